@@ -1,0 +1,68 @@
+"""Does this text describe this image? The public names, each imported from its home when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mismatch.backbones.hookspecs import hookimpl
+    from mismatch.backbones.registry import load_backbone
+    from mismatch.errors import (
+        BackboneError,
+        CheckpointError,
+        DeviceError,
+        ImageError,
+        ImageNotFoundError,
+        InputError,
+        LabelError,
+        MismatchError,
+        MissingExtraError,
+        ParityError,
+    )
+    from mismatch.runtime.predictor import Prediction, Predictor, load
+    from mismatch.specs import Calibration, HeadSpec, ImageSpec, ScoreSpec, TextSpec, Threshold
+
+__all__ = [
+    "BackboneError",
+    "Calibration",
+    "CheckpointError",
+    "DeviceError",
+    "HeadSpec",
+    "ImageError",
+    "ImageNotFoundError",
+    "ImageSpec",
+    "InputError",
+    "LabelError",
+    "MismatchError",
+    "MissingExtraError",
+    "ParityError",
+    "Prediction",
+    "Predictor",
+    "ScoreSpec",
+    "TextSpec",
+    "Threshold",
+    "__version__",
+    "hookimpl",
+    "load",
+    "load_backbone",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {"Prediction": "runtime.predictor", "Predictor": "runtime.predictor", "load": "runtime.predictor"}
+_HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
+_HOMES |= dict.fromkeys(("Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"), "specs")
+_HOMES |= {name: "errors" for name in __all__ if name.endswith("Error")}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use (PEP 562), so that `import mismatch` loads neither torch nor onnxruntime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mismatch' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"mismatch.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,44 @@
+"""Backbone: two towers that embed images and texts. What a plugin writes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mismatch.specs import ImageSpec, TextSpec
+
+__all__ = ["Backbone"]
+
+
+class Backbone(nn.Module, ABC):
+    """Two towers that embed images and texts; a subclass sets the attributes below in its `__init__`."""
+
+    image_dim: int  # width of an image embedding
+    text_dim: int  # width of a text embedding; may differ from image_dim
+    shared_space: bool  # True: cosine between the towers already means something (CLIP), so zero-shot works
+    logit_scale: float | None  # what upstream multiplies its cosine with (CLIP: about 100); None where it knows nothing
+    logit_bias: float | None  # what upstream adds (SigLIP: about -13)
+    zero_shot_threshold: float | None  # cosine from which zero-shot calls a pair a match (CLIP: 0.25)
+    image_spec: ImageSpec
+    text_spec: TextSpec
+    model_id: str  # what `load` was asked for; a checkpoint records it
+
+    @abstractmethod
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) → (B, image_dim), not normalised."""
+
+    @abstractmethod
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length."""
+
+    @abstractmethod
+    def save_pretrained(self, directory: Path) -> None:
+        """Write weights, configuration and preprocessing in upstream's own format and file names; `load(directory)` reads them back."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device

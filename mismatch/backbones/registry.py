@@ -1,0 +1,290 @@
+"""Which backbone families are installed: entry points in, families and problems out; and the way from `openclip:MODEL` to a loaded backbone."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from mismatch.backbones import hookspecs
+from mismatch.backbones.hookspecs import API_VERSION, Load
+from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError
+
+if TYPE_CHECKING:
+    from mismatch.backbones.base import Backbone
+
+__all__ = ["BackboneFamily", "Problem", "Registry", "discover", "families", "family", "load_backbone", "nearest", "parse_reference", "problems", "refresh"]
+
+GROUP = "mismatch"  # the entry-point group of backbone plugins
+DISABLE = "MISMATCH_DISABLE_PLUGINS"  # environment variable: comma-separated entry points, modules or distributions
+OWN_DISTRIBUTION = "mismatch-clip"  # wins a name clash, so that no installed stranger changes what a built-in name means
+FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from."""
+
+    entry_point: str  # its name in the group
+    module: str  # what the entry point names
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.entry_point!r} ({self.module} of {self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class BackboneFamily:
+    """One family as its plugin registered it, and where it came from."""
+
+    name: str
+    load: Load = field(repr=False)
+    models: tuple[str, ...]
+    default_model: str
+    description: str
+    api_version: int
+    distribution: str
+    version: str  # of the distribution
+    entry_point: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A plugin that could not be used, or that lost a name to another."""
+
+    entry_point: str
+    module: str
+    distribution: str
+    version: str
+    message: str  # one line, for people
+    trace: str = field(default="", repr=False)  # the traceback, for its author
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What one look at the entry points found."""
+
+    families: dict[str, BackboneFamily]
+    problems: tuple[Problem, ...]
+
+
+def families() -> dict[str, BackboneFamily]:
+    """The installed families by name, in alphabetical order; a broken plugin is warned of once and left out."""
+    return dict(_installed().families)
+
+
+def problems() -> list[Problem]:
+    """The plugins that are broken or lost a name."""
+    return list(_installed().problems)
+
+
+def refresh() -> None:
+    """Look at the entry points again at the next question, after an installation or a change of MISMATCH_DISABLE_PLUGINS."""
+    _installed.cache_clear()
+
+
+def family(name: str) -> BackboneFamily:
+    """The family of that name; BackboneError with the nearest known name where there is none."""
+    known = families()
+    if name in known:
+        return known[name]
+    raise BackboneError(f"backbone {name!r} is unknown{_reason(name)}{nearest(name, known)}; installed: {', '.join(known) or 'none'}")
+
+
+def parse_reference(reference: str, model_name: str | None = None) -> tuple[str, str]:
+    """`openclip`, `openclip:MODEL`, or `openclip` with a model name → (family, model id)."""
+    name, colon, model_id = reference.partition(":")
+    if name not in families():
+        _refuse_model_as_family(reference)
+    found = family(name)
+    if colon and not model_id:
+        raise BackboneError(f"backbone {reference!r} names no model after the colon; {name} alone means {name}:{found.default_model}")
+    if model_id and model_name and model_id != model_name:
+        raise BackboneError(f"--backbone {reference} and --model-name {model_name} name two models; leave one of them out")
+    return name, model_id or model_name or found.default_model
+
+
+def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
+    """`openclip:MODEL` → the backbone, on the CPU. Here, and not before, torch is imported."""
+    name, model_id = parse_reference(reference, model_name)
+    found = family(name)
+    try:
+        backbone = found.load(model_id)
+    except BackboneError as error:
+        raise BackboneError(f"{error}{_nearest_model(model_id, found, str(error))}") from error
+    except MismatchError:
+        raise
+    except ImportError as error:
+        raise _import_failure(found, error) from error
+    except Exception as error:
+        raise BackboneError(f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}") from error
+    return _checked(backbone, found)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'openclip'?`, or nothing where no known name is near."""
+    folded = {other.lower(): other for other in known}
+    near = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:
+    """Load the plugins behind entry points one by one, so that a broken one takes no other down."""
+    off = {_fold(name) for name in disabled}
+    manager = pluggy.PluginManager("mismatch")
+    manager.add_hookspecs(hookspecs)
+    found: dict[str, BackboneFamily] = {}
+    trouble: list[Problem] = []
+    for point in sorted(points, key=_precedence):
+        origin = _origin(point)
+        if not off & {_fold(origin.entry_point), _fold(origin.module), _fold(origin.distribution)}:
+            offered, broken = _ask(manager, point, origin)
+            trouble += broken
+            trouble += _add(found, offered, origin)
+    return Registry(dict(sorted(found.items())), tuple(trouble))
+
+
+@cache
+def _installed() -> Registry:
+    registry = discover(entry_points(group=GROUP), _disabled())
+    for problem in registry.problems:
+        warnings.warn(problem.message, MismatchWarning, stacklevel=3)
+    return registry
+
+
+def _disabled() -> list[str]:
+    return [name for name in os.environ.get(DISABLE, "").split(",") if name.strip()]
+
+
+def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
+    origin = _origin(point)
+    return (_fold(origin.distribution) != OWN_DISTRIBUTION, origin.entry_point, origin.distribution, origin.module)
+
+
+def _origin(point: EntryPoint) -> Origin:
+    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+    return Origin(point.name, point.value, distribution, version)
+
+
+def _ask(manager: pluggy.PluginManager, point: EntryPoint, origin: Origin) -> tuple[list[BackboneFamily], list[Problem]]:
+    offered: list[BackboneFamily] = []
+    try:
+        plugin = point.load()
+        _call_hook(manager, plugin, origin, _collector(offered, origin))
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way; the others go on
+        message = f"plugin {origin} is broken and left out: {_one_line(error)}"
+        return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
+    return offered, []
+
+
+def _call_hook(manager: pluggy.PluginManager, plugin: object, origin: Origin, register: hookspecs.Register) -> None:
+    others = manager.get_plugins()
+    if manager.register(plugin, name=str(origin)) is None:
+        raise BackboneError("it is blocked")
+    try:
+        manager.check_pending()
+        hook = manager.subset_hook_caller("register_backbones", others)
+        if not hook.get_hookimpls():
+            raise BackboneError("it implements no hook; mark a function register_backbones(register) with @mismatch.hookimpl")
+        hook(register=register)
+    except BaseException:
+        manager.unregister(plugin)
+        raise
+
+
+def _collector(offered: list[BackboneFamily], origin: Origin) -> hookspecs.Register:
+    def register(name: str, load: Load, *, models: Sequence[str], default_model: str = "", description: str = "", api_version: int = 1) -> None:
+        _check_offer(name, load, models, default_model, api_version)
+        if name in {other.name for other in offered}:
+            raise BackboneError(f"it registers {name!r} twice")
+        default = default_model or models[0]
+        where = (origin.distribution, origin.version, origin.entry_point, origin.module)
+        offered.append(BackboneFamily(name, load, tuple(models), default, description, api_version, *where))
+
+    return register
+
+
+def _check_offer(name: object, load: object, models: Sequence[str], default_model: str, api_version: object) -> None:
+    if api_version != API_VERSION:
+        advice = "upgrade mismatch-clip" if isinstance(api_version, int) and api_version > API_VERSION else "upgrade the plugin"
+        raise BackboneError(f"family {name!r} is written for plugin API {api_version!r}, this mismatch speaks {API_VERSION}; {advice}")
+    if not isinstance(name, str) or not FAMILY_NAME.fullmatch(name):
+        raise BackboneError(f"family name {name!r} is not usable; small letters, digits, '-', '_' and '.' are")
+    if not callable(load):
+        raise BackboneError(f"family {name!r} has a load that can't be called: {load!r}")
+    if isinstance(models, str) or not models or not all(isinstance(model, str) and model for model in models):
+        raise BackboneError(f"family {name!r} needs models, a list of names with at least one, not {models!r}")
+    if default_model and default_model not in models:
+        raise BackboneError(f"family {name!r} has the default model {default_model!r}, which is not among its models")
+
+
+def _add(found: dict[str, BackboneFamily], offered: list[BackboneFamily], origin: Origin) -> list[Problem]:
+    trouble = []
+    for item in offered:
+        first = found.setdefault(item.name, item)
+        if first is not item:
+            owner = f"{first.distribution} {first.version} ({first.module})"
+            message = f"backbone {item.name!r} is offered by {owner} and by {item.distribution} {item.version} ({item.module}); the first is used; "
+            message += f"{DISABLE}={first.module} would leave it to the second"
+            trouble.append(_problem(origin, message))
+    return trouble
+
+
+def _problem(origin: Origin, message: str, trace: str = "") -> Problem:
+    return Problem(origin.entry_point, origin.module, origin.distribution, origin.version, message, trace)
+
+
+def _reason(name: str) -> str:
+    if _fold(name) in map(_fold, _disabled()):
+        return f" (switched off by {DISABLE})"
+    broken = [problem for problem in problems() if problem.entry_point == name]
+    return f" ({broken[0].message})" if broken else ""
+
+
+def _refuse_model_as_family(reference: str) -> None:
+    known = ", ".join(families()) or "none is installed"
+    if reference and ("/" in reference.partition(":")[0] or Path(reference).is_dir()):
+        kind = "a folder" if Path(reference).is_dir() else "a model's name"
+        raise BackboneError(f"backbone {reference!r} looks like {kind}, not a family ({known}); write --backbone FAMILY --model-name {reference}")
+
+
+def _nearest_model(model_id: str, found: BackboneFamily, said: str) -> str:
+    if "did you mean" in said or model_id in found.models or Path(model_id).exists():
+        return ""
+    return nearest(model_id, found.models)
+
+
+def _import_failure(found: BackboneFamily, error: ImportError) -> MismatchError:
+    if found.distribution == OWN_DISTRIBUTION:
+        return MissingExtraError(f"backbone {found.name!r} ({_one_line(error)})", "train")
+    return BackboneError(f"backbone {found.name!r} of {found.distribution} {found.version} can't import what it needs: {_one_line(error)}")
+
+
+def _checked(backbone: object, found: BackboneFamily) -> Backbone:
+    from mismatch.backbones.base import Backbone
+
+    if not isinstance(backbone, Backbone):
+        raise BackboneError(f"backbone {found.name!r} of {found.distribution} {found.version} loads a {type(backbone).__name__}, not a mismatch Backbone")
+    return backbone
+
+
+def _fold(name: str) -> str:
+    """Distribution, entry-point and module names compare without case and with '-', '_' and '.' alike (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MismatchError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,173 @@
+"""The command line: one group whose verbs are modules of this folder, imported only when asked for; every error is one line on stderr."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+
+__all__ = ["VERBS", "LazyGroup", "help_text", "main"]
+
+# In the order in which a newcomer meets them; `export-onnx` is `command` in mismatch/cli/export_onnx.py.
+VERBS = ("quickstart", "validate", "train", "evaluate", "predict", "export-onnx", "backbones")
+HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
+INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
+BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
+TRAIN_EXTRA = frozenset({"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"})  # import names
+DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module when the verb is looked up, and ends every failure in one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        if cmd_name not in self.commands:
+            module = import_module(f"mismatch.cli.{cmd_name.replace('-', '_')}")
+            self.add_command(_with_debug(module.command), cmd_name)
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = _dashes(args[0])
+        if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from mismatch.backbones.registry import nearest
+
+        raise click.UsageError(f"there is no command {args[0]!r}{nearest(name, VERBS)}", ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _warnings_as_lines():
+                return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                traceback.print_exc()
+            raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted."""
+        code: object = 0
+        try:
+            code = super().main(args, prog_name, **extra | {"standalone_mode": False})
+        except click.Abort:
+            code = _say("interrupted", INTERRUPT_EXIT)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = INPUT_EXIT
+        except click.ClickException as error:
+            code = _say(f"error: {error.format_message()}{_where_help_is(error)}", getattr(error, "code", INPUT_EXIT))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Failure(click.ClickException):
+    """An exception on its way out, with the exit code that it means."""
+
+    def __init__(self, error: Exception) -> None:
+        expected = isinstance(error, (MismatchError, OSError))
+        unforeseen = f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows where"
+        super().__init__(str(error) if expected else unforeseen)
+        self.code = INPUT_EXIT if expected else BUG_EXIT
+
+
+def help_text(*path: str) -> str:
+    """What `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the README's copies come from here by cog."""
+    ctx = click.Context(main, info_name="mismatch", terminal_width=HELP_WIDTH, **main.context_settings)
+    for name in path:
+        command = ctx.command.get_command(ctx, name) if isinstance(ctx.command, click.Group) else None
+        if command is None:
+            raise click.UsageError(f"there is no command {name!r}", ctx)
+        ctx = click.Context(command, info_name=name, parent=ctx, **command.context_settings)
+    return ctx.get_help()
+
+
+def _dashes(token: str) -> str:
+    """`train_csv` → `train-csv`: options and verbs are accepted in both spellings."""
+    return token.replace("_", "-")
+
+
+def _with_debug(command: click.Command) -> click.Command:
+    """Let `--debug` stand after the verb too."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _with_debug(child)
+    else:
+        command.params.append(_debug_option())
+    return command
+
+
+def _debug_option() -> click.Option:
+    text = "Show the traceback of an error."
+    return click.Option(["--debug"], is_flag=True, expose_value=False, envvar="MISMATCH_DEBUG", show_envvar=True, callback=_set_debug, help=text)
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, MismatchWarning):
+                _say(f"warning: {message}", 0)
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", MismatchWarning)
+        yield
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(f"mismatch: {text}", err=True)
+    return code
+
+
+def _where_help_is(error: click.ClickException) -> str:
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    return f" (see `{path} --help`)" if path else ""
+
+
+def _explained(error: Exception, verb: str | None) -> Exception:
+    """A module of an extra that isn't installed becomes the pip line that installs it."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return MissingExtraError(f"mismatch {verb} (no {missing} here)", "train") if missing in TRAIN_EXTRA else error
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from mismatch import __version__
+
+        click.echo(f"mismatch {__version__}")
+        ctx.exit()
+
+
+main = LazyGroup(
+    "mismatch",
+    params=[
+        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit."),
+        _debug_option(),
+    ],
+    help="Does this text describe this image? Train, evaluate, export and predict on image-text pairs.",
+    epilog="Options may be written with underscores too: --train_csv is --train-csv.",
+    context_settings={"token_normalize_func": _dashes, "max_content_width": HELP_WIDTH, "help_option_names": ["-h", "--help"]},
+)

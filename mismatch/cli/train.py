@@ -1,0 +1,59 @@
+"""`mismatch train`: fine-tune a backbone on a CSV of labelled pairs; its options are the fields of TrainConfig."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import Field, fields
+from typing import Any, get_args, get_type_hints
+
+import click
+
+from mismatch.cli.progress import progress_bar
+from mismatch.errors import MissingExtraError
+from mismatch.training.config import TrainConfig, default_text, help_text
+
+__all__ = ["command"]
+
+METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "X"}
+SHAPES = {"train_csv": "F", "val_csv": "F", "image_base_path": "D", "output_dir": "D", "cache": "D", "tune": "full|head", "backbone": "B", "model_name": "M"}
+
+
+def _option(field: Field[Any], kind: type) -> click.Option:
+    """A field of TrainConfig as an option; a mode's own default stays None here."""
+    shown = default_text(field.name)
+    text = help_text(field.name) + (f"  [default: {shown}]" if shown else "")
+    flag = "--" + field.name.replace("_", "-")
+    if kind is bool:
+        return click.Option([flag, field.name], is_flag=True, help=text)
+    required = bool(field.metadata.get("required"))
+    default = None if required else field.default
+    metavar = SHAPES.get(field.name) or "|".join(field.metadata.get("choices", ())) or METAVARS[kind]
+    return click.Option([flag, field.name], type=kind, required=required, default=default, metavar=metavar, help=text)
+
+
+def _options() -> list[click.Parameter]:
+    hints = get_type_hints(TrainConfig)
+    return [_option(field, _plain(hints[field.name])) for field in fields(TrainConfig)]
+
+
+def _plain(hint: Any) -> type:
+    """`int | None` → int."""
+    kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next(kind for kind in kinds if kind is not type(None))
+
+
+def _run(**options: Any) -> None:
+    config = TrainConfig(**options)  # checked before torch is loaded
+    try:
+        from mismatch.training.trainer import train
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("mismatch train", "train") from error
+    train(config, report=click.echo, progress=progress_bar)
+
+
+HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
+
+Writes best_model, final_model, checkpoint_epoch_N and training_stats.json to the output folder. --model-name takes one of those checkpoints too, to go on from.
+"""
+
+command = click.Command("train", params=_options(), callback=_run, help=HELP)

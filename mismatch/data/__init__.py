@@ -1,0 +1,1 @@
+"""Rows in: read, audit, and draw a sample catalogue. No torch."""

@@ -1,0 +1,81 @@
+"""Every error that mismatch raises for its users; the command line prints each as one line.
+
+MismatchError
+├── InputError                a file, a row or an option that can't be used
+│   ├── LabelError            a label that is neither 0 nor 1          (also ValueError)
+│   └── ImageError            an image that can't be used
+│       └── ImageNotFoundError                                         (also FileNotFoundError)
+├── BackboneError             an unknown, broken or unreachable backbone
+├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
+├── DeviceError               a device or provider was asked for and is not there
+├── ParityError               an export whose scores differ from torch's
+└── MissingExtraError         an optional part is not installed        (also ImportError)
+
+MismatchWarning               worth knowing, and the work goes on        (a UserWarning)
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackboneError",
+    "CheckpointError",
+    "DeviceError",
+    "ImageError",
+    "ImageNotFoundError",
+    "InputError",
+    "LabelError",
+    "MismatchError",
+    "MismatchWarning",
+    "MissingExtraError",
+    "ParityError",
+]
+
+
+class MismatchError(Exception):
+    """What was asked, what is wrong, what to do: one line."""
+
+
+class InputError(MismatchError):
+    """A file, a row or an option that can't be used."""
+
+
+class LabelError(InputError, ValueError):
+    """A label that is neither 0 nor 1."""
+
+
+class ImageError(InputError):
+    """An image that can't be used: corrupt, too large, not an image."""
+
+
+class ImageNotFoundError(ImageError, FileNotFoundError):
+    """An image that isn't where the row says."""
+
+    def __str__(self) -> str:  # FileNotFoundError would print its errno pair
+        return str(self.args[0])
+
+
+class BackboneError(MismatchError):
+    """An unknown, broken or unreachable backbone."""
+
+
+class CheckpointError(MismatchError):
+    """A model folder that can't be read or written."""
+
+
+class DeviceError(MismatchError):
+    """A device or an execution provider was asked for and is not there."""
+
+
+class ParityError(MismatchError):
+    """An exported graph whose scores differ from torch's beyond the tolerance."""
+
+
+class MissingExtraError(MismatchError, ImportError):
+    """An optional part is not installed; the message carries the pip line."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} needs the extra [{extra}]: pip install "mismatch-clip[{extra}]"')
+
+
+class MismatchWarning(UserWarning):
+    """Worth knowing, and the work goes on; the command line prints it as one line."""

@@ -1,0 +1,167 @@
+"""Whether a bundle says what torch says: embeddings, scores and decisions compared on the same pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mismatch.errors import InputError, ParityError
+from mismatch.runtime.pipeline import Engine, Pair, Pipeline
+from mismatch.runtime.scoring import scores_from_logits
+
+__all__ = ["ParityReport", "Tolerance", "built_in_pairs", "check", "compare"]
+
+Array = NDArray[np.float32]
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a bundle may be from torch."""
+
+    score: float = 1e-4  # on similarity_score
+    embedding: float = 1e-3  # largest difference of an element, as a share of the embedding's norm
+    flips: int = 0  # decisions that differ
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What was compared and how far it differs; parity.json."""
+
+    reference: str  # engine, e.g. "torch cpu"
+    candidate: str  # engine, e.g. "onnxruntime cpu"
+    source: str  # where the pairs came from
+    pairs: int  # compared
+    unscorable: int  # pairs that neither engine could score
+    max_image_embedding_difference: float  # share of the embedding's norm
+    max_text_embedding_difference: float  # share of the embedding's norm
+    max_logit_difference: float
+    max_score_difference: float
+    flipped_decisions: int
+    threshold: float
+    score_min: float
+    score_max: float
+    score_std: float  # parity on a constant would prove nothing
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e}, {self.flipped_decisions} decisions flipped, embeddings by at most "
+            f"{max(self.max_image_embedding_difference, self.max_text_embedding_difference):.1e}; scores spread from {self.score_min:.4f} to {self.score_max:.4f} "
+            f"(standard deviation {self.score_std:.4f})"
+        )
+
+
+def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, source: str, threshold: float, progress: Progress | None = None) -> ParityReport:
+    """Run both engines over `pairs`; each image and text once, through the pipeline that predictions take."""
+    usable = [pair for pair in pairs if pair.problem is None]
+    left, right = (_Outputs.of(Pipeline(engine), usable, progress) for engine in (reference, candidate))
+    if left.good != right.good:
+        raise ParityError(f"{reference.name} and {candidate.name} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}")
+    if not left.good:
+        raise InputError(f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be verified; check the paths with mismatch validate")
+    a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
+    return ParityReport(
+        reference=reference.name,
+        candidate=candidate.name,
+        source=source,
+        pairs=len(a),
+        unscorable=len(pairs) - len(a),
+        max_image_embedding_difference=_relative_difference(left.images, right.images),
+        max_text_embedding_difference=_relative_difference(left.texts, right.texts),
+        max_logit_difference=float(np.abs(left.logits - right.logits).max()),
+        max_score_difference=float(np.abs(a - b).max()),
+        flipped_decisions=int(((a >= threshold) != (b >= threshold)).sum()),
+        threshold=threshold,
+        score_min=float(a.min()),
+        score_max=float(a.max()),
+        score_std=float(a.std()),
+    )
+
+
+def check(report: ParityReport, tolerance: Tolerance) -> None:
+    """Raise ParityError where the candidate is too far from the reference, nan included."""
+    embedding = max(report.max_image_embedding_difference, report.max_text_embedding_difference)
+    faults = [
+        f"{name} {value:.3g} (allowed {allowed:g})"
+        for name, value, allowed in [
+            ("score difference", report.max_score_difference, tolerance.score),
+            ("embedding difference", embedding, tolerance.embedding),
+            ("flipped decisions", report.flipped_decisions, tolerance.flips),
+        ]
+        if not value <= allowed
+    ]
+    if faults:
+        raise ParityError(f"{report.candidate} differs from {report.reference} on {report.pairs} pairs of {report.source}: {', '.join(faults)}; no bundle was written")
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What one engine made of the pairs."""
+
+    images: Array  # (unique images, image_dim)
+    texts: Array  # (unique texts, text_dim)
+    good: list[int]  # positions of the pairs with a logit
+    logits: NDArray[np.float64]  # of those
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, pairs: Sequence[Pair], progress: Progress | None) -> _Outputs:
+        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for pair in pairs}  # type: ignore[misc]
+        texts = list(dict.fromkeys(pair.text for pair in pairs))
+        image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
+        text_of = dict(zip(texts, pipeline.texts(texts, progress=progress), strict=True))
+        keys = [id(pair.image) if isinstance(pair.image, Image.Image) else pair.image for pair in pairs]
+        joined = [(image_of[key], text_of[pair.text]) for key, pair in zip(keys, pairs, strict=True)]  # type: ignore[index]
+        good = [i for i, (image, text) in enumerate(joined) if isinstance(image, np.ndarray) and isinstance(text, np.ndarray)]
+        logits = pipeline.logits([joined[i][0] for i in good], [joined[i][1] for i in good])  # type: ignore[misc]
+        return cls(_arrays(image_of.values()), _arrays(text_of.values()), good, np.array(logits, np.float64))
+
+
+def _arrays(values: Any) -> Array:
+    rows = [value for value in values if isinstance(value, np.ndarray)]
+    return np.stack(rows) if rows else np.empty((0, 1), np.float32)
+
+
+def _relative_difference(a: Array, b: Array) -> float:
+    if not len(a):
+        return 0.0
+    norms = np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)
+    return float((np.abs(a - b) / norms).max())
+
+
+SIZES = [(224, 224), (640, 480), (17, 640), (640, 17), (3, 5), (1, 1), (225, 301)]  # width, height; pixels
+TEXTS = [
+    "red leather handbag with gold hardware",
+    "a",
+    "42",
+    "Ärmelloses Kleid, 100 % Baumwolle – größe M",
+    "黒いスニーカー 👟",
+    "three striped blue mugs &amp; a plate",
+    "photo of a dog on a beach at sunset with people in the background",
+    " ".join(["very long description of a product that nobody reads to its end"] * 12),
+]
+
+
+def built_in_pairs(seed: int = 0) -> list[Pair]:
+    """Every drawn image with every text: odd shapes, noise and gradients, short, long and non-English texts."""
+    rng = np.random.default_rng(seed)
+    images = [_drawn(rng, width, height) for width, height in SIZES]
+    return [Pair(image, text) for image in images for text in TEXTS]
+
+
+def _drawn(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A colour gradient with coarse and fine noise."""
+    y, x = np.mgrid[0:height, 0:width]
+    ramp = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1)  # (H, W, 3)
+    coarse = rng.random((height // 32 + 1, width // 32 + 1, 3)).repeat(32, axis=0).repeat(32, axis=1)[:height, :width]
+    pixels = (ramp + coarse + 0.3 * rng.random((height, width, 3))) / 2.3 * 255
+    return Image.fromarray(pixels.astype(np.uint8))

@@ -1,0 +1,1 @@
+"""Prediction without torch: preprocess, tokenize, run the towers, score."""

@@ -1,0 +1,159 @@
+"""Predictor: what users hold. Scores pairs with a checkpoint or a bundle, whichever engine runs it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.data.pairs import resolve_image
+from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair
+from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import ScoreSpec
+
+__all__ = ["Prediction", "Predictor", "load"]
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What mismatch says of one pair."""
+
+    image_path: str  # as given; empty for an image that has no path
+    text: str
+    similarity_score: float | None  # probability of a match 0..1; cosine -1..1 for zero-shot; None for a row in error
+    threshold: float
+    is_match: bool | None  # similarity_score >= threshold
+    prediction: Literal["match", "mismatch", "error"]
+    status: str  # "ok", or why there is no score
+    logit: float | None = None  # before calibration
+
+
+class Predictor:
+    """Scores pairs of images and texts. Thread-safe."""
+
+    def __init__(self, engine: Engine, *, threshold: float | None = None, batch_size: int = 16, workers: int | None = None) -> None:
+        """`threshold` overrides the stored one; `batch_size` images a tower call; `workers` decoding threads."""
+        self.engine = engine
+        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers)
+        self.threshold = check_threshold(engine.score, threshold)
+
+    @property
+    def score(self) -> ScoreSpec:
+        """How this model's logits become scores."""
+        return self.engine.score
+
+    def predict(self, image: ImageSource, text: str) -> Prediction:
+        """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array. Raises for an image or text that can't be used."""
+        embedding = self.encode_images([image])
+        [logit] = self.engine.logits(embedding, self.encode_texts([text]))
+        return self._prediction(_name(image), text, ScoredPair(float(logit)))
+
+    def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "") -> Iterator[Prediction]:
+        """One prediction a row, in order, lazily, in bounded memory.
+
+        A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes) and `text`; other keys are ignored, but for
+        `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and no score.
+        """
+        seen: deque[tuple[str, str]] = deque()
+
+        def pairs() -> Iterator[Pair]:
+            for number, row in enumerate(rows, start=1):
+                name, pair = _pair(row, number, image_base_path)
+                seen.append((name, pair.text))
+                yield pair
+
+        for scored in self.pipeline.score(pairs()):
+            yield self._prediction(*seen.popleft(), scored)
+
+    def encode_images(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """N images → (N, image_dim) embeddings, not normalised. Raises for the first one that can't be read."""
+        if len(images) == 1:  # one pair needs no threads
+            return self.engine.encode_images(self.pipeline.preprocess(images[0])[None])
+        return _stack(self.pipeline.images(images), self.engine.image_dim)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one."""
+        return _stack(self.pipeline.texts(texts), self.engine.text_dim)
+
+    def _prediction(self, image_path: str, text: str, scored: ScoredPair) -> Prediction:
+        if scored.logit is None:
+            return Prediction(image_path, text, None, self.threshold, None, "error", scored.problem or "no score")
+        score = float(scores_from_logits(scored.logit, self.score))
+        is_match = score >= self.threshold
+        return Prediction(image_path, text, score, self.threshold, is_match, "match" if is_match else "mismatch", "ok", scored.logit)
+
+
+def _pair(row: Mapping[str, Any], number: int, image_base_path: str | Path) -> tuple[str, Pair]:
+    """The row's image name as given, and what the pipeline needs."""
+    if "text" not in row or ("image_path" not in row and "image" not in row):
+        raise InputError(f"row {number} has the keys {', '.join(row) or 'none'}; image_path and text are needed")
+    name = str(row.get("image_path", ""))
+    image = row["image"] if "image" in row else resolve_image(image_base_path, name)
+    problem = row.get("problem")
+    if problem is None and not isinstance(row["text"], str):
+        problem = f"the text is {row['text']!r}, not a string"
+    return name, Pair(image, str(row["text"]), problem)
+
+
+def _name(image: ImageSource) -> str:
+    return str(image) if isinstance(image, (str, Path)) else ""
+
+
+def _stack(values: Iterable[NDArray[np.float32] | InputError], width: int) -> NDArray[np.float32]:
+    rows = []
+    for value in values:
+        if isinstance(value, InputError):
+            raise value
+        rows.append(value)
+    return np.stack(rows) if rows else np.empty((0, width), np.float32)
+
+
+def check_threshold(score: ScoreSpec, threshold: float | None) -> float:
+    """The threshold in use: the one given, checked, else the stored one, else the default."""
+    if threshold is None:
+        return score.threshold_in_use
+    low = 0.0 if score.kind == "probability" else -1.0
+    if not low <= threshold <= 1.0:  # also refuses nan
+        raise InputError(f"the threshold is {threshold}; this model's scores lie between {low:g} and 1")
+    return float(threshold)
+
+
+def load(
+    path: str | Path, provider: Provider = "auto", threads: int | None = None, *, threshold: float | None = None, batch_size: int = 16, workers: int | None = None
+) -> Predictor:
+    """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
+
+    `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, all CPUs by default.
+    """
+    engine = _open_engine(path, provider, threads)
+    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers)
+
+
+def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:
+    name = "onnx" if is_bundle(path) else "torch"
+    [opener, *_] = entry_points(group="mismatch.engines", name=name) or [None]
+    if opener is None:
+        raise CheckpointError(f"no engine called {name} is installed; reinstall mismatch-clip")
+    try:
+        open_engine = opener.load()
+    except ModuleNotFoundError as error:
+        if name == "torch" and not Path(path).exists():
+            raise CheckpointError(f"model folder {path!s} not found") from error
+        raise MissingExtraError(f"{path!s} is not an ONNX bundle; opening it", "train") from error
+    engine: Engine = open_engine(path, provider=provider, threads=threads)
+    return engine
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether the folder is a bundle that `mismatch export-onnx` wrote."""
+    return (Path(path) / "manifest.json").is_file()

@@ -1,0 +1,264 @@
+"""Images become pixel_values: the only place where that happens, in training and in production."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mismatch.errors import ImageError, ImageNotFoundError
+from mismatch.specs import RGB, ImageSpec
+
+__all__ = ["ImageSource", "Preprocessor", "open_image"]
+
+ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
+
+WHITE = (255, 255, 255)
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {  # EXIF orientation → what puts the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_REFUSED_FORMATS = {"EPS"}  # Pillow runs Ghostscript to read it
+_LONG = 8  # long side over short side, from where on only the cropped part is resized
+
+
+def open_image(source: ImageSource, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """Decode the first frame into an upright 8-bit RGB image; `background` (0..255) shows through transparent pixels.
+
+    Raises ImageNotFoundError where no file is, ImageError for anything that can't be decoded wholly.
+    """
+    name = _name(source)
+    try:
+        return _to_rgb(_upright(_decode(source, name)), background, name)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(name)) from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
+        raise ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row") from error
+
+
+class Preprocessor:
+    """ImageSpec → a function from an image to pixel_values. Stateless, so safe on any number of threads."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self.spec = spec
+        self._scale, self._offset = _affine(spec.mean, spec.std)  # both (3, 1, 1)
+
+    def __call__(self, source: ImageSource, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Anything `open_image` takes → float32 (3, size, size), written into `out` where given."""
+        image = self.resize(open_image(source, self.spec.background))
+        pixels = np.asarray(image).transpose(2, 0, 1)  # (3, S, S), uint8
+        out = np.empty(pixels.shape, np.float32) if out is None else out
+        np.multiply(pixels, self._scale, out=out)
+        out += self._offset
+        return out
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """RGB image of any size → (size, size)."""
+        if self.spec.mode == "squash":
+            return image.resize((self.spec.size, self.spec.size), self._filter)
+        return self._shortest(image) if self.spec.mode == "shortest" else self._longest(image)
+
+    @property
+    def _filter(self) -> Image.Resampling:
+        return _FILTERS[self.spec.interpolation]
+
+    def _shortest(self, image: Image.Image) -> Image.Image:
+        """Shorter side to `resize`, longer side rounded down as torchvision does, centre cropped."""
+        short, side = min(image.size), self.spec.size
+        width, height = (int(self.spec.resize_to * length / short) for length in image.size)
+        left, top = self._offset_of(width - side), self._offset_of(height - side)
+        if max(image.size) > _LONG * short and left >= 0 and top >= 0:
+            return self._resize_part(image, (width, height), (left, top))
+        if image.size != (width, height):
+            image = image.resize((width, height), self._filter)
+        return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
+
+    def _offset_of(self, rest: int) -> int:
+        """Pixels left over → where the crop starts; Python's round is torchvision's: half to even."""
+        return rest // 2 if self.spec.crop_rounding == "floor" else round(rest / 2)
+
+    def _resize_part(self, image: Image.Image, full: tuple[int, int], corner: tuple[int, int]) -> Image.Image:
+        """What resizing to `full` and cropping would give: a 1 x 30,000 strip never becomes 4.5 GB of pixels."""
+        (x, y), side = (whole / out for whole, out in zip(image.size, full, strict=True)), self.spec.size
+        left, top = corner[0] * x, corner[1] * y
+        box = (left, top, min(left + side * x, image.width), min(top + side * y, image.height))
+        return image.resize((side, side), self._filter, box=box)
+
+    def _longest(self, image: Image.Image) -> Image.Image:
+        """Longer side to `size`, the rest filled: floor of the padding left and above."""
+        side = self.spec.size
+        ratio = max(image.size) / side
+        width, height = (max(1, round(length / ratio)) for length in image.size)
+        canvas = Image.new("RGB", (side, side), self.spec.fill)
+        canvas.paste(image.resize((width, height), self._filter), ((side - width) // 2, (side - height) // 2))
+        return canvas
+
+
+def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(level / 255 - mean) / std as level · scale + offset."""
+    deviation = np.array(std, np.float64).reshape(3, 1, 1)
+    scale, offset = 1 / (255 * deviation), -np.array(mean, np.float64).reshape(3, 1, 1) / deviation
+    return scale.astype(np.float32), offset.astype(np.float32)
+
+
+def _name(source: ImageSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        return f"image '{source}'"
+    return "the image given as bytes" if isinstance(source, bytes) else "the image given"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _too_large(name: str) -> str:
+    return f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
+
+
+def _decode(source: ImageSource, name: str) -> Image.Image:
+    """Any source → a loaded Pillow image of any mode."""
+    if isinstance(source, Image.Image):
+        return _checked(source, name)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
+    if isinstance(source, bytes):
+        return _load(io.BytesIO(source), "", name)
+    with _open_file(source, name) as file:
+        return _load(file, os.fspath(source), name)
+
+
+def _open_file(path: Path | str, name: str) -> IO[bytes]:
+    if str(path).startswith(("http://", "https://")):
+        raise ImageError(f"{name} is an address; mismatch fetches nothing: download it first and give its path")
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+            raise ImageError(f"{name} is a folder or a device, not a file; check the row's image_path")
+        return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageNotFoundError(f"{name} not found; check its path and --image-base-path") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} can't be opened ({_reason(error)}); check its path and permissions") from None
+
+
+def _load(file: IO[bytes], filename: str, name: str) -> Image.Image:
+    image = _identify(file, filename)
+    if image is None:
+        raise ImageError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
+    _checked(image, name).load()
+    return image
+
+
+def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
+    """Image.open without its size warning, which only a process-wide filter could keep from leaking out of a thread."""
+    prefix = file.read(16)
+    for name in _formats():
+        factory, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(prefix) is not True and not _is_true(accepts(prefix)):
+            continue
+        file.seek(0)
+        try:
+            return factory(file, filename)
+        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError):
+            continue
+    return None
+
+
+def _is_true(verdict: bool | str) -> bool:
+    return not isinstance(verdict, str) and bool(verdict)  # a str says why Pillow can't, for lack of a library
+
+
+def _formats() -> Iterator[str]:
+    """Names of Pillow's formats, the common ones first; the rest is imported only when none of those fits."""
+    Image.preinit()
+    common = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    yield from common
+    Image.init()
+    yield from (name for name in Image.ID if name not in _REFUSED_FORMATS and name not in common)
+
+
+def _checked(image: Image.Image, name: str) -> Image.Image:
+    if 0 in image.size:
+        raise ImageError(f"{name} has no pixels ({image.width} x {image.height}); replace the file or drop the row")
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(_too_large(name))
+    return image
+
+
+def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ImageError(f"{name} is an array of shape {array.shape}; (height, width), or that and 3 or 4 channels, is needed")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint16:
+        array = _to_8_bits(array)
+    if array.dtype != np.uint8:
+        raise ImageError(f"{name} is an array of {array.dtype}; uint8 (0..255), uint16 or bool is needed")
+    if 0 in array.shape:
+        raise ImageError(f"{name} has no pixels (shape {array.shape})")
+    return _checked(Image.fromarray(np.ascontiguousarray(array)), name)
+
+
+def _to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF (or XMP) orientation says; without a mark that would turn it again."""
+    turn = _TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
+        turned.info.pop(key, None)
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF says nothing, and the picture itself is whole
+        return 1
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int], name: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _from_integers(image, name)
+    if image.mode == "F":
+        raise ImageError(f"{name} has floating-point pixels, whose range is unknown; convert it to 8 bits")
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, (*background, 255))
+        return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_integers(image: Image.Image, name: str) -> Image.Image:
+    """Modes I;16 and I (as Pillow reads 16-bit files) → L."""
+    levels = np.asarray(image)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise ImageError(f"{name} has pixels from {levels.min()} to {levels.max()}; convert it to 8 or 16 bits")
+    return Image.fromarray(_to_8_bits(levels))

@@ -1,0 +1,106 @@
+"""onnxruntime under the one pipeline: the only file that imports it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mismatch.errors import CheckpointError, DeviceError
+from mismatch.runtime.bundle import Manifest, read_bundle
+from mismatch.runtime.hardware import available_cpus
+
+__all__ = ["OnnxEngine", "open_bundle"]
+
+Array = NDArray[np.float32]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxEngine:
+    """A bundle's graphs in onnxruntime. Thread-safe, as its sessions are."""
+
+    def __init__(self, folder: Path, manifest: Manifest, provider: str, threads: int) -> None:
+        """`provider` is cpu or cuda; `threads` are shared by the operators of one call."""
+        self.image_spec, self.text_spec = manifest.image_spec, manifest.text_spec
+        self.score, self.manifest = manifest.score, manifest
+        self.image_dim, self.text_dim = manifest.head.image_dim, manifest.head.text_dim
+        self.provider, self.threads = provider, threads
+        self.name = f"onnxruntime {provider}"
+        self.fingerprint = _fingerprint(manifest, self.name)
+        self._image = _session(folder / "image_encoder.onnx", provider, threads)
+        self._text = _session(folder / "text_encoder.onnx", provider, threads)
+        self._head = _session(folder / "head.onnx", provider, threads)
+
+    def encode_images(self, pixel_values: Array) -> Array:
+        """(B, 3, S, S) → (B, image_dim)."""
+        return _run(self._image, {"pixel_values": pixel_values})
+
+    def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
+        """(B, L), twice → (B, text_dim)."""
+        return _run(self._text, {"input_ids": input_ids, "attention_mask": attention_mask})
+
+    def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
+        """(B, image_dim), (B, text_dim) → (B,)."""
+        return _run(self._head, {"image_embedding": image_embeddings, "text_embedding": text_embeddings})
+
+    def describe(self) -> dict[str, Any]:
+        """What runs and where."""
+        return {
+            "engine": self.name,
+            "onnxruntime": ort.__version__,
+            "precision": self.manifest.precision,
+            "threads": self.threads,
+            "backbone": f"{self.manifest.backbone['family']}:{self.manifest.backbone['model_id']}",
+        }
+
+
+def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> OnnxEngine:
+    """Check a bundle and load its graphs. `provider` auto takes CUDA where this onnxruntime has it; `threads`: all CPUs by default."""
+    folder = Path(path)
+    manifest = read_bundle(folder)
+    return OnnxEngine(folder, manifest, _choose_provider(provider), threads or available_cpus())
+
+
+def _choose_provider(provider: str) -> str:
+    available = ort.get_available_providers()
+    if provider == "auto":
+        return "cuda" if PROVIDERS["cuda"] in available else "cpu"
+    if provider not in PROVIDERS:
+        raise DeviceError(f"provider {provider!r} is unknown; auto, {' or '.join(PROVIDERS)} is needed")
+    if PROVIDERS[provider] not in available:
+        raise DeviceError(
+            f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)} only; "
+            "for CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use --provider cpu"
+        )
+    return provider
+
+
+def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only; what went wrong is raised
+    try:
+        session = ort.InferenceSession(path, options, providers=[PROVIDERS[provider]])
+    except Exception as error:  # onnxruntime's own classes share no base but Exception
+        raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
+    if (got := session.get_providers()[0]) != PROVIDERS[provider]:
+        raise DeviceError(f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them")
+    return session
+
+
+def _run(session: ort.InferenceSession, feeds: dict[str, NDArray[Any]]) -> Array:
+    """The graph's one output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
+    names = {entry.name for entry in session.get_inputs()}
+    [output] = session.run(None, {name: value for name, value in feeds.items() if name in names})
+    return np.asarray(output, dtype=np.float32)
+
+
+def _fingerprint(manifest: Manifest, engine: str) -> str:
+    parts = [manifest.files, manifest.image_spec.to_dict(), manifest.text_spec.to_dict(), manifest.precision, engine]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

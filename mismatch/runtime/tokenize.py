@@ -1,0 +1,78 @@
+"""Texts become input_ids: the only place where that happens, in training and in production."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ftfy
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from mismatch.errors import InputError
+from mismatch.specs import TextSpec
+
+__all__ = ["TokenBatch", "Tokenizer", "clean_clip"]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """What a text tower takes, and what was cut off."""
+
+    input_ids: NDArray[np.int64]  # (B, L), L ≤ context_length
+    attention_mask: NDArray[np.int64]  # (B, L), 1 for tokens and 0 for padding
+    truncated: NDArray[np.bool_]  # (B,), True where the text was longer than context_length
+
+
+class Tokenizer:
+    """TextSpec → a function from texts to a TokenBatch. Never changed after it is made, so safe on any number of threads."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        self.spec = spec
+        self._clean = _CLEANERS[spec.cleaning]
+        self._tokenizer = _parse(spec)
+
+    def __call__(self, texts: Sequence[str]) -> TokenBatch:
+        """B texts → (B, L); L is the longest text's length, or context_length, as the spec's padding says."""
+        return self.pad(*self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length."""
+        encodings = self._tokenizer.encode_batch_fast([self._clean(text) for text in texts])
+        return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
+
+    def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None) -> TokenBatch:
+        """B lists of ids → (B, L)."""
+        lengths = np.array([len(row) for row in ids], np.int64)  # (B,)
+        length = self.spec.context_length if self.spec.padding == "context" else int(lengths.max(initial=1))
+        mask = np.arange(length) < lengths[:, None]  # (B, L)
+        input_ids = np.full(mask.shape, self.spec.pad_id, np.int64)
+        input_ids[mask] = [token for row in ids for token in row]
+        cut = np.zeros(len(ids), np.bool_) if truncated is None else np.array(truncated, np.bool_)
+        return TokenBatch(input_ids, mask.astype(np.int64), cut)
+
+
+def clean_clip(text: str) -> str:
+    """As CLIP's authors clean: mended encoding, HTML entities resolved twice, white space folded, lower case."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+_CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip}
+
+
+def _parse(spec: TextSpec) -> tokenizers.Tokenizer:
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(spec.context_length)
+    return tokenizer

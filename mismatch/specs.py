@@ -1,0 +1,165 @@
+"""How images and texts become tensors and logits become scores, as data: frozen dataclasses that a backbone supplies and a bundle carries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args
+
+from mismatch.errors import InputError
+
+__all__ = ["Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"]
+
+RGB = tuple[float, float, float]
+
+
+class Spec:
+    """A dataclass that travels as JSON; an unknown or missing key is refused, never ignored."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types only; tuples become lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
+        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()} | more
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer mismatch: upgrade")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"{cls.__name__} is incomplete: {error}") from None
+
+
+def _check_choice(owner: object, name: str, choices: Any) -> None:
+    if getattr(owner, name) not in get_args(choices):
+        raise InputError(f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; one of {', '.join(get_args(choices))} is needed")
+
+
+ResizeMode = Literal["shortest", "longest", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+CropRounding = Literal["floor", "round"]
+
+
+@dataclass(frozen=True)
+class ImageSpec(Spec):
+    """RGB image → pixel_values (3, size, size).
+
+    `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the longer side to `size` and pads with `fill`;
+    `squash` resizes both sides to `size`.
+    """
+
+    size: int  # pixels, side of the square that the tower sees
+    mean: RGB  # of the channels, on 0..1
+    std: RGB  # of the channels, on 0..1
+    resize: int = 0  # pixels, shorter side before the crop; 0: the same as size
+    mode: ResizeMode = "shortest"
+    crop_rounding: CropRounding = "round"  # of a half-pixel crop offset: torchvision rounds, HF processors floor
+    interpolation: Interpolation = "bicubic"
+    background: tuple[int, int, int] = (255, 255, 255)  # 0..255, what shows through transparent pixels
+    fill: tuple[int, int, int] = (0, 0, 0)  # 0..255, padding of mode longest
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "mode", ResizeMode)
+        _check_choice(self, "interpolation", Interpolation)
+        _check_choice(self, "crop_rounding", CropRounding)
+        if self.size < 1 or self.resize < 0:
+            raise InputError(f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of pixels are needed")
+
+    @property
+    def resize_to(self) -> int:
+        """Pixels, shorter side before the crop."""
+        return self.resize or self.size
+
+
+Padding = Literal["longest", "context"]
+Cleaning = Literal["none", "clip"]
+
+
+@dataclass(frozen=True)
+class TextSpec(Spec):
+    """Text → input_ids and attention_mask, both (L,), L ≤ context_length."""
+
+    context_length: int  # tokens, special ones included
+    pad_id: int
+    padding: Padding  # longest: a shorter L gives the same embedding; context: always pad to context_length
+    cleaning: Cleaning = "none"  # clip: ftfy, html.unescape twice, white space folded; before the tokenizer
+    tokenizer_json: str = field(default="", repr=False)  # the text of a Hugging Face tokenizers file; a file of its own on disk
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "padding", Padding)
+        _check_choice(self, "cleaning", Cleaning)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without `tokenizer_json`, which travels as tokenizer.json."""
+        return {key: value for key, value in super().to_dict().items() if key != "tokenizer_json"}
+
+
+HeadKind = Literal["adapter", "cosine", "zero-shot"]
+
+
+@dataclass(frozen=True)
+class HeadSpec(Spec):
+    """What joins an image embedding (image_dim) and a text embedding (text_dim) into one logit."""
+
+    kind: HeadKind  # adapter: MLPs and scaled cosine; cosine: scale and bias only; zero-shot: the plain cosine
+    image_dim: int
+    text_dim: int
+    common_dim: int = 512  # width in which adapter compares; image_dim where both widths are equal
+    hidden_dim: int = 512  # width of adapter's hidden layers
+    dropout: float = 0.1  # 0..1, adapter, training only
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "kind", HeadKind)
+        if self.kind != "adapter" and self.image_dim != self.text_dim:
+            raise InputError(f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and texts {self.text_dim}; use --head adapter")
+
+
+@dataclass(frozen=True)
+class Calibration(Spec):
+    """Platt scaling: probability = sigmoid(slope · logit + intercept)."""
+
+    slope: float  # > 0, so that ranks stay
+    intercept: float
+    rows: int  # validation rows that it was fitted on
+
+
+@dataclass(frozen=True)
+class Threshold(Spec):
+    """A decision threshold and where it came from."""
+
+    value: float  # on similarity_score: probability 0..1, or cosine -1..1 for zero-shot
+    objective: str  # what it maximises
+    rows: int  # validation rows that it was chosen on
+    date: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """How a logit becomes `similarity_score`, and from where on that is a match."""
+
+    kind: Literal["probability", "cosine"]
+    default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
+    calibration: Calibration | None = None
+    threshold: Threshold | None = None
+
+    @property
+    def threshold_in_use(self) -> float:
+        """The stored threshold, else the default one."""
+        return self.default_threshold if self.threshold is None else self.threshold.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from `to_dict`."""
+        calibration, threshold = data.get("calibration"), data.get("threshold")
+        return cls(
+            kind=data["kind"],
+            default_threshold=data["default_threshold"],
+            calibration=calibration and Calibration.from_dict(calibration),
+            threshold=threshold and Threshold.from_dict(threshold),
+        )

@@ -1,0 +1,230 @@
+"""Rows as arrays, batches in an order that seed and epoch decide, and the two feeds that turn a batch into embeddings."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mismatch.backbones.base import Backbone
+from mismatch.data.pairs import Row, resolve_image
+from mismatch.errors import ImageError, InputError
+from mismatch.runtime.preprocess import Preprocessor, open_image
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.specs import ImageSpec
+
+__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "PixelFeed", "PixelStore", "hold_out", "make_batches"]
+
+Indices = NDArray[np.int64]
+STORE_BYTES = 2**30  # of preprocessed images that are kept in memory between epochs
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Rows as indices into their unique images and unique texts."""
+
+    csv_file: str
+    images: list[Path]  # U unique ones
+    texts: list[str]  # V unique ones
+    lines: list[int]  # (U,) of the first row that names each image
+    image_of: Indices  # (N,) in 0..U
+    text_of: Indices  # (N,) in 0..V
+    labels: NDArray[np.float32]  # (N,) 0 or 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def from_rows(cls, csv_file: str, rows: Sequence[Row], image_base_path: str) -> PairSet:
+        """Rows that `load_pairs` has checked."""
+        names = {row.image_path: row.line for row in reversed(rows)}  # name → line of its first row
+        texts = list(dict.fromkeys(row.text for row in rows))
+        image_at = {name: i for i, name in enumerate(names)}
+        text_at = {text: i for i, text in enumerate(texts)}
+        return cls(
+            csv_file=csv_file,
+            images=[resolve_image(image_base_path, name) for name in names],
+            texts=texts,
+            lines=list(names.values()),
+            image_of=np.array([image_at[row.image_path] for row in rows], np.int64),
+            text_of=np.array([text_at[row.text] for row in rows], np.int64),
+            labels=np.array([row.label for row in rows], np.float32),
+        )
+
+    def image_error(self, image: int, error: Exception) -> ImageError:
+        """What is wrong with an image, with the file and line that name it."""
+        kind = type(error) if isinstance(error, ImageError) else ImageError
+        return kind(f"{self.csv_file}:{self.lines[image]}: {error}")
+
+
+def hold_out(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at least one, is held out."""
+    names = list(dict.fromkeys(row.image_path for row in rows))
+    if len(names) < 2:
+        raise InputError(f"{len(names)} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    chosen = set(np.random.default_rng(seed).choice(len(names), count, replace=False).tolist())
+    held = {name for i, name in enumerate(names) if i in chosen}
+    return [row for row in rows if row.image_path not in held], [row for row in rows if row.image_path in held]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows over their unique images and texts."""
+
+    images: Indices  # (U',) into PairSet.images
+    texts: Indices  # (V',) into PairSet.texts
+    image_of: Tensor  # (B,) into images
+    text_of: Tensor  # (B,) into texts
+    labels: Tensor  # (B,) float32
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def make_batches(pairs: PairSet, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """Every row once, in an order that is a function of seed and epoch."""
+    order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
+    for start in range(0, len(pairs), size):
+        rows = order[start : start + size]
+        images, image_of = np.unique(pairs.image_of[rows], return_inverse=True)
+        texts, text_of = np.unique(pairs.text_of[rows], return_inverse=True)
+        yield Batch(images, texts, torch.from_numpy(image_of), torch.from_numpy(text_of), torch.from_numpy(pairs.labels[rows]))
+
+
+class Feed(Protocol):
+    """A set of pairs that can be embedded batch by batch."""
+
+    pairs: PairSet
+
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Any]]:
+        """Each batch with what `embed` needs for it; gets ready ahead of time where that takes time."""
+
+    def embed(self, backbone: Backbone, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Embeddings of a batch's unique images (U', image_dim) and unique texts (V', text_dim)."""
+
+    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of all unique images (U, image_dim) and texts (V, text_dim), `size` at a time."""
+
+
+class EmbeddingFeed:
+    """Pairs whose embeddings are known already: the backbone is frozen."""
+
+    def __init__(self, pairs: PairSet, images: Tensor, texts: Tensor) -> None:
+        """`images`: (U, image_dim), `texts`: (V, text_dim), on the device to train on."""
+        self.pairs, self.images, self.texts = pairs, images, texts
+
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Batch]]:
+        return ((batch, batch) for batch in batches)
+
+    def embed(self, backbone: Backbone, inputs: Batch) -> tuple[Tensor, Tensor]:
+        return self.images[torch.from_numpy(inputs.images)], self.texts[torch.from_numpy(inputs.texts)]
+
+    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+        return self.images, self.texts
+
+
+Tensors = tuple[Tensor, ...]
+
+
+class PixelFeed:
+    """Pairs that are decoded on threads, tokenized once and encoded anew in each epoch."""
+
+    def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, device: torch.device) -> None:
+        self.pairs, self.store, self.tokenizer, self.workers, self.device = pairs, store, tokenizer, workers, device
+        self.ids, _ = tokenizer.encode(pairs.texts)
+
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensors]]:
+        return ahead(lambda batch: (batch, (self._pixels(batch.images), *self._tokens(batch.texts))), batches, self.workers)
+
+    def embed(self, backbone: Backbone, inputs: Tensors) -> tuple[Tensor, Tensor]:
+        pixel_values, input_ids, attention_mask = (tensor.to(self.device, non_blocking=True) for tensor in inputs)
+        return backbone.encode_image(pixel_values), backbone.encode_text(input_ids, attention_mask)
+
+    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+        every = _slices(np.arange(len(self.pairs.images)), size)
+        images = [backbone.encode_image(pixel_values.to(self.device)) for pixel_values in ahead(self._pixels, every, self.workers)]
+        by_length = np.argsort([len(ids) for ids in self.ids], kind="stable")
+        texts = [backbone.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
+        return torch.cat(images), torch.cat(texts)[torch.from_numpy(np.argsort(by_length))]
+
+    def _pixels(self, images: Indices) -> Tensor:
+        """(B, 3, S, S)."""
+        return torch.from_numpy(self.store.load(self.pairs, images))
+
+    def _tokens(self, texts: Indices) -> Tensors:
+        """(B, L), twice; L is the longest in the batch where the tower allows it."""
+        batch = self.tokenizer.pad([self.ids[i] for i in texts])
+        return torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+
+
+class PixelStore:
+    """Images resized to what the tower sees, kept in memory as 8-bit RGB while they fit; shared by training and validation, and by threads."""
+
+    def __init__(self, spec: ImageSpec, limit: int = STORE_BYTES) -> None:
+        self.size = spec.size
+        self.background = spec.background
+        self.resize = Preprocessor(spec).resize
+        self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))  # of a resized image: there is nothing left to resize or crop
+        self.room = limit  # bytes left
+        self.known: dict[Path, NDArray[np.uint8]] = {}
+
+    def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
+        """Pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with file and line for one that can't be used."""
+        pixel_values = np.empty((len(images), 3, self.size, self.size), np.float32)
+        for out, image in zip(pixel_values, images, strict=True):
+            self.normalise(self._resized(pairs, int(image)), out=out)
+        return pixel_values
+
+    def _resized(self, pairs: PairSet, image: int) -> NDArray[np.uint8]:
+        """(S, S, 3)."""
+        path = pairs.images[image]
+        if (found := self.known.get(path)) is not None:
+            return found
+        try:
+            pixels = np.asarray(self.resize(open_image(path, self.background)))
+        except ImageError as error:
+            raise pairs.image_error(image, error) from error
+        if pixels.nbytes <= self.room:
+            self.room -= pixels.nbytes
+            self.known[path] = pixels
+        return pixels
+
+
+def ahead(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T]:
+    """`work` of each item, in order, done on threads while the caller is busy; at most workers + 1 results wait. In the caller's thread for 0 workers."""
+    if workers == 0:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="mismatch-train")
+    try:
+        with closing(_drain(work, items, pool, workers + 1)) as results:
+            yield from results
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _drain(work: Callable[[S], T], items: Iterable[S], pool: ThreadPoolExecutor, depth: int) -> Generator[T]:
+    waiting: deque[Future[T]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _slices(items: Indices, size: int) -> Iterator[Indices]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

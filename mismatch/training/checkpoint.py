@@ -1,0 +1,193 @@
+"""A checkpoint on disk: the backbone in upstream's own format, the head in safetensors, and mismatch.json that says what they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from mismatch import __version__
+from mismatch.backbones.base import Backbone
+from mismatch.backbones.registry import families, load_backbone
+from mismatch.errors import CheckpointError, InputError
+from mismatch.files import atomic_directory, write_json
+from mismatch.specs import HeadSpec, ScoreSpec
+from mismatch.training.detector import Detector
+from mismatch.training.head import build_head
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CheckpointMeta",
+    "clone_checkpoint",
+    "is_checkpoint",
+    "load_detector",
+    "meta_for",
+    "read_meta",
+    "save_checkpoint",
+    "write_meta",
+    "write_stats",
+]
+
+FORMAT_VERSION = 1
+META = "mismatch.json"
+HEAD = "classification_head.safetensors"
+STATS = "training_stats.json"
+OURS = frozenset({META, HEAD, STATS})  # every other file is the backbone's
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """Everything about a checkpoint but its weights."""
+
+    family: str  # of the backbone: hf-clip
+    model_id: str  # what the backbone was first loaded from
+    distribution: str  # that the plugin came from, with its version
+    version: str
+    api_version: int
+    head: HeadSpec
+    score: ScoreSpec
+    train: dict[str, Any] = field(default_factory=dict)  # TrainConfig.to_dict
+    mismatch_version: str = ""
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """The part that a bundle's manifest carries too."""
+        return {name: getattr(self, name) for name in ("family", "model_id", "distribution", "version", "api_version")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "mismatch_version": self.mismatch_version,
+            "backbone": self.backbone,
+            "head": self.head.to_dict(),
+            "score": self.score.to_dict(),
+            "train": self.train,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CheckpointMeta:
+        """Rebuild from `to_dict`."""
+        return cls(
+            **data["backbone"],
+            head=HeadSpec.from_dict(data["head"]),
+            score=ScoreSpec.from_dict(data["score"]),
+            train=data["train"],
+            mismatch_version=data["mismatch_version"],
+        )
+
+
+def meta_for(family: str, model_id: str, head: HeadSpec, *, score: ScoreSpec | None = None, train: dict[str, Any] | None = None) -> CheckpointMeta:
+    """The meta of a detector made here and now; without a score spec it scores by plain probability and 0.5."""
+    plugin = families()[family]
+    score = score or ScoreSpec("probability", 0.5)
+    return CheckpointMeta(family, model_id, plugin.distribution, plugin.version, plugin.api_version, head, score, train or {}, __version__)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the folder is one that `save_checkpoint` wrote."""
+    return (Path(path) / META).is_file()
+
+
+def save_checkpoint(folder: Path, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, backbone_files: Path | None = None) -> None:
+    """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very backbone, whose files are shared instead of written again."""
+    with atomic_directory(folder) as part:
+        if backbone_files is None:
+            detector.backbone.save_pretrained(part)
+        else:
+            _share_files(backbone_files, part)
+        save_file({name: tensor.contiguous() for name, tensor in detector.head.state_dict().items()}, part / HEAD, metadata={"format": "pt"})
+        write_json(part / META, meta.to_dict())
+        write_json(part / STATS, stats)
+
+
+def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
+    """The same checkpoint under another name with other statistics; weights are hard-linked where the file system can."""
+    with atomic_directory(folder) as part:
+        _share_files(source, part)
+        shutil.copyfile(source / HEAD, part / HEAD)
+        shutil.copyfile(source / META, part / META)
+        write_json(part / STATS, stats)
+
+
+def _share_files(source: Path, target: Path) -> None:
+    """Hard-link, else copy, the backbone's files. Safe, as every writer here replaces a file and none changes one in place."""
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        elif path.parent != source or path.name not in OURS:
+            _link(path, place)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_meta(folder: Path, meta: CheckpointMeta) -> None:
+    """Replace mismatch.json, e.g. with another threshold."""
+    write_json(folder / META, meta.to_dict())
+
+
+def write_stats(folder: Path, stats: Mapping[str, Any]) -> None:
+    """Replace training_stats.json."""
+    write_json(folder / STATS, stats)
+
+
+def read_meta(folder: Path) -> CheckpointMeta:
+    """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another format."""
+    path = folder / META
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}; {_other_folder(folder)}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); train or copy the checkpoint again") from error
+    found = data.get("format_version") if isinstance(data, dict) else None
+    if found != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train again")
+    try:
+        return CheckpointMeta.from_dict(data)
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise CheckpointError(f"{path} is incomplete or damaged ({error!r}); train or copy the checkpoint again") from error
+
+
+def _other_folder(folder: Path) -> str:
+    """What to do about a folder that isn't a checkpoint."""
+    nested = sorted(path.parent.name for path in folder.glob(f"*/{META}"))
+    if nested:
+        return f"pass one of the checkpoints in it: {', '.join(nested)}"
+    return "a checkpoint of mismatch train has one; plain weights are named FAMILY:FOLDER, as in hf-clip:./my_clip"
+
+
+def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
+    """A checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of itself."""
+    folder = Path(folder)
+    meta = read_meta(folder)
+    backbone = load_backbone(meta.family, str(folder))
+    backbone.model_id = meta.model_id
+    _check_widths(folder, backbone, meta.head)
+    detector = Detector(backbone, build_head(meta.head))
+    _load_head(detector, folder / HEAD)
+    return detector.eval(), meta
+
+
+def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
+    if (backbone.image_dim, backbone.text_dim) != (head.image_dim, head.text_dim):
+        widths = f"{backbone.image_dim} and {backbone.text_dim}", f"{head.image_dim} and {head.text_dim}"
+        raise CheckpointError(f"{folder}: the backbone's embeddings are {widths[0]} wide, the head expects {widths[1]}; copy the checkpoint again, whole")
+
+
+def _load_head(detector: Detector, path: Path) -> None:
+    try:
+        detector.head.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors' own error has no base but Exception; a RuntimeError lists unlike names or shapes
+        raise CheckpointError(f"{path} can't be read as the head that {META} describes: {' '.join(str(error).split())}") from error

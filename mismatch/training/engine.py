@@ -1,0 +1,121 @@
+"""torch under the one pipeline: a detector that answers to runtime.pipeline.Engine, and how to open one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mismatch.backbones.base import Backbone
+from mismatch.backbones.registry import families, load_backbone, parse_reference
+from mismatch.errors import BackboneError, CheckpointError
+from mismatch.specs import ScoreSpec
+from mismatch.training.checkpoint import CheckpointMeta, is_checkpoint, load_detector, meta_for, read_meta
+from mismatch.training.detector import Detector, choose_device
+from mismatch.training.head import build_head, head_spec_for
+
+__all__ = ["TorchEngine", "open_backbone", "open_checkpoint"]
+
+Array = NDArray[np.float32]
+ZERO_SHOT_THRESHOLD = 0.25  # cosine, where a backbone states none
+
+
+class TorchEngine:
+    """A detector in fp32, in eval mode, on one device. Thread-safe, as inference changes nothing."""
+
+    def __init__(self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None) -> None:
+        """`meta` says where the weights come from and how logits become scores."""
+        self.device = device or torch.device("cpu")
+        self.detector = detector.to(self.device).eval()
+        self.meta, self.score = meta, meta.score
+        backbone = detector.backbone
+        self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
+        self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
+        self.name = f"torch {self.device.type}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex; of the backbone's weights, specs, engine and precision: what an embedding depends on, so not of the head."""
+        return _fingerprint(self.detector.backbone, self.name)
+
+    def encode_images(self, pixel_values: Array) -> Array:
+        """(B, 3, S, S) → (B, image_dim)."""
+        return self._run(self.detector.backbone.encode_image, pixel_values)
+
+    def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
+        """(B, L), twice → (B, text_dim)."""
+        return self._run(self.detector.backbone.encode_text, input_ids, attention_mask)
+
+    def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
+        """(B, image_dim), (B, text_dim) → (B,)."""
+        return self._run(self.detector.head, image_embeddings, text_embeddings)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs and where."""
+        return {
+            "engine": self.name,
+            "torch": torch.__version__,
+            "precision": "fp32",
+            "threads": torch.get_num_threads(),
+            "backbone": f"{self.meta.family}:{self.meta.model_id}",
+        }
+
+    def _run(self, module: Callable[..., Tensor], *arrays: NDArray[Any]) -> Array:
+        with torch.inference_mode():
+            output: Array = module(*(torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in arrays)).float().cpu().numpy()
+        return output
+
+
+def _fingerprint(backbone: Backbone, engine: str) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    specs = [backbone.image_spec.to_dict(), backbone.text_spec.to_dict(), backbone.text_spec.tokenizer_json, engine, "fp32"]
+    digest.update(json.dumps(specs, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
+    """Open a checkpoint folder, or a backbone by its name for zero-shot; `provider` auto, cpu or cuda; `threads`: torch's own choice by default."""
+    if not is_checkpoint(path):
+        return _open_other(str(path), provider, threads)
+    device = _prepare(provider, threads)
+    detector, meta = load_detector(path)
+    return TorchEngine(detector, meta, device=device)
+
+
+def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
+    """A backbone's name; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
+    if reference.partition(":")[0] in families():
+        return open_backbone(reference, provider=provider, threads=threads)
+    if Path(reference).is_dir():
+        read_meta(Path(reference))  # raises and says what to do
+    raise CheckpointError(f"model folder {reference} not found, and no installed backbone is called that; pass a checkpoint, a bundle or FAMILY:MODEL")
+
+
+def open_backbone(reference: str, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
+    """A raw backbone with the plain cosine for a score; BackboneError where its towers share no space."""
+    device = _prepare(provider, threads)
+    family, model_id = parse_reference(reference)
+    backbone = load_backbone(reference)
+    if not backbone.shared_space:
+        raise BackboneError(f"{reference} has no space that images and texts share, so it can't score untrained; run mismatch train --backbone {family} first")
+    detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
+    threshold = ZERO_SHOT_THRESHOLD if backbone.zero_shot_threshold is None else backbone.zero_shot_threshold
+    meta = meta_for(family, model_id, detector.head.spec, score=ScoreSpec("cosine", threshold))
+    return TorchEngine(detector, meta, device=device)
+
+
+def _prepare(provider: str, threads: int | None) -> torch.device:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return choose_device(provider)

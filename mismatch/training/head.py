@@ -1,0 +1,142 @@
+"""The head: what joins an image embedding and a text embedding into one logit."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from mismatch.backbones.base import Backbone
+from mismatch.errors import InputError
+from mismatch.specs import HeadSpec
+
+__all__ = ["AdapterHead", "CosineHead", "Head", "ZeroShotHead", "build_head", "head_spec_for", "normalise"]
+
+SCALE = 1 / 0.07  # of the cosine where the backbone knows none; CLIP's own start
+COMMON_DIM = 512  # width in which unlike widths are compared
+
+
+def normalise(x: Tensor) -> Tensor:
+    """(…, D) → (…, D) of length 1; zeros stay zeros, and no branch that an exporter would trip over."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-12)
+
+
+class Head(nn.Module, ABC):
+    """Embeds both sides into one space and compares there."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @abstractmethod
+    def embed_image(self, image_embedding: Tensor) -> Tensor:
+        """(B, image_dim) → (B, D), length 1."""
+
+    @abstractmethod
+    def embed_text(self, text_embedding: Tensor) -> Tensor:
+        """(B, text_dim) → (B, D), length 1."""
+
+    @abstractmethod
+    def logit(self, cosine: Tensor) -> Tensor:
+        """(B,) → (B,); above 0 is a match by the head's own reckoning."""
+
+    def forward(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
+        """(B, image_dim), (B, text_dim) → (B,) logits."""
+        return self.logit((self.embed_image(image_embedding) * self.embed_text(text_embedding)).sum(-1))
+
+
+class ZeroShotHead(Head):
+    """The plain cosine, no parameters."""
+
+    def embed_image(self, image_embedding: Tensor) -> Tensor:
+        """(B, D) → (B, D), length 1."""
+        return normalise(image_embedding)
+
+    def embed_text(self, text_embedding: Tensor) -> Tensor:
+        """(B, D) → (B, D), length 1."""
+        return normalise(text_embedding)
+
+    def logit(self, cosine: Tensor) -> Tensor:
+        """The cosine itself."""
+        return cosine
+
+
+class CosineHead(ZeroShotHead):
+    """Scale · cosine + bias, both learned; `log_temperature` is the contrastive loss's own scale and serves training only."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__(spec)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(SCALE)))
+
+    def logit(self, cosine: Tensor) -> Tensor:
+        """(B,) → (B,), scale · cosine + bias."""
+        return self.log_scale.exp() * cosine + self.bias
+
+    @torch.no_grad()
+    def start(self, scale: float, threshold: float) -> None:
+        """Begin with this scale, and with logit 0 at this cosine."""
+        self.log_scale.fill_(math.log(scale))
+        self.log_temperature.fill_(math.log(scale))
+        self.bias.fill_(-scale * threshold)
+
+
+class AdapterHead(CosineHead):
+    """An MLP per tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__(spec)
+        self.residual = spec.image_dim == spec.text_dim == spec.common_dim
+        self.image_adapter = _adapter(spec.image_dim, spec, self.residual)
+        self.text_adapter = _adapter(spec.text_dim, spec, self.residual)
+
+    def embed_image(self, image_embedding: Tensor) -> Tensor:
+        """(B, image_dim) → (B, common_dim), length 1."""
+        return self._embed(self.image_adapter, image_embedding)
+
+    def embed_text(self, text_embedding: Tensor) -> Tensor:
+        """(B, text_dim) → (B, common_dim), length 1."""
+        return self._embed(self.text_adapter, text_embedding)
+
+    def _embed(self, adapter: nn.Module, embedding: Tensor) -> Tensor:
+        adapted: Tensor = adapter(embedding)  # (B, common_dim)
+        return normalise(normalise(embedding) + adapted if self.residual else adapted)
+
+
+def _adapter(width: int, spec: HeadSpec, residual: bool) -> nn.Sequential:
+    last = nn.Linear(spec.hidden_dim, spec.common_dim)
+    if residual:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.LayerNorm(width), nn.Dropout(spec.dropout), nn.Linear(width, spec.hidden_dim), nn.GELU(), last)
+
+
+KINDS: dict[str, type[Head]] = {"adapter": AdapterHead, "cosine": CosineHead, "zero-shot": ZeroShotHead}
+
+
+def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
+    """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from those."""
+    head = KINDS[spec.kind](spec)
+    if isinstance(head, CosineHead) and backbone is not None and backbone.shared_space:
+        scale = backbone.logit_scale or SCALE
+        head.start(scale, _threshold(backbone, scale))
+    return head
+
+
+def _threshold(backbone: Backbone, scale: float) -> float:
+    """Cosine at which the logit should start as 0."""
+    if backbone.zero_shot_threshold is not None:
+        return backbone.zero_shot_threshold
+    return -(backbone.logit_bias or 0.0) / scale
+
+
+def head_spec_for(backbone: Backbone, kind: str, *, common_dim: int | None = None, hidden_dim: int = 512, dropout: float = 0.1) -> HeadSpec:
+    """The spec that fits a backbone's widths; equal widths are compared in that width unless another is asked for."""
+    equal = backbone.image_dim == backbone.text_dim
+    if kind not in KINDS:
+        raise InputError(f"head {kind!r} is unknown; one of {', '.join(KINDS)} is needed")
+    common = common_dim or (backbone.image_dim if equal else COMMON_DIM)
+    return HeadSpec(kind, backbone.image_dim, backbone.text_dim, common, hidden_dim, dropout)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""The folder of a training run: a checkpoint per epoch, best_model, final_model, and what an earlier run left there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mismatch.errors import CheckpointError
+from mismatch.files import write_json
+from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, is_checkpoint, save_checkpoint, write_stats
+from mismatch.training.detector import Detector
+
+__all__ = ["BEST", "FINAL", "STARTED_FROM", "RunFolder"]
+
+BEST, FINAL, STARTED_FROM = "best_model", "final_model", "started_from"
+OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{STARTED_FROM}|checkpoint_epoch_\d+|checkpoint_last")
+
+
+class RunFolder:
+    """Where a run writes. Nothing in it is touched before the first epoch is done."""
+
+    def __init__(self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None) -> None:
+        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. CheckpointError where `folder` can't be used."""
+        self.folder = Path(folder)
+        self.report, self.start = report, start
+        self.written: list[Path] = []
+        _check_usable(self.folder)
+
+    def save_epoch(self, epoch: int, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, best: bool, same_backbone: bool) -> None:
+        """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
+        if not self.written:
+            self._clear_earlier_run()
+        known = self.written[-1] if same_backbone and self.written else None
+        place = self.folder / f"checkpoint_epoch_{epoch}"
+        save_checkpoint(place, detector, meta, stats, backbone_files=known)
+        self.written.append(place)
+        if best:
+            clone_checkpoint(place, self.folder / BEST, stats)
+        self.save_stats(stats)
+
+    def save_stats(self, stats: Mapping[str, Any]) -> None:
+        """The run so far, at the top and in best_model, which covers the whole run."""
+        write_stats(self.folder / BEST, stats)
+        write_json(self.folder / STATS, stats)
+
+    def finish(self, stats: Mapping[str, Any]) -> None:
+        """Write final_model, the last epoch's."""
+        clone_checkpoint(self.written[-1], self.folder / FINAL, stats)
+        self.save_stats(stats)
+
+    def contents(self) -> str:
+        """What this run has written, for people."""
+        if not self.written:
+            return "nothing has been written"
+        names = [path.name for path in (*self.written, self.folder / BEST, self.folder / FINAL) if is_checkpoint(path)]
+        return f"{self.folder} holds {', '.join(names)}"
+
+    def _clear_earlier_run(self) -> None:
+        """Remove an earlier run's checkpoints, so that two runs are never mixed; foreign files stay."""
+        earlier = _earlier(self.folder)
+        kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve()]
+        removed = [path for path in earlier if path not in kept]
+        for path in removed:
+            shutil.rmtree(path)
+        if removed:
+            self.report(f"{self.folder}: removed the earlier run's {', '.join(path.name for path in removed)}")
+        for path in kept:
+            if path.name != STARTED_FROM:
+                path.rename(self.folder / STARTED_FROM)
+                self.report(f"{self.folder}: {path.name}, which this run started from, is now {STARTED_FROM}")
+
+
+def _check_usable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"--output-dir {folder} can't be created: {error.strerror}; choose another") from error
+    for path in sorted(folder.iterdir()):
+        if OWN_NAMES.fullmatch(path.name) and not is_checkpoint(path):
+            raise CheckpointError(f"{path} is in the way and was not written by mismatch; move it or choose another --output-dir")
+
+
+def _earlier(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)]
+    return sorted(found, key=lambda path: (len(path.name), path.name))

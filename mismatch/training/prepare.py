@@ -1,0 +1,132 @@
+"""What a run needs before its first step: checked rows, a detector to start from, and feeds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mismatch.backbones.registry import load_backbone, parse_reference
+from mismatch.data.pairs import Row, load_pairs
+from mismatch.errors import BackboneError, InputError
+from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
+from mismatch.runtime.pipeline import Pipeline
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
+from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
+from mismatch.training.config import TrainConfig
+from mismatch.training.detector import Detector
+from mismatch.training.engine import TorchEngine
+from mismatch.training.head import build_head, head_spec_for
+
+__all__ = ["Progress", "Report", "Start", "load_sets", "load_start", "make_feeds", "no_progress"]
+
+Report = Callable[[str], object]  # is given one line
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+SHOWN = 10  # problems in one message
+
+
+def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+    """A progress bar that shows nothing."""
+    return nullcontext(lambda done: None)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The detector that training starts from, and what a checkpoint records of where it came from."""
+
+    detector: Detector
+    family: str
+    model_id: str
+    checkpoint: Path | None  # that training goes on from
+
+
+def load_start(config: TrainConfig) -> Start:
+    """A backbone with a fresh head, or a checkpoint's backbone and head."""
+    for name in (config.model_name, config.backbone):
+        if name and is_checkpoint(name):
+            return _from_checkpoint(Path(name), config)
+        if name and any(Path(name).glob("*/mismatch.json")):
+            read_meta(Path(name))  # raises and names the checkpoints in it
+    family, model_id = parse_reference(config.backbone, config.model_name)
+    backbone = load_backbone(config.backbone, config.model_name)
+    spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
+    return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None)
+
+
+def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
+    family = read_meta(folder).family
+    asked = config.backbone.partition(":")[0]
+    if asked not in (family, TrainConfig.__dataclass_fields__["backbone"].default) and not is_checkpoint(config.backbone):
+        raise BackboneError(f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of them out")
+    detector, meta = load_detector(folder)
+    return Start(detector, meta.family, meta.model_id, folder)
+
+
+def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | None]:
+    """Rows to train on and rows to validate on, None where there shall be none; every row is checked."""
+    rows = load_pairs(config.train_csv, config.image_base_path)
+    if config.val_csv is not None:
+        held = load_pairs(config.val_csv, config.image_base_path)
+        return _pair_set(config.train_csv, rows, config), _pair_set(config.val_csv, held, config)
+    if config.val_fraction == 0:
+        report("no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one")
+        return _pair_set(config.train_csv, rows, config), None
+    rows, held = hold_out(rows, config.val_fraction, config.seed)
+    train, val = _pair_set(config.train_csv, rows, config), _pair_set(config.train_csv, held, config)
+    images = len(train.images) + len(val.images)
+    report(f"{len(val.images):,} of {images:,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
+    return train, val
+
+
+def _pair_set(csv_file: str, rows: Sequence[Row], config: TrainConfig) -> PairSet:
+    return PairSet.from_rows(csv_file, rows, config.image_base_path)
+
+
+def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+    """A feed per set; with a frozen backbone every image and text is embedded here, once."""
+    if config.tune == "head":
+        return _embedded(config, start, sets, device, progress)
+    backbone = start.detector.backbone
+    store, tokenizer = PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec)
+    return [PixelFeed(pairs, store, tokenizer, config.num_workers, device) for pairs in sets]
+
+
+def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+    meta = meta_for(start.family, start.model_id, start.detector.head.spec)
+    engine = TorchEngine(start.detector, meta, device=device)
+    pipeline = Pipeline(engine, workers=config.num_workers)
+    cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
+    return [_embed(pairs, pipeline, cache, device, progress) for pairs in sets]
+
+
+def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, device: torch.device, progress: Progress) -> EmbeddingFeed:
+    with progress(f"embed {Path(pairs.csv_file).name}", len(pairs.images) + len(pairs.texts), "item") as advance:
+        images, problems = embed_images(pipeline, pairs.images, cache=cache, progress=advance)
+        if problems:
+            raise _all_problems(pairs, problems)
+        texts, bad_texts = embed_texts(pipeline, pairs.texts, cache=cache, progress=advance)
+    if bad_texts:
+        raise InputError(f"{pairs.csv_file}: text {pairs.texts[min(bad_texts)]!r} can't be embedded: {bad_texts[min(bad_texts)]}")
+    return EmbeddingFeed(pairs, torch.from_numpy(images).to(device), torch.from_numpy(texts).to(device))
+
+
+def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:
+    """The first ten together; of the kind of the first."""
+    errors = [pairs.image_error(i, error) for i, error in sorted(problems.items(), key=lambda item: pairs.lines[item[0]])]
+    more = f" (and {len(errors) - SHOWN:,} more; mismatch validate lists all)" if len(errors) > SHOWN else ""
+    return type(errors[0])("; ".join(map(str, errors[:SHOWN])) + more)
+
+
+def default_cache() -> Path:
+    """The user's cache folder: $XDG_CACHE_HOME/mismatch, or where the platform keeps caches."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "mismatch"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mismatch" / "Cache"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "mismatch"

@@ -1,0 +1,305 @@
+"""The training run: epochs of steps, validation after each, and a folder of checkpoints."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mismatch.errors import InputError
+from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.metrics import binary_metrics
+from mismatch.evaluation.threshold import choose_threshold
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import ScoreSpec
+from mismatch.training.batches import Batch, Feed, make_batches
+from mismatch.training.checkpoint import CheckpointMeta, meta_for
+from mismatch.training.config import TrainConfig
+from mismatch.training.detector import choose_device
+from mismatch.training.head import CosineHead
+from mismatch.training.losses import binary_loss, contrastive_loss
+from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, rate_of, set_rates, trainable
+from mismatch.training.output import BEST, FINAL, RunFolder
+from mismatch.training.prepare import Progress, Report, Start, load_sets, load_start, make_feeds, no_progress
+
+__all__ = ["TrainResult", "train"]
+
+MAX_TEMPERATURE = 100.0  # CLIP's bound on what multiplies the contrastive cosine
+PLAIN = ScoreSpec("probability", 0.5)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run's models lie, and what training_stats.json says."""
+
+    best_dir: Path
+    final_dir: Path
+    stats: dict[str, Any]
+
+
+def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
+    """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _terminate_as_interrupt():
+        torch.manual_seed(config.seed)
+        return _prepare(config, device, report, progress).train()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does; handlers belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare(config: TrainConfig, device: torch.device, report: Report, progress: Progress) -> Run:
+    if config.validate_data:
+        _audit(config, report, progress)
+    train_set, val_set = load_sets(config, report)
+    start = load_start(config)
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
+    start.detector.to(device)
+    start.detector.backbone.requires_grad_(config.tune == "full")
+    feeds = make_feeds(config, start, [train_set] if val_set is None else [train_set, val_set], device, progress)
+    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress)
+
+
+def _audit(config: TrainConfig, report: Report, progress: Progress) -> None:
+    """To be had when data/audit.py is there."""
+
+
+class Run:
+    """One training run, ready to go."""
+
+    def __init__(
+        self, config: TrainConfig, start: Start, feed: Feed, val_feed: Feed | None, folder: RunFolder, device: torch.device, report: Report, progress: Progress
+    ) -> None:
+        self.config, self.start, self.folder, self.device, self.report, self.progress = config, start, folder, device, report, progress
+        self.feed, self.val_feed = feed, val_feed
+        self.detector, self.head = start.detector, _trained_head(start)
+        self.epochs, self.batch_size = int(config.value("epochs")), int(config.value("batch_size"))
+        self.steps_per_epoch = math.ceil(len(feed.pairs) / self.batch_size)
+        self.history = History(config, feed, val_feed, device)
+        rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
+        self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
+        self.parameters = trainable(self.detector)
+
+    def train(self) -> TrainResult:
+        """All epochs, or as many as early stopping lets pass."""
+        self._announce()
+        epoch = 0
+        try:
+            self._centre()
+            for epoch in range(1, self.epochs + 1):
+                self._epoch(epoch)
+                if self._is_stale(epoch):
+                    self.report(f"stopped early: {self.config.best_metric} has not improved since epoch {self.history.best_epoch}")
+                    break
+            self.history.finished = True
+            self.folder.finish(self.history.to_dict())
+        except KeyboardInterrupt:
+            self.report(f"interrupted in epoch {epoch}: {self.folder.contents()}")
+            raise
+        self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
+        return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
+
+    def _announce(self) -> None:
+        config, pairs = self.config, self.feed.pairs
+        rows = f"{len(pairs):,} rows ({len(pairs.images):,} images, {len(pairs.texts):,} texts)"
+        origin = f"{self.start.family}:{self.start.model_id}" + (f", from {self.start.checkpoint}" if self.start.checkpoint else "")
+        work = f"--tune {config.tune} on {self.device}, {self.epochs} epochs of {self.steps_per_epoch} steps"
+        self.report(f"training on {rows}; {origin}, {self.head.spec.kind} head; {work}")
+
+    def _centre(self) -> None:
+        """A backbone that states no threshold starts with logit 0 at the mean cosine of the first batch, so that the bias needn't travel there."""
+        backbone = self.detector.backbone
+        if self.start.checkpoint or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+            return
+        self.detector.eval()
+        with torch.inference_mode():
+            first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
+            [(batch, inputs)] = self.feed.stream([first])
+            cosine, _, _ = self._cosines(batch, *self.feed.embed(backbone, inputs))
+        self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
+
+    def _epoch(self, epoch: int) -> None:
+        began = time.perf_counter()
+        losses = self._train_epoch(epoch)
+        seconds = time.perf_counter() - began
+        validation = None if self.val_feed is None else self._validate(self.val_feed)
+        best = self.history.add(epoch, losses, validation, seconds, self.optimizer)
+        meta = self._meta(PLAIN if validation is None else validation.score)
+        same_backbone = self.config.tune == "head"
+        self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone)
+        self.report(self.history.line(self.epochs, best))
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        """One pass over the rows → mean binary and mean contrastive loss, nats."""
+        self.detector.backbone.train(self.config.tune == "full")
+        self.head.train()
+        sums, rows, step = torch.zeros(2, device=self.device), 0, (epoch - 1) * self.steps_per_epoch
+        batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch)
+        with self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row") as advance, closing(self.feed.stream(batches)) as stream:
+            for batch, inputs in stream:
+                set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
+                sums += len(batch) * self._step(batch, inputs)
+                rows, step = rows + len(batch), step + 1
+                advance(len(batch))
+        binary, contrastive = (sums / rows).tolist()
+        if not math.isfinite(binary + contrastive):
+            raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
+        return binary, contrastive
+
+    def _step(self, batch: Batch, inputs: Any) -> Tensor:
+        """One update → (2,) binary and contrastive loss before it."""
+        labels = batch.labels.to(self.device)
+        cosine, images, texts = self._cosines(batch, *self.feed.embed(self.detector.backbone, inputs))
+        binary = binary_loss(self.head.logit(cosine), labels)
+        contrastive = self._contrastive(batch, images, texts) if self.config.contrastive_weight else torch.zeros_like(binary)
+        self.optimizer.zero_grad(set_to_none=True)
+        (binary + self.config.contrastive_weight * contrastive).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        self.optimizer.step()
+        return torch.stack([binary.detach(), contrastive.detach()])
+
+    def _cosines(self, batch: Batch, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of unique images (U, image_dim) and texts (V, text_dim) → cosine (B,), and both sides a row (B, D), length 1."""
+        image_rows = self.head.embed_image(images)[batch.image_of.to(self.device)]
+        text_rows = self.head.embed_text(texts)[batch.text_of.to(self.device)]
+        return (image_rows * text_rows).sum(-1), image_rows, text_rows
+
+    def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor) -> Tensor:
+        matched = batch.labels.nonzero().squeeze(1)  # (M,)
+        ids = (batch.image_of[matched].to(self.device), batch.text_of[matched].to(self.device))
+        matched = matched.to(self.device)
+        temperature = self.head.log_temperature.exp().clamp(max=MAX_TEMPERATURE)
+        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, temperature)
+
+    def _validate(self, feed: Feed) -> Validation:
+        self.detector.eval()
+        pairs = feed.pairs
+        with torch.inference_mode():
+            images, texts = feed.embed_all(self.detector.backbone, self.batch_size)
+            images, texts = self.head.embed_image(images), self.head.embed_text(texts)  # (U, D), (V, D)
+            cosine = (images[torch.from_numpy(pairs.image_of)] * texts[torch.from_numpy(pairs.text_of)]).sum(-1)
+            logits = self.head.logit(cosine).float().cpu().numpy()
+        return Validation.of(logits, pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
+
+    def _meta(self, score: ScoreSpec) -> CheckpointMeta:
+        return meta_for(self.start.family, self.start.model_id, self.head.spec, score=score, train=self.config.to_dict())
+
+    def _is_stale(self, epoch: int) -> bool:
+        patience = self.config.early_stopping
+        return patience is not None and self.val_feed is not None and epoch - self.history.best_epoch >= patience
+
+
+def _trained_head(start: Start) -> CosineHead:
+    if not isinstance(start.detector.head, CosineHead):
+        raise InputError(f"the head of {start.checkpoint} has nothing to train; start from its backbone instead")
+    return start.detector.head
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one look at the validation rows found."""
+
+    metrics: dict[str, Any]  # of the plain probability at 0.5
+    score: ScoreSpec  # with calibration and threshold
+    tuned: dict[str, Any]  # metrics of the calibrated score at the stored threshold
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str) -> Validation:
+        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold."""
+        metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
+        metrics["log_loss"] = float(np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean())  # unclipped, as training's
+        if len(np.unique(labels)) < 2:
+            return cls(metrics, PLAIN, metrics)
+        calibrated = replace(PLAIN, calibration=fit_platt(logits, labels))
+        scores = scores_from_logits(logits, calibrated)
+        score = replace(calibrated, threshold=choose_threshold(labels, scores, objective))
+        return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))
+
+
+class History:
+    """What training_stats.json says: a list per figure, an entry per epoch."""
+
+    def __init__(self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device) -> None:
+        self.config, self.finished = config, False
+        self.facts = {"device": str(device), "torch": torch.__version__, "train_rows": len(feed.pairs), "val_rows": len(val_feed.pairs) if val_feed else 0}
+        self.rows = len(feed.pairs)
+        self.lists: dict[str, list[Any]] = {}
+        self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
+        self.best_validation: Validation | None = None
+
+    def add(self, epoch: int, losses: tuple[float, float], validation: Validation | None, seconds: float, optimizer: torch.optim.Optimizer) -> bool:
+        """Add an epoch; returns whether it is the best so far."""
+        self._append(train_losses=losses[0], train_contrastive_losses=losses[1], seconds=seconds, rows_per_second=self.rows / seconds)
+        self._append(learning_rates=rate_of(optimizer, "backbone"), head_learning_rates=rate_of(optimizer, "head"))
+        if validation is None:
+            self.best_epoch = epoch
+            return True
+        metrics = validation.metrics
+        self._append(val_losses=metrics["log_loss"], val_accuracies=metrics["accuracy"], val_f1=metrics["f1"], val_auroc=_number(metrics["auroc"]))
+        self._append(confusion_matrices=metrics["confusion_matrix"])
+        key = _rank(self.config.best_metric, metrics)
+        if key <= self.best_key and self.best_epoch:
+            return False
+        self.best_epoch, self.best_key, self.best_validation = epoch, key, validation
+        return True
+
+    def _append(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.lists.setdefault(name, []).append(value)
+
+    def line(self, epochs: int, best: bool) -> str:
+        """The last epoch for people."""
+        last = {name: values[-1] for name, values in self.lists.items()}
+        parts = [f"epoch {len(self.lists['train_losses'])}/{epochs}", f"train loss {last['train_losses']:.4f}"]
+        if "val_losses" in last:
+            auroc = "none" if last["val_auroc"] is None else f"{last['val_auroc']:.4f}"
+            parts += [f"val loss {last['val_losses']:.4f}", f"accuracy {last['val_accuracies']:.4f}", f"F1 {last['val_f1']:.4f}", f"AUROC {auroc}"]
+        return "  ".join([*parts, f"{last['seconds']:.1f} s", f"{last['rows_per_second']:,.0f} rows/s", *(["best"] if best else [])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; figures that do not exist are null."""
+        best = None if self.best_validation is None else {name: _number(value) for name, value in self.best_validation.tuned.items()}
+        return {
+            "finished": self.finished,
+            "epochs": len(self.lists.get("train_losses", [])),
+            "best_epoch": self.best_epoch,
+            "best_metric": self.config.best_metric,
+            **{name: list(values) for name, values in self.lists.items()},
+            "best_validation": best,  # of best_model's calibrated score at its stored threshold
+            **self.facts,
+            "config": self.config.to_dict(),
+        }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rank(metric: str, metrics: dict[str, Any]) -> tuple[float, float]:
+    """What best_model is chosen by: the metric, then the lower loss; a metric that does not exist counts as worst."""
+    loss = -float(metrics["log_loss"])
+    value = loss if metric == "loss" else float(metrics[metric])
+    return (-math.inf if math.isnan(value) else value), loss

@@ -1,0 +1,35 @@
+"""The backbone family `openclip`: any open_clip architecture that reads CLIP's own vocabulary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mismatch.backbones.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mismatch.backbones.base import Backbone
+
+__all__ = ["load", "register_backbones"]
+
+DEFAULT_MODEL = "ViT-B-32/laion2b_s34b_b79k"
+MODELS = [DEFAULT_MODEL, "ViT-B-32/openai", "ViT-B-32/datacomp_xl_s13b_b90k", "ViT-B-16/openai", "ViT-L-14/openai", "ViT-L-14/laion2b_s32b_b82k", "RN50/openai", "tiny"]
+
+
+def load(model_id: str) -> Backbone:
+    """`ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
+    from mismatch_openclip.backbone import load
+
+    return load(model_id)
+
+
+@hookimpl
+def register_backbones(register: Any) -> None:
+    """Called once by the registry."""
+    register(
+        "openclip",
+        load,
+        models=MODELS,
+        default_model=DEFAULT_MODEL,
+        description="open_clip: ARCH/TAG, ARCH/checkpoint.pt, ARCH/untrained, a local directory, or tiny",
+        api_version=1,
+    )

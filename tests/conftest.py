@@ -1,0 +1,143 @@
+"""Fixtures that every test file may use."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
+
+
+@pytest.fixture(scope="session")
+def fashion() -> Path:
+    """Real product photos and titles, kept beside the checkout and not part of the project."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "fashion"
+    if not (folder / "test.csv").is_file():
+        pytest.skip(f"the fashion photos are not at {folder}")
+    return folder
+
+
+def word_tokenizer() -> str:
+    """The text of a tokenizer.json that knows `WORDS`."""
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    return str(tokenizer.to_str())
+
+
+class ColourEngine:
+    """A real, exact engine in numpy: an image is its mean colour, a text the colours that it names, the logit their negative distance."""
+
+    def __init__(self, padding: Any = "longest", score: ScoreSpec | None = None) -> None:
+        self.name = "numpy cpu"
+        self.image_spec = ImageSpec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        self.text_spec = TextSpec(context_length=6, pad_id=0, padding=padding, tokenizer_json=word_tokenizer())
+        self.score = score or ScoreSpec("probability", 0.5)
+        self.image_dim = self.text_dim = 3
+        self.fingerprint = "c0ffee" * 8
+        self.image_batches: list[int] = []  # sizes, in order of the calls
+        self.text_shapes: list[tuple[int, int]] = []
+
+    def encode_images(self, pixel_values: Any) -> Any:
+        self.image_batches.append(len(pixel_values))
+        return pixel_values.mean(axis=(2, 3))  # (B, 3)
+
+    def encode_texts(self, input_ids: Any, attention_mask: Any) -> Any:
+        self.text_shapes.append(input_ids.shape)
+        return np.stack([(input_ids == WORDS.index(word)).any(axis=1) for word in ("red", "green", "blue")], axis=1).astype(np.float32)
+
+    def logits(self, image_embeddings: Any, text_embeddings: Any) -> Any:
+        return 1.0 - 2.0 * np.abs(image_embeddings - text_embeddings).sum(axis=1)
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": self.name}
+
+
+@pytest.fixture
+def colour_engine() -> type[ColourEngine]:
+    """The class, so that a test may choose its padding."""
+    return ColourEngine
+
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@pytest.fixture
+def colour_images(tmp_path: Path) -> Path:
+    """A folder with red.png, green.png, blue.png, a truncated cut.jpg, and lie.jpg, which is text."""
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 12), colour).save(tmp_path / f"{name}.png")
+    Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / "whole.jpg", quality=95)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    (tmp_path / "lie.jpg").write_text("not an image")
+    return tmp_path
+
+
+WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+
+
+@pytest.fixture
+def write_rows() -> WriteRows:
+    """Write a header and rows as CSV; returns the path."""
+
+    def write(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        return path
+
+    return write
+
+
+FAMILIES = ("hf-clip", "openclip")
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Each built-in backbone family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each family a checkpoint of its `tiny` model with an untrained adapter head, a calibration and a threshold."""
+    import torch
+
+    from mismatch.backbones.registry import load_backbone
+    from mismatch.specs import Calibration, Threshold
+    from mismatch.training.checkpoint import meta_for, save_checkpoint
+    from mismatch.training.detector import Detector
+    from mismatch.training.head import build_head, head_spec_for
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in FAMILIES:
+        backbone = load_backbone(f"{name}:tiny")
+        torch.manual_seed(1)
+        spec = head_spec_for(backbone, "adapter")
+        head = build_head(spec, backbone)
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None  # so that scores spread
+        score = ScoreSpec("probability", 0.5, Calibration(0.7, 0.1, 50), Threshold(0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00"))
+        save_checkpoint(folder / name, Detector(backbone, head).eval(), meta_for(name, "tiny", spec, score=score), {})
+    return {name: folder / name for name in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The bundles of `tiny_checkpoints`, written by the real exporter."""
+    from mismatch.export.onnx import export_bundle
+    from mismatch.training.engine import open_checkpoint
+
+    folder = tmp_path_factory.mktemp("bundles")
+    return {name: export_bundle(open_checkpoint(path, provider="cpu"), folder / name).folder for name, path in tiny_checkpoints.items()}

@@ -1,0 +1,118 @@
+"""mismatch.runtime.cache: nothing is encoded twice, nothing half-written is read, the size is bounded, writers don't disturb each other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mismatch.errors import CheckpointError
+from mismatch.runtime import cache as module
+from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
+from mismatch.runtime.pipeline import Pipeline
+
+
+def key(i: int) -> bytes:
+    return i.to_bytes(16, "big")
+
+
+def rows(*numbers: int) -> dict[bytes, Any]:
+    return {key(i): np.full(4, i, np.float32) for i in numbers}
+
+
+def test_what_one_writer_wrote_another_reads(tmp_path: Path) -> None:
+    first, second = EmbeddingCache(tmp_path, "aa"), EmbeddingCache(tmp_path, "aa")
+    first.put_many(rows(1, 2))
+    second.put_many(rows(3))
+    fresh = EmbeddingCache(tmp_path, "aa")
+    assert len(fresh) == 3
+    found = fresh.get_many([key(3), key(2), key(9)])
+    assert {k: v.tolist() for k, v in found.items()} == {key(3): [3.0] * 4, key(2): [2.0] * 4}
+    assert len(EmbeddingCache(tmp_path, "bb")) == 0, "other weights, other embeddings"
+
+
+@pytest.mark.parametrize("damage", ["no array", "cut array", "cut keys", "keys only begun"])
+def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None:
+    cache = EmbeddingCache(tmp_path, "aa")
+    cache.put_many(rows(1, 2))
+    [keys] = cache.folder.glob("*.keys")
+    array = keys.with_suffix(".npy")
+    if damage == "no array":
+        array.unlink()
+    elif damage == "cut array":
+        array.write_bytes(array.read_bytes()[:-8])
+    elif damage == "cut keys":
+        keys.write_bytes(keys.read_bytes()[:-8])
+    else:
+        keys.rename(keys.with_name(f".{keys.name}.part.keys.tmp"))
+    again = EmbeddingCache(tmp_path, "aa")
+    assert len(again) == 0
+    again.put_many(rows(1, 2))
+    assert len(EmbeddingCache(tmp_path, "aa")) == 2
+
+
+def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 16))
+    for i in range(4):
+        cache.put_many(rows(i))
+        for age, path in enumerate(sorted(cache.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns)):
+            os.utime(path, (1000 + 10 * i + age, 1000 + 10 * i + age))
+    left = EmbeddingCache(tmp_path, "aa")
+    assert key(3) in left.get_many([key(i) for i in range(4)])
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 16)
+    assert {path.stem for path in tmp_path.glob("*/*.npy")} == {path.stem for path in tmp_path.glob("*/*.keys")}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="--cache"):
+        EmbeddingCache(tmp_path / "file", "aa")
+
+
+def test_images_are_encoded_once_by_content(colour_engine: Any, colour_images: Path) -> None:
+    shutil.copy(colour_images / "red.png", colour_images / "same.png")
+    paths = [colour_images / name for name in ("red.png", "blue.png", "same.png", "lie.jpg", "absent.png", "blue.png")]
+    engine, done = colour_engine(), []
+    cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)
+    array, problems = embed_images(Pipeline(engine), paths, cache=cache, progress=done.append)
+    assert sum(engine.image_batches) == 2
+    np.testing.assert_allclose(array[[0, 1, 2, 5]], [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]], atol=1e-6)
+    assert np.isnan(array[[3, 4]]).all()
+    assert sorted(problems) == [3, 4]
+    assert "lie.jpg" in str(problems[3])
+    assert "absent.png" in str(problems[4])
+    assert sum(done) == len(paths)
+
+    again = colour_engine()
+    second, _ = embed_images(Pipeline(again), paths, cache=EmbeddingCache(colour_images / "cache", again.fingerprint))
+    np.testing.assert_array_equal(second, array)
+    assert sum(again.image_batches) == 0, "all from the cache; lie.jpg was tried and refused before the tower"
+
+
+def test_an_interruption_costs_one_segment_at_most(colour_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT_ROWS", 2)
+    engine = colour_engine()
+    pipeline = Pipeline(engine)
+    real, calls = pipeline.texts, []
+
+    def texts(chosen: Any) -> Any:
+        calls.append(chosen)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(chosen)
+
+    monkeypatch.setattr(pipeline, "texts", texts)
+    words = ["red", "green", "blue", "red shirt", "blue shirt", "green bag"]
+    with pytest.raises(KeyboardInterrupt):
+        embed_texts(pipeline, words, cache=EmbeddingCache(tmp_path, engine.fingerprint))
+    assert len(EmbeddingCache(tmp_path, engine.fingerprint)) == 4
+
+
+def test_texts_without_a_cache(colour_engine: Any) -> None:
+    array, problems = embed_texts(Pipeline(colour_engine()), ["red", "", "blue bag", "red"])
+    np.testing.assert_array_equal(array[[0, 2, 3]], [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
+    assert list(problems) == [1]

@@ -1,0 +1,264 @@
+"""The group behind `mismatch`: lazy verbs, both spellings, one line and an exit code for every failure; and the launcher of a checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import mismatch
+from mismatch import cli
+from mismatch.errors import DeviceError, ImageNotFoundError, InputError, MismatchWarning
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torchvision", "transformers", "open_clip", "onnx", "onnxruntime", "numpy", "PIL", "tokenizers")
+Run = Callable[..., Result]
+
+START = """
+import sys
+from mismatch.cli import main
+try:
+    main({args!r})
+except SystemExit as stop:
+    print(sorted(set({heavy!r}) & set(sys.modules)), file=sys.stderr)
+    sys.exit(stop.code)
+"""
+
+
+def start(*args: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that runs one command line; the last line of stderr lists the heavy modules that it loaded."""
+    return subprocess.run([sys.executable, "-c", START.format(args=list(args), heavy=HEAVY)], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `mismatch probe …`, a verb whose body is the given function."""
+    monkeypatch.delenv("MISMATCH_DEBUG", raising=False)
+
+    def invoke(body: Callable[[], object], *args: str, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Result:
+        @click.command()
+        @click.option("--train-csv", default="")
+        @click.option("--mode", type=click.Choice(["last_n", "full"]))
+        def command(train_csv: str, mode: str | None) -> None:
+            """Probe."""
+            click.echo(f"got {train_csv} {mode}")
+            body()
+
+        module = types.ModuleType("mismatch.cli.probe_it")
+        module.command = command  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "mismatch.cli.probe_it", module)
+        monkeypatch.setattr(cli, "VERBS", (*cli.VERBS, "probe-it"))
+        monkeypatch.delitem(cli.main.commands, "probe-it", raising=False)
+        return CliRunner().invoke(cli.main, [*before, "probe-it", *args], env=env)
+
+    yield invoke
+    cli.main.commands.pop("probe-it", None)
+
+
+def nothing() -> None:
+    pass
+
+
+def throw(error: BaseException) -> Callable[[], None]:
+    def body() -> None:
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], ["backbones", "list"], *([verb, "--help"] for verb in cli.VERBS)], ids=" ".join)
+def test_help_and_listing_load_nothing_heavy(args: list[str]) -> None:
+    done = start(*args)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1:] == ["[]"]
+    assert done.stdout
+
+
+def test_the_group_lists_every_verb_in_order() -> None:
+    lines = [line.split()[0] for line in cli.help_text().partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    assert tuple(lines[: len(cli.VERBS)]) == cli.VERBS
+    assert "--train_csv" in cli.help_text()
+
+
+def test_every_verb_has_its_file() -> None:
+    helpers = {"options", "progress"}
+    files = {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")} - {"--init--"} - helpers
+    assert files == set(cli.VERBS)
+
+
+def test_the_version() -> None:
+    assert CliRunner().invoke(cli.main, ["--version"]).output == f"mismatch {mismatch.__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["--train-csv", "a"], ["--train_csv", "a"], ["--train_csv=a"]])
+def test_options_have_two_spellings_and_values_keep_theirs(run: Run, args: list[str]) -> None:
+    assert run(nothing, *args, "--mode", "last_n").output == "got a last_n\n"
+
+
+def test_verbs_have_two_spellings(run: Run) -> None:
+    assert run(nothing).exit_code == 0
+    assert CliRunner().invoke(cli.main, ["probe_it"]).output == "got  None\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (InputError("train.csv:3: label 'yes'; 0 or 1 is needed"), "mismatch: error: train.csv:3: label 'yes'; 0 or 1 is needed", 2),
+        (InputError("two\nlines"), "mismatch: error: two\nlines", 2),
+        (ImageNotFoundError("image 'a.jpg' not found"), "mismatch: error: image 'a.jpg' not found", 2),
+        (DeviceError("no CUDA here"), "mismatch: error: no CUDA here", 2),
+        (PermissionError(13, "Permission denied", "out.csv"), "mismatch: error: [Errno 13] Permission denied: 'out.csv'", 2),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            'mismatch: error: mismatch probe-it (no torch here) needs the extra [train]: pip install "mismatch-clip[train]"',
+            2,
+        ),
+        (
+            ZeroDivisionError("division by zero"),
+            "mismatch: error: unexpected ZeroDivisionError: division by zero; this is a bug, `mismatch --debug …` shows where",
+            70,
+        ),
+        (
+            ModuleNotFoundError("No module named 'x'", name="x"),
+            "mismatch: error: unexpected ModuleNotFoundError: No module named 'x'; this is a bug, `mismatch --debug …` shows where",
+            70,
+        ),
+        (KeyboardInterrupt(), "mismatch: interrupted", 130),
+        (click.UsageError("they go together"), "mismatch: error: they go together (see `mismatch probe-it --help`)", 2),
+        (click.FileError("a.csv", "no such file"), "mismatch: error: Could not open file 'a.csv': no such file", 2),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_a_failure_is_one_line_and_an_exit_code(run: Run, error: BaseException, line: str, code: int) -> None:
+    result = run(throw(error))
+    assert (result.exit_code, result.stderr.strip()) == (code, line)
+    assert result.stdout == "got  None\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["trian"], "there is no command 'trian'; did you mean 'train'? (see `mismatch --help`)"),
+        (["export_onx"], "there is no command 'export_onx'; did you mean 'export-onnx'? (see `mismatch --help`)"),
+        (["zzz"], "there is no command 'zzz' (see `mismatch --help`)"),
+        (["backbones", "list", "--jsn"], "(see `mismatch backbones list --help`)"),
+        (["--nothing"], "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(args: list[str], line: str) -> None:
+    result = CliRunner().invoke(cli.main, args)
+    assert result.exit_code == 2
+    assert line in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_no_command_shows_the_help() -> None:
+    result = CliRunner().invoke(cli.main, [])
+    assert result.exit_code == 2
+    assert "quickstart" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"before": ("--debug",)}, {"args": ("--debug",)}, {"env": {"MISMATCH_DEBUG": "1"}}],
+    ids=["before", "after", "environment"],
+)
+def test_debug_shows_the_traceback(run: Run, how: dict[str, tuple[str, ...]]) -> None:
+    result = run(throw(InputError("bad row")), *how.pop("args", ()), **how)
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1] == "mismatch: error: bad row"
+
+
+def test_exit_codes_of_verbs_pass_through(run: Run) -> None:
+    assert run(lambda: click.get_current_context().exit(1)).exit_code == 1
+    assert run(lambda: sys.exit(3)).exit_code == 3
+    assert run(lambda: "a value is no exit code").exit_code == 0
+
+
+def test_our_warnings_are_lines_and_the_state_is_restored(run: Run) -> None:
+    before = warnings.showwarning, list(warnings.filters)
+    result = run(lambda: [warnings.warn("mind the gap", MismatchWarning, stacklevel=1) for _ in range(2)])
+    assert result.stderr == "mismatch: warning: mind the gap\n" * 2
+    assert (warnings.showwarning, list(warnings.filters)) == before
+
+
+@pytest.mark.parametrize("path", [(), *((verb,) for verb in cli.VERBS), ("backbones", "list")], ids=" ".join)
+def test_help_reads_alike_on_every_terminal(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = set()
+    for columns in ("40", "100", "300"):
+        monkeypatch.setenv("COLUMNS", columns)
+        texts.add(cli.help_text(*path))
+    assert len(texts) == 1
+    text = texts.pop()
+    assert text.startswith(f"Usage: {' '.join(('mismatch', *path))} ")
+    assert max(map(len, text.splitlines())) <= 100
+    assert text == CliRunner().invoke(cli.main, [*path, "--help"], terminal_width=100).output.rstrip("\n")
+
+
+def test_help_of_an_unknown_verb_is_refused() -> None:
+    with pytest.raises(click.UsageError, match="'nothing'"):
+        cli.help_text("nothing")
+
+
+def test_python_m_mismatch_is_mismatch() -> None:
+    done = subprocess.run([sys.executable, "-m", "mismatch", "--help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.startswith("Usage: mismatch [OPTIONS] COMMAND")
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "mismatch", "backbones", "list"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert (done.stderr, done.returncode) == ("", 1)
+
+
+INTERRUPTED = """
+import os, signal
+from mismatch.backbones import registry
+from mismatch.cli import main
+registry.families = lambda: os.kill(os.getpid(), signal.SIGINT)
+main(["backbones", "list"])
+"""
+
+
+def test_an_interrupt_is_exit_130() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stderr.strip(), done.returncode) == ("mismatch: interrupted", 130)
+
+
+@pytest.mark.parametrize("args", [["--version"], ["backbones", "list"], ["backbones", "show", "opnclip"]], ids=" ".join)
+def test_the_launcher_is_the_command(args: list[str], tmp_path: Path) -> None:
+    launched = subprocess.run([sys.executable, str(ROOT / "cli.py"), *args], capture_output=True, text=True, cwd=tmp_path)
+    command = subprocess.run([sys.executable, "-m", "mismatch", *args], capture_output=True, text=True, cwd=ROOT)
+    assert (launched.stdout, launched.stderr, launched.returncode) == (command.stdout, command.stderr, command.returncode)
+    assert launched.stdout or launched.stderr
+
+
+PIP_LINE = 'mismatch: error: this checkout is not installed ({}); from its folder run: python -m pip install -e ".[train]"\n'
+METADATA_ONLY = f"""
+import importlib.metadata, runpy, sys
+importlib.metadata.distribution = str
+sys.path.insert(0, {str(ROOT)!r})
+runpy.run_path({str(ROOT / "cli.py")!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [([str(ROOT / "cli.py"), "train"], "its entry points are unknown to this Python"), (["-c", METADATA_ONLY], "there is no module 'click'")],
+    ids=["nothing is installed", "a dependency is missing"],
+)
+def test_the_launcher_says_which_pip_line_it_needs(args: list[str], reason: str) -> None:
+    done = subprocess.run([sys.executable, "-S", *args], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert (done.stderr, done.returncode) == (PIP_LINE.format(reason), 2)

@@ -1,0 +1,154 @@
+"""Nothing is forgotten: every command, hook and public name has a docstring, a README line and a test; every module a test file."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+import mismatch
+from mismatch import cli
+from mismatch.backbones import hookspecs
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mismatch"
+README = (ROOT / "README.md").read_text()
+
+# Modules without a test file of their own, and where they are tested.
+TESTED_ELSEWHERE = {
+    "mismatch.__main__": "test_cli",
+    "mismatch.backbones.base": "test_registry",
+    "mismatch.backbones.hookspecs": "test_registry",
+    "mismatch.cli": "test_cli",
+    "mismatch.cli.options": "test_predict",
+}
+# Test files that stand for something other than one module.
+ABOUT_THE_WHOLE = {"test_cli", "test_completeness", "test_imports", "test_packaging", "test_types"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = sorted(module_name(path) for path in PACKAGE.rglob("*.py"))
+PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
+PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
+TEST_FILES = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None, f"mismatch {' '.join(path)} lists {name}, which is not there"
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = list(commands(cli.main))
+HOOKS = [value for value in vars(hookspecs).values() if hasattr(value, "mismatch_spec")]
+
+
+def test_the_loops_below_are_not_empty() -> None:
+    assert {path[0] for path, _ in COMMANDS} == set(cli.VERBS)
+    assert [hook.__name__ for hook in HOOKS] == ["register_backbones"]
+    assert len(MODULES) > 25
+    assert PLUGINS == ["mismatch_hf_clip", "mismatch_openclip"]
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_a_command_has_help_a_readme_line_and_a_test(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help
+    assert len(command.get_short_help_str(200).split()) >= 2
+    assert f"mismatch {' '.join(path)}" in README
+    assert f"test_{path[0].replace('-', '_')}" in TEST_FILES
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Command) -> None:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert options or isinstance(command, click.Group)
+    assert [option.name for option in options if not option.help and not option.hidden] == []
+    for option in options:
+        assert all(re.fullmatch(r"-[a-z]|--[a-z0-9-]+", spelling) for spelling in [*option.opts, *option.secondary_opts]), option.opts
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+def test_a_hook_has_a_docstring_a_readme_line_and_a_test(hook: object) -> None:
+    name = getattr(hook, "__name__", "")
+    assert inspect.getdoc(hook)
+    assert name in README
+    assert name in (ROOT / "tests" / "test_registry.py").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
+def test_a_public_name_has_a_docstring_and_a_readme_line(name: str) -> None:
+    value = getattr(mismatch, name)
+    assert inspect.getdoc(value)
+    assert re.search(rf"\b{name}\b", README)
+
+
+def test_dir_lists_the_public_names_and_an_unknown_one_is_an_attribute_error() -> None:
+    assert set(mismatch.__all__) <= set(dir(mismatch))
+    with pytest.raises(AttributeError, match="'mismatch' has no attribute 'nothing'"):
+        _ = mismatch.nothing
+
+
+def test_the_table_of_contents_is_lazy() -> None:
+    code = "import sys, mismatch; print(sorted({'click', 'mismatch.errors', 'numpy', 'onnxruntime', 'pluggy', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_what_it_holds(name: str) -> None:
+    module = import_module(name)
+    assert len((inspect.getdoc(module) or "").partition("\n")[0].split()) >= 3
+    for public in getattr(module, "__all__", []):
+        value = getattr(module, public)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert inspect.getdoc(value), f"{name}.{public} has no docstring"
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - PACKAGES - {"mismatch.__main__"}))
+def test_a_module_lists_its_public_names(name: str) -> None:
+    module = import_module(name)
+    assert module.__all__
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    assert [public for public in module.__all__ if not hasattr(module, public)] == []
+
+
+def test_every_module_has_a_test_file_and_every_test_file_a_module() -> None:
+    plain = [name for name in MODULES if name not in TESTED_ELSEWHERE and (name not in PACKAGES)]
+    expected = {f"test_{name.rpartition('.')[2]}" for name in plain}
+    assert sorted(expected - TEST_FILES) == []
+    assert sorted(TEST_FILES - expected - ABOUT_THE_WHOLE) == []
+    assert sorted(set(TESTED_ELSEWHERE) - set(MODULES)) == []
+    assert sorted(set(TESTED_ELSEWHERE.values()) - TEST_FILES) == []
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_is_laid_out_like_the_others(name: str) -> None:
+    files = {path.name for path in (ROOT / "plugins" / name).glob("*.py")}
+    assert {"__init__.py", "backbone.py"} <= files
+    assert (ROOT / "tests" / "plugins" / f"test_{name.removeprefix('mismatch_')}.py").is_file()
+
+
+def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, "-m", "cogapp", "--check", "--diff", "README.md"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [" ".join(path) for path, _ in COMMANDS if cli.help_text(*path).strip() not in README] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_is_called_one_and_described(path: Path) -> None:
+    assert path.stem.startswith("bench_")
+    assert path.name in (ROOT / "benchmarks" / "README.md").read_text()

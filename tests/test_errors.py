@@ -1,0 +1,48 @@
+"""The error tree: one root, the built-in kinds that callers expect, and its drawing."""
+
+from __future__ import annotations
+
+import pytest
+
+from mismatch import errors
+from mismatch.errors import ImageError, ImageNotFoundError, InputError, LabelError, MismatchError, MismatchWarning, MissingExtraError
+
+KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exception]) -> None:
+    assert issubclass(kind, MismatchError)
+    assert kind.__doc__
+    assert kind.__name__ in str(errors.__doc__)
+
+
+def test_all_is_all() -> None:
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
+    assert set(errors.__all__) == defined
+    assert len(defined) == 11
+
+
+@pytest.mark.parametrize(
+    ("error", "caught_as"),
+    [
+        (LabelError("train.csv:3: label 'yes'"), (ValueError, InputError)),
+        (ImageNotFoundError("train.csv:3: image 'a.jpg' not found"), (FileNotFoundError, ImageError, InputError)),
+        (MissingExtraError("training", "train"), (ImportError, MismatchError)),
+        (ImageError("not an image"), (InputError,)),
+    ],
+)
+def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[type[Exception], ...]) -> None:
+    for kind in caught_as:
+        with pytest.raises(kind):
+            raise error
+    assert str(error) == error.args[0]
+
+
+def test_a_missing_extra_gives_the_pip_line() -> None:
+    assert str(MissingExtraError("training", "train")) == 'training needs the extra [train]: pip install "mismatch-clip[train]"'
+
+
+def test_the_warning_is_a_user_warning() -> None:
+    assert issubclass(MismatchWarning, UserWarning)
+    assert not issubclass(MismatchWarning, MismatchError)

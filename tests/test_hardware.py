@@ -1,0 +1,31 @@
+"""mismatch.runtime.hardware: CPUs by affinity and by quota."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mismatch.runtime import hardware
+
+
+@pytest.mark.parametrize(
+    ("content", "affinity", "expected"),
+    [("max 100000", 8, 8), ("150000 100000", 8, 2), ("50000 100000", 8, 1), ("800000 100000", 2, 2), ("nonsense", 3, 3)],
+)
+def test_quota_of_a_container_bounds_the_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, affinity: int, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    assert hardware.available_cpus() == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("200000", 2), ("-1", 6)])
+def test_quota_of_the_older_control_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int) -> None:
+    (tmp_path / "cpu.cfs_quota_us").write_text(quota)
+    (tmp_path / "cpu.cfs_period_us").write_text("100000")
+    monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "absent")
+    monkeypatch.setattr(hardware, "CGROUP_V1", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert hardware.available_cpus() == expected

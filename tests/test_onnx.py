@@ -1,0 +1,98 @@
+"""mismatch.export.onnx: both families become bundles that agree with torch; what fails leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import mismatch
+from mismatch.errors import CheckpointError, InputError, ParityError
+from mismatch.export import onnx as module
+from mismatch.export.onnx import OPSET, export_bundle
+from mismatch.export.parity import Tolerance
+from mismatch.training.engine import open_backbone, open_checkpoint
+
+
+def test_the_bundle_agrees_with_torch(tiny_bundles: dict[str, Path], family: str) -> None:
+    parity = json.loads((tiny_bundles[family] / "parity.json").read_text())
+    assert parity["pairs"] == 56
+    assert parity["max_score_difference"] < 1e-5
+    assert parity["flipped_decisions"] == 0
+    assert parity["score_std"] > 0.01, "parity on a constant proves nothing"
+    assert parity["threshold"] == 0.4321
+    assert parity["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("graph", ["image_encoder", "text_encoder", "head"])
+def test_graphs_are_dynamic_valid_and_say_nothing_of_this_machine(tiny_bundles: dict[str, Path], family: str, graph: str) -> None:
+    path = tiny_bundles[family] / f"{graph}.onnx"
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    assert [entry.version for entry in model.opset_import if entry.domain == ""] == [OPSET]
+    shapes = {entry.name: [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in model.graph.input}
+    assert all(isinstance(shape[0], str) for shape in shapes.values()), shapes
+    if graph == "text_encoder":
+        assert all(isinstance(shape[1], str) for shape in shapes.values()), shapes
+    for mark in (str(Path(torch.__file__).parent), str(Path(mismatch.__file__).parent), ".py"):
+        assert mark.encode() not in path.read_bytes()
+
+
+def test_both_worlds_predict_the_same(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], family: str, colour_images: Path) -> None:
+    rows = [{"image_path": f"{name}.png", "text": text} for name in ("red", "blue") for text in ("red shirt", "a", "Größe 42 &amp; mehr 🎉", "long " * 200)]
+    worlds = [mismatch.load(folder[family], "cpu") for folder in (tiny_checkpoints, tiny_bundles)]
+    torch_scores, onnx_scores = ([p.similarity_score for p in world.predict_pairs(rows, image_base_path=colour_images)] for world in worlds)
+    np.testing.assert_allclose(np.array(onnx_scores, float), np.array(torch_scores, float), atol=1e-5)
+    assert np.std(np.array(onnx_scores, float)) > 1e-3
+    assert worlds[0].threshold == worlds[1].threshold == 0.4321
+
+
+def test_zero_shot_exports_too(tmp_path: Path) -> None:
+    engine = open_backbone("hf-clip:tiny", provider="cpu")
+    result = export_bundle(engine, tmp_path / "bundle")
+    assert result.parity.max_score_difference < 1e-5
+    assert mismatch.load(tmp_path / "bundle").score.kind == "cosine"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_beyond_the_tolerance_nothing_is_left_behind(tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool) -> None:
+    target = tmp_path / "bundle"
+    if older:
+        target.mkdir()
+        (target / "manifest.json").write_text("an older bundle")
+    real = module._write_graphs
+
+    def slightly_wrong(detector: Any, folder: Path) -> None:
+        with torch.no_grad():
+            detector.head.bias += 0.01
+        real(detector, folder)
+        with torch.no_grad():
+            detector.head.bias -= 0.01
+
+    monkeypatch.setattr(module, "_write_graphs", slightly_wrong)
+    with pytest.raises(ParityError, match="no bundle was written"):
+        export_bundle(open_checkpoint(tiny_checkpoints["openclip"], provider="cpu"), target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["bundle"] if older else [])
+    if older:
+        assert (target / "manifest.json").read_text() == "an older bundle"
+
+
+def test_a_foreign_folder_is_not_overwritten(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    engine = open_checkpoint(tiny_checkpoints["openclip"], provider="cpu")
+    with pytest.raises(CheckpointError, match="is not a bundle"):
+        export_bundle(engine, tmp_path)
+    with pytest.raises(CheckpointError, match="is a file"):
+        export_bundle(engine, tmp_path / "thesis.doc")
+    assert (tmp_path / "thesis.doc").read_text() == "years of work"
+
+
+def test_precisions_that_come_later_are_refused(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="int8"):
+        export_bundle(open_checkpoint(tiny_checkpoints["openclip"], provider="cpu"), tmp_path / "b", precision="int8", tolerance=Tolerance())
+    assert list(tmp_path.iterdir()) == []

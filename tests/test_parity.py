@@ -1,0 +1,63 @@
+"""mismatch.export.parity: it finds what differs, and says how much the comparison is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mismatch.errors import InputError, ParityError
+from mismatch.export.parity import Tolerance, built_in_pairs, check, compare
+from mismatch.runtime.pipeline import Pair
+
+
+@pytest.fixture
+def pairs(colour_images: Path) -> list[Pair]:
+    rows = [Pair(colour_images / f"{name}.png", text) for name in ("red", "green", "blue") for text in ("red", "green bag", "shoe")]
+    return [*rows, Pair(colour_images / "lie.jpg", "red"), Pair("", "", problem="too few fields")]
+
+
+def run(a: Any, b: Any, pairs: list[Pair]) -> Any:
+    return compare(a, b, pairs, source="rows.csv", threshold=0.5)
+
+
+def test_equal_engines_agree(colour_engine: Any, pairs: list[Pair]) -> None:
+    report = run(colour_engine(), colour_engine(), pairs)
+    assert (report.pairs, report.unscorable, report.flipped_decisions) == (9, 2, 0)
+    assert report.max_score_difference == report.max_logit_difference == report.max_image_embedding_difference == 0.0
+    assert report.score_max == pytest.approx(0.731059, abs=1e-6)
+    assert report.score_std > 0.1
+    check(report, Tolerance())
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("encode_images", lambda x: x + 0.01, "score difference 0.0"),
+        ("encode_texts", lambda x: x * 1.01, "embedding difference 0.01"),
+        ("logits", lambda x: -x, "flipped decisions 9"),
+        ("logits", lambda x: x * np.nan, "score difference nan"),
+    ],
+)
+def test_a_difference_is_found_and_refused(colour_engine: Any, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, part: str, change: Any, words: str) -> None:
+    other = colour_engine()
+    real = getattr(other, part)
+    monkeypatch.setattr(other, part, lambda *args: change(real(*args)))
+    with pytest.raises(ParityError, match=words):
+        check(run(colour_engine(), other, pairs), Tolerance())
+
+
+def test_nothing_to_compare_proves_nothing(colour_engine: Any, colour_images: Path) -> None:
+    with pytest.raises(InputError, match=r"none of the 1 pairs can be scored"):
+        run(colour_engine(), colour_engine(), [Pair(colour_images / "lie.jpg", "red")])
+
+
+def test_built_in_pairs_are_of_odd_shapes_and_the_same_each_time() -> None:
+    first, second = built_in_pairs(), built_in_pairs()
+    assert len(first) == 56
+    assert {pair.image.size for pair in first} >= {(1, 1), (3, 5), (17, 640), (640, 17), (224, 224)}
+    assert [pair.image.tobytes() for pair in first] == [pair.image.tobytes() for pair in second]
+    assert min(len(pair.text) for pair in first) == 1
+    assert max(len(pair.text.split()) for pair in first) > 77

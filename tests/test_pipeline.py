@@ -1,0 +1,119 @@
+"""mismatch.runtime.pipeline: once each, in order, with short padding, and a reason for each pair that can't be scored."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mismatch.errors import InputError
+from mismatch.runtime import pipeline as module
+from mismatch.runtime.pipeline import Pair, Pipeline
+
+
+def test_order_is_kept_and_equal_images_and_texts_run_once(colour_engine: Any, colour_images: Path) -> None:
+    engine = colour_engine()
+    names, texts = ["red", "green", "blue"], ["red shirt", "green shirt", "blue bag"]
+    pairs = [Pair(colour_images / f"{name}.png", text) for name, text in itertools.product(names, texts)] * 20
+    results = list(Pipeline(engine, batch_size=2, workers=2).score(pairs))
+    assert [round(result.logit, 4) for result in results] == [1.0 if name == text.split()[0] else -3.0 for name, text in itertools.product(names, texts)] * 20
+    assert engine.image_batches == [2, 1]
+    assert engine.text_shapes == [(3, 4)]
+
+
+@pytest.mark.parametrize("window", [1, 7, 4096])
+def test_any_window_gives_the_same_logits(colour_engine: Any, colour_images: Path, window: int) -> None:
+    engine = colour_engine()
+    pairs = [Pair(colour_images / f"{name}.png", "red bag" if i % 3 else "blue") for i, name in enumerate(["red", "green", "blue", "red"] * 5)]
+    results = [result.logit for result in Pipeline(engine, batch_size=4).score(pairs, window=window)]
+    np.testing.assert_allclose(results, [1.0 if (pair.text.split()[0] in str(pair.image.name)) else -3.0 for pair in pairs], atol=1e-5)
+    assert sum(engine.image_batches) == 3, "an image of an earlier window is remembered"
+
+
+def test_pairs_that_cannot_be_scored_say_why_and_disturb_no_other(colour_engine: Any, colour_images: Path) -> None:
+    pairs = [
+        Pair(colour_images / "red.png", "red"),
+        Pair(colour_images / "absent.png", "red"),
+        Pair(colour_images / "lie.jpg", "red"),
+        Pair(colour_images / "cut.jpg", "red"),
+        Pair(colour_images / "red.png", " \n"),
+        Pair("", "", problem="5 fields where the header has 3"),
+        Pair(colour_images / "blue.png", "blue"),
+    ]
+    results = list(Pipeline(colour_engine(), batch_size=2).score(pairs))
+    assert [result.logit for result in results] == [1.0, None, None, None, None, None, 1.0]
+    for result, word in zip(results[1:6], ["absent.png", "lie.jpg", "cut.jpg", "empty", "5 fields"], strict=True):
+        assert word in (result.problem or "")
+
+
+@pytest.mark.parametrize(("padding", "expected"), [("longest", [(2, 3), (2, 4), (1, 6)]), ("context", [(2, 6), (2, 6), (1, 6)])])
+def test_texts_of_like_length_go_together(colour_engine: Any, monkeypatch: pytest.MonkeyPatch, padding: str, expected: list[tuple[int, int]]) -> None:
+    engine = colour_engine(padding)
+    pipeline = Pipeline(engine, batch_size=1)
+    monkeypatch.setattr(module, "_batches", lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2)))
+    texts = ["red", "green bag shoe blue shirt", "blue bag", "green", "red shoe"]
+    embeddings = pipeline.texts(texts)
+    assert engine.text_shapes == expected
+    np.testing.assert_array_equal(np.stack(embeddings), [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    assert pipeline.truncated == 1, "of six tokens, two are special: 'shirt' was cut"
+
+
+def test_rows_are_read_lazily_and_decoding_stays_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, decoded, lock = itertools.count(), [], threading.Lock()
+
+    def rows() -> Iterator[Pair]:
+        for _ in range(100):
+            next(taken)
+            yield Pair(Image.new("RGB", (8, 8), (255, 0, 0)), "red")
+
+    pipeline = Pipeline(colour_engine(), batch_size=2, workers=2)
+    real = pipeline._decode
+
+    def counting(source: Any) -> Any:
+        with lock:
+            decoded.append(source)
+        return real(source)
+
+    monkeypatch.setattr(pipeline, "_decode", counting)
+    results = pipeline.score(rows(), window=10)
+    assert next(results).logit == 1.0
+    assert next(taken) == 10, "one window is read ahead, no more"
+    assert len(decoded) == 10
+    assert len(list(results)) == 99
+
+
+def test_the_memo_is_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MEMO_BYTES", 3 * 12)
+    images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
+    memos: list[Any] = []
+    real = module.Memo
+
+    def spy() -> Any:
+        memos.append(real())
+        return memos[-1]
+
+    monkeypatch.setattr(module, "Memo", spy)
+    results = list(Pipeline(colour_engine(), batch_size=4).score([Pair(image, "red") for image in images.values()], window=8))
+    np.testing.assert_allclose([result.logit for result in results], [1 - 2 * (255 - i) / 255 for i in images], atol=1e-5)
+    assert [memo.size <= 36 for memo in memos] == [True, True]
+    assert len(memos[0].values) == 3
+
+
+def test_an_images_embedding_streams_in_order_with_errors_in_place(colour_engine: Any, colour_images: Path) -> None:
+    done: list[int] = []
+    values = list(Pipeline(colour_engine(), batch_size=2).images([colour_images / name for name in ("blue.png", "lie.jpg", "red.png")], progress=done.append))
+    np.testing.assert_allclose(values[0], [0, 0, 1], atol=1e-6)
+    assert isinstance(values[1], InputError)
+    np.testing.assert_allclose(values[2], [1, 0, 0], atol=1e-6)
+    assert done == [1, 1, 1]
+
+
+def test_a_batch_size_below_one_is_refused(colour_engine: Any) -> None:
+    with pytest.raises(InputError, match="batch size is 0"):
+        Pipeline(colour_engine(), batch_size=0)

@@ -1,0 +1,29 @@
+"""mismatch.runtime.scoring: logits to scores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mismatch.runtime.scoring import scores_from_logits, sigmoid
+from mismatch.specs import Calibration, ScoreSpec
+
+
+def test_probability_is_the_sigmoid_of_the_calibrated_logit() -> None:
+    spec = ScoreSpec("probability", 0.5, Calibration(slope=2.0, intercept=-1.0, rows=10))
+    np.testing.assert_allclose(scores_from_logits([0.5, 0.0, -3.0], spec), [0.5, 1 / (1 + math.e), 1 / (1 + math.exp(7))], rtol=1e-12)
+
+
+def test_without_calibration_the_logit_is_taken_as_it_is() -> None:
+    assert scores_from_logits(0.0, ScoreSpec("probability", 0.5)) == 0.5
+
+
+def test_zero_shot_scores_are_cosines() -> None:
+    np.testing.assert_array_equal(scores_from_logits([0.31, -0.2], ScoreSpec("cosine", 0.25)), [0.31, -0.2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_sigmoid_has_no_overflow() -> None:
+    np.testing.assert_array_equal(sigmoid(np.array([-1e4, 1e4])), [0.0, 1.0])

@@ -1,0 +1,70 @@
+"""The specs travel as JSON and refuse what they don't know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from mismatch.errors import InputError
+from mismatch.specs import Calibration, HeadSpec, ImageSpec, ScoreSpec, TextSpec, Threshold
+
+IMAGE = ImageSpec(size=224, resize=256, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28), crop_rounding="floor", fill=(1, 2, 3))
+TEXT = TextSpec(context_length=77, pad_id=49407, padding="longest", cleaning="clip", tokenizer_json='{"version": "1.0"}')
+HEAD = HeadSpec(kind="adapter", image_dim=640, text_dim=512)
+CALIBRATION = Calibration(slope=1.5, intercept=-0.25, rows=1406)
+THRESHOLD = Threshold(value=0.62, objective="accuracy", rows=1406, date="2026-11-24T00:00:00Z")
+
+
+@pytest.mark.parametrize("spec", [IMAGE, HEAD, CALIBRATION, THRESHOLD], ids=lambda spec: type(spec).__name__)
+def test_a_spec_survives_json(spec: Any) -> None:
+    assert type(spec).from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_the_tokenizer_travels_as_a_file_of_its_own() -> None:
+    data = json.loads(json.dumps(TEXT.to_dict()))
+    assert "tokenizer_json" not in data
+    assert TextSpec.from_dict(data, tokenizer_json=TEXT.tokenizer_json) == TEXT
+    assert "version" not in repr(TEXT)
+
+
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+@pytest.mark.parametrize("threshold", [None, THRESHOLD])
+def test_a_score_spec_survives_json(calibration: Calibration | None, threshold: Threshold | None) -> None:
+    score = ScoreSpec("probability", 0.5, calibration, threshold)
+    assert ScoreSpec.from_dict(json.loads(json.dumps(score.to_dict()))) == score
+    assert score.threshold_in_use == (0.62 if threshold else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"gamma": 1}), "ImageSpec has unknown fields gamma; it was written by a newer mismatch: upgrade"),
+        (lambda: ImageSpec.from_dict({"size": 224}), "ImageSpec is incomplete"),
+        (lambda: ImageSpec(size=0, mean=IMAGE.mean, std=IMAGE.std), "ImageSpec.size is 0"),
+        (lambda: ImageSpec(size=8, resize=-1, mean=IMAGE.mean, std=IMAGE.std), "resize -1"),
+        (lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"mode": "stretch"}), "ImageSpec.mode is 'stretch'; one of shortest, longest, squash"),
+        (lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"interpolation": "area"}), "ImageSpec.interpolation is 'area'"),
+        (lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"crop_rounding": "ceil"}), "ImageSpec.crop_rounding is 'ceil'"),
+        (lambda: TextSpec.from_dict(TEXT.to_dict() | {"padding": "max"}), "TextSpec.padding is 'max'; one of longest, context"),
+        (lambda: TextSpec.from_dict(TEXT.to_dict() | {"cleaning": "lower"}), "TextSpec.cleaning is 'lower'"),
+        (lambda: HeadSpec(kind="cosine", image_dim=640, text_dim=512), "images are 640 wide and texts 512; use --head adapter"),
+        (lambda: HeadSpec(kind="zero-shot", image_dim=640, text_dim=512), "the zero-shot head needs equal widths"),
+    ],
+)
+def test_a_wrong_spec_is_refused_in_words(build: Any, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build()
+    assert reason in str(caught.value)
+
+
+def test_the_shorter_side_is_the_size_unless_said() -> None:
+    assert IMAGE.resize_to == 256
+    assert ImageSpec(size=64, mean=IMAGE.mean, std=IMAGE.std).resize_to == 64
+
+
+def test_specs_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        IMAGE.size = 1  # type: ignore[misc]
