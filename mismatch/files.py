@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,19 +18,28 @@ from mismatch.errors import CheckpointError
 
 __all__ = ["atomic_directory", "atomic_file", "read_json", "sha256_file", "write_json"]
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
+
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write to; it takes its name when the block ends, and vanishes if the block fails."""
-    target = Path(path)
+    """A UTF-8 text file to write to, line ends as written; it takes its name when the block ends, and vanishes if the block fails.
+
+    A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a missing folder, a full disk.
+    """
+    target = _real(path)
+    if target.exists() and not target.is_file():
+        with _written_directly(target) as file:
+            yield file
+        return
     part = _sibling(target)
-    with _explained(target):
+    with _explained(target, part):
         try:
             with part.open("w", encoding="utf-8", newline="") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, target)
+            part.replace(target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -36,10 +47,15 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes its name, in place of one that is there, when the block ends, and vanishes if the block fails."""
-    target = Path(path)
+    """An empty folder to fill; it takes its name, in place of one that is there, when the block ends, and vanishes if the block fails.
+
+    Whatever the older folder holds is removed: whether it may be is for the caller to check. A file is never replaced (CheckpointError).
+    """
+    target = _real(path)
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"can't write the folder {target}: a file of that name is in the way; choose another name")
     part = _sibling(target)
-    with _explained(target):
+    with _explained(target, part):
         try:
             part.mkdir(parents=True)
             yield part
@@ -47,35 +63,6 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-
-
-def _swap(part: Path, target: Path) -> None:
-    if not target.exists():
-        os.replace(part, target)
-        return
-    old = _sibling(target)
-    os.replace(target, old)
-    try:
-        os.replace(part, target)
-    except BaseException:
-        os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-
-
-@contextlib.contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """A full disk or a read-only folder, in words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # not the operating system's: one of ours on its way out
-            raise
-        raise CheckpointError(f"can't write {target}: {error.strerror}") from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -89,13 +76,67 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write indented JSON, atomically; nan and infinity are refused."""
+    """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
+    text = json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
-        json.dump(data, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(text + "\n")
 
 
 def sha256_file(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _real(path: str | Path) -> Path:
+    """Where a link leads, so that the file behind it is replaced and the link stays."""
+    return Path(os.path.realpath(path))
+
+
+def _sibling(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+@contextlib.contextmanager
+def _written_directly(target: Path) -> Iterator[TextIO]:
+    if target.is_dir():
+        raise CheckpointError(f"can't write {target}: it is a folder; add a file name")
+    with _explained(target, target), target.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _swap(part: Path, target: Path) -> None:
+    """Put `part` in the place of `target`; at no time is there neither, but for the moment between two renames."""
+    old = _sibling(target)
+    try:
+        if target.exists():
+            target.replace(old)
+        part.replace(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained(target: Path, part: Path) -> Iterator[None]:
+    """A full disk, a missing or read-only folder, in words. Errors of other files, opened by the caller's block, pass through."""
+    try:
+        yield
+    except OSError as error:
+        about = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        ours = error.errno in FULL if about is None else part in (about, *about.parents)
+        if not ours or isinstance(error, CheckpointError):
+            raise
+        missing = error.errno == errno.ENOENT and not target.parent.exists()
+        reason = f"the folder {target.parent} does not exist; create it" if missing else error.strerror
+        raise CheckpointError(f"can't write {target}: {reason}") from error
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

@@ -183,7 +183,7 @@ def _ask(manager: pluggy.PluginManager, point: EntryPoint, origin: Origin) -> tu
     try:
         plugin = point.load()
         _call_hook(manager, plugin, origin, _collector(offered, origin))
-    except (Exception, SystemExit) as error:  # a plugin may fail in any way; the others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; the others go on
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
     return offered, []

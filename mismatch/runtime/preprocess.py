@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -53,7 +54,7 @@ def open_image(source: ImageSource, background: tuple[int, int, int] = WHITE) ->
         raise
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
+    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise nearly anything on broken bytes
         raise ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row") from error
 
 
@@ -174,18 +175,15 @@ def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
     prefix = file.read(16)
     for name in _formats():
         factory, accepts = Image.OPEN[name]
-        if accepts is not None and accepts(prefix) is not True and not _is_true(accepts(prefix)):
+        verdict = accepts is None or accepts(prefix)
+        if isinstance(verdict, str) or not verdict:  # a str says which library Pillow was built without
             continue
         file.seek(0)
         try:
             return factory(file, filename)
-        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError):
+        except (SyntaxError, IndexError, TypeError, struct.error):  # what Image.open takes for "another format"
             continue
     return None
-
-
-def _is_true(verdict: bool | str) -> bool:
-    return not isinstance(verdict, str) and bool(verdict)  # a str says why Pillow can't, for lack of a library
 
 
 def _formats() -> Iterator[str]:
@@ -241,7 +239,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF says nothing, and the picture itself is whole
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
         return 1
 
 

@@ -40,7 +40,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length."""
-        encodings = self._tokenizer.encode_batch_fast([self._clean(text) for text in texts])
+        encodings = self._tokenizer.encode_batch_fast([_whole(self._clean(text)) for text in texts])
         return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
 
     def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None) -> TokenBatch:
@@ -65,13 +65,18 @@ def _as_it_is(text: str) -> str:
     return text
 
 
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which are no characters and which the tokenizer would refuse."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 _CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip}
 
 
 def _parse(spec: TextSpec) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
-    except Exception as error:  # the library raises bare Exception
+    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
         raise InputError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(spec.context_length)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from PIL import Image
@@ -24,6 +25,8 @@ __all__ = ["HfClipBackbone", "load"]
 
 TINY = "tiny"
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
+HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
+_PARTS = {"AutoConfig": "config.json", "CLIPModel": "the weights", "CLIPImageProcessor": "preprocessor_config.json", "AutoTokenizer": "the tokenizer"}
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's number
 
 
@@ -51,7 +54,7 @@ class HfClipBackbone(Backbone):
         return features
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length."""
+        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. Padding follows the end token, which a causal tower reads first: no mask."""
         features: Tensor = self.model.get_text_features(input_ids).pooler_output
         return features
 
@@ -81,7 +84,8 @@ def load(model_id: str) -> HfClipBackbone:
 
 
 def _pretrained(model_id: str) -> HfClipBackbone:
-    source = str(Path(model_id).expanduser()) if Path(model_id).expanduser().is_dir() else model_id
+    directory = Path(model_id).expanduser()
+    source = str(directory) if directory.is_dir() else _on_hub(model_id)
     _check_config(_from(transformers.AutoConfig, source, model_id), model_id)
     model, report = _from(transformers.CLIPModel, source, model_id, dtype=torch.float32, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
@@ -91,17 +95,27 @@ def _pretrained(model_id: str) -> HfClipBackbone:
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
+def _on_hub(model_id: str) -> str:
+    """Raise at once where the hub can't be reached; transformers would try six times, for 23 seconds."""
+    try:
+        if not isinstance(huggingface_hub.try_to_load_from_cache(model_id, "config.json"), str):
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(model_id, "config.json"), timeout=HUB_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - no network, no such model, no permission, no valid name
+        raise BackboneError(_explain(model_id, model_id, "AutoConfig", error)) from error
+    return model_id
+
+
 def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
     """`kind.from_pretrained`, its many ways to fail in one line."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - from OSError to errors of safetensors and tokenizers
         raise BackboneError(_explain(source, model_id, kind.__name__, error)) from error
 
 
 def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
     if Path(source).is_dir():
-        return f"hf-clip: '{model_id}' is not a complete transformers CLIPModel directory: {part} can't be read from it ({_first_line(error)})"
+        return f"hf-clip: '{model_id}' is not a whole transformers CLIPModel directory: {_PARTS[part]} can't be read from it ({_first_line(error)})"
     return (
         f"hf-clip: '{model_id}' is neither a local directory nor to be had from the model hub ({_first_line(error)}); "
         "give a directory that CLIPModel and CLIPProcessor were saved to, or 'tiny', which needs no network"
@@ -193,12 +207,14 @@ def _clip_tokenizer() -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Transformers says in many lines what one line of ours says; its settings are put back after."""
-    log, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    log, bars, hub = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled(), huggingface_hub.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)
+    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(log)
+        huggingface_hub.logging.set_verbosity(hub)
         if bars:
             transformers.logging.enable_progress_bar()

@@ -14,8 +14,8 @@ __all__ = ["VOCAB_SIZE", "tokenizer_json"]
 VOCAB_SIZE = 49408  # 256 bytes, twice; 48,894 merges; start and end
 START, END = "<start_of_text>", "<end_of_text>"
 _MERGES = VOCAB_SIZE - 2 * 256 - 2
-# 'ſ (long s) is what SimpleTokenizer's IGNORECASE adds to 's once the text is in lower case
-_WORDS = rf"{START}|{END}|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+"
+# On text in lower case SimpleTokenizer's IGNORECASE adds 'ſ (long s) to 's, and drops U+0345 (its upper case is a letter)
+_WORDS = rf"{START}|{END}|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}\u0345]+"
 
 
 @cache

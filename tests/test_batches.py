@@ -1,0 +1,146 @@
+"""Rows as arrays, batches in a known order, images kept in memory exactly, and work done ahead of time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mismatch.data.pairs import Row
+from mismatch.errors import ImageError, ImageNotFoundError, InputError
+from mismatch.runtime.preprocess import Preprocessor
+from mismatch.specs import ImageSpec
+from mismatch.training.batches import PairSet, PixelStore, ahead, hold_out, make_batches
+
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+
+def row(line: int, image: str, text: str, label: int) -> Row:
+    return Row(line, image, text, label, {}, None)
+
+
+ROWS = [row(2, "a.png", "red", 1), row(3, "b.png", "blue", 1), row(4, "a.png", "blue", 0), row(5, "c.png", "red", 0), row(6, "b.png", "green", 0)]
+
+
+def test_rows_become_indices_into_unique_images_and_texts() -> None:
+    pairs = PairSet.from_rows("t.csv", ROWS, "photos")
+    assert {pairs.images[i].as_posix() for i in range(3)} == {"photos/a.png", "photos/b.png", "photos/c.png"}
+    assert [(pairs.images[i].name, pairs.texts[t], label) for i, t, label in zip(pairs.image_of, pairs.text_of, pairs.labels, strict=True)] == [
+        (r.image_path, r.text, r.label) for r in ROWS
+    ]
+    assert {path.name: line for path, line in zip(pairs.images, pairs.lines, strict=True)} == {"a.png": 2, "b.png": 3, "c.png": 5}  # the first row of each
+
+
+@pytest.mark.parametrize(("fraction", "images"), [(0.1, 2), (0.5, 10), (0.001, 1), (0.99, 19)])
+def test_held_out_rows_share_no_image_with_the_rest(fraction: float, images: int) -> None:
+    rows = [row(i + 2, f"{i % 20}.png", f"text {i}", i % 2) for i in range(60)]
+    train, val = hold_out(rows, fraction, seed=0)
+    assert len({r.image_path for r in val}) == images
+    assert {r.image_path for r in val} & {r.image_path for r in train} == set()
+    assert sorted(r.line for r in train + val) == [r.line for r in rows]
+    assert hold_out(rows, fraction, seed=0) == (train, val)
+
+
+def test_another_seed_holds_out_other_images() -> None:
+    rows = [row(i + 2, f"{i}.png", "x", 1) for i in range(100)]
+    assert hold_out(rows, 0.1, seed=0)[1] != hold_out(rows, 0.1, seed=1)[1]
+
+
+def test_one_image_is_too_few_to_hold_out() -> None:
+    with pytest.raises(InputError, match="1 image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0"):
+        hold_out(ROWS[:1], 0.1, seed=0)
+
+
+def listed(pairs: PairSet, seed: int, epoch: int) -> list[tuple[int, int, float]]:
+    return [
+        (int(batch.images[i]), int(batch.texts[t]), float(label))
+        for batch in make_batches(pairs, 2, seed, epoch)
+        for i, t, label in zip(batch.image_of, batch.text_of, batch.labels, strict=True)
+    ]
+
+
+def test_batches_hold_every_row_once_in_an_order_that_seed_and_epoch_decide() -> None:
+    pairs = PairSet.from_rows("t.csv", [row(i, f"{i % 7}.png", f"{i % 5}", i % 2) for i in range(30)], "")
+    every = sorted(zip(pairs.image_of.tolist(), pairs.text_of.tolist(), pairs.labels.tolist(), strict=True))
+    assert sorted(listed(pairs, 0, 1)) == every
+    assert listed(pairs, 0, 1) == listed(pairs, 0, 1)
+    assert len({tuple(listed(pairs, seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
+
+
+def test_a_batch_names_each_image_and_text_once() -> None:
+    [batch] = make_batches(PairSet.from_rows("t.csv", ROWS, ""), 8, 0, 1)
+    assert (len(batch.images), len(batch.texts), len(batch)) == (3, 3, 5)
+    assert batch.labels.dtype == torch.float32
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> PairSet:
+    """Five photos of odd sizes, one absent, one cut short."""
+    noise = np.random.default_rng(0)
+    for name, size in (("a", (40, 90)), ("b", (90, 40)), ("c", (31, 31)), ("d", (7, 5)), ("e", (200, 64))):
+        Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "e.png").read_bytes()[:500])
+    names = ["a", "b", "c", "d", "e", "absent", "cut"]
+    return PairSet.from_rows("rows.csv", [row(i + 2, f"{name}.png", "x", 1) for i, name in enumerate(names)], str(tmp_path))
+
+
+SPECS = [
+    ImageSpec(size=32, mean=MEAN, std=STD),
+    ImageSpec(size=28, resize=32, mean=MEAN, std=STD, crop_rounding="floor"),
+    ImageSpec(size=32, mean=MEAN, std=STD, mode="squash"),
+    ImageSpec(size=32, mean=MEAN, std=STD, mode="longest", interpolation="bilinear"),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["shortest", "crop", "squash", "longest"])
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_pixel_values_are_exactly_the_runtimes_fresh_and_from_memory(photos: PairSet, spec: ImageSpec, limit: int) -> None:
+    store, preprocess = PixelStore(spec, limit), Preprocessor(spec)
+    index = np.array([photos.images.index(path) for path in photos.images if path.stem in "abcde"])
+    expected = np.stack([preprocess(photos.images[i]) for i in index])
+    for _ in range(2):
+        assert np.array_equal(store.load(photos, index), expected)
+    assert len(store.known) == (5 if limit else 0)
+
+
+def test_the_store_stays_within_its_limit(photos: PairSet) -> None:
+    store = PixelStore(SPECS[0], limit=3 * 32 * 32 * 2 + 10)
+    store.load(photos, np.arange(5))
+    assert (len(store.known), store.room) == (2, 10)
+
+
+@pytest.mark.parametrize(("name", "kind", "says"), [("absent", ImageNotFoundError, "not found"), ("cut", ImageError, "damaged or cut short")])
+def test_an_image_that_cant_be_used_is_named_with_file_and_line(photos: PairSet, name: str, kind: type[ImageError], says: str) -> None:
+    index = next(i for i, path in enumerate(photos.images) if path.stem == name)
+    with pytest.raises(kind, match=rf"rows.csv:{photos.lines[index]}: image '.*{name}.png'.*{says}"):
+        PixelStore(SPECS[0]).load(photos, np.array([index]))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_work_ahead_keeps_order_and_raises_in_its_place(workers: int) -> None:
+    def work(item: int) -> int:
+        time.sleep(0.001 * (item % 3))
+        return 10 // (7 - item)
+
+    got = []
+    with pytest.raises(ZeroDivisionError):
+        for value in ahead(work, range(20), workers):
+            got.append(value)  # noqa: PERF402
+    assert got == [10 // (7 - item) for item in range(7)]
+
+
+def test_work_ahead_runs_on_threads_and_at_most_workers_plus_one_results_wait() -> None:
+    started: list[str] = []
+    stream = ahead(lambda item: started.append(threading.current_thread().name) or item, range(50), 2)  # type: ignore[func-returns-value]
+    assert next(stream) == 0
+    time.sleep(0.05)
+    assert 1 <= len(started) <= 4
+    assert all(name.startswith("mismatch-train") for name in started)
+    stream.close()
+    time.sleep(0.05)
+    assert len(started) <= 4

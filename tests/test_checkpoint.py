@@ -1,0 +1,142 @@
+"""Checkpoints: what is written is read back, upstream reads its part too, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mismatch.errors import CheckpointError
+from mismatch.training import checkpoint
+from mismatch.training.checkpoint import clone_checkpoint, is_checkpoint, load_detector, read_meta, save_checkpoint, write_meta
+
+FILES = {"mismatch.json", "classification_head.safetensors", "training_stats.json"}
+
+
+@pytest.fixture
+def folder(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_checkpoints["hf-clip"], tmp_path / "ck"))
+
+
+def test_what_is_saved_loads_back_bit_for_bit(tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path) -> None:
+    detector, meta = load_detector(tiny_checkpoints[family])
+    save_checkpoint(tmp_path / "again", detector, meta, {"train_losses": [0.5]})
+    again, meta_again = load_detector(tmp_path / "again")
+    before, after = detector.state_dict(), again.state_dict()
+    assert meta_again == meta
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (meta.family, meta.model_id, meta.backbone["distribution"], meta.api_version) == (family, "tiny", "mismatch-clip", 1)
+    assert again.backbone.model_id == "tiny"
+    assert not again.training
+    assert json.loads((tmp_path / "again" / "training_stats.json").read_text()) == {"train_losses": [0.5]}
+    assert FILES <= {path.name for path in (tmp_path / "again").iterdir()}
+
+
+def test_plain_transformers_loads_the_backbone(tiny_checkpoints: dict[str, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = tiny_checkpoints["hf-clip"]
+    model = transformers.CLIPModel.from_pretrained(folder)
+    ours = dict(load_detector(folder)[0].backbone.named_parameters())
+    assert all(torch.equal(value, ours[f"model.{name}"]) for name, value in model.named_parameters())
+    assert {"config.json", "preprocessor_config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_clone_shares_its_weights_and_has_its_own_statistics(folder: Path, tmp_path: Path) -> None:
+    clone_checkpoint(folder, tmp_path / "best", {"best_epoch": 3})
+    assert (tmp_path / "best" / "model.safetensors").stat().st_ino == (folder / "model.safetensors").stat().st_ino
+    write_meta(tmp_path / "best", read_meta(folder))
+    for name in FILES:
+        assert (tmp_path / "best" / name).stat().st_ino != (folder / name).stat().st_ino
+    assert json.loads((folder / "training_stats.json").read_text()) == {}
+    assert json.loads((tmp_path / "best" / "training_stats.json").read_text()) == {"best_epoch": 3}
+    assert load_detector(tmp_path / "best")[1] == load_detector(folder)[1]
+
+
+def test_where_links_fail_weights_are_copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    clone_checkpoint(folder, tmp_path / "best", {})
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert (tmp_path / "best" / "model.safetensors").stat().st_nlink == 1
+
+
+def test_backbone_files_of_another_checkpoint_are_shared_and_the_head_is_new(folder: Path, tmp_path: Path) -> None:
+    detector, meta = load_detector(folder)
+    with torch.no_grad():
+        detector.head.bias.add_(1.0)
+    save_checkpoint(tmp_path / "next", detector, meta, {}, backbone_files=folder)
+    old, new = load_detector(folder)[0], load_detector(tmp_path / "next")[0]
+    assert (new.head.bias - old.head.bias).item() == pytest.approx(1.0, abs=1e-5)
+    assert (tmp_path / "next" / "model.safetensors").stat().st_ino == (folder / "model.safetensors").stat().st_ino
+
+
+def test_a_write_that_fails_leaves_nothing_and_the_old_folder_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, meta = load_detector(folder)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    for target in (folder, folder.parent / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(target, detector, meta, {})
+    assert [path.name for path in folder.parent.iterdir()] == ["ck"]
+    assert load_detector(folder)[1] == meta
+
+
+def edit(**changes: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        data = json.loads((folder / "mismatch.json").read_text())
+        (folder / "mismatch.json").write_text(json.dumps(data | changes))
+
+    return apply
+
+
+def wider_head(folder: Path) -> None:
+    data = json.loads((folder / "mismatch.json").read_text())
+    data["head"]["hidden_dim"] += 1
+    (folder / "mismatch.json").write_text(json.dumps(data))
+
+
+def wider_embedding(folder: Path) -> None:
+    data = json.loads((folder / "mismatch.json").read_text())
+    data["head"]["image_dim"] += 1
+    (folder / "mismatch.json").write_text(json.dumps(data))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no meta": (lambda folder: (folder / "mismatch.json").unlink(), r"mismatch.json can't be read: No such file.*plain weights are named FAMILY:FOLDER"),
+    "cut meta": (lambda folder: (folder / "mismatch.json").write_text('{"format'), "mismatch.json is not valid JSON"),
+    "a list": (lambda folder: (folder / "mismatch.json").write_text("[]"), "mismatch.json has format_version None"),
+    "newer": (edit(format_version=2), r"mismatch.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or train again"),
+    "no backbone": (edit(backbone={}), "mismatch.json is incomplete or damaged"),
+    "no score": (edit(score=None), "mismatch.json is incomplete or damaged"),
+    "unknown head": (edit(head={"kind": "mlp", "image_dim": 1, "text_dim": 1}), "mismatch.json is incomplete or damaged"),
+    "other widths": (wider_embedding, r"embeddings are 128 and 128 wide, the head expects 129 and 128|embeddings are \d+ and \d+ wide"),
+    "other shapes": (wider_head, "classification_head.safetensors can't be read as the head that mismatch.json describes"),
+    "no head": (lambda folder: (folder / "classification_head.safetensors").unlink(), "classification_head.safetensors can't be read"),
+    "cut head": (lambda folder: (folder / "classification_head.safetensors").write_bytes(b"\x00" * 20), "classification_head.safetensors can't be read"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_one_line_that_names_the_file(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_detector(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_the_folder_above_names_the_checkpoints_in_it(folder: Path) -> None:
+    assert not is_checkpoint(folder.parent)
+    with pytest.raises(CheckpointError, match="pass one of the checkpoints in it: ck"):
+        read_meta(folder.parent)

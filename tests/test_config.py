@@ -1,0 +1,119 @@
+"""Training options: their defaults, their help, and what is refused before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mismatch.errors import InputError
+from mismatch.training.config import MODES, TrainConfig, default_text, help_text
+
+NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "head"),
+    [
+        ("epochs", 10, 25),
+        ("batch_size", 32, 256),
+        ("learning_rate", 1e-5, 0.0),
+        ("head_learning_rate", 1e-3, 1e-3),
+        ("weight_decay", 0.01, 0.01),
+        ("num_workers", 4, 4),
+        ("device", "auto", "auto"),
+        ("backbone", "hf-clip", "hf-clip"),
+        ("model_name", None, None),
+        ("output_dir", "./fine_tuned_clip", "./fine_tuned_clip"),
+        ("image_base_path", "", ""),
+        ("validate_data", False, False),
+        ("best_metric", "accuracy", "accuracy"),
+        ("early_stopping", None, None),
+        ("contrastive_weight", 0.5, 0.5),
+        ("val_fraction", 0.1, 0.1),
+        ("head", "adapter", "adapter"),
+        ("seed", 0, 0),
+    ],
+)
+def test_defaults_of_each_mode(name: str, full: Any, head: Any) -> None:
+    assert TrainConfig(train_csv="t.csv").value(name) == full
+    assert TrainConfig(train_csv="t.csv", tune="head").value(name) == head
+
+
+def test_what_is_given_wins_over_the_mode_and_stays() -> None:
+    config = TrainConfig(train_csv="t.csv", tune="head", epochs=3, batch_size=8)
+    assert (config.value("epochs"), config.value("batch_size")) == (3, 8)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.epochs = 4  # type: ignore[misc]
+
+
+def test_to_dict_is_json_with_the_modes_values_filled_in() -> None:
+    data = json.loads(json.dumps(TrainConfig(train_csv="t.csv").to_dict()))
+    assert list(data) == NAMES
+    assert (data["epochs"], data["batch_size"], data["learning_rate"], data["val_csv"]) == (10, 32, 1e-5, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_has_help_that_ends_a_sentence(name: str) -> None:
+    assert help_text(name).rstrip(")").endswith((".", "later release"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("train_csv", None),
+        ("validate_data", None),
+        ("epochs", "10; head: 25"),
+        ("batch_size", "32; head: 256"),
+        ("learning_rate", "1e-05"),
+        ("weight_decay", "0.01"),
+        ("early_stopping", "off"),
+        ("output_dir", "./fine_tuned_clip"),
+        ("val_csv", "a tenth of the training images"),
+    ],
+)
+def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
+    assert default_text(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tune": "lora"}, r"--tune lora comes with a later release; use --tune full or --tune head"),
+        ({"tune": "last-2"}, r"--tune last-2 comes with a later release"),
+        ({"resume": True}, r"--resume comes with a later release; use --model-name OUTPUT_DIR/checkpoint_epoch_N"),
+        ({"tune": "some"}, r"--tune is 'some'; one of full, head is needed"),
+        ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
+        ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
+        ({"tune": "head", "learning_rate": 1e-4}, r"--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate"),
+        ({"epochs": 0}, r"--epochs is 0; 1 or more is needed"),
+        ({"batch_size": 0}, r"--batch-size is 0; 1 or more is needed"),
+        ({"learning_rate": 0.0}, r"--learning-rate is 0.0; a number above 0 is needed"),
+        ({"head_learning_rate": float("nan")}, r"--head-learning-rate is nan; a number above 0 is needed"),
+        ({"learning_rate": float("inf")}, r"--learning-rate is inf"),
+        ({"weight_decay": -0.1}, r"--weight-decay is -0.1; 0 or more is needed"),
+        ({"num_workers": -1}, r"--num-workers is -1; 0 or more is needed"),
+        ({"dropout": 1.0}, r"--dropout is 1.0; a number from 0 to below 1 is needed"),
+        ({"val_fraction": 1.0}, r"--val-fraction is 1.0; a number from 0 to below 1 is needed"),
+        ({"warmup": -0.1}, r"--warmup is -0.1; a number from 0 to below 1 is needed"),
+        ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
+        ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
+    ],
+)
+def test_refused_in_words(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig(train_csv="t.csv", **options)
+
+
+def test_the_modes_fill_only_options_that_are_left_open() -> None:
+    for mode in MODES.values():
+        assert {TrainConfig.__dataclass_fields__[name].default for name in mode} == {None}
+
+
+def test_options_are_read_without_torch_and_numpy() -> None:
+    code = "import sys, mismatch.training.config; print(sorted({'torch', 'numpy', 'transformers', 'onnxruntime'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
