@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]
             ids = ids_of(length, engines[0])
             cases.append((f"text, length {length}", TEXT_BATCH, lambda engine, ids=ids: engine.encode_texts(ids, np.ones_like(ids))))
         for tower, batch, run in cases:
-            seconds = in_turns({engine.name: lambda engine=engine: run(engine) for engine in engines}, repeats)
+            seconds = in_turns({engine.name: partial(run, engine) for engine in engines}, repeats)
             rates = {name: batch / value for name, value in seconds.items()}
             table.append({"backbone": family, "tower": tower, "batch": batch, "items_per_second": rates})
     return table
@@ -116,7 +117,9 @@ def ids_of(length: int, engine: Any) -> Any:
 def bench_job(models: dict[str, Model], rows: Path, base: Path, folder: Path, repeats: int) -> dict[str, Any]:
     """Pairs a second from CSV to CSV: the plain loop, our pipeline over torch, our pipeline over the bundle."""
     count = sum(1 for _ in read_rows(rows, require_label=False))
-    contenders: dict[str, Callable[[], object]] = {"plain transformers loop, padded to 77": lambda: plain_loop(models["hf-clip"][0], rows, base, folder / "plain.csv")}
+    contenders: dict[str, Callable[[], object]] = {
+        "plain transformers loop, padded to 77": lambda: plain_loop(models["hf-clip"][0], rows, base, folder / "plain.csv")
+    }
     for family, engines in models.items():
         for engine in engines:
             contenders[f"mismatch, {family}, {engine.name}"] = lambda engine=engine: predict(engine, rows, base, folder / "ours.csv")
@@ -140,7 +143,9 @@ def plain_loop(engine: TorchEngine, rows: Path, base: Path, output: Path, batch_
         writer.writerow(COLUMNS[:3])
         while batch := [row for row, _ in zip(reader, range(batch_size), strict=False)]:
             images = [Image.open(base / row["image_path"]).convert("RGB") for row in batch]
-            inputs = processor(text=[row["text"] for row in batch], images=images, return_tensors="pt", padding="max_length", max_length=FULL_LENGTH, truncation=True)
+            inputs = processor(
+                text=[row["text"] for row in batch], images=images, return_tensors="pt", padding="max_length", max_length=FULL_LENGTH, truncation=True
+            )
             outputs = model(**inputs)
             scores = (outputs.image_embeds * outputs.text_embeds).sum(-1)  # (B,) cosines
             writer.writerows((row["image_path"], row["text"], float(score)) for row, score in zip(batch, scores, strict=True))
@@ -199,7 +204,11 @@ def take(source: Path, target: Path, rows: int, distinct: bool) -> Path:
 
 def machine(threads: int) -> dict[str, Any]:
     """What the figures were measured on."""
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    names = (
+        [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
     packages = {name: version(name) for name in ("torch", "transformers", "open_clip_torch", "onnxruntime", "Pillow")}
     return {"cpu": names[0] if names else platform.processor(), "cpus": os.cpu_count(), "threads": threads, "python": platform.python_version(), **packages}
 

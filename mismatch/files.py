@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from mismatch.errors import CheckpointError
 
-__all__ = ["atomic_directory", "atomic_file", "read_json", "sha256_file", "write_json"]
+__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "sha256_file", "write_json"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 
@@ -77,9 +77,18 @@ def read_json(path: str | Path) -> Any:
 
 def write_json(path: str | Path, data: Any) -> None:
     """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
-    text = json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
         file.write(text + "\n")
+
+
+def finite(data: Any) -> Any:
+    """The same data with nan and infinity as None, which JSON can say."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: finite(value) for key, value in data.items()}
+    return [finite(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def sha256_file(path: str | Path) -> str:
@@ -125,18 +134,15 @@ def _explained(target: Path, part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        about = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
-        ours = error.errno in FULL if about is None else part in (about, *about.parents)
-        if not ours or isinstance(error, CheckpointError):
+        if not _is_about(error, target, part):
             raise
         missing = error.errno == errno.ENOENT and not target.parent.exists()
         reason = f"the folder {target.parent} does not exist; create it" if missing else error.strerror
         raise CheckpointError(f"can't write {target}: {reason}") from error
 
 
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data
+def _is_about(error: OSError, target: Path, part: Path) -> bool:
+    if not isinstance(error.filename, str | bytes):
+        return error.errno in FULL
+    place = Path(os.fsdecode(error.filename))
+    return place in (target, *target.parents) or part in (place, *place.parents)

@@ -39,7 +39,10 @@ def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) ->
         choose_device("cuda:2")
 
 
-@pytest.mark.parametrize(("name", "message"), [("cuda", "device 'cuda' was asked for"), ("mps", "device 'mps' was asked for"), ("gpu", "device 'gpu' is unknown"), ("meta", "'meta'")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("cuda", "device 'cuda' was asked for"), ("mps", "device 'mps' was asked for"), ("gpu", "device 'gpu' is unknown"), ("meta", "'meta'")],
+)
 def test_a_device_that_isnt_there_is_an_error(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -50,7 +50,16 @@ def test_a_frozen_backbone_has_no_group_and_no_rate() -> None:
 
 @pytest.mark.parametrize(
     ("step", "steps", "warmup", "factor"),
-    [(0, 100, 0.1, 0.1), (9, 100, 0.1, 1.0), (10, 100, 0.1, 1.0), (55, 100, 0.1, 0.5), (99, 100, 0.1, 0.0003), (0, 100, 0.0, 1.0), (50, 100, 0.0, 0.5), (0, 1, 0.1, 1.0)],
+    [
+        (0, 100, 0.1, 0.1),
+        (9, 100, 0.1, 1.0),
+        (10, 100, 0.1, 1.0),
+        (55, 100, 0.1, 0.5),
+        (99, 100, 0.1, 0.0003),
+        (0, 100, 0.0, 1.0),
+        (50, 100, 0.0, 0.5),
+        (0, 1, 0.1, 1.0),
+    ],
 )
 def test_rate_rises_in_a_line_and_falls_along_a_cosine(step: int, steps: int, warmup: float, factor: float) -> None:
     assert rate_factor(step, steps, warmup) == pytest.approx(factor, abs=1e-4)

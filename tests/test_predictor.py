@@ -37,7 +37,9 @@ def test_an_image_may_be_a_path_bytes_a_picture_or_an_array(predictor: Predictor
 def test_predict_raises_where_predict_pairs_gives_a_status(predictor: Predictor, colour_images: Path) -> None:
     rows = [{"image_path": name, "text": text} for name, text in [("absent.png", "red"), ("lie.jpg", "red"), ("red.png", ""), ("red.png", "red")]]
     results = list(predictor.predict_pairs(rows, image_base_path=colour_images))
-    assert [(result.prediction, result.similarity_score is None, result.is_match) for result in results] == [("error", True, None)] * 3 + [("match", False, True)]
+    assert [(result.prediction, result.similarity_score is None, result.is_match) for result in results] == [("error", True, None)] * 3 + [
+        ("match", False, True)
+    ]
     assert [result.image_path for result in results] == ["absent.png", "lie.jpg", "red.png", "red.png"]
     with pytest.raises(ImageNotFoundError, match=r"absent\.png"):
         predictor.predict(colour_images / "absent.png", "red")

@@ -65,10 +65,12 @@ def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
 
 
 def test_the_launcher_of_a_checkout_is_the_command(workplace: Path) -> None:
-    options = "--train_csv data/train.csv --val_csv data/val.csv --image_base_path data/ --output_dir ./from_cli --epochs 1 --batch_size 16 --learning_rate 1e-5 --model_name tiny"
+    options = "--train_csv data/train.csv --val_csv data/val.csv --image_base_path data/ --output_dir ./from_cli "
+    options += "--epochs 1 --batch_size 16 --learning_rate 1e-5 --model_name tiny"
     run([sys.executable, str(ROOT / "cli.py"), "train", *options.split()], workplace)
     assert (workplace / "from_cli" / "best_model" / "model.safetensors").is_file()
-    done = run([sys.executable, str(ROOT / "cli.py"), "predict", *"--model from_cli/best_model --image data/images/1001.jpg --text x --threshold 0.25".split()], workplace)
+    pair = "--model from_cli/best_model --image data/images/1001.jpg --text x --threshold 0.25"
+    done = run([sys.executable, str(ROOT / "cli.py"), "predict", *pair.split()], workplace)
     assert "\nThreshold: 0.25\n" in done.stdout
 
 

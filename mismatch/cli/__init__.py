@@ -14,7 +14,7 @@ import click
 
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
 
-__all__ = ["VERBS", "LazyGroup", "help_text", "main"]
+__all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
 # In the order in which a newcomer meets them; `export-onnx` is `command` in mismatch/cli/export_onnx.py.
 VERBS = ("quickstart", "validate", "train", "evaluate", "predict", "export-onnx", "backbones")
@@ -93,6 +93,17 @@ def help_text(*path: str) -> str:
             raise click.UsageError(f"there is no command {name!r}", ctx)
         ctx = click.Context(command, info_name=name, parent=ctx, **command.context_settings)
     return ctx.get_help()
+
+
+def command_paths() -> list[tuple[str, ...]]:
+    """`()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`: everything that `help_text` takes, in order."""
+    paths: list[tuple[str, ...]] = [()]
+    for verb in VERBS:
+        command = main.get_command(click.Context(main), verb)
+        paths.append((verb,))
+        if isinstance(command, click.Group):
+            paths += [(verb, name) for name in command.list_commands(click.Context(command))]
+    return paths
 
 
 def _dashes(token: str) -> str:

@@ -21,13 +21,17 @@ __all__ = ["command"]
 @model_option
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the bundle; an older bundle there is replaced.")
 @click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the weights.")
-@click.option("--verify-csv", type=click.Path(path_type=Path), help="Rows image_path,text that torch and the bundle both score.  [default: built-in images and texts]")
+@click.option(
+    "--verify-csv", type=click.Path(path_type=Path), help="Rows image_path,text that torch and the bundle both score.  [default: built-in images and texts]"
+)
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option("--verify-rows", type=click.IntRange(1), default=2000, show_default=True, help="Rows of --verify-csv to compare, from its start.")
 @click.option("--max-score-difference", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Beyond it the export is refused.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the bundle runs for the comparison.")
 @click.option("--threads", type=click.IntRange(1), help="Threads for the comparison.  [default: torch's own choice]")
-def command(model: str, output: Path, verify_csv: Path | None, image_base_path: str, verify_rows: int, max_score_difference: float, threads: int | None, **options: Any) -> None:
+def command(
+    model: str, output: Path, verify_csv: Path | None, image_base_path: str, verify_rows: int, max_score_difference: float, threads: int | None, **options: Any
+) -> None:
     """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest.
 
     Torch and the new bundle score the same pairs first. Beyond the tolerance, or with a flipped decision, nothing is written.

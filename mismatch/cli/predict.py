@@ -22,7 +22,7 @@ from mismatch.files import atomic_file
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "box", "command"]
+__all__ = ["COLUMNS", "box", "command", "fields", "load_predictor", "predict_rows"]
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 RULE = "=" * 50
@@ -45,7 +45,7 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, image_b
     if single and (image is None or text is None):
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
     if csv_file is None and image is not None and text is not None:
-        click.echo(box(_load(options).predict(image, text)))
+        click.echo(box(load_predictor(options).predict(image, text)))
     elif csv_file is not None:
         _predict_csv(csv_file, image_base_path, output, keep_columns, options)
 
@@ -67,11 +67,17 @@ def box(result: Prediction) -> str:
     return "\n".join(lines)
 
 
-def _load(options: dict[str, Any]) -> Predictor:
+def load_predictor(options: dict[str, Any]) -> Predictor:
+    """What `model_options` and --threshold ask for."""
     import mismatch
 
     return mismatch.load(
-        options["model"], options["provider"], options["threads"], threshold=options["threshold"], batch_size=options["batch_size"], workers=options["num_workers"]
+        options["model"],
+        options["provider"],
+        options["threads"],
+        threshold=options["threshold"],
+        batch_size=options["batch_size"],
+        workers=options["num_workers"],
     )
 
 
@@ -80,7 +86,7 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
         raise InputError(f"--output {output} is the input; choose another name")
     header = read_header(csv_file, require_label=False)  # a wrong file is refused before a model is loaded
     kept = [name for name in header if name not in COLUMNS] if keep_columns else []
-    predictor = _load(options)
+    predictor = load_predictor(options)
     with _writer(output) as file:
         done, failed = _write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
     where = "" if output == "-" else f" → {output}"
@@ -92,8 +98,8 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
         raise InputError(f"{csv_file}: not one of its {failed:,} rows could be scored; mismatch validate says why row by row")
 
 
-def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: list[str]) -> tuple[int, int]:
-    """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
+def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterator[tuple[Row, Prediction]]:
+    """Each row with its prediction, in order, streamed."""
     pending: deque[Row] = deque()
 
     def mappings() -> Iterator[dict[str, Any]]:
@@ -101,20 +107,25 @@ def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, 
             pending.append(row)
             yield {"image_path": row.image_path, "text": row.text, "problem": row.problem}
 
+    for prediction in predictor.predict_pairs(mappings(), image_base_path=base):
+        yield pending.popleft(), prediction
+
+
+def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: list[str]) -> tuple[int, int]:
+    """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
     out = csv.writer(file, lineterminator="\n")
     out.writerow((*COLUMNS, *kept))
     counts = [0, 0]
     with progress_bar("predict", unit="row") as advance:
-        for prediction in predictor.predict_pairs(mappings(), image_base_path=base):
-            row = pending.popleft()
-            out.writerow((*_fields(prediction), *(row.columns.get(name, "") for name in kept)))
+        for row, prediction in predict_rows(predictor, rows, base):
+            out.writerow((*fields(prediction), *(row.columns.get(name, "") for name in kept)))
             counts[prediction.status != "ok"] += 1
             advance(1)
     return counts[0], counts[1]
 
 
-def _fields(result: Prediction) -> tuple[str, ...]:
-    """The columns of one prediction; decided before anything is rounded."""
+def fields(result: Prediction) -> tuple[str, ...]:
+    """A prediction as `COLUMNS`; decided before anything is rounded."""
     scored = result.similarity_score is not None
     return (
         result.image_path,

@@ -1,4 +1,4 @@
-"""A drawn product catalogue: photos with known article, colour, pattern and count, titles as shops write them, and rows with known mismatches."""
+"""A drawn product catalogue: photos whose content is known, titles as shops write them, and rows with known mismatches."""
 
 from __future__ import annotations
 
@@ -9,240 +9,20 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-__all__ = [
-    "ARTICLES",
-    "COLOURS",
-    "COUNTS",
-    "PATTERNS",
-    "Catalogue",
-    "Combination",
-    "contact_sheet",
-    "draw",
-    "split_combinations",
-    "title",
-    "write_catalogue",
-]
+from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, MATERIALS, PATTERNS, Combination, contact_sheet, draw
+
+__all__ = ["HELD_OUT", "ONE_ATTRIBUTE", "Catalogue", "split_combinations", "title", "write_catalogue"]
 
 T = TypeVar("T")
 Rng = np.random.Generator
-Floats = NDArray[np.float32]
-Points = list[tuple[float, float]]
-Colour = tuple[int, int, int]  # RGB, 0..255
+Progress = Callable[[int], object]  # is told how many more photos are done
 Kind = Literal["match", "article", "colour", "pattern", "count", "random"]
-
-
-class Combination(NamedTuple):
-    """What is on a photo, and what its title says."""
-
-    article: str
-    colour: str
-    pattern: str
-    count: int  # 1..3 pieces
-
-
-class Shape(NamedTuple):
-    """A polygon of an article in its own box, x to the right and y down, both -1..1."""
-
-    role: Literal["body", "trim", "hole"]  # body wears colour and pattern, trim a darker tone, hole shows the background
-    points: Points
-
-
-# --- articles -----------------------------------------------------------------------------------------------------------------------------------------
-
-
-def _arc(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0) -> Points:
-    """Points on an ellipse from `start` to `end` degrees, clockwise from the right."""
-    return [(cx + rx * math.cos(math.radians(a)), cy + ry * math.sin(math.radians(a))) for a in np.linspace(start, end, 25)]
-
-
-def _band(cx: float, cy: float, rx: float, ry: float, width: float, start: float, end: float) -> Points:
-    """A bent strip, such as a handle."""
-    return _arc(cx, cy, rx, ry, start, end) + _arc(cx, cy, rx - width, ry - width, end, start)
-
-
-def _mirrored(right: Points) -> Points:
-    """The right half of an outline, from top to bottom, and its mirror image."""
-    return right + [(-x, y) for x, y in reversed(right)]
-
-
-_SHAPES: dict[str, list[Shape]] = {
-    "mug": [
-        Shape("trim", _band(0.45, 0.05, 0.5, 0.48, 0.2, -90, 90)),
-        Shape("body", [(-0.8, -0.75), (0.5, -0.75), (0.48, 0.6), *_arc(-0.15, 0.6, 0.63, 0.25, 0, 180), (-0.78, 0.6)]),
-        Shape("trim", _arc(-0.15, -0.75, 0.65, 0.16)),
-    ],
-    "t-shirt": [
-        Shape("body", _mirrored([(0.28, -0.85), (0.5, -0.8), (1.0, -0.3), (0.72, 0.02), (0.52, -0.16), (0.54, 0.9)])),
-        Shape("hole", _arc(0, -0.87, 0.28, 0.24)),
-        Shape("trim", _band(0, -0.87, 0.36, 0.32, 0.08, 0, 180)),
-    ],
-    "handbag": [
-        Shape("trim", _band(0, -0.2, 0.5, 0.75, 0.13, 180, 360)),
-        Shape("body", _mirrored([(0.62, -0.25), (0.72, -0.2), (0.95, 0.8), (0.85, 0.9)])),
-        Shape("trim", [(-0.13, -0.25), (0.13, -0.25), (0.13, 0.1), (0.0, 0.2), (-0.13, 0.1)]),
-    ],
-    "cushion": [
-        Shape(
-            "body",
-            [*_arc(0, -0.86, 0.9, -0.14, 180, 360), *_arc(0.86, 0, -0.14, 0.9, -90, 90), *_arc(0, 0.86, 0.9, -0.14, 0, 180), *_arc(-0.86, 0, -0.14, 0.9, 90, 270)],
-        ),
-    ],
-    "vase": [
-        Shape("body", _mirrored([(0.36, -0.95), (0.2, -0.7), (0.2, -0.45), *_arc(0.0, 0.25, 0.68, 0.6, -65, 62), (0.36, 0.95)])),
-        Shape("trim", _arc(0, -0.95, 0.36, 0.09)),
-    ],
-    "umbrella": [
-        Shape("trim", [(-0.06, -0.1), (0.06, -0.1), (0.06, 0.75), (-0.06, 0.75)]),
-        Shape("trim", _band(-0.17, 0.72, 0.23, 0.25, 0.12, 0, 180)),
-        Shape("body", [*_arc(0, 0.08, 1.0, 0.95, 180, 360), *_arc(0.67, 0.08, 0.33, -0.14, 0, 180), *_arc(0, 0.08, 0.33, -0.14, 0, 180), *_arc(-0.67, 0.08, 0.33, -0.14, 0, 180)]),
-    ],
-    "sock": [
-        Shape("body", [(-0.4, -0.85), (0.25, -0.85), (0.25, 0.15), (0.65, 0.35), *_arc(0.62, 0.62, 0.3, 0.28, -60, 90), (-0.05, 0.9), *_arc(-0.1, 0.6, 0.32, 0.3, 90, 180)]),
-        Shape("trim", [(-0.44, -0.95), (0.29, -0.95), (0.29, -0.7), (-0.44, -0.7)]),
-    ],
-    "lamp": [
-        Shape("trim", [(-0.07, 0.1), (0.07, 0.1), (0.07, 0.8), (-0.07, 0.8)]),
-        Shape("trim", _arc(0, 0.85, 0.5, 0.12)),
-        Shape("body", _mirrored([(0.4, -0.95), (0.9, 0.2)])),
-    ],
-}
-
-_COLOUR_VALUES: dict[str, Colour] = {
-    "red": (205, 28, 38),
-    "orange": (245, 130, 20),
-    "yellow": (250, 214, 40),
-    "green": (38, 140, 62),
-    "turquoise": (50, 196, 196),
-    "blue": (30, 70, 190),
-    "purple": (122, 46, 160),
-    "pink": (246, 138, 184),
-    "brown": (112, 68, 36),
-    "black": (34, 34, 38),
-}
-
-ARTICLES = tuple(_SHAPES)
-COLOURS = tuple(_COLOUR_VALUES)
-PATTERNS = ("plain", "striped", "dotted", "checked")
-COUNTS = (1, 2, 3)
-
-
-# --- drawing ------------------------------------------------------------------------------------------------------------------------------------------
-
-SUPERSAMPLING = 2  # canvas pixels per photo pixel and side; the photo is the canvas averaged down
-
-_LAYOUTS: dict[int, list[list[tuple[float, float, float]]]] = {  # x, y, half size of each piece, -1..1 of the photo
-    1: [[(0.0, 0.0, 0.70)]],
-    2: [[(-0.48, 0.0, 0.44), (0.48, 0.0, 0.44)], [(-0.44, -0.36, 0.44), (0.44, 0.36, 0.44)], [(0.44, -0.36, 0.44), (-0.44, 0.36, 0.44)]],
-    3: [[(-0.48, 0.45, 0.41), (0.48, 0.45, 0.41), (0.0, -0.45, 0.41)], [(-0.48, -0.45, 0.41), (0.48, -0.45, 0.41), (0.0, 0.45, 0.41)]],
-}
-
-
-class _Style(NamedTuple):
-    """What all pieces of one photo share."""
-
-    shapes: list[Shape]
-    base: Floats  # (3,) RGB, 0..1
-    second: Floats  # (3,) RGB, 0..1, stripes, dots and checks
-    pattern: str
-    period: float  # of the pattern, in halves of a piece
-    slant: float  # radians, of the pattern
-    material: int  # index of the texture: 0 matt, 1 woven, 2 glossy
-
-
-def draw(combination: Combination, rng: Rng, size: int = 64, material: int = 0) -> Image.Image:
-    """One photo, `size` pixels square; place, size, turn, light, backdrop and shade of colour vary with `rng`."""
-    side = size * SUPERSAMPLING
-    canvas = _backdrop(side, rng)
-    style = _style(combination, rng, material)
-    layouts = _LAYOUTS[combination.count]
-    for x, y, half in layouts[rng.integers(len(layouts))]:
-        centre = (1 + x + rng.uniform(-0.04, 0.04)) * side / 2, (1 + y + rng.uniform(-0.04, 0.04)) * side / 2
-        _paint(canvas, style, centre, half * rng.uniform(0.9, 1.06) * side / 2, rng.uniform(-0.16, 0.16))
-    canvas = canvas.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean((1, 3))  # (size, size, 3)
-    return Image.fromarray((canvas.clip(0, 1) * 255).round().astype(np.uint8))
-
-
-def _backdrop(side: int, rng: Rng) -> Floats:
-    """(side, side, 3), 0..1: a pale wall with a slow gradient."""
-    tint = rng.uniform(0.84, 0.97) + rng.uniform(-0.03, 0.03, 3)
-    ramp = np.linspace(-1, 1, side)
-    light = 1 + rng.uniform(-0.05, 0.05) * ramp[:, None] + rng.uniform(-0.05, 0.05) * ramp[None, :]
-    return (light[..., None] * tint).astype(np.float32)
-
-
-def _style(combination: Combination, rng: Rng, material: int) -> _Style:
-    base = np.array(_COLOUR_VALUES[combination.colour], np.float32) / 255
-    base = (base * rng.uniform(0.92, 1.06) + rng.uniform(-0.02, 0.02, 3)).clip(0, 1).astype(np.float32)
-    bright = float(base @ np.array([0.3, 0.59, 0.11], np.float32)) > 0.6
-    second = base * 0.35 if bright else base * 0.12 + 0.86
-    slant = rng.choice([0.0, math.pi / 2, math.pi / 4]) if combination.pattern == "striped" else 0.0
-    return _Style(_SHAPES[combination.article], base, second.astype(np.float32), combination.pattern, rng.uniform(0.42, 0.5), slant, material)
-
-
-def _paint(canvas: Floats, style: _Style, centre: tuple[float, float], half: float, turn: float) -> None:
-    """Draw one piece into `canvas` (side, side, 3), with its shadow; only the window (h, w) around it is computed."""
-    side, drop = canvas.shape[0], max(1, canvas.shape[0] // 48)  # pixels, of the shadow
-    left, top = (max(0, int(c - 1.25 * half)) for c in centre)
-    right, bottom = (min(side, int(c + 1.25 * half) + drop) for c in centre)
-    window = canvas[top:bottom, left:right]
-    centre = centre[0] - left, centre[1] - top
-    body, trim = _masks(style.shapes, window.shape[:2], centre, half, turn)  # (h, w, 1) each
-    window *= 1 - 0.22 * np.roll(np.maximum(body, trim), (drop, drop // 2), (0, 1))
-    u, v = _local(window.shape[:2], centre, half, turn)
-    light = (1.06 - 0.14 * u - 0.12 * v + _texture(style.material, u, v))[..., None]
-    mix = _pattern(style, u, v)[..., None]
-    window += body * ((style.base * (1 - mix) + style.second * mix) * light - window)
-    window += trim * (style.base * 0.62 * light - window)
-
-
-def _masks(shapes: list[Shape], window: tuple[int, ...], centre: tuple[float, float], half: float, turn: float) -> tuple[Floats, Floats]:
-    """Body and trim, (h, w, 1) each, 0 or 1."""
-    image = Image.new("L", window[::-1])
-    pen, ink = ImageDraw.Draw(image), {"hole": 0, "body": 1, "trim": 2}
-    cos, sin = half * math.cos(turn), half * math.sin(turn)
-    for role, points in shapes:
-        pen.polygon([(centre[0] + cos * x - sin * y, centre[1] + sin * x + cos * y) for x, y in points], fill=ink[role])
-    codes = np.asarray(image)[..., None]
-    return (codes == 1).astype(np.float32), (codes == 2).astype(np.float32)
-
-
-def _local(window: tuple[int, ...], centre: tuple[float, float], half: float, turn: float) -> tuple[Floats, Floats]:
-    """The piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
-    x = (np.arange(window[1], dtype=np.float32)[None, :] - centre[0]) / half
-    y = (np.arange(window[0], dtype=np.float32)[:, None] - centre[1]) / half
-    cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
-    return cos * x + sin * y, cos * y - sin * x
-
-
-def _pattern(style: _Style, u: Floats, v: Floats) -> Floats:
-    """(h, w), 0..1: how much of the second colour shows."""
-    if style.pattern == "plain":
-        return np.zeros_like(u)
-    if style.pattern == "striped":
-        across = u * math.cos(style.slant) + v * math.sin(style.slant)
-        return ((across / style.period) % 1 < 0.45).astype(np.float32)
-    columns, rows = u / style.period, v / style.period
-    if style.pattern == "dotted":
-        return (((columns % 1 - 0.5) ** 2 + (rows % 1 - 0.5) ** 2) < 0.3**2).astype(np.float32)
-    return (np.floor(columns * 2) + np.floor(rows * 2)) % 2
-
-
-def _texture(material: int, u: Floats, v: Floats) -> Floats | float:
-    """(h, w): what the material adds to the light."""
-    if material == 1:
-        weave: Floats = 0.05 * np.sin(u * 42) * np.sin(v * 42)
-        return weave
-    if material == 2:
-        gloss: Floats = 0.3 * np.exp(-(((u + v + 0.55) / 0.16) ** 2))
-        return gloss
-    return 0.0
 
 
 # --- titles -------------------------------------------------------------------------------------------------------------------------------------------
@@ -280,15 +60,13 @@ _HARD = ("mug", "vase", "lamp")
 _MATERIAL_WORDS = {True: ["stoneware", "ribbed", "glazed"], False: ["cotton", "linen", "satin"]}  # matt, woven, glossy; True: hard articles
 _BRANDS = ["Norvik", "Casa Lume", "Halden & Sons", "Birchwood", "Ostara", "Fennel", "Studio Quill", "Marlo"]
 
-MATERIALS = 3
-
 
 def title(combination: Combination, rng: Rng, material: int | None = None) -> str:
     """What a shop might call the photo: words, their order and extras vary with `rng`; `material` is named where it is given."""
-    article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.count > 1]
+    article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.pieces > 1]
     colour, pattern = _choose(_COLOUR_WORDS[combination.colour], rng), _choose(_PATTERN_WORDS[combination.pattern], rng)
     stuff = "" if material is None else _MATERIAL_WORDS[combination.article in _HARD][material]
-    count = _choose(_COUNT_WORDS[combination.count], rng)
+    count = _choose(_COUNT_WORDS[combination.pieces], rng)
     brand = _choose(_BRANDS, rng) if rng.random() < 0.4 else ""
     article = f"{stuff} {article}".strip()
     text = _choose(_TEMPLATES, rng)(brand, article, colour, pattern, count)
@@ -296,7 +74,7 @@ def title(combination: Combination, rng: Rng, material: int | None = None) -> st
 
 
 def _choose(choices: Sequence[T], rng: Rng) -> T:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _join(words: Sequence[str], separator: str = " ") -> str:
@@ -358,37 +136,29 @@ def split_combinations(seed: int = 0) -> dict[str, list[Combination]]:
     return {"train": shuffled[held_out:], "val": shuffled[:val], "test": shuffled[val:held_out]}
 
 
-def write_catalogue(folder: Path, *, photos: dict[str, int], size: int = 64, seed: int = 0, workers: int = 2) -> Catalogue:
+def write_catalogue(folder: Path, *, photos: dict[str, int], size: int = 64, seed: int = 0, workers: int = 2, progress: Progress | None = None) -> Catalogue:
     """Draw `photos[part]` photos for train, val and test, `size` pixels square, and write two rows for each, one match and one mismatch.
 
-    No combination of val or test occurs in a row of train, neither as photo nor as title. The same `seed` gives the same files.
+    No combination of val or test occurs in a row of train, neither as photo nor as title. The same `seed` gives the same files. `workers` processes draw;
+    `progress` is told how many more photos are done.
     """
     parts = split_combinations(seed)
     items = {part: _items(folder / "images" / part, parts[part], photos[part], (seed, number)) for number, part in enumerate(parts)}
-    _draw_all([item for part in items.values() for item in part], size, workers)
+    _draw_all([item for part in items.values() for item in part], size, workers, progress or (lambda done: None))
     held_out = parts["val"] + parts["test"]
     titles = {"train": (parts["train"], parts["train"]), "val": (held_out, held_out + parts["train"]), "test": (held_out, held_out + parts["train"])}
     for part, (preferred, allowed) in titles.items():
         _write_rows(folder, part, items[part], set(preferred), set(allowed), seed)
     contact_sheet(seed).save(folder / "catalogue.png")
     return Catalogue(
-        folder,
-        *(folder / f"{part}.csv" for part in parts),
+        folder=folder,
+        train_csv=folder / "train.csv",
+        val_csv=folder / "val.csv",
+        test_csv=folder / "test.csv",
         sheet=folder / "catalogue.png",
         combinations={part: len(members) for part, members in parts.items()},
         rows={part: 2 * len(members) for part, members in items.items()},
     )
-
-
-def contact_sheet(seed: int = 0, size: int = 128, columns: int = 12) -> Image.Image:
-    """A picture of every article in several colours, patterns and counts, `size` pixels each."""
-    rng = np.random.default_rng(seed)
-    sheet = Image.new("RGB", (columns * size, len(ARTICLES) * size))
-    for row, article in enumerate(ARTICLES):
-        for column in range(columns):
-            look = COLOURS[(3 * column + row) % len(COLOURS)], PATTERNS[column % len(PATTERNS)], COUNTS[column * len(COUNTS) // columns]
-            sheet.paste(draw(Combination(article, *look), rng, size, column % MATERIALS), (column * size, row * size))
-    return sheet
 
 
 def _items(folder: Path, combinations: Sequence[Combination], photos: int, seed: tuple[int, ...]) -> list[_Item]:
@@ -400,14 +170,15 @@ def _items(folder: Path, combinations: Sequence[Combination], photos: int, seed:
     ]
 
 
-def _draw_all(items: Sequence[_Item], size: int, workers: int) -> None:
+def _draw_all(items: Sequence[_Item], size: int, workers: int, progress: Progress) -> None:
     if workers < 2:
         for item in items:
             _draw_one(item, size)
+            progress(1)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for _ in pool.map(partial(_draw_one, size=size), items, chunksize=64):
-            pass
+            progress(1)
 
 
 def _draw_one(item: _Item, size: int) -> None:
@@ -434,14 +205,14 @@ def _title(combination: Combination, material: int, rng: Rng) -> str:
 
 
 def _other(combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng) -> tuple[Kind, Combination]:
-    """A combination that does not fit the photo, and in what."""
-    if rng.random() >= ONE_ATTRIBUTE:
-        return "random", _choose(sorted(preferred - {combination}), rng)
-    for field in rng.permutation(Combination._fields):
-        near = [c for value in _VALUES[field] if (c := combination._replace(**{field: value})) != combination]
-        if found := [c for c in near if c in preferred] or [c for c in near if c in allowed]:
-            return field, _choose(found, rng)
+    """A combination that does not fit the photo, and in what; one of `preferred` where there is one."""
+    if rng.random() < ONE_ATTRIBUTE:
+        for place in rng.permutation(len(_ATTRIBUTES)):
+            kind, values = _ATTRIBUTES[place]
+            near = [Combination._make((*combination[:place], value, *combination[place + 1 :])) for value in values if value != combination[place]]
+            if found := [c for c in near if c in preferred] or [c for c in near if c in allowed]:
+                return kind, _choose(found, rng)
     return "random", _choose(sorted(preferred - {combination}), rng)
 
 
-_VALUES: dict[str, tuple[str, ...] | tuple[int, ...]] = {"article": ARTICLES, "colour": COLOURS, "pattern": PATTERNS, "count": COUNTS}
+_ATTRIBUTES: list[tuple[Kind, Sequence[Any]]] = [("article", ARTICLES), ("colour", COLOURS), ("pattern", PATTERNS), ("count", COUNTS)]  # in Combination's order

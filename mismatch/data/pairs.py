@@ -6,12 +6,13 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO
 
 from mismatch.errors import InputError, LabelError
 
-__all__ = ["LABELS", "Row", "load_pairs", "parse_label", "read_header", "read_rows", "resolve_image", "scan_rows"]
+__all__ = ["LABELS", "Row", "load_pairs", "parse_label", "read_header", "read_rows", "refusal", "resolve_image", "scan_rows"]
 
 LABELS = {"0": 0, "1": 1}  # mismatch, match
 COLUMNS = ("image_path", "text", "label")
@@ -22,13 +23,14 @@ ALIASES = {
 }
 MAX_FIELD = 2**24  # characters; csv's own limit of 2¹⁷ is a text of 40 pages
 SHOWN = 10  # problems in one message
+WHOLE_FIELD = re.compile(r'(?:"(?:[^"]++|"")*+"|(?!")[^,\r\n]*+)(?:,|\r\n|\r|\n)')
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
 
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
 
 class Row(NamedTuple):
-    """One record, as it stands in the file. A tuple, since it is made three times as fast as a frozen dataclass."""
+    """One record, as it stands in the file. A tuple, since files have millions."""
 
     line: int  # where it starts, from 1
     image_path: str
@@ -36,6 +38,7 @@ class Row(NamedTuple):
     label: int | None  # None where there is none, none is wanted, or it is wrong
     columns: dict[str, str]  # all columns, as written
     problem: str | None = None  # why this row can't be used
+    intact: bool = True  # whether its fields can be told apart: as many as the header has, and no NUL byte
 
 
 def read_header(path: str | Path, *, require_label: bool) -> list[str]:
@@ -88,7 +91,7 @@ def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
 
 
 def parse_label(value: str) -> int:
-    """"0" or "1", exactly; LabelError otherwise."""
+    """A label is written 0 or 1, and nothing else: LabelError."""
     label = LABELS.get(value.strip())
     if label is None:
         raise LabelError(f"label {value!r} is neither 0 nor 1 (1 = the text describes the image)" if value.strip() else "the label is empty; 0 or 1 is needed")
@@ -127,19 +130,23 @@ def _row(line: int, record: list[str], header: list[str], needed: Sequence[str])
     columns = dict(zip(header, record, strict=False))
     image_path, text = columns.get("image_path", ""), columns.get("text", "")
     label = LABELS.get(columns.get("label", "")) if "label" in needed else None
-    if len(record) == len(header) and image_path.strip() and text.strip() and (label is not None or len(needed) == 2) and "\0" not in "".join(record):
+    if len(record) == len(header) and image_path.strip() and text.strip() and (label is not None or "label" not in needed) and "\0" not in "".join(record):
         return Row(line, image_path, text, label, columns)
-    problems = _problems(record, header, needed, columns)
-    label = LABELS.get(columns.get("label", "").strip()) if "label" in needed and len(record) == len(header) else None
-    return Row(line, image_path, text, label, columns, "; ".join(problems) or None)
+    if damage := _damage(record, len(header)):
+        return Row(line, image_path, text, None, columns, damage, intact=False)
+    label = LABELS.get(columns["label"].strip()) if "label" in needed else None
+    return Row(line, image_path, text, label, columns, "; ".join(_problems(columns, needed)) or None)
 
 
-def _problems(record: list[str], header: list[str], needed: Sequence[str], columns: dict[str, str]) -> list[str]:
-    if len(record) != len(header):
-        cure = "put a text that holds commas in double quotes" if len(record) > len(header) else "a comma or a closing quote is missing"
-        return [f"{len(record)} field{'s' * (len(record) != 1)} where the header has {len(header)}; {cure}"]
-    if any("\0" in value for value in record):
-        return ["a NUL byte stands in this row; save the file as plain UTF-8 text"]
+def _damage(record: list[str], width: int) -> str | None:
+    """Why a record can't be taken apart into `width` fields."""
+    if len(record) != width:
+        cure = "put a text that holds commas in double quotes" if len(record) > width else "a comma or a closing quote is missing"
+        return f"{len(record)} field{'s' * (len(record) != 1)} where the header has {width}; {cure}"
+    return "a NUL byte stands in this row; save the file as plain UTF-8 text" if any("\0" in value for value in record) else None
+
+
+def _problems(columns: dict[str, str], needed: Sequence[str]) -> list[str]:
     problems = [f"the {name} is empty" for name in ("image_path", "text") if name in needed and not columns[name].strip()]
     if "label" in needed:
         try:
@@ -186,14 +193,13 @@ def _csv_fault(path: str | Path, line: int, said: str) -> tuple[int, str]:
 
 
 def _open_quote(path: str | Path, start: int) -> int:
-    """The line on which the quote opens that is still open at the end of the file; `start` is where its record does."""
-    opened, is_open = start, False
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        for number, line in enumerate(file, start=1):
-            if number >= start and line.count('"') % 2:
-                is_open = not is_open
-                opened = number if is_open else opened
-    return opened
+    """The line of the quote that never closes, in the record that starts at line `start`: behind all the whole fields."""
+    with _open(path, "replace") as file:
+        text = "".join(islice(file, start - 1, None))
+    at = 0
+    while found := WHOLE_FIELD.match(text, at):
+        at = found.end()
+    return start + len(re.findall(r"\r\n|\r|\n", text[:at]))
 
 
 def _bad_bytes(path: str | Path) -> Iterator[tuple[int, int]]:
@@ -212,8 +218,8 @@ def _not_utf8(byte: int) -> str:
 
 
 def _is_binary(start: str) -> bool:
-    """UTF-16 of ASCII text has NUL bytes, and so has nearly any spreadsheet, archive or image."""
-    return "\0" in start
+    """A header in UTF-16 holds NUL bytes, and so does the beginning of nearly any spreadsheet, archive or image."""
+    return "\0" in start.partition("\n")[0]
 
 
 def _header(records: Iterator[tuple[int, list[str]]], path: str | Path, fault: Fault) -> tuple[list[str], bool]:

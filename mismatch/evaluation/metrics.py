@@ -9,15 +9,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError
 
-__all__ = ["auroc", "average_precision", "binary_metrics", "confusion_matrix", "log_loss"]
+__all__ = ["auroc", "average_precision", "binary_metrics", "checked", "confusion_matrix", "log_loss"]
 
 
 def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: float) -> dict[str, Any]:
     """(N,) labels 0 or 1, (N,) scores → accuracy, precision, recall and F1 of the matches and of the mismatches, AUROC, average precision, log-loss.
 
-    A figure that does not exist (AUROC with one class) is nan. The confusion matrix is [[true mismatch, false match], [false mismatch, true match]].
+    Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`. A pair is a match where score >= threshold.
+    A ranking figure that does not exist (AUROC with one class) is nan; a precision, recall or F1 without any case is 0.
+    The confusion matrix is [[true mismatch, false match], [false mismatch, true match]].
     """
-    truth, values = _arrays(labels, scores)
+    truth, values = checked(labels, scores)
     matrix = confusion_matrix(truth, values >= threshold)
     (tn, fp), (fn, tp) = matrix.tolist()
     return {
@@ -49,7 +51,7 @@ def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int6
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """The chance that a match scores above a mismatch, ties counting half (Mann-Whitney U); nan with one class."""
-    truth, values = _arrays(labels, scores)
+    truth, values = checked(labels, scores)
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
@@ -61,7 +63,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the precision-recall curve of the matches, as a sum over distinct scores; nan without matches."""
-    truth, values = _arrays(labels, scores)
+    truth, values = checked(labels, scores)
     if not truth.sum():
         return float("nan")
     order = np.argsort(-values, kind="stable")
@@ -73,17 +75,18 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def log_loss(labels: ArrayLike, scores: ArrayLike) -> float:
     """Mean negative log-likelihood of the labels; nan where scores are no probabilities."""
-    truth, values = _arrays(labels, scores)
+    truth, values = checked(labels, scores)
     if values.min() < 0 or values.max() > 1:
         return float("nan")
     values = values.clip(1e-15, 1 - 1e-15)
     return float(-np.where(truth == 1, np.log(values), np.log1p(-values)).mean())
 
 
-def _arrays(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no score is nan."""
     truth, values = np.asarray(labels), np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 1 or not len(truth):
         raise InputError(f"labels {truth.shape} and scores {values.shape} must be equally many, and at least one")
     if not np.isin(truth, (0, 1)).all() or np.isnan(values).any():
-        raise InputError("labels must be 0 or 1 and scores numbers")
+        raise InputError("labels must be 0 or 1, and no score nan")
     return truth.astype(np.int64), values

@@ -113,7 +113,9 @@ def _write_graphs(detector: Detector, folder: Path) -> None:
     tokens = min(8, texts.context_length) if length else texts.context_length
     ids = torch.arange(2 * tokens).reshape(2, tokens) % 7 + 1  # (2, L)
     size = images.size
-    _export(_ImageEncoder(detector), {"pixel_values": torch.rand(2, 3, size, size)}, {"pixel_values": {0: batch}}, "image_embedding", folder / "image_encoder.onnx")
+    _export(
+        _ImageEncoder(detector), {"pixel_values": torch.rand(2, 3, size, size)}, {"pixel_values": {0: batch}}, "image_embedding", folder / "image_encoder.onnx"
+    )
     _export(
         _TextEncoder(detector),
         {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
@@ -133,7 +135,15 @@ def _write_graphs(detector: Detector, folder: Path) -> None:
 def _export(module: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any], output: str, path: Path) -> None:
     with torch.inference_mode(), _quiet(), _decomposed_attention():
         program = torch.onnx.export(
-            module.eval(), (), kwargs=inputs, dynamo=True, dynamic_shapes=dynamic, opset_version=OPSET, input_names=list(inputs), output_names=[output], verbose=False
+            module.eval(),
+            (),
+            kwargs=inputs,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=[output],
+            verbose=False,
         )
     if program is None:
         raise CheckpointError(f"torch made no graph for {path.name}; this is a bug: please report it")

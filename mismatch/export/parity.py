@@ -54,9 +54,10 @@ class ParityReport:
 
     def summary(self) -> str:
         """One line for people."""
+        embeddings = max(self.max_image_embedding_difference, self.max_text_embedding_difference)
         return (
-            f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e}, {self.flipped_decisions} decisions flipped, embeddings by at most "
-            f"{max(self.max_image_embedding_difference, self.max_text_embedding_difference):.1e}; scores spread from {self.score_min:.4f} to {self.score_max:.4f} "
+            f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e}, {self.flipped_decisions} decisions flipped, "
+            f"embeddings by at most {embeddings:.1e}; scores spread from {self.score_min:.4f} to {self.score_max:.4f} "
             f"(standard deviation {self.score_std:.4f})"
         )
 
@@ -66,7 +67,9 @@ def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, sour
     usable = [pair for pair in pairs if pair.problem is None]
     left, right = (_Outputs.of(Pipeline(engine), usable, progress) for engine in (reference, candidate))
     if left.good != right.good:
-        raise ParityError(f"{reference.name} and {candidate.name} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}")
+        raise ParityError(
+            f"{reference.name} and {candidate.name} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}"
+        )
     if not left.good:
         raise InputError(f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be verified; check the paths with mismatch validate")
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
@@ -101,7 +104,9 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
         if not value <= allowed
     ]
     if faults:
-        raise ParityError(f"{report.candidate} differs from {report.reference} on {report.pairs} pairs of {report.source}: {', '.join(faults)}; no bundle was written")
+        raise ParityError(
+            f"{report.candidate} differs from {report.reference} on {report.pairs} pairs of {report.source}: {', '.join(faults)}; no bundle was written"
+        )
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,12 @@ class _Outputs:
 
     @classmethod
     def of(cls, pipeline: Pipeline, pairs: Sequence[Pair], progress: Progress | None) -> _Outputs:
-        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for pair in pairs}  # type: ignore[misc]
+        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for pair in pairs}
         texts = list(dict.fromkeys(pair.text for pair in pairs))
         image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
         text_of = dict(zip(texts, pipeline.texts(texts, progress=progress), strict=True))
         keys = [id(pair.image) if isinstance(pair.image, Image.Image) else pair.image for pair in pairs]
-        joined = [(image_of[key], text_of[pair.text]) for key, pair in zip(keys, pairs, strict=True)]  # type: ignore[index]
+        joined = [(image_of[key], text_of[pair.text]) for key, pair in zip(keys, pairs, strict=True)]
         good = [i for i, (image, text) in enumerate(joined) if isinstance(image, np.ndarray) and isinstance(text, np.ndarray)]
         logits = pipeline.logits([joined[i][0] for i in good], [joined[i][1] for i in good])  # type: ignore[misc]
         return cls(_arrays(image_of.values()), _arrays(text_of.values()), good, np.array(logits, np.float64))

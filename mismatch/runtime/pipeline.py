@@ -37,7 +37,10 @@ class Engine(Protocol):
     score: ScoreSpec
     image_dim: int
     text_dim: int
-    fingerprint: str  # hex; of weights, specs, engine and precision
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex; of the towers' weights, specs, engine and precision."""
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_dim)."""

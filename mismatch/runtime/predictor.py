@@ -129,7 +129,13 @@ def check_threshold(score: ScoreSpec, threshold: float | None) -> float:
 
 
 def load(
-    path: str | Path, provider: Provider = "auto", threads: int | None = None, *, threshold: float | None = None, batch_size: int = 16, workers: int | None = None
+    path: str | Path,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    *,
+    threshold: float | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 

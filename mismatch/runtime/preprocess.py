@@ -20,6 +20,7 @@ from mismatch.specs import RGB, ImageSpec
 __all__ = ["ImageSource", "Preprocessor", "open_image"]
 
 ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
+Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
 
 WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # EXIF tag
@@ -39,6 +40,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _REFUSED_FORMATS = {"EPS"}  # Pillow runs Ghostscript to read it
+_REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to each side
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
 
 
@@ -54,7 +56,7 @@ def open_image(source: ImageSource, background: tuple[int, int, int] = WHITE) ->
         raise
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
-    except Exception as error:  # noqa: BLE001 - Pillow's decoders raise nearly anything on broken bytes
+    except Exception as error:
         raise ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row") from error
 
 
@@ -77,12 +79,20 @@ class Preprocessor:
     def resize(self, image: Image.Image) -> Image.Image:
         """RGB image of any size → (size, size)."""
         if self.spec.mode == "squash":
-            return image.resize((self.spec.size, self.spec.size), self._filter)
+            return self._scale_to(image, (self.spec.size, self.spec.size))
         return self._shortest(image) if self.spec.mode == "shortest" else self._longest(image)
 
-    @property
-    def _filter(self) -> Image.Resampling:
-        return _FILTERS[self.spec.interpolation]
+    def _scale_to(self, image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+        """`box` of the image → `size`, rows before columns for HF's processors, which resize tensors in that order.
+
+        Pillow chose the same order until 12; from 13 on it takes the cheaper one, and upstream transforms of Pillow images with it.
+        The order moves a few pixels beside saturated edges by up to a dozen levels.
+        """
+        kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box or (0, 0, *image.size)
+        if self.spec.crop_rounding == "floor":  # what tells HF's processors apart
+            image = image.resize((size[0], image.height), kind, (left, 0, right, image.height))
+            left, right = 0, size[0]
+        return image.resize(size, kind, (left, top, right, bottom))
 
     def _shortest(self, image: Image.Image) -> Image.Image:
         """Shorter side to `resize`, longer side rounded down as torchvision does, centre cropped."""
@@ -92,7 +102,7 @@ class Preprocessor:
         if max(image.size) > _LONG * short and left >= 0 and top >= 0:
             return self._resize_part(image, (width, height), (left, top))
         if image.size != (width, height):
-            image = image.resize((width, height), self._filter)
+            image = self._scale_to(image, (width, height))
         return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
 
     def _offset_of(self, rest: int) -> int:
@@ -100,11 +110,14 @@ class Preprocessor:
         return rest // 2 if self.spec.crop_rounding == "floor" else round(rest / 2)
 
     def _resize_part(self, image: Image.Image, full: tuple[int, int], corner: tuple[int, int]) -> Image.Image:
-        """What resizing to `full` and cropping would give: a 1 x 30,000 strip never becomes 4.5 GB of pixels."""
-        (x, y), side = (whole / out for whole, out in zip(image.size, full, strict=True)), self.spec.size
+        """What resizing to `full` and cropping would give, within one level: a 1 x 30,000 strip never becomes 4.5 GB of pixels."""
+        (x, y), side = (whole / scaled for whole, scaled in zip(image.size, full, strict=True)), self.spec.size
         left, top = corner[0] * x, corner[1] * y
-        box = (left, top, min(left + side * x, image.width), min(top + side * y, image.height))
-        return image.resize((side, side), self._filter, box=box)
+        right, bottom = min(left + side * x, image.width), min(top + side * y, image.height)
+        reach = [_REACH * max(scale, 1) for scale in (x, y)]  # pixels beyond the box that the filter looks at
+        x0, y0 = max(0, int(left - reach[0])), max(0, int(top - reach[1]))
+        x1, y1 = min(image.width, int(right + reach[0]) + 1), min(image.height, int(bottom + reach[1]) + 1)
+        return self._scale_to(image.crop((x0, y0, x1, y1)), (side, side), (left - x0, top - y0, right - x0, bottom - y0))
 
     def _longest(self, image: Image.Image) -> Image.Image:
         """Longer side to `size`, the rest filled: floor of the padding left and above."""
@@ -112,7 +125,7 @@ class Preprocessor:
         ratio = max(image.size) / side
         width, height = (max(1, round(length / ratio)) for length in image.size)
         canvas = Image.new("RGB", (side, side), self.spec.fill)
-        canvas.paste(image.resize((width, height), self._filter), ((side - width) // 2, (side - height) // 2))
+        canvas.paste(self._scale_to(image, (width, height)), ((side - width) // 2, (side - height) // 2))
         return canvas
 
 
@@ -140,7 +153,8 @@ def _too_large(name: str) -> str:
 def _decode(source: ImageSource, name: str) -> Image.Image:
     """Any source → a loaded Pillow image of any mode."""
     if isinstance(source, Image.Image):
-        return _checked(source, name)
+        _checked(source, name).load()  # a TIFF turns itself upright while it loads
+        return source
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
     if isinstance(source, bytes):
@@ -175,12 +189,11 @@ def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
     prefix = file.read(16)
     for name in _formats():
         factory, accepts = Image.OPEN[name]
-        verdict = accepts is None or accepts(prefix)
-        if isinstance(verdict, str) or not verdict:  # a str says which library Pillow was built without
-            continue
-        file.seek(0)
         try:
-            return factory(file, filename)
+            verdict = accepts is None or accepts(prefix)
+            if verdict and not isinstance(verdict, str):  # a str says which library Pillow was built without
+                file.seek(0)
+                return factory(file, filename)
         except (SyntaxError, IndexError, TypeError, struct.error):  # what Image.open takes for "another format"
             continue
     return None
@@ -189,10 +202,10 @@ def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
 def _formats() -> Iterator[str]:
     """Names of Pillow's formats, the common ones first; the rest is imported only when none of those fits."""
     Image.preinit()
-    common = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    common = [name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS]
     yield from common
     Image.init()
-    yield from (name for name in Image.ID if name not in _REFUSED_FORMATS and name not in common)
+    yield from (name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS and name not in common)
 
 
 def _checked(image: Image.Image, name: str) -> Image.Image:

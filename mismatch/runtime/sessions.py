@@ -90,7 +90,9 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
-        raise DeviceError(f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them")
+        raise DeviceError(
+            f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them"
+        )
     return session
 
 

@@ -48,7 +48,9 @@ class PairSet:
     @classmethod
     def from_rows(cls, csv_file: str, rows: Sequence[Row], image_base_path: str) -> PairSet:
         """Rows that `load_pairs` has checked."""
-        names = {row.image_path: row.line for row in reversed(rows)}  # name → line of its first row
+        names: dict[str, int] = {}  # name → line of its first row
+        for row in rows:
+            names.setdefault(row.image_path, row.line)
         texts = list(dict.fromkeys(row.text for row in rows))
         image_at = {name: i for i, name in enumerate(names)}
         text_at = {text: i for i, text in enumerate(texts)}

@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mismatch.data.audit import size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_platt
 from mismatch.evaluation.metrics import binary_metrics
 from mismatch.evaluation.threshold import choose_threshold
+from mismatch.runtime.preprocess import open_image
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
 from mismatch.training.batches import Batch, Feed, make_batches
@@ -75,6 +77,8 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
+    if not config.validate_data and (advice := size_advice(len(train_set))):  # the audit has said so already
+        report(f"warning: {advice}")
     start = load_start(config)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
     start.detector.to(device)
@@ -84,7 +88,13 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
 
 
 def _audit(config: TrainConfig, report: Report, progress: Progress) -> None:
-    """To be had when data/audit.py is there."""
+    """InputError unless every row and every image can be used; what was found is reported first."""
+    paths = [path for path in (config.train_csv, config.val_csv) if path is not None]
+    found = validate_files(paths, config.image_base_path, check_image=open_image, workers=config.num_workers, progress=progress)
+    for line in found.lines():
+        report(line)
+    if not found.ok:
+        raise InputError("the data did not pass --validate-data, so nothing was trained; what is wrong stands above, by line")
 
 
 class Run:

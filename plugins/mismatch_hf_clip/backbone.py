@@ -14,6 +14,7 @@ import huggingface_hub
 import torch
 import transformers
 from PIL import Image
+from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class HfClipBackbone(Backbone):
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, model_id: str, *, trained: bool = True) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.model_id = model_id
@@ -47,6 +48,7 @@ class HfClipBackbone(Backbone):
         self.zero_shot_threshold = CLIP_THRESHOLD if trained else None
         self.image_spec = _image_spec(image_processor, int(model.config.vision_config.image_size), model_id)
         self.text_spec = _text_spec(tokenizer, int(model.config.text_config.max_position_embeddings))
+        self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, image_dim), not normalised."""
@@ -100,7 +102,7 @@ def _on_hub(model_id: str) -> str:
     try:
         if not isinstance(huggingface_hub.try_to_load_from_cache(model_id, "config.json"), str):
             huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(model_id, "config.json"), timeout=HUB_TIMEOUT)
-    except Exception as error:  # noqa: BLE001 - no network, no such model, no permission, no valid name
+    except Exception as error:
         raise BackboneError(_explain(model_id, model_id, "AutoConfig", error)) from error
     return model_id
 
@@ -109,7 +111,7 @@ def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
     """`kind.from_pretrained`, its many ways to fail in one line."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:  # noqa: BLE001 - from OSError to errors of safetensors and tokenizers
+    except Exception as error:
         raise BackboneError(_explain(source, model_id, kind.__name__, error)) from error
 
 
@@ -173,8 +175,16 @@ def _text_spec(tokenizer: Any, context_length: int) -> TextSpec:
         context_length=context_length,
         pad_id=int(tokenizer.pad_token_id),
         padding="longest",
-        tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+        tokenizer_json=_plain(tokenizer).to_str(),
     )
+
+
+def _plain(tokenizer: Any) -> Tokenizer:
+    """A copy without the truncation and padding of the last call."""
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
 
 
 def _tiny() -> HfClipBackbone:

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 __all__ = ["load", "register_backbones"]
 
 DEFAULT_MODEL = "ViT-B-32/laion2b_s34b_b79k"
-MODELS = [DEFAULT_MODEL, "ViT-B-32/openai", "ViT-B-32/datacomp_xl_s13b_b90k", "ViT-B-16/openai", "ViT-L-14/openai", "ViT-L-14/laion2b_s32b_b82k", "RN50/openai", "tiny"]
+MODELS = [
+    DEFAULT_MODEL,
+    "ViT-B-32/openai",
+    "ViT-B-32/datacomp_xl_s13b_b90k",
+    "ViT-B-16/openai",
+    "ViT-L-14/openai",
+    "ViT-L-14/laion2b_s32b_b82k",
+    "RN50/openai",
+    "tiny",
+]
 
 
 def load(model_id: str) -> Backbone:

@@ -49,7 +49,7 @@ class OpenClipBackbone(Backbone):
 
     def __init__(self, model: Any, model_config: dict[str, Any], model_id: str, *, trained: bool = True) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
         self.model_config = model_config
         self.model_id = model_id
         self.image_dim = self.text_dim = int(model_config["embed_dim"])
@@ -58,6 +58,7 @@ class OpenClipBackbone(Backbone):
         self.zero_shot_threshold = CLIP_THRESHOLD if trained and model.logit_bias is None else None
         self.image_spec = _image_spec(model.visual.preprocess_cfg, model_id)
         self.text_spec = _text_spec(_text_tower(model))
+        self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, image_dim), not normalised."""
@@ -102,7 +103,8 @@ def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
     pooled: Tensor = text_global_pool(tower.ln_final(x), input_ids, *_pooling(tower))  # (B, W)
     if tower.text_projection is None:
         return pooled
-    return tower.text_projection(pooled) if isinstance(tower.text_projection, nn.Linear) else pooled @ tower.text_projection
+    projected: Tensor = tower.text_projection(pooled) if isinstance(tower.text_projection, nn.Linear) else pooled @ tower.text_projection
+    return projected
 
 
 def _pooling(tower: Any) -> tuple[str, int]:
@@ -155,23 +157,23 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
 
 def _from_hub(model_id: str) -> OpenClipBackbone:
     """A repository in open_clip's own format."""
-    _reach_hub(model_id.removeprefix(HUB), CONFIG, model_id)
+    _reach_hub(model_id.removeprefix(HUB), [CONFIG], model_id)
     try:
         config = open_clip.get_model_config(model_id)
-    except Exception as error:  # noqa: BLE001 - the download's and the file's errors
+    except Exception as error:
         raise BackboneError(_explain(model_id, error)) from error
     _check(config, model_id)
     return OpenClipBackbone(_create(model_id, model_id, require_pretrained=True), config, model_id)
 
 
-def _reach_hub(repository: str, file: str, model_id: str) -> None:
+def _reach_hub(repository: str, files: list[str], model_id: str) -> None:
     """Raise at once where the hub can't be reached; open_clip would try twelve times, for 46 seconds."""
     try:
-        if not isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, file), timeout=HUB_TIMEOUT)
+        if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, files[0]), timeout=HUB_TIMEOUT)
     except huggingface_hub.errors.EntryNotFoundError:
         return  # reached; the weights may have another name
-    except Exception as error:  # noqa: BLE001 - no network, no such model, no permission, no valid name
+    except Exception as error:
         raise BackboneError(_not_had(model_id, error)) from error
 
 
@@ -204,17 +206,17 @@ def _from_name(model_id: str) -> OpenClipBackbone:
 
 def _check_tag(tag: dict[str, Any], config: dict[str, Any], model_id: str) -> None:
     """Compute the activation that the weights were trained with (open_clip only warns of another one), and see that the hub is there."""
-    config["quick_gelu"] = bool(tag.get("quick_gelu"))
+    config["quick_gelu"] = bool(config.get("quick_gelu") or tag.get("quick_gelu"))
     if tag.get("hf_hub"):
         repository, _, file = tag["hf_hub"].rpartition("/")
-        _reach_hub(repository, file or WEIGHTS, model_id)
+        _reach_hub(repository, [file] if file else [WEIGHTS, "open_clip_pytorch_model.bin"], model_id)
 
 
 def _create(name: str, model_id: str, **options: Any) -> Any:
     """open_clip.create_model, its many ways to fail in one line; weights are never unpickled."""
     try:
         return open_clip.create_model(name, weights_only=True, **options)
-    except Exception as error:  # noqa: BLE001 - from urllib's to state_dict's errors
+    except Exception as error:
         raise BackboneError(_explain(model_id, error)) from error
 
 

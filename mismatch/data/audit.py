@@ -1,0 +1,285 @@
+"""The audit of training files: every row, every image really decoded, all problems together, and what the labels look like."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mismatch.data.pairs import Row, resolve_image, scan_rows
+from mismatch.errors import InputError
+
+__all__ = ["AuditReport", "FileAudit", "size_advice", "validate_files"]
+
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
+MIN_SHARE = 0.2  # of the rarer label
+MAX_PROBLEMS = 50  # that are kept and shown, per file
+LABEL_NAMES = {0: "mismatch", 1: "match"}
+LOOK_AHEAD = 8  # images per thread that may wait to be decoded
+
+
+@dataclass
+class FileAudit:
+    """What was found in one file."""
+
+    path: str
+    rows: int = 0
+    labels: Counter[int] = field(default_factory=Counter)
+    texts: int = 0  # distinct ones
+    images: dict[str, list[int]] = field(default_factory=dict, repr=False)  # where each image lies → the lines that name it
+    bad_images: int = 0
+    bad_lines: set[int] = field(default_factory=set, repr=False)
+    faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
+    problems: list[tuple[int, str]] = field(default_factory=list)  # the first ones, faults included, by line
+    problem_count: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row can be trained on."""
+        return not self.problem_count
+
+    @property
+    def unusable(self) -> int:
+        """Rows that can't be trained on; all of them where the file itself is at fault."""
+        return self.rows if self.faults else len(self.bad_lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "path": self.path,
+            "ok": self.ok,
+            "rows": self.rows,
+            "unusable_rows": self.unusable,
+            "labels": {str(label): self.labels[label] for label in LABEL_NAMES},
+            "images": len(self.images),
+            "bad_images": self.bad_images,
+            "texts": self.texts,
+            "problem_count": self.problem_count,
+            "problems": [{"line": line, "problem": message} for line, message in self.problems],
+            "warnings": self.warnings,
+        }
+
+
+@dataclass
+class AuditReport:
+    """What was found in all files."""
+
+    files: list[FileAudit]
+    warnings: list[str]  # about the files together
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row of every file can be trained on."""
+        return all(file.ok for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"ok": self.ok, "files": [file.to_dict() for file in self.files], "warnings": self.warnings}
+
+    def lines(self) -> Iterator[str]:
+        """For people: each file's figures, its problems as `file:line: …`, warnings, and the verdict."""
+        for file in self.files:
+            yield from _figures(file)
+            yield from (f"{file.path}:{line}: {message}" for line, message in file.problems)
+            if more := file.problem_count - len(file.problems):
+                yield f"{file.path}: … and {more:,} more"
+            yield from (f"warning: {file.path}: {warning}" for warning in file.warnings)
+            yield ""
+        yield from (f"warning: {warning}" for warning in self.warnings)
+        yield self.verdict()
+
+    def verdict(self) -> str:
+        """One line."""
+        if self.ok:
+            return f"fit to train on: {_count(sum(file.rows for file in self.files), 'row')}, no problems"
+        problems = sum(file.problem_count for file in self.files)
+        unusable = sum(file.unusable for file in self.files)
+        return f"not fit to train on: {_count(problems, 'problem')}, {unusable:,} of {_count(sum(file.rows for file in self.files), 'row')} can't be used"
+
+
+def validate_files(
+    paths: Sequence[str | Path],
+    image_base_path: str | Path = "",
+    *,
+    check_image: Callable[[Path], object],
+    workers: int = 4,
+    progress: Progress | None = None,
+    max_problems: int = MAX_PROBLEMS,
+) -> AuditReport:
+    """Audit files that are to be trained on. `check_image` decodes an image or raises InputError; it is called once an image, on `workers` threads.
+
+    Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
+    """
+    files = [_read(path, image_base_path, max_problems) for path in paths]
+    wanted = list(dict.fromkeys(path for file in files for path in file.images))
+    with (progress or _no_progress)("check images", len(wanted), "image") as advance:
+        broken = dict(_check_images(wanted, check_image, max(1, workers), advance))
+    for file in files:
+        _add_images(file, broken, max_problems)
+        file.warnings += _balance(file.labels)
+    return AuditReport(files, [*_size(files), *_shared(files)])
+
+
+def size_advice(rows: int) -> str | None:
+    """What to say of so many training rows; nothing from 5,000 on."""
+    if rows < MIN_ROWS:
+        return f"{_count(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the least, {GOOD_ROWS:,} and more work best"
+    if rows < GOOD_ROWS:
+        return f"{_count(rows, 'training row')}: enough to begin with; {GOOD_ROWS:,} and more work best"
+    return None
+
+
+def _no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+    return nullcontext(lambda done: None)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
+    """All but the images."""
+    audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
+    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message))):
+        _add_row(audit, row, base, keep)
+        if row.intact and row.text:
+            texts.add(hash(row.text))
+        pairs.add(row)
+    if not audit.rows and not audit.faults:
+        audit.faults.append((1, "there are no rows under the header"))
+    audit.texts = len(texts)
+    audit.problem_count += len(audit.faults)
+    audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
+    audit.warnings += pairs.warnings()
+    return audit
+
+
+def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int) -> None:
+    audit.rows += 1
+    if row.label is not None:
+        audit.labels[row.label] += 1
+    if row.problem is not None:
+        audit.problem_count += 1
+        audit.bad_lines.add(row.line)
+        if len(audit.problems) < keep:
+            audit.problems.append((row.line, row.problem))
+    if row.intact and row.image_path.strip():
+        audit.images.setdefault(str(resolve_image(base, row.image_path)), []).append(row.line)
+
+
+class _Pairs:
+    """Which labels each pair of image and text has, by hash, so that millions fit."""
+
+    def __init__(self) -> None:
+        self.first: dict[int, tuple[int, int]] = {}  # hash of the pair → its label and line
+        self.clashes: list[tuple[int, int]] = []  # lines of the same pair with unlike labels
+        self.repeated = 0
+
+    def add(self, row: Row) -> None:
+        if row.problem is not None or row.label is None or not row.image_path or not row.text:
+            return
+        label, line = self.first.setdefault(hash((row.image_path, row.text)), (row.label, row.line))
+        if label != row.label:
+            self.clashes.append((line, row.line))
+        elif line != row.line:
+            self.repeated += 1
+
+    def warnings(self) -> Iterator[str]:
+        if self.clashes:
+            shown = ", ".join(f"{a} and {b}" for a, b in self.clashes[:3])
+            more = f" and {len(self.clashes) - 3:,} more" if len(self.clashes) > 3 else ""
+            yield f"the same image and text stand once as match and once as mismatch: lines {shown}{more}; drop the wrong one"
+        if self.repeated:
+            yield f"{_count(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one: same image, text and label"
+
+
+def _balance(labels: Counter[int]) -> Iterator[str]:
+    total = labels.total()
+    if not total:
+        return
+    rarer = min(LABEL_NAMES, key=lambda label: labels[label])
+    if not labels[rarer]:
+        yield f"no row is labelled {rarer} ({LABEL_NAMES[rarer]}): nothing can be learnt from one label alone"
+    elif labels[rarer] < MIN_SHARE * total:
+        yield f"only {labels[rarer] / total:.1%} of the rows are labelled {rarer} ({LABEL_NAMES[rarer]}); roughly equal numbers work best"
+
+
+# --- images -------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _check_images(paths: Iterable[str], check: Callable[[Path], object], workers: int, advance: Callable[[int], object]) -> Iterator[tuple[str, InputError]]:
+    """The images that can't be used, and why; at most `LOOK_AHEAD` a thread are under way."""
+    rest, waiting = iter(paths), deque[tuple[str, Future[InputError | None]]]()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="mismatch-audit")
+    try:
+        waiting.extend((path, pool.submit(_fault_of, Path(path), check)) for path in islice(rest, LOOK_AHEAD * workers))
+        while waiting:
+            path, future = waiting.popleft()
+            error = future.result()
+            waiting.extend((path, pool.submit(_fault_of, Path(path), check)) for path in islice(rest, 1))
+            advance(1)
+            if error is not None:
+                yield path, error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fault_of(path: Path, check: Callable[[Path], object]) -> InputError | None:
+    try:
+        check(path)
+    except InputError as error:
+        return error
+    return None
+
+
+def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
+    bad = {path: lines for path, lines in file.images.items() if path in broken}
+    file.bad_images = len(bad)
+    file.problem_count += sum(map(len, bad.values()))
+    file.bad_lines.update(line for lines in bad.values() for line in lines)
+    found = ((line, str(broken[path])) for path, lines in bad.items() for line in lines)
+    file.problems = heapq.nsmallest(keep, [*file.problems, *heapq.nsmallest(keep, found)])
+    if bad and len(bad) == len(file.images) and all(isinstance(broken[path], FileNotFoundError) for path in bad):
+        place = Path(next(iter(bad))).absolute()
+        file.warnings.append(f"not one of its images was found: --image-base-path is probably wrong; the first was looked for at {place}")
+
+
+# --- the files together -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _size(files: Sequence[FileAudit]) -> Iterator[str]:
+    """Of the largest file, which is the one to train on."""
+    largest = max(files, key=lambda file: file.rows)
+    if advice := size_advice(largest.rows):
+        yield f"{largest.path}: {advice}"
+
+
+def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
+    """Images that stand in two files: scores on the one then flatter a model trained on the other."""
+    for i, first in enumerate(files):
+        for second in files[i + 1 :]:
+            if both := len(first.images.keys() & second.images.keys()):
+                yield f"{first.path} and {second.path} share {_count(both, 'image')}; a model is only tested by images that it was not trained on"
+
+
+def _figures(file: FileAudit) -> Iterator[str]:
+    total = file.labels.total()
+    shares = [f"{label} ({name}): {file.labels[label]:,} ({file.labels[label] / (total or 1):.1%})" for label, name in LABEL_NAMES.items()]
+    without = f", neither: {file.rows - total:,}" if file.rows > total else ""
+    yield file.path
+    yield f"  rows      {file.rows:,}" + (f", {file.unusable:,} can't be used" if file.unusable else "")
+    yield f"  labels    {', '.join(shares)}{without}"
+    yield f"  images    {len(file.images):,} distinct" + (f", {file.bad_images:,} can't be used" if file.bad_images else "")
+    yield f"  texts     {file.texts:,} distinct"
+    yield f"  problems  {file.problem_count:,}"

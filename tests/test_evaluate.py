@@ -1,0 +1,185 @@
+"""`mismatch evaluate`: figures worked out by hand, rows that can't be scored, and the report's files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import mismatch
+from mismatch.cli import main
+from mismatch.runtime.predictor import Predictor
+from mismatch.specs import ScoreSpec, Threshold
+
+HIGH, LOW = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3))  # scores of the colour engine: the right colour, and another one
+ROWS = [  # with its score at the right
+    ("image_path", "text", "label"),
+    ("red.png", "red shirt", "1"),  # HIGH
+    ("green.png", "green shirt", "1"),  # HIGH
+    ("blue.png", "blue bag", "0"),  # HIGH, a false match
+    ("red.png", "blue bag", "0"),  # LOW
+    ("blue.png", "green shoe", "0"),  # LOW
+    ("blue.png", "red shoe", "1"),  # LOW, a false mismatch
+    ("cut.jpg", "red", "0"),
+    ("absent.png", "a\nred", "1"),
+    ("red.png", "", "1"),
+]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path, write_rows: Any) -> Any:
+    """Run the command in the folder of the images; the model is the numpy engine, all else is real."""
+
+    def invoke(*args: str, score: ScoreSpec | None = None) -> Any:
+        def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
+            return Predictor(colour_engine(score=score), **options)
+
+        monkeypatch.setattr(mismatch, "load", load, raising=False)
+        return CliRunner().invoke(main, ["evaluate", "--model", "m", "--csv", "rows.csv", *args], prog_name="mismatch")
+
+    monkeypatch.chdir(colour_images)
+    write_rows(Path("rows.csv"), ROWS)
+    return invoke
+
+
+def test_the_figures_are_those_worked_out_by_hand(run: Any) -> None:
+    result = run("--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    metrics = report["metrics"]
+    assert metrics["confusion_matrix"] == [[2, 1], [1, 2]]
+    for name in ("accuracy", "precision", "recall", "f1", "mismatch_precision", "mismatch_recall", "mismatch_f1"):
+        assert metrics[name] == pytest.approx(2 / 3), name
+    assert metrics["auroc"] == pytest.approx((4 + 4 / 2) / 9)  # of 9 pairs 4 won, 4 tied, 1 lost
+    assert metrics["average_precision"] == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 6)
+    assert metrics["log_loss"] == pytest.approx(-(2 * math.log(HIGH) + math.log(1 - HIGH) + 2 * math.log(1 - LOW) + math.log(LOW)) / 6, abs=1e-6)
+    assert (report["rows"], report["scored"], report["unscorable"]) == (9, 6, 3)
+    assert [row["line"] for row in report["first_unscorable"]] == [8, 9, 11]
+    assert report["threshold"] == {"value": 0.5, "source": "default"}
+
+
+def test_the_report_for_people(run: Any) -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["rows.csv: 6 rows scored by m", "threshold          0.5000  the default; none is stored with the model"]
+    assert "accuracy           0.6667" in lines
+    assert "match              0.6667     0.6667     0.6667" in lines
+    assert "mismatch           0.6667     0.6667     0.6667" in lines
+    assert "is mismatch                    2           1" in lines
+    assert lines[-4] == "3 of 9 rows could not be scored and are not in these figures:"
+    for line, (place, words) in zip(
+        lines[-3:], [("rows.csv:8: ", "cut.jpg"), ("rows.csv:9: ", "absent.png"), ("rows.csv:11: ", "the text is empty")], strict=True
+    ):
+        assert line.startswith(place)
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("args", "stored", "value", "words"),
+    [
+        ([], Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"), 0.04, "stored with the model: best f1 on 1,234 rows, 2026-03-04"),
+        (["--threshold", "0.9"], Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"), 0.9, "given by --threshold"),
+        ([], None, 0.5, "the default; none is stored"),
+    ],
+)
+def test_it_says_where_the_threshold_came_from(run: Any, args: list[str], stored: Threshold | None, value: float, words: str) -> None:
+    score = ScoreSpec("probability", 0.5, threshold=stored)
+    assert words in run(*args, score=score).stdout
+    report = json.loads(run(*args, "--json", score=score).stdout)
+    assert report["threshold"]["value"] == value
+    all_match = value < LOW
+    assert report["metrics"]["confusion_matrix"] == ([[0, 3], [0, 3]] if all_match else [[3, 0], [3, 0]] if value > HIGH else [[2, 1], [1, 2]])
+
+
+def test_the_report_folder(run: Any) -> None:
+    result = run("--report", "out/eval")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in Path("out/eval").iterdir()) == ["predictions.csv", "report.json"]
+    report = json.loads(Path("out/eval/report.json").read_text(encoding="utf-8"))
+    assert report["metrics"]["accuracy"] == pytest.approx(2 / 3)
+    assert report["engine"] == {"engine": "numpy cpu"}
+    with Path("out/eval/predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["line"] for row in rows] == ["2", "3", "4", "5", "6", "7", "8", "9", "11"]
+    assert [row["label"] for row in rows] == ["1", "1", "0", "0", "0", "1", "0", "1", "1"]
+    assert [row["prediction"] for row in rows] == ["match"] * 3 + ["mismatch"] * 3 + ["error"] * 3
+    assert float(rows[0]["similarity_score"]) == pytest.approx(HIGH, abs=1e-6)
+
+
+def test_what_does_not_exist_is_null_in_json_and_a_dash_for_people(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "blue", 1)])
+    metrics = json.loads(run("--json", "--report", "out").stdout)["metrics"]
+    assert metrics["auroc"] is None
+    assert metrics["accuracy"] == 1.0
+    assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["metrics"]["auroc"] is None
+    assert "auroc              –" in run().stdout
+
+
+def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(
+        Path("rows.csv"),
+        [("image_path", "text", "label"), ("red.png", "red", "yes"), ("red.png", "red", 1), ("red.png", "red", "1.0"), ("red.png", "a", "b", 1)],
+    )
+    result = run("--report", "out")
+    assert result.exit_code == 2
+    for words in ("rows.csv:2: label 'yes'", "rows.csv:4: label '1.0'", "rows.csv:5: 4 fields"):
+        assert words in result.stderr
+    assert "rows.csv:3" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_only_the_first_ten_rows_that_can_not_be_scored_are_listed(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), *[("absent.png", "red", 0)] * 14])
+    lines = run().stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines[-11:-1]] == [f"rows.csv:{line}" for line in range(3, 13)]
+    assert lines[-1] == "… and 4 more"
+
+
+def test_when_no_row_can_be_scored_it_says_so(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("absent.png", "red", 1)])
+    result = run("--json")
+    assert result.exit_code == 2
+    assert "not one of its 1 rows could be scored" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "words"),
+    [
+        ("image_path,text\nred.png,red\n", [], "column 'label' is missing"),
+        ("image_path,text,label\n", [], "no rows under the header"),
+        ("image_path,text,label\nred.png,red,1\n", ["--threshold", "7"], "between 0 and 1"),
+        ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png/out"], "--report red.png/out can't be created"),
+        ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png"], "red.png"),
+    ],
+)
+def test_what_it_refuses_in_one_line(run: Any, content: str, args: list[str], words: str) -> None:
+    Path("rows.csv").write_text(content, encoding="utf-8")
+    result = run(*args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_real_bundle_gives_the_same_figures_as_its_predictions(
+    tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through `mismatch.load`, with nothing replaced."""
+    monkeypatch.chdir(colour_images)
+    write_rows(Path("rows.csv"), ROWS)
+    result = CliRunner().invoke(main, ["evaluate", "--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--json"], prog_name="mismatch")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    predictor = mismatch.load(tiny_bundles["openclip"])
+    good = [dict(zip(ROWS[0], row, strict=True)) for row in ROWS[1:7]]
+    hits = [prediction.is_match == (row["label"] == "1") for row, prediction in zip(good, predictor.predict_pairs(good), strict=True)]
+    assert report["metrics"]["accuracy"] == sum(hits) / 6
+    assert report["threshold"]["value"] == 0.4321
+    assert report["threshold"]["objective"] == "accuracy"

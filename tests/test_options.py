@@ -1,0 +1,52 @@
+"""The options that predict and evaluate share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mismatch.cli.options import MODEL_ENV, model_option, model_options
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command that shows what it was given."""
+
+    @click.command()
+    @model_options
+    def show(**options: Any) -> None:
+        click.echo(sorted(options.items()))
+
+    monkeypatch.delenv(MODEL_ENV, raising=False)
+    return lambda *args: CliRunner().invoke(show, args)
+
+
+def test_their_defaults(run: Any) -> None:
+    assert run("--model", "m").output.strip() == str([("batch_size", 16), ("model", "m"), ("num_workers", None), ("provider", "auto"), ("threads", None)])
+
+
+@pytest.mark.parametrize("name", ["--provider", "--device"])
+def test_device_is_another_name_of_provider(run: Any, name: str) -> None:
+    assert "('provider', 'cuda')" in run("--model", "m", name, "cuda").output
+
+
+@pytest.mark.parametrize("args", [["--threads", "0"], ["--batch-size", "0"], ["--num-workers", "-1"], ["--provider", "tpu"], ["--batch-size", "many"]])
+def test_what_makes_no_sense_is_refused(run: Any, args: list[str]) -> None:
+    result = run("--model", "m", *args)
+    assert result.exit_code == 2
+    assert args[0] in result.output
+
+
+def test_the_environment_names_the_model_and_the_option_wins(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run().exit_code == 2
+    monkeypatch.setenv("CLIP_FINE_TUNED_MODEL_PATH", "from-the-environment")
+    assert "('model', 'from-the-environment')" in run().output
+    assert "('model', 'm')" in run("--model", "m").output
+
+
+def test_the_model_alone() -> None:
+    command = click.command()(model_option(lambda model: click.echo(f"model {model}")))
+    assert CliRunner().invoke(command, ["--model", "m"]).output == "model m\n"

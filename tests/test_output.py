@@ -1,0 +1,100 @@
+"""A run's folder: what an earlier run left, what is foreign, and what a run that was cut short says of itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mismatch.errors import CheckpointError
+from mismatch.training.checkpoint import load_detector, read_meta
+from mismatch.training.output import RunFolder
+
+Loaded = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_checkpoints: dict[str, Path]) -> Loaded:
+    return load_detector(tiny_checkpoints["hf-clip"])
+
+
+def save(run: RunFolder, loaded: Loaded, epoch: int, *, best: bool = True) -> None:
+    run.save_epoch(epoch, *loaded, {"epochs": epoch}, best=best, same_backbone=True)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stats(path: Path) -> Any:
+    return json.loads((path / "training_stats.json").read_text())
+
+
+def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(loaded: Loaded, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "a" / "run", report=print)
+    assert run.contents() == "nothing has been written"
+    for epoch, best in ((1, True), (2, True), (3, False)):
+        save(run, loaded, epoch, best=best)
+    run.finish({"epochs": 3, "finished": True})
+    assert names(run.folder) == ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model", "training_stats.json"]
+    assert [stats(run.folder / f"checkpoint_epoch_{n}") for n in (1, 2, 3)] == [{"epochs": 1}, {"epochs": 2}, {"epochs": 3}]
+    assert stats(run.folder) == stats(run.folder / "best_model") == stats(run.folder / "final_model") == {"epochs": 3, "finished": True}
+    assert run.contents() == f"{run.folder} holds checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_3, best_model, final_model"
+
+
+def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_stay(loaded: Loaded, tmp_path: Path) -> None:
+    earlier = RunFolder(tmp_path, report=print)
+    for epoch in (1, 2, 10):
+        save(earlier, loaded, epoch)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "my_checkpoint").mkdir()
+    said: list[str] = []
+    run = RunFolder(tmp_path, report=said.append)
+    assert "checkpoint_epoch_10" in names(tmp_path)
+    save(run, loaded, 1)
+    assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "my_checkpoint", "notes.txt", "training_stats.json"]
+    assert said == [f"{tmp_path}: removed the earlier run's best_model, checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_10"]
+
+
+@pytest.mark.parametrize("start", ["checkpoint_epoch_2", "best_model"])
+def test_the_checkpoint_that_a_run_started_from_is_kept(loaded: Loaded, tmp_path: Path, start: str) -> None:
+    earlier = RunFolder(tmp_path, report=print)
+    save(earlier, loaded, 1)
+    save(earlier, loaded, 2)
+    said: list[str] = []
+    save(RunFolder(tmp_path, report=said.append, start=tmp_path / start), loaded, 1)
+    assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "started_from", "training_stats.json"]
+    assert read_meta(tmp_path / "started_from") == loaded[1]
+    assert said[-1] == f"{tmp_path}: {start}, which this run started from, is now started_from"
+
+
+@pytest.mark.parametrize("name", ["best_model", "final_model", "checkpoint_epoch_3"])
+def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pytorch_model.bin").write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=rf"{name} is in the way and was not written by mismatch; move it or choose another --output-dir"):
+        RunFolder(tmp_path, report=print)
+    assert (tmp_path / name / "pytorch_model.bin").read_bytes() == b"weights"
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(CheckpointError, match=r"--output-dir .*out can't be created: File exists; choose another"):
+        RunFolder(tmp_path / "out", report=print)
+
+
+def test_a_write_that_fails_leaves_no_folder(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path, report=print)
+    save(run, loaded, 1)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    with pytest.raises(CheckpointError, match="checkpoint_epoch_2: No space left on device"):
+        save(run, loaded, 2)
+    assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "training_stats.json"]

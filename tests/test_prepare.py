@@ -1,0 +1,157 @@
+"""What a run starts from: a backbone or a checkpoint, checked rows, and embeddings that are made once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mismatch.errors import BackboneError, CheckpointError, ImageError, ImageNotFoundError, InputError, LabelError
+from mismatch.runtime.predictor import Predictor
+from mismatch.training.batches import EmbeddingFeed
+from mismatch.training.checkpoint import load_detector
+from mismatch.training.config import TrainConfig
+from mismatch.training.engine import open_checkpoint
+from mismatch.training.prepare import default_cache, load_sets, load_start, make_feeds, no_progress
+
+WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+HEADER = ("image_path", "text", "label")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [lambda ck: {"model_name": str(ck)}, lambda ck: {"backbone": str(ck)}, lambda ck: {"backbone": "hf-clip", "model_name": str(ck)}],
+    ids=["model-name", "backbone", "both"],
+)
+def test_a_checkpoint_restores_family_and_head(tiny_checkpoints: dict[str, Path], family: str, options: Callable[[Path], dict[str, str]]) -> None:
+    folder = tiny_checkpoints[family]
+    start = load_start(TrainConfig(train_csv="t.csv", head="cosine", **options(folder)))  # type: ignore[arg-type]
+    expected = load_detector(folder)[0].state_dict()
+    assert (start.family, start.model_id, start.checkpoint) == (family, "tiny", folder)
+    assert start.detector.head.spec.kind == "adapter"  # the checkpoint's
+    assert all(torch.equal(value, expected[name]) for name, value in start.detector.state_dict().items())
+
+
+def test_a_plain_directory_of_upstream_loads_through_its_family(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    load_detector(tiny_checkpoints["hf-clip"])[0].backbone.save_pretrained(tmp_path)
+    start = load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"))
+    assert (start.family, start.model_id, start.checkpoint) == ("hf-clip", str(tmp_path), None)
+    assert start.detector.head.spec.kind == "cosine"
+
+
+def test_head_options_shape_a_fresh_head() -> None:
+    start = load_start(TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3))
+    spec = start.detector.head.spec
+    assert (spec.common_dim, spec.hidden_dim, spec.dropout) == (40, 24, 0.3)
+
+
+def test_another_family_than_the_checkpoints_is_refused(tiny_checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(BackboneError, match=r"is a checkpoint of hf-clip, but --backbone asks for openclip; leave one of them out"):
+        load_start(TrainConfig(train_csv="t.csv", backbone="openclip", model_name=str(tiny_checkpoints["hf-clip"])))
+
+
+def test_the_folder_above_a_checkpoint_is_refused_with_their_names(tiny_checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(CheckpointError, match="pass one of the checkpoints in it: hf-clip, openclip"):
+        load_start(TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["hf-clip"].parent)))
+
+
+def rows(images: int) -> list[tuple[str, str, int]]:
+    return [(f"{name}.png", f"a {text} shirt", int(name == text)) for name in ("red", "green", "blue")[:images] for text in ("red", "green", "blue", "grey")]
+
+
+def test_without_val_csv_a_tenth_of_the_images_is_held_out_and_said_so(tmp_path: Path, write_rows: WriteRows) -> None:
+    table = [(f"{i}.png", "x", i % 2) for i in range(30)] + [("0.png", "y", 1)]
+    said: list[str] = []
+    train, val = load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table]))), said.append)
+    assert val is not None
+    assert (len(train.images), len(val.images), len(train) + len(val)) == (27, 3, 31)
+    assert set(train.images) & set(val.images) == set()
+    assert said == [f"3 of 30 images and their {len(val)} rows are held out for validation; --val-csv chooses others"]
+
+
+def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(tmp_path: Path, write_rows: WriteRows) -> None:
+    said: list[str] = []
+    train, val = load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows(3)])), val_fraction=0.0), said.append)
+    assert (len(train), val) == (12, None)
+    assert said == ["no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one"]
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "message"),
+    [
+        ([HEADER, ("a.png", "x", "1"), ("b.png", "", "0")], InputError, r"t.csv:3: the text is empty"),
+        ([HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.0")], LabelError, r"t.csv:2: the label 'yes' is neither 0 nor 1.*t.csv:3: the label '1.0'"),
+        ([("image_path", "label"), ("a.png", "1")], InputError, r"column 'text' is missing"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line_and_none_is_skipped(
+    tmp_path: Path, write_rows: WriteRows, table: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", table))), print)
+
+
+def feeds_for(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[EmbeddingFeed, list[int]]:
+    """The feed of frozen towers, and how many images each call of the image tower saw."""
+    start, calls = load_start(config), []
+    train, _ = load_sets(config, lambda line: None)
+    encode = start.detector.backbone.encode_image
+    monkeypatch.setattr(start.detector.backbone, "encode_image", lambda pixels: calls.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
+    [feed] = make_feeds(config, start, [train], torch.device("cpu"), no_progress)
+    assert isinstance(feed, EmbeddingFeed)
+    return feed, calls
+
+
+def test_frozen_towers_see_each_image_once_ever_and_agree_with_prediction(
+    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
+    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", [HEADER, *rows(3)])), image_base_path=str(colour_images), **options)
+    feed, calls = feeds_for(config, monkeypatch)
+    again, no_calls = feeds_for(config, monkeypatch)
+    assert (sum(calls), no_calls) == (3, [])
+    assert torch.equal(feed.images, again.images)
+    assert torch.equal(feed.texts, again.texts)
+    predictor = Predictor(open_checkpoint(tiny_checkpoints["hf-clip"], provider="cpu"))
+    np.testing.assert_allclose(feed.images.numpy(), predictor.encode_images(feed.pairs.images), atol=1e-5)
+    np.testing.assert_allclose(feed.texts.numpy(), predictor.encode_texts(feed.pairs.texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("absent.png", ImageNotFoundError, r"t.csv:14: image .*absent.png.*t.csv:15: image .*lie.jpg"),
+        ("cut.jpg", ImageError, r"t.csv:14: image .*cut.jpg.* damaged or cut short"),
+    ],
+)
+def test_frozen_towers_name_every_bad_image_by_file_and_line(
+    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows, name: str, kind: type[Exception], message: str
+) -> None:
+    table = [HEADER, *rows(3), (name, "red", 1), ("lie.jpg", "red", 1)]
+    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
+    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
+    train, _ = load_sets(config, lambda line: None)
+    with pytest.raises(kind, match=message):
+        make_feeds(config, load_start(config), [train], torch.device("cpu"), no_progress)
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "tail"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/somewhere"}, "/somewhere/mismatch"),
+        ("linux", {}, ".cache/mismatch"),
+        ("darwin", {}, "Library/Caches/mismatch"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/mismatch/Cache"),
+    ],
+)
+def test_default_cache_lies_where_the_platform_keeps_caches(platform: str, environment: dict[str, str], tail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert default_cache().as_posix().endswith(tail)

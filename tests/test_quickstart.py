@@ -1,0 +1,153 @@
+"""`mismatch quickstart`: every step works and says so, nothing foreign is touched, an interrupted run leaves nothing; and the promise of 90 %."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import mismatch
+from mismatch import cli
+from mismatch.cli import quickstart as module
+from mismatch.cli.predict import COLUMNS
+from mismatch.cli.quickstart import MARKER, OWN_NAMES, Plan, quickstart
+from mismatch.errors import InputError, MissingExtraError
+
+SMALL = Plan(photos={"train": 48, "val": 24, "test": 40}, training={"epochs": 1, "batch_size": 32, "learning_rate": 1e-3})
+
+
+class Run:
+    """A small quickstart's folder, what it measured and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, lines = folder, []
+        self.measured = quickstart(folder, SMALL, report=lines.append)
+        self.text = "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("quickstart") / "q"
+    folder.mkdir()
+    (folder / MARKER).write_text('{"finished": false}')  # as a killed run leaves it
+    (folder / "images").mkdir()
+    (folder / "images" / "old.jpg").write_text("old")
+    (folder / "mine.txt").write_text("keep me")
+    return Run(folder)
+
+
+def broken(*args: Any, **options: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_everything_lies_where_it_says(run: Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} == {*OWN_NAMES, "mine.txt"}
+    assert not (run.folder / "images" / "old.jpg").exists()
+    assert (run.folder / "mine.txt").read_text() == "keep me"
+    assert json.loads((run.folder / MARKER).read_text())["finished"] is True
+
+
+def test_the_measurements_are_whole(run: Run) -> None:
+    held_out = run.measured["held_out"]
+    assert {kind: found["rows"] for kind, found in held_out["by_kind"].items()}["match"] == 40
+    assert sum(found["rows"] for found in held_out["by_kind"].values()) == 80
+    assert sum(found["rows"] * found["accuracy"] for found in held_out["by_kind"].values()) == pytest.approx(80 * held_out["accuracy"])
+    assert run.measured["parity"]["pairs"] == 80
+    assert run.measured["parity"]["max_score_difference"] <= 1e-4
+    assert run.measured["parity"]["flipped_decisions"] == 0
+    assert list(run.measured["seconds"]) == ["draw", "train", "evaluate", "export", "predict"]
+    assert min(run.measured["seconds"].values()) > 0
+    assert min(run.measured["speed"].values()) > 0
+
+
+def test_the_report_names_steps_figures_and_next_commands(run: Run) -> None:
+    for number in range(1, 6):
+        assert f"\n[{number}/5] " in run.text
+    assert f"held-out accuracy {run.measured['held_out']['accuracy']:.4f}" in run.text
+    for verb in ("validate", "train", "export-onnx", "predict"):
+        assert f"  mismatch {verb} --" in run.text or f"  mismatch {verb} photos.csv" in run.text
+    assert "wrong colour" in run.text
+
+
+def test_the_printed_command_predicts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    [line] = [line for line in run.text.splitlines() if line.startswith("  mismatch predict") and "--image " in line]
+    result = CliRunner().invoke(cli.main, shlex.split(line)[1:])
+    assert result.exit_code == 0, result.output
+    assert "Is Match: " in result.stdout
+
+
+def test_the_predictions_are_the_bundles(run: Run) -> None:
+    with open(run.folder / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80
+    assert tuple(rows[0]) == COLUMNS
+    predictor = mismatch.load(run.folder / "bundle", provider="cpu")
+    for row in rows[:5]:
+        prediction = predictor.predict(run.folder / row["image_path"], row["text"])
+        assert prediction.similarity_score == pytest.approx(float(row["similarity_score"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("step", ["_draw", "_train", "_export"])
+def test_an_interrupted_run_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if step != "_draw":
+        monkeypatch.setattr(module, "_train", broken) if step == "_train" else _skip_to_export(monkeypatch)
+    monkeypatch.setattr(module, step, broken)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart(tmp_path / "q", SMALL, report=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _skip_to_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_train", lambda catalogue, plan, report: catalogue.folder)
+    monkeypatch.setattr(module, "_open_torch", lambda folder: None)
+    monkeypatch.setattr(module, "_predict", lambda *args: ([], [], 1.0))
+    monkeypatch.setattr(module, "_evaluate", lambda *args: {})
+    monkeypatch.setattr(module, "_report_evaluation", lambda *args: None)
+
+
+def test_an_interrupted_run_keeps_a_folder_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_train", broken)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart(tmp_path, SMALL, report=lambda line: None)
+    assert tmp_path.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and was not written by quickstart; choose another folder"):
+        quickstart(tmp_path, SMALL, report=lambda line: None)
+    assert (tmp_path / "train.csv").read_text() == "mine"
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(cli.main, ["quickstart", "--dir", str(tmp_path / "file")])
+    assert (result.exit_code, result.stderr) == (2, f"mismatch: error: --dir {tmp_path / 'file'} is a file; choose another folder\n")
+
+
+def test_without_the_extra_it_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'pip install "mismatch-clip\[train\]"'):
+        quickstart(tmp_path / "q", SMALL, report=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_promise(tmp_path: Path) -> None:
+    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to 1e-4; no time limit here, machines differ."""
+    done = subprocess.run([sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    measured = json.loads((tmp_path / "q" / MARKER).read_text())
+    assert measured["held_out"]["accuracy"] >= 0.90
+    assert measured["parity"]["pairs"] == 2000
+    assert measured["parity"]["max_score_difference"] <= 1e-4

@@ -1,0 +1,127 @@
+"""Texts to ids: cut, padded and cleaned as a TextSpec says."""
+
+from __future__ import annotations
+
+import html
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ftfy
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as Upstream
+from tokenizers import models, pre_tokenizers, processors
+
+from mismatch.errors import InputError
+from mismatch.runtime.tokenize import Tokenizer, clean_clip
+from mismatch.specs import TextSpec
+
+WORDS = ["<s>", "</s>", "[PAD]", "[UNK]", "a", "red", "bag", "shoe", "&", "lower"]
+START, END, PAD, UNKNOWN = range(4)
+
+
+def upstream() -> Upstream:
+    """Words between a start and an end token."""
+    tokenizer = Upstream(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", START), ("</s>", END)])
+    return tokenizer
+
+
+def spec(**changes: Any) -> TextSpec:
+    return TextSpec(**{"context_length": 6, "pad_id": PAD, "padding": "longest", "tokenizer_json": upstream().to_str()} | changes)
+
+
+def test_a_batch_is_padded_to_its_longest_text() -> None:
+    batch = Tokenizer(spec())(["a red bag", "shoe", ""])
+    assert batch.input_ids.tolist() == [[0, 4, 5, 6, 1], [0, 7, 1, PAD, PAD], [0, 1, PAD, PAD, PAD]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
+    assert batch.truncated.tolist() == [False, False, False]
+    assert (batch.input_ids.dtype, batch.attention_mask.dtype, batch.truncated.dtype) == (np.int64, np.int64, np.bool_)
+
+
+def test_padding_context_is_always_the_context_length() -> None:
+    batch = Tokenizer(spec(padding="context", pad_id=END))(["shoe"])
+    assert batch.input_ids.tolist() == [[0, 7, END, END, END, END]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0, 0]]
+
+
+def test_a_long_text_keeps_its_end_token_and_says_so() -> None:
+    batch = Tokenizer(spec())(["a red bag shoe", "a red bag shoe a", "a " * 5000])
+    assert batch.input_ids.tolist() == [[0, 4, 5, 6, 7, 1], [0, 4, 5, 6, 7, 1], [0, 4, 4, 4, 4, 1]]
+    assert batch.truncated.tolist() == [False, True, True]
+
+
+def test_truncation_and_padding_stored_in_the_file_are_not_obeyed() -> None:
+    tokenizer = upstream()
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=50, pad_id=9)
+    assert Tokenizer(spec(tokenizer_json=tokenizer.to_str()))(["a red bag"]).input_ids.tolist() == [[0, 4, 5, 6, 1]]
+
+
+def test_encode_and_pad_are_the_two_halves() -> None:
+    tokenizer = Tokenizer(spec())
+    ids, cut = tokenizer.encode(["shoe", "a red bag shoe a"])
+    assert (ids, cut) == ([[0, 7, 1], [0, 4, 5, 6, 7, 1]], [False, True])
+    assert tokenizer.pad(ids[:1]).input_ids.tolist() == [[0, 7, 1]]
+    assert tokenizer.pad(ids[:1]).truncated.tolist() == [False]
+    assert tokenizer.pad(ids, cut).truncated.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("padding", "shape"), [("longest", (0, 1)), ("context", (0, 6))])
+def test_no_texts_at_all(padding: Any, shape: tuple[int, int]) -> None:
+    batch = Tokenizer(spec(padding=padding))([])
+    assert (batch.input_ids.shape, batch.attention_mask.shape, batch.truncated.shape) == (shape, shape, (0,))
+
+
+def test_half_a_surrogate_pair_is_no_character() -> None:
+    assert Tokenizer(spec())(["a \ud800 red \udfff"]).input_ids.tolist() == [[0, 4, UNKNOWN, 5, UNKNOWN, 1]]
+
+
+def test_cleaning_is_the_specs() -> None:
+    assert Tokenizer(spec(cleaning="clip"))(["  LOWER &amp;amp;\n a "]).input_ids.tolist() == [[0, 9, 8, 4, 1]]
+    assert Tokenizer(spec(cleaning="none"))(["LOWER &amp; a"]).input_ids.tolist() == [[0, UNKNOWN, UNKNOWN, 4, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A  Red\tBag\r\n", "a red bag"),
+        ("salt &amp;amp; pepper", "salt & pepper"),
+        ("&lt;b&gt;5 &euro;", "<b>5 €"),
+        ("cafÃ©", "café"),
+        ("“curly” ‘single’", "\"curly\" 'single'"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("a\x00b\x07c", "abc"),
+        ("ﬁne", "fine"),
+        ("e\u0301", "é"),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),
+        ("İ", "i̇"),
+        ("", ""),
+        (" \u00a0\u3000\n", ""),
+    ],
+)
+def test_clip_cleaning(text: str, expected: str) -> None:
+    assert clean_clip(text) == expected
+
+
+def test_plain_ascii_needs_no_mending() -> None:
+    """The short cut gives what the long way gives, for every printable pair of characters."""
+    characters = [chr(point) for point in range(32, 127)]
+    for text in [f"X{a}{b} {a}y" for a in characters for b in characters if "&" not in (a, b)][::7]:
+        assert clean_clip(text) == " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0"}'])
+def test_a_damaged_tokenizer_file_is_one_line(content: str) -> None:
+    with pytest.raises(InputError, match=r"tokenizer\.json can't be read") as caught:
+        Tokenizer(spec(tokenizer_json=content))
+    assert "\n" not in str(caught.value)
+
+
+def test_eight_threads_give_the_same() -> None:
+    tokenizer = Tokenizer(spec())
+    texts = [" ".join(WORDS[4 : 5 + i % 5]) for i in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda text: tokenizer([text]).input_ids.tolist(), texts))
+    assert together == [tokenizer([text]).input_ids.tolist() for text in texts]

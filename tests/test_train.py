@@ -1,0 +1,115 @@
+"""`mismatch train`: its options are TrainConfig's, in both spellings, and its errors are one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from mismatch.cli import help_text, main
+from mismatch.cli.train import command
+from mismatch.training.config import TrainConfig
+
+WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, ["train", *map(str, args)])
+
+
+def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    for field in dataclasses.fields(TrainConfig):
+        option = options[field.name]
+        assert option.opts == ["--" + field.name.replace("_", "-")]
+        assert option.required == (field.name == "train_csv")
+        if not option.required:
+            assert option.get_default(click.Context(command)) == field.default
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--epochs N",
+        "[default: 10; head: 25]",
+        "[default: 32; head: 256]",
+        "[default: 1e-05]",
+        "[default: off]",
+        "--tune full|head",
+        "--best-metric accuracy|loss|auroc|f1",
+    ],
+)
+def test_help_shows_the_defaults_of_both_modes(line: str) -> None:
+    assert " ".join(line.split()) in " ".join(help_text("train").split())
+
+
+@pytest.fixture
+def data(colour_images: Path, write_rows: WriteRows) -> Path:
+    rows = [(f"{name}.png", f"{text} shirt", int(name == text)) for name in ("red", "green", "blue") for text in ("red", "green", "blue")]
+    write_rows(colour_images / "train.csv", [("image_path", "text", "label"), *rows])
+    return colour_images
+
+
+@pytest.mark.parametrize("dash", ["-", "_"])
+def test_trains_in_both_spellings(data: Path, dash: str) -> None:
+    options = {"train-csv": data / "train.csv", "val-csv": data / "train.csv", "image-base-path": data, "model-name": "tiny", "output-dir": data / "out"}
+    options |= {"epochs": 1, "batch-size": 4, "learning-rate": 1e-3, "weight-decay": 0.02, "num-workers": 1, "device": "cpu"}
+    result = run(*(part for name, value in options.items() for part in ("--" + name.replace("-", dash), value)))
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/1  train loss" in result.stdout
+    stats = json.loads((data / "out" / "best_model" / "training_stats.json").read_text())
+    assert (len(stats["train_losses"]), stats["config"]["weight_decay"], stats["config"]["backbone"]) == (1, 0.02, "hf-clip")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tune", "lora"], "--tune lora comes with a later release; use --tune full or --tune head"),
+        (["--tune", "last-2"], "--tune last-2 comes with a later release"),
+        (["--resume"], "--resume comes with a later release"),
+        (["--epochs", "0"], "--epochs is 0; 1 or more is needed"),
+        (["--epochs", "many"], "'many' is not a valid integer"),
+        (["--backbone", "opencip"], "did you mean 'openclip'?"),
+        (["--device", "gpu"], "device 'gpu' is unknown"),
+        (["--model-name", "no/such-model"], "no/such-model"),
+    ],
+)
+def test_refused_in_one_line(data: Path, options: list[str], message: str) -> None:
+    result = run("--train-csv", data / "train.csv", "--image-base-path", data, "--output-dir", data / "out", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.strip().count("\n") == 0
+    assert not (data / "out" / "best_model").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("red.png,,1", "train.csv:11: the text is empty"),
+        ("red.png,red shirt,yes", "train.csv:11: the label 'yes'"),
+        ("absent.png,red,1", "absent.png"),
+        ("cut.jpg,red,1", "cut.jpg"),
+    ],
+)
+def test_a_bad_row_is_one_line_with_its_place(data: Path, row: str, message: str) -> None:
+    with (data / "train.csv").open("a") as file:
+        file.write(row + "\n")
+    result = run(
+        "--train-csv", data / "train.csv", "--val-fraction", "0", "--image-base-path", data, "--model-name", "tiny", "--output-dir", data / "out", "--epochs", 1
+    )
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "train.csv:11: " in result.stderr
+    assert not list((data / "out").glob("*"))
+
+
+def test_train_csv_is_required() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "--train-csv" in result.stderr

@@ -1,0 +1,441 @@
+"""The training run: that it learns, what it writes, how it ends, and that only the seed makes chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import mismatch
+from mismatch.backbones import registry
+from mismatch.backbones.base import Backbone
+from mismatch.errors import DeviceError, ImageNotFoundError, InputError
+from mismatch.evaluation.metrics import auroc
+from mismatch.training import TrainConfig, TrainResult, train
+from mismatch.training.checkpoint import load_detector, read_meta
+from mismatch.training.trainer import Validation
+
+WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+COLOURS = ("red", "green", "blue")
+LISTS = ["train_losses", "train_contrastive_losses", "val_losses", "val_accuracies", "val_f1", "val_auroc", "confusion_matrices"]
+LISTS += ["learning_rates", "head_learning_rates", "seconds", "rows_per_second"]
+
+
+class Unlike(Backbone):
+    """Towers of unlike widths, 12 and 7, without a shared space: a mean colour and a bag of words."""
+
+    image_dim, text_dim, shared_space = 12, 7, False
+    logit_scale = logit_bias = zero_shot_threshold = None
+
+    def __init__(self, engine: Any, model_id: str) -> None:
+        super().__init__()
+        self.image_spec, self.text_spec, self.model_id = engine.image_spec, engine.text_spec, model_id
+        self.image_tower, self.text_tower = nn.Linear(3, 12), nn.Embedding(11, 7)
+        if Path(model_id).is_dir():
+            self.load_state_dict(load_file(Path(model_id) / "towers.safetensors"))
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return (self.text_tower(input_ids) * attention_mask[..., None]).sum(1)
+
+    def save_pretrained(self, directory: Path) -> None:
+        save_file(self.state_dict(), directory / "towers.safetensors")
+
+
+@pytest.fixture
+def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the family `unlike` beside the others."""
+    family = registry.BackboneFamily("unlike", lambda model_id: Unlike(colour_engine(), model_id), ("small",), "small", "", 1, "none", "0", "unlike", "none")
+    installed = registry.Registry(registry.families() | {"unlike": family}, ())
+    monkeypatch.setattr(registry, "_installed", lambda: installed)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
+    """90 photos of one colour each, noisy; train.csv of 240 rows, val.csv of 60, shuffled.csv with labels that say nothing."""
+    noise = np.random.default_rng(0)
+    photos = []
+    for i in range(90):
+        pixels = noise.integers(0, 90, (10, 10, 3))
+        pixels[..., i % 3] += 120
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
+        photos.append((f"{i}.png", COLOURS[i % 3]))
+    rows = [(path, f"{said} {thing}", int(said == colour)) for path, colour in photos for said in (colour, colour, *COLOURS) for thing in ("shirt",) if said]
+    rows = [(path, text.replace("shirt", ("shirt", "shoe", "bag")[n % 3]), label) for n, (path, text, label) in enumerate(rows)]
+    order = noise.permutation(len(rows))
+    held = {f"{i}.png" for i in range(72, 90)}
+    header = ("image_path", "text", "label")
+    train_rows, val_rows = [rows[i] for i in order if rows[i][0] not in held], [rows[i] for i in order if rows[i][0] in held]
+    labels = noise.permutation([row[2] for row in train_rows])
+    write_rows(tmp_path / "train.csv", [header, *train_rows])
+    write_rows(tmp_path / "val.csv", [header, *val_rows])
+    write_rows(tmp_path / "shuffled.csv", [header, *((*row[:2], int(label)) for row, label in zip(train_rows, labels, strict=True))])
+    return tmp_path
+
+
+def config(folder: Path, **options: Any) -> TrainConfig:
+    common: dict[str, Any] = {"train_csv": str(folder / "train.csv"), "val_csv": str(folder / "val.csv"), "image_base_path": str(folder), "backbone": "unlike"}
+    common |= {"output_dir": str(folder / "out"), "device": "cpu", "num_workers": 1, "epochs": 3, "batch_size": 16, "cache": str(folder / "cache")}
+    if options.get("tune") != "head":
+        common |= {"learning_rate": 1e-2}
+    return TrainConfig(**common | options)
+
+
+def quietly(options: TrainConfig) -> TrainResult:
+    return train(options, report=lambda line: None)
+
+
+def read_stats(folder: Path) -> Any:
+    return json.loads((folder / "training_stats.json").read_text())
+
+
+def held_out_auroc(model: Path, folder: Path) -> float:
+    rows = [line.split(",") for line in (folder / "val.csv").read_text().splitlines()[1:]]
+    predictor = mismatch.load(model, "cpu")
+    scores = [p.similarity_score for p in predictor.predict_pairs([{"image_path": a, "text": b} for a, b, _ in rows], image_base_path=folder)]
+    return auroc([int(label) for *_, label in rows], np.array(scores, float))
+
+
+# --- it learns ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str) -> None:
+    result = quietly(config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc"))
+    shuffled = quietly(
+        config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, train_csv=str(catalogue / "shuffled.csv"), output_dir=str(catalogue / "no"))
+    )
+    assert result.stats["train_losses"][-1] < 0.5 * result.stats["train_losses"][0]
+    assert max(result.stats["val_auroc"]) > 0.97
+    assert max(shuffled.stats["val_auroc"]) < 0.8
+    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(max(result.stats["val_auroc"]), abs=1e-6)  # what is stored is what was measured
+
+
+@pytest.mark.usefixtures("unlike")
+def test_frozen_towers_stay_as_they_were_and_full_tuning_moves_them(catalogue: Path) -> None:
+    for tune, moves in (("head", False), ("full", True)):
+        quietly(config(catalogue, tune=tune, epochs=2, output_dir=str(catalogue / tune)))
+        first, last = (load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "towers.safetensors") for n in (1, 2))
+        assert any(not torch.equal(first[name], last[name]) for name in first) == moves
+        heads = [load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "classification_head.safetensors") for n in (1, 2)]
+        assert not torch.equal(heads[0]["image_adapter.4.weight"], heads[1]["image_adapter.4.weight"])
+
+
+def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalogue: Path, family: str) -> None:
+    options = config(catalogue, backbone=family, model_name="tiny", epochs=1, batch_size=64, learning_rate=1e-3)
+    result = quietly(options)
+    meta = read_meta(result.best_dir)
+    assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
+    assert meta.train == options.to_dict()
+    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
+
+
+# --- what it writes -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unlike")
+def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
+    said: list[str] = []
+    result = train(config(catalogue), report=said.append)
+    folder = catalogue / "out"
+    names = ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model", "training_stats.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (result.best_dir, result.final_dir) == (folder / "best_model", folder / "final_model")
+    stats = read_stats(folder)
+    assert stats == result.stats == read_stats(result.best_dir) == read_stats(result.final_dir)
+    assert {name: len(stats[name]) for name in LISTS} == dict.fromkeys(LISTS, 3)
+    assert [len(read_stats(folder / f"checkpoint_epoch_{n}")["train_losses"]) for n in (1, 2, 3)] == [1, 2, 3]
+    assert (stats["finished"], stats["epochs"], stats["train_rows"], stats["val_rows"]) == (True, 3, 360, 90)
+    assert [sum(map(sum, matrix)) for matrix in stats["confusion_matrices"]] == [90, 90, 90]
+    assert stats["config"] == config(catalogue).to_dict()
+    assert stats["learning_rates"][0] > stats["learning_rates"][1] > stats["learning_rates"][2] >= 0
+    assert sum(line.startswith("epoch ") for line in said) == 3
+    assert "AUROC" in said[2]
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "auroc", "f1"])
+def test_best_model_is_the_epoch_with_the_best_metric_and_ties_go_to_the_lower_loss(catalogue: Path, metric: str) -> None:
+    result = quietly(config(catalogue, epochs=6, best_metric=metric, head_learning_rate=1e-2))
+    stats = result.stats
+    values = {"accuracy": stats["val_accuracies"], "f1": stats["val_f1"], "auroc": stats["val_auroc"], "loss": [-x for x in stats["val_losses"]]}[metric]
+    ranks = list(zip(values, [-x for x in stats["val_losses"]], strict=True))
+    assert stats["best_epoch"] == 1 + ranks.index(max(ranks))
+    best, epoch = (
+        load_file(folder / "classification_head.safetensors") for folder in (result.best_dir, catalogue / "out" / f"checkpoint_epoch_{stats['best_epoch']}")
+    )
+    assert all(torch.equal(best[name], epoch[name]) for name in best)
+    last = load_file(catalogue / "out" / "checkpoint_epoch_6" / "classification_head.safetensors")
+    assert all(torch.equal(value, last[name]) for name, value in load_file(result.final_dir / "classification_head.safetensors").items())
+
+
+@pytest.mark.usefixtures("unlike")
+def test_each_model_stores_the_calibration_and_threshold_of_its_own_logits(catalogue: Path) -> None:
+    result = quietly(config(catalogue, epochs=6, head_learning_rate=1e-2))
+    scores = {read_meta(path).score for path in (catalogue / "out").glob("checkpoint_epoch_*")}
+    assert len({score.calibration for score in scores}) == 6
+    for folder in (result.best_dir, result.final_dir):
+        score = read_meta(folder).score
+        assert score in scores
+        assert score.calibration is not None
+        assert score.threshold is not None
+        assert (score.kind, score.calibration.rows, score.threshold.rows, score.threshold.objective) == ("probability", 90, 90, "accuracy")
+    best = result.stats["best_validation"]
+    assert best["threshold"] == read_meta(result.best_dir).score.threshold_in_use
+    assert best["accuracy"] >= max(result.stats["val_accuracies"]) - 1e-9
+
+
+@pytest.mark.usefixtures("unlike")
+def test_without_validation_rows_the_last_epoch_is_best_and_no_threshold_is_stored(catalogue: Path) -> None:
+    said: list[str] = []
+    result = train(config(catalogue, val_csv=None, val_fraction=0.0), report=said.append)
+    assert said[0].startswith("no validation rows: best_model is the last epoch's")
+    assert (result.stats["best_epoch"], result.stats["best_validation"], result.stats["val_rows"]) == (3, None, 0)
+    assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
+    assert "val_losses" not in result.stats
+
+
+@pytest.mark.usefixtures("unlike")
+def test_validation_rows_of_one_label_give_no_auroc_and_no_threshold(catalogue: Path, write_rows: WriteRows) -> None:
+    write_rows(catalogue / "val.csv", [("image_path", "text", "label"), ("72.png", "red shirt", 1), ("73.png", "green shirt", 1)])
+    result = quietly(config(catalogue, best_metric="auroc"))
+    assert result.stats["val_auroc"] == [None, None, None]
+    assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
+    assert result.stats["best_epoch"] == 1 + int(np.argmin(result.stats["val_losses"]))
+
+
+def test_validation_figures_are_those_of_the_plain_probability_at_one_half() -> None:
+    logits, labels = np.array([2.0, -1.0, 0.5, -3.0], np.float32), np.array([1, 1, 0, 0], np.float32)
+    found = Validation.of(logits, labels, "accuracy")
+    assert found.metrics["confusion_matrix"] == [[1, 1], [1, 1]]
+    assert found.metrics["log_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(1)), np.log1p(np.exp(0.5)), np.log1p(np.exp(-3))]))
+    assert found.metrics["auroc"] == 0.75
+    assert found.tuned["accuracy"] == 0.75
+
+
+# --- from there on ------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unlike")
+def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Path) -> None:
+    first = quietly(config(catalogue, epochs=4, head_learning_rate=1e-2))
+    said: list[str] = []
+    start = catalogue / "out" / "checkpoint_epoch_4"
+    again = train(config(catalogue, backbone="hf-clip", model_name=str(start), epochs=1, head_learning_rate=1e-5, learning_rate=1e-6), report=said.append)
+    assert again.stats["val_losses"][0] == pytest.approx(first.stats["val_losses"][-1], rel=0.05)
+    assert f"unlike:small, from {start}" in said[0] + said[1]
+    assert sorted(path.name for path in (catalogue / "out").iterdir()) == [
+        "best_model",
+        "checkpoint_epoch_1",
+        "final_model",
+        "started_from",
+        "training_stats.json",
+    ]
+    assert read_meta(again.best_dir).model_id == "small"
+
+
+@pytest.mark.usefixtures("unlike")
+def test_early_stopping_ends_after_its_patience_and_final_model_is_the_last_epoch(catalogue: Path) -> None:
+    said: list[str] = []
+    result = train(config(catalogue, epochs=40, early_stopping=2, head_learning_rate=3e-2, learning_rate=3e-2), report=said.append)
+    assert result.stats["epochs"] == result.stats["best_epoch"] + 2 < 40
+    assert f"stopped early: accuracy has not improved since epoch {result.stats['best_epoch']}" in said
+    assert len(read_stats(result.final_dir)["train_losses"]) == result.stats["epochs"]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_detector(folder)[0].state_dict()
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_the_seed_alone_makes_chance_and_threads_make_none(catalogue: Path, tune: str) -> None:
+    variants: dict[str, dict[str, Any]] = {"a": {}, "b": {"num_workers": 0}, "c": {"num_workers": 3}, "other": {"seed": 1}}
+    state = torch.random.get_rng_state()
+    found = {}
+    for name, options in variants.items():
+        found[name] = weights(quietly(config(catalogue, tune=tune, epochs=2, output_dir=str(catalogue / name), **options)).final_dir)
+    assert same(found["a"], found["b"])
+    assert same(found["a"], found["c"])
+    assert not same(found["a"], found["other"])
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own chance is untouched
+
+
+# --- how it ends otherwise ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_an_image_missing_in_training_is_named_by_file_and_line(catalogue: Path, tune: str) -> None:
+    with (catalogue / "train.csv").open("a") as file:
+        file.write("absent.png,red shirt,1\n")
+    with pytest.raises(ImageNotFoundError, match=r"train.csv:362: image '.*absent.png' not found|train.csv:362: image '.*absent.png' can't be read"):
+        quietly(config(catalogue, tune=tune))
+    assert not list((catalogue / "out").glob("*"))
+
+
+@pytest.mark.usefixtures("unlike")
+def test_validate_data_reports_everything_and_trains_nothing_when_a_row_fails(catalogue: Path) -> None:
+    with (catalogue / "val.csv").open("a") as file:
+        file.write("absent.png,red shirt,1\n0.png,red shirt,yes\n")
+    said: list[str] = []
+    with pytest.raises(InputError, match="the data did not pass --validate-data, so nothing was trained"):
+        train(config(catalogue, validate_data=True), report=said.append)
+    text = "\n".join(said)
+    assert "val.csv:92: " in text
+    assert "val.csv:93: " in text
+    assert not (catalogue / "out").exists()
+
+
+@pytest.mark.usefixtures("unlike")
+def test_validate_data_trains_when_all_passes(catalogue: Path) -> None:
+    said: list[str] = []
+    assert train(config(catalogue, epochs=1, validate_data=True), report=said.append).stats["finished"]
+    assert any("fit to train on: 450 rows" in line for line in said)
+    assert sum("360 training rows" in line for line in said) == 1
+
+
+@pytest.mark.usefixtures("unlike")
+def test_few_rows_are_said_to_be_few(catalogue: Path) -> None:
+    said: list[str] = []
+    train(config(catalogue, epochs=1), report=said.append)
+    assert any(line.startswith("warning: 360 training rows: too few to learn from") for line in said)
+
+
+@pytest.mark.usefixtures("unlike")
+def test_a_loss_that_is_no_number_ends_the_run_in_words(catalogue: Path) -> None:
+    with pytest.raises(InputError, match="training has diverged; lower --learning-rate or --head-learning-rate"):
+        quietly(config(catalogue, learning_rate=1e30, head_learning_rate=1e30))
+
+
+def test_cuda_without_cuda_is_an_error_before_anything_is_read(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="device 'cuda' was asked for"):
+        quietly(config(catalogue, device="cuda", train_csv="absent.csv"))
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize(("after", "held"), [(0, "nothing has been written"), (2, "checkpoint_epoch_1, checkpoint_epoch_2, best_model")])
+def test_an_interrupted_run_keeps_its_epochs_and_says_so(catalogue: Path, after: int, held: str) -> None:
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        if (
+            sum(text.startswith("epoch ") for text in said) == after
+            and "training on" in said[-1] + " ".join(said[:3])
+            and not said[-1].startswith("interrupted")
+        ):
+            os.kill(os.getpid(), signal.SIGTERM) if len(said) == 2 + after else None
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(catalogue, epochs=5), report=report)
+    assert said[-1].startswith("interrupted in epoch ")
+    assert said[-1].endswith(held)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    folders = [path for path in (catalogue / "out").iterdir() if path.is_dir()]
+    assert len(folders) == after + bool(after)
+    for folder in folders:
+        assert load_detector(folder)[1].family == "unlike"
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(catalogue: Path, signal_: signal.Signals) -> None:
+    out = catalogue / "out"
+    options = [
+        "--train-csv",
+        catalogue / "train.csv",
+        "--val-csv",
+        catalogue / "val.csv",
+        "--image-base-path",
+        catalogue,
+        "--output-dir",
+        out,
+        "--model-name",
+        "tiny",
+    ]
+    code = textwrap.dedent("import sys; from mismatch.cli import main; main(sys.argv[1:])")
+    command = [sys.executable, "-c", code, "train", *map(str, options), "--epochs", "500", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = _until(process.stdout, "epoch 1/500")
+        time.sleep(0.3)
+        process.send_signal(signal_)
+        rest, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert f"interrupted in epoch {'2'}" in rest or "interrupted in epoch" in rest
+    assert "Traceback" not in errors
+    assert lines
+    assert not list(out.glob(".*"))
+    for folder in (path for path in out.iterdir() if path.is_dir()):
+        assert load_detector(folder)[1].family == "hf-clip"
+
+
+def _until(stream: Iterable[str], start: str) -> list[str]:
+    lines: list[str] = []
+    for line in stream:
+        lines.append(line)
+        if line.startswith(start):
+            return lines
+    raise AssertionError(f"the run ended before {start!r}: {lines}")
+
+
+@pytest.mark.usefixtures("unlike")
+def test_training_works_outside_the_main_thread(catalogue: Path) -> None:
+    results: list[TrainResult] = []
+    thread = threading.Thread(target=lambda: results.append(quietly(config(catalogue, epochs=1))))
+    thread.start()
+    thread.join()
+    assert results[0].stats["finished"]
+
+
+@pytest.mark.usefixtures("unlike")
+def test_progress_counts_every_row(catalogue: Path) -> None:
+    seen: dict[str, list[int]] = {}
+
+    class Bar:
+        def __init__(self, label: str, total: int, unit: str) -> None:
+            seen[label] = [total, 0]
+            self.label = label
+
+        def __enter__(self) -> Callable[[int], None]:
+            return lambda done: seen[self.label].__setitem__(1, seen[self.label][1] + done)
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    train(config(catalogue, epochs=2), report=lambda line: None, progress=Bar)
+    assert seen == {"epoch 1/2": [360, 360], "epoch 2/2": [360, 360]}
+
+
+def test_a_head_with_nothing_to_train_is_refused(tiny_checkpoints: dict[str, Path], catalogue: Path) -> None:
+    from mismatch.training.checkpoint import save_checkpoint
+    from mismatch.training.engine import open_backbone
+
+    engine = open_backbone("hf-clip:tiny", provider="cpu")
+    save_checkpoint(catalogue / "raw", engine.detector, replace(engine.meta), {})
+    with pytest.raises(InputError, match="has nothing to train; start from its backbone instead"):
+        quietly(config(catalogue, backbone="hf-clip", model_name=str(catalogue / "raw")))
