@@ -127,10 +127,9 @@ def test_work_ahead_keeps_order_and_raises_in_its_place(workers: int) -> None:
         time.sleep(0.001 * (item % 3))
         return 10 // (7 - item)
 
-    got = []
+    got: list[int] = []
     with pytest.raises(ZeroDivisionError):
-        for value in ahead(work, range(20), workers):
-            got.append(value)  # noqa: PERF402
+        got.extend(ahead(work, range(20), workers))
     assert got == [10 // (7 - item) for item in range(7)]
 
 

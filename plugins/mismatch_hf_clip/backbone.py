@@ -94,6 +94,7 @@ def _pretrained(model_id: str) -> HfClipBackbone:
         raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole CLIPModel")
     processor = _from(transformers.CLIPImageProcessor, source, model_id)
     tokenizer = _from(transformers.AutoTokenizer, source, model_id)
+    _check_tokenizer(tokenizer, int(model.config.text_config.vocab_size), model_id)
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
@@ -134,11 +135,21 @@ def _check_config(config: Any, model_id: str) -> None:
         raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model; this family takes CLIPModel ('clip') only")
 
 
+def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
+    if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
+        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json or without a padding token, which is not supported")
+    if len(tokenizer) > vocabulary:
+        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}")
+
+
 def _image_spec(processor: Any, tower_size: int, model_id: str) -> ImageSpec:
     """What the model's own preprocessor_config.json says."""
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         if not getattr(processor, switch):
             raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with {switch}=false, which is not supported; edit its preprocessor_config.json")
+    if abs(processor.rescale_factor * 255 - 1) > 1e-6 or int(processor.resample) not in _INTERPOLATIONS:
+        factor = f"rescale_factor={processor.rescale_factor}, resample={processor.resample}"
+        raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with {factor}; 1/255 and nearest, bilinear, bicubic or lanczos are supported")
     size, resize, mode = _sizes(processor, model_id)
     if size != tower_size:
         raise BackboneError(f"hf-clip: '{model_id}' crops to {size} pixels, but its image tower takes {tower_size}; edit its preprocessor_config.json")
