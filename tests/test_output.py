@@ -56,7 +56,7 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
     assert "checkpoint_epoch_10" in names(tmp_path)
     save(run, loaded, 1)
     assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "my_checkpoint", "notes.txt", "training_stats.json"]
-    assert said == [f"{tmp_path}: removed the earlier run's best_model, checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_10"]
+    assert said == [f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_10, best_model"]
 
 
 @pytest.mark.parametrize("start", ["checkpoint_epoch_2", "best_model"])
@@ -78,6 +78,13 @@ def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(n
     with pytest.raises(CheckpointError, match=rf"{name} is in the way and was not written by mismatch; move it or choose another --output-dir"):
         RunFolder(tmp_path, report=print)
     assert (tmp_path / name / "pytorch_model.bin").read_bytes() == b"weights"
+
+
+def test_many_epochs_are_named_by_the_first_and_the_last(loaded: Loaded, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, report=print)
+    for epoch in range(1, 6):
+        save(run, loaded, epoch)
+    assert run.contents() == f"{tmp_path} holds checkpoint_epoch_1 to checkpoint_epoch_5, best_model"
 
 
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

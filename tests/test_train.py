@@ -92,7 +92,7 @@ def test_refused_in_one_line(data: Path, options: list[str], message: str) -> No
     ("row", "message"),
     [
         ("red.png,,1", "train.csv:11: the text is empty"),
-        ("red.png,red shirt,yes", "train.csv:11: the label 'yes'"),
+        ("red.png,red shirt,yes", "label 'yes' is neither 0 nor 1"),
         ("absent.png,red,1", "absent.png"),
         ("cut.jpg,red,1", "cut.jpg"),
     ],

@@ -25,10 +25,9 @@ def _option(field: Field[Any], kind: type) -> click.Option:
     flag = "--" + field.name.replace("_", "-")
     if kind is bool:
         return click.Option([flag, field.name], is_flag=True, help=text)
-    required = bool(field.metadata.get("required"))
-    default = None if required else field.default
     metavar = SHAPES.get(field.name) or "|".join(field.metadata.get("choices", ())) or METAVARS[kind]
-    return click.Option([flag, field.name], type=kind, required=required, default=default, metavar=metavar, help=text)
+    start: dict[str, Any] = {"required": True} if field.metadata.get("required") else {"default": field.default}
+    return click.Option([flag, field.name], type=kind, metavar=metavar, help=text, **start)
 
 
 def _options() -> list[click.Parameter]:
@@ -38,7 +37,7 @@ def _options() -> list[click.Parameter]:
 
 def _plain(hint: Any) -> type:
     """`int | None` → int."""
-    kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds: tuple[type, ...] = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     return next(kind for kind in kinds if kind is not type(None))
 
 

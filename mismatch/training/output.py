@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from mismatch.training.detector import Detector
 __all__ = ["BEST", "FINAL", "STARTED_FROM", "RunFolder"]
 
 BEST, FINAL, STARTED_FROM = "best_model", "final_model", "started_from"
-OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{STARTED_FROM}|checkpoint_epoch_\d+|checkpoint_last")
+EPOCH = "checkpoint_epoch_"
+OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{STARTED_FROM}|{EPOCH}\d+|checkpoint_last")
 
 
 class RunFolder:
@@ -34,7 +35,7 @@ class RunFolder:
         if not self.written:
             self._clear_earlier_run()
         known = self.written[-1] if same_backbone and self.written else None
-        place = self.folder / f"checkpoint_epoch_{epoch}"
+        place = self.folder / f"{EPOCH}{epoch}"
         save_checkpoint(place, detector, meta, stats, backbone_files=known)
         self.written.append(place)
         if best:
@@ -55,8 +56,8 @@ class RunFolder:
         """What this run has written, for people."""
         if not self.written:
             return "nothing has been written"
-        names = [path.name for path in (*self.written, self.folder / BEST, self.folder / FINAL) if is_checkpoint(path)]
-        return f"{self.folder} holds {', '.join(names)}"
+        present = [path for path in (*self.written, self.folder / BEST, self.folder / FINAL) if is_checkpoint(path)]
+        return f"{self.folder} holds {_listing(present)}"
 
     def _clear_earlier_run(self) -> None:
         """Remove an earlier run's checkpoints, so that two runs are never mixed; foreign files stay."""
@@ -66,7 +67,7 @@ class RunFolder:
         for path in removed:
             shutil.rmtree(path)
         if removed:
-            self.report(f"{self.folder}: removed the earlier run's {', '.join(path.name for path in removed)}")
+            self.report(f"{self.folder}: removed the earlier run's {_listing(removed)}")
         for path in kept:
             if path.name != STARTED_FROM:
                 path.rename(self.folder / STARTED_FROM)
@@ -86,3 +87,10 @@ def _check_usable(folder: Path) -> None:
 def _earlier(folder: Path) -> list[Path]:
     found = [path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)]
     return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def _listing(paths: Sequence[Path]) -> str:
+    """Names for people; more than three epochs are shown by the first and the last."""
+    epochs = [path.name for path in paths if path.name.startswith(EPOCH)]
+    others = [path.name for path in paths if path.name not in epochs]
+    return ", ".join([*(epochs if len(epochs) < 4 else [f"{epochs[0]} to {epochs[-1]}"]), *others])

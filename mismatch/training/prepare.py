@@ -28,6 +28,7 @@ __all__ = ["Progress", "Report", "Start", "load_sets", "load_start", "make_feeds
 
 Report = Callable[[str], object]  # is given one line
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+FOREIGN_HEAD = "classification_head.pt"  # of pipelines before this one
 SHOWN = 10  # problems in one message
 
 
@@ -46,7 +47,7 @@ class Start:
     checkpoint: Path | None  # that training goes on from
 
 
-def load_start(config: TrainConfig) -> Start:
+def load_start(config: TrainConfig, report: Report) -> Start:
     """A backbone with a fresh head, or a checkpoint's backbone and head."""
     for name in (config.model_name, config.backbone):
         if name and is_checkpoint(name):
@@ -54,6 +55,8 @@ def load_start(config: TrainConfig) -> Start:
         if name and any(Path(name).glob("*/mismatch.json")):
             read_meta(Path(name))  # raises and names the checkpoints in it
     family, model_id = parse_reference(config.backbone, config.model_name)
+    if (Path(model_id) / FOREIGN_HEAD).is_file():
+        report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
     spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None)

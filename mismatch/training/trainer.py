@@ -79,7 +79,7 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     train_set, val_set = load_sets(config, report)
     if not config.validate_data and (advice := size_advice(len(train_set))):  # the audit has said so already
         report(f"warning: {advice}")
-    start = load_start(config)
+    start = load_start(config, report)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
@@ -115,9 +115,9 @@ class Run:
 
     def train(self) -> TrainResult:
         """All epochs, or as many as early stopping lets pass."""
-        self._announce()
         epoch = 0
         try:
+            self._announce()
             self._centre()
             for epoch in range(1, self.epochs + 1):
                 self._epoch(epoch)
@@ -127,7 +127,8 @@ class Run:
             self.history.finished = True
             self.folder.finish(self.history.to_dict())
         except KeyboardInterrupt:
-            self.report(f"interrupted in epoch {epoch}: {self.folder.contents()}")
+            when = f"in epoch {epoch}" if epoch else "before the first epoch"
+            self.report(f"interrupted {when}: {self.folder.contents()}")
             raise
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())

@@ -203,7 +203,7 @@ def _tiny() -> HfClipBackbone:
     shape = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "projection_dim": 128}
     config = transformers.CLIPConfig(
         text_config=shape | {"num_hidden_layers": 2},
-        vision_config=shape | {"num_hidden_layers": 4, "image_size": 64, "patch_size": 8},
+        vision_config=shape | {"num_hidden_layers": 4, "image_size": 64, "patch_size": 16},
         projection_dim=128,
     )
     with torch.random.fork_rng(devices=[]):

@@ -37,7 +37,7 @@ HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 TINY_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": VOCAB_SIZE, "width": 128, "heads": 4, "layers": 2},
 }
 
