@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, where children would ignore Ctrl-C as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
 
