@@ -1,6 +1,6 @@
 """torch against onnxruntime: both backbones, both towers, and the whole job from CSV to CSV beside the plain transformers loop.
 
-    python benchmarks/bench_engines.py --csv test.csv --image-base-path photos/ [--rows 384] [--json results.json]
+    python benchmarks/bench_engines.py --csv test.csv --image-base-path photos/ [--rows 384] [--distinct] [--json results.json]
 
 ViT-B/32 with random weights (speed does not depend on them); every figure of a table comes from one run on one machine, the contenders taking turns, so that
 ratios hold where absolute rates drift.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,13 @@ FULL_LENGTH = 77  # what a padded loop always runs
 @click.option("--distinct", is_flag=True, help="Only rows whose image and text did not occur before.")
 @click.option("--repeats", default=3, show_default=True, help="Turns of each contender; the median counts.")
 @click.option("--threads", default=2, show_default=True, help="Threads of each engine.")
+@click.option("--tiny", is_flag=True, help="Tiny models instead of ViT-B/32: to see that it runs.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
-def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool, repeats: int, threads: int, json_file: Path | None) -> None:
+def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool, repeats: int, threads: int, tiny: bool, json_file: Path | None) -> None:
     """Print a table of rates and ratios."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        models = {family: open_model(family, Path(folder), threads) for family in ("hf-clip", "openclip")}
+        models = {family: open_model(family, Path(folder), threads, tiny) for family in ("hf-clip", "openclip")}
         results: dict[str, Any] = {"machine": machine(threads), "towers": bench_towers(models, repeats)}
         if csv_file is None:
             click.echo("no --csv: the whole job from CSV to CSV is left out")
@@ -66,23 +68,25 @@ def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool
 Model = tuple[TorchEngine, Any]  # torch's engine, onnxruntime's
 
 
-def open_model(family: str, folder: Path, threads: int) -> Model:
-    """A ViT-B/32 with random weights, in torch and as a bundle."""
-    torch_engine = open_backbone(f"{family}:{vit_b_32(family, folder)}", provider="cpu", threads=threads)
+def open_model(family: str, folder: Path, threads: int, tiny: bool) -> Model:
+    """A model with random weights, in torch and as a bundle."""
+    torch_engine = open_backbone(f"{family}:{random_model(family, folder, tiny)}", provider="cpu", threads=threads)
     bundle = folder / f"{family}-bundle"
     click.echo(f"{family}: {export_bundle(torch_engine, bundle).parity.summary()}")
     return torch_engine, load(bundle, "cpu", threads).engine
 
 
-def vit_b_32(family: str, folder: Path) -> str:
-    """The model id of a randomly initialised ViT-B/32."""
+def random_model(family: str, folder: Path, tiny: bool) -> str:
+    """The model id of a randomly initialised ViT-B/32, or of a tiny one; for transformers a directory, which the plain loop reads too."""
     if family == "openclip":
-        return "ViT-B-32"
+        return "tiny" if tiny else "ViT-B-32/untrained"
     from transformers import CLIPConfig, CLIPModel
 
     torch.manual_seed(0)
-    target = folder / "vit-b-32"
+    target = folder / "hf-clip"
     load_backbone("hf-clip:tiny").save_pretrained(target)  # its tokenizer is CLIP's own
+    if tiny:
+        return str(target)
     size = {"shortest_edge": 224}
     preprocessing = json.loads((target / "preprocessor_config.json").read_text()) | {"size": size, "crop_size": {"height": 224, "width": 224}}
     (target / "preprocessor_config.json").write_text(json.dumps(preprocessing))
@@ -93,10 +97,11 @@ def vit_b_32(family: str, folder: Path) -> str:
 def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]:
     """Items a second of each tower in each engine."""
     rng = np.random.default_rng(0)
-    pixels = rng.standard_normal((IMAGE_BATCH, 3, 224, 224), dtype=np.float32)
     table = []
     for family, engines in models.items():
-        cases: list[tuple[str, int, Callable[[Any], object]]] = [("image", IMAGE_BATCH, lambda engine: engine.encode_images(pixels))]
+        size = engines[0].image_spec.size
+        pixels = rng.standard_normal((IMAGE_BATCH, 3, size, size), dtype=np.float32)
+        cases: list[tuple[str, int, Callable[[Any], object]]] = [("image", IMAGE_BATCH, lambda engine, pixels=pixels: engine.encode_images(pixels))]
         for length in (FULL_LENGTH, TITLE_LENGTH):
             ids = ids_of(length, engines[0])
             cases.append((f"text, length {length}", TEXT_BATCH, lambda engine, ids=ids: engine.encode_texts(ids, np.ones_like(ids))))
@@ -109,7 +114,7 @@ def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]
 
 def ids_of(length: int, engine: Any) -> Any:
     """(TEXT_BATCH, length) ids of a text that fills the length."""
-    ids = Predictor(engine).pipeline.tokenizer.encode(["red shirt " * 100]).ids[0]
+    [ids], _ = Predictor(engine).pipeline.tokenizer.encode(["red shirt " * 100])
     row = [*ids[: length - 1], ids[-1]]
     return np.array([row] * TEXT_BATCH, dtype=np.int64)
 
@@ -141,7 +146,7 @@ def plain_loop(engine: TorchEngine, rows: Path, base: Path, output: Path, batch_
     with rows.open(newline="", encoding="utf-8") as source, output.open("w", newline="", encoding="utf-8") as target:
         reader, writer = csv.DictReader(source), csv.writer(target)
         writer.writerow(COLUMNS[:3])
-        while batch := [row for row, _ in zip(reader, range(batch_size), strict=False)]:
+        while batch := list(islice(reader, batch_size)):
             images = [Image.open(base / row["image_path"]).convert("RGB") for row in batch]
             inputs = processor(
                 text=[row["text"] for row in batch], images=images, return_tensors="pt", padding="max_length", max_length=FULL_LENGTH, truncation=True
@@ -198,7 +203,7 @@ def take(source: Path, target: Path, rows: int, distinct: bool) -> Path:
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("image_path", "text"))
-        writer.writerows(pair for pair, _ in zip(wanted(), range(rows), strict=False))
+        writer.writerows(islice(wanted(), rows))
     return target
 
 

@@ -232,3 +232,15 @@ def test_the_report_is_plain_json(audit: Any) -> None:
         "texts": 2,
         "problem_count": 1,
     }
+
+
+def test_a_kept_error_holds_no_frames(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        try:
+            raise OSError("half decoded")
+        except OSError as error:
+            raise ImageError(f"{path} is damaged") from error
+
+    [(path, error)] = audit_module._check_images(["a.jpg"], refuse, 1, lambda done: None)
+    assert (path, str(error)) == ("a.jpg", "a.jpg is damaged")
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.errors import CheckpointError
+from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError
 from mismatch.runtime import cache as module
 from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
@@ -35,7 +36,7 @@ def test_what_one_writer_wrote_another_reads(tmp_path: Path) -> None:
     assert len(EmbeddingCache(tmp_path, "bb")) == 0, "other weights, other embeddings"
 
 
-@pytest.mark.parametrize("damage", ["no array", "cut array", "cut keys", "keys only begun"])
+@pytest.mark.parametrize("damage", ["no array", "empty array", "cut array", "cut keys", "keys only begun"])
 def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path, "aa")
     cache.put_many(rows(1, 2))
@@ -43,6 +44,8 @@ def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None
     array = keys.with_suffix(".npy")
     if damage == "no array":
         array.unlink()
+    elif damage == "empty array":
+        array.write_bytes(b"")
     elif damage == "cut array":
         array.write_bytes(array.read_bytes()[:-8])
     elif damage == "cut keys":
@@ -116,3 +119,79 @@ def test_texts_without_a_cache(colour_engine: Any) -> None:
     array, problems = embed_texts(Pipeline(colour_engine()), ["red", "", "blue bag", "red"])
     np.testing.assert_array_equal(array[[0, 2, 3]], [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
     assert list(problems) == [1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
+def test_many_segments_hold_no_descriptors(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    cache = EmbeddingCache(tmp_path, "aa")
+    for i in range(100):
+        cache.put_many(rows(i))
+    again = EmbeddingCache(tmp_path, "aa")
+    found = again.get_many([key(i) for i in range(120)])
+    assert {k: v.tolist() for k, v in found.items()} == {key(i): [float(i)] * 4 for i in range(100)}
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_shortage_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    EmbeddingCache(tmp_path, "aa").put_many(rows(1))
+
+    def load(path: Path, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(np, "load", load)
+    with pytest.raises(CheckpointError, match=os.strerror(number)):
+        EmbeddingCache(tmp_path, "aa")
+
+
+def test_a_segment_that_another_writer_trimmed_is_encoded_anew(colour_engine: Any, tmp_path: Path) -> None:
+    engine = colour_engine()
+    cache = EmbeddingCache(tmp_path, "aa")
+    embed_texts(Pipeline(engine), ["red", "blue"], cache=cache)
+    for path in cache.folder.iterdir():
+        path.unlink()
+    array, problems = embed_texts(Pipeline(engine), ["red", "blue", "red"], cache=cache)
+    np.testing.assert_array_equal(array, [[1, 0, 0], [0, 0, 1], [1, 0, 0]])
+    assert problems == {}
+    assert len(engine.text_shapes) == 2
+
+
+def test_a_file_in_use_stays_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = EmbeddingCache(tmp_path, "aa", max_bytes=144)
+    cache.put_many(rows(1))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "in use", str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    cache.put_many(rows(2))
+    assert len(cache.get_many([key(1), key(2)])) == 2
+
+
+def test_an_embedding_that_is_no_number_is_a_problem_and_not_stored(colour_engine: Any, tmp_path: Path) -> None:
+    engine = colour_engine()
+    real = engine.encode_texts
+    engine.encode_texts = lambda ids, mask: np.where(real(ids, mask)[:, :1] > 0, np.nan, real(ids, mask)).astype(np.float32)
+    cache = EmbeddingCache(tmp_path, "aa")
+    array, problems = embed_texts(Pipeline(engine), ["red", "blue", "red"], cache=cache)
+    np.testing.assert_array_equal(array, [[np.nan] * 3, [0, 0, 1], [np.nan] * 3])
+    assert {i: str(problem) for i, problem in problems.items()} == dict.fromkeys((0, 2), "the model gave no number")
+    assert len(EmbeddingCache(tmp_path, "aa")) == 1
+
+
+def test_what_is_no_readable_file_is_named_and_never_waited_for(colour_engine: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    paths = [tmp_path / name for name in ("pipe.png", "folder.png", "absent.png")]
+    array, problems = embed_images(Pipeline(colour_engine()), paths)
+    assert np.isnan(array).all()
+    assert [type(problems[i]) for i in range(3)] == [ImageError, ImageError, ImageNotFoundError]
+    assert [path.name in str(problems[i]) for i, path in enumerate(paths)] == [True] * 3
+    assert all(problem.__traceback__ is None for problem in problems.values())
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 4096])
+def test_a_files_hash_is_its_contents(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert module._hash_file(tmp_path / "a") == module._hash(b"image", content)

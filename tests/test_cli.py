@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -86,6 +87,14 @@ def test_the_group_lists_every_verb_in_order() -> None:
     lines = [line.split()[0] for line in cli.help_text().partition("Commands:")[2].splitlines() if line.startswith("  ")]
     assert tuple(lines[: len(cli.VERBS)]) == cli.VERBS
     assert "--train_csv" in cli.help_text()
+
+
+def test_the_group_cuts_no_verbs_help_short() -> None:
+    helps = [cli.main.get_command(click.Context(cli.main), verb).short_help for verb in cli.VERBS]  # type: ignore[union-attr]
+    assert all(text and len(text) <= 60 for text in helps)
+    shown = cli.help_text()
+    assert all(text in shown for text in helps)
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 def test_every_verb_has_its_file() -> None:
@@ -235,6 +244,44 @@ main(["backbones", "list"])
 def test_an_interrupt_is_exit_130() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT)
     assert (done.stderr.strip(), done.returncode) == ("mismatch: interrupted", 130)
+
+
+TERMINATED = """
+import os, signal, sys
+from mismatch.backbones import registry
+from mismatch.cli import main
+from mismatch.files import atomic_file
+
+def families():
+    with atomic_file(sys.argv[1]) as file:
+        file.write("half")
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # as `timeout` does
+
+registry.families = families
+main(["backbones", "list"])
+"""
+
+
+def test_sigterm_cleans_up_and_is_exit_143(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED, str(tmp_path / "out.csv")], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stderr.strip(), done.returncode) == ("mismatch: terminated", 143)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_handler_of_somebody_else_stays(run: Run) -> None:
+    seen: list[object] = []
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run(lambda: seen.append(signal.getsignal(signal.SIGTERM))).exit_code == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIG_IGN]
+    assert run(lambda: seen.append(signal.getsignal(signal.SIGTERM))).exit_code == 0
+    assert seen[1] not in (signal.SIG_IGN, signal.SIG_DFL)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("args", [["--version"], ["backbones", "list"], ["backbones", "show", "opnclip"]], ids=" ".join)

@@ -19,6 +19,9 @@ from mismatch.export.parity import Tolerance
 from mismatch.training.engine import open_backbone, open_checkpoint
 
 
+OLDER = json.dumps({"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}})
+
+
 def test_the_bundle_agrees_with_torch(tiny_bundles: dict[str, Path], family: str) -> None:
     parity = json.loads((tiny_bundles[family] / "parity.json").read_text())
     assert parity["pairs"] == 56
@@ -64,7 +67,7 @@ def test_beyond_the_tolerance_nothing_is_left_behind(tiny_checkpoints: dict[str,
     target = tmp_path / "bundle"
     if older:
         target.mkdir()
-        (target / "manifest.json").write_text("an older bundle")
+        (target / "manifest.json").write_text(OLDER)
     real = module._write_graphs
 
     def slightly_wrong(detector: Any, folder: Path) -> None:
@@ -79,7 +82,7 @@ def test_beyond_the_tolerance_nothing_is_left_behind(tiny_checkpoints: dict[str,
         export_bundle(open_checkpoint(tiny_checkpoints["openclip"], provider="cpu"), target)
     assert sorted(path.name for path in tmp_path.iterdir()) == (["bundle"] if older else [])
     if older:
-        assert (target / "manifest.json").read_text() == "an older bundle"
+        assert (target / "manifest.json").read_text() == OLDER
 
 
 def test_a_foreign_folder_is_not_overwritten(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -89,6 +92,10 @@ def test_a_foreign_folder_is_not_overwritten(tiny_checkpoints: dict[str, Path], 
         export_bundle(engine, tmp_path)
     with pytest.raises(CheckpointError, match="is a file"):
         export_bundle(engine, tmp_path / "thesis.doc")
+    for manifest, words in [('{"name": "a web app"}', "is not a bundle"), (OLDER, r"other files in it \(thesis\.doc\)")]:
+        (tmp_path / "manifest.json").write_text(manifest)
+        with pytest.raises(CheckpointError, match=words):
+            export_bundle(engine, tmp_path)
     assert (tmp_path / "thesis.doc").read_text() == "years of work"
 
 

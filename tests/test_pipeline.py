@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mismatch.errors import InputError
+from mismatch.errors import ImageError, InputError
 from mismatch.runtime import pipeline as module
 from mismatch.runtime.pipeline import Pair, Pipeline
 
@@ -117,3 +118,54 @@ def test_an_images_embedding_streams_in_order_with_errors_in_place(colour_engine
 def test_a_batch_size_below_one_is_refused(colour_engine: Any) -> None:
     with pytest.raises(InputError, match="batch size is 0"):
         Pipeline(colour_engine(), batch_size=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_logit_that_is_no_number_is_a_problem(colour_engine: Any, value: float) -> None:
+    engine = colour_engine()
+    real = engine.logits
+    engine.logits = lambda images, texts: np.where(images[:, 0] > 0.5, value, real(images, texts)).astype(np.float32)
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first, second = Pipeline(engine).score([Pair(red, "red"), Pair(blue, "blue")])
+    assert (first.logit, first.problem) == (None, "the model gave no number")
+    assert (second.logit, second.problem) == (1.0, None)
+
+
+def test_a_kept_error_holds_no_frames(colour_engine: Any, colour_images: Path) -> None:
+    for name in ("lie.jpg", "absent.png", "cut.jpg"):
+        [error] = Pipeline(colour_engine()).images([colour_images / name])
+        assert isinstance(error, ImageError)
+        assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+def test_encoded_bytes_are_known_by_their_hash_and_not_kept(colour_engine: Any, colour_images: Path) -> None:
+    content = (colour_images / "red.png").read_bytes()
+    assert module._image_key(content) == module._image_key(bytes(bytearray(content)))
+    assert module._image_key(content) != module._image_key((colour_images / "blue.png").read_bytes())
+    assert len(module._image_key(content)) == 16  # type: ignore[arg-type]
+    engine = colour_engine()
+    assert [result.logit for result in Pipeline(engine).score([Pair(content, "red")] * 5, window=2)] == [1.0] * 5
+    assert sum(engine.image_batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "expected"),
+    [("picture", 2, 3), ("array", 2, 3), ("picture", 5, 5), ("bytes", 2, 4), ("path", 2, 10)],
+)
+def test_a_window_ends_early_where_rows_carry_their_images(
+    colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch, kind: str, batch_size: int, expected: int
+) -> None:
+    path = colour_images / "red.png"
+    image: Any = {
+        "path": path,
+        "bytes": path.read_bytes(),
+        "picture": Image.new("RGB", (8, 8), (255, 0, 0)),
+        "array": np.full((8, 8, 3), (255, 0, 0), np.uint8),
+    }[kind]
+    monkeypatch.setattr(module, "HELD_IMAGES", 3)
+    monkeypatch.setattr(module, "HELD_BYTES", 4 * path.stat().st_size)
+    taken = itertools.count()
+    results = Pipeline(colour_engine(), batch_size=batch_size).score((Pair(image, "red") for _ in iter(lambda: next(taken), 20)), window=10)
+    assert next(results).logit == 1.0
+    assert next(taken) == expected
+    assert {result.logit for result in results} == {1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.predict import COLUMNS, box
+from mismatch.cli.predict import COLUMNS, RowWriter, box
 from mismatch.runtime.predictor import Prediction, Predictor
 
 GOLDEN = """\
@@ -143,3 +144,37 @@ def test_what_it_refuses_in_one_line(run: Any, args: list[str], words: str) -> N
 def test_the_environment_names_the_model(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIP_FINE_TUNED_MODEL_PATH", "from-the-environment")
     assert run("--image", "red.png", "--text", "red").exit_code == 0
+
+
+@pytest.mark.parametrize("row", [["a\rb", "c"], ["a\r", '"q"'], ["a\r\nb", "x,y"], ["a\nb", ""], ["plain", "1"]], ids=repr)
+def test_a_row_reads_back_as_written_carriage_returns_included(row: list[str]) -> None:
+    file = io.StringIO(newline="")
+    out = RowWriter(file)
+    for _ in range(2):
+        out.writerow(row)
+    assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == [row, row]
+    assert file.getvalue().endswith("\n")
+    assert not file.getvalue().endswith("\r\n")
+
+
+def test_a_text_with_a_carriage_return_does_not_break_the_output(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text"), ("red.png", "red\rshirt"), ("blue.png", "blue")])
+    assert run("--model", "m", "--csv", "rows.csv", "--output", "out.csv").exit_code == 0
+    with open("out.csv", encoding="utf-8", newline="") as file:
+        assert [row[:2] for row in csv.reader(file)] == [["image_path", "text"], ["red.png", "red\rshirt"], ["blue.png", "blue"]]
+
+
+def test_one_text_that_is_cut_is_said_on_stderr(run: Any) -> None:
+    result = run("--model", "m", "--image", "red.png", "--text", "red shirt shoe bag green blue")
+    assert result.exit_code == 0
+    assert result.stderr == "the text was longer than the backbone's 6 tokens and was scored without its end\n"
+    assert run("--model", "m", "--image", "red.png", "--text", "red shirt").stderr == ""
+
+
+def test_kept_columns_that_clash_with_a_scores_name_get_another(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("sku", "status", "text", "image_path", "input_status"), ("A1", "sold", "red", "red.png", "x")])
+    assert run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--keep-columns").exit_code == 0
+    with open("out.csv", encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert list(row) == [*COLUMNS, "sku", "input_input_status", "input_status"]
+    assert (row["status"], row["input_input_status"], row["input_status"], row["sku"]) == ("ok", "sold", "x", "A1")

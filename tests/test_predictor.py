@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import mismatch
-from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError
+from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError, MissingExtraError
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
@@ -124,3 +124,42 @@ def test_many_threads_share_one_predictor(predictor: Predictor, colour_images: P
 def test_loading_what_is_not_there(path: str) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         mismatch.load(path)
+
+
+@pytest.mark.parametrize("text", [None, 3, float("nan")])
+def test_a_text_that_is_none_is_refused(predictor: Predictor, colour_images: Path, text: Any) -> None:
+    with pytest.raises(InputError, match=f"the text is {text}, not a string"):
+        predictor.predict(colour_images / "red.png", text)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(None, "the image_path is missing"), (float("nan"), "the image_path is missing"), (7, "the image_path is 7, not a path")],
+)
+def test_a_row_without_an_image_path_says_so(predictor: Predictor, colour_images: Path, path: Any, status: str) -> None:
+    bad, good = predictor.predict_pairs([{"image_path": path, "text": "red"}, {"image_path": Path("red.png"), "text": "red"}], image_base_path=colour_images)
+    assert (bad.image_path, bad.prediction, bad.status, bad.similarity_score) == ("", "error", status, None)
+    assert (good.image_path, good.status, good.is_match) == ("red.png", "ok", True)
+
+
+def test_a_logit_that_is_no_number_is_an_error(colour_engine: Any, colour_images: Path) -> None:
+    engine = colour_engine()
+    engine.logits = lambda images, texts: np.full(len(images), np.nan, np.float32)
+    predictor = Predictor(engine)
+    one = predictor.predict(colour_images / "red.png", "red")
+    [same] = predictor.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": "red"}])
+    assert one == same
+    assert (one.similarity_score, one.is_match, one.prediction, one.status) == (None, None, "error", "the model gave no number")
+
+
+@pytest.mark.parametrize(("bundle", "words"), [(True, "onnxruntime can't be imported: pip install onnxruntime"), (False, r"\[train\]")])
+def test_a_missing_module_is_named_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: bool, words: str) -> None:
+    class Opener:
+        def load(self) -> Any:
+            raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime" if bundle else "torch")
+
+    if bundle:
+        (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setattr("mismatch.runtime.predictor.entry_points", lambda **wanted: [Opener()])
+    with pytest.raises(CheckpointError if bundle else MissingExtraError, match=words):
+        mismatch.load(tmp_path)

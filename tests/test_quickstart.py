@@ -17,7 +17,9 @@ from mismatch import cli
 from mismatch.cli import quickstart as module
 from mismatch.cli.predict import COLUMNS
 from mismatch.cli.quickstart import MARKER, OWN_NAMES, Plan, quickstart
-from mismatch.errors import InputError, MissingExtraError
+from mismatch.data.pairs import Row
+from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.runtime.predictor import Prediction
 
 SMALL = Plan(photos={"train": 48, "val": 24, "test": 40}, training={"epochs": 1, "batch_size": 32, "learning_rate": 1e-3})
 
@@ -151,3 +153,11 @@ def test_the_promise(tmp_path: Path) -> None:
     assert measured["held_out"]["accuracy"] >= 0.90
     assert measured["parity"]["pairs"] == 2000
     assert measured["parity"]["max_score_difference"] <= 1e-4
+
+
+@pytest.mark.parametrize(("label", "score"), [(None, 0.5), (1, None)])
+def test_what_could_not_be_scored_gets_no_made_up_figure(label: int | None, score: float | None) -> None:
+    row = Row(2, "a.png", "red", label, {"kind": "match"}, None)
+    prediction = Prediction("a.png", "red", score, 0.5, None, "error", "the model gave no number")
+    with pytest.raises(CheckpointError, match=r"line 2 .*the model gave no number"):
+        module._evaluate([row], [prediction])

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from mismatch.errors import CheckpointError, DeviceError
+from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime import sessions
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.sessions import open_bundle
@@ -64,9 +64,20 @@ def test_a_fallback_to_cpu_is_an_error(tiny_bundles: dict[str, Path], monkeypatc
     offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: offered)
     monkeypatch.setattr(sessions.ort, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"]))
-    for provider in ("cuda", "auto"):
-        with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
-            open_bundle(tiny_bundles["hf-clip"], provider=provider)
+    with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
+        open_bundle(tiny_bundles["hf-clip"], provider="cuda")
+
+
+def test_auto_takes_the_cpu_in_words_where_cuda_is_listed_but_broken(tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sessions.ort.InferenceSession
+
+    def session(path: Path, options: Any, providers: list[Any]) -> Any:
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(sessions.ort, "InferenceSession", session)
+    with pytest.warns(MismatchWarning, match="so the CPU is taken"):
+        assert open_bundle(tiny_bundles["hf-clip"]).name == "onnxruntime cpu"
 
 
 def test_a_graph_that_onnxruntime_cannot_load_is_named(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:

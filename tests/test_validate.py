@@ -120,3 +120,14 @@ def test_real_photos_pass(run: Any, fashion: Path) -> None:
     result = run(str(fashion / "val.csv"), "--image-base-path", str(fashion))
     assert result.exit_code == 0, result.output
     assert "fit to train on: 1,406 rows, no problems" in result.stdout
+
+
+def test_the_report_goes_to_a_file_too(run: Any, write_rows: Any) -> None:
+    write_rows(Path("train.csv"), ROWS)
+    result = run("train.csv", "--report", "report.json")
+    assert result.exit_code == 1
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert report == json.loads(run("train.csv", "--json").stdout)
+    assert report["files"][0]["problem_count"] == 7
+    assert result.stdout.splitlines()[-1].startswith("not fit to train on: 7 problems")
+    assert run("train.csv", "--report", "no/such/report.json").exit_code == 2

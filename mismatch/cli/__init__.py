@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
+TERMINATE_EXIT = 143  # 128 + SIGTERM
 TRAIN_EXTRA = frozenset({"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"})  # import names
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
@@ -60,12 +63,13 @@ class LazyGroup(click.Group):
             raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted."""
+        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated."""
         code: object = 0
         try:
-            code = super().main(args, prog_name, **extra | {"standalone_mode": False})
+            with _terminate_as_interrupt() as signals:
+                code = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except click.Abort:
-            code = _say("interrupted", INTERRUPT_EXIT)
+            code = _say("terminated", TERMINATE_EXIT) if signals else _say("interrupted", INTERRUPT_EXIT)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = INPUT_EXIT
@@ -129,6 +133,26 @@ def _debug_option() -> click.Option:
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.meta[DEBUG] = True
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[list[int]]:
+    """SIGTERM unwinds as Ctrl-C does, so that no half-written file stays; yields the signals that came. One that somebody else handles is left to them."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield came
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

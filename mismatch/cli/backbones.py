@@ -16,7 +16,7 @@ __all__ = ["command"]
 COLUMNS = ("family", "default model", "distribution", "description")
 
 
-@click.group()
+@click.group(short_help="Show the installed backbone families.")
 def command() -> None:
     """Show the installed backbone families."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import model_options
-from mismatch.cli.predict import COLUMNS, fields, load_predictor, predict_rows
+from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, predict_rows
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Row, read_rows, refusal
 from mismatch.errors import CheckpointError, InputError
@@ -29,7 +28,7 @@ FIGURES = ("accuracy", "auroc", "average_precision", "log_loss")
 CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys begin in binary_metrics
 
 
-@click.command()
+@click.command(short_help="Measure a model on labelled rows.")
 @model_options
 @click.option("--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label.")
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
@@ -176,6 +175,6 @@ def _row_writer(folder: Path | None) -> Iterator[Any]:
         yield lambda row, prediction: None
         return
     with atomic_file(folder / "predictions.csv") as file:
-        out = csv.writer(file, lineterminator="\n")
+        out = RowWriter(file)
         out.writerow((*COLUMNS, "label", "line"))
         yield lambda row, prediction: out.writerow((*fields(prediction), row.label, row.line))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(short_help="Write a trained model as ONNX, compared with torch.")
 @model_option
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the bundle; an older bundle there is replaced.")
 @click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the weights.")

@@ -22,7 +22,7 @@ def model_option(function: F) -> F:
 def model_options(function: F) -> F:
     """`--model`, and how to run it."""
     for decorate in (
-        click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: one per CPU]"),
+        click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]"),
         click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]"),
         click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images a tower call; four times as many texts."),
         click.option(

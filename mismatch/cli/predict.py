@@ -16,19 +16,33 @@ import click
 from mismatch.cli.options import model_options
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Row, read_header, read_rows
-from mismatch.errors import InputError
+from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_file
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "box", "command", "fields", "load_predictor", "predict_rows"]
+__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "predict_rows"]
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 RULE = "=" * 50
 
 
-@click.command()
+class RowWriter:
+    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def writerow(self, row: Iterable[object]) -> None:
+        """Write one row."""
+        values = list(row)
+        writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
+        writer.writerow(values)
+
+
+@click.command(short_help="Score one pair, or a CSV of pairs.")
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
@@ -36,7 +50,7 @@ RULE = "=" * 50
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option("--output", default="-", help="CSV to write; - is standard output.", show_default=True)
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
-@click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores.")
+@click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, image_base_path: str, output: str, keep_columns: bool, **options: Any) -> None:
     """Score one pair (--image, --text) or a CSV of pairs (--csv)."""
     single = image is not None or text is not None
@@ -45,9 +59,20 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, image_b
     if single and (image is None or text is None):
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
     if csv_file is None and image is not None and text is not None:
-        click.echo(box(load_predictor(options).predict(image, text)))
+        _predict_one(image, text, options)
     elif csv_file is not None:
         _predict_csv(csv_file, image_base_path, output, keep_columns, options)
+
+
+def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
+    predictor = load_predictor(options)
+    result = predictor.predict(image, text)
+    if result.similarity_score is None:
+        raise CheckpointError(f"{options['model']}: {result.status}")
+    click.echo(box(result))
+    if predictor.pipeline.truncated:
+        length = predictor.engine.text_spec.context_length
+        click.echo(f"the text was longer than the backbone's {length} tokens and was scored without its end", err=True)
 
 
 def box(result: Prediction) -> str:
@@ -85,7 +110,7 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
     if output != "-" and Path(output).exists() and csv_file.exists() and os.path.samefile(output, csv_file):
         raise InputError(f"--output {output} is the input; choose another name")
     header = read_header(csv_file, require_label=False)  # a wrong file is refused before a model is loaded
-    kept = [name for name in header if name not in COLUMNS] if keep_columns else []
+    kept = _kept_columns(header) if keep_columns else {}
     predictor = load_predictor(options)
     with _writer(output) as file:
         done, failed = _write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
@@ -96,6 +121,20 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
         click.echo(f"{cut:,} texts were longer than the backbone's {length} tokens and were scored without their end", err=True)
     if failed and not done:
         raise InputError(f"{csv_file}: not one of its {failed:,} rows could be scored; mismatch validate says why row by row")
+
+
+def _kept_columns(header: Iterable[str]) -> dict[str, str]:
+    """The input's columns → what they are called behind the scores; one that would clash with a score's name is `input_…`."""
+    taken, kept = {*COLUMNS, *header}, {}
+    for name in header:
+        if name in ("image_path", "text"):
+            continue
+        new = name
+        while new in COLUMNS or (new != name and new in taken):
+            new = f"input_{new}"
+        taken.add(new)
+        kept[name] = new
+    return kept
 
 
 def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterator[tuple[Row, Prediction]]:
@@ -111,10 +150,10 @@ def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterat
         yield pending.popleft(), prediction
 
 
-def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: list[str]) -> tuple[int, int]:
+def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
     """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
-    out = csv.writer(file, lineterminator="\n")
-    out.writerow((*COLUMNS, *kept))
+    out = RowWriter(file)
+    out.writerow((*COLUMNS, *kept.values()))
     counts = [0, 0]
     with progress_bar("predict", unit="row") as advance:
         for row, prediction in predict_rows(predictor, rows, base):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.progress import progress_bar
-from mismatch.errors import InputError, MissingExtraError
+from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.runtime.hardware import available_cpus
 
 if TYPE_CHECKING:
     from mismatch.data.catalogue import Catalogue
@@ -53,7 +52,7 @@ class Plan:
     training: dict[str, Any] = field(default_factory=lambda: dict(RECIPE))  # fields of TrainConfig
 
 
-@click.command()
+@click.command(short_help="Draw, train, evaluate, export, predict in a few minutes.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("mismatch_quickstart"), show_default=True, help="Folder to write everything to.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the drawings, the split and the training.")
 def command(folder: Path, seed: int) -> None:
@@ -137,7 +136,7 @@ def _run(folder: Path, plan: Plan, report: Report) -> dict[str, Any]:
         report(f"{len(rows):,} pairs: {torch_rate:,.0f} pairs/s with torch, {onnx_rate:,.0f} with onnxruntime")
         _report_examples(rows, predictions, report)
     speed = {"torch_pairs_per_second": torch_rate, "onnxruntime_pairs_per_second": onnx_rate}
-    measured = {"finished": True, "held_out": evaluation, "parity": parity, "speed": speed, "seconds": clock.seconds, "cpus": os.cpu_count()}
+    measured = {"finished": True, "held_out": evaluation, "parity": parity, "speed": speed, "seconds": clock.seconds, "cpus": available_cpus()}
     report(_closing(folder, evaluation, parity, clock, rows, predictions))
     return measured
 
@@ -167,7 +166,7 @@ def _draw(folder: Path, plan: Plan, report: Report) -> Catalogue:
     from mismatch.data.catalogue import write_catalogue
 
     with progress_bar("draw", sum(plan.photos.values()), "photo") as advance:
-        catalogue = write_catalogue(folder, photos=plan.photos, seed=plan.seed, workers=min(8, os.cpu_count() or 1), progress=advance)
+        catalogue = write_catalogue(folder, photos=plan.photos, seed=plan.seed, workers=min(8, available_cpus()), progress=advance)
     numbers = catalogue.combinations
     report(f"{sum(plan.photos.values()):,} photos of {sum(numbers.values())} combinations of article, colour, pattern and count; look at {catalogue.sheet}")
     report(f"{numbers['val'] + numbers['test']} combinations are held out: {numbers['val']} for validation, {numbers['test']} for the test")
@@ -240,13 +239,19 @@ def _evaluate(rows: Sequence[Row], predictions: Sequence[Prediction]) -> dict[st
     """Metrics at the stored threshold, and accuracy by kind of row."""
     from mismatch.evaluation.metrics import binary_metrics
 
-    scores = [float(p.similarity_score or 0.0) for p in predictions]
-    metrics = binary_metrics([int(row.label or 0) for row in rows], scores, predictions[0].threshold)
+    labels, scores = zip(*map(_label_and_score, rows, predictions), strict=True)
+    metrics = binary_metrics(labels, scores, predictions[0].threshold)
     right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     for row, prediction in zip(rows, predictions, strict=True):
         right[row.columns["kind"]].append(prediction.is_match == (row.label == 1))
     by_kind = {kind: {"rows": len(found), "accuracy": sum(found) / len(found)} for kind, found in right.items() if found}
     return {**metrics, "threshold": predictions[0].threshold, "by_kind": by_kind}
+
+
+def _label_and_score(row: Row, prediction: Prediction) -> tuple[int, float]:
+    if row.label is None or prediction.similarity_score is None:
+        raise CheckpointError(f"line {row.line} of the drawn rows could not be scored: {prediction.status}")
+    return row.label, prediction.similarity_score
 
 
 def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: Catalogue, report: Report) -> dict[str, Any]:
@@ -266,13 +271,13 @@ def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: 
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """The CSV that `mismatch predict --csv` writes."""
-    from mismatch.cli.predict import COLUMNS, fields
+    from mismatch.cli.predict import COLUMNS, RowWriter, fields
     from mismatch.files import atomic_file
 
     with atomic_file(path) as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(COLUMNS)
-        out.writerows(map(fields, predictions))
+        out = RowWriter(file)
+        for row in (COLUMNS, *map(fields, predictions)):
+            out.writerow(row)
 
 
 # --- for people ---------------------------------------------------------------------------------------------------------------------------------------

@@ -55,4 +55,4 @@ HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text descr
 Writes best_model, final_model, checkpoint_epoch_N and training_stats.json to the output folder. --model-name takes one of those checkpoints too, to go on from.
 """
 
-command = click.Command("train", params=_options(), callback=_run, help=HELP)
+command = click.Command("train", params=_options(), callback=_run, help=HELP, short_help="Fine-tune a backbone on labelled rows.")

@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mismatch.data.pairs import Row, resolve_image, scan_rows
 from mismatch.errors import InputError
 
-__all__ = ["AuditReport", "FileAudit", "size_advice", "validate_files"]
+__all__ = ["AuditReport", "FileAudit", "size_advice", "untraced", "validate_files"]
 
+Failure = TypeVar("Failure", bound=Exception)
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
 MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
 MIN_SHARE = 0.2  # of the rarer label
@@ -239,8 +240,14 @@ def _fault_of(path: Path, check: Callable[[Path], object]) -> InputError | None:
     try:
         check(path)
     except InputError as error:
-        return error
+        return untraced(error)
     return None
+
+
+def untraced(error: Failure) -> Failure:
+    """The same error to keep for later, without the frames of its traceback and causes: they would keep half-decoded images alive, 24 MB and more each."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:

@@ -18,7 +18,7 @@ from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError
 from mismatch.export.parity import ParityReport, Progress, Tolerance, built_in_pairs, check, compare
 from mismatch.files import atomic_directory, write_json
-from mismatch.runtime.bundle import TOKENIZER, Manifest, write_manifest
+from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, write_manifest
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.sessions import open_bundle
 from mismatch.training.detector import Detector
@@ -79,7 +79,8 @@ def export_bundle(
         raise InputError(f"precision {precision!r} is not available yet; use {' or '.join(PRECISIONS)}")
     _check_target(output)
     with atomic_directory(output) as folder:
-        _write_graphs(engine.detector, folder)
+        with _on_cpu(engine.detector) as detector:
+            _write_graphs(detector, folder)
         (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
         write_manifest(folder, _manifest(engine, precision))
         report = compare(
@@ -91,22 +92,25 @@ def export_bundle(
             progress=progress,
         )
         check(report, tolerance)
-        write_json(folder / "parity.json", {**report.to_dict(), "tolerance": vars(tolerance), "versions": _versions()})
+        write_json(folder / PARITY, {**report.to_dict(), "tolerance": vars(tolerance), "versions": _versions()})
         write_manifest(folder, _manifest(engine, precision))
     return ExportResult(output, report, sum(file.stat().st_size for file in output.iterdir()))
 
 
 def _check_target(output: Path) -> None:
-    """Only a bundle or an empty folder is ever replaced."""
-    if output.is_dir() and any(output.iterdir()) and not (output / "manifest.json").is_file():
-        raise CheckpointError(f"{output} exists and is not a bundle; choose another --output")
+    """Only a bundle, with nothing else in its folder, or an empty folder is ever replaced."""
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output} is a file; choose another --output")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not looks_like_bundle(output):
+        raise CheckpointError(f"{output} exists and is not a bundle; choose another --output")
+    if foreign := sorted({path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}):
+        raise CheckpointError(f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which would be lost; choose another --output")
 
 
 def _write_graphs(detector: Detector, folder: Path) -> None:
     """The three graphs, traced with batch 2 on the CPU."""
-    detector = detector.eval().cpu().float()
     images, texts = detector.backbone.image_spec, detector.backbone.text_spec
     batch = Dim("batch")
     length = {1: Dim("length", min=2, max=texts.context_length)} if texts.padding == "longest" else {}
@@ -147,7 +151,7 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any
         )
     if program is None:
         raise CheckpointError(f"torch made no graph for {path.name}; this is a bug: please report it")
-    size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value is not None)
     if size > MAX_GRAPH_BYTES:
         raise CheckpointError(f"{path.name} would be {size / 2**30:.1f} GiB; one ONNX file holds 2 at most: use a smaller backbone")
     _strip(program.model)
@@ -166,6 +170,16 @@ def _strip(model: Any) -> None:
         for value in (*graph.inputs, *graph.initializers.values()):
             value.metadata_props.clear()
     model.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _on_cpu(detector: Detector) -> Iterator[Detector]:
+    """The detector in eval mode on the CPU, where graphs are traced, and back where it was."""
+    device = detector.backbone.device
+    try:
+        yield detector.eval().cpu()
+    finally:
+        detector.to(device)
 
 
 @contextlib.contextmanager

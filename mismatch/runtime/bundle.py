@@ -11,11 +11,12 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.files import sha256_file, write_json
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
-__all__ = ["FORMAT_VERSION", "GRAPHS", "Manifest", "read_bundle", "write_manifest"]
+__all__ = ["FORMAT_VERSION", "GRAPHS", "MANIFEST", "PARITY", "TOKENIZER", "Manifest", "looks_like_bundle", "read_bundle", "write_manifest"]
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+PARITY = "parity.json"
 GRAPHS = ("image_encoder.onnx", "text_encoder.onnx", "head.onnx")
 NEEDED = (*GRAPHS, TOKENIZER)
 
@@ -76,6 +77,15 @@ def read_bundle(folder: Path) -> Manifest:
         )
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is incomplete or damaged ({error!r}); export the bundle again") from error
+
+
+def looks_like_bundle(folder: Path) -> bool:
+    """Whether manifest.json is one of ours, of any format version; many tools call a file so."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"format_version", "image_spec", "text_spec", "files"} <= set(data)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

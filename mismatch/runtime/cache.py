@@ -1,29 +1,38 @@
 """Embeddings on disk, so that no image and no text is encoded twice with the same weights.
 
 A cache folder holds one folder per namespace (a fingerprint of weights, specs, engine and precision); in it lie segments that never change once written:
-`<name>.npy`, (N, D) float32, memory-mapped, and `<name>.keys`, N content hashes. Each writer adds segments of its own, so several may write at once.
+`<name>.npy`, (N, D) float32, and `<name>.keys`, N content hashes. They are mapped only while they are read, since each map holds one of
+the process's few file descriptors. Each writer adds segments of its own, so several may write at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import CheckpointError, ImageNotFoundError, InputError
-from mismatch.runtime.pipeline import Pipeline
+from mismatch.data.audit import untraced
+from mismatch.errors import CheckpointError, ImageError, InputError
+from mismatch.runtime.pipeline import NO_NUMBER, Pipeline
+from mismatch.runtime.preprocess import open_image_file
 
 __all__ = ["EmbeddingCache", "embed_images", "embed_texts"]
 
 Array = NDArray[np.float32]
+Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
 SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost
+READ_ROWS = 65_536  # embeddings that are fetched together
+SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine: they say nothing of the segment
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
 
 
@@ -36,7 +45,6 @@ class EmbeddingCache:
         self.folder = self.root / namespace[:32]
         self.max_bytes = max_bytes
         self._where: dict[bytes, tuple[Path, int]] = {}
-        self._arrays: dict[Path, Array] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -48,8 +56,18 @@ class EmbeddingCache:
         return len(self._where)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Array]:
-        """Those of `keys` that are known, each with its embedding (D,)."""
-        return {key: self._arrays[place[0]][place[1]] for key in keys if (place := self._where.get(key))}
+        """Those of `keys` that are known, each with its embedding (D,), copied; one segment is open at a time."""
+        wanted: dict[Path, list[tuple[bytes, int]]] = {}
+        for key in keys:
+            if place := self._where.get(key):
+                wanted.setdefault(place[0], []).append((key, place[1]))
+        found: dict[bytes, Array] = {}
+        for segment, chosen in wanted.items():
+            array = _map(segment)
+            if array is None:  # another writer has trimmed it since
+                continue
+            found.update(zip((key for key, _ in chosen), array[[row for _, row in chosen]], strict=True))
+        return found
 
     def put_many(self, embeddings: Mapping[bytes, Array]) -> None:
         """Write one segment. A crash leaves either all of it or nothing that is read."""
@@ -66,25 +84,21 @@ class EmbeddingCache:
 
     def _open(self, keys: Path) -> None:
         """Index a segment; one that is damaged counts as absent."""
-        try:
-            names = keys.read_bytes()
-            array = np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+        array, names = _map(keys), _unless_damaged(keys.read_bytes)
+        if array is None or names is None or array.ndim != 2 or len(names) != KEY_BYTES * len(array):
             return
-        if array.ndim != 2 or len(names) != KEY_BYTES * len(array):
-            return
-        self._arrays[keys] = array
         self._where |= {names[i * KEY_BYTES : (i + 1) * KEY_BYTES]: (keys, i) for i in range(len(array))}
 
     def _trim(self, keep: Path) -> None:
-        """Delete the oldest segments of all namespaces beyond `max_bytes`; who has them mapped keeps them until done."""
+        """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of them later encodes anew."""
         segments = sorted((stat.st_mtime, path, stat.st_size) for path in self.root.glob("*/*.npy") if (stat := _stat(path)))
         excess = sum(size for _, _, size in segments) - self.max_bytes
         for _, path, size in segments:
             if excess <= 0 or path == keep.with_suffix(".npy"):
                 continue
-            path.with_suffix(".keys").unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows deletes no file that somebody reads
+                path.with_suffix(".keys").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             excess -= size
 
 
@@ -96,6 +110,20 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _map(keys: Path) -> Array | None:
+    """A segment's embeddings (N, D), mapped for as long as the array lives; None for one that is damaged or gone."""
+    return _unless_damaged(lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
+
+
+def _unless_damaged(read: Callable[[], Item]) -> Item | None:
+    try:
+        return read()
+    except (EOFError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in SHORTAGES:
+            raise CheckpointError(f"the cache can't be read: {error.strerror} ({error.filename}); close other files or raise `ulimit -n`") from error
+        return None
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -110,7 +138,7 @@ Progress = Callable[[int], object]  # called with the number of items just done
 
 def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
     """N image files → (N, image_dim) embeddings, and why some rows of it are nan. Each content is encoded once, ever, where there is a cache."""
-    keys, problems = _hash_files(paths)
+    keys, problems = _hash_files(paths, pipeline.workers)
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
         return pipeline.images([paths[i] for i in positions])
@@ -136,58 +164,82 @@ def _embed(
     cache: EmbeddingCache | None,
     progress: Progress | None,
 ) -> tuple[Array, Problems]:
-    known = cache.get_many(key for key in keys if key is not None) if cache is not None else {}
+    result = np.full((len(keys), width), np.nan, np.float32)
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
+    known = _read(cache, first, result) if cache is not None else set()
     missing = sorted(i for key, i in first.items() if key not in known)
     if progress is not None:
         progress(len(keys) - len(missing))
-    failed: dict[bytes, InputError] = {}
     for chosen in _slices(missing, SEGMENT_ROWS):
         fresh: dict[bytes, Array] = {}
         for i, value in zip(chosen, encode(chosen), strict=True):
-            key = keys[i] or b""
             if isinstance(value, InputError):
-                failed[key] = value
+                problems[i] = value
+            elif not np.isfinite(value).all():
+                problems[i] = InputError(NO_NUMBER)
             else:
-                fresh[key] = value
+                result[i] = fresh[keys[i] or b""] = value
             if progress is not None:
                 progress(1)
-        known |= fresh
         if cache is not None:
             cache.put_many(fresh)
-    return _gather(keys, known, problems, failed, width)
-
-
-def _gather(
-    keys: Sequence[bytes | None], known: Mapping[bytes, Array], problems: Problems, failed: Mapping[bytes, InputError], width: int
-) -> tuple[Array, Problems]:
-    result = np.full((len(keys), width), np.nan, np.float32)
-    for i, key in enumerate(keys):
-        if key is None:
-            continue
-        if key in failed:
-            problems[i] = failed[key]
-        else:
-            result[i] = known[key]
+    _repeat(keys, first, result, problems)
     return result, problems
 
 
-def _hash_files(paths: Sequence[Path]) -> tuple[list[bytes | None], Problems]:
+def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> set[bytes]:
+    """Copy what the cache has into its rows of `result` (N, D); returns the keys of those rows."""
+    known: set[bytes] = set()
+    for keys in _slices(list(first), READ_ROWS):
+        for key, value in cache.get_many(keys).items():
+            result[first[key]] = value
+            known.add(key)
+    return known
+
+
+def _repeat(keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems) -> None:
+    """What became of the first of equal contents becomes of the others too."""
+    for i, key in enumerate(keys):
+        if key is None or first[key] == i:
+            continue
+        if first[key] in problems:
+            problems[i] = problems[first[key]]
+        else:
+            result[i] = result[first[key]]
+
+
+def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[bytes | None], Problems]:
     keys: list[bytes | None] = []
     problems: Problems = {}
-    for i, path in enumerate(paths):
-        try:
-            keys.append(_hash(b"image", path.read_bytes()))
-        except OSError as error:
-            keys.append(None)
-            problems[i] = ImageNotFoundError(f"image {str(path)!r} can't be read: {error.strerror}")
+    with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:
+        for chosen in _slices(paths, SEGMENT_ROWS):
+            for value in pool.map(_hash_file, chosen):
+                if isinstance(value, ImageError):
+                    problems[len(keys)] = value
+                keys.append(value if isinstance(value, bytes) else None)
     return keys, problems
 
 
+def _hash_file(path: Path) -> bytes | ImageError:
+    try:
+        with open_image_file(path) as file:
+            return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
+    except ImageError as error:
+        return untraced(error)
+    except OSError as error:
+        return ImageError(f"image '{path}' can't be read: {error.strerror}")
+
+
 def _hash(kind: bytes, content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=KEY_BYTES, person=kind).digest()
+    hasher = _hasher(kind)
+    hasher.update(content)
+    return hasher.digest()
 
 
-def _slices(items: list[int], size: int) -> Iterator[list[int]]:
+def _hasher(kind: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=KEY_BYTES, person=kind)
+
+
+def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -13,17 +15,23 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from mismatch.data.audit import untraced
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import ImageSource, Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 
-__all__ = ["Engine", "Pair", "Pipeline", "ScoredPair"]
+__all__ = ["NO_NUMBER", "Engine", "Pair", "Pipeline", "ScoredPair", "scored_pair"]
 
 Array = NDArray[np.float32]
 WINDOW = 4096  # rows that are looked at together
+HELD_BYTES = 64 * 2**20  # of encoded images handed over as bytes, after which a window ends early
+HELD_IMAGES = 64  # decoded images handed over (Pillow's, arrays), after which it does too; a batch if that is more
+KEY_BYTES = 16  # of BLAKE2b
+NO_NUMBER = "the model gave no number"  # but nan or infinity: its weights are damaged, or it overflowed
 MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 LOOK_AHEAD = 4  # batches of decoded images that may wait for the tower
 
@@ -109,14 +117,29 @@ class Pipeline:
         self._lock = threading.Lock()
 
     def score(self, pairs: Iterable[Pair], *, window: int = WINDOW) -> Iterator[ScoredPair]:
-        """One result a pair, in order; a pair that can't be scored says why and gets no logit. Reads `window` pairs ahead."""
+        """One result a pair, in order; a pair that can't be scored says why and gets no logit.
+
+        Reads `window` pairs ahead; fewer where they carry their images, of which at most `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held.
+        """
         images, texts = Memo(), Memo()
         stream = iter(pairs)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
-            while rows := list(islice(stream, window)):
+            while rows := self._window(stream, window):
                 yield from self._score_window(rows, images, texts, pool)
                 images.trim()
                 texts.trim()
+
+    def _window(self, stream: Iterator[Pair], most: int) -> list[Pair]:
+        """The next rows: `most`, or as many as may be held."""
+        rows: list[Pair] = []
+        encoded = decoded = 0
+        for pair in islice(stream, most):
+            rows.append(pair)
+            encoded += len(pair.image) if isinstance(pair.image, bytes) else 0
+            decoded += isinstance(pair.image, (Image.Image, np.ndarray))
+            if encoded >= HELD_BYTES or decoded >= max(HELD_IMAGES, self.batch_size):
+                break
+        return rows
 
     def _score_window(self, rows: list[Pair], images: Memo, texts: Memo, pool: ThreadPoolExecutor) -> list[ScoredPair]:
         usable = [row for row in rows if row.problem is None]
@@ -134,7 +157,7 @@ class Pipeline:
         problems = [row.problem or _reason(image) or _reason(text) for row, image, text in zip(rows, images, texts, strict=True)]
         good = [i for i, problem in enumerate(problems) if problem is None]
         logits = iter(self.logits([images[i] for i in good], [texts[i] for i in good]))  # type: ignore[misc]
-        return [ScoredPair(next(logits)) if problem is None else ScoredPair(None, problem) for problem in problems]
+        return [scored_pair(next(logits)) if problem is None else ScoredPair(None, problem) for problem in problems]
 
     def logits(self, images: Sequence[Array], texts: Sequence[Array]) -> list[float]:
         """Embeddings of N pairs → N logits."""
@@ -184,7 +207,7 @@ class Pipeline:
         try:
             return self.preprocess(source)
         except ImageError as error:
-            return error
+            return untraced(error)
 
     def _run_image_tower(self, decoded: Iterator[Array | ImageError]) -> Iterator[Array | InputError]:
         for batch in iter(lambda: list(islice(decoded, self.batch_size)), []):
@@ -193,13 +216,20 @@ class Pipeline:
             yield from [next(embeddings) if isinstance(value, np.ndarray) else value for value in batch]
 
 
+def scored_pair(logit: float) -> ScoredPair:
+    """A logit as a result; one that is no number counts as none."""
+    return ScoredPair(logit) if math.isfinite(logit) else ScoredPair(None, NO_NUMBER)
+
+
 def _reason(value: Array | InputError | None) -> str | None:
     return str(value) if isinstance(value, InputError) else None
 
 
 def _image_key(image: ImageSource) -> Hashable:
-    """Paths and encoded bytes are compared by value; any other image counts as new (an `id` could be handed out twice)."""
-    return image if isinstance(image, (str, Path, bytes)) else object()
+    """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other image counts as new (an `id` could be handed out twice)."""
+    if isinstance(image, bytes):
+        return hashlib.blake2b(image, digest_size=KEY_BYTES).digest()
+    return image if isinstance(image, (str, Path)) else object()
 
 
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:

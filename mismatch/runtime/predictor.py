@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
-from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair
+from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
@@ -54,9 +56,11 @@ class Predictor:
 
     def predict(self, image: ImageSource, text: str) -> Prediction:
         """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array. Raises for an image or text that can't be used."""
+        if problem := _text_problem(text):
+            raise InputError(problem)
         embedding = self.encode_images([image])
         [logit] = self.engine.logits(embedding, self.encode_texts([text]))
-        return self._prediction(_name(image), text, ScoredPair(float(logit)))
+        return self._prediction(_name(image), text, scored_pair(float(logit)))
 
     def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "") -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
@@ -97,12 +101,23 @@ def _pair(row: Mapping[str, Any], number: int, image_base_path: str | Path) -> t
     """The row's image name as given, and what the pipeline needs."""
     if "text" not in row or ("image_path" not in row and "image" not in row):
         raise InputError(f"row {number} has the keys {', '.join(row) or 'none'}; image_path and text are needed")
-    name = str(row.get("image_path", ""))
+    path, problem = row.get("image_path"), row.get("problem")
+    name = str(path) if isinstance(path, (str, os.PathLike)) else ""
+    if "image" not in row:
+        problem = problem or _path_problem(path)
     image = row["image"] if "image" in row else resolve_image(image_base_path, name)
-    problem = row.get("problem")
-    if problem is None and not isinstance(row["text"], str):
-        problem = f"the text is {row['text']!r}, not a string"
-    return name, Pair(image, str(row["text"]), problem)
+    return name, Pair(image, str(row["text"]), problem or _text_problem(row["text"]))
+
+
+def _path_problem(path: object) -> str | None:
+    if isinstance(path, (str, os.PathLike)):
+        return None
+    missing = path is None or (isinstance(path, float) and math.isnan(path))  # nan: an empty cell in pandas
+    return "the image_path is missing" if missing else f"the image_path is {path!r}, not a path"
+
+
+def _text_problem(text: object) -> str | None:
+    return None if isinstance(text, str) else f"the text is {text!r}, not a string"
 
 
 def _name(image: ImageSource) -> str:
@@ -139,7 +154,8 @@ def load(
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
-    `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, all CPUs by default.
+    `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, by default as
+    many as the engine chooses.
     """
     engine = _open_engine(path, provider, threads)
     return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers)
@@ -153,6 +169,8 @@ def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> E
     try:
         open_engine = opener.load()
     except ModuleNotFoundError as error:
+        if name == "onnx":
+            raise CheckpointError(f"bundle {path!s} can't be opened: {error.name} can't be imported: pip install {error.name}") from error
         if name == "torch" and not Path(path).exists():
             raise CheckpointError(f"model folder {path!s} not found") from error
         raise MissingExtraError(f"{path!s} is not an ONNX bundle; opening it", "train") from error

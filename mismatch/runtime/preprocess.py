@@ -17,7 +17,7 @@ from PIL import Image
 from mismatch.errors import ImageError, ImageNotFoundError
 from mismatch.specs import RGB, ImageSpec
 
-__all__ = ["ImageSource", "Preprocessor", "open_image"]
+__all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
 
 ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
 Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
@@ -159,11 +159,13 @@ def _decode(source: ImageSource, name: str) -> Image.Image:
         return _from_array(source, name)
     if isinstance(source, bytes):
         return _load(io.BytesIO(source), "", name)
-    with _open_file(source, name) as file:
+    with open_image_file(source) as file:
         return _load(file, os.fspath(source), name)
 
 
-def _open_file(path: Path | str, name: str) -> IO[bytes]:
+def open_image_file(path: Path | str) -> io.BufferedReader:
+    """An image's file, opened. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read."""
+    name = _name(path)
     if str(path).startswith(("http://", "https://")):
         raise ImageError(f"{name} is an address; mismatch fetches nothing: download it first and give its path")
     try:

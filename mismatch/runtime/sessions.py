@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mismatch.errors import CheckpointError, DeviceError
+from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle
 from mismatch.runtime.hardware import available_cpus
 
@@ -19,6 +20,7 @@ __all__ = ["OnnxEngine", "open_bundle"]
 
 Array = NDArray[np.float32]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
 
 
 class OnnxEngine:
@@ -63,7 +65,15 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
     """Check a bundle and load its graphs. `provider` auto takes CUDA where this onnxruntime has it; `threads`: all CPUs by default."""
     folder = Path(path)
     manifest = read_bundle(folder)
-    return OnnxEngine(folder, manifest, _choose_provider(provider), threads or available_cpus())
+    threads = threads or available_cpus()
+    chosen = _choose_provider(provider)
+    try:
+        return OnnxEngine(folder, manifest, chosen, threads)
+    except DeviceError as error:
+        if provider != "auto":
+            raise
+        warnings.warn(f"onnxruntime lists CUDA but can't use it, so the CPU is taken ({error})", MismatchWarning, stacklevel=2)
+        return OnnxEngine(folder, manifest, "cpu", threads)
 
 
 def _choose_provider(provider: str) -> str:
@@ -86,7 +96,7 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; what went wrong is raised
     try:
-        session = ort.InferenceSession(path, options, providers=[PROVIDERS[provider]])
+        session = ort.InferenceSession(path, options, providers=[(PROVIDERS[provider], OPTIONS[provider])])
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
