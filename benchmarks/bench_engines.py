@@ -29,7 +29,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mismatch.backbones.registry import load_backbone
-from mismatch.cli.predict import COLUMNS, _write_predictions
+from mismatch.cli.predict import COLUMNS, write_predictions
 from mismatch.data.pairs import read_rows
 from mismatch.export.onnx import export_bundle
 from mismatch.runtime.predictor import Predictor, load
@@ -136,7 +136,7 @@ def bench_job(models: dict[str, Model], rows: Path, base: Path, folder: Path, re
 def predict(engine: Any, rows: Path, base: Path, output: Path) -> None:
     """What `mismatch predict --csv` does."""
     with output.open("w", newline="", encoding="utf-8") as file:
-        _write_predictions(file, read_rows(rows, require_label=False), Predictor(engine), str(base), [])
+        write_predictions(file, read_rows(rows, require_label=False), Predictor(engine), str(base), {})
 
 
 @torch.inference_mode()

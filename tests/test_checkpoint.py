@@ -140,3 +140,17 @@ def test_the_folder_above_names_the_checkpoints_in_it(folder: Path) -> None:
     assert not is_checkpoint(folder.parent)
     with pytest.raises(CheckpointError, match="pass one of the checkpoints in it: ck"):
         read_meta(folder.parent)
+
+
+def test_a_relative_folder_called_like_a_model_is_the_folder(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """`--model tiny` in a folder that holds a checkpoint of that name."""
+    shutil.copytree(tiny_checkpoints[family], tmp_path / "tiny")
+    detector, _ = load_detector(tmp_path / "tiny")
+    with torch.no_grad():
+        next(detector.backbone.parameters()).add_(1.0)
+    detector.backbone.save_pretrained(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    again, _ = load_detector("tiny")
+    assert torch.equal(next(again.backbone.parameters()), next(detector.backbone.parameters()))

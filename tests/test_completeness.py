@@ -29,7 +29,17 @@ TESTED_ELSEWHERE = {
     "mismatch.cli": "test_cli",
 }
 # Test files that stand for something other than one module.
-ABOUT_THE_WHOLE = {"test_cli", "test_completeness", "test_imports", "test_packaging", "test_readme", "test_benchmarks", "test_fashion", "test_torch_free", "test_types"}
+ABOUT_THE_WHOLE = {
+    "test_cli",
+    "test_completeness",
+    "test_imports",
+    "test_packaging",
+    "test_readme",
+    "test_benchmarks",
+    "test_fashion",
+    "test_torch_free",
+    "test_types",
+}
 
 
 def module_name(path: Path) -> str:

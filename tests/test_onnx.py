@@ -18,7 +18,6 @@ from mismatch.export.onnx import OPSET, export_bundle
 from mismatch.export.parity import Tolerance
 from mismatch.training.engine import open_backbone, open_checkpoint
 
-
 OLDER = json.dumps({"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}})
 
 

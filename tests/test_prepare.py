@@ -30,7 +30,7 @@ HEADER = ("image_path", "text", "label")
 )
 def test_a_checkpoint_restores_family_and_head(tiny_checkpoints: dict[str, Path], family: str, options: Callable[[Path], dict[str, str]]) -> None:
     folder = tiny_checkpoints[family]
-    start = load_start(TrainConfig(train_csv="t.csv", head="cosine", **options(folder)), print)  # type: ignore[arg-type]
+    start = load_start(TrainConfig(train_csv="t.csv", **options(folder)), print)  # type: ignore[arg-type]
     expected = load_detector(folder)[0].state_dict()
     assert (start.family, start.model_id, start.checkpoint) == (family, "tiny", folder)
     assert start.detector.head.spec.kind == "adapter"  # the checkpoint's
@@ -51,6 +51,27 @@ def test_head_options_shape_a_fresh_head() -> None:
     start = load_start(TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3), print)
     spec = start.detector.head.spec
     assert (spec.common_dim, spec.hidden_dim, spec.dropout) == (40, 24, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"head": "cosine"}, "--head is cosine, but the head of .* has adapter"), ({"dropout": 0.7}, "--dropout is 0.7"), ({"head_dim": 7}, "--head-dim is 7")],
+    ids=["kind", "dropout", "width"],
+)
+def test_another_head_than_the_checkpoints_is_refused_and_not_ignored(tiny_checkpoints: dict[str, Path], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_start(TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["openclip"]), **options), print)
+
+
+def test_a_checkpoint_and_another_model_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(BackboneError, match="leave one of them out"):
+        load_start(TrainConfig(train_csv="t.csv", backbone=str(tiny_checkpoints["openclip"]), model_name="openai/other"), print)
+
+
+def test_rows_of_one_label_teach_nothing(write_rows: WriteRows, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 1)])
+    with pytest.raises(InputError, match=r"t\.csv: every label is 1, so there is nothing to tell apart"):
+        load_sets(TrainConfig(train_csv=str(rows)), print)
 
 
 def test_another_family_than_the_checkpoints_is_refused(tiny_checkpoints: dict[str, Path]) -> None:

@@ -27,6 +27,7 @@ from mismatch.backbones.base import Backbone
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
 from mismatch.training import TrainConfig, TrainResult, train
+from mismatch.training import trainer as trainer_module
 from mismatch.training.checkpoint import load_detector, read_meta
 from mismatch.training.trainer import Validation
 
@@ -153,7 +154,7 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalo
     result = quietly(options)
     meta = read_meta(result.best_dir)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
-    assert meta.train == options.to_dict()
+    assert meta.train == options.to_dict() | {"head_dim": 128}
     assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
 
 
@@ -328,6 +329,21 @@ def test_validate_data_trains_when_all_passes(catalogue: Path) -> None:
 
 
 @pytest.mark.usefixtures("unlike")
+def test_a_temperature_at_its_bound_can_come_down(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLIP starts at 100, the bound; a clamp in the graph would freeze it there."""
+    real = trainer_module.load_start
+
+    def at_the_bound(*args: Any) -> Any:
+        start = real(*args)
+        start.detector.head.start(100.0, 0.25)
+        return start
+
+    monkeypatch.setattr(trainer_module, "load_start", at_the_bound)
+    detector, _ = load_detector(quietly(config(catalogue, epochs=2)).final_dir)
+    temperature = float(detector.head.log_temperature.detach().exp())  # type: ignore[union-attr,operator]
+    assert 50 < temperature < 99.999
+
+
 def test_few_rows_are_said_to_be_few(catalogue: Path) -> None:
     said: list[str] = []
     train(config(catalogue, epochs=1), report=said.append)

@@ -113,7 +113,7 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
     kept = _kept_columns(header) if keep_columns else {}
     predictor = load_predictor(options)
     with _writer(output) as file:
-        done, failed = _write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
+        done, failed = write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
     where = "" if output == "-" else f" → {output}"
     click.echo(f"{done:,} rows scored{where}{f'; {failed:,} could not be: see their status' if failed else ''}", err=True)
     if cut := predictor.pipeline.truncated:
@@ -150,7 +150,7 @@ def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterat
         yield pending.popleft(), prediction
 
 
-def _write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
+def write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
     """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
     out = RowWriter(file)
     out.writerow((*COLUMNS, *kept.values()))

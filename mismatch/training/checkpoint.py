@@ -172,7 +172,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     """A checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of itself."""
     folder = Path(folder)
     meta = read_meta(folder)
-    backbone = load_backbone(meta.family, str(folder))
+    backbone = load_backbone(meta.family, str(folder.resolve()))  # whole, so that a folder called tiny is not taken for the model
     backbone.model_id = meta.model_id
     _check_widths(folder, backbone, meta.head)
     detector = Detector(backbone, build_head(meta.head))

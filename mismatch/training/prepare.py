@@ -17,6 +17,7 @@ from mismatch.errors import BackboneError, InputError
 from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer
+from mismatch.specs import HeadSpec
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.config import TrainConfig
@@ -63,7 +64,11 @@ def load_start(config: TrainConfig, report: Report) -> Start:
 
 
 def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
-    family = read_meta(folder).family
+    meta = read_meta(folder)
+    family = meta.family
+    _check_head(folder, meta.head, config)
+    if is_checkpoint(config.backbone) and config.model_name and not is_checkpoint(config.model_name):
+        raise BackboneError(f"--backbone {config.backbone} is a checkpoint and --model-name {config.model_name} another model; leave one of them out")
     asked = config.backbone.partition(":")[0]
     if asked not in (family, TrainConfig.__dataclass_fields__["backbone"].default) and not is_checkpoint(config.backbone):
         raise BackboneError(f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of them out")
@@ -71,9 +76,20 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     return Start(detector, meta.family, meta.model_id, folder)
 
 
+def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
+    """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
+    stored = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
+    for name, value in stored.items():
+        asked = getattr(config, name)
+        if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")
+
+
 def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | None]:
     """Rows to train on and rows to validate on, None where there shall be none; every row is checked."""
     rows = load_pairs(config.train_csv, config.image_base_path)
+    _check_labels(rows, config.train_csv)
     if config.val_csv is not None:
         held = load_pairs(config.val_csv, config.image_base_path)
         return _pair_set(config.train_csv, rows, config), _pair_set(config.val_csv, held, config)
@@ -85,6 +101,12 @@ def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | N
     images = len(train.images) + len(val.images)
     report(f"{len(val.images):,} of {images:,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
     return train, val
+
+
+def _check_labels(rows: Sequence[Row], csv_file: str) -> None:
+    labels = {row.label for row in rows}
+    if len(labels) == 1:
+        raise InputError(f"{csv_file}: every label is {labels.pop()}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
 
 
 def _pair_set(csv_file: str, rows: Sequence[Row], config: TrainConfig) -> PairSet:

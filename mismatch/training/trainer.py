@@ -190,6 +190,8 @@ class Run:
         (binary + self.config.contrastive_weight * contrastive).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         self.optimizer.step()
+        with torch.no_grad():  # the parameter, as CLIP does: a clamp in the graph would leave a temperature at its bound without a gradient
+            self.head.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
         return torch.stack([binary.detach(), contrastive.detach()])
 
     def _cosines(self, batch: Batch, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,8 +204,7 @@ class Run:
         matched = batch.labels.nonzero().squeeze(1)  # (M,)
         ids = (batch.image_of[matched].to(self.device), batch.text_of[matched].to(self.device))
         matched = matched.to(self.device)
-        temperature = self.head.log_temperature.exp().clamp(max=MAX_TEMPERATURE)
-        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, temperature)
+        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, self.head.log_temperature.exp())
 
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
@@ -216,7 +217,9 @@ class Run:
         return Validation.of(logits, pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
-        return meta_for(self.start.family, self.start.model_id, self.head.spec, score=score, train=self.config.to_dict())
+        spec = self.head.spec  # a checkpoint's own where training went on from one
+        really = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
+        return meta_for(self.start.family, self.start.model_id, spec, score=score, train=self.config.to_dict() | really)
 
     def _is_stale(self, epoch: int) -> bool:
         patience = self.config.early_stopping

@@ -26,6 +26,7 @@ __all__ = ["HfClipBackbone", "load"]
 
 TINY = "tiny"
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
+CLIP_VOCABULARY = 49408  # tokens
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 _PARTS = {"AutoConfig": "config.json", "CLIPModel": "the weights", "CLIPImageProcessor": "preprocessor_config.json", "AutoTokenizer": "the tokenizer"}
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's number
@@ -93,8 +94,9 @@ def _pretrained(model_id: str) -> HfClipBackbone:
     if missing := sorted(report["missing_keys"]):
         raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole CLIPModel")
     processor = _from(transformers.CLIPImageProcessor, source, model_id)
-    tokenizer = _from(transformers.AutoTokenizer, source, model_id)
-    _check_tokenizer(tokenizer, int(model.config.text_config.vocab_size), model_id)
+    vocabulary = int(model.config.text_config.vocab_size)
+    tokenizer = _tokenizer(source, vocabulary, model_id)
+    _check_tokenizer(tokenizer, vocabulary, model_id)
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
@@ -135,9 +137,20 @@ def _check_config(config: Any, model_id: str) -> None:
         raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model; this family takes CLIPModel ('clip') only")
 
 
+def _tokenizer(source: str, vocabulary: int, model_id: str) -> Any:
+    """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no tokenizer, as older pipelines saved it."""
+    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        if vocabulary == CLIP_VOCABULARY:
+            return _clip_tokenizer()
+        raise BackboneError(f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not CLIP's; save its tokenizer there too")
+    return _from(transformers.AutoTokenizer, source, model_id)
+
+
 def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
         raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json or without a padding token, which is not supported")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one up where files are missing
+        raise BackboneError(f"hf-clip: '{model_id}' has no vocabulary; save its tokenizer (tokenizer.json) with it")
     if len(tokenizer) > vocabulary:
         raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}")
 

@@ -331,3 +331,23 @@ def test_loading_leaves_the_log_levels_alone() -> None:
     load("tiny")
     assert before == (transformers.logging.get_verbosity(), huggingface_hub.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled())
     assert logging.getLogger().disabled is False
+
+
+def test_a_directory_without_a_tokenizer_gets_clips_where_the_vocabulary_is_clips(tmp_path: Path) -> None:
+    """The layout of older pipelines: config.json, preprocessor_config.json, weights, and no tokenizer."""
+    tiny = load("tiny")
+    tiny.model.save_pretrained(tmp_path)
+    tiny.image_processor.save_pretrained(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    assert load(str(tmp_path)).text_spec.tokenizer_json == tiny.text_spec.tokenizer_json
+
+
+def test_a_directory_without_a_tokenizer_and_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    config = transformers.CLIPConfig(
+        text_config={"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 100, "eos_token_id": 99},
+        vision_config={"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16},
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match=r"has no tokenizer\.json"):
+        load(str(tmp_path))
