@@ -135,31 +135,29 @@ class Threshold(Spec):
     date: str  # ISO 8601, UTC
 
 
+ScoreKind = Literal["probability", "cosine"]
+
+
 @dataclass(frozen=True)
-class ScoreSpec:
+class ScoreSpec(Spec):
     """How a logit becomes `similarity_score`, and from where on that is a match."""
 
-    kind: Literal["probability", "cosine"]
+    kind: ScoreKind
     default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
     calibration: Calibration | None = None
     threshold: Threshold | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "kind", ScoreKind)
 
     @property
     def threshold_in_use(self) -> float:
         """The stored threshold, else the default one."""
         return self.default_threshold if self.threshold is None else self.threshold.value
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
         calibration, threshold = data.get("calibration"), data.get("threshold")
-        return cls(
-            kind=data["kind"],
-            default_threshold=data["default_threshold"],
-            calibration=calibration and Calibration.from_dict(calibration),
-            threshold=threshold and Threshold.from_dict(threshold),
-        )
+        parts = {"calibration": calibration and Calibration.from_dict(calibration), "threshold": threshold and Threshold.from_dict(threshold)}
+        return super().from_dict(data, **parts | more)

@@ -56,6 +56,36 @@ def test_one_image_is_too_few_to_hold_out() -> None:
         hold_out(ROWS[:1], 0.1, seed=0)
 
 
+SPELLINGS = ["a.png", "./a.png", "sub/../a.png", "link.png", "linked/a.png", "absolute"]
+
+
+@pytest.fixture
+def spelled(tmp_path: Path) -> list[Row]:
+    """Rows that name a.png in six ways, and one each of nine other images."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.png").touch()
+    (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    names = [str(tmp_path / "a.png") if name == "absolute" else name for name in SPELLINGS]
+    return [row(i + 2, name, f"text {i}", i % 2) for i, name in enumerate([*names, *(f"{i}.png" for i in range(9))])]
+
+
+def test_an_image_under_several_spellings_is_one_image(spelled: list[Row], tmp_path: Path) -> None:
+    pairs = PairSet.from_rows("t.csv", spelled, str(tmp_path))
+    assert pairs.images == [tmp_path / "a.png", *(tmp_path / f"{i}.png" for i in range(9))]
+    assert pairs.image_of.tolist() == [0] * 6 + list(range(1, 10))
+    assert pairs.lines == [2, *range(8, 17)]
+
+
+def test_spellings_of_one_image_are_held_out_together(spelled: list[Row], tmp_path: Path) -> None:
+    sizes = set()
+    for seed in range(60):
+        train, val = hold_out(spelled, 0.1, seed, str(tmp_path))
+        sizes.add(len(val))
+        assert len(train) + len(val) == 15
+    assert sizes == {1, 6}  # of ten images, one
+
+
 def listed(pairs: PairSet, seed: int, epoch: int) -> list[tuple[int, int, float]]:
     return [
         (int(batch.images[i]), int(batch.texts[t]), float(label))

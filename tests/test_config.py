@@ -101,6 +101,7 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"val_fraction": 1.0}, r"--val-fraction is 1.0; a number from 0 to below 1 is needed"),
         ({"warmup": -0.1}, r"--warmup is -0.1; a number from 0 to below 1 is needed"),
         ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
+        ({"early_stopping": 2, "val_fraction": 0.0}, r"--early-stopping needs validation rows; pass --val-csv"),
         ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
     ],
 )

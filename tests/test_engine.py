@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from mismatch.backbones.registry import load_backbone
 from mismatch.errors import BackboneError, CheckpointError, DeviceError
 from mismatch.training import engine as engines
 from mismatch.training.checkpoint import load_detector
+from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine, open_backbone, open_checkpoint
+from mismatch.training.head import build_head, head_spec_for
 
 
 def inputs(engine: TorchEngine) -> tuple[Any, Any, Any]:
@@ -44,6 +47,25 @@ def test_a_backbones_name_opens_for_zero_shot_with_the_plain_cosine(family: str)
     cosine = (images * texts).sum(1) / np.linalg.norm(images, axis=1) / np.linalg.norm(texts, axis=1)
     np.testing.assert_allclose(engine.logits(images, texts), cosine, atol=1e-6)
     assert (engine.score.kind, engine.score.threshold_in_use) == ("cosine", 0.25)
+
+
+@pytest.mark.parametrize(("stated", "bias", "threshold"), [(0.3, None, 0.3), (None, -12.9, 0.129), (0.3, -12.9, 0.3), (None, None, 0.25)])
+def test_zero_shot_decides_where_a_fresh_head_would(monkeypatch: pytest.MonkeyPatch, stated: float | None, bias: float | None, threshold: float) -> None:
+    backbone = load_backbone("hf-clip:tiny")
+    backbone.zero_shot_threshold, backbone.logit_bias, backbone.logit_scale = stated, bias, 100.0
+    monkeypatch.setattr(engines, "load_backbone", lambda reference: backbone)
+    assert open_backbone("hf-clip:tiny", provider="cpu").score.threshold_in_use == pytest.approx(threshold)
+    head = build_head(head_spec_for(backbone, "cosine"), backbone)
+    assert head.logit(torch.tensor([threshold])).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_weights_of_half_precision_are_computed_in_fp32() -> None:
+    whole = open_backbone("hf-clip:tiny", provider="cpu")
+    half = TorchEngine(Detector(load_backbone("hf-clip:tiny").bfloat16(), whole.detector.head), whole.meta)
+    assert {tensor.dtype for tensor in half.detector.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+    pixel_values, ids, mask = inputs(half)
+    assert np.abs(half.encode_images(pixel_values) - whole.encode_images(pixel_values)).max() < 0.1
+    assert half.encode_texts(ids, mask).shape == (2, 128)
 
 
 def test_the_fingerprint_follows_the_backbone_and_not_the_head(tiny_checkpoints: dict[str, Path]) -> None:

@@ -38,7 +38,7 @@ def test_a_shared_space_starts_with_zero_shots_cosine_scale_and_threshold(kind: 
     [
         ({}, 100.0, -25.0),
         ({"logit_scale": 117.0, "logit_bias": -12.9, "zero_shot_threshold": None}, 117.0, -12.9),  # SigLIP states a bias instead
-        ({"logit_scale": 14.0, "zero_shot_threshold": None}, 14.0, 0.0),
+        ({"logit_scale": 14.0, "zero_shot_threshold": None}, 14.0, -3.5),  # CLIP's 0.25 where nothing is stated
         ({"logit_scale": None, "zero_shot_threshold": 0.5}, 1 / 0.07, -0.5 / 0.07),
         ({"shared_space": False}, 1 / 0.07, 0.0),
     ],

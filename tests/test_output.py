@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError
+from mismatch.training import output
 from mismatch.training.checkpoint import load_detector, read_meta
 from mismatch.training.output import RunFolder
 
@@ -57,6 +58,29 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
     save(run, loaded, 1)
     assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "my_checkpoint", "notes.txt", "training_stats.json"]
     assert said == [f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_10, best_model"]
+
+
+def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(loaded: Loaded, tmp_path: Path) -> None:
+    earlier = RunFolder(tmp_path / "elsewhere", report=print)
+    save(earlier, loaded, 1)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best_model").symlink_to(earlier.folder / "best_model", target_is_directory=True)
+    before = names(earlier.folder / "best_model")
+    save(RunFolder(tmp_path / "run", report=print, start=earlier.folder / "best_model"), loaded, 2)
+    assert names(tmp_path / "run") == ["best_model", "checkpoint_epoch_2", "training_stats.json"]
+    assert not (tmp_path / "run" / "best_model").is_symlink()
+    assert (names(earlier.folder / "best_model"), stats(earlier.folder / "best_model")) == (before, {"epochs": 1})
+
+
+def test_a_folder_that_cant_be_written_to_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(options["dir"]))
+
+    RunFolder(tmp_path, report=print)
+    assert names(tmp_path) == []
+    monkeypatch.setattr(output, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(CheckpointError, match=r"can't be written to: Permission denied; choose another"):
+        RunFolder(tmp_path, report=print)
 
 
 @pytest.mark.parametrize("start", ["checkpoint_epoch_2", "best_model"])

@@ -17,7 +17,7 @@ from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector
 from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.prepare import default_cache, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.prepare import default_cache, load_sets, load_start, make_feeds, no_progress, report_truncated
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -66,6 +66,35 @@ def test_another_head_than_the_checkpoints_is_refused_and_not_ignored(tiny_check
 def test_a_checkpoint_and_another_model_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
     with pytest.raises(BackboneError, match="leave one of them out"):
         load_start(TrainConfig(train_csv="t.csv", backbone=str(tiny_checkpoints["openclip"]), model_name="openai/other"), print)
+
+
+def test_two_checkpoints_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
+    options = {"backbone": str(tiny_checkpoints["openclip"]), "model_name": str(tiny_checkpoints["hf-clip"])}
+    with pytest.raises(BackboneError, match="leave one of them out"):
+        load_start(TrainConfig(train_csv="t.csv", **options), print)  # type: ignore[arg-type]
+
+
+def test_validation_rows_of_one_label_are_reported(write_rows: WriteRows, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 0)])
+    val = write_rows(tmp_path / "v.csv", [HEADER, ("c.png", "red", 0)])
+    said: list[str] = []
+    load_sets(TrainConfig(train_csv=str(rows), val_csv=str(val)), said.append)
+    assert said == ["warning: every validation label is 0, so no calibration and no threshold is stored, and there is no AUROC"]
+
+
+def test_holding_out_the_only_image_with_a_label_is_refused(write_rows: WriteRows, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 0)])
+    with pytest.raises(InputError, match=r"t\.csv without the images held out .*: every label is [01], so there is nothing to tell apart"):
+        load_sets(TrainConfig(train_csv=str(rows)), print)
+
+
+def test_texts_that_lose_their_end_are_counted(tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path) -> None:
+    table = [("a.png", "red " * 76, 1), ("b.png", "red " * 75, 0), ("c.png", "red " * 76, 0), ("d.png", "blue " * 90, 1)]
+    config = TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table])), val_fraction=0.0, model_name=str(tiny_checkpoints["hf-clip"]))
+    start, said = load_start(config, print), list[str]()
+    train, _ = load_sets(config, lambda line: None)
+    report_truncated(start, [train, train], said.append)
+    assert said == ["warning: 2 texts are longer and lose their end: the backbone takes 77 tokens"]
 
 
 def test_rows_of_one_label_teach_nothing(write_rows: WriteRows, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ TEXT = TextSpec(context_length=77, pad_id=49407, padding="longest", cleaning="cl
 HEAD = HeadSpec(kind="adapter", image_dim=640, text_dim=512)
 CALIBRATION = Calibration(slope=1.5, intercept=-0.25, rows=1406)
 THRESHOLD = Threshold(value=0.62, objective="accuracy", rows=1406, date="2026-11-24T00:00:00Z")
+SCORE = ScoreSpec("probability", 0.5, CALIBRATION, THRESHOLD).to_dict()
 
 
 @pytest.mark.parametrize("spec", [IMAGE, HEAD, CALIBRATION, THRESHOLD], ids=lambda spec: type(spec).__name__)
@@ -50,6 +51,10 @@ def test_a_score_spec_survives_json(calibration: Calibration | None, threshold: 
         (lambda: ImageSpec.from_dict(IMAGE.to_dict() | {"crop_rounding": "ceil"}), "ImageSpec.crop_rounding is 'ceil'"),
         (lambda: TextSpec.from_dict(TEXT.to_dict() | {"padding": "max"}), "TextSpec.padding is 'max'; one of longest, context"),
         (lambda: TextSpec.from_dict(TEXT.to_dict() | {"cleaning": "lower"}), "TextSpec.cleaning is 'lower'"),
+        (lambda: ScoreSpec.from_dict(SCORE | {"margin": 1}), "ScoreSpec has unknown fields margin; it was written by a newer mismatch: upgrade"),
+        (lambda: ScoreSpec.from_dict(SCORE | {"kind": "distance"}), "ScoreSpec.kind is 'distance'; one of probability, cosine is needed"),
+        (lambda: ScoreSpec.from_dict({"kind": "cosine"}), "ScoreSpec is incomplete"),
+        (lambda: ScoreSpec.from_dict(SCORE | {"calibration": {"slope": 1.0}}), "Calibration is incomplete"),
         (lambda: HeadSpec(kind="cosine", image_dim=640, text_dim=512), "images are 640 wide and texts 512; use --head adapter"),
         (lambda: HeadSpec(kind="zero-shot", image_dim=640, text_dim=512), "the zero-shot head needs equal widths"),
     ],

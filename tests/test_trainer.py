@@ -232,6 +232,13 @@ def test_validation_rows_of_one_label_give_no_auroc_and_no_threshold(catalogue: 
     assert result.stats["best_epoch"] == 1 + int(np.argmin(result.stats["val_losses"]))
 
 
+def test_few_rows_are_warned_of_and_some_are_advised() -> None:
+    said: list[str] = []
+    for rows in (499, 520, 5000):
+        trainer_module._advise(rows, said.append)
+    assert [line.partition(" training rows: ")[0] for line in said] == ["warning: 499", "advice: 520"]
+
+
 def test_validation_figures_are_those_of_the_plain_probability_at_one_half() -> None:
     logits, labels = np.array([2.0, -1.0, 0.5, -3.0], np.float32), np.array([1, 1, 0, 0], np.float32)
     found = Validation.of(logits, labels, "accuracy")
@@ -344,9 +351,11 @@ def test_a_temperature_at_its_bound_can_come_down(catalogue: Path, monkeypatch: 
     assert 50 < temperature < 99.999
 
 
-def test_few_rows_are_said_to_be_few(catalogue: Path) -> None:
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("options", [{}, {"val_csv": None}], ids=["val-csv", "held-out"])
+def test_few_rows_are_said_to_be_few_and_counted_before_some_are_held_out(catalogue: Path, options: dict[str, Any]) -> None:
     said: list[str] = []
-    train(config(catalogue, epochs=1), report=said.append)
+    train(config(catalogue, epochs=1, **options), report=said.append)
     assert any(line.startswith("warning: 216 training rows: too few to learn from") for line in said)
 
 

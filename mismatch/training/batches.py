@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +24,7 @@ from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
 
-__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "PixelFeed", "PixelStore", "hold_out", "make_batches"]
+__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "PixelFeed", "PixelStore", "hold_out", "make_batches", "same_files"]
 
 Indices = NDArray[np.int64]
 STORE_BYTES = 2**30  # of preprocessed images that are kept in memory between epochs
@@ -48,18 +50,19 @@ class PairSet:
     @classmethod
     def from_rows(cls, csv_file: str, rows: Sequence[Row], image_base_path: str) -> PairSet:
         """Rows that `load_pairs` has checked."""
-        names: dict[str, int] = {}  # name → line of its first row
+        files = same_files((row.image_path for row in rows), image_base_path)
+        first: dict[str, Row] = {}  # file → its first row
         for row in rows:
-            names.setdefault(row.image_path, row.line)
+            first.setdefault(files[row.image_path], row)
         texts = list(dict.fromkeys(row.text for row in rows))
-        image_at = {name: i for i, name in enumerate(names)}
+        image_at = {file: i for i, file in enumerate(first)}
         text_at = {text: i for i, text in enumerate(texts)}
         return cls(
             csv_file=csv_file,
-            images=[resolve_image(image_base_path, name) for name in names],
+            images=[resolve_image(image_base_path, row.image_path) for row in first.values()],
             texts=texts,
-            lines=list(names.values()),
-            image_of=np.array([image_at[row.image_path] for row in rows], np.int64),
+            lines=[row.line for row in first.values()],
+            image_of=np.array([image_at[files[row.image_path]] for row in rows], np.int64),
             text_of=np.array([text_at[row.text] for row in rows], np.int64),
             labels=np.array([row.label for row in rows], np.float32),
         )
@@ -70,15 +73,27 @@ class PairSet:
         return kind(f"{self.csv_file}:{self.lines[image]}: {error}")
 
 
-def hold_out(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:
+    """Each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one image. Looks a folder up once, as there are few."""
+    real = cache(os.path.realpath)
+
+    def file(spelling: str) -> str:
+        folder, name = os.path.split(resolve_image(image_base_path, spelling))
+        path = os.path.join(real(folder), name)
+        return real(path) if name == ".." or os.path.islink(path) else path
+
+    return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
+
+
+def hold_out(rows: Sequence[Row], fraction: float, seed: int, image_base_path: str = "") -> tuple[list[Row], list[Row]]:
     """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at least one, is held out."""
-    names = list(dict.fromkeys(row.image_path for row in rows))
-    if len(names) < 2:
-        raise InputError(f"{len(names)} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
-    count = min(max(1, round(fraction * len(names))), len(names) - 1)
-    chosen = set(np.random.default_rng(seed).choice(len(names), count, replace=False).tolist())
-    held = {name for i, name in enumerate(names) if i in chosen}
-    return [row for row in rows if row.image_path not in held], [row for row in rows if row.image_path in held]
+    files = same_files((row.image_path for row in rows), image_base_path)
+    images = list(dict.fromkeys(files.values()))
+    if len(images) < 2:
+        raise InputError(f"{len(images)} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
+    count = min(max(1, round(fraction * len(images))), len(images) - 1)
+    held = {images[i] for i in np.random.default_rng(seed).choice(len(images), count, replace=False)}
+    return [row for row in rows if files[row.image_path] not in held], [row for row in rows if files[row.image_path] in held]
 
 
 @dataclass(frozen=True)

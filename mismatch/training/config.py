@@ -112,6 +112,8 @@ def _check_choices(config: TrainConfig) -> None:
             raise InputError(f"{_flag(name)} is {getattr(config, name)!r}; one of {', '.join(allowed)} is needed")
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")
+    if config.early_stopping is not None and config.val_csv is None and config.val_fraction == 0:
+        raise InputError("--early-stopping needs validation rows; pass --val-csv, a --val-fraction above 0, or leave it out")
 
 
 AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1}

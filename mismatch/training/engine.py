@@ -20,12 +20,11 @@ from mismatch.errors import BackboneError, CheckpointError
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import CheckpointMeta, is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.detector import Detector, choose_device
-from mismatch.training.head import build_head, head_spec_for
+from mismatch.training.head import build_head, cosine_threshold, head_spec_for
 
 __all__ = ["TorchEngine", "open_backbone", "open_checkpoint"]
 
 Array = NDArray[np.float32]
-ZERO_SHOT_THRESHOLD = 0.25  # cosine, where a backbone states none
 
 
 class TorchEngine:
@@ -34,7 +33,7 @@ class TorchEngine:
     def __init__(self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None) -> None:
         """`meta` says where the weights come from and how logits become scores."""
         self.device = device or torch.device("cpu")
-        self.detector = detector.to(self.device).eval()
+        self.detector = detector.float().to(self.device).eval()
         self.meta, self.score = meta, meta.score
         backbone = detector.backbone
         self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
@@ -110,8 +109,7 @@ def open_backbone(reference: str, *, provider: str = "auto", threads: int | None
     if not backbone.shared_space:
         raise BackboneError(f"{reference} has no space that images and texts share, so it can't score untrained; run mismatch train --backbone {family} first")
     detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
-    threshold = ZERO_SHOT_THRESHOLD if backbone.zero_shot_threshold is None else backbone.zero_shot_threshold
-    meta = meta_for(family, model_id, detector.head.spec, score=ScoreSpec("cosine", threshold))
+    meta = meta_for(family, model_id, detector.head.spec, score=ScoreSpec("cosine", cosine_threshold(backbone)))
     return TorchEngine(detector, meta, device=device)
 
 

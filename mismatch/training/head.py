@@ -12,9 +12,10 @@ from mismatch.backbones.base import Backbone
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
 
-__all__ = ["AdapterHead", "CosineHead", "Head", "ZeroShotHead", "build_head", "head_spec_for", "normalise"]
+__all__ = ["AdapterHead", "CosineHead", "Head", "ZeroShotHead", "build_head", "cosine_threshold", "head_spec_for", "normalise"]
 
 SCALE = 1 / 0.07  # of the cosine where the backbone knows none; CLIP's own start
+CLIP_THRESHOLD = 0.25  # cosine
 COMMON_DIM = 512  # width in which unlike widths are compared
 
 
@@ -121,16 +122,17 @@ def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
     """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from those."""
     head = KINDS[spec.kind](spec)
     if isinstance(head, CosineHead) and backbone is not None and backbone.shared_space:
-        scale = backbone.logit_scale or SCALE
-        head.start(scale, _threshold(backbone, scale))
+        head.start(backbone.logit_scale or SCALE, cosine_threshold(backbone))
     return head
 
 
-def _threshold(backbone: Backbone, scale: float) -> float:
-    """Cosine at which the logit should start as 0."""
+def cosine_threshold(backbone: Backbone) -> float:
+    """Cosine from which an untrained pair counts as a match, and at which a head's logit starts as 0: stated, else implied by the bias, else CLIP's."""
     if backbone.zero_shot_threshold is not None:
         return backbone.zero_shot_threshold
-    return -(backbone.logit_bias or 0.0) / scale
+    if backbone.logit_bias is not None:
+        return -backbone.logit_bias / (backbone.logit_scale or SCALE)
+    return CLIP_THRESHOLD
 
 
 def head_spec_for(backbone: Backbone, kind: str, *, common_dim: int | None = None, hidden_dim: int = 512, dropout: float = 0.1) -> HeadSpec:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
@@ -62,10 +63,10 @@ class RunFolder:
     def _clear_earlier_run(self) -> None:
         """Remove an earlier run's checkpoints, so that two runs are never mixed; foreign files stay."""
         earlier = _earlier(self.folder)
-        kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve()]
+        kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve() and not path.is_symlink()]
         removed = [path for path in earlier if path not in kept]
         for path in removed:
-            shutil.rmtree(path)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)  # of a link, what it points to stays
         if removed:
             self.report(f"{self.folder}: removed the earlier run's {_listing(removed)}")
         for path in kept:
@@ -79,6 +80,10 @@ def _check_usable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"--output-dir {folder} can't be created: {error.strerror}; choose another") from error
+    try:
+        TemporaryFile(dir=folder).close()  # now, and not after the first epoch
+    except OSError as error:
+        raise CheckpointError(f"--output-dir {folder} can't be written to: {error.strerror}; choose another") from error
     for path in sorted(folder.iterdir()):
         if OWN_NAMES.fullmatch(path.name) and not is_checkpoint(path):
             raise CheckpointError(f"{path} is in the way and was not written by mismatch; move it or choose another --output-dir")

@@ -25,11 +25,12 @@ from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_spec_for
 
-__all__ = ["Progress", "Report", "Start", "load_sets", "load_start", "make_feeds", "no_progress"]
+__all__ = ["Progress", "Report", "Start", "load_sets", "load_start", "make_feeds", "no_progress", "report_truncated"]
 
 Report = Callable[[str], object]  # is given one line
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
 FOREIGN_HEAD = "classification_head.pt"  # of pipelines before this one
+TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
 
 
@@ -67,7 +68,7 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     meta = read_meta(folder)
     family = meta.family
     _check_head(folder, meta.head, config)
-    if is_checkpoint(config.backbone) and config.model_name and not is_checkpoint(config.model_name):
+    if is_checkpoint(config.backbone) and config.model_name and Path(config.backbone).resolve() != Path(config.model_name).resolve():
         raise BackboneError(f"--backbone {config.backbone} is a checkpoint and --model-name {config.model_name} another model; leave one of them out")
     asked = config.backbone.partition(":")[0]
     if asked not in (family, TrainConfig.__dataclass_fields__["backbone"].default) and not is_checkpoint(config.backbone):
@@ -92,25 +93,44 @@ def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | N
     _check_labels(rows, config.train_csv)
     if config.val_csv is not None:
         held = load_pairs(config.val_csv, config.image_base_path)
+        _warn_of_one_label(held, report)
         return _pair_set(config.train_csv, rows, config), _pair_set(config.val_csv, held, config)
     if config.val_fraction == 0:
         report("no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one")
         return _pair_set(config.train_csv, rows, config), None
-    rows, held = hold_out(rows, config.val_fraction, config.seed)
+    rows, held = hold_out(rows, config.val_fraction, config.seed, config.image_base_path)
+    _check_labels(rows, f"{config.train_csv} without the images held out for validation (--val-csv and --val-fraction choose others)")
+    _warn_of_one_label(held, report)
     train, val = _pair_set(config.train_csv, rows, config), _pair_set(config.train_csv, held, config)
     images = len(train.images) + len(val.images)
     report(f"{len(val.images):,} of {images:,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
     return train, val
 
 
-def _check_labels(rows: Sequence[Row], csv_file: str) -> None:
+def _check_labels(rows: Sequence[Row], where: str) -> None:
     labels = {row.label for row in rows}
     if len(labels) == 1:
-        raise InputError(f"{csv_file}: every label is {labels.pop()}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
+        raise InputError(f"{where}: every label is {labels.pop()}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
+
+
+def _warn_of_one_label(held: Sequence[Row], report: Report) -> None:
+    labels = {row.label for row in held}
+    if len(labels) == 1:
+        report(f"warning: every validation label is {labels.pop()}, so no calibration and no threshold is stored, and there is no AUROC")
 
 
 def _pair_set(csv_file: str, rows: Sequence[Row], config: TrainConfig) -> PairSet:
     return PairSet.from_rows(csv_file, rows, config.image_base_path)
+
+
+def report_truncated(start: Start, sets: Sequence[PairSet], report: Report) -> None:
+    """Say how many different texts are longer than the text tower takes."""
+    spec = start.detector.backbone.text_spec
+    tokenizer, texts = Tokenizer(spec), list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
+    cut = sum(sum(tokenizer.encode(texts[i : i + TEXTS])[1]) for i in range(0, len(texts), TEXTS))
+    if cut:
+        what = "1 text is longer and loses its" if cut == 1 else f"{cut:,} texts are longer and lose their"
+        report(f"warning: {what} end: the backbone takes {spec.context_length} tokens")
 
 
 def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:

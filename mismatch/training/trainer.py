@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.data.audit import size_advice, validate_files
+from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_platt
 from mismatch.evaluation.metrics import binary_metrics
@@ -33,7 +33,7 @@ from mismatch.training.head import CosineHead
 from mismatch.training.losses import binary_loss, contrastive_loss
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, rate_of, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
-from mismatch.training.prepare import Progress, Report, Start, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.prepare import Progress, Report, Start, load_sets, load_start, make_feeds, no_progress, report_truncated
 
 __all__ = ["TrainResult", "train"]
 
@@ -77,14 +77,22 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
-    if not config.validate_data and (advice := size_advice(len(train_set))):  # the audit has said so already
-        report(f"warning: {advice}")
+    sets = [train_set] if val_set is None else [train_set, val_set]
+    if not config.validate_data:  # else the audit has said so already
+        _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
     start = load_start(config, report)
+    report_truncated(start, sets, report)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
-    feeds = make_feeds(config, start, [train_set] if val_set is None else [train_set, val_set], device, progress)
+    feeds = make_feeds(config, start, sets, device, progress)
     return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress)
+
+
+def _advise(rows: int, report: Report) -> None:
+    """What to say of so many rows in the training file, held-out ones included."""
+    if advice := size_advice(rows):
+        report(f"{'warning' if rows < MIN_ROWS else 'advice'}: {advice}")
 
 
 def _audit(config: TrainConfig, report: Report, progress: Progress) -> None:

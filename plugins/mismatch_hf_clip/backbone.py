@@ -29,6 +29,8 @@ CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a ma
 CLIP_VOCABULARY = 49408  # tokens
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 _PARTS = {"AutoConfig": "config.json", "CLIPModel": "the weights", "CLIPImageProcessor": "preprocessor_config.json", "AutoTokenizer": "the tokenizer"}
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either is enough
+_OLD_END = 2
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's number
 
 
@@ -97,6 +99,7 @@ def _pretrained(model_id: str) -> HfClipBackbone:
     vocabulary = int(model.config.text_config.vocab_size)
     tokenizer = _tokenizer(source, vocabulary, model_id)
     _check_tokenizer(tokenizer, vocabulary, model_id)
+    _check_end(tokenizer, int(model.config.text_config.eos_token_id), model_id)
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
@@ -139,7 +142,7 @@ def _check_config(config: Any, model_id: str) -> None:
 
 def _tokenizer(source: str, vocabulary: int, model_id: str) -> Any:
     """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no tokenizer, as older pipelines saved it."""
-    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if Path(source).is_dir() and not any(all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS):
         if vocabulary == CLIP_VOCABULARY:
             return _clip_tokenizer()
         raise BackboneError(f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not CLIP's; save its tokenizer there too")
@@ -149,10 +152,17 @@ def _tokenizer(source: str, vocabulary: int, model_id: str) -> Any:
 def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
         raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json or without a padding token, which is not supported")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one up where files are missing
-        raise BackboneError(f"hf-clip: '{model_id}' has no vocabulary; save its tokenizer (tokenizer.json) with it")
-    if len(tokenizer) > vocabulary:
-        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}")
+    if not vocabulary / 2 < len(tokenizer) <= vocabulary:  # transformers makes an empty one up where files are missing
+        sizes = f"a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}"
+        raise BackboneError(f"hf-clip: '{model_id}' has {sizes}; save the tokenizer that it was trained with there")
+
+
+def _check_end(tokenizer: Any, end: int, model_id: str) -> None:
+    """The text tower reads the embedding at its end token; configurations that say 2 are old, and mean the highest id."""
+    expected = len(tokenizer) - 1 if end == _OLD_END else end
+    if tokenizer.eos_token_id != expected:
+        ends = f"a tokenizer with end token {tokenizer.eos_token_id}, but its text tower reads {expected}"
+        raise BackboneError(f"hf-clip: '{model_id}' has {ends}; save the tokenizer that it was trained with there")
 
 
 def _image_spec(processor: Any, tower_size: int, model_id: str) -> ImageSpec:

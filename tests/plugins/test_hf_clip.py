@@ -246,6 +246,30 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def change_text(folder: Path, **values: Any) -> None:
+    change(folder / "config.json", text_config=json.loads((folder / "config.json").read_text())["text_config"] | values)
+
+
+def shrink_vocabulary(folder: Path) -> None:
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["model"] |= {"vocab": {token: i for token, i in data["model"]["vocab"].items() if i < 512}, "merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+
+
+def test_an_old_configuration_reads_the_highest_id_as_the_end(tiny: HfClipBackbone, saved: Path, tmp_path: Path) -> None:
+    folder = copy_of(saved, tmp_path / "old-end")
+    change_text(folder, eos_token_id=2)
+    assert load(str(folder)).text_spec == tiny.text_spec
+
+
+def test_half_of_a_vocabulary_is_as_good_as_none(saved: Path, tmp_path: Path) -> None:
+    folder = copy_of(saved, tmp_path / "half")
+    for name in ("tokenizer.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1}')
+    assert Tokenizer(load(str(folder)).text_spec).encode(["red"])[0] == [[49406, 736, 49407]]
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -259,6 +283,8 @@ def change(path: Path, **values: Any) -> None:
         (lambda folder: change(folder / "preprocessor_config.json", resample=4), "resample=4"),
         (lambda folder: change(folder / "preprocessor_config.json", rescale_factor=1.0), r"rescale_factor=1\.0"),
         (lambda folder: change(folder / "tokenizer_config.json", extra_special_tokens=["<|new|>"]), "tokenizer of 49,409 tokens"),
+        (lambda folder: change_text(folder, eos_token_id=7), "end token 49407, but its text tower reads 7"),
+        (shrink_vocabulary, "a tokenizer of [0-9]+ tokens, but its text tower knows 49,408"),
         (lambda folder: change(folder / "preprocessor_config.json", do_center_crop=False), "crops to nothing"),
         (lambda folder: change(folder / "preprocessor_config.json", crop_size={"height": 32, "width": 32}), "its image tower takes 64"),
         (lambda folder: change(folder / "preprocessor_config.json", crop_size={"height": 99, "width": 99}), "only a square"),
@@ -274,6 +300,8 @@ def change(path: Path, **values: Any) -> None:
         "box",
         "no-rescale",
         "more-tokens",
+        "other-end",
+        "few-tokens",
         "no-crop",
         "small-crop",
         "large-crop",
@@ -336,10 +364,16 @@ def test_loading_leaves_the_log_levels_alone() -> None:
 def test_a_directory_without_a_tokenizer_gets_clips_where_the_vocabulary_is_clips(tmp_path: Path) -> None:
     """The layout of older pipelines: config.json, preprocessor_config.json, weights, and no tokenizer."""
     tiny = load("tiny")
-    tiny.model.save_pretrained(tmp_path)
+    tiny.model.config.save_pretrained(tmp_path)
     tiny.image_processor.save_pretrained(tmp_path)
-    assert not (tmp_path / "tokenizer.json").exists()
-    assert load(str(tmp_path)).text_spec.tokenizer_json == tiny.text_spec.tokenizer_json
+    torch.save(tiny.model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "classification_head.pt").write_bytes(b"of that pipeline")
+    names = ["classification_head.pt", "config.json", "preprocessor_config.json", "pytorch_model.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    again = load(str(tmp_path))
+    assert again.text_spec == tiny.text_spec
+    assert Tokenizer(again.text_spec).encode(["a red shirt"])[0] == [[49406, 320, 736, 2523, 49407]]
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in tiny.state_dict().items())
 
 
 def test_a_directory_without_a_tokenizer_and_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
