@@ -118,3 +118,9 @@ def test_the_modes_fill_only_options_that_are_left_open() -> None:
 def test_options_are_read_without_torch_and_numpy() -> None:
     code = "import sys, mismatch.training.config; print(sorted({'torch', 'numpy', 'transformers', 'onnxruntime'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_an_empty_output_folder_is_refused() -> None:
+    """An unset shell variable must not train into the working directory."""
+    with pytest.raises(InputError, match="--output-dir is empty"):
+        TrainConfig(train_csv="t.csv", output_dir="")

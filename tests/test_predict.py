@@ -57,6 +57,11 @@ def test_one_pair(run: Any) -> None:
     assert "Image: red.png\nText: red shirt\nSimilarity Score: 0.7311\nThreshold: 0.5\nPrediction: MATCH\nIs Match: True\n" in result.output
 
 
+def test_the_base_path_holds_for_one_pair_too(run: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert run("--model", "m", "--image", "red.png", "--image-base-path", str(colour_images), "--text", "red").exit_code == 0
+
+
 def test_good_rows_are_scored_and_bad_ones_marked(run: Any, write_rows: Any) -> None:
     rows = [
         ("image_path", "text", "label", "sku"),
@@ -125,6 +130,7 @@ def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
         (["--model", "m", "--text", "red"], "--image is missing"),
         (["--model", "m", "--csv", "rows.csv", "--text", "red"], "either"),
         (["--image", "red.png", "--text", "red"], "--model"),
+        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv"),
         (["--model", "m", "--csv", "absent.csv"], "absent.csv"),
         (["--model", "m", "--csv", "rows.csv", "--output", "rows.csv"], "is the input"),
         (["--model", "m", "--image", "absent.png", "--text", "red"], "absent.png"),

@@ -471,3 +471,9 @@ def test_a_head_with_nothing_to_train_is_refused(tiny_checkpoints: dict[str, Pat
     save_checkpoint(catalogue / "raw", engine.detector, replace(engine.meta), {})
     with pytest.raises(InputError, match="has nothing to train; start from its backbone instead"):
         quietly(config(catalogue, backbone="hf-clip", model_name=str(catalogue / "raw")))
+
+
+@pytest.mark.usefixtures("unlike")
+def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: Path) -> None:
+    with pytest.raises(InputError, match="training has diverged; lower --learning-rate"):
+        quietly(config(catalogue, epochs=1, batch_size=10_000, head_learning_rate=1e38, learning_rate=1e38))

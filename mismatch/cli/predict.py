@@ -59,7 +59,9 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, image_b
     if single and (image is None or text is None):
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
     if csv_file is None and image is not None and text is not None:
-        _predict_one(image, text, options)
+        if keep_columns or output != "-":
+            raise click.UsageError("--output and --keep-columns go with --csv; one pair is printed")
+        _predict_one(Path(image_base_path) / image, text, options)
     elif csv_file is not None:
         _predict_csv(csv_file, image_base_path, output, keep_columns, options)
 

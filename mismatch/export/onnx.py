@@ -83,16 +83,19 @@ def export_bundle(
             _write_graphs(detector, folder)
         (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
         write_manifest(folder, _manifest(engine, precision))
+        candidate = open_bundle(folder, provider=provider, threads=torch.get_num_threads())
         report = compare(
             engine,
-            open_bundle(folder, provider=provider, threads=torch.get_num_threads()),
+            candidate,
             built_in_pairs() if pairs is None else pairs,
             source=source,
             threshold=engine.score.threshold_in_use,
             progress=progress,
         )
         check(report, tolerance)
-        write_json(folder / PARITY, {**report.to_dict(), "tolerance": vars(tolerance), "versions": _versions()})
+        write_json(
+            folder / PARITY, {**report.to_dict(), "tolerance": vars(tolerance), "versions": {**_versions(), "onnxruntime": candidate.describe()["onnxruntime"]}}
+        )
         write_manifest(folder, _manifest(engine, precision))
     return ExportResult(output, report, sum(file.stat().st_size for file in output.iterdir()))
 

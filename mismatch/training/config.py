@@ -123,6 +123,8 @@ BELOW_ONE = ("dropout", "warmup", "val_fraction")
 
 
 def _check_ranges(config: TrainConfig) -> None:
+    if not config.output_dir.strip():
+        raise InputError("--output-dir is empty; name a folder")
     for name, least in AT_LEAST.items():
         _need(config, name, lambda value, least=least: least <= value < float("inf"), f"{least} or more")
     for name in ABOVE_ZERO:

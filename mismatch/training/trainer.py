@@ -222,6 +222,8 @@ class Run:
             images, texts = self.head.embed_image(images), self.head.embed_text(texts)  # (U, D), (V, D)
             cosine = (images[torch.from_numpy(pairs.image_of)] * texts[torch.from_numpy(pairs.text_of)]).sum(-1)
             logits = self.head.logit(cosine).float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
         return Validation.of(logits, pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:

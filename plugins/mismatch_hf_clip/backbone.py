@@ -90,6 +90,8 @@ def load(model_id: str) -> HfClipBackbone:
 
 def _pretrained(model_id: str) -> HfClipBackbone:
     directory = Path(model_id).expanduser()
+    if model_id.startswith((".", "/", "~")) and not directory.is_dir():  # no hub id looks so
+        raise BackboneError(f"hf-clip: there is no directory '{model_id}'; give one that CLIPModel and CLIPProcessor were saved to, a hub id, or 'tiny'")
     source = str(directory) if directory.is_dir() else _on_hub(model_id)
     _check_config(_from(transformers.AutoConfig, source, model_id), model_id)
     model, report = _from(transformers.CLIPModel, source, model_id, dtype=torch.float32, output_loading_info=True)

@@ -385,3 +385,9 @@ def test_a_directory_without_a_tokenizer_and_with_another_vocabulary_is_refused(
     transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match=r"has no tokenizer\.json"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./nope", "/nope/at/all", "~/nope"])
+def test_a_path_is_never_asked_of_the_hub(name: str) -> None:
+    with pytest.raises(BackboneError, match=f"there is no directory '{name}'"):
+        load(name)
