@@ -6,6 +6,7 @@ MismatchError
 │   └── ImageError            an image that can't be used
 │       └── ImageNotFoundError                                         (also FileNotFoundError)
 ├── BackboneError             an unknown, broken or unreachable backbone
+│   └── ContractError         a backbone that breaks the contract      (also AssertionError)
 ├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
 ├── DeviceError               a device or provider was asked for and is not there
 ├── ParityError               an export whose scores differ from torch's
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "BackboneError",
     "CheckpointError",
+    "ContractError",
     "DeviceError",
     "ImageError",
     "ImageNotFoundError",
@@ -56,6 +58,10 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
 
 class BackboneError(MismatchError):
     """An unknown, broken or unreachable backbone."""
+
+
+class ContractError(BackboneError, AssertionError):
+    """A backbone that breaks what `mismatch.backbones.contract` checks; the message tells its author what to change."""
 
 
 class CheckpointError(MismatchError):

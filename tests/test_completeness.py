@@ -26,6 +26,8 @@ TESTED_ELSEWHERE = {
     "mismatch.__main__": "test_cli",
     "mismatch.backbones.base": "test_registry",
     "mismatch.backbones.hookspecs": "test_registry",
+    "mismatch.backbones.probes": "test_contract",
+    "mismatch.backbones.samples": "test_contract",
     "mismatch.cli": "test_cli",
 }
 # Test files that stand for something other than one module.

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from mismatch import errors
-from mismatch.errors import ImageError, ImageNotFoundError, InputError, LabelError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.errors import (
+    BackboneError,
+    ContractError,
+    ImageError,
+    ImageNotFoundError,
+    InputError,
+    LabelError,
+    MismatchError,
+    MismatchWarning,
+    MissingExtraError,
+)
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
@@ -20,7 +30,7 @@ def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exc
 def test_all_is_all() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
     assert set(errors.__all__) == defined
-    assert len(defined) == 11
+    assert len(defined) == 12
 
 
 @pytest.mark.parametrize(
@@ -30,6 +40,7 @@ def test_all_is_all() -> None:
         (ImageNotFoundError("train.csv:3: image 'a.jpg' not found"), (FileNotFoundError, ImageError, InputError)),
         (MissingExtraError("training", "train"), (ImportError, MismatchError)),
         (ImageError("not an image"), (InputError,)),
+        (ContractError("image_dim is 40"), (AssertionError, BackboneError)),
     ],
 )
 def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[type[Exception], ...]) -> None:

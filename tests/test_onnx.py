@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import mismatch
+from mismatch.backbones.graphs import OPSET
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export import onnx as module
-from mismatch.export.onnx import OPSET, export_bundle
+from mismatch.export.onnx import export_bundle
 from mismatch.export.parity import Tolerance
 from mismatch.training.engine import open_backbone, open_checkpoint
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mismatch.specs import ImageSpec, TextSpec
@@ -14,7 +15,10 @@ __all__ = ["Backbone"]
 
 
 class Backbone(nn.Module, ABC):
-    """Two towers that embed images and texts; a subclass sets the attributes below in its `__init__`."""
+    """Two towers that embed images and texts; a subclass sets the attributes below in its `__init__`.
+
+    What it declares decides which checks of `mismatch.backbones.contract` apply to it.
+    """
 
     image_dim: int  # width of an image embedding
     text_dim: int  # width of a text embedding; may differ from image_dim
@@ -25,6 +29,8 @@ class Backbone(nn.Module, ABC):
     image_spec: ImageSpec
     text_spec: TextSpec
     model_id: str  # what `load` was asked for; a checkpoint records it
+    levels_dim: int = 0  # width of `image_levels`; 0: it offers none
+    int8: bool = False  # True: claims that its towers, dynamically quantised, embed nearly as in fp32 (contract.INT8_COSINE)
 
     @abstractmethod
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -37,6 +43,26 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def save_pretrained(self, directory: Path) -> None:
         """Write weights, configuration and preprocessing in upstream's own format and file names; `load(directory)` reads them back."""
+
+    def image_levels(self, pixel_values: Tensor) -> Tensor:
+        """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which remember colour and texture."""
+        return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
+
+    def upstream_transform(self, image: Image.Image) -> Tensor | None:
+        """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""
+        return None
+
+    def upstream_tokenizer(self, texts: list[str]) -> Tensor | None:
+        """Optional: upstream's own ids, (B, context_length), to compare `text_spec` with."""
+        return None
+
+    def upstream_encode_image(self, images: list[Image.Image]) -> Tensor | None:
+        """Optional: upstream's own whole path, RGB images → (N, image_dim) of any length, to compare transform and tower with."""
+        return None
+
+    def upstream_encode_text(self, texts: list[str]) -> Tensor | None:
+        """Optional: upstream's own whole path, texts → (N, text_dim) of any length, to compare tokenizer and tower with."""
+        return None
 
     @property
     def device(self) -> torch.device:

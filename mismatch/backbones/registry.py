@@ -23,7 +23,20 @@ from mismatch.errors import BackboneError, MismatchError, MismatchWarning, Missi
 if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
 
-__all__ = ["BackboneFamily", "Problem", "Registry", "discover", "families", "family", "load_backbone", "nearest", "parse_reference", "problems", "refresh"]
+__all__ = [
+    "BackboneFamily",
+    "Problem",
+    "Registry",
+    "discover",
+    "families",
+    "family",
+    "load_backbone",
+    "nearest",
+    "parse_reference",
+    "problems",
+    "problems_of",
+    "refresh",
+]
 
 GROUP = "mismatch"  # the entry-point group of backbone plugins
 DISABLE = "MISMATCH_DISABLE_PLUGINS"  # environment variable: comma-separated entry points, modules or distributions
@@ -88,6 +101,11 @@ def families() -> dict[str, BackboneFamily]:
 def problems() -> list[Problem]:
     """The plugins that are broken or lost a name."""
     return list(_installed().problems)
+
+
+def problems_of(name: str) -> list[Problem]:
+    """The problems of the plugin `name`: its entry point, module or distribution, however it is spelt."""
+    return [problem for problem in problems() if _fold(name) in map(_fold, (problem.entry_point, problem.module, problem.distribution))]
 
 
 def refresh() -> None:

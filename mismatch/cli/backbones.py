@@ -1,24 +1,28 @@
-"""`mismatch backbones`: which backbone families are installed, and what became of each plugin."""
+"""`mismatch backbones`: which backbone families are installed, what became of each plugin, whether one keeps the contract, and how to begin a new one."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mismatch.backbones import registry
 from mismatch.backbones.registry import BackboneFamily, Problem
+from mismatch.errors import MismatchError
 
 __all__ = ["command"]
 
 COLUMNS = ("family", "default model", "distribution", "description")
 
 
-@click.group(short_help="Show the installed backbone families.")
+@click.group(short_help="Show, check and begin backbone families.")
 def command() -> None:
-    """Show the installed backbone families."""
+    """Show, check and begin backbone families."""
 
 
 @command.command("list")
@@ -40,8 +44,8 @@ def list_families(as_json: bool) -> None:
 @click.pass_context
 def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
     """Show one family, or why the plugin NAME is left out; --debug adds the plugin's traceback."""
-    broken = [problem for problem in registry.problems() if problem.entry_point == name]
-    facts: dict[str, Any] = _facts(registry.family(name)) if name in registry.families() or not broken else {"name": name}
+    broken = registry.problems_of(name)
+    facts: dict[str, Any] = _facts(registry.family(name)) if name in registry.families() or not broken else {"name": name} | _origin(broken[0])
     facts["problems"] = [asdict(problem) for problem in broken]
     if as_json:
         _print_json(facts)
@@ -49,6 +53,74 @@ def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
         _print_facts(facts, broken, with_trace=bool(ctx.meta.get("mismatch.debug")))
     if "default_model" not in facts:
         ctx.exit(1)
+
+
+@command.command("check")
+@click.argument("name")
+@click.option("--model-name", metavar="M", help="MODEL of the family, or a local directory.  [default: the family's own]")
+@click.option("--only", multiple=True, metavar="CHECK", help='One check by its name, as in "onnx export"; may be repeated.  [default: all]')
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def check_family(ctx: click.Context, name: str, model_name: str | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Run the contract against the backbone NAME (FAMILY or FAMILY:MODEL): what its author has to keep, check by check.
+
+    Exit code 1 where a check fails; each failure says what to change.
+    """
+    checks = []
+    for check in _checks(name, model_name, only):
+        checks.append(check)
+        if not as_json:
+            _print_check(check)
+    failed = sum(check["outcome"] == "failed" for check in checks)
+    if as_json:
+        _print_json({"reference": name, "model_name": model_name, "ok": not failed, "checks": checks})
+    else:
+        counts = Counter(check["outcome"] for check in checks)
+        click.echo(", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if counts[outcome]))
+    if failed:
+        ctx.exit(1)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), metavar="D", help="Folder to write to, new or empty.  [default: ./mismatch-NAME]")
+def new_plugin(name: str, folder: Path | None) -> None:
+    """Begin a plugin for the family NAME: a folder with a working backbone, its packaging and its tests, to be changed into yours."""
+    from mismatch.backbones.template import write_plugin
+
+    if name in registry.families():
+        raise click.UsageError(f"the family {name!r} is there already, from {registry.family(name).distribution}; choose another name")
+    folder = folder or Path(f"mismatch-{name}")
+    for path in write_plugin(name, folder):
+        click.echo(path)
+    click.echo(f"next: pip install -e '{folder}[test]', mismatch backbones check {name}, and pytest {folder}", err=True)
+
+
+def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The plugin and its loading count as checks too, as nothing else can run where they fail."""
+    family = name.partition(":")[0]
+    if family not in registry.families() and (broken := registry.problems_of(family)):
+        yield from ({"name": "hook", "outcome": "failed", "message": problem.message, "seconds": 0.0} for problem in broken)
+        return
+    reference = ":".join(registry.parse_reference(name, model_name))
+    from mismatch.backbones.contract import iter_checks
+
+    try:
+        backbone = registry.load_backbone(reference)
+    except MismatchError as error:
+        yield {"name": "load", "outcome": "failed", "message": str(error), "seconds": 0.0}
+        return
+    for check in iter_checks(backbone, reference=reference, only=only or None):
+        yield asdict(check) | {"seconds": round(check.seconds, 3)}
+
+
+def _print_check(check: dict[str, Any]) -> None:
+    word = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}[check["outcome"]]
+    click.echo(f"{word:<5} {check['name']}{': ' if check['message'] else ''}{check['message']}")
+
+
+def _origin(problem: Problem) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in ("distribution", "version", "entry_point", "module")}
 
 
 def _facts(item: BackboneFamily) -> dict[str, Any]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.export import Dim
 
 from mismatch import __version__
+from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
 from mismatch.errors import CheckpointError, InputError
 from mismatch.export.parity import ParityReport, Progress, Tolerance, built_in_pairs, check, compare
 from mismatch.files import atomic_directory, write_json
@@ -24,10 +21,8 @@ from mismatch.runtime.sessions import open_bundle
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 
-__all__ = ["OPSET", "ExportResult", "export_bundle"]
+__all__ = ["ExportResult", "export_bundle"]
 
-OPSET = 20  # 23's Attention op is slower on CPU
-MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file
 PRECISIONS = ("fp32",)
 
 
@@ -38,26 +33,6 @@ class ExportResult:
     folder: Path
     parity: ParityReport
     bytes: int  # of all files
-
-
-class _ImageEncoder(nn.Module):
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.backbone = detector.backbone
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim)."""
-        return self.backbone.encode_image(pixel_values)
-
-
-class _TextEncoder(nn.Module):
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.backbone = detector.backbone
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim)."""
-        return self.backbone.encode_text(input_ids, attention_mask)
 
 
 def export_bundle(
@@ -113,66 +88,12 @@ def _check_target(output: Path) -> None:
 
 
 def _write_graphs(detector: Detector, folder: Path) -> None:
-    """The three graphs, traced with batch 2 on the CPU."""
-    images, texts = detector.backbone.image_spec, detector.backbone.text_spec
-    batch = Dim("batch")
-    length = {1: Dim("length", min=2, max=texts.context_length)} if texts.padding == "longest" else {}
-    tokens = min(8, texts.context_length) if length else texts.context_length
-    ids = torch.arange(2 * tokens).reshape(2, tokens) % 7 + 1  # (2, L)
-    size = images.size
-    _export(
-        _ImageEncoder(detector), {"pixel_values": torch.rand(2, 3, size, size)}, {"pixel_values": {0: batch}}, "image_embedding", folder / "image_encoder.onnx"
-    )
-    _export(
-        _TextEncoder(detector),
-        {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-        {"input_ids": {0: batch, **length}, "attention_mask": {0: batch, **length}},
-        "text_embedding",
-        folder / "text_encoder.onnx",
-    )
-    _export(
-        detector.head,
-        {"image_embedding": torch.rand(2, detector.backbone.image_dim), "text_embedding": torch.rand(2, detector.backbone.text_dim)},
-        {"image_embedding": {0: batch}, "text_embedding": {0: batch}},
-        "logit",
-        folder / "head.onnx",
-    )
-
-
-def _export(module: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any], output: str, path: Path) -> None:
-    with torch.inference_mode(), _quiet(), _decomposed_attention():
-        program = torch.onnx.export(
-            module.eval(),
-            (),
-            kwargs=inputs,
-            dynamo=True,
-            dynamic_shapes=dynamic,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=[output],
-            verbose=False,
-        )
-    if program is None:
-        raise CheckpointError(f"torch made no graph for {path.name}; this is a bug: please report it")
-    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value is not None)
-    if size > MAX_GRAPH_BYTES:
-        raise CheckpointError(f"{path.name} would be {size / 2**30:.1f} GiB; one ONNX file holds 2 at most: use a smaller backbone")
-    _strip(program.model)
-    program.save(path, external_data=False)
-
-
-def _strip(model: Any) -> None:
-    """Drop names of modules, source lines and folders of this machine, which torch writes beside every node."""
-    for graph in model.graphs():
-        graph.metadata_props.clear()
-        for node in graph:
-            node.metadata_props.clear()
-            node.doc_string = None
-            for value in node.outputs:
-                value.metadata_props.clear()
-        for value in (*graph.inputs, *graph.initializers.values()):
-            value.metadata_props.clear()
-    model.metadata_props.clear()
+    """The three graphs, traced on the CPU."""
+    backbone, batch = detector.backbone, {0: Dim("batch")}
+    write_image_encoder(backbone, folder / "image_encoder.onnx")
+    write_text_encoder(backbone, folder / "text_encoder.onnx")
+    embeddings = {"image_embedding": torch.rand(2, backbone.image_dim), "text_embedding": torch.rand(2, backbone.text_dim)}
+    write_graph(detector.head, embeddings, {"image_embedding": batch, "text_embedding": batch}, "logit", folder / "head.onnx")
 
 
 @contextlib.contextmanager
@@ -183,33 +104,6 @@ def _on_cpu(detector: Detector) -> Iterator[Detector]:
         yield detector.eval().cpu()
     finally:
         detector.to(device)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch's exporter warns of its own internals; none of it is for our users."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _decomposed_attention() -> Iterator[None]:
-    """nn.MultiheadAttention's fused fast path has no ONNX form."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _manifest(engine: TorchEngine, precision: str) -> Manifest:

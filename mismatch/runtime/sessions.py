@@ -16,11 +16,25 @@ from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle
 from mismatch.runtime.hardware import available_cpus
 
-__all__ = ["OnnxEngine", "open_bundle"]
+__all__ = ["Graph", "OnnxEngine", "open_bundle"]
 
 Array = NDArray[np.float32]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
+
+
+class Graph:
+    """One ONNX file in onnxruntime. Thread-safe, as its session is."""
+
+    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1) -> None:
+        """Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had."""
+        self._session = _session(path, provider, threads)
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+
+    def __call__(self, **feeds: NDArray[Any]) -> Array:
+        """The graph's one output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
+        [output] = self._session.run(None, {name: value for name, value in feeds.items() if name in self._inputs})
+        return np.asarray(output, dtype=np.float32)
 
 
 class OnnxEngine:
@@ -34,21 +48,21 @@ class OnnxEngine:
         self.provider, self.threads = provider, threads
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
-        self._image = _session(folder / "image_encoder.onnx", provider, threads)
-        self._text = _session(folder / "text_encoder.onnx", provider, threads)
-        self._head = _session(folder / "head.onnx", provider, threads)
+        self._image = Graph(folder / "image_encoder.onnx", provider, threads)
+        self._text = Graph(folder / "text_encoder.onnx", provider, threads)
+        self._head = Graph(folder / "head.onnx", provider, threads)
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_dim)."""
-        return _run(self._image, {"pixel_values": pixel_values})
+        return self._image(pixel_values=pixel_values)
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
         """(B, L), twice → (B, text_dim)."""
-        return _run(self._text, {"input_ids": input_ids, "attention_mask": attention_mask})
+        return self._text(input_ids=input_ids, attention_mask=attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
         """(B, image_dim), (B, text_dim) → (B,)."""
-        return _run(self._head, {"image_embedding": image_embeddings, "text_embedding": text_embeddings})
+        return self._head(image_embedding=image_embeddings, text_embedding=text_embeddings)
 
     def describe(self) -> dict[str, Any]:
         """What runs and where."""
@@ -104,13 +118,6 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
             f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them"
         )
     return session
-
-
-def _run(session: ort.InferenceSession, feeds: dict[str, NDArray[Any]]) -> Array:
-    """The graph's one output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
-    names = {entry.name for entry in session.get_inputs()}
-    [output] = session.run(None, {name: value for name, value in feeds.items() if name in names})
-    return np.asarray(output, dtype=np.float32)
 
 
 def _fingerprint(manifest: Manifest, engine: str) -> str:

@@ -1,0 +1,123 @@
+"""Where a backbone's specs differ from upstream's own transform and tokenizer, and which spec would agree: the words for its author."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mismatch.errors import InputError
+from mismatch.runtime.preprocess import Preprocessor
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.specs import RGB, Cleaning, CropRounding, ImageSpec, Interpolation, ResizeMode, TextSpec
+
+__all__ = ["pixel_fault", "token_fault"]
+
+Array = NDArray[np.float32]
+OFFSET = 0.3  # levels of 0..255: a mean that is wrong by more shows; torchvision and Pillow round unlike, by less on average
+GAIN = 0.003  # share: a std that is wrong by more shows
+LEVELS = 2.001  # that one pixel in a thousand may differ by at most: torch and Pillow enlarge with weights of other widths
+RESIZES = (1, 8 / 7, 1 / 0.9, 1 / 0.875, 1 / 0.95, 1 / 0.96)  # resize as a multiple of size, as common recipes have it
+
+
+def pixel_fault(spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]) -> str:
+    """What is wrong with `spec`, given upstream's pixel values (3, S, S) of the same RGB images; empty where nothing is."""
+    if shapes := {value.shape for value in theirs} - {(3, spec.size, spec.size)}:
+        return f"upstream_transform gives {min(shapes)}, but image_spec.size is {spec.size}; set it to what upstream gives"
+    gap, mean, std = _compare(spec, images, theirs)
+    if gap <= LEVELS:
+        return _statistics_fault(spec, mean, std)
+    for changes in _variants(spec):
+        other = replace(spec, **changes)
+        best, mean, std = _compare(other, images, theirs)
+        if best <= LEVELS:
+            words = ", ".join(f"{name}={value!r}" for name, value in changes.items() if value != (spec.resize_to if name == "resize" else getattr(spec, name)))
+            also = _statistics_fault(other, mean, std)
+            return f"image_spec resizes otherwise than upstream_transform (by up to {gap:.0f} levels of 255); {words} would agree" + (
+                f". {also}" if also else ""
+            )
+    return (
+        f"image_spec and upstream_transform differ by up to {gap:.0f} levels of 255, and no other mode, interpolation, rounding or usual resize agrees; "
+        "compare size, resize and crop with upstream's code"
+    )
+
+
+def _compare(spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]) -> tuple[float, RGB, RGB]:
+    """Largest difference in levels once mean and std are made to agree (a pixel in a thousand aside), and upstream's mean and std."""
+    ours = np.stack([Preprocessor(spec)(image) for image in images]).astype(np.float64)  # (N, 3, S, S)
+    upstream = np.stack(theirs).astype(np.float64)
+    gaps, means, stds = [], [], []
+    for channel in range(3):
+        x = ours[:, channel].ravel() * spec.std[channel] + spec.mean[channel]  # on 0..1
+        slope, offset = np.polyfit(x, upstream[:, channel].ravel(), 1)
+        slope = slope if abs(slope) > 1e-9 else 1e-9
+        gaps.append(float(np.quantile(np.abs((upstream[:, channel].ravel() - offset) / slope - x), 0.999)) * 255)
+        means.append(float(-offset / slope))
+        stds.append(float(1 / slope))
+    return max(gaps), (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+
+
+def _statistics_fault(spec: ImageSpec, mean: RGB, std: RGB) -> str:
+    offset = max(abs(a - b) for a, b in zip(mean, spec.mean, strict=True)) * 255
+    gain = max(abs(a / b - 1) for a, b in zip(std, spec.std, strict=True))
+    if offset <= OFFSET and gain <= GAIN:
+        return ""
+    return (
+        f"image_spec has mean={_short(spec.mean)} and std={_short(spec.std)}, but upstream_transform normalises with mean={_short(mean)} and std={_short(std)}"
+    )
+
+
+def _variants(spec: ImageSpec) -> Iterator[dict[str, Any]]:
+    """Other ways to resize, the likeliest first: one field changed before several."""
+    resizes = sorted({spec.resize_to, *(round(spec.size * factor) for factor in RESIZES)})
+    found = [
+        {"mode": mode, "interpolation": interpolation, "crop_rounding": rounding, "resize": resize}
+        for mode, interpolation, rounding, resize in product(get_args(ResizeMode), get_args(Interpolation), get_args(CropRounding), resizes)
+    ]
+    own = {"mode": spec.mode, "interpolation": spec.interpolation, "crop_rounding": spec.crop_rounding, "resize": spec.resize_to}
+    yield from sorted(found, key=lambda changes: sum(changes[name] != value for name, value in own.items()))
+
+
+def _short(values: RGB) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in values)})"
+
+
+def token_fault(spec: TextSpec, texts: Sequence[str], theirs: NDArray[np.int64]) -> str:
+    """What is wrong with `spec`, given upstream's ids (N, context_length) of the same texts; empty where nothing is."""
+    if theirs.shape[1] != spec.context_length:
+        return f"upstream_tokenizer gives {theirs.shape[1]} ids a text, but text_spec.context_length is {spec.context_length}; set it to what upstream gives"
+    ours = _padded(spec, texts)
+    wrong = np.flatnonzero((ours != theirs).any(axis=1))
+    if not len(wrong):
+        return ""
+    if advice := next((advice for advice, other in _token_variants(spec, theirs) if np.array_equal(_padded(other, texts), theirs)), ""):
+        return f"text_spec gives other ids than upstream_tokenizer for {len(wrong)} of {len(texts)} texts; {advice} would agree"
+    first = int(wrong[0])
+    at = int(np.flatnonzero(ours[first] != theirs[first])[0])
+    return (
+        f"text_spec gives other ids than upstream_tokenizer for {len(wrong)} of {len(texts)} texts, first for {texts[first][:40]!r} at position {at}: "
+        f"{ours[first][at : at + 6].tolist()} instead of {theirs[first][at : at + 6].tolist()}; "
+        "build tokenizer_json from upstream's own vocabulary and settings"
+    )
+
+
+def _padded(spec: TextSpec, texts: Sequence[str]) -> NDArray[np.int64]:
+    """(N, context_length)."""
+    return Tokenizer(replace(spec, padding="context"))(texts).input_ids
+
+
+def _token_variants(spec: TextSpec, theirs: NDArray[np.int64]) -> Iterator[tuple[str, TextSpec]]:
+    """Other pads and cleanings."""
+    last = int(theirs[:, -1].min())  # a short text's last id is the pad, unless upstream pads on the left
+    pads = dict.fromkeys((spec.pad_id, last))
+    for pad, cleaning in product(pads, get_args(Cleaning)):
+        changes = {name: value for name, value in (("pad_id", pad), ("cleaning", cleaning)) if getattr(spec, name) != value}
+        try:
+            yield ", ".join(f"{name}={value!r}" for name, value in changes.items()), replace(spec, **changes)
+        except InputError:
+            continue

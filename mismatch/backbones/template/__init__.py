@@ -1,0 +1,46 @@
+"""The files of a new plugin, as `mismatch backbones new NAME` writes them and the README shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mismatch.errors import InputError
+
+__all__ = ["plugin_files", "write_plugin"]
+
+FAMILY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # a family's name that is also a fit name for a package
+
+
+def plugin_files(family: str) -> dict[str, str]:
+    """Path in the plugin's folder → text, for the family `family`; InputError for a name that no package can have."""
+    if not FAMILY.fullmatch(family):
+        raise InputError(f"{family!r} can't name a plugin; lower-case letters, digits and single dashes between them are needed, as in my-towers")
+    words = family.split("-")
+    names = {"family": family, "distribution": f"mismatch-{family}", "module": f"mismatch_{'_'.join(words)}"}
+    names["Class"] = "".join(word.capitalize() for word in words) + "Backbone"
+    sources = {
+        "pyproject.toml": "pyproject",
+        "README.md": "readme",
+        f"{names['module']}/__init__.py": "init",
+        f"{names['module']}/backbone.py": "backbone",
+        f"tests/test_{'_'.join(words)}.py": "test",
+    }
+    return {path: _filled(source, names) for path, source in sources.items()}
+
+
+def write_plugin(family: str, folder: Path) -> list[Path]:
+    """Write the files to `folder`, which must be new or empty; returns their paths."""
+    files = plugin_files(family)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not an empty folder; choose another with --dir")
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def _filled(source: str, names: dict[str, str]) -> str:
+    text = (Path(__file__).parent / f"{source}.tmpl").read_text(encoding="utf-8")
+    return re.sub(r"@(family|distribution|module|Class)@", lambda match: names[match[1]], text)

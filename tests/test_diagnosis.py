@@ -1,0 +1,85 @@
+"""mismatch.backbones.diagnosis: which spec would agree with upstream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mismatch.backbones import samples
+from mismatch.backbones.diagnosis import pixel_fault, token_fault
+from mismatch.runtime.preprocess import Preprocessor
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.specs import ImageSpec, TextSpec
+
+RIGHT = ImageSpec(size=48, resize=55, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28), interpolation="bilinear")
+IMAGES = [*samples.images(), *samples.square_images(48)]
+
+
+def fault(**wrong: Any) -> str:
+    upstream = [Preprocessor(RIGHT)(image) for image in IMAGES]
+    return pixel_fault(replace(RIGHT, **wrong), IMAGES, upstream)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, ""),
+        ({"size": 40}, "upstream_transform gives (3, 48, 48), but image_spec.size is 40; set it to what upstream gives"),
+        ({"mean": (0.5, 0.46, 0.41)}, "has mean=(0.5, 0.46, 0.41) and std=(0.27, 0.26, 0.28), but upstream_transform normalises with mean=(0.48, 0.46, 0.41)"),
+        ({"mean": (0.482, 0.46, 0.41)}, "normalises with mean=(0.48, 0.46, 0.41)"),  # half a level
+        ({"std": (0.272, 0.26, 0.28)}, "and std=(0.27, 0.26, 0.28)"),  # 0.7 %
+        ({"interpolation": "bicubic"}, "interpolation='bilinear' would agree"),
+        ({"mode": "squash", "resize": 0}, "mode='shortest', resize=55 would agree"),
+        ({"mode": "longest"}, "mode='shortest' would agree"),
+        ({"resize": 48}, "resize=55 would agree"),  # in none of the usual ratios but 0.857
+        ({"interpolation": "bicubic", "mean": (0.5, 0.5, 0.5)}, "interpolation='bilinear' would agree. image_spec has mean=(0.5, 0.5, 0.5)"),
+    ],
+    ids=str,
+)
+def test_a_wrong_image_spec_is_named_with_the_right_one(wrong: dict[str, Any], words: str) -> None:
+    found = fault(**wrong)
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_what_no_spec_can_say_is_said() -> None:
+    upstream = [Preprocessor(RIGHT)(image.transpose(0)) for image in IMAGES]  # mirrored
+    assert "no other mode, interpolation, rounding or usual resize agrees; compare size, resize and crop" in pixel_fault(RIGHT, IMAGES, upstream)
+
+
+TEXTS = [*samples.TEXTS, "CAPITALS &amp; more", samples.LONG]
+
+
+def text_spec(**changes: Any) -> TextSpec:
+    from mismatch.backbones.registry import load_backbone
+
+    return replace(load_backbone("openclip:tiny").text_spec, **changes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, ""),
+        ({"pad_id": 7}, "pad_id=0 would agree"),
+        ({"cleaning": "none"}, "other ids than upstream_tokenizer for 1 of 9 texts; cleaning='clip' would agree"),
+        ({"cleaning": "canonicalize", "pad_id": 3}, "pad_id=0, cleaning='clip' would agree"),
+        ({"context_length": 40}, "gives 77 ids a text, but text_spec.context_length is 40"),
+    ],
+    ids=str,
+)
+def test_a_wrong_text_spec_is_named_with_the_right_one(wrong: dict[str, Any], words: str) -> None:
+    right = text_spec()
+    upstream = Tokenizer(replace(right, padding="context"))(TEXTS).input_ids
+    found = token_fault(replace(right, **wrong), TEXTS, upstream)
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_another_vocabulary_is_shown_where_it_first_differs() -> None:
+    right = text_spec()
+    upstream = Tokenizer(replace(right, padding="context"))(TEXTS).input_ids
+    upstream = np.where(upstream == upstream[0, 1], 12345, upstream)
+    assert "first for 'red shirt' at position 1: [736, 2523, 49407, 0, 0, 0] instead of [12345, 2523," in token_fault(right, TEXTS, upstream)
