@@ -341,7 +341,7 @@ def test_pillows_settings_are_left_alone() -> None:
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (3, 5), (1, 1), (300, 1), (1, 300), (32, 32), (1, 4000)])
 @pytest.mark.parametrize("rounding", ["floor", "round"])
 def test_every_size_becomes_a_square(mode: Any, size: tuple[int, int], rounding: Any) -> None:
-    spec = ImageSpec(size=32, resize=36 if mode == "shortest" else 0, mean=CLIP.mean, std=CLIP.std, mode=mode, crop_rounding=rounding)
+    spec = ImageSpec(size=32, resize=0 if mode == "longest" else 36, mean=CLIP.mean, std=CLIP.std, mode=mode, crop_rounding=rounding)
     pixels = Preprocessor(spec)(picture(*size))
     assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((3, 32, 32), np.float32, True)
     assert np.isfinite(pixels).all()
@@ -369,6 +369,23 @@ def test_longest_fills_around() -> None:
     rows = (pixels[:, :, 0] * 255).round().astype(int).T.tolist()
     assert [row == [255, 0, 51] for row in rows] == [True] * 8 + [False] * 15 + [True] * 9
     assert rows[10] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("size", [(90, 40), (40, 90), (300, 300), (3, 2)])
+@pytest.mark.parametrize(("rounding", "start"), [("floor", 1), ("round", 2)])
+def test_squash_resizes_both_sides_and_crops_the_centre(size: tuple[int, int], rounding: Any, start: int) -> None:
+    image = picture(*size)
+    spec = ImageSpec(size=32, resize=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding)
+    whole = Preprocessor(ImageSpec(size=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding))(image)
+    assert np.array_equal(Preprocessor(spec)(image), whole[:, start : start + 32, start : start + 32])
+
+
+def test_squash_without_a_crop_gives_the_whole_image() -> None:
+    for resize in (0, 32):
+        spec = ImageSpec(size=32, resize=resize, mode="squash", mean=(0, 0, 0), std=(1, 1, 1))
+        columns = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 3, (16, 64, 3))
+        levels = Preprocessor(spec)(columns)[0, 0] * 255
+        assert (levels[0] < 6, levels[-1] > 183) == (True, True)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])

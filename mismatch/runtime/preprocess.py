@@ -79,7 +79,7 @@ class Preprocessor:
     def resize(self, image: Image.Image) -> Image.Image:
         """RGB image of any size → (size, size)."""
         if self.spec.mode == "squash":
-            return self._scale_to(image, (self.spec.size, self.spec.size))
+            return self._crop(self._scale_to(image, (self.spec.resize_to, self.spec.resize_to)))
         return self._shortest(image) if self.spec.mode == "shortest" else self._longest(image)
 
     def _scale_to(self, image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
@@ -103,7 +103,13 @@ class Preprocessor:
             return self._resize_part(image, (width, height), (left, top))
         if image.size != (width, height):
             image = self._scale_to(image, (width, height))
-        return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
+        return self._crop(image)
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        """The centre, (size, size)."""
+        side = self.spec.size
+        left, top = (self._offset_of(length - side) for length in image.size)
+        return image if image.size == (side, side) else image.crop((left, top, left + side, top + side))
 
     def _offset_of(self, rest: int) -> int:
         """Pixels left over → where the crop starts; Python's round is torchvision's: half to even."""

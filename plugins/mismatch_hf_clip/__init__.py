@@ -1,4 +1,4 @@
-"""The backbone family `hf-clip`: any CLIPModel of transformers, from the hub or a local directory."""
+"""The backbone family `hf-clip`: any two-tower model of transformers, from the hub or a local directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,26 @@ if TYPE_CHECKING:
 __all__ = ["load", "register_backbones"]
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
-MODELS = [DEFAULT_MODEL, "openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14", "openai/clip-vit-large-patch14-336", "tiny"]
+MODELS = [
+    DEFAULT_MODEL,
+    "openai/clip-vit-base-patch16",
+    "openai/clip-vit-large-patch14",
+    "openai/clip-vit-large-patch14-336",
+    "google/siglip-base-patch16-224",
+    "google/siglip-so400m-patch14-384",
+    "google/siglip2-base-patch16-224",
+    "OFA-Sys/chinese-clip-vit-base-patch16",
+    "kakaobrain/align-base",
+    "BAAI/AltCLIP",
+    "facebook/metaclip-2-worldwide-huge-quickgelu",
+    "facebook/flava-full",
+    "apple/aimv2-large-patch14-224-lit",
+    "CIDAS/clipseg-rd64-refined",
+    "nvidia/groupvit-gcc-yfcc",
+    "google/owlvit-base-patch32",
+    "clip-italian/clip-italian",
+    "tiny",
+]
 
 
 def load(model_id: str) -> Backbone:
@@ -30,6 +49,6 @@ def register_backbones(register: Any) -> None:
         load,
         models=MODELS,
         default_model=DEFAULT_MODEL,
-        description="CLIPModel of transformers: a hub id, a local directory, or tiny",
+        description="two-tower models of transformers (CLIP, SigLIP, Chinese-CLIP, ALIGN, AltCLIP, MetaCLIP 2, …): a hub id, a local directory, or tiny",
         api_version=1,
     )

@@ -1,8 +1,9 @@
-"""CLIPModel of transformers as a Backbone."""
+"""Two-tower models of transformers as a Backbone: what a model can do decides, not a list of its kinds."""
 
 from __future__ import annotations
 
 import gzip
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ import huggingface_hub
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import BackboneError, MissingExtraError
-from mismatch.specs import ImageSpec, Interpolation, ResizeMode, TextSpec
+from mismatch.specs import TextSpec
+from mismatch_hf_clip.images import image_spec, pixels
+from mismatch_hf_clip.spiece import backends
+from mismatch_hf_clip.texts import context_length, settle_padding, text_spec, upstream_ids
 
 __all__ = ["HfClipBackbone", "load"]
 
@@ -28,17 +31,19 @@ TINY = "tiny"
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
 CLIP_VOCABULARY = 49408  # tokens
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
-_PARTS = {"AutoConfig": "config.json", "CLIPModel": "the weights", "CLIPImageProcessor": "preprocessor_config.json", "AutoTokenizer": "the tokenizer"}
-_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either is enough
+_PARTS = {"AutoConfig": "config.json", "AutoModel": "the weights", "AutoImageProcessor": "preprocessor_config.json"}
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("spiece.model",), ("sentencepiece.bpe.model",), ("tokenizer.model",))
 _OLD_END = 2
-_INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's number
+_OLD_ENDS = ("clip", "clipseg", "groupvit")  # kinds whose configurations may say _OLD_END and mean the highest id
+_REFUSED = {  # kinds with both towers' methods that are no two towers, or take no square image
+    "siglip2": "a NaFlex model, which takes patches of any aspect ratio; take a checkpoint of fixed resolution, such as google/siglip2-base-patch16-224",
+    "blip-2": "a language model that looks at images, not two towers",
+}
+_EVERY_TOKEN = ("flava",)  # kinds whose features are projections of every token; their contrastive loss reads the first
 
 
 class HfClipBackbone(Backbone):
-    """A transformers CLIPModel with its image processor and its tokenizer."""
-
-    shared_space = True
-    logit_bias = None
+    """A two-tower model of transformers with its image processor and its tokenizer; raises BackboneError where they can't be told as specs."""
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, model_id: str, *, trained: bool = True) -> None:
         super().__init__()
@@ -46,25 +51,25 @@ class HfClipBackbone(Backbone):
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.model_id = model_id
-        self.image_dim = self.text_dim = int(model.config.projection_dim)
-        self.logit_scale = float(model.logit_scale.detach().exp())
-        self.zero_shot_threshold = CLIP_THRESHOLD if trained else None
-        self.image_spec = _image_spec(image_processor, int(model.config.vision_config.image_size), model_id)
-        self.text_spec = _text_spec(tokenizer, int(model.config.text_config.max_position_embeddings))
+        self._text_inputs = set(inspect.signature(model.get_text_features).parameters)
         self.eval()
+        self.image_spec = image_spec(image_processor, model_id)
+        self.image_dim = self._try_image()
+        self._try_text()
+        self.shared_space = self.image_dim == self.text_dim
+        self.logit_scale, self.logit_bias = _scale(model), _number(getattr(model, "logit_bias", None))
+        self.zero_shot_threshold = self._threshold() if trained else None
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, image_dim), not normalised."""
-        features: Tensor = self.model.get_image_features(pixel_values).pooler_output  # projected already, since transformers 5
-        return features
+        return self._one(self.model.get_image_features(pixel_values), "image")
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. Padding follows the end token, which a causal tower reads first: no mask."""
-        features: Tensor = self.model.get_text_features(input_ids).pooler_output
-        return features
+        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask is left out where it changes nothing, or upstream passes none."""
+        return self._text(input_ids, attention_mask if self._mask else None)
 
     def save_pretrained(self, directory: Path) -> None:
-        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as CLIPModel and CLIPProcessor read them."""
+        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as transformers' Auto classes read them."""
         with _quiet():
             self.model.save_pretrained(directory)
             self.image_processor.save_pretrained(directory)
@@ -72,14 +77,88 @@ class HfClipBackbone(Backbone):
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """Transformers' own preprocessing of an RGB image → (3, S, S)."""
-        pixels: Tensor = self.image_processor(image, return_tensors="pt")["pixel_values"][0]
-        return pixels
+        return torch.from_numpy(pixels(self.image_processor, image))
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor:
         """Transformers' own ids, (B, context_length)."""
-        length = self.text_spec.context_length
-        ids: Tensor = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")["input_ids"]
-        return ids
+        return upstream_ids(self.tokenizer, texts, self.text_spec.context_length)["input_ids"]
+
+    def upstream_encode_image(self, images: list[Image.Image]) -> Tensor:
+        """Transformers' own processor and tower → (N, image_dim)."""
+        inputs = self.image_processor(images, return_tensors="pt")["pixel_values"].to(self.device)
+        return self._one(self.model.get_image_features(pixel_values=inputs), "image")
+
+    def upstream_encode_text(self, texts: list[str]) -> Tensor:
+        """Transformers' own tokenizer and tower, given all that the tokenizer gives → (N, text_dim)."""
+        inputs = upstream_ids(self.tokenizer, texts, self.text_spec.context_length)
+        known = {name: value.to(self.device) for name, value in inputs.items() if name in self._text_inputs}
+        return self._one(self.model.get_text_features(**known), "text")
+
+    def _text(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if attention_mask is None:
+            return self._one(self.model.get_text_features(input_ids), "text")
+        return self._one(self.model.get_text_features(input_ids, attention_mask=attention_mask), "text")
+
+    def _one(self, features: Any, tower: str) -> Tensor:
+        """Projected already, since transformers 5: as a tensor, or as what an output calls its pooler's."""
+        vector = features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
+        if isinstance(vector, Tensor) and vector.ndim == 3 and self.model.config.model_type in _EVERY_TOKEN:
+            vector = vector[:, 0]  # (B, D)
+        if not isinstance(vector, Tensor) or vector.ndim != 2:
+            shape = "none" if vector is None else f"an embedding of shape {tuple(vector.shape)}"
+            raise BackboneError(f"hf-clip: '{self.model_id}' gives {shape} where one vector per {tower} belongs; it is no two-tower model")
+        return vector
+
+    def _try_image(self) -> int:
+        """The width of an image embedding."""
+        size = self.image_spec.size
+        try:
+            with torch.no_grad():
+                return self.encode_image(torch.zeros(1, 3, size, size)).shape[1]
+        except (ValueError, RuntimeError) as error:  # the towers' own words for another size
+            takes = getattr(getattr(self.model.config, "vision_config", None), "image_size", None)
+            tower = f"its image tower takes {takes}" if takes else "its image tower takes another size"
+            reason = f"'{self.model_id}' crops to {size} pixels, but {tower} ({_first_line(error)}); edit its preprocessor_config.json"
+            raise BackboneError(f"hf-clip: {reason}") from error
+
+    def _try_text(self) -> None:
+        masks = "attention_mask" in self.tokenizer.model_input_names and "attention_mask" in self._text_inputs
+        with torch.no_grad():
+            length = context_length(self.model.config.text_config, self.tokenizer, self._text, self.model_id)
+            spec = text_spec(self.tokenizer, length, self.model_id)
+            self.text_spec, self._mask = settle_padding(spec, self._text, masks=masks)
+            if self._mask and self.text_spec.padding == "context":
+                self._settle_eagerly(spec)
+            self.text_dim = self._text(torch.full((1, 2), spec.pad_id), None).shape[1]
+
+    def _settle_eagerly(self, spec: TextSpec) -> None:
+        """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text at its own length has; eager attention doesn't."""
+        before = self.model.config.text_config._attn_implementation
+        self.model.set_attn_implementation({"text_config": "eager"})
+        eager, _ = settle_padding(spec, self._text, masks=True)
+        if eager.padding == "longest":
+            self.text_spec = eager
+        else:
+            self.model.set_attn_implementation({"text_config": before})
+
+    def _threshold(self) -> float | None:
+        """Cosine from which a pair is a match: where a sigmoid of scale and bias says 0.5; by experience for CLIP; else unknown."""
+        if self.logit_bias is not None and self.logit_scale:
+            return 0.0 - self.logit_bias / self.logit_scale
+        return CLIP_THRESHOLD if self.model.config.model_type == "clip" else None
+
+
+def _scale(model: Any) -> float | None:
+    """What the model multiplies its cosine with: exp(logit_scale), or 1 / temperature."""
+    scale, temperature = _number(getattr(model, "logit_scale", None)), _number(getattr(model, "temperature", None))
+    if scale is not None:
+        limit = float(getattr(model, "max_log_logit_scale", scale))  # AIMv2 clamps
+        return float(torch.tensor(min(scale, limit)).exp())
+    return 1 / temperature if temperature else None
+
+
+def _number(parameter: Any) -> float | None:
+    return float(parameter.detach()) if isinstance(parameter, Tensor) and parameter.numel() == 1 else None
 
 
 def load(model_id: str) -> HfClipBackbone:
@@ -91,17 +170,19 @@ def load(model_id: str) -> HfClipBackbone:
 def _pretrained(model_id: str) -> HfClipBackbone:
     directory = Path(model_id).expanduser()
     if model_id.startswith((".", "/", "~")) and not directory.is_dir():  # no hub id looks so
-        raise BackboneError(f"hf-clip: there is no directory '{model_id}'; give one that CLIPModel and CLIPProcessor were saved to, a hub id, or 'tiny'")
+        raise BackboneError(f"hf-clip: there is no directory '{model_id}'; give one that a model and its processor were saved to, a hub id, or 'tiny'")
     source = str(directory) if directory.is_dir() else _on_hub(model_id)
-    _check_config(_from(transformers.AutoConfig, source, model_id), model_id)
-    model, report = _from(transformers.CLIPModel, source, model_id, dtype=torch.float32, output_loading_info=True)
+    config = _from(transformers.AutoConfig, source, model_id)
+    _check_kind(config, model_id)
+    model, report = _from(transformers.AutoModel, source, model_id, dtype=torch.float32, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
-        raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole CLIPModel")
-    processor = _from(transformers.CLIPImageProcessor, source, model_id)
-    vocabulary = int(model.config.text_config.vocab_size)
-    tokenizer = _tokenizer(source, vocabulary, model_id)
+        kind = type(model).__name__
+        raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole {kind}")
+    processor = _from(transformers.AutoImageProcessor, source, model_id)
+    vocabulary = int(config.text_config.vocab_size)
+    tokenizer = _tokenizer(source, config, vocabulary, model_id)
     _check_tokenizer(tokenizer, vocabulary, model_id)
-    _check_end(tokenizer, int(model.config.text_config.eos_token_id), model_id)
+    _check_end(tokenizer, model, model_id)
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
@@ -125,102 +206,70 @@ def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
 
 def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
     if Path(source).is_dir():
-        return f"hf-clip: '{model_id}' is not a whole transformers CLIPModel directory: {_PARTS[part]} can't be read from it ({_first_line(error)})"
+        name = _PARTS.get(part, "the tokenizer")
+        return f"hf-clip: '{model_id}' is not a whole directory of a transformers model: {name} can't be read from it ({_first_line(error)})"
     return (
         f"hf-clip: '{model_id}' is neither a local directory nor to be had from the model hub ({_first_line(error)}); "
-        "give a directory that CLIPModel and CLIPProcessor were saved to, or 'tiny', which needs no network"
+        "give a directory that a model and its processor were saved to, or 'tiny', which needs no network"
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
+        return "its tensors have other shapes than config.json says"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-def _check_config(config: Any, model_id: str) -> None:
-    if not isinstance(config, transformers.CLIPConfig):
-        raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model; this family takes CLIPModel ('clip') only")
+def _check_kind(config: Any, model_id: str) -> None:
+    """Before the weights are read: its class has both towers."""
+    kind = transformers.MODEL_MAPPING.get(type(config), None)
+    towers = all(hasattr(kind, name) for name in ("get_image_features", "get_text_features")) and hasattr(config, "text_config")
+    if config.model_type in _REFUSED or not towers:
+        reason = _REFUSED.get(config.model_type, "which has no image tower and text tower that transformers' AutoModel loads together")
+        raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model, {reason}")
 
 
-def _tokenizer(source: str, vocabulary: int, model_id: str) -> Any:
+def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
     """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no tokenizer, as older pipelines saved it."""
     if Path(source).is_dir() and not any(all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS):
-        if vocabulary == CLIP_VOCABULARY:
+        if config.model_type == "clip" and vocabulary == CLIP_VOCABULARY:
             return _clip_tokenizer()
         raise BackboneError(f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not CLIP's; save its tokenizer there too")
-    return _from(transformers.AutoTokenizer, source, model_id)
+    try:
+        return _from(transformers.AutoTokenizer, source, model_id)
+    except BackboneError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
+        return _fast_tokenizer(source, model_id, error)
+
+
+def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
+    """The directory's tokenizer.json, where its own class (SiglipTokenizer) needs a package that is not installed."""
+    try:
+        return transformers.PreTrainedTokenizerFast.from_pretrained(source)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the package is what is missing
+        name = f"a tokenizer that needs another package ({_first_line(reason.__cause__ or reason)})"
+        raise BackboneError(f"hf-clip: '{model_id}' has {name}; pip install sentencepiece protobuf") from reason
 
 
 def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
-    if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
+    if next(backends(tokenizer), None) is None or tokenizer.pad_token_id is None:
         raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json or without a padding token, which is not supported")
     if not vocabulary / 2 < len(tokenizer) <= vocabulary:  # transformers makes an empty one up where files are missing
         sizes = f"a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}"
         raise BackboneError(f"hf-clip: '{model_id}' has {sizes}; save the tokenizer that it was trained with there")
 
 
-def _check_end(tokenizer: Any, end: int, model_id: str) -> None:
-    """The text tower reads the embedding at its end token; configurations that say 2 are old, and mean the highest id."""
-    expected = len(tokenizer) - 1 if end == _OLD_END else end
+def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
+    """CLIP's text tower and its kin read the embedding at the end token; configurations of the old kinds that say 2 mean the highest id."""
+    end = getattr(getattr(model, "text_model", None), "eos_token_id", None)
+    if end is None:
+        return
+    expected = len(tokenizer) - 1 if end == _OLD_END and model.config.model_type in _OLD_ENDS else end
     if tokenizer.eos_token_id != expected:
         ends = f"a tokenizer with end token {tokenizer.eos_token_id}, but its text tower reads {expected}"
         raise BackboneError(f"hf-clip: '{model_id}' has {ends}; save the tokenizer that it was trained with there")
-
-
-def _image_spec(processor: Any, tower_size: int, model_id: str) -> ImageSpec:
-    """What the model's own preprocessor_config.json says."""
-    for switch in ("do_resize", "do_rescale", "do_normalize"):
-        if not getattr(processor, switch):
-            raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with {switch}=false, which is not supported; edit its preprocessor_config.json")
-    if abs(processor.rescale_factor * 255 - 1) > 1e-6 or int(processor.resample) not in _INTERPOLATIONS:
-        factor = f"rescale_factor={processor.rescale_factor}, resample={processor.resample}"
-        raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with {factor}; 1/255 and nearest, bilinear, bicubic or lanczos are supported")
-    size, resize, mode = _sizes(processor, model_id)
-    if size != tower_size:
-        raise BackboneError(f"hf-clip: '{model_id}' crops to {size} pixels, but its image tower takes {tower_size}; edit its preprocessor_config.json")
-    return ImageSpec(
-        size=size,
-        resize=resize,
-        mode=mode,
-        mean=_three(processor.image_mean),
-        std=_three(processor.image_std),
-        crop_rounding="floor",
-        interpolation=_INTERPOLATIONS[int(processor.resample)],
-    )
-
-
-def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
-    """(size, resize, mode): a square crop of the resized shorter side, or both sides squashed."""
-    size, crop = dict(processor.size), dict(processor.crop_size or {}) if processor.do_center_crop else {}
-    shortest, height, width = size.get("shortest_edge"), size.get("height"), size.get("width")
-    if height and height == width and (not crop or crop.get("height") == crop.get("width") == height):
-        return int(height), int(height), "squash"
-    if shortest and not size.get("longest_edge") and crop and crop["height"] == crop["width"] <= shortest:
-        return int(crop["height"]), int(shortest), "shortest"
-    raise BackboneError(f"hf-clip: '{model_id}' resizes to {size} and crops to {crop or 'nothing'}; only a square that the resized image covers is supported")
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in ([values] * 3 if isinstance(values, int | float) else values))
-    return red, green, blue
-
-
-def _text_spec(tokenizer: Any, context_length: int) -> TextSpec:
-    """CLIP's text tower is causal and reads the first end token, so what stands after it changes nothing."""
-    return TextSpec(
-        context_length=context_length,
-        pad_id=int(tokenizer.pad_token_id),
-        padding="longest",
-        tokenizer_json=_plain(tokenizer).to_str(),
-    )
-
-
-def _plain(tokenizer: Any) -> Tokenizer:
-    """A copy without the truncation and padding of the last call."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    plain.no_truncation()
-    plain.no_padding()
-    return plain
 
 
 def _tiny() -> HfClipBackbone:

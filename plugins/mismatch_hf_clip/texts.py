@@ -1,0 +1,105 @@
+"""From transformers' tokenizer and text tower to a TextSpec: ids proved against the tokenizer's own, padding and mask found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer as FastTokenizer
+from torch import Tensor
+
+from mismatch.errors import BackboneError
+from mismatch.runtime.tokenize import TokenBatch, Tokenizer
+from mismatch.specs import TextSpec
+from mismatch_hf_clip.spiece import backends
+
+__all__ = ["context_length", "settle_padding", "text_spec", "upstream_ids"]
+
+EncodeText = Callable[[Tensor, Tensor | None], Tensor]  # (B, L), and a mask (B, L) or None → (B, D)
+
+SAME = 1e-5  # of an embedding's length: what rounding alone may change
+LONGEST = 8192  # tokens, beyond which a limit means that there is none
+USUAL = 512  # tokens, where neither the model nor its tokenizer names a limit
+TRIED = 128  # tokens, that padding is tried with
+TEXTS = ("dog", "A red leather handbag, with gold hardware")
+ODD_TEXTS = (
+    *TEXTS,
+    "SIZE 42: 3.14 (a_b) [c]  &amp; d's!",
+    "café\u0301 naïve\nStraße İΣΑΣ",
+    "红色皮革手提包，金色五金",
+    "👍 a 👩‍👩‍👧 b",
+    "  ",
+    "many words, " * 400,
+)
+
+
+def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
+    """The tokenizer as data, with `padding="context"` until the tower has been tried. BackboneError where our ids differ from its own."""
+    if tokenizer.padding_side != "right":
+        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer that pads on the left, which is not supported; set padding_side to right and save it again")
+    theirs, wrong = upstream_ids(tokenizer, list(ODD_TEXTS), length)["input_ids"], "'every text'"
+    for backend in backends(tokenizer):
+        spec = TextSpec(context_length=length, pad_id=int(tokenizer.pad_token_id), padding="context", tokenizer_json=_plain(backend).to_str())
+        unlike = (torch.from_numpy(Tokenizer(spec)(ODD_TEXTS).input_ids) != theirs).any(dim=1).tolist()
+        if not any(unlike):
+            return spec
+        wrong = repr(ODD_TEXTS[unlike.index(True)][:30])
+    name = f"a {type(tokenizer).__name__} whose ids no tokenizer.json gives"
+    raise BackboneError(f"hf-clip: '{model_id}' has {name}, first for {wrong}; save a tokenizer.json of its own beside it")
+
+
+def upstream_ids(tokenizer: Any, texts: list[str], length: int) -> dict[str, Tensor]:
+    """What the tokenizer itself gives the tower: `input_ids` and whatever goes with them, each (B, L)."""
+    encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    return dict(encoded)
+
+
+def _plain(backend: FastTokenizer) -> FastTokenizer:
+    """A copy without the truncation and padding of the last call."""
+    plain = FastTokenizer.from_str(backend.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
+
+
+def context_length(config: Any, tokenizer: Any, encode: EncodeText, model_id: str) -> int:
+    """Tokens that the tower takes: the smaller of its own limit and the tokenizer's, less what RoBERTa's positions keep for padding."""
+    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    length = min((int(limit) for limit in limits if limit and 2 < limit <= LONGEST), default=USUAL)
+    for tried in (length, length - int(getattr(config, "pad_token_id", None) or 0) - 1):
+        if _takes(encode, tried, tokenizer):
+            return tried
+    raise BackboneError(f"hf-clip: the text tower of '{model_id}' takes no text of {length} tokens, which its configuration names as its limit")
+
+
+def _takes(encode: EncodeText, length: int, tokenizer: Any) -> bool:
+    token = next(number for number in range(len(tokenizer)) if number not in tokenizer.all_special_ids)
+    try:
+        encode(torch.full((1, length), token), None)
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def settle_padding(spec: TextSpec, encode: EncodeText, *, masks: bool) -> tuple[TextSpec, bool]:
+    """(spec, mask): whether the tower needs a mask, and whether a shorter text has the same embedding. `masks`: upstream hands one over.
+
+    A causal tower that reads its end token needs none; SigLIP's reads the last position, so that each text has to have every one.
+    """
+    tokenizer = Tokenizer(replace(spec, padding="longest"))
+    whole = Tokenizer(replace(spec, context_length=min(spec.context_length, TRIED)))(TEXTS)
+    padded = _encode(encode, whole, False)
+    mask = masks and not _same(_encode(encode, whole, True), padded)
+    padded = _encode(encode, whole, mask)
+    alone = torch.cat([_encode(encode, tokenizer([text]), mask) for text in TEXTS])
+    return replace(spec, padding="longest" if _same(alone, padded) else "context"), mask
+
+
+def _encode(encode: EncodeText, batch: TokenBatch, mask: bool) -> Tensor:
+    return encode(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask) if mask else None)
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    return bool(((ours - theirs).norm(dim=1) <= SAME * theirs.norm(dim=1)).all())
