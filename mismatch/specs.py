@@ -47,13 +47,13 @@ class ImageSpec(Spec):
     """RGB image → pixel_values (3, size, size).
 
     `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the longer side to `size` and pads with `fill`;
-    `squash` resizes both sides to `size`.
+    `squash` resizes both sides to `resize` and crops the centre.
     """
 
     size: int  # pixels, side of the square that the tower sees
     mean: RGB  # of the channels, on 0..1
     std: RGB  # of the channels, on 0..1
-    resize: int = 0  # pixels, shorter side before the crop; 0: the same as size
+    resize: int = 0  # pixels, shorter side (squash: both sides) before the crop; 0: the same as size
     mode: ResizeMode = "shortest"
     crop_rounding: CropRounding = "round"  # of a half-pixel crop offset: torchvision rounds, HF processors floor
     interpolation: Interpolation = "bicubic"
@@ -69,22 +69,26 @@ class ImageSpec(Spec):
 
     @property
     def resize_to(self) -> int:
-        """Pixels, shorter side before the crop."""
+        """Pixels, shorter side (squash: both sides) before the crop."""
         return self.resize or self.size
 
 
 Padding = Literal["longest", "context"]
-Cleaning = Literal["none", "clip"]
+Cleaning = Literal["none", "clip", "whitespace", "canonicalize"]
 
 
 @dataclass(frozen=True)
 class TextSpec(Spec):
-    """Text → input_ids and attention_mask, both (L,), L ≤ context_length."""
+    """Text → input_ids and attention_mask, both (L,), L ≤ context_length.
+
+    Cleaning: `whitespace` mends the encoding (ftfy), resolves HTML entities twice and folds white space; `clip` then makes it lower case; `canonicalize`
+    drops the ASCII punctuation too.
+    """
 
     context_length: int  # tokens, special ones included
     pad_id: int
     padding: Padding  # longest: a shorter L gives the same embedding; context: always pad to context_length
-    cleaning: Cleaning = "none"  # clip: ftfy, html.unescape twice, white space folded; before the tokenizer
+    cleaning: Cleaning = "none"  # before the tokenizer
     tokenizer_json: str = field(default="", repr=False)  # the text of a Hugging Face tokenizers file; a file of its own on disk
 
     def __post_init__(self) -> None:
@@ -136,19 +140,26 @@ class Threshold(Spec):
 
 
 ScoreKind = Literal["probability", "cosine"]
+LongText = Literal["truncate", "chunk", "chunk-mean"]
 
 
 @dataclass(frozen=True)
 class ScoreSpec(Spec):
-    """How a logit becomes `similarity_score`, and from where on that is a match."""
+    """How logits become `similarity_score`, and from where on that is a match.
+
+    `long_text` says what becomes of a text that is longer than the text tower's context: `truncate` scores it without its end; the others cut it into
+    pieces that fit and score each, and the worst piece decides (`chunk`), or the mean of their logits (`chunk-mean`).
+    """
 
     kind: ScoreKind
     default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
     calibration: Calibration | None = None
     threshold: Threshold | None = None
+    long_text: LongText = "truncate"  # files of earlier versions, which have no such field, mean truncate too
 
     def __post_init__(self) -> None:
         _check_choice(self, "kind", ScoreKind)
+        _check_choice(self, "long_text", LongText)
 
     @property
     def threshold_in_use(self) -> float:

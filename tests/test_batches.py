@@ -88,9 +88,9 @@ def test_spellings_of_one_image_are_held_out_together(spelled: list[Row], tmp_pa
 
 def listed(pairs: PairSet, seed: int, epoch: int) -> list[tuple[int, int, float]]:
     return [
-        (int(batch.images[i]), int(batch.texts[t]), float(label))
+        (int(batch.images[i]), int(batch.pieces[t]), float(label))
         for batch in make_batches(pairs, 2, seed, epoch)
-        for i, t, label in zip(batch.image_of, batch.text_of, batch.labels, strict=True)
+        for i, t, label in zip(batch.image_of, batch.piece_of, batch.labels, strict=True)
     ]
 
 
@@ -104,8 +104,31 @@ def test_batches_hold_every_row_once_in_an_order_that_seed_and_epoch_decide() ->
 
 def test_a_batch_names_each_image_and_text_once() -> None:
     [batch] = make_batches(PairSet.from_rows("t.csv", ROWS, ""), 8, 0, 1)
-    assert (len(batch.images), len(batch.texts), len(batch)) == (3, 3, 5)
+    assert (len(batch.images), len(batch.pieces), len(batch)) == (3, 3, 5)
     assert batch.labels.dtype == torch.float32
+
+
+def test_rows_of_texts_in_pieces_carry_all_their_pieces_and_a_shared_one_once() -> None:
+    pairs = PairSet.from_rows("t.csv", ROWS, "").cut({"red": ["r", "e", "d"], "green": ["e"]})
+    assert (pairs.texts, pairs.pieces) == (["red", "blue", "green"], ["r", "e", "d", "blue"])
+    places, row_of = pairs.row_pieces(np.arange(5))
+    assert [pairs.pieces[i] for i in places] == ["r", "e", "d", "blue", "blue", "r", "e", "d", "e"]
+    assert row_of.tolist() == [0, 0, 0, 1, 2, 3, 3, 3, 4]
+    seen = []
+    for batch in make_batches(pairs, 2, 0, 1):
+        assert len(set(batch.pieces)) == len(batch.pieces)
+        for row in range(len(batch)):
+            said = [pairs.pieces[batch.pieces[i]] for i, of in zip(batch.piece_of, batch.row_of, strict=True) if of == row]
+            seen.append((pairs.images[batch.images[batch.image_of[row]]].name, pairs.texts[batch.text_of[row]], said))
+    assert sorted(seen) == sorted((r.image_path, r.text, {"red": ["r", "e", "d"], "green": ["e"]}.get(r.text, [r.text])) for r in ROWS)
+
+
+def test_whole_texts_are_one_piece_each() -> None:
+    pairs = PairSet.from_rows("t.csv", ROWS, "")
+    rows = np.array([4, 0, 2])
+    places, row_of = pairs.row_pieces(rows)
+    assert (places.tolist(), row_of.tolist()) == (pairs.text_of[rows].tolist(), [0, 1, 2])
+    assert pairs.cut({}).pieces == pairs.pieces == pairs.texts
 
 
 @pytest.fixture

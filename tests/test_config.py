@@ -37,6 +37,7 @@ NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
         ("val_fraction", 0.1, 0.1),
         ("head", "adapter", "adapter"),
         ("seed", 0, 0),
+        ("long_text", None, None),
     ],
 )
 def test_defaults_of_each_mode(name: str, full: Any, head: Any) -> None:
@@ -74,6 +75,7 @@ def test_every_option_has_help_that_ends_a_sentence(name: str) -> None:
         ("early_stopping", "off"),
         ("output_dir", "./fine_tuned_clip"),
         ("val_csv", "a tenth of the training images"),
+        ("long_text", "truncate, or a checkpoint's own"),
     ],
 )
 def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
@@ -90,6 +92,8 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
         ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
         ({"tune": "head", "learning_rate": 1e-4}, r"--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate"),
+        ({"long_text": "split"}, r"--long-text is 'split'; one of truncate, chunk, chunk-mean is needed"),
+        ({"best_metric": None}, r"--best-metric is None; one of"),
         ({"epochs": 0}, r"--epochs is 0; 1 or more is needed"),
         ({"batch_size": 0}, r"--batch-size is 0; 1 or more is needed"),
         ({"learning_rate": 0.0}, r"--learning-rate is 0.0; a number above 0 is needed"),

@@ -9,7 +9,7 @@ import torch
 
 from mismatch.errors import DeviceError
 from mismatch.training.checkpoint import load_detector
-from mismatch.training.detector import choose_device
+from mismatch.training.detector import choose_device, row_cosines
 
 
 def test_logits_are_the_heads_of_the_towers_embeddings(tiny_checkpoints: dict[str, Any], family: str) -> None:
@@ -48,3 +48,37 @@ def test_a_device_that_isnt_there_is_an_error(name: str, message: str, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match=message):
         choose_device(name)
+
+
+IMAGES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+PIECES = torch.tensor([[0.8, 0.6], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 1.0]])  # of rows 0, 1, 1, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("long_text", "cosines", "middle"),
+    [("chunk", [0.8, 0.0, 0.8], [1.0, 0.0]), ("chunk-mean", [0.8, 0.6, 0.8], [1.6 / 3, 1.8 / 3])],
+)
+def test_a_row_in_pieces_has_the_worst_ones_cosine_or_their_mean(long_text: Any, cosines: list[float], middle: list[float]) -> None:
+    pieces = PIECES.clone().requires_grad_()
+    cosine, texts = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
+    torch.testing.assert_close(cosine.detach(), torch.tensor(cosines))
+    torch.testing.assert_close(texts.detach(), torch.stack([PIECES[0], torch.tensor(middle), PIECES[4]]))
+    cosine[1].backward()
+    weight = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0] if long_text == "chunk" else [0.0, 1 / 3, 1 / 3, 1 / 3, 0.0])
+    assert pieces.grad is not None
+    torch.testing.assert_close(pieces.grad, weight[:, None] * IMAGES[1])
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+def test_whole_texts_are_left_as_they_are(long_text: Any) -> None:
+    cosine, texts = row_cosines(IMAGES, PIECES[:3], torch.arange(3), long_text)
+    assert torch.equal(texts, PIECES[:3])
+    assert torch.equal(cosine, (IMAGES * PIECES[:3]).sum(-1))
+
+
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_a_piece_that_is_no_number_shows(long_text: Any) -> None:
+    pieces = PIECES.clone()
+    pieces[2] = torch.nan
+    cosine, _ = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
+    assert cosine.isnan().tolist() == [False, True, False]

@@ -112,6 +112,23 @@ def test_the_report_folder(run: Any) -> None:
     assert float(rows[0]["similarity_score"]) == pytest.approx(HIGH, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("args", "matrix", "truncated", "said"),
+    [
+        ([], [[0, 1], [0, 1]], 2, "without their end; --long-text chunk scores them piece by piece"),
+        (["--long-text", "chunk"], [[1, 0], [0, 1]], 0, "in pieces, the worst of which decides"),
+    ],
+)
+def test_long_texts_are_counted_in_words_and_in_the_report(run: Any, write_rows: Any, args: list[str], matrix: Any, truncated: int, said: str) -> None:
+    rows = [("red.png", "red shirt bag shoe. blue shirt", 0), ("red.png", "red shirt bag shoe. red bag", 1)]
+    write_rows(Path("rows.csv"), [("image_path", "text", "label"), *rows])
+    result = run("--report", "out", *args)
+    assert f"2 texts were longer than the backbone's 6 tokens and were scored {said}" in result.stdout.splitlines()
+    report = json.loads(Path("out/report.json").read_text(encoding="utf-8"))
+    assert (report["long_texts"], report["truncated_texts"], report["long_text"]) == (2, truncated, args[-1] if args else "truncate")
+    assert report["metrics"]["confusion_matrix"] == matrix
+
+
 def test_what_does_not_exist_is_null_in_json_and_a_dash_for_people(run: Any, write_rows: Any) -> None:
     write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "blue", 1)])
     metrics = json.loads(run("--json", "--report", "out").stdout)["metrics"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from mismatch.cli import main
+from mismatch.runtime.bundle import read_bundle
+from mismatch.training.checkpoint import read_meta, write_meta
 
 
 def run(*args: object) -> Any:
@@ -16,13 +21,19 @@ def run(*args: object) -> Any:
 
 
 def test_it_verifies_on_real_rows_and_says_so(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), ("red.png", "red shirt"), ("blue.png", "a blue bag"), ("absent.png", "red")])
-    result = run("--model", tiny_checkpoints["openclip"], "--output", tmp_path / "bundle", "--verify_csv", rows, "--image_base_path", colour_images)
+    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), ("red.png", "red shirt. " * 60), ("blue.png", "a blue bag"), ("absent.png", "red")])
+    model = shutil.copytree(tiny_checkpoints["openclip"], tmp_path / "model")
+    meta = read_meta(model)
+    write_meta(model, replace(meta, score=replace(meta.score, long_text="chunk")))
+    result = run("--model", model, "--output", tmp_path / "bundle", "--verify_csv", rows, "--image_base_path", colour_images)
     assert result.exit_code == 0, result.output
     assert "rows.csv: 2 pairs: scores differ by at most" in result.stdout
     assert "0 decisions flipped" in result.stdout
     assert "1 rows could be scored by neither" in result.stdout
-    assert (tmp_path / "bundle" / "manifest.json").is_file()
+    assert "1 text was longer than the backbone's 77 tokens and was scored in pieces, the worst of which decides" in result.stdout
+    parity = json.loads((tmp_path / "bundle" / "parity.json").read_text(encoding="utf-8"))
+    assert (parity["long_texts"], parity["context_length"], parity["long_text"]) == (1, 77, "chunk")
+    assert read_bundle(tmp_path / "bundle").score == read_meta(model).score
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mismatch.cli.options import MODEL_ENV, model_option, model_options
+from mismatch.cli.options import MODEL_ENV, long_text_option, model_option, model_options
 
 
 @pytest.fixture
@@ -50,3 +50,10 @@ def test_the_environment_names_the_model_and_the_option_wins(run: Any, monkeypat
 def test_the_model_alone() -> None:
     command = click.command()(model_option(lambda model: click.echo(f"model {model}")))
     assert CliRunner().invoke(command, ["--model", "m"]).output == "model m\n"
+
+
+@pytest.mark.parametrize(("args", "shown"), [([], "None"), (["--long-text", "chunk"], "chunk"), (["--long-text", "chunk-mean"], "chunk-mean")])
+def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
+    command = click.command()(long_text_option(lambda long_text: click.echo(str(long_text))))
+    assert CliRunner().invoke(command, args).output == f"{shown}\n"
+    assert "'split' is not one of 'truncate', 'chunk', 'chunk-mean'" in CliRunner().invoke(command, ["--long-text", "split"]).output

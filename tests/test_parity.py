@@ -11,6 +11,7 @@ import pytest
 from mismatch.errors import InputError, ParityError
 from mismatch.export.parity import Tolerance, built_in_pairs, check, compare
 from mismatch.runtime.pipeline import Pair
+from mismatch.specs import ScoreSpec
 
 
 @pytest.fixture
@@ -47,6 +48,24 @@ def test_a_difference_is_found_and_refused(colour_engine: Any, pairs: list[Pair]
     monkeypatch.setattr(other, part, lambda *args: change(real(*args)))
     with pytest.raises(ParityError, match=words):
         check(run(colour_engine(), other, pairs), Tolerance())
+
+
+@pytest.mark.parametrize(
+    ("long_text", "score_min", "said"),
+    [
+        ("truncate", 1 / (1 + np.exp(-1)), "; 2 texts were longer than the backbone's 6 tokens and were scored without their end"),
+        ("chunk", 1 / (1 + np.exp(3)), "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces, the worst of which decides"),
+        ("chunk-mean", 1 / (1 + np.exp(1)), "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces, whose mean decides"),
+    ],
+)
+def test_long_texts_are_compared_as_the_reference_scores_them(colour_engine: Any, colour_images: Path, long_text: Any, score_min: float, said: str) -> None:
+    score = ScoreSpec("probability", 0.5, long_text=long_text)
+    texts = ["red shirt bag shoe. blue shirt", "red shirt bag shoe. red bag", "red", " "]
+    report = run(colour_engine(score=score), colour_engine(), [Pair(colour_images / "red.png", text) for text in texts])
+    assert (report.pairs, report.unscorable, report.long_texts, report.long_text) == (3, 1, 2, long_text)
+    assert (report.max_score_difference, report.score_min) == (0.0, pytest.approx(score_min, abs=1e-6))
+    assert report.summary().endswith(said)
+    assert report.to_dict()["long_text"] == long_text
 
 
 def test_nothing_to_compare_proves_nothing(colour_engine: Any, colour_images: Path) -> None:

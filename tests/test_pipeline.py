@@ -16,6 +16,7 @@ from PIL import Image
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime import pipeline as module
 from mismatch.runtime.pipeline import Pair, Pipeline
+from mismatch.specs import ScoreSpec
 
 
 def test_order_is_kept_and_equal_images_and_texts_run_once(colour_engine: Any, colour_images: Path) -> None:
@@ -102,7 +103,7 @@ def test_the_memo_is_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "Memo", spy)
     results = list(Pipeline(colour_engine(), batch_size=4).score([Pair(image, "red") for image in images.values()], window=8))
     np.testing.assert_allclose([result.logit for result in results], [1 - 2 * (255 - i) / 255 for i in images], atol=1e-5)
-    assert [memo.size <= 36 for memo in memos] == [True, True]
+    assert [memo.size <= 36 for memo in memos] == [True, True, True]
     assert len(memos[0].values) == 3
 
 
@@ -169,3 +170,84 @@ def test_a_window_ends_early_where_rows_carry_their_images(
     assert next(results).logit == 1.0
     assert next(taken) == expected
     assert {result.logit for result in results} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("long_text", "logit", "truncated", "shapes"),
+    [(None, 1.0, 2, [(3, 6)]), ("truncate", 1.0, 2, [(3, 6)]), ("chunk", -3.0, 0, [(3, 6)]), ("chunk-mean", -1.0, 0, [(3, 6)])],
+)
+def test_a_long_texts_pieces_decide_together(
+    colour_engine: Any, colour_images: Path, long_text: Any, logit: float, truncated: int, shapes: list[tuple[int, int]]
+) -> None:
+    engine = colour_engine()
+    texts = ["red shirt bag shoe\nblue shirt", "red shirt bag shoe\nred bag", "red bag"]
+    pipeline = Pipeline(engine, long_text=long_text)
+    results = [result.logit for result in pipeline.score([Pair(colour_images / "red.png", text) for text in texts * 2])]
+    np.testing.assert_allclose(results, [logit, 1.0, 1.0] * 2, atol=1e-6)
+    assert engine.text_shapes == shapes, "a piece that two texts share, and that is a text of its own, runs once"
+    assert (pipeline.long_texts, pipeline.truncated) == (2, truncated)
+
+
+def test_the_engines_score_says_what_becomes_of_long_texts_unless_told_otherwise(colour_engine: Any) -> None:
+    engine = colour_engine(score=ScoreSpec("probability", 0.5, long_text="chunk"))
+    assert Pipeline(engine).long_text == "chunk"
+    assert Pipeline(engine, long_text="truncate").long_text == "truncate"
+    with pytest.raises(InputError, match="long_text is 'split'; one of truncate, chunk, chunk-mean is needed"):
+        Pipeline(engine, long_text="split")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+@pytest.mark.parametrize("window", [1, 3, 4096])
+@pytest.mark.parametrize("memo_bytes", [30, 10**6])
+def test_long_and_short_texts_mix_in_any_window_and_memory(
+    colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch, long_text: Any, window: int, memo_bytes: int
+) -> None:
+    """Against each piece scored as a text of its own, slice by slice of the head."""
+    rng = np.random.default_rng(0)
+    words = ["red", "green", "blue", "shirt", "bag"]
+    texts = [" ".join(words[i] for i in rng.integers(0, 5, rng.integers(1, 14))) for _ in range(60)] + ["", "  "]
+    pairs = [Pair(colour_images / f"{['red', 'green', 'blue', 'absent'][rng.integers(0, 4)]}.png", texts[rng.integers(0, 62)]) for _ in range(200)]
+    monkeypatch.setattr(module, "MEMO_BYTES", memo_bytes)
+    monkeypatch.setattr(module, "WINDOW", 7)
+    pipeline, plain = Pipeline(colour_engine(), long_text=long_text), Pipeline(colour_engine())
+    results = list(pipeline.score(pairs, window=window))
+    for pair, result in zip(pairs, results, strict=True):
+        alone = [one.logit for one in plain.score([Pair(pair.image, piece) for piece in pipeline.pieces([pair.text])[0]])]
+        if None in alone:
+            assert result.logit is None
+            assert "empty" in (result.problem or "") or "absent" in (result.problem or "")
+        else:
+            assert result.logit == pytest.approx(min(alone) if long_text == "chunk" else np.mean(alone), abs=1e-6)
+    assert plain.truncated == pipeline.truncated == 0
+    assert sum(result.logit is not None for result in results) > 100
+
+
+def test_texts_that_fit_score_to_the_bit_as_ever(colour_engine: Any, colour_images: Path) -> None:
+    pairs = [Pair(colour_images / f"{name}.png", text) for name in ("red", "green", "blue") for text in ("red bag", "a green shirt", "blue", "")]
+    scored = {long_text: list(Pipeline(colour_engine(), long_text=long_text).score(pairs)) for long_text in ("truncate", "chunk", "chunk-mean")}  # type: ignore[arg-type]
+    assert scored["truncate"] == scored["chunk"] == scored["chunk-mean"]
+
+
+def test_a_piece_without_a_number_leaves_its_pair_without_one(colour_engine: Any, colour_images: Path) -> None:
+    engine = colour_engine()
+    real = engine.encode_texts
+    engine.encode_texts = lambda ids, mask: np.where(real(ids, mask)[:, 2:] > 0, np.nan, real(ids, mask)).astype(np.float32)
+    long, short = Pipeline(engine, long_text="chunk").score([Pair(colour_images / "red.png", text) for text in ("red shirt bag shoe\nblue shirt", "red")])
+    assert (long.logit, long.problem, short.logit) == (None, "the model gave no number", 1.0)
+
+
+def test_a_window_ends_early_where_long_texts_carry_many_letters(colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_LETTERS", 100)
+    for long_text, expected in (("chunk", 4), ("truncate", 10)):
+        taken = itertools.count()
+        rows = (Pair(colour_images / "red.png", "red " * 7) for _ in iter(lambda taken=taken: next(taken), 20))
+        results = Pipeline(colour_engine(), long_text=long_text).score(rows, window=10)  # type: ignore[arg-type]
+        assert next(results).logit == 1.0
+        assert next(taken) == expected
+
+
+def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
+    pipeline = Pipeline(colour_engine(), long_text="chunk")
+    np.testing.assert_array_equal(np.stack(pipeline.texts(["red shirt bag shoe\nblue shirt"])), [[1, 0, 0]])  # type: ignore[arg-type]
+    assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue", ""]) == [("red shirt bag shoe", "blue shirt"), ("blue",), ("",)]
+    assert (pipeline.long_texts, pipeline.truncated) == (2, 1)

@@ -14,6 +14,7 @@ import mismatch
 from mismatch.cli import main
 from mismatch.cli.predict import COLUMNS, RowWriter, box
 from mismatch.runtime.predictor import Prediction, Predictor
+from mismatch.specs import Calibration, ScoreSpec
 
 GOLDEN = """\
 ==================================================
@@ -173,8 +174,36 @@ def test_a_text_with_a_carriage_return_does_not_break_the_output(run: Any, write
 def test_one_text_that_is_cut_is_said_on_stderr(run: Any) -> None:
     result = run("--model", "m", "--image", "red.png", "--text", "red shirt shoe bag green blue")
     assert result.exit_code == 0
-    assert result.stderr == "the text was longer than the backbone's 6 tokens and was scored without its end\n"
+    assert result.stderr == "1 text was longer than the backbone's 6 tokens and was scored without its end; --long-text chunk scores it piece by piece\n"
     assert run("--model", "m", "--image", "red.png", "--text", "red shirt").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "score", "said"),
+    [
+        ([], "0.7311", "without its end; --long-text chunk scores it piece by piece\n"),
+        (["--long-text", "chunk"], "0.0474", "in pieces, the worst of which decides\n"),
+        (["--long_text", "chunk-mean"], "0.2689", "in pieces, whose mean decides\n"),
+    ],
+)
+def test_long_texts_are_scored_as_asked_and_counted(run: Any, write_rows: Any, args: list[str], score: str, said: str) -> None:
+    text = "red shirt bag shoe. blue shirt"
+    one = run("--model", "m", "--image", "red.png", "--text", text, *args)
+    assert f"Similarity Score: {score}\n" in one.stdout
+    assert one.stderr == f"1 text was longer than the backbone's 6 tokens and was scored {said}"
+    write_rows(Path("rows.csv"), [("image_path", "text"), ("red.png", text), ("red.png", text), ("blue.png", "blue")])
+    many = run("--model", "m", "--csv", "rows.csv", *args)
+    scores = [round(float(row["similarity_score"]), 4) for row in csv.DictReader(io.StringIO(many.stdout))]
+    assert scores == [float(score), float(score), 0.7311]
+    assert many.stderr == f"3 rows scored\n{one.stderr}"
+
+
+def test_another_long_text_than_the_models_is_said_where_the_model_is_calibrated(run: Any, monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> None:
+    score = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 90), long_text="chunk")
+    monkeypatch.setattr(mismatch, "load", lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options))
+    args = ("--model", "m", "--image", "red.png", "--text", "red shirt bag shoe. blue shirt")
+    assert run(*args).stderr.endswith("in pieces, the worst of which decides\n")
+    assert run(*args, "--long-text", "truncate").stderr.endswith("piece by piece; the model's calibration and threshold are of --long-text chunk\n")
 
 
 def test_kept_columns_that_clash_with_a_scores_name_get_another(run: Any, write_rows: Any) -> None:

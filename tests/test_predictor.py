@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from PIL import Image
 
 import mismatch
 from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError, MissingExtraError
+from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
@@ -163,3 +167,86 @@ def test_a_missing_module_is_named_as_what_it_is(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("mismatch.runtime.predictor.entry_points", lambda **wanted: [Opener()])
     with pytest.raises(CheckpointError if bundle else MissingExtraError, match=words):
         mismatch.load(tmp_path)
+
+
+SAID = "red shirt bag shoe\nblue shirt"  # two pieces; its beginning is red
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "logit", "used"),
+    [
+        ("truncate", None, 1.0, "truncate"),
+        ("truncate", "chunk", -3.0, "chunk"),
+        ("chunk", None, -3.0, "chunk"),
+        ("chunk", "truncate", 1.0, "truncate"),
+        ("chunk-mean", None, -1.0, "chunk-mean"),
+    ],
+)
+def test_one_long_text_scores_as_in_many_rows(colour_engine: Any, colour_images: Path, stored: Any, given: Any, logit: float, used: str) -> None:
+    predictor = Predictor(colour_engine(score=ScoreSpec("probability", 0.5, Calibration(2.0, 1.0, 9), long_text=stored)), long_text=given)
+    one = predictor.predict(colour_images / "red.png", SAID)
+    [same] = predictor.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": SAID}])
+    assert one == same
+    assert one.logit == pytest.approx(logit, abs=1e-6)
+    assert one.similarity_score == pytest.approx(1 / (1 + np.exp(-(2 * logit + 1))), abs=1e-6)
+    assert (predictor.score.long_text, predictor.pipeline.long_texts, predictor.pipeline.truncated) == (used, 2, 2 * (used == "truncate"))
+    np.testing.assert_array_equal(predictor.encode_texts([SAID]), [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
+    tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], family: str, colour_images: Path, tmp_path: Path, long_text: Any
+) -> None:
+    """Both carry what becomes of long texts, and both say the worst or the mean of what they say of each piece."""
+    from mismatch.training.checkpoint import read_meta, write_meta
+
+    checkpoint, bundle = shutil.copytree(tiny_checkpoints[family], tmp_path / "checkpoint"), shutil.copytree(tiny_bundles[family], tmp_path / "bundle")
+    meta, manifest = read_meta(checkpoint), read_bundle(bundle)
+    write_meta(checkpoint, replace(meta, score=replace(meta.score, long_text=long_text)))
+    write_manifest(bundle, replace(manifest, score=replace(manifest.score, long_text=long_text)))
+    sentences = ["a red leather bag with gold hardware and two handles. " * 6, "it is a blue shoe! " * 12, "Größe 42, grün; " * 9, "黒いスニーカー。" * 9]
+    texts = ["".join(sentences[i:]) for i in range(4)] + ["a red shirt"]
+    rows = [{"image_path": f"{name}.png", "text": text} for name in ("red", "green", "blue") for text in texts]
+    both = [mismatch.load(folder, "cpu") for folder in (checkpoint, bundle)]
+    torch_says, bundle_says = ([p.logit for p in predictor.predict_pairs(rows, image_base_path=colour_images)] for predictor in both)
+    np.testing.assert_allclose(bundle_says, torch_says, atol=1e-4)
+    assert [(p.pipeline.long_texts, p.pipeline.truncated, p.score.long_text) for p in both] == [(4, 0, long_text)] * 2
+    plain = mismatch.load(bundle, "cpu", long_text="truncate")
+    pieces = both[0].pipeline.pieces([row["text"] for row in rows])
+    alone = [[plain.predict(colour_images / row["image_path"], piece).logit for piece in own] for row, own in zip(rows, pieces, strict=True)]
+    assert [len(own) > 1 for own in pieces[:5]] == [True, True, True, True, False]
+    np.testing.assert_allclose(bundle_says, [(min if long_text == "chunk" else np.mean)(own) for own in alone], atol=1e-4)  # type: ignore[operator]
+    assert plain.pipeline.truncated == 0
+
+
+def test_a_longer_context_takes_longer_texts_whole(tiny_checkpoints: dict[str, Path], colour_images: Path, tmp_path: Path) -> None:
+    """As Long-CLIP has it: 248 positions."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from mismatch.backbones.registry import load_backbone
+    from mismatch.training.checkpoint import meta_for
+    from mismatch.training.detector import Detector
+    from mismatch.training.engine import TorchEngine
+    from mismatch.training.head import build_head, head_spec_for
+
+    load_backbone("hf-clip:tiny").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 248
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for path in tmp_path.glob("*tokenizer_config.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 248}))
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "text_model.embeddings.position_embedding.weight"
+    weights[name] = torch.randn(248, weights[name].shape[1], generator=torch.Generator().manual_seed(0))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    backbone = load_backbone("hf-clip", str(tmp_path))
+    spec = head_spec_for(backbone, "cosine")
+    predictor = Predictor(TorchEngine(Detector(backbone, build_head(spec)), meta_for("hf-clip", "long", spec)), long_text="chunk")
+    assert backbone.text_spec.context_length == 248
+    text = "a red bag with gold hardware. " * 30  # 210 tokens
+    scores = [predictor.predict(colour_images / "red.png", said).logit for said in (text, text + "it is blue", text + "it is blue. " * 20)]
+    assert predictor.pipeline.long_texts == 1, "the last one"
+    assert predictor.pipeline.truncated == 0
+    assert [len(own) for own in predictor.pipeline.pieces([text, text + "it is blue. " * 20])] == [1, 2]
+    assert len(set(scores)) == 3

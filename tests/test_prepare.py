@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from mismatch.errors import BackboneError, CheckpointError, ImageError, ImageNotFoundError, InputError, LabelError
 from mismatch.runtime.predictor import Predictor
 from mismatch.training.batches import EmbeddingFeed
-from mismatch.training.checkpoint import load_detector
+from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.prepare import default_cache, load_sets, load_start, make_feeds, no_progress, report_truncated
+from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -88,13 +89,44 @@ def test_holding_out_the_only_image_with_a_label_is_refused(write_rows: WriteRow
         load_sets(TrainConfig(train_csv=str(rows)), print)
 
 
-def test_texts_that_lose_their_end_are_counted(tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path) -> None:
-    table = [("a.png", "red " * 76, 1), ("b.png", "red " * 75, 0), ("c.png", "red " * 76, 0), ("d.png", "blue " * 90, 1)]
-    config = TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table])), val_fraction=0.0, model_name=str(tiny_checkpoints["hf-clip"]))
+LONG = [("a.png", "red " * 76, 1), ("b.png", "red " * 75, 0), ("c.png", "red " * 76, 0), ("d.png", "blue " * 90 + "red", 1)]
+
+
+@pytest.mark.parametrize(
+    ("long_text", "line", "pieces"),
+    [
+        (
+            None,
+            "warning: 2 texts are longer than the backbone's 77 tokens and are scored without their end; --long-text chunk scores them piece by piece",
+            [1, 1, 1],
+        ),
+        ("chunk", "2 texts are longer than the backbone's 77 tokens and are scored in pieces, the worst of which decides", [2, 1, 2]),
+        ("chunk-mean", "2 texts are longer than the backbone's 77 tokens and are scored in pieces, whose mean decides", [2, 1, 2]),
+    ],
+)
+def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
+    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: str | None, line: str, pieces: list[int]
+) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, *LONG])
+    config = TrainConfig(train_csv=str(rows), val_fraction=0.0, model_name=str(tiny_checkpoints["hf-clip"]), long_text=long_text)
     start, said = load_start(config, print), list[str]()
     train, _ = load_sets(config, lambda line: None)
-    report_truncated(start, [train, train], said.append)
-    assert said == ["warning: 2 texts are longer and lose their end: the backbone takes 77 tokens"]
+    [cut, same], count = cut_long_texts(start, [train, train], said.append)
+    assert (said, count) == ([line], 2)
+    assert np.diff(cut.starts).tolist() == pieces == np.diff(same.starts).tolist()
+    assert (cut.texts, cut.text_of.tolist()) == (train.texts, train.text_of.tolist())
+    for text, first, last in zip(cut.texts, cut.starts, cut.starts[1:], strict=False):
+        assert " ".join(cut.pieces[i] for i in cut.piece_of[first:last]).split() == text.split()
+
+
+@pytest.mark.parametrize(("option", "expected"), [(None, "chunk-mean"), ("truncate", "truncate"), ("chunk", "chunk")])
+def test_a_checkpoint_keeps_what_it_does_with_long_texts_unless_told_otherwise(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path, option: str | None, expected: str
+) -> None:
+    detector, meta = load_detector(tiny_checkpoints["openclip"])
+    save_checkpoint(tmp_path / "ck", detector, replace(meta, score=replace(meta.score, long_text="chunk-mean")), {})
+    assert load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path / "ck"), long_text=option), print).long_text == expected
+    assert load_start(TrainConfig(train_csv="t.csv", model_name="tiny", long_text=option), print).long_text == (option or "truncate")
 
 
 def test_rows_of_one_label_teach_nothing(write_rows: WriteRows, tmp_path: Path) -> None:
@@ -169,10 +201,10 @@ def test_frozen_towers_see_each_image_once_ever_and_agree_with_prediction(
     again, no_calls = feeds_for(config, monkeypatch)
     assert (sum(calls), no_calls) == (3, [])
     assert torch.equal(feed.images, again.images)
-    assert torch.equal(feed.texts, again.texts)
+    assert torch.equal(feed.pieces, again.pieces)
     predictor = Predictor(open_checkpoint(tiny_checkpoints["hf-clip"], provider="cpu"))
     np.testing.assert_allclose(feed.images.numpy(), predictor.encode_images(feed.pairs.images), atol=1e-5)
-    np.testing.assert_allclose(feed.texts.numpy(), predictor.encode_texts(feed.pairs.texts), atol=1e-5)
+    np.testing.assert_allclose(feed.pieces.numpy(), predictor.encode_texts(feed.pairs.texts), atol=1e-5)
 
 
 @pytest.mark.parametrize(

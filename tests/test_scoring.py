@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mismatch.runtime.scoring import scores_from_logits, sigmoid
+from mismatch.runtime.scoring import pool_pieces, scores_from_logits, sigmoid
 from mismatch.specs import Calibration, ScoreSpec
 
 
@@ -27,3 +28,20 @@ def test_zero_shot_scores_are_cosines() -> None:
 @pytest.mark.filterwarnings("error")
 def test_sigmoid_has_no_overflow() -> None:
     np.testing.assert_array_equal(sigmoid(np.array([-1e4, 1e4])), [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("long_text", "expected"),
+    [("chunk", [2.0, -1.5, 0.25]), ("chunk-mean", [2.0, 0.5, 0.25]), ("truncate", [2.0, -1.5, 0.25])],
+)
+def test_pieces_are_pooled_pair_by_pair(long_text: Any, expected: list[float]) -> None:
+    np.testing.assert_array_equal(pool_pieces([2.0, -1.5, 3.0, 0.0, 0.25], [1, 3, 1], long_text), expected)
+
+
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_single_pieces_stay_to_the_bit_and_no_number_stays_none(long_text: Any) -> None:
+    logits = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    np.testing.assert_array_equal(pool_pieces(logits, np.ones(1000), long_text), logits)
+    pooled = pool_pieces([1.0, np.nan, 2.0], [2, 1], long_text)
+    assert np.isnan(pooled).tolist() == [True, False]
+    assert pool_pieces([], [], long_text).shape == (0,)

@@ -33,10 +33,16 @@ def test_the_tokenizer_travels_as_a_file_of_its_own() -> None:
 
 @pytest.mark.parametrize("calibration", [None, CALIBRATION])
 @pytest.mark.parametrize("threshold", [None, THRESHOLD])
-def test_a_score_spec_survives_json(calibration: Calibration | None, threshold: Threshold | None) -> None:
-    score = ScoreSpec("probability", 0.5, calibration, threshold)
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+def test_a_score_spec_survives_json(calibration: Calibration | None, threshold: Threshold | None, long_text: Any) -> None:
+    score = ScoreSpec("probability", 0.5, calibration, threshold, long_text)
     assert ScoreSpec.from_dict(json.loads(json.dumps(score.to_dict()))) == score
     assert score.threshold_in_use == (0.62 if threshold else 0.5)
+
+
+def test_a_score_of_an_earlier_version_truncates_long_texts() -> None:
+    data = {key: value for key, value in SCORE.items() if key != "long_text"}
+    assert ScoreSpec.from_dict(data).long_text == "truncate"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +59,7 @@ def test_a_score_spec_survives_json(calibration: Calibration | None, threshold: 
         (lambda: TextSpec.from_dict(TEXT.to_dict() | {"cleaning": "lower"}), "TextSpec.cleaning is 'lower'"),
         (lambda: ScoreSpec.from_dict(SCORE | {"margin": 1}), "ScoreSpec has unknown fields margin; it was written by a newer mismatch: upgrade"),
         (lambda: ScoreSpec.from_dict(SCORE | {"kind": "distance"}), "ScoreSpec.kind is 'distance'; one of probability, cosine is needed"),
+        (lambda: ScoreSpec.from_dict(SCORE | {"long_text": "split"}), "ScoreSpec.long_text is 'split'; one of truncate, chunk, chunk-mean is needed"),
         (lambda: ScoreSpec.from_dict({"kind": "cosine"}), "ScoreSpec is incomplete"),
         (lambda: ScoreSpec.from_dict(SCORE | {"calibration": {"slope": 1.0}}), "Calibration is incomplete"),
         (lambda: HeadSpec(kind="cosine", image_dim=640, text_dim=512), "images are 640 wide and texts 512; use --head adapter"),

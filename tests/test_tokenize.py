@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Upstream
 from tokenizers import models, pre_tokenizers, processors
 
 from mismatch.errors import InputError
-from mismatch.runtime.tokenize import Tokenizer, clean_clip
+from mismatch.runtime.tokenize import Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
 from mismatch.specs import TextSpec
 
 WORDS = ["<s>", "</s>", "[PAD]", "[UNK]", "a", "red", "bag", "shoe", "&", "lower"]
@@ -125,3 +125,25 @@ def test_eight_threads_give_the_same() -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda text: tokenizer([text]).input_ids.tolist(), texts))
     assert together == [tokenizer([text]).input_ids.tolist() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "whitespace", "canonical"),
+    [
+        ("  A Red\n shirt,\tsize_L! ", "A Red shirt, size_L!", "a red shirt size l"),
+        ("salt &amp;amp; pepper (2-pack)", "salt & pepper (2-pack)", "salt pepper 2pack"),
+        ("ÀÉ “quoted” — dash", 'ÀÉ "quoted" — dash', "àé quoted — dash"),
+        ("...", "...", ""),
+    ],
+)
+def test_the_other_cleanings(text: str, whitespace: str, canonical: str) -> None:
+    assert (clean_whitespace(text), clean_canonicalize(text)) == (whitespace, canonical)
+
+
+def test_cleanings_are_open_clips() -> None:
+    from open_clip.tokenizer import get_clean_fn
+
+    ours = {"whitespace": clean_whitespace, "lower": clean_clip, "canonicalize": clean_canonicalize}
+    texts = ["Größe_42 &lt;b&gt; it's", "\u00a0x\u2003Y  z", "cafÃ© !?", "a\x00B", "_ _", "ΟΔΥΣΣΕΥΣ İ", "“a” ‘b’"]
+    for name, clean in ours.items():
+        assert [clean(text) for text in texts] == [get_clean_fn(name)(text) for text in texts]

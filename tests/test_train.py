@@ -43,6 +43,7 @@ def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
         "[default: off]",
         "--tune full|head",
         "--best-metric accuracy|loss|auroc|f1",
+        "--long-text truncate|chunk|chunk-mean",
     ],
 )
 def test_help_shows_the_defaults_of_both_modes(line: str) -> None:

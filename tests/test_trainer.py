@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -154,7 +155,7 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalo
     result = quietly(options)
     meta = read_meta(result.best_dir)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
-    assert meta.train == options.to_dict() | {"head_dim": 128}
+    assert meta.train == options.to_dict() | {"head_dim": 128, "long_text": "truncate"}
     assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
 
 
@@ -246,6 +247,88 @@ def test_validation_figures_are_those_of_the_plain_probability_at_one_half() -> 
     assert found.metrics["log_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(1)), np.log1p(np.exp(0.5)), np.log1p(np.exp(-3))]))
     assert found.metrics["auroc"] == 0.75
     assert found.tuned["accuracy"] == 0.75
+
+
+# --- long texts -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wordy(catalogue: Path, write_rows: WriteRows) -> Path:
+    """The catalogue with texts over the context of six tokens, whose colour stands behind it, and short ones among the rows to validate on."""
+    for name in ("train.csv", "val.csv"):
+        rows = [line.split(",") for line in (catalogue / name).read_text().splitlines()]
+        long = [(image, f"shirt shoe bag shirt\n{text}" if name == "train.csv" or i % 3 else text, label) for i, (image, text, label) in enumerate(rows[1:])]
+        write_rows(catalogue / name, [rows[0], *long])
+    return catalogue
+
+
+def watch_logits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The validation logits of each epoch."""
+    seen: list[Any] = []
+    real = Validation.of
+    monkeypatch.setattr(Validation, "of", lambda logits, labels, objective: seen.append(logits) or real(logits, labels, objective))
+    return seen
+
+
+def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[float | None], Any]:
+    """The logits that a loaded model has for the rows of val.csv, and its pipeline."""
+    with (folder / "val.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    predictor = mismatch.load(model, "cpu", **options)
+    return [p.logit for p in predictor.predict_pairs(rows, image_base_path=folder)], predictor.pipeline
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alike(
+    wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str, long_text: str
+) -> None:
+    logits, said = watch_logits(monkeypatch), list[str]()
+    result = train(config(wordy, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc", long_text=long_text), report=said.append)
+    assert max(result.stats["val_auroc"]) > 0.95
+    found, pipeline = predicted(result.final_dir, wordy)
+    np.testing.assert_allclose(found, logits[-1], atol=1e-4)
+    assert np.ptp(logits[-1]) > 1
+    assert (pipeline.long_text, pipeline.long_texts, pipeline.truncated) == (long_text, 9, 0)
+    assert (result.stats["long_texts"], result.stats["long_text"]) == (9, long_text)
+    score = read_meta(result.best_dir).score
+    assert (score.long_text, score.threshold is None) == (long_text, False)
+    assert read_meta(result.best_dir).train["long_text"] == long_text
+    decides = "the worst of which decides" if long_text == "chunk" else "whose mean decides"
+    assert f"9 texts are longer than the backbone's 6 tokens and are scored in pieces, {decides}" in said
+    again = quietly(config(wordy, tune=tune, epochs=1, backbone="hf-clip", model_name=str(result.final_dir), output_dir=str(wordy / "again")))
+    assert again.stats["long_text"] == read_meta(again.best_dir).score.long_text == long_text
+
+
+@pytest.mark.usefixtures("unlike")
+def test_a_text_without_its_end_teaches_only_what_its_beginning_says(wordy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, said = watch_logits(monkeypatch), list[str]()
+    result = train(config(wordy, epochs=3, head_learning_rate=1e-2), report=said.append)
+    found, pipeline = predicted(result.final_dir, wordy)
+    np.testing.assert_allclose(found, logits[-1], atol=1e-4)
+    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.truncated) == (9, "truncate", 9)
+    lost = "warning: 9 texts are longer than the backbone's 6 tokens and are scored without their end; --long-text chunk scores them piece by piece"
+    assert lost in said
+    long = [i for i in range(54) if i % 3]
+    assert len({round(float(logits[-1][i]), 4) for i in long}) <= 18, "18 images, one beginning"
+
+
+def test_each_family_scores_long_texts_as_it_was_trained(catalogue: Path, family: str, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [line.split(",") for line in (catalogue / "val.csv").read_text().splitlines()]
+    long = [(image, f"{text}. " + "it has two handles and a zip. " * (i % 4 * 5), label) for i, (image, text, label) in enumerate(rows[1:])]
+    for name in ("train.csv", "val.csv"):
+        write_rows(catalogue / name, [rows[0], *long])
+    logits = watch_logits(monkeypatch)
+    options = {"backbone": family, "model_name": "tiny", "epochs": 1, "batch_size": 27, "learning_rate": 1e-3, "long_text": "chunk"}
+    result = quietly(config(catalogue, **options))
+    found, pipeline = predicted(result.final_dir, catalogue)
+    assert (result.stats["long_texts"], pipeline.long_texts) == (len({text for _, text, _ in long if len(text) > 250}),) * 2
+    np.testing.assert_allclose(found, logits[-1], atol=1e-4)
+    cut, _ = predicted(result.final_dir, catalogue, long_text="truncate")
+    differ = [abs(a - b) > 1e-4 for a, b in zip(found, cut, strict=True)]  # type: ignore[operator]
+    assert differ == [abs(a - b) > 1e-4 and i % 4 > 1 for i, (a, b) in enumerate(zip(found, cut, strict=True))]  # type: ignore[operator]
+    assert sum(differ) > 10
 
 
 # --- from there on ------------------------------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
         ctx.exit(1)
 
 
-@command.command("check")
+@command.command("check", short_help="Run the contract against one backbone.")
 @click.argument("name")
 @click.option("--model-name", metavar="M", help="MODEL of the family, or a local directory.  [default: the family's own]")
 @click.option("--only", multiple=True, metavar="CHECK", help='One check by its name, as in "onnx export"; may be repeated.  [default: all]')
@@ -81,7 +81,7 @@ def check_family(ctx: click.Context, name: str, model_name: str | None, only: tu
         ctx.exit(1)
 
 
-@command.command("new")
+@command.command("new", short_help="Begin a plugin: a folder with a working backbone.")
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), metavar="D", help="Folder to write to, new or empty.  [default: ./mismatch-NAME]")
 def new_plugin(name: str, folder: Path | None) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import model_options
-from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, predict_rows
+from mismatch.cli.options import long_text_option, model_options
+from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts, predict_rows
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Row, read_rows, refusal
 from mismatch.errors import CheckpointError, InputError
@@ -33,6 +33,7 @@ CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys 
 @click.option("--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label.")
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
+@long_text_option
 @click.option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Folder for report.json and predictions.csv.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(csv_file: Path, image_base_path: str, report: Path | None, as_json: bool, **options: Any) -> None:
@@ -53,7 +54,7 @@ def command(csv_file: Path, image_base_path: str, report: Path | None, as_json: 
     result = _result(tally, predictor, csv_file, image_base_path, options)
     if report is not None:
         write_json(report / "report.json", result)
-    click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(result)))
+    click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(result, long_texts(predictor))))
     if report is not None:
         click.echo(f"report.json and predictions.csv written to {report}", err=True)
 
@@ -106,6 +107,8 @@ def _result(tally: Tally, predictor: Predictor, csv_file: Path, base: str, optio
         "scored": len(tally.labels),
         "unscorable": tally.unscorable,
         "first_unscorable": tally.first,
+        "long_text": predictor.pipeline.long_text,
+        "long_texts": predictor.pipeline.long_texts,
         "truncated_texts": predictor.pipeline.truncated,
         "threshold": _threshold(predictor, given=options["threshold"] is not None),
         "metrics": {key: value for key, value in metrics.items() if key not in ("rows", "threshold")},
@@ -119,8 +122,8 @@ def _threshold(predictor: Predictor, *, given: bool) -> dict[str, Any]:
     return {"value": predictor.threshold, "source": "default"} if stored is None else {**asdict(stored), "source": "stored"}
 
 
-def _lines(result: dict[str, Any]) -> Iterator[str]:
-    """The result for people."""
+def _lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
+    """The result for people, with what is to say of long texts."""
     metrics = result["metrics"]
     yield f"{result['csv']}: {result['scored']:,} rows scored by {result['model']}"
     yield f"threshold          {result['threshold']['value']:.4f}  {_origin(result['threshold'])}"
@@ -132,8 +135,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<18} " + "     ".join(_number(metrics[prefix + figure]) for figure in ("precision", "recall", "f1"))
     yield ""
     yield from _confusion(metrics["confusion_matrix"])
-    if result["truncated_texts"]:
-        yield f"\n{result['truncated_texts']:,} texts were longer than the backbone takes and were scored without their end"
+    if long:
+        yield f"\n{long}"
     yield from _unscorable(result)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-__all__ = ["MODEL_ENV", "model_option", "model_options"]
+from mismatch.specs import LongText
+
+__all__ = ["MODEL_ENV", "long_text_option", "model_option", "model_options"]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,3 +40,12 @@ def model_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
+
+
+def long_text_option(function: F) -> F:
+    """`--long-text`."""
+    text = (
+        "Texts over the backbone's context: truncate scores them without their end, chunk in pieces, the worst of which decides, chunk-mean by "
+        "the pieces' mean.  [default: as the model was trained]"
+    )
+    return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mismatch.cli.options import model_options
+from mismatch.cli.options import long_text_option, model_options
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Row, read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
@@ -22,7 +22,7 @@ from mismatch.files import atomic_file
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "predict_rows"]
+__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "predict_rows"]
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 RULE = "=" * 50
@@ -50,6 +50,7 @@ class RowWriter:
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option("--output", default="-", help="CSV to write; - is standard output.", show_default=True)
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
+@long_text_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, image_base_path: str, output: str, keep_columns: bool, **options: Any) -> None:
     """Score one pair (--image, --text) or a CSV of pairs (--csv)."""
@@ -72,9 +73,8 @@ def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
     if result.similarity_score is None:
         raise CheckpointError(f"{options['model']}: {result.status}")
     click.echo(box(result))
-    if predictor.pipeline.truncated:
-        length = predictor.engine.text_spec.context_length
-        click.echo(f"the text was longer than the backbone's {length} tokens and was scored without its end", err=True)
+    if line := long_texts(predictor):
+        click.echo(line, err=True)
 
 
 def box(result: Prediction) -> str:
@@ -95,7 +95,7 @@ def box(result: Prediction) -> str:
 
 
 def load_predictor(options: dict[str, Any]) -> Predictor:
-    """What `model_options` and --threshold ask for."""
+    """What `model_options`, --threshold and --long-text ask for."""
     import mismatch
 
     return mismatch.load(
@@ -105,7 +105,20 @@ def load_predictor(options: dict[str, Any]) -> Predictor:
         threshold=options["threshold"],
         batch_size=options["batch_size"],
         workers=options["num_workers"],
+        long_text=options["long_text"],
     )
+
+
+def long_texts(predictor: Predictor) -> str | None:
+    """What to say of the texts over the context that have been scored so far, if there were any."""
+    from mismatch.runtime.chunks import long_texts_line
+
+    pipeline, stored = predictor.pipeline, predictor.engine.score
+    if not pipeline.long_texts:
+        return None
+    line = long_texts_line(pipeline.long_texts, predictor.engine.text_spec.context_length, pipeline.long_text, advise=True)
+    other = stored.long_text != pipeline.long_text and (stored.threshold or stored.calibration)
+    return f"{line}; the model's calibration and threshold are of --long-text {stored.long_text}" if other else line
 
 
 def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, options: dict[str, Any]) -> None:
@@ -118,9 +131,8 @@ def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, opt
         done, failed = write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
     where = "" if output == "-" else f" → {output}"
     click.echo(f"{done:,} rows scored{where}{f'; {failed:,} could not be: see their status' if failed else ''}", err=True)
-    if cut := predictor.pipeline.truncated:
-        length = predictor.engine.text_spec.context_length
-        click.echo(f"{cut:,} texts were longer than the backbone's {length} tokens and were scored without their end", err=True)
+    if line := long_texts(predictor):
+        click.echo(line, err=True)
     if failed and not done:
         raise InputError(f"{csv_file}: not one of its {failed:,} rows could be scored; mismatch validate says why row by row")
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import InputError, ParityError
+from mismatch.runtime.chunks import long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import LongText
 
 __all__ = ["ParityReport", "Tolerance", "built_in_pairs", "check", "compare"]
 
@@ -38,6 +40,9 @@ class ParityReport:
     source: str  # where the pairs came from
     pairs: int  # compared
     unscorable: int  # pairs that neither engine could score
+    long_texts: int  # different texts over the backbone's context
+    context_length: int  # tokens, special ones included
+    long_text: LongText  # what became of those
     max_image_embedding_difference: float  # share of the embedding's norm
     max_text_embedding_difference: float  # share of the embedding's norm
     max_logit_difference: float
@@ -59,13 +64,15 @@ class ParityReport:
             f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e}, {self.flipped_decisions} decisions flipped, "
             f"embeddings by at most {embeddings:.1e}; scores spread from {self.score_min:.4f} to {self.score_max:.4f} "
             f"(standard deviation {self.score_std:.4f})"
+            + (f"; {long_texts_line(self.long_texts, self.context_length, self.long_text)}" if self.long_texts else "")
         )
 
 
 def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, source: str, threshold: float, progress: Progress | None = None) -> ParityReport:
-    """Run both engines over `pairs`; each image and text once, through the pipeline that predictions take."""
+    """Run both engines over `pairs`; each image and text once, through the pipeline that predictions take, long texts as the reference's score says."""
     usable = [pair for pair in pairs if pair.problem is None]
-    left, right = (_Outputs.of(Pipeline(engine), usable, progress) for engine in (reference, candidate))
+    long_text = reference.score.long_text
+    left, right = (_Outputs.of(Pipeline(engine, long_text=long_text), usable, progress) for engine in (reference, candidate))
     if left.good != right.good:
         raise ParityError(
             f"{reference.name} and {candidate.name} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}"
@@ -79,6 +86,9 @@ def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, sour
         source=source,
         pairs=len(a),
         unscorable=len(pairs) - len(a),
+        long_texts=left.long_texts,
+        context_length=reference.text_spec.context_length,
+        long_text=long_text,
         max_image_embedding_difference=_relative_difference(left.images, right.images),
         max_text_embedding_difference=_relative_difference(left.texts, right.texts),
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
@@ -114,21 +124,24 @@ class _Outputs:
     """What one engine made of the pairs."""
 
     images: Array  # (unique images, image_dim)
-    texts: Array  # (unique texts, text_dim)
+    texts: Array  # (unique texts or pieces of them, text_dim)
     good: list[int]  # positions of the pairs with a logit
     logits: NDArray[np.float64]  # of those
+    long_texts: int
 
     @classmethod
     def of(cls, pipeline: Pipeline, pairs: Sequence[Pair], progress: Progress | None) -> _Outputs:
         sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for pair in pairs}
         texts = list(dict.fromkeys(pair.text for pair in pairs))
+        pieces_of = dict(zip(texts, pipeline.pieces(texts), strict=True))
+        pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
-        text_of = dict(zip(texts, pipeline.texts(texts, progress=progress), strict=True))
+        piece_of = dict(zip(pieces, pipeline.texts(pieces, progress=progress), strict=True))
         keys = [id(pair.image) if isinstance(pair.image, Image.Image) else pair.image for pair in pairs]
-        joined = [(image_of[key], text_of[pair.text]) for key, pair in zip(keys, pairs, strict=True)]
-        good = [i for i, (image, text) in enumerate(joined) if isinstance(image, np.ndarray) and isinstance(text, np.ndarray)]
-        logits = pipeline.logits([joined[i][0] for i in good], [joined[i][1] for i in good])  # type: ignore[misc]
-        return cls(_arrays(image_of.values()), _arrays(text_of.values()), good, np.array(logits, np.float64))
+        joined = [(image_of[key], [piece_of[piece] for piece in pieces_of[pair.text]]) for key, pair in zip(keys, pairs, strict=True)]
+        good = [i for i, (image, own) in enumerate(joined) if all(isinstance(value, np.ndarray) for value in (image, *own))]
+        logits = pipeline.pooled_logits([joined[i][0] for i in good], [joined[i][1] for i in good])  # type: ignore[misc]
+        return cls(_arrays(image_of.values()), _arrays(piece_of.values()), good, np.array(logits, np.float64), pipeline.long_texts)
 
 
 def _arrays(values: Any) -> Array:

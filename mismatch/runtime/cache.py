@@ -147,7 +147,7 @@ def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingC
 
 
 def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N texts → (N, text_dim) embeddings, and why some rows of it are nan."""
+    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_dim) embeddings, and why some rows of it are nan."""
     keys: list[bytes | None] = [_hash(b"text", text.encode("utf-8", "surrogatepass")) for text in texts]
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:

@@ -1,4 +1,4 @@
-"""The one path from rows to logits, for every engine: unique images and texts once, decode on threads, short padding, order kept."""
+"""The one path from rows to logits, for every engine: unique images and texts once, decode on threads, short padding, long texts in pieces, order kept."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,12 @@ from PIL import Image
 
 from mismatch.data.audit import untraced
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime.chunks import split_long_text
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import ImageSource, Preprocessor
+from mismatch.runtime.scoring import pool_pieces
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+from mismatch.specs import ImageSpec, LongText, ScoreSpec, TextSpec
 
 __all__ = ["NO_NUMBER", "Engine", "Pair", "Pipeline", "ScoredPair", "scored_pair"]
 
@@ -30,7 +32,9 @@ Array = NDArray[np.float32]
 WINDOW = 4096  # rows that are looked at together
 HELD_BYTES = 64 * 2**20  # of encoded images handed over as bytes, after which a window ends early
 HELD_IMAGES = 64  # decoded images handed over (Pillow's, arrays), after which it does too; a batch if that is more
+HELD_LETTERS = 2**20  # of texts, after which it does too where long ones go in pieces: some 10,000 pieces, 20 MB of embeddings
 KEY_BYTES = 16  # of BLAKE2b
+EMPTY = "the text is empty"
 NO_NUMBER = "the model gave no number"  # but nan or infinity: its weights are damaged, or it overflowed
 MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 LOOK_AHEAD = 4  # batches of decoded images that may wait for the tower
@@ -80,14 +84,19 @@ class ScoredPair:
     problem: str | None = None
 
 
-@dataclass
-class Memo:
-    """Embeddings by key, the oldest dropped beyond `MEMO_BYTES`; failures are remembered too."""
+Embedded = Array | InputError  # an embedding, or why there is none
+Pieces = tuple[str, ...]  # of one text
+V = TypeVar("V", Embedded, Pieces)
 
-    values: OrderedDict[Hashable, Array | InputError] = field(default_factory=OrderedDict)
+
+@dataclass
+class Memo(Generic[V]):
+    """What was found out, by key, the oldest dropped beyond `MEMO_BYTES`; failures are remembered too."""
+
+    values: OrderedDict[Hashable, V] = field(default_factory=OrderedDict)
     size: int = 0  # bytes
 
-    def add(self, key: Hashable, value: Array | InputError) -> None:
+    def add(self, key: Hashable, value: V) -> None:
         self.values[key] = value
         self.size += _size(value)
 
@@ -97,66 +106,123 @@ class Memo:
             self.size -= _size(self.values.popitem(last=False)[1])
 
 
-def _size(value: Array | InputError) -> int:
+def _size(value: Embedded | Pieces) -> int:
+    """Bytes, about."""
+    if isinstance(value, tuple):
+        return sum(256 + 2 * len(piece) for piece in value)
     return value.nbytes if isinstance(value, np.ndarray) else 256
+
+
+@dataclass
+class Known:
+    """What earlier windows of one call have found out."""
+
+    images: Memo[Embedded]
+    texts: Memo[Embedded]  # by text, or piece of one
+    pieces: Memo[Pieces]  # by text, of long ones
+
+    def trim(self) -> None:
+        for memo in (self.images, self.texts, self.pieces):
+            memo.trim()
 
 
 class Pipeline:
     """Rows in, logits out, in order, over any engine. Thread-safe: each call has its own state."""
 
-    def __init__(self, engine: Engine, *, batch_size: int = 16, workers: int | None = None) -> None:
-        """`batch_size`: images a tower call, and four times as many texts; `workers`: decoding threads, one per CPU by default."""
+    def __init__(self, engine: Engine, *, batch_size: int = 16, workers: int | None = None, long_text: LongText | None = None) -> None:
+        """`batch_size`: images a tower call, and four times as many texts; `workers`: decoding threads, one per CPU by default; `long_text`: what
+        becomes of texts over the context, by default what the engine's score says.
+        """
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; at least 1 is needed")
+        if long_text not in (None, *get_args(LongText)):
+            raise InputError(f"long_text is {long_text!r}; one of {', '.join(get_args(LongText))} is needed")
         self.engine = engine
         self.batch_size = batch_size
         self.workers = max(1, available_cpus() if workers is None else workers)
         self.preprocess = Preprocessor(engine.image_spec)
         self.tokenizer = Tokenizer(engine.text_spec)
-        self.truncated = 0  # texts so far that were longer than the backbone's context and lost their end
+        self.long_text: LongText = long_text or engine.score.long_text
+        self.long_texts = 0  # texts so far that were longer than the backbone's context
+        self.truncated = 0  # texts so far that lost their end: long ones that were not scored in pieces
         self._lock = threading.Lock()
 
     def score(self, pairs: Iterable[Pair], *, window: int = WINDOW) -> Iterator[ScoredPair]:
         """One result a pair, in order; a pair that can't be scored says why and gets no logit.
 
-        Reads `window` pairs ahead; fewer where they carry their images, of which at most `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held.
+        Reads `window` pairs ahead; fewer where they carry their images, of which at most `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held, or
+        where they carry more than `HELD_LETTERS` that are scored in pieces.
         """
-        images, texts = Memo(), Memo()
+        known = Known(Memo(), Memo(), Memo())
         stream = iter(pairs)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             while rows := self._window(stream, window):
-                yield from self._score_window(rows, images, texts, pool)
-                images.trim()
-                texts.trim()
+                yield from self._score_window(rows, known, pool)
+                known.trim()
 
     def _window(self, stream: Iterator[Pair], most: int) -> list[Pair]:
         """The next rows: `most`, or as many as may be held."""
         rows: list[Pair] = []
-        encoded = decoded = 0
+        encoded = decoded = letters = 0
+        held_letters = math.inf if self.long_text == "truncate" else HELD_LETTERS
         for pair in islice(stream, most):
             rows.append(pair)
+            letters += len(pair.text)
             encoded += len(pair.image) if isinstance(pair.image, bytes) else 0
             decoded += isinstance(pair.image, (Image.Image, np.ndarray))
-            if encoded >= HELD_BYTES or decoded >= max(HELD_IMAGES, self.batch_size):
+            if encoded >= HELD_BYTES or decoded >= max(HELD_IMAGES, self.batch_size) or letters >= held_letters:
                 break
         return rows
 
-    def _score_window(self, rows: list[Pair], images: Memo, texts: Memo, pool: ThreadPoolExecutor) -> list[ScoredPair]:
+    def _score_window(self, rows: list[Pair], known: Known, pool: ThreadPoolExecutor) -> list[ScoredPair]:
         usable = [row for row in rows if row.problem is None]
         keys = [_image_key(row.image) for row in rows]
-        new_images = {key: row.image for key, row in zip(keys, rows, strict=True) if row.problem is None and key not in images.values}
-        new_texts = list(dict.fromkeys(row.text for row in usable if row.text not in texts.values))
+        new_images = {key: row.image for key, row in zip(keys, rows, strict=True) if row.problem is None and key not in known.images.values}
+        new_texts = list(dict.fromkeys(row.text for row in usable if row.text not in known.texts.values))
         decoded = self._decode_ahead(list(new_images.values()), pool)
-        for text, value in zip(new_texts, self.texts(new_texts), strict=True):  # while the first images are being decoded
-            texts.add(text, value)
+        self._embed_texts(new_texts, known)  # while the first images are being decoded
         for key, value in zip(new_images, self._run_image_tower(decoded), strict=True):
-            images.add(key, value)
-        return self._join(rows, [images.values.get(key) for key in keys], [texts.values.get(row.text) for row in rows])
+            known.images.add(key, value)
+        return self._join(rows, [known.images.values.get(key) for key in keys], known)
 
-    def _join(self, rows: list[Pair], images: list[Array | InputError | None], texts: list[Array | InputError | None]) -> list[ScoredPair]:
+    def _embed_texts(self, texts: list[str], known: Known) -> None:
+        """Embed texts that are new, long ones in pieces; what they share runs once."""
+        if self.long_text == "truncate":
+            for text, value in zip(texts, self.texts(texts), strict=True):
+                known.texts.add(text, value)
+            return
+        unseen = [text for text in texts if text not in known.pieces.values]
+        fitting = self._split(unseen, known)
+        parts = (part for text in texts for part in known.pieces.values.get(text, ()))
+        pieces = list(dict.fromkeys(part for part in parts if part not in known.texts.values and part not in fitting))
+        ids, cut = self.tokenizer.encode(pieces)
+        self._count(truncated=sum(cut))  # a letter that is longer than the context
+        for text, embedding in zip([*fitting, *pieces], self._run_text_tower([*fitting.values(), *ids]), strict=True):
+            known.texts.add(text, embedding)
+
+    def _split(self, texts: list[str], known: Known) -> dict[str, list[int]]:
+        """The ids of the texts that fit; for the others, their pieces are noted."""
+        for text in texts:
+            if not text.strip():
+                known.texts.add(text, InputError(EMPTY))
+        filled = [text for text in texts if text.strip()]
+        ids, too_long = self.tokenizer.encode(filled)
+        self._count(long_texts=sum(too_long))
+        for text in compress(filled, too_long):
+            known.pieces.add(text, tuple(split_long_text(text, self.tokenizer)))
+        return {text: row for text, row, long in zip(filled, ids, too_long, strict=True) if not long}
+
+    def _join(self, rows: list[Pair], images: list[Embedded | None], known: Known) -> list[ScoredPair]:
+        texts = [known.texts.values.get(row.text) for row in rows]
         problems = [row.problem or _reason(image) or _reason(text) for row, image, text in zip(rows, images, texts, strict=True)]
         good = [i for i, problem in enumerate(problems) if problem is None]
-        logits = iter(self.logits([images[i] for i in good], [texts[i] for i in good]))  # type: ignore[misc]
+        seen, said = [images[i] for i in good], [texts[i] for i in good]
+        if known.pieces.values:
+            pieces = [known.pieces.values.get(rows[i].text) for i in good]
+            parts = [[text] if own is None else [known.texts.values[piece] for piece in own] for text, own in zip(said, pieces, strict=True)]
+            logits = iter(self.pooled_logits(seen, parts))  # type: ignore[arg-type]
+        else:
+            logits = iter(self.logits(seen, said))  # type: ignore[arg-type]
         return [scored_pair(next(logits)) if problem is None else ScoredPair(None, problem) for problem in problems]
 
     def logits(self, images: Sequence[Array], texts: Sequence[Array]) -> list[float]:
@@ -165,7 +231,31 @@ class Pipeline:
             return []
         return [float(x) for x in self.engine.logits(np.stack(images), np.stack(texts))]
 
-    def images(self, sources: Sequence[ImageSource], *, progress: Callable[[int], object] | None = None) -> Iterator[Array | InputError]:
+    def pooled_logits(self, images: Sequence[Array], texts: Sequence[Sequence[Array]]) -> list[float]:
+        """Embeddings of N images, and of the pieces of each one's text → N logits, pooled as `long_text` says."""
+        counts = [len(pieces) for pieces in texts]
+        if sum(counts) == len(counts):
+            return self.logits(images, [piece for [piece] in texts])
+        pairs = ((image, piece) for image, pieces in zip(images, texts, strict=True) for piece in pieces)
+        values: list[float] = []
+        for chosen in iter(lambda: list(islice(pairs, WINDOW)), []):  # a slice at a time: pieces may be many
+            values += self.logits(*zip(*chosen, strict=True))
+        return [float(x) for x in pool_pieces(values, counts, self.long_text)]
+
+    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
+        """What of each text goes through the text tower on its own: all of it, or the pieces of a long one where `long_text` asks for them."""
+        if self.long_text == "truncate":
+            return [(text,) for text in texts]
+        _, too_long = self.tokenizer.encode(texts)
+        self._count(long_texts=sum(too_long))
+        return [tuple(split_long_text(text, self.tokenizer)) if long else (text,) for text, long in zip(texts, too_long, strict=True)]
+
+    def _count(self, *, long_texts: int = 0, truncated: int = 0) -> None:
+        with self._lock:
+            self.long_texts += long_texts
+            self.truncated += truncated
+
+    def images(self, sources: Sequence[ImageSource], *, progress: Callable[[int], object] | None = None) -> Iterator[Embedded]:
         """Each source's embedding (image_dim,), or why there is none; in order, streamed."""
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for value in self._run_image_tower(self._decode_ahead(sources, pool)):
@@ -173,18 +263,24 @@ class Pipeline:
                     progress(1)
                 yield value
 
-    def texts(self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None) -> list[Array | InputError]:
-        """Each text's embedding (text_dim,), or why there is none; in order. The tower sees texts of like length together."""
-        results: list[Array | InputError] = [InputError("the text is empty")] * len(texts)
+    def texts(self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None) -> list[Embedded]:
+        """Each text's embedding (text_dim,), of its beginning where it is long, or why there is none; in order."""
+        results: list[Embedded] = [InputError(EMPTY)] * len(texts)
         filled = [i for i, text in enumerate(texts) if text.strip()]
         ids, cut = self.tokenizer.encode([texts[i] for i in filled])
-        with self._lock:
-            self.truncated += sum(cut)
-        by_length = sorted(range(len(filled)), key=lambda k: len(ids[k]))
+        self._count(long_texts=sum(cut), truncated=sum(cut))
+        for i, embedding in zip(filled, self._run_text_tower(ids, progress), strict=True):
+            results[i] = embedding
+        return results
+
+    def _run_text_tower(self, ids: Sequence[list[int]], progress: Callable[[int], object] | None = None) -> list[Array]:
+        """Each text's embedding, in order; the tower sees texts of like length together."""
+        results: list[Any] = [None] * len(ids)
+        by_length = sorted(range(len(ids)), key=lambda k: len(ids[k]))
         for chosen in _batches(by_length, 4 * self.batch_size):
             batch = self.tokenizer.pad([ids[k] for k in chosen])
             for k, embedding in zip(chosen, self.engine.encode_texts(batch.input_ids, batch.attention_mask), strict=True):
-                results[filled[k]] = embedding
+                results[k] = embedding
             if progress is not None:
                 progress(len(chosen))
         return results
@@ -209,7 +305,7 @@ class Pipeline:
         except ImageError as error:
             return untraced(error)
 
-    def _run_image_tower(self, decoded: Iterator[Array | ImageError]) -> Iterator[Array | InputError]:
+    def _run_image_tower(self, decoded: Iterator[Array | ImageError]) -> Iterator[Embedded]:
         for batch in iter(lambda: list(islice(decoded, self.batch_size)), []):
             pixels = [value for value in batch if isinstance(value, np.ndarray)]
             embeddings = iter(self.engine.encode_images(np.stack(pixels)) if pixels else ())
@@ -221,7 +317,7 @@ def scored_pair(logit: float) -> ScoredPair:
     return ScoredPair(logit) if math.isfinite(logit) else ScoredPair(None, NO_NUMBER)
 
 
-def _reason(value: Array | InputError | None) -> str | None:
+def _reason(value: Embedded | None) -> str | None:
     return str(value) if isinstance(value, InputError) else None
 
 

@@ -6,7 +6,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.specs import ScoreSpec
+from mismatch.specs import LongText, ScoreSpec
 
 __all__ = ["Prediction", "Predictor", "load"]
 
@@ -43,24 +43,34 @@ class Prediction:
 class Predictor:
     """Scores pairs of images and texts. Thread-safe."""
 
-    def __init__(self, engine: Engine, *, threshold: float | None = None, batch_size: int = 16, workers: int | None = None) -> None:
-        """`threshold` overrides the stored one; `batch_size` images a tower call; `workers` decoding threads."""
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        threshold: float | None = None,
+        batch_size: int = 16,
+        workers: int | None = None,
+        long_text: LongText | None = None,
+    ) -> None:
+        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call; `workers` decoding threads."""
         self.engine = engine
-        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers)
+        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers, long_text=long_text)
+        self._score = replace(engine.score, long_text=self.pipeline.long_text)
         self.threshold = check_threshold(engine.score, threshold)
 
     @property
     def score(self) -> ScoreSpec:
-        """How this model's logits become scores."""
-        return self.engine.score
+        """How this model's logits become scores; the threshold and calibration are the stored ones, also where `long_text` is overridden."""
+        return self._score
 
     def predict(self, image: ImageSource, text: str) -> Prediction:
         """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array. Raises for an image or text that can't be used."""
         if problem := _text_problem(text):
             raise InputError(problem)
-        embedding = self.encode_images([image])
-        [logit] = self.engine.logits(embedding, self.encode_texts([text]))
-        return self._prediction(_name(image), text, scored_pair(float(logit)))
+        [embedding] = self.encode_images([image])
+        [pieces] = self.pipeline.pieces([text])
+        [logit] = self.pipeline.pooled_logits([embedding], [list(self.encode_texts(pieces))])
+        return self._prediction(_name(image), text, scored_pair(logit))
 
     def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "") -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
@@ -86,7 +96,10 @@ class Predictor:
         return _stack(self.pipeline.images(images), self.engine.image_dim)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one."""
+        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one.
+
+        Of a text over the context the beginning only is embedded, whatever `long_text` says.
+        """
         return _stack(self.pipeline.texts(texts), self.engine.text_dim)
 
     def _prediction(self, image_path: str, text: str, scored: ScoredPair) -> Prediction:
@@ -151,14 +164,16 @@ def load(
     threshold: float | None = None,
     batch_size: int = 16,
     workers: int | None = None,
+    long_text: LongText | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
     `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, by default as
-    many as the engine chooses.
+    many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what the model was
+    trained for.
     """
     engine = _open_engine(path, provider, threads)
-    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers)
+    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text)
 
 
 def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:

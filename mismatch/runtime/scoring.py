@@ -1,13 +1,22 @@
-"""Logits → similarity scores: the one place that applies a calibration, for every engine."""
+"""Logits → similarity scores: the one place that pools a text's pieces and applies a calibration, for every engine."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mismatch.specs import ScoreSpec
+from mismatch.specs import LongText, ScoreSpec
 
-__all__ = ["scores_from_logits", "sigmoid"]
+__all__ = ["pool_pieces", "scores_from_logits", "sigmoid"]
+
+
+def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
+    """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,): the worst piece's, or their mean."""
+    values, sizes = np.asarray(logits, dtype=np.float64), np.asarray(counts, dtype=np.int64)
+    if len(values) == len(sizes):
+        return values
+    starts = np.cumsum(sizes) - sizes  # (N,)
+    return np.add.reduceat(values, starts) / sizes if long_text == "chunk-mean" else np.minimum.reduceat(values, starts)
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

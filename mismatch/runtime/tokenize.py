@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from mismatch.errors import InputError
 from mismatch.specs import TextSpec
 
-__all__ = ["TokenBatch", "Tokenizer", "clean_clip"]
+__all__ = ["TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,24 @@ class Tokenizer:
         return TokenBatch(input_ids, mask.astype(np.int64), cut)
 
 
-def clean_clip(text: str) -> str:
-    """As CLIP's authors clean: mended encoding, HTML entities resolved twice, white space folded, lower case."""
+def clean_whitespace(text: str) -> str:
+    """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved twice, white space folded."""
     if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    return " ".join(text.split())
+
+
+def clean_clip(text: str) -> str:
+    """As CLIP's authors clean: `clean_whitespace`, then lower case."""
+    return clean_whitespace(text).lower()
+
+
+def clean_canonicalize(text: str) -> str:
+    """As SigLIP's authors clean: `clean_whitespace`, underscores to spaces, no ASCII punctuation, lower case, white space folded."""
+    return " ".join(clean_whitespace(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
+
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _as_it_is(text: str) -> str:
@@ -70,7 +84,7 @@ def _whole(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-_CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip}
+_CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip, "whitespace": clean_whitespace, "canonicalize": clean_canonicalize}
 
 
 def _parse(spec: TextSpec) -> tokenizers.Tokenizer:

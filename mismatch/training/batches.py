@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class PairSet:
-    """Rows as indices into their unique images and unique texts."""
+    """Rows as indices into their unique images and unique texts, and the texts as pieces that the text tower sees: one each, unless long ones are cut."""
 
     csv_file: str
     images: list[Path]  # U unique ones
@@ -43,6 +43,9 @@ class PairSet:
     image_of: Indices  # (N,) in 0..U
     text_of: Indices  # (N,) in 0..V
     labels: NDArray[np.float32]  # (N,) 0 or 1
+    pieces: list[str]  # W unique ones
+    piece_of: Indices  # (P,) in 0..W, text after text
+    starts: Indices  # (V + 1,) in 0..P, where each text's pieces begin
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +68,25 @@ class PairSet:
             image_of=np.array([image_at[files[row.image_path]] for row in rows], np.int64),
             text_of=np.array([text_at[row.text] for row in rows], np.int64),
             labels=np.array([row.label for row in rows], np.float32),
+            pieces=texts,
+            piece_of=np.arange(len(texts)),
+            starts=np.arange(len(texts) + 1),
         )
+
+    def cut(self, pieces_of: Mapping[str, Sequence[str]]) -> PairSet:
+        """The same rows, with these texts in pieces."""
+        parts = [pieces_of.get(text, (text,)) for text in self.texts]
+        at: dict[str, int] = {}
+        piece_of = [at.setdefault(piece, len(at)) for pieces in parts for piece in pieces]
+        starts = np.cumsum([0, *map(len, parts)])
+        return replace(self, pieces=list(at), piece_of=np.array(piece_of, np.int64), starts=starts)
+
+    def row_pieces(self, rows: Indices) -> tuple[Indices, Indices]:
+        """B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in 0..B (M,), row after row."""
+        first, counts = self.starts[self.text_of[rows]], np.diff(self.starts)[self.text_of[rows]]  # (B,)
+        row_of = np.repeat(np.arange(len(rows)), counts)  # (M,)
+        place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)  # (M,) of a piece in its text
+        return self.piece_of[first[row_of] + place], row_of
 
     def image_error(self, image: int, error: Exception) -> ImageError:
         """What is wrong with an image, with the file and line that name it."""
@@ -98,12 +119,14 @@ def hold_out(rows: Sequence[Row], fraction: float, seed: int, image_base_path: s
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows over their unique images and texts."""
+    """B rows over their unique images and their texts' unique pieces; M pieces row by row, as many as rows where no text is cut."""
 
     images: Indices  # (U',) into PairSet.images
-    texts: Indices  # (V',) into PairSet.texts
+    pieces: Indices  # (W',) into PairSet.pieces
     image_of: Tensor  # (B,) into images
-    text_of: Tensor  # (B,) into texts
+    text_of: Tensor  # (B,) into PairSet.texts: which rows say the same
+    piece_of: Tensor  # (M,) into pieces, row after row
+    row_of: Tensor  # (M,) in 0..B
     labels: Tensor  # (B,) float32
 
     def __len__(self) -> int:
@@ -116,8 +139,9 @@ def make_batches(pairs: PairSet, size: int, seed: int, epoch: int) -> Iterator[B
     for start in range(0, len(pairs), size):
         rows = order[start : start + size]
         images, image_of = np.unique(pairs.image_of[rows], return_inverse=True)
-        texts, text_of = np.unique(pairs.text_of[rows], return_inverse=True)
-        yield Batch(images, texts, torch.from_numpy(image_of), torch.from_numpy(text_of), torch.from_numpy(pairs.labels[rows]))
+        row_pieces, row_of = pairs.row_pieces(rows)
+        pieces, piece_of = np.unique(row_pieces, return_inverse=True)
+        yield Batch(images, pieces, *map(torch.from_numpy, (image_of, pairs.text_of[rows], piece_of, row_of, pairs.labels[rows])))
 
 
 class Feed(Protocol):
@@ -129,27 +153,27 @@ class Feed(Protocol):
         """Each batch with what `embed` needs for it; gets ready ahead of time where that takes time."""
 
     def embed(self, backbone: Backbone, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings of a batch's unique images (U', image_dim) and unique texts (V', text_dim)."""
+        """Embeddings of a batch's unique images (U', image_dim) and unique pieces of texts (W', text_dim)."""
 
     def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all unique images (U, image_dim) and texts (V, text_dim), `size` at a time."""
+        """Embeddings of all unique images (U, image_dim) and pieces of texts (W, text_dim), `size` at a time."""
 
 
 class EmbeddingFeed:
     """Pairs whose embeddings are known already: the backbone is frozen."""
 
-    def __init__(self, pairs: PairSet, images: Tensor, texts: Tensor) -> None:
-        """`images`: (U, image_dim), `texts`: (V, text_dim), on the device to train on."""
-        self.pairs, self.images, self.texts = pairs, images, texts
+    def __init__(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> None:
+        """`images`: (U, image_dim), `pieces`: (W, text_dim), on the device to train on."""
+        self.pairs, self.images, self.pieces = pairs, images, pieces
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Batch]]:
         return ((batch, batch) for batch in batches)
 
     def embed(self, backbone: Backbone, inputs: Batch) -> tuple[Tensor, Tensor]:
-        return self.images[torch.from_numpy(inputs.images)], self.texts[torch.from_numpy(inputs.texts)]
+        return self.images[torch.from_numpy(inputs.images)], self.pieces[torch.from_numpy(inputs.pieces)]
 
     def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
-        return self.images, self.texts
+        return self.images, self.pieces
 
 
 Tensors = tuple[Tensor, ...]
@@ -160,10 +184,10 @@ class PixelFeed:
 
     def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, device: torch.device) -> None:
         self.pairs, self.store, self.tokenizer, self.workers, self.device = pairs, store, tokenizer, workers, device
-        self.ids, _ = tokenizer.encode(pairs.texts)
+        self.ids, _ = tokenizer.encode(pairs.pieces)
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensors]]:
-        return ahead(lambda batch: (batch, (self._pixels(batch.images), *self._tokens(batch.texts))), batches, self.workers)
+        return ahead(lambda batch: (batch, (self._pixels(batch.images), *self._tokens(batch.pieces))), batches, self.workers)
 
     def embed(self, backbone: Backbone, inputs: Tensors) -> tuple[Tensor, Tensor]:
         pixel_values, input_ids, attention_mask = (tensor.to(self.device, non_blocking=True) for tensor in inputs)
@@ -173,16 +197,16 @@ class PixelFeed:
         every = _slices(np.arange(len(self.pairs.images)), size)
         images = [backbone.encode_image(pixel_values.to(self.device)) for pixel_values in ahead(self._pixels, every, self.workers)]
         by_length = np.argsort([len(ids) for ids in self.ids], kind="stable")
-        texts = [backbone.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
-        return torch.cat(images), torch.cat(texts)[torch.from_numpy(np.argsort(by_length))]
+        pieces = [backbone.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
+        return torch.cat(images), torch.cat(pieces)[torch.from_numpy(np.argsort(by_length))]
 
     def _pixels(self, images: Indices) -> Tensor:
         """(B, 3, S, S)."""
         return torch.from_numpy(self.store.load(self.pairs, images))
 
-    def _tokens(self, texts: Indices) -> Tensors:
+    def _tokens(self, pieces: Indices) -> Tensors:
         """(B, L), twice; L is the longest in the batch where the tower allows it."""
-        batch = self.tokenizer.pad([self.ids[i] for i in texts])
+        batch = self.tokenizer.pad([self.ids[i] for i in pieces])
         return torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from mismatch.errors import InputError
+from mismatch.specs import LongText
 
 __all__ = ["BEST_METRICS", "HEADS", "MODES", "TrainConfig", "default_text", "help_text"]
 
@@ -55,6 +56,12 @@ class TrainConfig:
     dropout: float = option("Dropout before each adapter.", 0.1)
     contrastive_weight: float = option("Weight of the contrastive term over a batch's matched pairs; 0 leaves it out.", 0.5)
     warmup: float = option("Fraction of all steps in which the rates rise; then they fall along a cosine.", 0.1)
+    long_text: str | None = option(
+        "Texts over the backbone's context: truncate drops their end; chunk scores sentence pieces, the worst decides; chunk-mean: their mean.",
+        None,
+        choices=get_args(LongText),
+        shown="truncate, or a checkpoint's own",
+    )
     val_fraction: float = option("Fraction of the training images held out without --val-csv; 0 trains on all and stores no threshold.", 0.1)
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
@@ -108,8 +115,9 @@ def _check_later(config: TrainConfig) -> None:
 def _check_choices(config: TrainConfig) -> None:
     choices = {f.name: f.metadata["choices"] for f in fields(config) if "choices" in f.metadata} | {"tune": tuple(MODES)}
     for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise InputError(f"{_flag(name)} is {getattr(config, name)!r}; one of {', '.join(allowed)} is needed")
+        value = getattr(config, name)
+        if value not in allowed and not (value is None and TrainConfig.__dataclass_fields__[name].default is None):
+            raise InputError(f"{_flag(name)} is {value!r}; one of {', '.join(allowed)} is needed")
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")
     if config.early_stopping is not None and config.val_csv is None and config.val_fraction == 0:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import DeviceError
+from mismatch.specs import LongText
 from mismatch.training.head import Head
 
-__all__ = ["Detector", "choose_device"]
+__all__ = ["Detector", "choose_device", "row_cosines"]
 
 
 class Detector(nn.Module):
@@ -24,6 +25,34 @@ class Detector(nn.Module):
         """(B, 3, S, S), (B, L), (B, L) → (B,) logits."""
         logits: Tensor = self.head(self.backbone.encode_image(pixel_values), self.backbone.encode_text(input_ids, attention_mask))
         return logits
+
+
+def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor]:
+    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows (M,) in 0..B → cosine (B,), and text (B, D).
+
+    The text of a row in several pieces is the one with the lowest cosine, or the mean of all under chunk-mean: since the logit rises in a line with the
+    cosine, these are the lowest and the mean logit, which is how the runtime pools them.
+    """
+    if len(pieces) != len(images):
+        pool = _mean_piece if long_text == "chunk-mean" else _worst_piece
+        pieces = pool(images, pieces, row_of)
+    return (images * pieces).sum(-1), pieces
+
+
+def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
+    """(B, D), (M, D), (M,) → (B, D); a cosine that is no number counts as lowest, so that it shows."""
+    counts = torch.bincount(row_of, minlength=len(images))  # (B,)
+    starts = counts.cumsum(0) - counts  # (B,)
+    cosine = (images.detach()[row_of] * pieces.detach()).sum(-1)  # (M,)
+    table = cosine.new_full((len(images), int(counts.max())), float("inf"))  # (B, most pieces)
+    table[row_of, torch.arange(len(row_of), device=row_of.device) - starts[row_of]] = cosine
+    return pieces[starts + table.argmin(1)]
+
+
+def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
+    """(B, D), (M, D), (M,) → (B, D), shorter than 1 where the pieces differ."""
+    counts = torch.bincount(row_of, minlength=len(images))  # (B,)
+    return torch.zeros_like(images).index_add(0, row_of, pieces) / counts[:, None]
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -15,9 +17,10 @@ from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
 from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
+from mismatch.runtime.chunks import long_texts_line, split_long_text
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.specs import HeadSpec
+from mismatch.specs import HeadSpec, LongText
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.config import TrainConfig
@@ -25,7 +28,7 @@ from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_spec_for
 
-__all__ = ["Progress", "Report", "Start", "load_sets", "load_start", "make_feeds", "no_progress", "report_truncated"]
+__all__ = ["Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
 Report = Callable[[str], object]  # is given one line
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
@@ -47,6 +50,7 @@ class Start:
     family: str
     model_id: str
     checkpoint: Path | None  # that training goes on from
+    long_text: LongText = "truncate"  # what becomes of texts over the context
 
 
 def load_start(config: TrainConfig, report: Report) -> Start:
@@ -61,7 +65,12 @@ def load_start(config: TrainConfig, report: Report) -> Start:
         report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
     spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
-    return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None)
+    return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
+
+
+def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
+    """What the option says, which TrainConfig has checked, else what holds without it."""
+    return otherwise if config.long_text is None else cast("LongText", config.long_text)
 
 
 def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
@@ -74,7 +83,7 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     if asked not in (family, TrainConfig.__dataclass_fields__["backbone"].default) and not is_checkpoint(config.backbone):
         raise BackboneError(f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of them out")
     detector, meta = load_detector(folder)
-    return Start(detector, meta.family, meta.model_id, folder)
+    return Start(detector, meta.family, meta.model_id, folder, _long_text(config, meta.score.long_text))
 
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
@@ -123,14 +132,19 @@ def _pair_set(csv_file: str, rows: Sequence[Row], config: TrainConfig) -> PairSe
     return PairSet.from_rows(csv_file, rows, config.image_base_path)
 
 
-def report_truncated(start: Start, sets: Sequence[PairSet], report: Report) -> None:
-    """Say how many different texts are longer than the text tower takes."""
+def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report) -> tuple[list[PairSet], int]:
+    """The sets with their long texts in pieces, where `start` asks for that, and how many different texts are long, which is also reported."""
     spec = start.detector.backbone.text_spec
     tokenizer, texts = Tokenizer(spec), list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
-    cut = sum(sum(tokenizer.encode(texts[i : i + TEXTS])[1]) for i in range(0, len(texts), TEXTS))
-    if cut:
-        what = "1 text is longer and loses its" if cut == 1 else f"{cut:,} texts are longer and lose their"
-        report(f"warning: {what} end: the backbone takes {spec.context_length} tokens")
+    slices = (texts[i : i + TEXTS] for i in range(0, len(texts), TEXTS))
+    long = [text for chosen in slices for text in compress(chosen, tokenizer.encode(chosen)[1])]
+    if long:
+        line = long_texts_line(len(long), spec.context_length, start.long_text, now=True, advise=True)
+        report(f"warning: {line}" if start.long_text == "truncate" else line)
+    if not long or start.long_text == "truncate":
+        return list(sets), len(long)
+    pieces_of = {text: split_long_text(text, tokenizer) for text in long}
+    return [pairs.cut(pieces_of) for pairs in sets], len(long)
 
 
 def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
@@ -151,14 +165,14 @@ def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], device
 
 
 def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, device: torch.device, progress: Progress) -> EmbeddingFeed:
-    with progress(f"embed {Path(pairs.csv_file).name}", len(pairs.images) + len(pairs.texts), "item") as advance:
+    with progress(f"embed {Path(pairs.csv_file).name}", len(pairs.images) + len(pairs.pieces), "item") as advance:
         images, problems = embed_images(pipeline, pairs.images, cache=cache, progress=advance)
         if problems:
             raise _all_problems(pairs, problems)
-        texts, bad_texts = embed_texts(pipeline, pairs.texts, cache=cache, progress=advance)
-    if bad_texts:
-        raise InputError(f"{pairs.csv_file}: text {pairs.texts[min(bad_texts)]!r} can't be embedded: {bad_texts[min(bad_texts)]}")
-    return EmbeddingFeed(pairs, torch.from_numpy(images).to(device), torch.from_numpy(texts).to(device))
+        pieces, bad_pieces = embed_texts(pipeline, pairs.pieces, cache=cache, progress=advance)
+    if bad_pieces:
+        raise InputError(f"{pairs.csv_file}: text {pairs.pieces[min(bad_pieces)]!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
+    return EmbeddingFeed(pairs, torch.from_numpy(images).to(device), torch.from_numpy(pieces).to(device))
 
 
 def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:

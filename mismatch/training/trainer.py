@@ -25,18 +25,19 @@ from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.preprocess import open_image
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
-from mismatch.training.batches import Batch, Feed, make_batches
+from mismatch.training.batches import Batch, Feed, PairSet, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
-from mismatch.training.detector import choose_device
+from mismatch.training.detector import choose_device, row_cosines
 from mismatch.training.head import CosineHead
 from mismatch.training.losses import binary_loss, contrastive_loss
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, rate_of, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
-from mismatch.training.prepare import Progress, Report, Start, load_sets, load_start, make_feeds, no_progress, report_truncated
+from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 
 __all__ = ["TrainResult", "train"]
 
+VAL_ROWS = 4096  # whose cosines are taken together
 MAX_TEMPERATURE = 100.0  # CLIP's bound on what multiplies the contrastive cosine
 PLAIN = ScoreSpec("probability", 0.5)
 
@@ -81,12 +82,12 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
     start = load_start(config, report)
-    report_truncated(start, sets, report)
+    sets, long_texts = cut_long_texts(start, sets, report)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
     feeds = make_feeds(config, start, sets, device, progress)
-    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress)
+    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
 
 
 def _advise(rows: int, report: Report) -> None:
@@ -109,14 +110,25 @@ class Run:
     """One training run, ready to go."""
 
     def __init__(
-        self, config: TrainConfig, start: Start, feed: Feed, val_feed: Feed | None, folder: RunFolder, device: torch.device, report: Report, progress: Progress
+        self,
+        config: TrainConfig,
+        start: Start,
+        feed: Feed,
+        val_feed: Feed | None,
+        folder: RunFolder,
+        device: torch.device,
+        report: Report,
+        progress: Progress,
+        long_texts: int = 0,
     ) -> None:
+        """`long_texts`: how many different texts are over the context, for the statistics."""
         self.config, self.start, self.folder, self.device, self.report, self.progress = config, start, folder, device, report, progress
         self.feed, self.val_feed = feed, val_feed
         self.detector, self.head = start.detector, _trained_head(start)
         self.epochs, self.batch_size = int(config.value("epochs")), int(config.value("batch_size"))
         self.steps_per_epoch = math.ceil(len(feed.pairs) / self.batch_size)
         self.history = History(config, feed, val_feed, device)
+        self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
         self.parameters = trainable(self.detector)
@@ -202,11 +214,12 @@ class Run:
             self.head.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
         return torch.stack([binary.detach(), contrastive.detach()])
 
-    def _cosines(self, batch: Batch, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of unique images (U, image_dim) and texts (V, text_dim) → cosine (B,), and both sides a row (B, D), length 1."""
+    def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of unique images (U, image_dim) and pieces (W, text_dim) → cosine (B,), and both sides a row (B, D), length 1 but for mean texts."""
         image_rows = self.head.embed_image(images)[batch.image_of.to(self.device)]
-        text_rows = self.head.embed_text(texts)[batch.text_of.to(self.device)]
-        return (image_rows * text_rows).sum(-1), image_rows, text_rows
+        row_pieces = self.head.embed_text(pieces)[batch.piece_of.to(self.device)]  # (M, D)
+        cosine, text_rows = row_cosines(image_rows, row_pieces, batch.row_of.to(self.device), self.start.long_text)
+        return cosine, image_rows, text_rows
 
     def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor) -> Tensor:
         matched = batch.labels.nonzero().squeeze(1)  # (M,)
@@ -218,17 +231,26 @@ class Run:
         self.detector.eval()
         pairs = feed.pairs
         with torch.inference_mode():
-            images, texts = feed.embed_all(self.detector.backbone, self.batch_size)
-            images, texts = self.head.embed_image(images), self.head.embed_text(texts)  # (U, D), (V, D)
-            cosine = (images[torch.from_numpy(pairs.image_of)] * texts[torch.from_numpy(pairs.text_of)]).sum(-1)
-            logits = self.head.logit(cosine).float().cpu().numpy()
+            images, pieces = feed.embed_all(self.detector.backbone, self.batch_size)
+            images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)  # (U, D), (W, D)
+            every = np.arange(len(pairs))
+            cosines = [self._row_cosines(pairs, every[i : i + VAL_ROWS], images, pieces) for i in range(0, len(every), VAL_ROWS)]
+            logits = self.head.logit(torch.cat(cosines)).float().cpu().numpy()
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
         return Validation.of(logits, pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
+    def _row_cosines(self, pairs: PairSet, rows: NDArray[np.int64], images: Tensor, pieces: Tensor) -> Tensor:
+        """Both sides of length 1, of all images (U, D) and pieces (W, D) → (B,) of these rows."""
+        row_pieces, row_of = map(torch.from_numpy, pairs.row_pieces(rows))
+        image_rows = images[torch.from_numpy(pairs.image_of[rows])]
+        return row_cosines(image_rows, pieces[row_pieces], row_of.to(self.device), self.start.long_text)[0]
+
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
-        really = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
+        really: dict[str, Any] = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
+        really["long_text"] = self.start.long_text
+        score = replace(score, long_text=self.start.long_text)
         return meta_for(self.start.family, self.start.model_id, spec, score=score, train=self.config.to_dict() | really)
 
     def _is_stale(self, epoch: int) -> bool:
@@ -268,7 +290,12 @@ class History:
 
     def __init__(self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device) -> None:
         self.config, self.finished = config, False
-        self.facts = {"device": str(device), "torch": torch.__version__, "train_rows": len(feed.pairs), "val_rows": len(val_feed.pairs) if val_feed else 0}
+        self.facts: dict[str, Any] = {
+            "device": str(device),
+            "torch": torch.__version__,
+            "train_rows": len(feed.pairs),
+            "val_rows": len(val_feed.pairs) if val_feed else 0,
+        }
         self.rows = len(feed.pairs)
         self.lists: dict[str, list[Any]] = {}
         self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
