@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
+import subprocess
+import sys
+import venv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, where children would ignore Ctrl-C as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
 
 
@@ -145,3 +150,15 @@ def tiny_bundles(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.Tem
 
     folder = tmp_path_factory.mktemp("bundles")
     return {name: export_bundle(open_checkpoint(path, provider="cpu"), folder / name).folder for name, path in tiny_checkpoints.items()}
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the wheel and nothing but what it requires; its bin folder."""
+    folder = tmp_path_factory.mktemp("light")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True)
+    return bin_folder

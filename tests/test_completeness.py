@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -15,11 +16,13 @@ import pytest
 
 import mismatch
 from mismatch import cli
-from mismatch.backbones import hookspecs
+from mismatch.backbones import contract, hookspecs
+from mismatch.backbones.base import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mismatch"
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
@@ -39,6 +42,7 @@ ABOUT_THE_WHOLE = {
     "test_readme",
     "test_benchmarks",
     "test_fashion",
+    "test_lit",
     "test_torch_free",
     "test_types",
 }
@@ -102,6 +106,29 @@ def test_a_hook_has_a_docstring_a_readme_line_and_a_test(hook: object) -> None:
     assert name in (ROOT / "tests" / "test_registry.py").read_text()
 
 
+@pytest.mark.parametrize("name", [*Backbone.__annotations__, *(name for name in vars(Backbone) if inspect.isfunction(vars(Backbone)[name]))])
+def test_a_member_of_a_backbone_stands_in_the_guide_and_is_checked(name: str) -> None:
+    assert f"`{name}" in GUIDE
+    sources = "".join((PACKAGE / "backbones" / f"{module}.py").read_text() for module in ("contract", "probes"))
+    assert name in sources
+
+
+@pytest.mark.parametrize("argument", inspect.signature(hookspecs.Register.__call__).parameters)
+def test_an_argument_of_register_stands_in_the_guide(argument: str) -> None:
+    assert argument == "self" or f"| `{argument}` |" in GUIDE
+
+
+@pytest.mark.parametrize("name", contract.__all__)
+def test_a_name_of_the_contract_stands_in_the_guide_and_has_a_test(name: str) -> None:
+    assert name in GUIDE
+    assert re.search(rf"\b{name}\b", (ROOT / "tests" / "test_contract.py").read_text())
+
+
+@pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
+def test_a_public_name_has_a_test(name: str) -> None:
+    assert any(re.search(rf"\b{name}\b", path.read_text()) for path in (ROOT / "tests").rglob("test_*.py") if path.name != Path(__file__).name)
+
+
 @pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
 def test_a_public_name_has_a_docstring_and_a_readme_line(name: str) -> None:
     value = getattr(mismatch, name)
@@ -155,7 +182,9 @@ def test_a_plugin_is_laid_out_like_the_others(name: str) -> None:
 
 
 def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> None:
-    done = subprocess.run([sys.executable, "-m", "cogapp", "--check", "--diff", "README.md"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "cogapp", "--check", "--diff", "README.md", "docs/backbone-plugins.md"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [" ".join(path) for path in cli.command_paths() if cli.help_text(*path).strip() not in README] == []
 
@@ -164,3 +193,12 @@ def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> N
 def test_a_benchmark_is_called_one_and_described(path: Path) -> None:
     assert path.stem.startswith("bench_")
     assert path.name in (ROOT / "benchmarks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.name)
+def test_an_example_knows_the_public_api_only(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    known = {name for name in modules if name.partition(".")[0] in {"mismatch", "mismatch_hf_clip", "mismatch_openclip"}}
+    assert known <= {"mismatch", "mismatch.backbones.base", "mismatch.backbones.contract"}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.contract import BackboneContract, Check, check_names, run_checks
+from mismatch.backbones.contract import BackboneContract, Check, check_names, iter_checks, run_checks
 from mismatch.backbones.template import plugin_files
 from mismatch.errors import InputError
 
@@ -233,6 +233,11 @@ def test_weights_and_flags_are_as_before() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
     assert [name for name, parameter in backbone.named_parameters() if not parameter.requires_grad] == ["text.weight"]
     assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_checks_come_one_by_one() -> None:
+    checks = iter_checks(backbone_class(source()).load("small"))
+    assert [next(checks).name, next(checks).name] == check_names()[:2]
 
 
 def test_an_unknown_check_gets_the_nearest() -> None:

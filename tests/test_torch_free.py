@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,7 @@ import pytest
 
 import mismatch
 
-ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "open_clip", "onnx", "torchvision", "safetensors")
-
-
-@pytest.fixture(scope="module")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel and nothing but what it requires; its bin folder."""
-    folder = tmp_path_factory.mktemp("light")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True)
-    [wheel] = folder.glob("*.whl")
-    venv.create(folder / "venv", with_pip=True)
-    bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True)
-    return bin_folder
 
 
 def run(*command: Any, cwd: Path) -> str:
