@@ -44,11 +44,15 @@ def shuffled(source: Path, target: Path) -> Path:
     return target
 
 
+def test_shuffled_labels_teach_nothing(fashion: Path, tmp_path: Path) -> None:
+    """What the other test learns is in the labels, and nothing leaks from training to validation."""
+    control = train("hf-clip", shuffled(fashion / "train.csv", tmp_path / "shuffled.csv"), fashion, tmp_path / "control")
+    assert max(control["val_auroc"]) < 0.56
+
+
 def test_it_learns_exports_and_predicts(fashion: Path, family: str, tmp_path: Path) -> None:
     stats = train(family, fashion / "train.csv", fashion, tmp_path / "real")
-    control = train(family, shuffled(fashion / "train.csv", tmp_path / "shuffled.csv"), fashion, tmp_path / "control")
-    assert max(stats["val_auroc"]) > 0.65
-    assert max(stats["val_auroc"]) > max(control["val_auroc"]) + 0.1
+    assert max(stats["val_auroc"]) > 0.68
 
     model, bundle = tmp_path / "real" / "best_model", tmp_path / "bundle"
     run("export-onnx", "--model", model, "--output", bundle, "--verify-csv", fashion / "test.csv", "--image-base-path", fashion)

@@ -6,6 +6,7 @@ import html
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import ftfy
 import numpy as np
@@ -33,7 +34,7 @@ class Tokenizer:
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
         self._clean = _CLEANERS[spec.cleaning]
-        self._tokenizer = _parse(spec)
+        self._tokenizer = _parse(spec.tokenizer_json, spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """B texts → (B, L); L is the longest text's length, or context_length, as the spec's padding says."""
@@ -87,11 +88,12 @@ def _whole(text: str) -> str:
 _CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip, "whitespace": clean_whitespace, "canonicalize": clean_canonicalize}
 
 
-def _parse(spec: TextSpec) -> tokenizers.Tokenizer:
+@lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it
+def _parse(tokenizer_json: str, context_length: int) -> tokenizers.Tokenizer:
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
+        tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # noqa: BLE001 - the library raises Exception itself
         raise InputError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()
-    tokenizer.enable_truncation(spec.context_length)
+    tokenizer.enable_truncation(context_length)
     return tokenizer

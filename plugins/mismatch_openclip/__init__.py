@@ -1,4 +1,4 @@
-"""The backbone family `openclip`: any open_clip architecture that reads CLIP's own vocabulary."""
+"""The backbone family `openclip`: every architecture of open_clip that has two towers, NaFlex apart."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ MODELS = [
     "ViT-L-14/openai",
     "ViT-L-14/laion2b_s32b_b82k",
     "RN50/openai",
+    "convnext_base_w/laion2b_s13b_b82k_augreg",
+    "ViT-B-16-SigLIP2/webli",
+    "MobileCLIP2-S2/dfndr2b",
+    "PE-Core-B-16/meta",
+    "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
     "tiny",
 ]
 
 
 def load(model_id: str) -> Backbone:
     """`ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
-    from mismatch_openclip.backbone import load
+    from mismatch_openclip.loading import load
 
     return load(model_id)
 
