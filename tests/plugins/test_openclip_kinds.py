@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from mismatch.backbones.contract import check_names, run_checks
 from mismatch.errors import BackboneError
-from mismatch.runtime.tokenize import Tokenizer, _parse
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch_openclip.backbone import OpenClipBackbone
 from mismatch_openclip.loading import check, load
 
@@ -282,14 +282,7 @@ KINDS = {
 }
 EXPORTS = [pytest.param(name, marks=[] if kind.quick else pytest.mark.slow) for name, kind in KINDS.items()]
 EXPORT = "onnx export"
-PARSED = cache(_parse)
 AGAINST_UPSTREAM = {"transform is upstreams", "tokenizer is upstreams", "embeddings are upstreams"}
-
-
-@pytest.fixture(autouse=True)
-def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLIP's vocabulary takes 0.3 s to parse, ten times in a contract."""
-    monkeypatch.setattr("mismatch.runtime.tokenize._parse", PARSED)
 
 
 @pytest.fixture
