@@ -86,6 +86,9 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
+    if config.tune == "head":  # minutes, in which a pipe would see nothing
+        images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
+        report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
     feeds = make_feeds(config, start, sets, device, progress)
     return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
 
