@@ -124,7 +124,7 @@ def test_check_as_json_with_a_model_name() -> None:
 
 
 def test_a_failed_check_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "load_backbone", lambda reference: SimpleNamespace(image_dim=3))
+    monkeypatch.setattr(registry, "load_backbone", lambda reference: SimpleNamespace(image_dim=3))  # refused at its first fault
     result = run("check", "openclip:tiny", "--only", "declarations")
     assert result.exit_code == 1
     assert result.stdout == "FAIL  declarations: backbone.text_dim is None; set it to an int in __init__\n1 failed\n"
@@ -138,6 +138,8 @@ def test_a_failed_check_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
         (("check", "openclip:tiny", "--only", "width"), f"there is no check 'width'; did you mean 'widths'?; the checks: {', '.join(check_names())}"),
         (("new", "openclip"), "the family 'openclip' is there already, from mismatch-clip"),
         (("new", "My_Towers"), "'My_Towers' can't name a plugin"),
+        (("new", "3d"), "beginning with a letter"),
+        (("new", "clip"), "mismatch-clip is mismatch itself or a part of it; choose another name than 'clip'"),
     ],
 )
 def test_what_cannot_be_is_one_line(args: tuple[str, ...], words: str) -> None:

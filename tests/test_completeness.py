@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import mismatch
 from mismatch import cli
 from mismatch.backbones import contract, hookspecs
 from mismatch.backbones.base import Backbone
+from mismatch.specs import ImageSpec, TextSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mismatch"
@@ -111,6 +113,11 @@ def test_a_member_of_a_backbone_stands_in_the_guide_and_is_checked(name: str) ->
     assert f"`{name}" in GUIDE
     sources = "".join((PACKAGE / "backbones" / f"{module}.py").read_text() for module in ("contract", "probes"))
     assert name in sources
+
+
+@pytest.mark.parametrize("name", [field.name for spec in (ImageSpec, TextSpec) for field in fields(spec)])
+def test_a_field_of_a_spec_stands_in_the_guide(name: str) -> None:
+    assert re.search(rf"^\| [^|]*`{name}`", GUIDE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("argument", inspect.signature(hookspecs.Register.__call__).parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,20 @@ def test_a_wrong_image_spec_is_named_with_the_right_one(wrong: dict[str, Any], w
     assert bool(words) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: value[::-1], "upstream_transform gives blue, green, red"),
+        (lambda value: value[None], "gives (1, 3, 48, 48) for one image; return (3, 48, 48): channels first, and no batch axis"),
+        (lambda value: value.transpose(1, 2, 0), "gives (48, 48, 3) for one image"),
+        (lambda value: value * np.nan, "gives nan or infinity"),
+    ],
+    ids=["BGR", "batched", "channels last", "nan"],
+)
+def test_what_is_wrong_with_upstreams_pixels_is_said(change: Any, words: str) -> None:
+    assert words in pixel_fault(RIGHT, IMAGES, [change(Preprocessor(RIGHT)(image)) for image in IMAGES])
+
+
 def test_what_no_spec_can_say_is_said() -> None:
     upstream = [Preprocessor(RIGHT)(image.transpose(0)) for image in IMAGES]  # mirrored
     assert "no other mode, interpolation, rounding or usual resize agrees; compare size, resize and crop" in pixel_fault(RIGHT, IMAGES, upstream)
@@ -82,4 +97,23 @@ def test_another_vocabulary_is_shown_where_it_first_differs() -> None:
     right = text_spec()
     upstream = Tokenizer(replace(right, padding="context"))(TEXTS).input_ids
     upstream = np.where(upstream == upstream[0, 1], 12345, upstream)
-    assert "first for 'red shirt' at position 1: [736, 2523, 49407, 0, 0, 0] instead of [12345, 2523," in token_fault(right, TEXTS, upstream)
+    told = token_fault(right, TEXTS, upstream)
+    assert "first for 'red shirt' at position 1: [736, 2523, 49407, 0, 0, 0] (red</w> shirt</w> <end_of_text>" in told
+    assert "instead of [12345, 2523," in told
+
+
+def test_pads_on_the_left_are_named() -> None:
+    right = text_spec()
+    ids = Tokenizer(replace(right, padding="context"))(TEXTS).input_ids
+    lengths = Tokenizer(right)(TEXTS).attention_mask.sum(axis=1)
+    upstream = np.stack([np.roll(row, 77 - length) for row, length in zip(ids, lengths, strict=True)])
+    assert "upstream_tokenizer pads on the left" in token_fault(right, TEXTS, upstream)
+
+
+def test_a_missing_lower_case_is_named() -> None:
+    right = replace(text_spec(), cleaning="none")
+    upstream = Tokenizer(replace(right, padding="context"))(TEXTS).input_ids
+    data = json.loads(right.tokenizer_json)
+    data["normalizer"] = None
+    told = token_fault(replace(right, tokenizer_json=json.dumps(data)), TEXTS, upstream)
+    assert "a Lowercase normalizer in tokenizer_json would agree" in told

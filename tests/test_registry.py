@@ -273,8 +273,31 @@ def test_an_unknown_model_gets_the_nearest_known_name(install: Install) -> None:
         registry.load_backbone("lit:ViT-B-32")
 
 
+def test_a_hook_that_registers_nothing_is_a_problem(install: Install) -> None:
+    install(plugin("pass"))
+    assert set(quietly()) == BUILT_IN
+    [problem] = registry.problems_of("mismatch_lit_test")
+    assert "registers no family; call register(NAME, load, models=[…]) in its hook" in problem.message
+
+
+def test_a_wrong_argument_of_register_is_named(install: Install) -> None:
+    install(plugin('register("lit", load, ["tiny"])'))
+    quietly()
+    [problem] = registry.problems()
+    assert "TypeError: register() takes 2 positional arguments but 3 were given" in problem.message
+
+
+@pytest.mark.parametrize("name", ["lit", "mismatch-lit", "Mismatch_Lit", "mismatch_lit_test"])
+def test_a_family_is_found_by_any_of_its_names(install: Install, name: str) -> None:
+    install(LIT)
+    found = registry.family_of(name)
+    assert found is not None
+    assert found.name == "lit"
+    assert registry.family_of("nothing") is None
+
+
 def test_a_built_in_family_without_its_extra_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mismatch_openclip.backbone", None)
+    monkeypatch.setitem(sys.modules, "mismatch_openclip.loading", None)
     with pytest.raises(MissingExtraError, match=r'pip install "mismatch-clip\[train\]"'):
         registry.load_backbone("openclip:tiny")
 

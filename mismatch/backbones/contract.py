@@ -13,9 +13,10 @@ A check passes, is skipped with the reason, or raises ContractError, whose messa
 from __future__ import annotations
 
 import json
+import traceback
 import unittest
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
 from typing import Any, ClassVar, Literal
@@ -36,6 +37,7 @@ from mismatch.backbones.probes import (
     Probe,
     TextProbe,
     article,
+    asked,
     changed_fields,
     changed_weights,
     check_parity,
@@ -63,11 +65,14 @@ from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
 
-__all__ = ["BackboneContract", "Check", "check_names", "iter_checks", "run_checks"]
+__all__ = ["BackboneContract", "Check", "check_names", "check_selection", "iter_checks", "run_checks"]
 
 Outcome = Literal["passed", "failed", "skipped"]
 
+BASIC = ("declarations", "specs round trip", "widths")  # without which the others say nothing
+APART = ("transform is upstreams", "tokenizer is upstreams", "hook is light", "entry point")  # which need none of them
 INT8_COSINE = 0.99  # of fp32's and int8's embedding, where `int8` is claimed
+VOCABULARY = 128  # rows, from where on an embedding is taken for one of tokens
 HEAVY = ("torch", "tensorflow", "jax", "transformers", "open_clip", "timm", "torchvision", "onnx", "onnxruntime")
 
 
@@ -79,6 +84,7 @@ class Check:
     outcome: Outcome
     message: str  # what to change; why it was skipped; empty where it passed
     seconds: float
+    trace: str = field(default="", repr=False)  # the traceback of what failed
 
 
 _EMBED = """
@@ -124,6 +130,13 @@ class BackboneContract:
                 fail(f"backbone.{name} is {value}; set it to a number, or to None where upstream knows none")
         if backbone.shared_space and backbone.image_dim != backbone.text_dim:
             fail(f"shared_space is True, but image_dim is {backbone.image_dim} and text_dim {backbone.text_dim}: unlike widths share no space; set it to False")
+        if not backbone.text_spec.pad_id >= 0:
+            fail(f"text_spec.pad_id is {backbone.text_spec.pad_id}; give the id that upstream pads with, 0 or more")
+        for name, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]:
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                fail(f"{name} is of {tensor.dtype}; load fp32 weights (self.float()), the precision is chosen later")
+            if tensor.device.type != "cpu":
+                fail(f"{name} is on {tensor.device}; load on the CPU, the device is chosen later")
         if backbone.training:
             fail("the loaded backbone is in training mode; call self.eval() at the end of __init__")
 
@@ -134,7 +147,11 @@ class BackboneContract:
         changed += [f"text_spec.{name}" for name in changed_fields(text, TextSpec.from_dict(_through_json(text), tokenizer_json=text.tokenizer_json))]
         if changed:
             fail(f"{changed[0]} does not survive JSON; use plain numbers, strings and tuples")
-        ids = Tokenizer(text)([samples.LONG]).input_ids
+        try:
+            ids = Tokenizer(text)([samples.LONG]).input_ids
+        except InputError:
+            needed = "the text of a tokenizers file: tokenizer.to_str(), or backend_tokenizer.to_str() of a fast tokenizer of transformers"
+            fail(f"text_spec.tokenizer_json can't be read ({str(text.tokenizer_json)[:40]!r}); give {needed}")
         if ids.shape[1] > text.context_length:
             fail(f"a long text becomes {ids.shape[1]} ids, but text_spec.context_length is {text.context_length}")
 
@@ -147,8 +164,12 @@ class BackboneContract:
             if not isinstance(output, Tensor):
                 fail(f"{tower.name} returns {article(type(output).__name__)}; return the tensor of embeddings")
             if tuple(output.shape) != (len(tower), tower.width):
+                if output.ndim != 2:
+                    fail(f"{tower.name} gives {tuple(output.shape)} for {len(tower)} inputs; pool or flatten to one vector each: {(len(tower), tower.width)}")
                 needed = f"but {tower.declared} is {tower.width}, so {(len(tower), tower.width)} is needed"
                 fail(f"{tower.name} gives {tuple(output.shape)} for {len(tower)} inputs, {needed}; set {tower.declared} to the width of its output")
+            if (alone := tuple(tower([0]).shape)) != (1, tower.width):
+                fail(f"{tower.name} gives {alone} for one input, where {(1, tower.width)} belongs; does a squeeze() drop the batch axis?")
             if output.dtype != torch.float32:
                 fail(f"{tower.name} gives {output.dtype}; load fp32 weights (dtype=torch.float32)")
             if not bool(torch.isfinite(output).all()):
@@ -227,7 +248,7 @@ class BackboneContract:
     # --- training
 
     def test_gradients(self, backbone: Backbone) -> None:
-        """Both towers learn."""
+        """Both towers learn, down to the pixels and to the words."""
         for tower in probes_of(backbone):
             with thawed(backbone):
                 output = tower()
@@ -235,8 +256,16 @@ class BackboneContract:
                     fail(f"{tower.name} cuts the gradient: it runs under no_grad or inference_mode, or detaches; it would never learn")
                 output.square().sum().backward()  # type: ignore[no-untyped-call]
                 reached = [name for name, parameter in backbone.named_parameters() if parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)]
+                words = [module.weight.grad for module in backbone.modules() if isinstance(module, torch.nn.Embedding) and len(module.weight) > VOCABULARY]
             if not reached:
                 fail(f"no parameter gets a gradient from {tower.name}; are its weights parameters of the backbone, registered as modules?")
+            if tower.declared == "text_dim" and words and all(grad is None for grad in words):
+                fail(f"no word gets a gradient from {tower.name}, only {len(reached)} later parameters do; is something detached on the way?")
+        pixels = torch.from_numpy(pixels_of(backbone)).requires_grad_()
+        with thawed(backbone):
+            backbone.encode_image(pixels).square().sum().backward()  # type: ignore[no-untyped-call]
+        if pixels.grad is None or not bool(pixels.grad.abs().sum() > 0):
+            fail("no gradient of encode_image reaches the pixels; is something detached on the way?")
 
     def test_freezing(self, backbone: Backbone) -> None:
         """Frozen, nothing changes and nothing needs a gradient; thawed, it learns again."""
@@ -256,7 +285,7 @@ class BackboneContract:
     def test_transform_is_upstreams(self, backbone: Backbone) -> None:
         """`image_spec` gives upstream's own pixel values."""
         pictures = [*samples.images(), *samples.square_images(backbone.image_spec.size)]
-        theirs = [backbone.upstream_transform(image) for image in pictures]
+        theirs = [asked("upstream_transform", backbone.upstream_transform, image) for image in pictures]
         if any(value is None for value in theirs):
             skip("upstream_transform is not given, so image_spec is not compared with upstream")
         if fault := pixel_fault(backbone.image_spec, pictures, [to_numpy(value) for value in theirs if value is not None]):
@@ -265,9 +294,11 @@ class BackboneContract:
     def test_tokenizer_is_upstreams(self, backbone: Backbone) -> None:
         """`text_spec` gives upstream's own ids."""
         texts = [*samples.TEXTS, *samples.UNUSUAL_TEXTS.values()]
-        theirs = backbone.upstream_tokenizer(texts)
+        theirs = asked("upstream_tokenizer", backbone.upstream_tokenizer, texts)
         if theirs is None:
             skip("upstream_tokenizer is not given, so text_spec is not compared with upstream")
+        if theirs.ndim != 2 or len(theirs) != len(texts):
+            fail(f"upstream_tokenizer gives {tuple(theirs.shape)} for {len(texts)} texts; ({len(texts)}, context_length) is needed, padded and truncated")
         if fault := token_fault(backbone.text_spec, texts, theirs.numpy()):
             fail(fault)
 
@@ -275,16 +306,20 @@ class BackboneContract:
         """Our whole path points where upstream's own does."""
         pictures = samples.square_images(backbone.image_spec.size)
         with torch.inference_mode():
-            theirs = backbone.upstream_encode_image(pictures), backbone.upstream_encode_text(list(samples.TEXTS))
+            theirs = (
+                asked("upstream_encode_image", backbone.upstream_encode_image, pictures),
+                asked("upstream_encode_text", backbone.upstream_encode_text, list(samples.TEXTS)),
+            )
         if theirs == (None, None):
             skip("neither upstream_encode_image nor upstream_encode_text is given, so embeddings are not compared with upstream")
         ours = ImageProbe(backbone, pixels_of(backbone, pictures)), TextProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS))
-        for tower, upstream, what in zip(ours, theirs, ("pixel values", "ids"), strict=True):
+        reasons = (
+            "if the pixel values agree, the tower treats them otherwise: normalised twice, colours in another order, another pooling, training mode",
+            "if the ids agree, the tower treats them otherwise: another mask, another token pooled, training mode",
+        )
+        for tower, upstream, why in zip(ours, theirs, reasons, strict=True):
             if upstream is not None and (gap := distance(unit(tower.embed()), unit(to_numpy(upstream)))) > NEAR:
-                fail(
-                    f"{tower.name} points elsewhere than upstream_{tower.name} for the same inputs ({percent(gap)}); if the {what} agree, "
-                    f"the tower treats them otherwise: normalised twice, another mask, another pooling, another mode"
-                )
+                fail(f"{tower.name} points elsewhere than upstream_{tower.name} for the same inputs ({percent(gap)}); {why}")
 
     # --- on disk
 
@@ -293,13 +328,14 @@ class BackboneContract:
         load = self._loader()
         if load is None:
             skip("neither reference nor load is given, so nothing can be loaded back")
-        with changed_weights(backbone), saved(backbone) as folder:
-            again = load_back(load, folder)
+        with changed_weights(backbone) as before, saved(backbone) as folder:
+            again = load_back(load, folder, backbone)
             check_specs(backbone, again)
-            check_tensors(backbone, again)
+            check_tensors(backbone, again, before)
             for tower, other in zip(probes_of(backbone), probes_of(again), strict=True):
                 if (gap := distance(tower.embed(), other.embed())) > SAME:
-                    fail(f"{tower.name} differs after save_pretrained and load ({percent(gap)}) though the weights agree: a setting is not saved")
+                    what = "a setting, or a tensor that is no parameter and no persistent buffer, is not saved"
+                    fail(f"{tower.name} differs after save_pretrained and load ({percent(gap)}) though the weights agree: {what}")
 
     def test_save_and_load_in_a_new_process(self, backbone: Backbone) -> None:
         """The folder is enough: a fresh process that only knows the family loads it."""
@@ -351,6 +387,8 @@ class BackboneContract:
         """The installed distribution brings the family by its entry point, from any working directory."""
         family = self._family()
         found = json.loads(in_new_process(_FAMILY, family.name, what=f"asking for the family {family.name}"))
+        if found is None:
+            fail(f"{family.name} is found from this folder only; install the plugin, or give its place on PYTHONPATH")
         if found != [family.distribution, family.module]:
             fail(f"in a new process {family.name} comes from {found}, here from {[family.distribution, family.module]}; is an older copy installed?")
         if _is_editable(family.distribution):
@@ -372,6 +410,12 @@ def check_names() -> list[str]:
     return [name.removeprefix("test_").replace("_", " ") for name in vars(BackboneContract) if name.startswith("test_")]
 
 
+def check_selection(only: Collection[str]) -> None:
+    """InputError for a name that is none of `check_names`, with the nearest that is."""
+    if unknown := sorted(set(only) - set(check_names())):
+        raise InputError(f"there is no check {unknown[0]!r}{registry.nearest(unknown[0], check_names())}; the checks: {', '.join(check_names())}")
+
+
 def run_checks(backbone: Backbone, *, reference: str = "", load: Callable[[str], Backbone] | None = None, only: Collection[str] | None = None) -> list[Check]:
     """All checks of `iter_checks`."""
     return list(iter_checks(backbone, reference=reference, load=load, only=only))
@@ -385,28 +429,31 @@ def iter_checks(
     `reference` is the FAMILY or FAMILY:MODEL that it was loaded by; `load` (directory → backbone) is the family's own where it is given; `only`: names
     of `check_names` to run, default all of them. InputError for another name.
     """
-    if unknown := sorted(set(only or ()) - set(check_names())):
-        raise InputError(f"there is no check {unknown[0]!r}{registry.nearest(unknown[0], check_names())}; the checks: {', '.join(check_names())}")
+    only = {only} if isinstance(only, str) else only
+    check_selection(only or ())
     members: dict[str, Any] = {"reference": reference, "load": None if load is None else staticmethod(load)}
     contract = type("Contract", (BackboneContract,), members)()
+    amiss = ""  # the basic check that failed: others would only repeat its fault in other words
     for name in check_names():
-        if only is None or name in only:
-            began = perf_counter()
-            outcome, message = _outcome(getattr(contract, "test_" + name.replace(" ", "_")), backbone)
-            yield Check(name, outcome, message, perf_counter() - began)
+        if only is not None and name not in only:
+            continue
+        began = perf_counter()
+        if amiss and name not in APART:
+            yield Check(name, "skipped", f"{amiss} failed; mend that first", 0.0)
+            continue
+        outcome, message, trace = _outcome(getattr(contract, "test_" + name.replace(" ", "_")), backbone)
+        amiss = amiss or (name if outcome == "failed" and name in BASIC else "")
+        yield Check(name, outcome, message, perf_counter() - began, trace)
 
 
-def _outcome(check: Callable[[Backbone], object], backbone: Backbone) -> tuple[Outcome, str]:
+def _outcome(check: Callable[[Backbone], object], backbone: Backbone) -> tuple[Outcome, str, str]:
     try:
         check(backbone)
     except unittest.SkipTest as reason:
-        return "skipped", str(reason)
+        return "skipped", str(reason), ""
     except Exception as error:  # noqa: BLE001  a plugin may fail in any way; the other checks go on
-        return "failed", one_line(error)
-    return "passed", ""
-
-
-# --- the plugin ----------------------------------------------------------------------------------------------------------------------------------------
+        return "failed", one_line(error), "".join(traceback.format_exception(error))
+    return "passed", "", ""
 
 
 def _through_json(spec: ImageSpec | TextSpec) -> dict[str, Any]:
@@ -426,4 +473,4 @@ def _owns(distribution: str, module: str) -> bool:
     files = metadata.files(distribution)
     if files is None:
         skip(f"{distribution} has no RECORD of its files; pip install its wheel to check what it holds")
-    return any(str(file).replace(".py", "/").startswith(module.partition(":")[0].replace(".", "/") + "/") for file in files)
+    return module.partition(":")[0].partition(".")[0] in {file.parts[0].partition(".")[0] for file in files}

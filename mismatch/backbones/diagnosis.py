@@ -8,10 +8,11 @@ from itertools import product
 from typing import Any, get_args
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 from PIL import Image
+from tokenizers import normalizers
 
-from mismatch.errors import InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import RGB, Cleaning, CropRounding, ImageSpec, Interpolation, ResizeMode, TextSpec
@@ -22,35 +23,54 @@ Array = NDArray[np.float32]
 OFFSET = 0.3  # levels of 0..255: a mean that is wrong by more shows; torchvision and Pillow round unlike, by less on average
 GAIN = 0.003  # share: a std that is wrong by more shows
 LEVELS = 2.001  # that one pixel in a thousand may differ by at most: torch and Pillow enlarge with weights of other widths
+FEW = 3  # images that the search for another spec begins with
+SHOWN = 6  # ids
+SIDE = 100  # pixels of a row that are compared
 RESIZES = (1, 8 / 7, 1 / 0.9, 1 / 0.875, 1 / 0.95, 1 / 0.96)  # resize as a multiple of size, as common recipes have it
 
 
 def pixel_fault(spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]) -> str:
     """What is wrong with `spec`, given upstream's pixel values (3, S, S) of the same RGB images; empty where nothing is."""
     if shapes := {value.shape for value in theirs} - {(3, spec.size, spec.size)}:
-        return f"upstream_transform gives {min(shapes)}, but image_spec.size is {spec.size}; set it to what upstream gives"
+        return _shape_fault(spec.size, min(shapes))
+    if not all(np.isfinite(value).all() for value in theirs):
+        return "upstream_transform gives nan or infinity; does it divide by a std of 0?"
     gap, mean, std = _compare(spec, images, theirs)
     if gap <= LEVELS:
         return _statistics_fault(spec, mean, std)
+    if _compare(spec, images, [value[::-1] for value in theirs])[0] <= LEVELS:
+        return "upstream_transform gives blue, green, red; pixel_values are red, green, blue: flip the channels in encode_image, and give mean and std as RGB"
+    few = [i for i, image in enumerate(images) if image.size != (spec.size, spec.size)][:FEW] or list(range(len(images)))[:FEW]
     for changes in _variants(spec):
         other = replace(spec, **changes)
+        if _compare(other, [images[i] for i in few], [theirs[i] for i in few])[0] > LEVELS:
+            continue
         best, mean, std = _compare(other, images, theirs)
         if best <= LEVELS:
             words = ", ".join(f"{name}={value!r}" for name, value in changes.items() if value != (spec.resize_to if name == "resize" else getattr(spec, name)))
             also = _statistics_fault(other, mean, std)
-            return f"image_spec resizes otherwise than upstream_transform (by up to {gap:.0f} levels of 255); {words} would agree" + (
-                f". {also}" if also else ""
-            )
+            return f"image_spec resizes otherwise than upstream_transform (by up to {_levels(gap)}); {words} would agree" + (f". {also}" if also else "")
     return (
-        f"image_spec and upstream_transform differ by up to {gap:.0f} levels of 255, and no other mode, interpolation, rounding or usual resize agrees; "
+        f"image_spec and upstream_transform differ by up to {_levels(gap)}, and no other mode, interpolation, rounding or usual resize agrees; "
         "compare size, resize and crop with upstream's code"
     )
 
 
+def _shape_fault(size: int, shape: tuple[int, ...]) -> str:
+    if len(shape) != 3 or shape[0] != 3:
+        return f"upstream_transform gives {shape} for one image; return (3, {size}, {size}): channels first, and no batch axis"
+    return f"upstream_transform gives {shape}, but image_spec.size is {size}; set it to what upstream gives"
+
+
+def _levels(gap: float) -> str:
+    return f"{gap:.0f} levels of 255" if gap <= 255 else "more than 255 levels"
+
+
 def _compare(spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]) -> tuple[float, RGB, RGB]:
     """Largest difference in levels once mean and std are made to agree (a pixel in a thousand aside), and upstream's mean and std."""
-    ours = np.stack([Preprocessor(spec)(image) for image in images]).astype(np.float64)  # (N, 3, S, S)
-    upstream = np.stack(theirs).astype(np.float64)
+    every = max(1, spec.size // SIDE)  # so many pixels are looked at that a large tower takes no minutes
+    ours = np.stack([Preprocessor(spec)(image) for image in images])[..., ::every, ::every].astype(np.float64)  # (N, 3, S', S')
+    upstream = np.stack(theirs)[..., ::every, ::every].astype(np.float64)
     gaps, means, stds = [], [], []
     for channel in range(3):
         x = ours[:, channel].ravel() * spec.std[channel] + spec.mean[channel]  # on 0..1
@@ -97,13 +117,39 @@ def token_fault(spec: TextSpec, texts: Sequence[str], theirs: NDArray[np.int64])
         return ""
     if advice := next((advice for advice, other in _token_variants(spec, theirs) if np.array_equal(_padded(other, texts), theirs)), ""):
         return f"text_spec gives other ids than upstream_tokenizer for {len(wrong)} of {len(texts)} texts; {advice} would agree"
+    if _moved_right(theirs, _pad_of(theirs), spec.pad_id) == ours.tolist():
+        return (
+            "upstream_tokenizer pads on the left, mismatch always on the right; pad on the right there, and check that encode_text reads the right token then"
+        )
     first = int(wrong[0])
     at = int(np.flatnonzero(ours[first] != theirs[first])[0])
     return (
         f"text_spec gives other ids than upstream_tokenizer for {len(wrong)} of {len(texts)} texts, first for {texts[first][:40]!r} at position {at}: "
-        f"{ours[first][at : at + 6].tolist()} instead of {theirs[first][at : at + 6].tolist()}; "
+        f"{_told(spec, ours[first, at:])} instead of {_told(spec, theirs[first, at:])}; "
         "build tokenizer_json from upstream's own vocabulary and settings"
     )
+
+
+def _pad_of(theirs: NDArray[np.int64]) -> int:
+    """Upstream's pad, if it pads on the left: what the most texts begin with."""
+    values, counts = np.unique(theirs[:, 0], return_counts=True)
+    return int(values[counts.argmax()])
+
+
+def _moved_right(theirs: NDArray[np.int64], pad: int, ours: int) -> list[list[int]]:
+    """Each row with the pads from its beginning at its end, as our own."""
+    rows = []
+    for row in theirs.tolist():
+        start = next((i for i, token in enumerate(row) if token != pad), len(row))
+        rows.append(row[start:] + [ours] * start)
+    return rows
+
+
+def _told(spec: TextSpec, ids: NDArray[np.int64]) -> str:
+    """The next ids, and what our vocabulary calls them."""
+    tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
+    names = " ".join(str(tokenizer.id_to_token(int(token))) for token in ids[:SHOWN])
+    return f"{ids[:SHOWN].tolist()} ({names})"
 
 
 def _padded(spec: TextSpec, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -115,9 +161,17 @@ def _token_variants(spec: TextSpec, theirs: NDArray[np.int64]) -> Iterator[tuple
     """Other pads and cleanings."""
     last = int(theirs[:, -1].min())  # a short text's last id is the pad, unless upstream pads on the left
     pads = dict.fromkeys((spec.pad_id, last))
-    for pad, cleaning in product(pads, get_args(Cleaning)):
-        changes = {name: value for name, value in (("pad_id", pad), ("cleaning", cleaning)) if getattr(spec, name) != value}
-        try:
-            yield ", ".join(f"{name}={value!r}" for name, value in changes.items()), replace(spec, **changes)
-        except InputError:
-            continue
+    for pad, cleaning, lower in product(pads, get_args(Cleaning), (False, True)):
+        changes: dict[str, Any] = {name: value for name, value in (("pad_id", pad), ("cleaning", cleaning)) if getattr(spec, name) != value}
+        words = [f"{name}={value!r}" for name, value in changes.items()] + ["a Lowercase normalizer in tokenizer_json"] * lower
+        if lower:
+            changes["tokenizer_json"] = _lowered(spec.tokenizer_json)
+        yield ", ".join(words), replace(spec, **changes)
+
+
+def _lowered(tokenizer_json: str) -> str:
+    """The tokenizer with its texts in lower case first."""
+    tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+    steps = [normalizers.Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer is not None else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    return str(tokenizer.to_str())

@@ -112,17 +112,25 @@ def _strip(model: Any) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch's exporter and onnxruntime's quantiser warn of their own internals; none of it is for our users."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")]
+    names = ("torch.onnx", "torch.export", "torch.fx", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    logging.getLogger().addFilter(_not_quantizers)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.getLogger().removeFilter(_not_quantizers)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _not_quantizers(record: logging.LogRecord) -> bool:
+    """onnxruntime's quantiser advises through the root logger, which is the host's: only its own lines are held back."""
+    return "quantization" not in record.pathname
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tempfile
 import unittest
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "Probe",
     "TextProbe",
     "article",
+    "asked",
     "changed_fields",
     "changed_weights",
     "check_parity",
@@ -68,6 +69,7 @@ Array = NDArray[np.float32]
 # How far two results that should be equal may lie apart, as a share of how far the embeddings of unlike inputs do (see `distance`).
 SAME = 1e-5  # the same weights and inputs, computed again
 CLOSE = 2e-3  # the same row in another batch, of another length, in another engine
+LONGEST = 240  # letters of an error of torch or onnxruntime that are quoted
 NEAR = 3e-2  # upstream's own path, whose resizing may differ by a level of 255
 
 
@@ -94,10 +96,15 @@ def article(name: str) -> str:
 
 def percent(gap: float) -> str:
     """A `distance` for people."""
-    return f"by {gap:.1%} of how far unlike inputs lie apart" if math.isfinite(gap) else "nan or infinity"
+    if not math.isfinite(gap):
+        return "nan or infinity"
+    return "wholly" if gap > 1 else f"by {gap:.1%} of how far unlike inputs lie apart"
 
 
 # --- towers and how far results lie apart -----------------------------------------------------------------------------------------------------------
+
+
+OURS = frozenset({"classification_head.safetensors", "mismatch.json", "training_stats.json"})  # a checkpoint's own files
 
 
 class Probe(ABC):
@@ -179,8 +186,22 @@ def _called(name: str, function: Callable[..., Tensor], *arrays: NDArray[Any]) -
         return function(*(torch.from_numpy(array) for array in arrays))
     except Exception as error:
         shapes = " and ".join(str(array.shape) for array in arrays)
-        hint = " (an id that its vocabulary lacks? tokenizer_json must be that of the weights)" if isinstance(error, IndexError) else ""
+        hint = f" ({_INDEX})" if isinstance(error, IndexError) else ""
         raise ContractError(f"{name} fails on inputs of {shapes} with {one_line(error)}{hint}") from error
+
+
+def asked(name: str, function: Callable[[Any], Tensor | None], given: object) -> Tensor | None:
+    """What an `upstream_…` method of the plugin answers; ContractError where it fails or gives no tensor."""
+    try:
+        answer = function(given)
+    except Exception as error:
+        raise ContractError(f"{name} fails with {one_line(error)}") from error
+    if answer is not None and not isinstance(answer, Tensor):
+        fail(f"{name} returns {article(type(answer).__name__)}; return a tensor, or None where there is nothing to compare with")
+    return answer
+
+
+_INDEX = "an id that its vocabulary lacks (is tokenizer_json that of the weights, and pad_id?), or more tokens than it has positions (is context_length?)"
 
 
 def to_numpy(output: Tensor) -> Array:
@@ -231,8 +252,8 @@ def thawed(backbone: Backbone) -> Iterator[None]:
 
 
 @contextmanager
-def changed_weights(backbone: Backbone) -> Iterator[None]:
-    """Every floating tensor a little larger or smaller, by 2 % at most, as if trained; the loaded weights are put back afterwards."""
+def changed_weights(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
+    """Every floating tensor a little larger, by 2 % at most, as if trained; yields the loaded weights, which are put back afterwards."""
     before = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -240,7 +261,7 @@ def changed_weights(backbone: Backbone) -> Iterator[None]:
             if tensor.is_floating_point():
                 tensor.mul_(1 + 0.02 * torch.rand(tensor.shape, generator=random).to(tensor))
     try:
-        yield
+        yield before
     finally:
         backbone.load_state_dict(before)
 
@@ -255,25 +276,38 @@ def saved(backbone: Backbone) -> Iterator[Path]:
             backbone.save_pretrained(folder)
         except Exception as error:
             raise ContractError(f"save_pretrained fails with {one_line(error)}") from error
+        names = {path.name for path in folder.iterdir()}
+        if not names:
+            fail("save_pretrained wrote nothing to the directory that it was given")
+        if ours := sorted(names & OURS):
+            fail(f"save_pretrained writes {ours[0]}, which mismatch writes beside it; choose another name")
         yield folder
 
 
-def load_back(load: Callable[[str], Backbone], folder: Path) -> Backbone:
-    """`load(folder)`, its failure as a ContractError."""
+def load_back(load: Callable[[str], Backbone], folder: Path, backbone: Backbone) -> Backbone:
+    """`load(folder)`, another object than `backbone`; its failure as a ContractError."""
     try:
-        return load(str(folder))
+        again = load(str(folder))
     except Exception as error:
         names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise ContractError(f"load(DIRECTORY) can't read what save_pretrained wrote ({names}): {one_line(error)}") from error
+    if again is backbone:
+        fail("load gives the same object again, whatever it is asked for; make a new backbone on each call")
+    return again
 
 
 def check_specs(backbone: Backbone, again: Backbone) -> None:
     """Raise ContractError where what a loaded backbone says of itself differs."""
-    for name in ("image_dim", "text_dim", "shared_space", "logit_bias", "image_spec", "text_spec", "levels_dim"):
-        ours, theirs = getattr(backbone, name), getattr(again, name)
-        if ours != theirs and not (isinstance(ours, float) and isinstance(theirs, float)):
-            changed = changed_fields(ours, theirs) if isinstance(ours, ImageSpec | TextSpec) else []
+    for name in ("image_dim", "text_dim", "shared_space", "logit_scale", "logit_bias", "image_spec", "text_spec", "levels_dim", "int8"):
+        ours, theirs = getattr(backbone, name, None), getattr(again, name, None)
+        if ours != theirs and not _nearly(ours, theirs):
+            changed = changed_fields(ours, theirs) if isinstance(ours, ImageSpec | TextSpec) and isinstance(theirs, ImageSpec | TextSpec) else []
             fail(f"{'.'.join([name, *changed[:1]])} differs after save_pretrained and load; save_pretrained must write it, load must read it")
+
+
+def _nearly(ours: object, theirs: object) -> bool:
+    """Whether two floats may come from weights that `changed_weights` has moved by 2 %."""
+    return isinstance(ours, float) and isinstance(theirs, float) and math.isclose(ours, theirs, rel_tol=0.1)
 
 
 def changed_fields(spec: ImageSpec | TextSpec, other: ImageSpec | TextSpec) -> list[str]:
@@ -281,20 +315,26 @@ def changed_fields(spec: ImageSpec | TextSpec, other: ImageSpec | TextSpec) -> l
     return [f.name for f in fields(spec) if getattr(spec, f.name) != getattr(other, f.name)]
 
 
-def check_tensors(backbone: Backbone, again: Backbone) -> None:
-    """Raise ContractError where a tensor has another value, or is gone."""
+def check_tensors(backbone: Backbone, again: Backbone, before: Mapping[str, Tensor]) -> None:
+    """Raise ContractError where a tensor has another value, or is gone; `before`: the values before they were changed."""
     ours, theirs = backbone.state_dict(), again.state_dict()
     lost = [name for name, tensor in ours.items() if name not in theirs or not torch.equal(tensor, theirs[name].to(tensor))]
-    if lost:
-        fail(f"save_pretrained and load lose {len(lost)} of {len(ours)} tensors ({', '.join(lost[:3])}): they come back with other values; save them all")
+    if not lost:
+        return
+    named = f"{len(lost)} of {len(ours)} tensors ({', '.join(lost[:3])})"
+    if all(name in theirs and torch.equal(before[name], theirs[name].to(before[name])) for name in lost):
+        why = "save_pretrained leaves them out, or load doesn't read them from the directory (strict=False hides it)"
+        fail(f"{named} come back as they were before training: {why}")
+    fail(f"save_pretrained and load lose {named}: they come back with other values; save them all, in fp32")
 
 
 def in_new_process(code: str, *arguments: object, what: str) -> str:
     """Run `code` in an empty working directory, without the current one on the path; returns what it prints last."""
     with tempfile.TemporaryDirectory(prefix="mismatch-contract-") as folder:
         command = [sys.executable, "-P", "-W", "ignore", "-c", code, *map(str, arguments)]
-        environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        paths = os.pathsep.join(os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)
+        environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": paths}
+        done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         fail(f"{what} fails in a new process: {last}")
@@ -317,20 +357,23 @@ def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
         try:
             write(backbone, path)
         except Exception as error:
-            raise ContractError(f"{tower} can't be exported to ONNX: {_first_line(error)}; avoid branches on values and python loops over tensors") from error
+            raise ContractError(f"{tower} can't be exported to ONNX: {_root(error)}; {_UNTRACEABLE}") from error
     if int8:
         quantize(path, path.with_suffix(".int8.onnx"))
         path = path.with_suffix(".int8.onnx")
     return Graph(path, threads=torch.get_num_threads())
 
 
-def _first_line(error: Exception) -> str:
-    """torch's export errors are pages; the root cause is the shortest."""
+_UNTRACEABLE = "avoid branches on values, python loops over tensors, and packed sequences"
+
+
+def _root(error: Exception) -> str:
+    """torch's export errors are pages; the root cause is the shortest, and its first lines say it."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text[:LONGEST]}{'…' * (len(text) > LONGEST)}" if text else type(cause).__name__
 
 
 def check_parity(tower: Probe, graph: Graph, among: Array, where: str) -> None:
@@ -338,9 +381,9 @@ def check_parity(tower: Probe, graph: Graph, among: Array, where: str) -> None:
     try:
         theirs = graph(**tower.feeds)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
-        raise ContractError(f"{tower.name} exported to ONNX fails {where} ({_first_line(error)}): {_CONSTANT}") from error
+        raise ContractError(f"{tower.name} exported to ONNX fails {where} ({_root(error)}): {_CONSTANT}") from error
     if (gap := distance(tower.embed(), theirs, among=among)) > CLOSE:
         fail(f"{tower.name} exported to ONNX differs from torch {where} ({percent(gap)}): {_CONSTANT}")
 
 
-_CONSTANT = "a shape or a value of the traced example has become a constant of the graph; derive it from the inputs' shapes"
+_CONSTANT = "a shape or a value of the traced example has become a constant of the graph; use x.shape[0] for a length, not len(x), and no python loop over rows"

@@ -30,6 +30,7 @@ __all__ = [
     "discover",
     "families",
     "family",
+    "family_of",
     "load_backbone",
     "nearest",
     "parse_reference",
@@ -106,6 +107,13 @@ def problems() -> list[Problem]:
 def problems_of(name: str) -> list[Problem]:
     """The problems of the plugin `name`: its entry point, module or distribution, however it is spelt."""
     return [problem for problem in problems() if _fold(name) in map(_fold, (problem.entry_point, problem.module, problem.distribution))]
+
+
+def family_of(name: str) -> BackboneFamily | None:
+    """The first family that is called so, or whose entry point, module or distribution is, however it is spelt."""
+    known = families()
+    others = (item for item in known.values() if _fold(name) in map(_fold, (item.entry_point, item.module, item.distribution)))
+    return known.get(name) or next(others, None)
 
 
 def refresh() -> None:
@@ -204,6 +212,8 @@ def _ask(manager: pluggy.PluginManager, point: EntryPoint, origin: Origin) -> tu
     except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; the others go on
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
+    if not offered:
+        return [], [_problem(origin, f"plugin {origin} registers no family; call register(NAME, load, models=[…]) in its hook")]
     return offered, []
 
 
@@ -231,6 +241,7 @@ def _collector(offered: list[BackboneFamily], origin: Origin) -> hookspecs.Regis
         where = (origin.distribution, origin.version, origin.entry_point, origin.module)
         offered.append(BackboneFamily(name, load, tuple(models), default, description, api_version, *where))
 
+    register.__qualname__ = "register"  # what python's own error of a wrong argument names
     return register
 
 

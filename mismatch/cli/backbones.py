@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -44,8 +46,10 @@ def list_families(as_json: bool) -> None:
 @click.pass_context
 def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
     """Show one family, or why the plugin NAME is left out; --debug adds the plugin's traceback."""
-    broken = registry.problems_of(name)
-    facts: dict[str, Any] = _facts(registry.family(name)) if name in registry.families() or not broken else {"name": name} | _origin(broken[0])
+    broken, found = registry.problems_of(name), registry.family_of(name)
+    if found is None and not broken:
+        registry.family(name)  # raises, with the nearest name
+    facts: dict[str, Any] = {"name": name} | _origin(broken[0]) if found is None else _facts(found)
     facts["problems"] = [asdict(problem) for problem in broken]
     if as_json:
         _print_json(facts)
@@ -70,7 +74,7 @@ def check_family(ctx: click.Context, name: str, model_name: str | None, only: tu
     for check in _checks(name, model_name, only):
         checks.append(check)
         if not as_json:
-            _print_check(check)
+            _print_check(check, with_trace=bool(ctx.meta.get("mismatch.debug")))
     failed = sum(check["outcome"] == "failed" for check in checks)
     if as_json:
         _print_json({"reference": name, "model_name": model_name, "ok": not failed, "checks": checks})
@@ -88,35 +92,43 @@ def new_plugin(name: str, folder: Path | None) -> None:
     """Begin a plugin for the family NAME: a folder with a working backbone, its packaging and its tests, to be changed into yours."""
     from mismatch.backbones.template import write_plugin
 
-    if name in registry.families():
-        raise click.UsageError(f"the family {name!r} is there already, from {registry.family(name).distribution}; choose another name")
+    if taken := registry.families().get(name):
+        raise click.UsageError(f"the family {name!r} is there already, from {taken.distribution}; choose another name")
     folder = folder or Path(f"mismatch-{name}")
     for path in write_plugin(name, folder):
         click.echo(path)
-    click.echo(f"next: pip install -e '{folder}[test]', mismatch backbones check {name}, and pytest {folder}", err=True)
+    place, editable = shlex.quote(str(folder)), shlex.quote(f"{folder}[test]")
+    click.echo(f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest {place}", err=True)
 
 
 def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The plugin and its loading count as checks too, as nothing else can run where they fail."""
     family = name.partition(":")[0]
     if family not in registry.families() and (broken := registry.problems_of(family)):
-        yield from ({"name": "hook", "outcome": "failed", "message": problem.message, "seconds": 0.0} for problem in broken)
+        yield from (_failed("hook", problem.message, problem.trace) for problem in broken)
         return
     reference = ":".join(registry.parse_reference(name, model_name))
-    from mismatch.backbones.contract import iter_checks
+    from mismatch.backbones.contract import check_selection, iter_checks
 
+    check_selection(only)
     try:
         backbone = registry.load_backbone(reference)
     except MismatchError as error:
-        yield {"name": "load", "outcome": "failed", "message": str(error), "seconds": 0.0}
+        yield _failed("load", str(error), "".join(traceback.format_exception(error)))
         return
     for check in iter_checks(backbone, reference=reference, only=only or None):
         yield asdict(check) | {"seconds": round(check.seconds, 3)}
 
 
-def _print_check(check: dict[str, Any]) -> None:
+def _failed(name: str, message: str, trace: str) -> dict[str, Any]:
+    return {"name": name, "outcome": "failed", "message": message, "seconds": 0.0, "trace": trace}
+
+
+def _print_check(check: dict[str, Any], *, with_trace: bool) -> None:
     word = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}[check["outcome"]]
     click.echo(f"{word:<5} {check['name']}{': ' if check['message'] else ''}{check['message']}")
+    if with_trace and check["trace"]:
+        click.echo(check["trace"].rstrip())
 
 
 def _origin(problem: Problem) -> dict[str, Any]:
