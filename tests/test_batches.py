@@ -131,6 +131,17 @@ def test_whole_texts_are_one_piece_each() -> None:
     assert pairs.cut({}).pieces == pairs.pieces == pairs.texts
 
 
+@pytest.mark.parametrize(
+    ("most", "slices"),
+    [(1, [[0], [1], [2], [3], [4]]), (3, [[0], [1, 2], [3], [4]]), (4, [[0, 1], [2, 3], [4]]), (5, [[0, 1, 2], [3, 4]]), (9, [[0, 1, 2, 3, 4]])],
+)
+def test_rows_come_in_slices_of_so_many_pieces(most: int, slices: list[list[int]]) -> None:
+    """Rows of 3, 1, 1, 3 and 1 pieces; one that has more than are wanted stands alone."""
+    pairs = PairSet.from_rows("t.csv", ROWS, "")
+    assert [rows.tolist() for rows in pairs.row_slices(2)] == [[0, 1], [2, 3], [4]], "of whole texts so many rows"
+    assert [rows.tolist() for rows in pairs.cut({"red": ["r", "e", "d"]}).row_slices(most)] == slices
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> PairSet:
     """Five photos of odd sizes, one absent, one cut short."""

@@ -148,6 +148,15 @@ def test_a_letter_that_is_longer_than_the_context_stays_as_it_is() -> None:
     assert tokenizer.encode(pieces)[1] == [True, True, False]
 
 
+@pytest.mark.parametrize("text", ["e" + "\u0301" * 4000, "e" + "\u0301" * 4000 + "x" * 50, "a red bag. " + "\u0e34" * 4000], ids=["all", "before", "after"])
+def test_the_work_grows_in_a_line_with_a_run_of_accents(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr("mismatch.runtime.chunks.unicodedata.category", lambda char, real=unicodedata.category: looked.append(char) or real(char))
+    pieces = split_text(text, tokenizer_for("letters", 77))
+    assert len(looked) < 20 * len(text), "each place walking to the end of the run would look at 250 letters for each of the text"
+    assert tokenizer_for("letters", 77).encode(pieces)[1] == [False] * len(pieces)
+
+
 class Counting(Tokenizer):
     """Counts the letters that it is given."""
 

@@ -60,7 +60,8 @@ PIECES = torch.tensor([[0.8, 0.6], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 1.0
 )
 def test_a_row_in_pieces_has_the_worst_ones_cosine_or_their_mean(long_text: Any, cosines: list[float], middle: list[float]) -> None:
     pieces = PIECES.clone().requires_grad_()
-    cosine, texts = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
+    cosine, texts, chosen = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
+    assert (None if chosen is None else chosen.tolist()) == ([0, 1, 4] if long_text == "chunk" else None)
     torch.testing.assert_close(cosine.detach(), torch.tensor(cosines))
     torch.testing.assert_close(texts.detach(), torch.stack([PIECES[0], torch.tensor(middle), PIECES[4]]))
     cosine[1].backward()
@@ -71,7 +72,8 @@ def test_a_row_in_pieces_has_the_worst_ones_cosine_or_their_mean(long_text: Any,
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
 def test_whole_texts_are_left_as_they_are(long_text: Any) -> None:
-    cosine, texts = row_cosines(IMAGES, PIECES[:3], torch.arange(3), long_text)
+    cosine, texts, chosen = row_cosines(IMAGES, PIECES[:3], torch.arange(3), long_text)
+    assert chosen is None
     assert torch.equal(texts, PIECES[:3])
     assert torch.equal(cosine, (IMAGES * PIECES[:3]).sum(-1))
 
@@ -80,5 +82,5 @@ def test_whole_texts_are_left_as_they_are(long_text: Any) -> None:
 def test_a_piece_that_is_no_number_shows(long_text: Any) -> None:
     pieces = PIECES.clone()
     pieces[2] = torch.nan
-    cosine, _ = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
+    cosine, *_ = row_cosines(IMAGES, pieces, torch.tensor([0, 1, 1, 1, 2]), long_text)
     assert cosine.isnan().tolist() == [False, True, False]

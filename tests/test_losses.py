@@ -49,6 +49,21 @@ def test_contrastive_is_its_definition_with_sharing_pairs_masked(image_ids: list
     assert loss.item() > 0
 
 
+def test_pairs_whose_texts_are_the_same_piece_are_no_negatives() -> None:
+    """A dog's and a cat's text with the same small print, which is the worst piece of both: there is nothing to tell them apart by."""
+    images = torch.eye(3)[:2]
+    texts, ids = normalise(torch.tensor([[0.2, 0.2, 1.0]] * 2)), torch.arange(2)
+    assert contrastive_loss(images, texts, ids, ids, torch.tensor(100.0)).item() == pytest.approx(math.log(2))
+    assert contrastive_loss(images, texts, ids, ids, torch.tensor(100.0), torch.tensor([2, 2])).item() == 0.0
+
+
+@pytest.mark.parametrize("piece_ids", [[0, 1, 2, 3], [0, 0, 1, 2], [5, 4, 5, 5], [1, 1, 2, 2]])
+def test_a_shared_piece_masks_as_a_shared_text_does(piece_ids: list[int]) -> None:
+    images, texts = pairs(4)
+    found = contrastive_loss(images, texts, torch.tensor([0, 1, 2, 0]), torch.arange(4), torch.tensor(14.3), torch.tensor(piece_ids))
+    assert found.item() == pytest.approx(by_hand(images, texts, [0, 1, 2, 0], piece_ids, 14.3), rel=1e-4)
+
+
 def test_contrastive_without_sharing_is_clips_own() -> None:
     images, texts = pairs(6)
     logits, ids = 10 * images @ texts.T, torch.arange(6)

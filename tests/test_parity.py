@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import InputError, ParityError
 from mismatch.export.parity import Tolerance, built_in_pairs, check, compare
 from mismatch.runtime.pipeline import Pair
-from mismatch.specs import ScoreSpec
+from mismatch.specs import ScoreSpec, TextSpec
 
 
 @pytest.fixture
@@ -66,6 +69,25 @@ def test_long_texts_are_compared_as_the_reference_scores_them(colour_engine: Any
     assert (report.max_score_difference, report.score_min) == (0.0, pytest.approx(score_min, abs=1e-6))
     assert report.summary().endswith(said)
     assert report.to_dict()["long_text"] == long_text
+
+
+def bytes_spec(context_length: int) -> TextSpec:
+    """Of a tokenizer whose tokens are bytes, white space included."""
+    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
+
+
+@pytest.mark.parametrize(("long_text", "scored", "long"), [("truncate", 3, 1), ("chunk", 3, 1), ("chunk-mean", 3, 1)])
+def test_white_space_is_unscorable_and_a_long_letter_counts_once(colour_engine: Any, colour_images: Path, long_text: Any, scored: int, long: int) -> None:
+    """Where the tokenizer counts both by the byte: the context is three, the white space fifty, the emoji four each."""
+    score = ScoreSpec("probability", 0.5, long_text=long_text)
+    engines = [colour_engine(score=score), colour_engine()]
+    for engine in engines:
+        engine.text_spec = bytes_spec(3)
+    report = run(*engines, [Pair(colour_images / "red.png", text) for text in ("red", "\n" * 50, "👍👜", "a")])
+    assert (report.pairs, report.unscorable, report.long_texts) == (scored, 1, long)
+    assert report.max_score_difference == 0.0
 
 
 def test_nothing_to_compare_proves_nothing(colour_engine: Any, colour_images: Path) -> None:

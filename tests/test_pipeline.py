@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime import pipeline as module
 from mismatch.runtime.pipeline import Pair, Pipeline
-from mismatch.specs import ScoreSpec
+from mismatch.specs import ScoreSpec, TextSpec
 
 
 def test_order_is_kept_and_equal_images_and_texts_run_once(colour_engine: Any, colour_images: Path) -> None:
@@ -251,3 +254,39 @@ def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
     np.testing.assert_array_equal(np.stack(pipeline.texts(["red shirt bag shoe\nblue shirt"])), [[1, 0, 0]])  # type: ignore[arg-type]
     assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue", ""]) == [("red shirt bag shoe", "blue shirt"), ("blue",), ("",)]
     assert (pipeline.long_texts, pipeline.truncated) == (2, 1)
+
+
+def spaces_count(engine: Any, context_length: int) -> Any:
+    """The engine with a tokenizer whose tokens are bytes, white space included, so that a text of nothing else may be too long."""
+    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    engine.text_spec = TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
+    return engine
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+@pytest.mark.parametrize("text", ["\n" * 50, " \t" * 30])
+def test_much_white_space_is_one_empty_piece_and_no_long_text(colour_engine: Any, long_text: Any, text: str) -> None:
+    pipeline = Pipeline(spaces_count(colour_engine(), 8), long_text=long_text)
+    assert pipeline.pieces([text, "red"]) == [(text,), ("red",)]
+    empty, red = pipeline.piece_embeddings([text, "red"])
+    assert (str(empty), isinstance(red, np.ndarray)) == ("the text is empty", True)
+    assert (pipeline.long_texts, pipeline.truncated) == (0, 0)
+
+
+def test_one_image_and_no_piece_beside_two_is_refused(colour_engine: Any) -> None:
+    one = np.zeros(3, np.float32)
+    with pytest.raises(InputError, match="pair 1 of 2 has no piece"):
+        Pipeline(colour_engine(), long_text="chunk").pooled_logits([one, one], [[], [one, one]])
+
+
+@pytest.mark.parametrize(("long_text", "counts"), [("truncate", (1, 1)), ("chunk", (1, 2)), ("chunk-mean", (1, 2))])
+def test_a_long_text_counts_once_though_its_letters_are_too_long_as_well(colour_engine: Any, long_text: Any, counts: tuple[int, int]) -> None:
+    """An emoji is four bytes, and the context two."""
+    pipeline = Pipeline(spaces_count(colour_engine(), 2), long_text=long_text)
+    [pieces] = pipeline.pieces(["👍👜👍"])
+    assert pieces == (("👍👜👍",) if long_text == "truncate" else ("👍", "👜", "👍"))
+    embeddings = pipeline.piece_embeddings(pieces)
+    assert len(embeddings) == len(pieces)
+    assert sum(rows for rows, _ in pipeline.engine.text_shapes) == len(set(pieces)), "equal pieces run once"  # type: ignore[attr-defined]
+    assert (pipeline.long_texts, pipeline.truncated) == counts

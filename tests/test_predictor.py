@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 import mismatch
 from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError, MissingExtraError
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
-from mismatch.specs import Calibration, ScoreSpec, Threshold
+from mismatch.specs import Calibration, ScoreSpec, TextSpec, Threshold
 
 
 @pytest.fixture
@@ -191,6 +194,39 @@ def test_one_long_text_scores_as_in_many_rows(colour_engine: Any, colour_images:
     assert one.similarity_score == pytest.approx(1 / (1 + np.exp(-(2 * logit + 1))), abs=1e-6)
     assert (predictor.score.long_text, predictor.pipeline.long_texts, predictor.pipeline.truncated) == (used, 2, 2 * (used == "truncate"))
     np.testing.assert_array_equal(predictor.encode_texts([SAID]), [[1, 0, 0]])
+
+
+def bytes_spec(context_length: int) -> TextSpec:
+    """Of a tokenizer whose tokens are bytes, white space included."""
+    tokenizer = Tokenizer(BPE({char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+def test_much_white_space_is_an_empty_text(colour_engine: Any, colour_images: Path, long_text: Any) -> None:
+    """Also where the tokenizer counts it, so that there is more of it than fits."""
+    engine = colour_engine()
+    engine.text_spec = bytes_spec(8)
+    predictor = Predictor(engine, long_text=long_text)
+    with pytest.raises(InputError, match="the text is empty"):
+        predictor.predict(colour_images / "red.png", "\n" * 50)
+    [row] = predictor.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": "\n" * 50}])
+    assert (row.status, row.logit, predictor.pipeline.long_texts) == ("the text is empty", None, 0)
+
+
+@pytest.mark.parametrize("text", ["👍👍", "👍👜", "a 👍"])
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+def test_one_pair_counts_long_texts_as_many_rows_do(colour_engine: Any, colour_images: Path, text: str, long_text: Any) -> None:
+    """Of a letter that is longer than the context as well: an emoji is four bytes, and the context two."""
+    engine = colour_engine()
+    engine.text_spec = bytes_spec(2)
+    one, many = Predictor(engine, long_text=long_text), Predictor(engine, long_text=long_text)
+    single = one.predict(colour_images / "red.png", text)
+    [row] = many.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": text}])
+    assert single == row
+    assert one.pipeline.long_texts == many.pipeline.long_texts == 1
+    assert one.pipeline.truncated == many.pipeline.truncated == (1 if long_text == "truncate" else text.replace("👍👍", "👍").count("👍") + text.count("👜"))
 
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])

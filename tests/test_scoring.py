@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mismatch.errors import InputError
 from mismatch.runtime.scoring import pool_pieces, scores_from_logits, sigmoid
 from mismatch.specs import Calibration, ScoreSpec
 
@@ -45,3 +46,15 @@ def test_single_pieces_stay_to_the_bit_and_no_number_stays_none(long_text: Any) 
     pooled = pool_pieces([1.0, np.nan, 2.0], [2, 1], long_text)
     assert np.isnan(pooled).tolist() == [True, False]
     assert pool_pieces([], [], long_text).shape == (0,)
+
+
+@pytest.mark.parametrize(("logits", "counts", "pair"), [([1.0, 2.0], [2, 0], 2), ([1.0, 2.0, 3.0], [0, 3], 1), ([], [0], 1)])
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_a_pair_without_a_piece_is_refused(logits: list[float], counts: list[int], pair: int, long_text: Any) -> None:
+    with pytest.raises(InputError, match=f"pair {pair} of {len(counts)} has no piece of a text to score; at least one is needed"):
+        pool_pieces(logits, counts, long_text)
+
+
+def test_as_many_pieces_as_pairs_need_not_be_one_each() -> None:
+    """Pairs of 3, 1 and 1 pieces are five; a count of pieces that equals the count of pairs says nothing of which is whose."""
+    np.testing.assert_array_equal(pool_pieces([2.0, -1.5, 3.0, 0.0, 0.25], [3, 1, 1], "chunk"), [-1.5, 0.0, 0.25])

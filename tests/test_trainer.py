@@ -302,6 +302,42 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
 
 
 @pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str) -> None:
+    same, real = list[int](), trainer_module.contrastive_loss
+
+    def watched(images: Tensor, texts: Tensor, image_ids: Tensor, text_ids: Tensor, temperature: Tensor, piece_ids: Tensor | None = None) -> Tensor:
+        alike = (texts[:, None] == texts).all(-1) & (text_ids[:, None] != text_ids)  # (M, M), of different texts
+        masked = torch.zeros_like(alike) if piece_ids is None else piece_ids[:, None] == piece_ids
+        assert not (alike & ~masked).any(), "an identical vector is no negative"
+        same.append(int(alike.sum()))
+        return real(images, texts, image_ids, text_ids, temperature, *([] if piece_ids is None else [piece_ids]))
+
+    monkeypatch.setattr(trainer_module, "contrastive_loss", watched)
+    quietly(config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk"))
+    assert sum(same) > 50, "the catalogue's texts share their first line"
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(wordy: Path, monkeypatch: pytest.MonkeyPatch, long_text: str) -> None:
+    logits, sizes, real = watch_logits(monkeypatch), list[int](), trainer_module.row_cosines
+
+    def watched(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: Any) -> Any:
+        sizes.append(len(pieces))
+        return real(images, pieces, row_of, long_text)
+
+    options = {"tune": "head", "epochs": 1, "contrastive_weight": 0.0, "batch_size": 4, "long_text": long_text}
+    quietly(config(wordy, **options))
+    monkeypatch.setattr(trainer_module, "row_cosines", watched)
+    monkeypatch.setattr(trainer_module, "VAL_PIECES", 10)
+    quietly(config(wordy, output_dir=str(wordy / "again"), **options))
+    rows = sizes[-10:]  # 54 rows, 36 of them in two pieces: 90
+    assert (max(rows), sum(rows)) == (10, 90)
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-6)
+
+
+@pytest.mark.usefixtures("unlike")
 def test_a_text_without_its_end_teaches_only_what_its_beginning_says(wordy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logits, said = watch_logits(monkeypatch), list[str]()
     result = train(config(wordy, epochs=3, head_learning_rate=1e-2), report=said.append)
