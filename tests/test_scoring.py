@@ -53,8 +53,3 @@ def test_single_pieces_stay_to_the_bit_and_no_number_stays_none(long_text: Any) 
 def test_a_pair_without_a_piece_is_refused(logits: list[float], counts: list[int], pair: int, long_text: Any) -> None:
     with pytest.raises(InputError, match=f"pair {pair} of {len(counts)} has no piece of a text to score; at least one is needed"):
         pool_pieces(logits, counts, long_text)
-
-
-def test_as_many_pieces_as_pairs_need_not_be_one_each() -> None:
-    """Pairs of 3, 1 and 1 pieces are five; a count of pieces that equals the count of pairs says nothing of which is whose."""
-    np.testing.assert_array_equal(pool_pieces([2.0, -1.5, 3.0, 0.0, 0.25], [3, 1, 1], "chunk"), [-1.5, 0.0, 0.25])

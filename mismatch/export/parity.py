@@ -136,7 +136,7 @@ class _Outputs:
         pieces_of = dict(zip(texts, pipeline.pieces(texts), strict=True))
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
-        piece_of = dict(zip(pieces, pipeline.texts(pieces, progress=progress), strict=True))
+        piece_of = dict(zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True))
         keys = [id(pair.image) if isinstance(pair.image, Image.Image) else pair.image for pair in pairs]
         joined = [(image_of[key], [piece_of[piece] for piece in pieces_of[pair.text]]) for key, pair in zip(keys, pairs, strict=True)]
         good = [i for i, (image, own) in enumerate(joined) if all(isinstance(value, np.ndarray) for value in (image, *own))]

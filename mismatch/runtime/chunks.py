@@ -96,8 +96,11 @@ class _Splitter:
 
     def _letters(self, start: int, end: int) -> list[int]:
         """Every eighth place between letters, but none before an accent; the middle where that leaves no place."""
-        cuts = {self._before_no_accent(place, end) for place in range(start + LETTERS, end, LETTERS)} - {end}
-        return sorted(cuts) or [(start + end) // 2]
+        cuts = [start]
+        for place in range(start + LETTERS, end, LETTERS):
+            if place > cuts[-1]:  # else among accents that were walked over: 20,000 in a row took 26 s where each place walked anew
+                cuts.append(self._before_no_accent(place, end))
+        return [cut for cut in cuts[1:] if cut < end] or [(start + end) // 2]
 
     def _before_no_accent(self, place: int, end: int) -> int:
         while place < end and unicodedata.category(self.text[place]).startswith("M"):

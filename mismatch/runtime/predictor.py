@@ -69,7 +69,8 @@ class Predictor:
             raise InputError(problem)
         [embedding] = self.encode_images([image])
         [pieces] = self.pipeline.pieces([text])
-        [logit] = self.pipeline.pooled_logits([embedding], [list(self.encode_texts(pieces))])
+        said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_dim)
+        [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
         return self._prediction(_name(image), text, scored_pair(logit))
 
     def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "") -> Iterator[Prediction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mismatch.errors import InputError
 from mismatch.specs import LongText, ScoreSpec
 
 __all__ = ["pool_pieces", "scores_from_logits", "sigmoid"]
@@ -13,8 +14,10 @@ __all__ = ["pool_pieces", "scores_from_logits", "sigmoid"]
 def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
     """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,): the worst piece's, or their mean."""
     values, sizes = np.asarray(logits, dtype=np.float64), np.asarray(counts, dtype=np.int64)
-    if len(values) == len(sizes):
+    if (sizes == 1).all():
         return values
+    if (sizes < 1).any():
+        raise InputError(f"pair {int(sizes.argmin()) + 1} of {len(sizes)} has no piece of a text to score; at least one is needed")
     starts = np.cumsum(sizes) - sizes  # (N,)
     return np.add.reduceat(values, starts) / sizes if long_text == "chunk-mean" else np.minimum.reduceat(values, starts)
 

@@ -88,6 +88,16 @@ class PairSet:
         place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)  # (M,) of a piece in its text
         return self.piece_of[first[row_of] + place], row_of
 
+    def row_slices(self, most: int) -> Iterator[Indices]:
+        """All rows in order, as many at a time as have at most `most` pieces together; a row that has more stands alone."""
+        ends = np.cumsum(np.diff(self.starts)[self.text_of])  # (N,) pieces up to and with each row
+        first = 0
+        while first < len(self):
+            before = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+            yield np.arange(first, last)
+            first = last
+
     def image_error(self, image: int, error: Exception) -> ImageError:
         """What is wrong with an image, with the file and line that name it."""
         kind = type(error) if isinstance(error, ImageError) else ImageError

@@ -27,26 +27,31 @@ class Detector(nn.Module):
         return logits
 
 
-def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor]:
-    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows (M,) in 0..B → cosine (B,), and text (B, D).
+def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows (M,) in 0..B → cosine (B,), text (B, D), and which
+    piece that text is (B,) in 0..M; None where no text is in pieces, or none alone is chosen.
 
     The text of a row in several pieces is the one with the lowest cosine, or the mean of all under chunk-mean: since the logit rises in a line with the
     cosine, these are the lowest and the mean logit, which is how the runtime pools them.
     """
+    chosen = None
     if len(pieces) != len(images):
-        pool = _mean_piece if long_text == "chunk-mean" else _worst_piece
-        pieces = pool(images, pieces, row_of)
-    return (images * pieces).sum(-1), pieces
+        if long_text == "chunk-mean":
+            pieces = _mean_piece(images, pieces, row_of)
+        else:
+            chosen = _worst_piece(images, pieces, row_of)
+            pieces = pieces[chosen]
+    return (images * pieces).sum(-1), pieces, chosen
 
 
 def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B, D); a cosine that is no number counts as lowest, so that it shows."""
+    """(B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that it shows."""
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     starts = counts.cumsum(0) - counts  # (B,)
     cosine = (images.detach()[row_of] * pieces.detach()).sum(-1)  # (M,)
     table = cosine.new_full((len(images), int(counts.max())), float("inf"))  # (B, most pieces)
     table[row_of, torch.arange(len(row_of), device=row_of.device) - starts[row_of]] = cosine
-    return pieces[starts + table.argmin(1)]
+    return starts + table.argmin(1)
 
 
 def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, l
 
 __all__ = ["TrainResult", "train"]
 
-VAL_ROWS = 4096  # whose cosines are taken together
+VAL_PIECES = 4096  # of texts, whose cosines are taken together: as many rows where no text is cut
 MAX_TEMPERATURE = 100.0  # CLIP's bound on what multiplies the contrastive cosine
 PLAIN = ScoreSpec("probability", 0.5)
 
@@ -172,7 +172,7 @@ class Run:
         with torch.inference_mode():
             first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
             [(batch, inputs)] = self.feed.stream([first])
-            cosine, _, _ = self._cosines(batch, *self.feed.embed(backbone, inputs))
+            cosine, *_ = self._cosines(batch, *self.feed.embed(backbone, inputs))
         self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
 
     def _epoch(self, epoch: int) -> None:
@@ -206,9 +206,9 @@ class Run:
     def _step(self, batch: Batch, inputs: Any) -> Tensor:
         """One update → (2,) binary and contrastive loss before it."""
         labels = batch.labels.to(self.device)
-        cosine, images, texts = self._cosines(batch, *self.feed.embed(self.detector.backbone, inputs))
+        cosine, images, texts, piece_of = self._cosines(batch, *self.feed.embed(self.detector.backbone, inputs))
         binary = binary_loss(self.head.logit(cosine), labels)
-        contrastive = self._contrastive(batch, images, texts) if self.config.contrastive_weight else torch.zeros_like(binary)
+        contrastive = self._contrastive(batch, images, texts, piece_of) if self.config.contrastive_weight else torch.zeros_like(binary)
         self.optimizer.zero_grad(set_to_none=True)
         (binary + self.config.contrastive_weight * contrastive).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
@@ -217,18 +217,21 @@ class Run:
             self.head.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
         return torch.stack([binary.detach(), contrastive.detach()])
 
-    def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of unique images (U, image_dim) and pieces (W, text_dim) → cosine (B,), and both sides a row (B, D), length 1 but for mean texts."""
+    def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Embeddings of unique images (U, image_dim) and pieces (W, text_dim) → cosine (B,), both sides a row (B, D), length 1 but for mean texts, and
+        which piece is a row's text (B,) in 0..W, where one of several was chosen.
+        """
         image_rows = self.head.embed_image(images)[batch.image_of.to(self.device)]
         row_pieces = self.head.embed_text(pieces)[batch.piece_of.to(self.device)]  # (M, D)
-        cosine, text_rows = row_cosines(image_rows, row_pieces, batch.row_of.to(self.device), self.start.long_text)
-        return cosine, image_rows, text_rows
+        cosine, text_rows, chosen = row_cosines(image_rows, row_pieces, batch.row_of.to(self.device), self.start.long_text)
+        return cosine, image_rows, text_rows, None if chosen is None else batch.piece_of.to(self.device)[chosen]
 
-    def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor) -> Tensor:
+    def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor, piece_of: Tensor | None) -> Tensor:
         matched = batch.labels.nonzero().squeeze(1)  # (M,)
         ids = (batch.image_of[matched].to(self.device), batch.text_of[matched].to(self.device))
         matched = matched.to(self.device)
-        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, self.head.log_temperature.exp())
+        piece_ids = None if piece_of is None else piece_of[matched]
+        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, self.head.log_temperature.exp(), piece_ids)
 
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
@@ -236,8 +239,7 @@ class Run:
         with torch.inference_mode():
             images, pieces = feed.embed_all(self.detector.backbone, self.batch_size)
             images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)  # (U, D), (W, D)
-            every = np.arange(len(pairs))
-            cosines = [self._row_cosines(pairs, every[i : i + VAL_ROWS], images, pieces) for i in range(0, len(every), VAL_ROWS)]
+            cosines = [self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)]
             logits = self.head.logit(torch.cat(cosines)).float().cpu().numpy()
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")

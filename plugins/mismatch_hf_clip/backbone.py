@@ -17,12 +17,12 @@ import transformers
 from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
+from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from mismatch.backbones.base import Backbone
-from mismatch.errors import BackboneError, MissingExtraError
+from mismatch.errors import BackboneError, MismatchError, MissingExtraError
 from mismatch.specs import TextSpec
 from mismatch_hf_clip.images import image_spec, pixels
-from mismatch_hf_clip.spiece import backends
 from mismatch_hf_clip.texts import context_length, settle_padding, text_spec, upstream_ids
 
 __all__ = ["HfClipBackbone", "load"]
@@ -30,6 +30,7 @@ __all__ = ["HfClipBackbone", "load"]
 TINY = "tiny"
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
 CLIP_VOCABULARY = 49408  # tokens
+QUOTED = 200  # characters of an error of another library
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 _PARTS = {"AutoConfig": "config.json", "AutoModel": "the weights", "AutoImageProcessor": "preprocessor_config.json"}
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("spiece.model",), ("sentencepiece.bpe.model",), ("tokenizer.model",))
@@ -53,9 +54,12 @@ class HfClipBackbone(Backbone):
         self.model_id = model_id
         self._text_inputs = set(inspect.signature(model.get_text_features).parameters)
         self.eval()
-        self.image_spec = image_spec(image_processor, model_id)
-        self.image_dim = self._try_image()
-        self._try_text()
+        with _in_one_line("preprocessor_config.json", model_id):
+            self.image_spec = image_spec(image_processor, model_id)
+        with _in_one_line("the image tower", model_id):
+            self.image_dim = self._try_image()
+        with _in_one_line("the tokenizer or the text tower", model_id):
+            self._try_text()
         self.shared_space = self.image_dim == self.text_dim
         self.logit_scale, self.logit_bias = _scale(model), _number(getattr(model, "logit_bias", None))
         self.zero_shot_threshold = self._threshold() if trained else None
@@ -126,16 +130,15 @@ class HfClipBackbone(Backbone):
         with torch.no_grad():
             length = context_length(self.model.config.text_config, self.tokenizer, self._text, self.model_id)
             spec = text_spec(self.tokenizer, length, self.model_id)
-            self.text_spec, self._mask = settle_padding(spec, self._text, masks=masks)
+            self.text_spec, self._mask, self.text_dim = settle_padding(spec, self._text, masks=masks)
             if self._mask and self.text_spec.padding == "context":
                 self._settle_eagerly(spec)
-            self.text_dim = self._text(torch.full((1, 2), spec.pad_id), None).shape[1]
 
     def _settle_eagerly(self, spec: TextSpec) -> None:
         """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text at its own length has; eager attention doesn't."""
         before = self.model.config.text_config._attn_implementation
         self.model.set_attn_implementation({"text_config": "eager"})
-        eager, _ = settle_padding(spec, self._text, masks=True)
+        eager, _, _ = settle_padding(spec, self._text, masks=True)
         if eager.padding == "longest":
             self.text_spec = eager
         else:
@@ -179,10 +182,11 @@ def _pretrained(model_id: str) -> HfClipBackbone:
         kind = type(model).__name__
         raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole {kind}")
     processor = _from(transformers.AutoImageProcessor, source, model_id)
-    vocabulary = int(config.text_config.vocab_size)
-    tokenizer = _tokenizer(source, config, vocabulary, model_id)
-    _check_tokenizer(tokenizer, vocabulary, model_id)
-    _check_end(tokenizer, model, model_id)
+    with _in_one_line("config.json or the tokenizer", model_id):
+        vocabulary = int(config.text_config.vocab_size)
+        tokenizer = _tokenizer(source, config, vocabulary, model_id)
+        _check_tokenizer(tokenizer, vocabulary, model_id)
+        _check_end(tokenizer, model, model_id)
     return HfClipBackbone(model, processor, tokenizer, model_id)
 
 
@@ -214,17 +218,34 @@ def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
     )
 
 
+@contextmanager
+def _in_one_line(part: str, model_id: str) -> Iterator[None]:
+    """Files hold anything: whatever a part of the wrong type or value makes transformers, numpy or torch raise."""
+    try:
+        yield
+    except MismatchError:
+        raise
+    except Exception as error:
+        reason = f"{part} of '{model_id}' can't be used ({type(error).__name__}: {_first_line(error)})"
+        raise BackboneError(f"hf-clip: {reason}; take those of the model it was made from") from error
+
+
 def _first_line(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
         return "its tensors have other shapes than config.json says"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    line = lines[0].rstrip(".:") if lines else type(error).__name__
+    return line if len(line) <= QUOTED else line[:QUOTED] + "…"
 
 
 def _check_kind(config: Any, model_id: str) -> None:
     """Before the weights are read: its class has both towers."""
-    kind = transformers.MODEL_MAPPING.get(type(config), None)
-    towers = all(hasattr(kind, name) for name in ("get_image_features", "get_text_features")) and hasattr(config, "text_config")
+    try:
+        kind = transformers.MODEL_MAPPING.get(type(config), None)
+        towers = all(hasattr(kind, name) for name in ("get_image_features", "get_text_features")) and hasattr(config, "text_config")
+    except ImportError as error:  # a class of transformers whose package is missing raises when it is touched
+        reason = f"a '{config.model_type}' model, which needs another package ({_first_line(error)})"
+        raise BackboneError(f"hf-clip: '{model_id}' holds {reason}; install it") from error
     if config.model_type in _REFUSED or not towers:
         reason = _REFUSED.get(config.model_type, "which has no image tower and text tower that transformers' AutoModel loads together")
         raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model, {reason}")
@@ -237,11 +258,20 @@ def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
             return _clip_tokenizer()
         raise BackboneError(f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not CLIP's; save its tokenizer there too")
     try:
-        return _from(transformers.AutoTokenizer, source, model_id)
+        tokenizer = _from(transformers.AutoTokenizer, source, model_id)
+        return _siglip2_tokenizer(tokenizer, source, model_id) if config.model_type == "siglip" else tokenizer
     except BackboneError as error:
         if not isinstance(error.__cause__, ImportError):
             raise
         return _fast_tokenizer(source, model_id, error)
+
+
+def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
+    """SigLIP 2 of fixed resolution names Gemma's tokenizer, which keeps capitals; it was trained on lower case, padded on the right."""
+    if not type(tokenizer).__name__.startswith("Gemma"):
+        return tokenizer
+    side = tokenizer.init_kwargs.get("padding_side", "right")  # the class alone says left
+    return _from(Siglip2Tokenizer, source, model_id, padding_side=side)
 
 
 def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
@@ -254,8 +284,8 @@ def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
 
 
 def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
-    if next(backends(tokenizer), None) is None or tokenizer.pad_token_id is None:
-        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json or without a padding token, which is not supported")
+    if tokenizer.pad_token_id is None:
+        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without a padding token, which is not supported; set its pad_token and save it again")
     if not vocabulary / 2 < len(tokenizer) <= vocabulary:  # transformers makes an empty one up where files are missing
         sizes = f"a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}"
         raise BackboneError(f"hf-clip: '{model_id}' has {sizes}; save the tokenizer that it was trained with there")

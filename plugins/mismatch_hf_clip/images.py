@@ -64,7 +64,7 @@ def _statistics(processor: Any, side: int, model_id: str) -> tuple[RGB, RGB]:
     """(mean, std) on 0..1, from what becomes of black and white: rescaling, offsets and normalising are all one line through those two."""
     black, white = (pixels(processor, Image.new("RGB", (side, side), (level,) * 3)).astype(np.float64).mean(axis=(1, 2)) for level in (0, 255))
     span = white - black  # (3,)
-    if span.min() < 1 / SPAN or span.max() > SPAN:
+    if not (span.min() >= 1 / SPAN and span.max() <= SPAN):  # NaN is refused too
         named = ", ".join(f"{name}={getattr(processor, name, None)}" for name in ("do_rescale", "rescale_factor", "do_normalize"))
         raise BackboneError(
             f"hf-clip: '{model_id}' is preprocessed with {named}, so black and white lie {span.max():.3g} apart; edit its preprocessor_config.json"
@@ -90,7 +90,7 @@ def _check(processor: Any, spec: ImageSpec, model_id: str) -> None:
             f"hf-clip: '{model_id}' has a {name} that gives {theirs.shape} for an image, not (3, {spec.size}, {spec.size}); that is not supported"
         )
     gaps = np.abs(theirs - Preprocessor(spec)(image)) * 255 * np.array(spec.std)[:, None, None]  # levels
-    if np.quantile(gaps, 0.999) > LEVELS:
+    if not np.quantile(gaps, 0.999) <= LEVELS:
         raise BackboneError(
             f"hf-clip: '{model_id}' has a {name} that no ImageSpec describes: pixels differ by up to {gaps.max():.0f} levels of 255; not supported"
         )

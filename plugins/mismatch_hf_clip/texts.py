@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
 from mismatch.errors import BackboneError
-from mismatch.runtime.tokenize import TokenBatch, Tokenizer
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import TextSpec
 from mismatch_hf_clip.spiece import backends
 
@@ -19,10 +19,10 @@ __all__ = ["context_length", "settle_padding", "text_spec", "upstream_ids"]
 
 EncodeText = Callable[[Tensor, Tensor | None], Tensor]  # (B, L), and a mask (B, L) or None → (B, D)
 
-SAME = 1e-5  # of an embedding's length: what rounding alone may change
+SAME = 1e-4  # of an embedding's length: what rounding alone may change, where large activations cancel
 LONGEST = 8192  # tokens, beyond which a limit means that there is none
 USUAL = 512  # tokens, where neither the model nor its tokenizer names a limit
-TRIED = 128  # tokens, that padding is tried with
+PADDED = 6  # tokens, that the longest text is padded by to see what padding changes
 TEXTS = ("dog", "A red leather handbag, with gold hardware")
 ODD_TEXTS = (
     *TEXTS,
@@ -31,21 +31,25 @@ ODD_TEXTS = (
     "红色皮革手提包，金色五金",
     "👍 a 👩‍👩‍👧 b",
     "  ",
-    "many words, " * 400,
+    " ".join(f"word{number}" for number in range(400)),  # no period, so that each way to truncate shows
 )
 
 
 def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
     """The tokenizer as data, with `padding="context"` until the tower has been tried. BackboneError where our ids differ from its own."""
-    if tokenizer.padding_side != "right":
-        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer that pads on the left, which is not supported; set padding_side to right and save it again")
-    theirs, wrong = upstream_ids(tokenizer, list(ODD_TEXTS), length)["input_ids"], "'every text'"
+    for setting, does in (("padding_side", "pads"), ("truncation_side", "truncates")):
+        if (side := getattr(tokenizer, setting)) != "right":
+            wrong = f"a tokenizer that {does} on the {side}, which is not supported"
+            raise BackboneError(f"hf-clip: '{model_id}' has {wrong}; set {setting} to right and save it again")
+    theirs, wrong = upstream_ids(tokenizer, list(ODD_TEXTS), length)["input_ids"], ""
     for backend in backends(tokenizer):
-        spec = TextSpec(context_length=length, pad_id=int(tokenizer.pad_token_id), padding="context", tokenizer_json=_plain(backend).to_str())
+        spec = TextSpec(context_length=length, pad_id=int(tokenizer.pad_token_id), padding="context", tokenizer_json=_plain(backend))
         unlike = (torch.from_numpy(Tokenizer(spec)(ODD_TEXTS).input_ids) != theirs).any(dim=1).tolist()
         if not any(unlike):
             return spec
         wrong = repr(ODD_TEXTS[unlike.index(True)][:30])
+    if not wrong:
+        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without tokenizer.json, which is not supported")
     name = f"a {type(tokenizer).__name__} whose ids no tokenizer.json gives"
     raise BackboneError(f"hf-clip: '{model_id}' has {name}, first for {wrong}; save a tokenizer.json of its own beside it")
 
@@ -56,12 +60,11 @@ def upstream_ids(tokenizer: Any, texts: list[str], length: int) -> dict[str, Ten
     return dict(encoded)
 
 
-def _plain(backend: FastTokenizer) -> FastTokenizer:
-    """A copy without the truncation and padding of the last call."""
-    plain = FastTokenizer.from_str(backend.to_str())
-    plain.no_truncation()
-    plain.no_padding()
-    return plain
+def _plain(backend: FastTokenizer) -> str:
+    """As JSON, without the truncation and padding of the last call; transformers sets both anew at each call."""
+    backend.no_truncation()
+    backend.no_padding()
+    return str(backend.to_str())
 
 
 def context_length(config: Any, tokenizer: Any, encode: EncodeText, model_id: str) -> int:
@@ -83,22 +86,30 @@ def _takes(encode: EncodeText, length: int, tokenizer: Any) -> bool:
     return True
 
 
-def settle_padding(spec: TextSpec, encode: EncodeText, *, masks: bool) -> tuple[TextSpec, bool]:
-    """(spec, mask): whether the tower needs a mask, and whether a shorter text has the same embedding. `masks`: upstream hands one over.
+def settle_padding(spec: TextSpec, encode: EncodeText, *, masks: bool) -> tuple[TextSpec, bool, int]:
+    """(spec, mask, width): whether a shorter text has the same embedding, whether the tower needs a mask, and the embedding's width.
 
-    A causal tower that reads its end token needs none; SigLIP's reads the last position, so that each text has to have every one.
+    `masks`: upstream hands one over. A causal tower that reads its end token needs none; SigLIP's reads the last position, so that each text has
+    to have every one. Tried at the texts' own lengths and a few tokens more, as a real tower's time grows with them.
     """
-    tokenizer = Tokenizer(replace(spec, padding="longest"))
-    whole = Tokenizer(replace(spec, context_length=min(spec.context_length, TRIED)))(TEXTS)
-    padded = _encode(encode, whole, False)
-    mask = masks and not _same(_encode(encode, whole, True), padded)
-    padded = _encode(encode, whole, mask)
-    alone = torch.cat([_encode(encode, tokenizer([text]), mask) for text in TEXTS])
-    return replace(spec, padding="longest" if _same(alone, padded) else "context"), mask
+    tokenizer = Tokenizer(spec)  # parsed once for all that is tried
+    ids, _ = tokenizer.encode(TEXTS)
+    length = min(spec.context_length, max(map(len, ids)) + PADDED)
+    padded = _encode(encode, ids, length, spec.pad_id, mask=False)
+    mask = False
+    if masks:
+        masked = _encode(encode, ids, length, spec.pad_id, mask=True)
+        mask = not _same(masked, padded)
+        padded = masked if mask else padded
+    alone = torch.cat([_encode(encode, [row], len(row), spec.pad_id, mask=mask) for row in ids])
+    return replace(spec, padding="longest" if _same(alone, padded) else "context"), mask, padded.shape[1]
 
 
-def _encode(encode: EncodeText, batch: TokenBatch, mask: bool) -> Tensor:
-    return encode(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask) if mask else None)
+def _encode(encode: EncodeText, ids: list[list[int]], length: int, pad_id: int, *, mask: bool) -> Tensor:
+    """Texts of any lengths ≤ `length`, padded to it → (B, D)."""
+    batch = torch.tensor([row + [pad_id] * (length - len(row)) for row in ids])  # (B, L)
+    lengths = torch.tensor([len(row) for row in ids])
+    return encode(batch, (torch.arange(length) < lengths[:, None]).long() if mask else None)
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import logging
 import subprocess
@@ -291,6 +293,9 @@ def test_half_of_a_vocabulary_is_as_good_as_none(saved: Path, tmp_path: Path) ->
         (lambda folder: change(folder / "preprocessor_config.json", do_center_crop=False), "crops to nothing"),
         (lambda folder: change(folder / "preprocessor_config.json", crop_size={"height": 32, "width": 32}), "its image tower takes 64"),
         (lambda folder: change(folder / "preprocessor_config.json", crop_size={"height": 99, "width": 99}), "only a square"),
+        (lambda folder: change(folder / "preprocessor_config.json", rescale_factor=0), "rescale_factor=0|preprocessor_config.json of .* can't be used"),
+        (lambda folder: change(folder / "tokenizer_config.json", padding_side="left"), "pads on the left, .*; set padding_side to right"),
+        (lambda folder: change(folder / "tokenizer_config.json", truncation_side="left"), "truncates on the left, .*; set truncation_side to right"),
     ],
     ids=[
         "no-config",
@@ -308,6 +313,9 @@ def test_half_of_a_vocabulary_is_as_good_as_none(saved: Path, tmp_path: Path) ->
         "no-crop",
         "small-crop",
         "large-crop",
+        "rescale-0",
+        "pads-left",
+        "truncates-left",
     ],
 )
 def test_a_broken_directory_is_one_line(saved: Path, tmp_path: Path, harm: Any, message: str) -> None:
@@ -317,6 +325,93 @@ def test_a_broken_directory_is_one_line(saved: Path, tmp_path: Path, harm: Any, 
         load(str(folder))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("preprocessor_config.json", {"size": {"shortest_edge": "64"}}),
+        ("preprocessor_config.json", {"resample": "bicubic"}),
+        ("preprocessor_config.json", {"image_mean": None}),
+        ("preprocessor_config.json", {"image_mean": [0.5, 0.5]}),
+        ("preprocessor_config.json", {"rescale_factor": None}),
+        ("preprocessor_config.json", {"rescale_factor": "1/255"}),
+        ("tokenizer_config.json", {"model_max_length": "77"}),
+        ("tokenizer_config.json", {"pad_token": None}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value),
+)
+def test_values_of_another_type_are_one_line(saved: Path, tmp_path: Path, file: str, values: dict[str, Any]) -> None:
+    folder = copy_of(saved, tmp_path / "broken")
+    change(folder / file, **values)
+    with pytest.raises(BackboneError) as caught:
+        load(str(folder))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(folder) in message
+    assert len(message) < 400 + len(str(folder))
+    assert file.split("_")[0].removesuffix("or") in message  # preprocess…, tokenizer
+
+
+def test_a_processor_without_a_size_is_one_line(tiny: HfClipBackbone) -> None:
+    processor = copy.deepcopy(tiny.image_processor)
+    processor.size = None
+    with pytest.raises(BackboneError, match=r"preprocessor_config\.json of 'mine' can't be used \(TypeError: "):
+        HfClipBackbone(tiny.model, processor, tiny.tokenizer, "mine")
+
+
+def test_a_quoted_error_is_cut(tiny: HfClipBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise KeyError("x" * 5000)
+
+    monkeypatch.setattr("mismatch_hf_clip.backbone.text_spec", fails)
+    with pytest.raises(BackboneError, match=r"the tokenizer or the text tower of 'mine' can't be used \(KeyError: 'x{199}…\)"):
+        HfClipBackbone(tiny.model, tiny.image_processor, tiny.tokenizer, "mine")
+
+
+class Absent:
+    """A class of transformers whose package is missing: it raises when it is touched."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError("Absent requires the timm library")
+
+
+def test_a_class_whose_package_is_missing_is_one_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers, "MODEL_MAPPING", {transformers.CLIPConfig: Absent()})
+    with pytest.raises(BackboneError, match=r"holds a 'clip' model, which needs another package \(Absent requires the timm library\); install it"):
+        load(str(saved))
+
+
+def test_loading_embeds_few_tokens(tiny: HfClipBackbone, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real text tower's time grows with them: 77 for the context, thrice the texts and a few more of padding for all else."""
+    shapes: list[tuple[int, ...]] = []
+    forward = transformers.CLIPModel.get_text_features
+
+    def counted(self: Any, input_ids: torch.Tensor, **more: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(self, input_ids, **more)
+
+    counted.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    monkeypatch.setattr(transformers.CLIPModel, "get_text_features", counted)
+    load(str(saved))
+    assert shapes[0] == (1, 77)
+    assert len(shapes) == 5
+    assert sum(rows * tokens for rows, tokens in shapes) < 170
+
+
+def test_rounding_of_large_activations_settles_the_same(tiny: HfClipBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative error of 5e-5, as fp32 leaves where large activations cancel, is no sign that padding matters; one of 5e-3 is."""
+    forward = transformers.CLIPModel.get_text_features
+
+    def found(error: float) -> str:
+        def noisy(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+            vectors = forward(self, input_ids, attention_mask=attention_mask).pooler_output
+            return vectors * (1 + error * (input_ids.shape[1] % 2))
+
+        monkeypatch.setattr(transformers.CLIPModel, "get_text_features", noisy)
+        return HfClipBackbone(tiny.model, tiny.image_processor, tiny.tokenizer, "x").text_spec.padding
+
+    assert [found(5e-5), found(5e-3)] == ["longest", "context"]
 
 
 def test_missing_tensors_are_refused(tiny: HfClipBackbone, saved: Path, tmp_path: Path) -> None:

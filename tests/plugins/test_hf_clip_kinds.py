@@ -24,14 +24,17 @@ from mismatch.backbones import samples
 from mismatch.backbones.contract import BackboneContract
 from mismatch.errors import BackboneError
 from mismatch.runtime.preprocess import Preprocessor
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch_hf_clip import spiece
 from mismatch_hf_clip.backbone import HfClipBackbone, load
 from mismatch_hf_clip.images import image_spec
+from mismatch_hf_clip.texts import text_spec
 
 LETTERS = string.ascii_lowercase + string.digits + "红色皮"
 WORDS = ("red", "shirt", "hand", "dog", "blue", "two")
+GEMMA_NORMALIZER = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 PUNCTUATION = r"[!-/:-@\[-`{-~]"
-SIDE = 48  # pixels, of most kinds' images
+SIDE = 32  # pixels, of most kinds' images
 TEXTS = list(samples.TEXTS)
 
 
@@ -84,6 +87,12 @@ def gemma() -> Any:
     return Siglip2Tokenizer(vocab=vocab, merges=merges, **own)
 
 
+def as_on_the_hub(folder: Path) -> None:
+    """SigLIP 2's repositories name Gemma's tokenizer, whose tokenizer.json keeps capitals."""
+    for name, values in (("tokenizer_config.json", {"tokenizer_class": "GemmaTokenizer"}), ("tokenizer.json", {"normalizer": GEMMA_NORMALIZER})):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | values))
+
+
 def tips() -> Any:
     vocab, merges = byte_fallback("<pad>", "<unk>")
     return Tipsv2Tokenizer(vocab=vocab, merges=merges)
@@ -108,7 +117,8 @@ def efficientnet() -> Any:
 
 # ---- models
 
-SHAPE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHAPE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+TEXT = SHAPE | {"num_hidden_layers": 2}  # of one layer, the end token sees the same with a causal mask and without
 VISION = SHAPE | {"image_size": SIDE, "patch_size": 16}
 EFFICIENTNET: dict[str, Any] = {
     "image_size": 64,
@@ -138,18 +148,20 @@ class Kind:
     length: int  # tokens
     config: dict[str, Any]  # beside the usual one
     threshold: float | None = None  # cosine
+    then: Callable[[Path], Any] = lambda folder: None  # what makes the directory as the hub has it
 
     def save(self, folder: Path) -> Path:
         """As transformers saves it."""
         tokenizer = self.tokenizer()
         ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        usual = {"text_config": SHAPE | ends | {"vocab_size": len(tokenizer), "max_position_embeddings": 32}, "vision_config": VISION, "projection_dim": 24}
+        usual = {"text_config": TEXT | ends | {"vocab_size": len(tokenizer), "max_position_embeddings": 32}, "vision_config": VISION, "projection_dim": 24}
         config = usual | {name: usual.get(name, {}) | value for name, value in self.config.items()}
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             model = self.model(self.model.config_class(**config))
         for part in (model, self.processor(), tokenizer):
             part.save_pretrained(folder)
+        self.then(folder)
         return folder
 
 
@@ -157,7 +169,7 @@ SHORT = {"text_config": {"max_position_embeddings": 16}}
 KINDS = {
     "clip": Kind(hf.CLIPModel, clip_bpe, cropped, False, "longest", 32, {}, threshold=0.25),
     "siglip": Kind(hf.SiglipModel, siglip_unigram, squashed(hf.SiglipImageProcessor), False, "context", 16, SHORT, threshold=0.0),
-    "siglip2": Kind(hf.SiglipModel, gemma, squashed(hf.SiglipImageProcessor), False, "context", 16, SHORT, threshold=0.0),
+    "siglip2": Kind(hf.SiglipModel, gemma, squashed(hf.SiglipImageProcessor), False, "context", 16, SHORT, threshold=0.0, then=as_on_the_hub),
     "chinese-clip": Kind(
         hf.ChineseCLIPModel, wordpiece, squashed(hf.ChineseCLIPImageProcessor, do_center_crop=False), True, "longest", 32, {"text_config": {"pad_token_id": 0}}
     ),
@@ -298,6 +310,19 @@ def test_a_cosine_becomes_upstreams_logit(kind: str, backbone_of: Callable[[str]
     assert expected.std() > 1e-4
 
 
+@pytest.mark.parametrize("side", [None, "right"])
+def test_siglip2_reads_lower_case_though_it_names_gemmas_tokenizer(folder_of: Callable[[str], Path], tmp_path: Path, side: str | None) -> None:
+    """As it was trained; padded on the right even where only Gemma's class, which says left, tells the side."""
+    settings = json.loads((copy_of(folder_of("siglip2"), tmp_path) / "tokenizer_config.json").read_text())
+    assert (settings.pop("padding_side"), settings["tokenizer_class"]) == ("right", "GemmaTokenizer")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | ({"padding_side": side} if side else {})))
+    backbone = load(str(tmp_path))
+    small, capital = backbone.upstream_tokenizer(["red Shoe", "RED shOE"]).tolist()
+    assert small == capital == Tokenizer(backbone.text_spec)(["Red Shoe"]).input_ids[0].tolist()
+    assert small[-1] == backbone.text_spec.pad_id == 0
+    assert small != backbone.upstream_tokenizer(["red shop"])[0].tolist()
+
+
 def test_siglips_threshold_is_where_its_sigmoid_says_half(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     model = hf.AutoModel.from_pretrained(folder_of("siglip"))
     model.logit_scale.data.fill_(np.log(117.3))
@@ -393,7 +418,7 @@ def test_an_unknown_switch_is_measured_and_refused() -> None:
 def test_an_image_tower_of_another_size_is_refused_in_its_own_words(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     copy_of(folder_of("siglip"), tmp_path)
     hf.SiglipImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    assert "crops to 64 pixels, but its image tower takes 48" in refused(tmp_path)
+    assert "crops to 64 pixels, but its image tower takes 32" in refused(tmp_path)
 
 
 def test_padding_on_the_left_is_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -402,11 +427,17 @@ def test_padding_on_the_left_is_refused(folder_of: Callable[[str], Path], tmp_pa
     assert "pads on the left" in refused(tmp_path)
 
 
-def test_a_tokenizer_that_does_more_than_its_file_says_is_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    """Truncation on the left keeps the end of a long text, which a tokenizer.json cut by us would not."""
-    copy_of(folder_of("siglip"), tmp_path)
-    siglip_unigram(truncation_side="left").save_pretrained(tmp_path)
-    assert "whose ids no tokenizer.json gives, first for 'A red leather handbag" in refused(tmp_path)  # 16 tokens are the context
+def test_a_tokenizer_that_does_more_than_its_file_says_is_refused() -> None:
+    """A class that changes a text before its backend sees it."""
+
+    class Backwards(Siglip2Tokenizer):  # type: ignore[misc]
+        def __call__(self, text: list[str], **options: Any) -> Any:
+            return super().__call__([one[::-1] for one in text], **options)
+
+    vocab, merges = byte_fallback("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+    theirs = Backwards(vocab=vocab, merges=merges, padding_side="right")
+    with pytest.raises(BackboneError, match=r"has a Backwards whose ids no tokenizer\.json gives, first for 'dog'; save a tokenizer\.json"):
+        text_spec(theirs, 16, "x")
 
 
 @pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed, so SiglipTokenizer itself is used")
