@@ -25,6 +25,13 @@ from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, where children would ignore Ctrl-C as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that at the end no process waits for one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
 
