@@ -27,10 +27,10 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
-from mismatch.training import TrainConfig, TrainResult, train
+from mismatch.training import TrainConfig, TrainResult, objective, train
 from mismatch.training import trainer as trainer_module
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.trainer import Validation
+from mismatch.training.history import Validation
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 COLOURS = ("red", "green", "blue")
@@ -304,7 +304,7 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"])
 def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str) -> None:
-    same, real = list[int](), trainer_module.contrastive_loss
+    same, real = list[int](), objective.contrastive_loss
 
     def watched(images: Tensor, texts: Tensor, image_ids: Tensor, text_ids: Tensor, temperature: Tensor, piece_ids: Tensor | None = None) -> Tensor:
         alike = (texts[:, None] == texts).all(-1) & (text_ids[:, None] != text_ids)  # (M, M), of different texts
@@ -313,7 +313,7 @@ def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(word
         same.append(int(alike.sum()))
         return real(images, texts, image_ids, text_ids, temperature, *([] if piece_ids is None else [piece_ids]))
 
-    monkeypatch.setattr(trainer_module, "contrastive_loss", watched)
+    monkeypatch.setattr(objective, "contrastive_loss", watched)
     quietly(config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk"))
     assert sum(same) > 50, "the catalogue's texts share their first line"
 
@@ -321,7 +321,7 @@ def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(word
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
 def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(wordy: Path, monkeypatch: pytest.MonkeyPatch, long_text: str) -> None:
-    logits, sizes, real = watch_logits(monkeypatch), list[int](), trainer_module.Run._row_cosines
+    logits, sizes, real = watch_logits(monkeypatch), list[int](), objective.Objective._row_cosines
 
     def watched(self: Any, pairs: Any, rows: Any, images: Tensor, pieces: Tensor) -> Tensor:
         sizes.append(len(pairs.row_pieces(rows)[0]))
@@ -329,8 +329,8 @@ def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(wordy: Path, m
 
     options = {"tune": "head", "epochs": 1, "contrastive_weight": 0.0, "batch_size": 4, "long_text": long_text}
     quietly(config(wordy, **options))
-    monkeypatch.setattr(trainer_module.Run, "_row_cosines", watched)
-    monkeypatch.setattr(trainer_module, "VAL_PIECES", 10)
+    monkeypatch.setattr(objective.Objective, "_row_cosines", watched)
+    monkeypatch.setattr(objective, "VAL_PIECES", 10)
     quietly(config(wordy, output_dir=str(wordy / "again"), **options))
     assert (max(sizes), sum(sizes)) == (10, 90), "54 rows, 36 of them in two pieces"
     assert min(sizes[:-1]) >= 9

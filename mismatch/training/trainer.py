@@ -14,32 +14,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
-from mismatch.evaluation.calibration import fit_platt
-from mismatch.evaluation.metrics import binary_metrics
-from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.preprocess import open_image
-from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
-from mismatch.training.batches import Batch, Feed, PairSet, make_batches
+from mismatch.training.batches import Batch, Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
-from mismatch.training.detector import choose_device, row_cosines
+from mismatch.training.detector import choose_device
 from mismatch.training.head import CosineHead
-from mismatch.training.losses import binary_loss, contrastive_loss
-from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, rate_of, set_rates, trainable
+from mismatch.training.history import PLAIN, History, Validation
+from mismatch.training.objective import Objective
+from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 
 __all__ = ["TrainResult", "train"]
-
-VAL_PIECES = 4096  # of texts, whose cosines are taken together: as many rows where no text is cut
-MAX_TEMPERATURE = 100.0  # CLIP's bound on what multiplies the contrastive cosine
-PLAIN = ScoreSpec("probability", 0.5)
 
 
 @dataclass(frozen=True)
@@ -135,6 +127,7 @@ class Run:
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
         self.parameters = trainable(self.detector)
+        self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
 
     def train(self) -> TrainResult:
         """All epochs, or as many as early stopping lets pass."""
@@ -172,8 +165,7 @@ class Run:
         with torch.inference_mode():
             first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
             [(batch, inputs)] = self.feed.stream([first])
-            cosine, *_ = self._cosines(batch, *self.feed.embed(backbone, inputs))
-        self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
+            self.objective.centre(batch, *self.feed.embed(backbone, inputs))
 
     def _epoch(self, epoch: int) -> None:
         began = time.perf_counter()
@@ -205,51 +197,21 @@ class Run:
 
     def _step(self, batch: Batch, inputs: Any) -> Tensor:
         """One update → (2,) binary and contrastive loss before it."""
-        labels = batch.labels.to(self.device)
-        cosine, images, texts, piece_of = self._cosines(batch, *self.feed.embed(self.detector.backbone, inputs))
-        binary = binary_loss(self.head.logit(cosine), labels)
-        contrastive = self._contrastive(batch, images, texts, piece_of) if self.config.contrastive_weight else torch.zeros_like(binary)
+        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector.backbone, inputs))
         self.optimizer.zero_grad(set_to_none=True)
-        (binary + self.config.contrastive_weight * contrastive).backward()  # type: ignore[no-untyped-call]
+        self.objective.total(binary, contrastive).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         self.optimizer.step()
-        with torch.no_grad():  # the parameter, as CLIP does: a clamp in the graph would leave a temperature at its bound without a gradient
-            self.head.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
+        self.objective.clamp()
         return torch.stack([binary.detach(), contrastive.detach()])
-
-    def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Embeddings of unique images (U, image_dim) and pieces (W, text_dim) → cosine (B,), both sides a row (B, D), length 1 but for mean texts, and
-        which piece is a row's text (B,) in 0..W, where one of several was chosen.
-        """
-        image_rows = self.head.embed_image(images)[batch.image_of.to(self.device)]
-        row_pieces = self.head.embed_text(pieces)[batch.piece_of.to(self.device)]  # (M, D)
-        cosine, text_rows, chosen = row_cosines(image_rows, row_pieces, batch.row_of.to(self.device), self.start.long_text)
-        return cosine, image_rows, text_rows, None if chosen is None else batch.piece_of.to(self.device)[chosen]
-
-    def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor, piece_of: Tensor | None) -> Tensor:
-        matched = batch.labels.nonzero().squeeze(1)  # (M,)
-        ids = (batch.image_of[matched].to(self.device), batch.text_of[matched].to(self.device))
-        matched = matched.to(self.device)
-        piece_ids = None if piece_of is None else piece_of[matched]
-        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, self.head.log_temperature.exp(), piece_ids)
 
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
-        pairs = feed.pairs
         with torch.inference_mode():
-            images, pieces = feed.embed_all(self.detector.backbone, self.batch_size)
-            images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)  # (U, D), (W, D)
-            cosines = [self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)]
-            logits = self.head.logit(torch.cat(cosines)).float().cpu().numpy()
+            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector.backbone, self.batch_size))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
-        return Validation.of(logits, pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
-
-    def _row_cosines(self, pairs: PairSet, rows: NDArray[np.int64], images: Tensor, pieces: Tensor) -> Tensor:
-        """Both sides of length 1, of all images (U, D) and pieces (W, D) → (B,) of these rows."""
-        row_pieces, row_of = map(torch.from_numpy, pairs.row_pieces(rows))
-        image_rows = images[torch.from_numpy(pairs.image_of[rows])]
-        return row_cosines(image_rows, pieces[row_pieces], row_of.to(self.device), self.start.long_text)[0]
+        return Validation.of(logits, feed.pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
@@ -267,95 +229,3 @@ def _trained_head(start: Start) -> CosineHead:
     if not isinstance(start.detector.head, CosineHead):
         raise InputError(f"the head of {start.checkpoint} has nothing to train; start from its backbone instead")
     return start.detector.head
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What one look at the validation rows found."""
-
-    metrics: dict[str, Any]  # of the plain probability at 0.5
-    score: ScoreSpec  # with calibration and threshold
-    tuned: dict[str, Any]  # metrics of the calibrated score at the stored threshold
-
-    @classmethod
-    def of(cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str) -> Validation:
-        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold."""
-        metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
-        metrics["log_loss"] = float(np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean())  # unclipped, as training's
-        if len(np.unique(labels)) < 2:
-            return cls(metrics, PLAIN, metrics)
-        calibrated = replace(PLAIN, calibration=fit_platt(logits, labels))
-        scores = scores_from_logits(logits, calibrated)
-        score = replace(calibrated, threshold=choose_threshold(labels, scores, objective))
-        return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))
-
-
-class History:
-    """What training_stats.json says: a list per figure, an entry per epoch."""
-
-    def __init__(self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device) -> None:
-        self.config, self.finished = config, False
-        self.facts: dict[str, Any] = {
-            "device": str(device),
-            "torch": torch.__version__,
-            "train_rows": len(feed.pairs),
-            "val_rows": len(val_feed.pairs) if val_feed else 0,
-        }
-        self.rows = len(feed.pairs)
-        self.lists: dict[str, list[Any]] = {}
-        self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
-        self.best_validation: Validation | None = None
-
-    def add(self, epoch: int, losses: tuple[float, float], validation: Validation | None, seconds: float, optimizer: torch.optim.Optimizer) -> bool:
-        """Add an epoch; returns whether it is the best so far."""
-        self._append(train_losses=losses[0], train_contrastive_losses=losses[1], seconds=seconds, rows_per_second=self.rows / seconds)
-        self._append(learning_rates=rate_of(optimizer, "backbone"), head_learning_rates=rate_of(optimizer, "head"))
-        if validation is None:
-            self.best_epoch = epoch
-            return True
-        metrics = validation.metrics
-        self._append(val_losses=metrics["log_loss"], val_accuracies=metrics["accuracy"], val_f1=metrics["f1"], val_auroc=_number(metrics["auroc"]))
-        self._append(confusion_matrices=metrics["confusion_matrix"])
-        key = _rank(self.config.best_metric, metrics)
-        if key <= self.best_key and self.best_epoch:
-            return False
-        self.best_epoch, self.best_key, self.best_validation = epoch, key, validation
-        return True
-
-    def _append(self, **values: Any) -> None:
-        for name, value in values.items():
-            self.lists.setdefault(name, []).append(value)
-
-    def line(self, epochs: int, best: bool) -> str:
-        """The last epoch for people."""
-        last = {name: values[-1] for name, values in self.lists.items()}
-        parts = [f"epoch {len(self.lists['train_losses'])}/{epochs}", f"train loss {last['train_losses']:.4f}"]
-        if "val_losses" in last:
-            auroc = "none" if last["val_auroc"] is None else f"{last['val_auroc']:.4f}"
-            parts += [f"val loss {last['val_losses']:.4f}", f"accuracy {last['val_accuracies']:.4f}", f"F1 {last['val_f1']:.4f}", f"AUROC {auroc}"]
-        return "  ".join([*parts, f"{last['seconds']:.1f} s", f"{last['rows_per_second']:,.0f} rows/s", *(["best"] if best else [])])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; figures that do not exist are null."""
-        best = None if self.best_validation is None else {name: _number(value) for name, value in self.best_validation.tuned.items()}
-        return {
-            "finished": self.finished,
-            "epochs": len(self.lists.get("train_losses", [])),
-            "best_epoch": self.best_epoch,
-            "best_metric": self.config.best_metric,
-            **{name: list(values) for name, values in self.lists.items()},
-            "best_validation": best,  # of best_model's calibrated score at its stored threshold
-            **self.facts,
-            "config": self.config.to_dict(),
-        }
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _rank(metric: str, metrics: dict[str, Any]) -> tuple[float, float]:
-    """What best_model is chosen by: the metric, then the lower loss; a metric that does not exist counts as worst."""
-    loss = -float(metrics["log_loss"])
-    value = loss if metric == "loss" else float(metrics[metric])
-    return (-math.inf if math.isnan(value) else value), loss

@@ -1,0 +1,116 @@
+"""What a run has found out: a look at the validation rows, and training_stats.json, a list per figure and an entry per epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.metrics import binary_metrics
+from mismatch.evaluation.threshold import choose_threshold
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import ScoreSpec
+from mismatch.training.batches import Feed
+from mismatch.training.config import TrainConfig
+from mismatch.training.optim import rate_of
+
+__all__ = ["PLAIN", "History", "Validation"]
+
+PLAIN = ScoreSpec("probability", 0.5)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one look at the validation rows found."""
+
+    metrics: dict[str, Any]  # of the plain probability at 0.5
+    score: ScoreSpec  # with calibration and threshold
+    tuned: dict[str, Any]  # metrics of the calibrated score at the stored threshold
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str) -> Validation:
+        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold."""
+        metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
+        metrics["log_loss"] = float(np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean())  # unclipped, as training's
+        if len(np.unique(labels)) < 2:
+            return cls(metrics, PLAIN, metrics)
+        calibrated = replace(PLAIN, calibration=fit_platt(logits, labels))
+        scores = scores_from_logits(logits, calibrated)
+        score = replace(calibrated, threshold=choose_threshold(labels, scores, objective))
+        return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))
+
+
+class History:
+    """What training_stats.json says: a list per figure, an entry per epoch."""
+
+    def __init__(self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device) -> None:
+        self.config, self.finished = config, False
+        self.facts: dict[str, Any] = {
+            "device": str(device),
+            "torch": torch.__version__,
+            "train_rows": len(feed.pairs),
+            "val_rows": len(val_feed.pairs) if val_feed else 0,
+        }
+        self.rows = len(feed.pairs)
+        self.lists: dict[str, list[Any]] = {}
+        self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
+        self.best_validation: Validation | None = None
+
+    def add(self, epoch: int, losses: tuple[float, float], validation: Validation | None, seconds: float, optimizer: torch.optim.Optimizer) -> bool:
+        """Add an epoch; returns whether it is the best so far."""
+        self._append(train_losses=losses[0], train_contrastive_losses=losses[1], seconds=seconds, rows_per_second=self.rows / seconds)
+        self._append(learning_rates=rate_of(optimizer, "backbone"), head_learning_rates=rate_of(optimizer, "head"))
+        if validation is None:
+            self.best_epoch = epoch
+            return True
+        metrics = validation.metrics
+        self._append(val_losses=metrics["log_loss"], val_accuracies=metrics["accuracy"], val_f1=metrics["f1"], val_auroc=_number(metrics["auroc"]))
+        self._append(confusion_matrices=metrics["confusion_matrix"])
+        key = _rank(self.config.best_metric, metrics)
+        if key <= self.best_key and self.best_epoch:
+            return False
+        self.best_epoch, self.best_key, self.best_validation = epoch, key, validation
+        return True
+
+    def _append(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.lists.setdefault(name, []).append(value)
+
+    def line(self, epochs: int, best: bool) -> str:
+        """The last epoch for people."""
+        last = {name: values[-1] for name, values in self.lists.items()}
+        parts = [f"epoch {len(self.lists['train_losses'])}/{epochs}", f"train loss {last['train_losses']:.4f}"]
+        if "val_losses" in last:
+            auroc = "none" if last["val_auroc"] is None else f"{last['val_auroc']:.4f}"
+            parts += [f"val loss {last['val_losses']:.4f}", f"accuracy {last['val_accuracies']:.4f}", f"F1 {last['val_f1']:.4f}", f"AUROC {auroc}"]
+        return "  ".join([*parts, f"{last['seconds']:.1f} s", f"{last['rows_per_second']:,.0f} rows/s", *(["best"] if best else [])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; figures that do not exist are null."""
+        best = None if self.best_validation is None else {name: _number(value) for name, value in self.best_validation.tuned.items()}
+        return {
+            "finished": self.finished,
+            "epochs": len(self.lists.get("train_losses", [])),
+            "best_epoch": self.best_epoch,
+            "best_metric": self.config.best_metric,
+            **{name: list(values) for name, values in self.lists.items()},
+            "best_validation": best,  # of best_model's calibrated score at its stored threshold
+            **self.facts,
+            "config": self.config.to_dict(),
+        }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rank(metric: str, metrics: dict[str, Any]) -> tuple[float, float]:
+    """What best_model is chosen by: the metric, then the lower loss; a metric that does not exist counts as worst."""
+    loss = -float(metrics["log_loss"])
+    value = loss if metric == "loss" else float(metrics[metric])
+    return (-math.inf if math.isnan(value) else value), loss
