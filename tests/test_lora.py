@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,24 @@ from mismatch.training.lora import LowRank, adapter_layers, add_adapters, merged
 from mismatch.training.towers import Tower, find_towers
 
 
-def adapted(reference: str, **options: Any) -> tuple[Backbone, dict[str, int]]:
+@cache
+def loaded_once(reference: str) -> Backbone:
+    return load_backbone(reference)
+
+
+def tiny(family: str) -> Backbone:
+    return deepcopy(loaded_once(f"{family}:tiny"))
+
+
+def adapted(family: str, **options: Any) -> tuple[Backbone, dict[str, int]]:
     """A backbone with adapters that have learnt something."""
-    backbone = load_backbone(reference)
+    backbone = tiny(family)
     torch.manual_seed(0)
     counts = add_adapters(backbone, find_towers(backbone), **{"rank": 4, "alpha": 8.0, "dropout": 0.1} | options)
     with torch.no_grad():
         for parameter in backbone.parameters():
             if parameter.requires_grad:
-                parameter += 0.05 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return backbone.eval(), counts
 
 
@@ -37,7 +48,7 @@ def embeddings(backbone: Backbone) -> torch.Tensor:
 
 
 def test_adapters_start_as_nothing_and_only_they_train(family: str) -> None:
-    plain, backbone = load_backbone(f"{family}:tiny"), load_backbone(f"{family}:tiny")
+    plain, backbone = tiny(family), tiny(family)
     counts = add_adapters(backbone, find_towers(backbone), rank=4, alpha=8.0, dropout=0.1)
     per_block = {"hf-clip": 6, "openclip": 3}[family]  # query, key, value, output and an MLP's two; packed attention and an MLP's two
     assert counts == {"image": 4 * per_block, "text": 2 * per_block}
@@ -50,7 +61,7 @@ def test_adapters_start_as_nothing_and_only_they_train(family: str) -> None:
 
 
 def test_every_adapter_gets_a_gradient(family: str) -> None:
-    backbone, _ = adapted(f"{family}:tiny")
+    backbone, _ = adapted(family)
     torch.manual_seed(1)
     size, ids = backbone.image_spec.size, torch.randint(1000, 2000, (3, 9))
     (backbone.encode_image(torch.randn(3, 3, size, size)).sum() + backbone.encode_text(ids, torch.ones_like(ids)).sum()).backward()
@@ -58,8 +69,8 @@ def test_every_adapter_gets_a_gradient(family: str) -> None:
 
 
 def test_merged_weights_are_plain_and_the_live_ones_untouched_to_the_bit(family: str, tmp_path: Path) -> None:
-    backbone, _ = adapted(f"{family}:tiny")
-    plain = load_backbone(f"{family}:tiny")
+    backbone, _ = adapted(family)
+    plain = tiny(family)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     modules, live = dict(backbone.named_modules()), embeddings(backbone)
     with merged(backbone):
@@ -78,7 +89,7 @@ def test_merged_weights_are_plain_and_the_live_ones_untouched_to_the_bit(family:
 
 
 def test_live_layers_stand_again_where_saving_fails() -> None:
-    backbone, _ = adapted("openclip:tiny")
+    backbone, _ = adapted("openclip")
     modules = dict(backbone.named_modules())
     with pytest.raises(OSError, match="full"), merged(backbone):
         raise OSError("full")
@@ -115,7 +126,7 @@ def test_a_backbone_with_nothing_to_adapt_is_refused_in_words() -> None:
 def test_without_peft_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r'--tune lora needs the extra \[train\]: pip install "mismatch-clip\[train\]"'):
-        adapted("hf-clip:tiny")
+        adapted("hf-clip")
 
 
 def test_low_rank_adds_a_scaled_product() -> None:

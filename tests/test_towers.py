@@ -132,7 +132,9 @@ def test_the_tiny_models_have_four_and_two_blocks(family: str) -> None:
     image, text = find_towers(backbone)
     assert (image.name, image.depth, text.name, text.depth) == ("image", 4, "text", 2)
     names = {parameter: name for name, parameter in backbone.named_parameters()}
-    after = {names[p] for p in image.from_block(3) | text.from_block(1) if not any(p is q for block in (image.blocks[3], text.blocks[1]) for q in block.parameters())}
+    after = {
+        names[p] for p in image.from_block(3) | text.from_block(1) if not any(p is q for block in (image.blocks[3], text.blocks[1]) for q in block.parameters())
+    }
     stem = {names[p] for tower in (image, text) for p, place in tower.places.items() if place == STEM}
     clip = {"hf-clip": ("vision_model.post_layernorm", "visual_projection", "text_model.final_layer_norm", "text_projection")}
     clip |= {"openclip": ("visual.ln_post", "visual.proj", "ln_final", "text_projection")}

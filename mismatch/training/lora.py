@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.training.towers import Tower
 
-__all__ = ["LowRank", "add_adapters", "adapter_layers", "merged"]
+__all__ = ["LowRank", "adapter_layers", "add_adapters", "merged"]
 
 ADAPTER = "default"  # peft's own name
 SAME = 1e-4  # relative; what rounding may change between a layer and the plain function that it stands for
@@ -138,13 +138,22 @@ def _is_adapted(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _plain(layer: Any) -> nn.Module:
+def _plain(layer: Any) -> Any:
     """What the adapted layer computes in eval mode, as the layer that it was."""
     if isinstance(layer, nn.MultiheadAttention):
-        attention = deepcopy(layer)
-        parametrize.remove_parametrizations(attention, "in_proj_weight")
-        parametrize.remove_parametrizations(attention.out_proj, "weight")
-        return attention
-    plain: Any = deepcopy(layer.get_base_layer())
-    plain.weight += layer.get_delta_weight(ADAPTER)
-    return plain  # type: ignore[no-any-return]
+        plain = _unparametrized(layer)
+        plain.out_proj = _unparametrized(layer.out_proj)
+    else:
+        plain = deepcopy(layer.get_base_layer())
+        plain.weight += layer.get_delta_weight(ADAPTER)
+    return plain
+
+
+def _unparametrized(module: nn.Module) -> Any:
+    """The module as it was before, with what its parametrizations compute. torch's own way back would change the class that the live one shares."""
+    parametrizations: Any = module.parametrizations
+    kind: Any = parametrize.type_before_parametrizations(module)
+    plain = kind.__new__(kind)  # without its __init__, which would draw random weights
+    plain.__dict__ = module.__dict__ | {"_modules": {name: child for name, child in module._modules.items() if name != "parametrizations"}}
+    plain._parameters = {name: nn.Parameter(getattr(module, name).clone(), requires_grad=False) for name in parametrizations} | module._parameters
+    return plain

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError
 from mismatch.training.config import TrainConfig
-from mismatch.training.lora import add_adapters, adapter_layers, merged
+from mismatch.training.lora import adapter_layers, add_adapters, merged
 from mismatch.training.towers import STEM, Tower, find_towers
 
 __all__ = ["Tuning"]
