@@ -36,7 +36,6 @@ from mismatch.backbones.probes import (
     LevelsProbe,
     Probe,
     TextLevelsProbe,
-    Probe,
     TextProbe,
     article,
     asked,

@@ -53,6 +53,7 @@ class TrainConfig:
     head: str = option("adapter: an MLP per tower; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
     head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 512")
     head_hidden: int = option("Width of adapter's hidden layers.", 512)
+    head_members: int = option("Pairs of MLPs in adapter, taught apart, whose cosines are averaged.", 3)
     features: str = option(
         "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or some of image-levels,colour,text-levels.", "auto"
     )
@@ -143,7 +144,7 @@ def _check_features(config: TrainConfig) -> None:
         raise InputError(f"--features {config.features} needs --head adapter; {config.head} compares the embeddings alone")
 
 
-AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1}
+AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "head_members": 1, "early_stopping": 1, "threads": 1}
 AT_LEAST |= {"num_workers": 0, "seed": 0, "weight_decay": 0, "contrastive_weight": 0}
 ABOVE_ZERO = ("learning_rate", "head_learning_rate")
 BELOW_ONE = ("dropout", "warmup", "val_fraction")

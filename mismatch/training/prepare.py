@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.features import feature_names, features_offered
+from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
@@ -28,7 +28,7 @@ from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for,
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
-from mismatch.training.head import build_head, head_spec_for
+from mismatch.training.head import build_head, head_options, head_spec_for
 
 __all__ = ["Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
@@ -66,7 +66,7 @@ def load_start(config: TrainConfig, report: Report) -> Start:
     if (Path(model_id) / FOREIGN_HEAD).is_file():
         report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout}
+    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout, "members": config.head_members}
     spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
 
@@ -97,9 +97,7 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
     """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
-    stored: dict[str, Any] = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
-    stored["features"] = ",".join(feature_names(head)) or "none"
-    for name, value in stored.items():
+    for name, value in head_options(head).items():
         asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
             flag = "--" + name.replace("_", "-")

@@ -25,7 +25,7 @@ from mismatch.training.batches import Batch, Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import choose_device
-from mismatch.training.head import CosineHead
+from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
@@ -222,8 +222,7 @@ class Run:
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
-        really: dict[str, Any] = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
-        really["long_text"] = self.start.long_text
+        really = head_options(spec) | {"long_text": self.start.long_text}
         score = replace(score, long_text=self.start.long_text)
         return meta_for(self.start.family, self.start.model_id, spec, score=score, train=self.config.to_dict() | really)
 
