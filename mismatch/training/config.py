@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -72,6 +73,16 @@ class TrainConfig:
         _check_later(self)
         _check_choices(self)
         _check_ranges(self)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> TrainConfig:
+        """The options of a YAML or TOML file, such as a run's own run.yaml; those given here win over it. Relative paths are the working directory's."""
+        from mismatch.training.settings import read_settings
+
+        options = read_settings(path) | overrides
+        if "train_csv" not in options:
+            raise InputError(f"{path} names no train_csv, and none is given beside it")
+        return cls(**options)
 
     def value(self, name: str) -> Any:
         """The option as given, else what the mode has for it."""

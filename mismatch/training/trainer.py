@@ -30,6 +30,7 @@ from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.settings import settings_text
 
 __all__ = ["TrainResult", "train"]
 
@@ -67,6 +68,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def _prepare(config: TrainConfig, device: torch.device, report: Report, progress: Progress) -> Run:
+    began = time.perf_counter()
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
@@ -75,14 +77,17 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
     start = load_start(config, report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config))
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
+    embedding = time.perf_counter()
     feeds = make_feeds(config, start, sets, device, progress)
-    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run.history.began(began, time.perf_counter() - embedding if config.tune == "head" else 0.0)
+    return run
 
 
 def _advise(rows: int, report: Report) -> None:
@@ -146,6 +151,8 @@ class Run:
             when = f"in epoch {epoch}" if epoch else "before the first epoch"
             self.report(f"interrupted {when}: {self.folder.contents()}")
             raise
+        finally:
+            self.folder.draw(self.history.to_dict())
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
 
@@ -170,9 +177,9 @@ class Run:
     def _epoch(self, epoch: int) -> None:
         began = time.perf_counter()
         losses = self._train_epoch(epoch)
-        seconds = time.perf_counter() - began
+        trained = time.perf_counter()
         validation = None if self.val_feed is None else self._validate(self.val_feed)
-        best = self.history.add(epoch, losses, validation, seconds, self.optimizer)
+        best = self.history.add(epoch, losses, validation, trained - began, self.optimizer, val_seconds=time.perf_counter() - trained)
         meta = self._meta(PLAIN if validation is None else validation.score)
         same_backbone = self.config.tune == "head"
         self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone)
