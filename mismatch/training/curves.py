@@ -26,11 +26,11 @@ def curves_png(stats: Mapping[str, Any]) -> bytes:
 def draw_curves(stats: Mapping[str, Any]) -> Any:
     """`training_stats.json` as a figure of matplotlib that belongs to no window and leaves pyplot's state alone. At least one epoch is needed."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     validated = bool(stats.get("val_losses"))
     panels = [_losses, *([_scores] if validated else []), _rates]
-    figure = Figure(figsize=(4.3 * len(panels), 3.9), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09, wspace=0.03)
+    figure = Figure(figsize=(4.3 * len(panels), 3.9), layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09, wspace=0.03))
     figure.suptitle(_title(stats), x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
     for axes, draw in zip(figure.subplots(1, len(panels)), panels, strict=True):
         _style(axes, len(stats["train_losses"]))
