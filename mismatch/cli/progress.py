@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import click
@@ -40,7 +40,7 @@ class _Bar:
         self.bar, self.due = bar, 0.0
 
     def advance(self, done: int, note: Callable[[], str] = _no_note) -> None:
-        if note is not _no_note and (now := time.monotonic()) >= self.due:
+        if note is not _no_note and (now := monotonic()) >= self.due:
             self.due = now + NOTE_SECONDS
             self.bar.set_postfix_str(note(), refresh=False)
         self.bar.update(done)
@@ -51,12 +51,12 @@ class _Line:
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done, self.began = 0, time.monotonic()
+        self.done, self.began = 0, monotonic()
         self.due = self.began + LINE_SECONDS
 
     def advance(self, done: int, note: Callable[[], str] = _no_note) -> None:
         self.done += done
-        if (now := time.monotonic()) >= self.due:
+        if (now := monotonic()) >= self.due:
             self.due = now + LINE_SECONDS
             click.echo(self._text(now - self.began, note()), file=sys.stderr)
 
