@@ -67,7 +67,7 @@ class Adviser:
             return None
         best = int(np.argmin(val))  # the epoch's number less one
         since = len(val) - 1 - best
-        if since < PATIENCE or train[-1] >= train[best] or val[-1] <= val[best]:
+        if since < PATIENCE or train[-1] >= min(train[: best + 1]) or val[-1] <= val[best]:
             return None
         stop = "" if self.config.early_stopping is not None else f"--early-stopping {PATIENCE} or "
         return (
