@@ -17,7 +17,7 @@ from mismatch.training.head import AdapterHead, CosineHead, ZeroShotHead, build_
 def known(**facts: Any) -> Any:
     """What a backbone says of itself."""
     common = {"image_dim": 12, "text_dim": 12, "shared_space": True, "logit_scale": 100.0, "logit_bias": None, "zero_shot_threshold": 0.25}
-    return SimpleNamespace(**common | facts)
+    return SimpleNamespace(**common | facts, levels_dim=0, text_levels_dim=0)
 
 
 def embeddings(rows: int = 40, image_dim: int = 12, text_dim: int = 12) -> tuple[torch.Tensor, torch.Tensor]:

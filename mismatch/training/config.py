@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from mismatch.errors import InputError
-from mismatch.specs import LongText
+from mismatch.specs import FEATURES, LongText
 
 __all__ = ["BEST_METRICS", "HEADS", "MODES", "TRACKERS", "TrainConfig", "default_text", "help_text"]
 
@@ -55,6 +55,9 @@ class TrainConfig:
     head: str = option("adapter: an MLP per tower; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
     head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 512")
     head_hidden: int = option("Width of adapter's hidden layers.", 512)
+    features: str = option(
+        "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or some of image-levels,colour,text-levels.", "auto"
+    )
     dropout: float = option("Dropout before each adapter.", 0.1)
     contrastive_weight: float = option("Weight of the contrastive term over a batch's matched pairs; 0 leaves it out.", 0.5)
     warmup: float = option("Fraction of all steps in which the rates rise; then they fall along a cosine.", 0.1)
@@ -96,6 +99,13 @@ class TrainConfig:
         """The option as given, else what the mode has for it."""
         given = getattr(self, name)
         return MODES[self.tune].get(name) if given is None else given
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The features asked for; None for all that the backbone offers."""
+        if self.features in ("auto", "none"):
+            return None if self.features == "auto" else ()
+        return tuple(name.strip() for name in self.features.split(","))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the mode's values filled in."""
@@ -139,10 +149,19 @@ def _check_choices(config: TrainConfig) -> None:
             raise InputError(f"{_flag(name)} is {value!r}; one of {', '.join(allowed)} is needed")
     if unknown := [name for name in config.trackers if name not in TRACKERS]:
         raise InputError(f"--track {config.track}: {unknown[0]!r} is unknown; {', '.join(TRACKERS)} are known")
+    _check_features(config)
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")
     if config.early_stopping is not None and config.val_csv is None and config.val_fraction == 0:
         raise InputError("--early-stopping needs validation rows; pass --val-csv, a --val-fraction above 0, or leave it out")
+
+
+def _check_features(config: TrainConfig) -> None:
+    named = config.feature_names
+    if unknown := [name for name in named or () if name not in FEATURES]:
+        raise InputError(f"--features names {unknown[0]!r}; auto, none, or some of {','.join(FEATURES)} is needed")
+    if named and config.head != "adapter":
+        raise InputError(f"--features {config.features} needs --head adapter; {config.head} compares the embeddings alone")
 
 
 AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1}

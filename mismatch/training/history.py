@@ -73,7 +73,7 @@ class History:
         }
         self.rows = len(feed.pairs)
         self.lists: dict[str, list[Any]] = {name: [] for name in ("train_losses", "train_contrastive_losses", *VALIDATION_LISTS, "val_seconds")}
-        self.mark = time.perf_counter()  # up to which `total_seconds` counts
+        self.mark = time.perf_counter()  # up to which `elapsed_seconds` counts
         self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
         self.best_validation: Validation | None = None
 
@@ -91,10 +91,11 @@ class History:
         optimizer: torch.optim.Optimizer,
         val_seconds: float = 0.0,
     ) -> bool:
-        """Add an epoch; returns whether it is the best so far. `seconds` are those of training alone, `total_seconds` has everything since the run began."""
+        """Add an epoch; returns whether it is the best so far. `seconds` are those of training alone, `elapsed_seconds` all since the run began."""
         now = time.perf_counter()
-        self.facts["total_seconds"], self.mark = self.facts.get("total_seconds", 0.0) + now - self.mark, now
+        elapsed, self.mark = self.last().get("elapsed_seconds", 0.0) + now - self.mark, now
         self._append(train_losses=losses[0], train_contrastive_losses=losses[1], seconds=seconds, rows_per_second=self.rows / seconds)
+        self._append(elapsed_seconds=elapsed)
         self._append(learning_rates=rate_of(optimizer, "backbone"), head_learning_rates=rate_of(optimizer, "head"))
         if validation is None:
             self.best_epoch = epoch

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 
+from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import feature_names, features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
@@ -73,8 +75,15 @@ def load_start(config: TrainConfig, report: Report) -> Start:
     if (Path(model_id) / FOREIGN_HEAD).is_file():
         report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
+    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout}
+    spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
+
+
+def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
+    if config.head != "adapter":
+        return ()
+    return features_offered(backbone) if config.feature_names is None else config.feature_names
 
 
 def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
@@ -97,9 +106,10 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
     """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
-    stored = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
+    stored: dict[str, Any] = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
+    stored["features"] = ",".join(feature_names(head)) or "none"
     for name, value in stored.items():
-        asked = getattr(config, name)
+        asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from mismatch.training.tracking import Trackers, require_trackers
 from mismatch.training.watch import Watch
 
 __all__ = ["TrainResult", "train"]
+
+START_ROWS = 512  # whose embeddings a new head is standardised by where they are not known already
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Run:
         try:
             self._announce()
             self.trackers.start()
-            self._centre()
+            self._start_head()
             for epoch in range(1, self.epochs + 1):
                 self._epoch(epoch)
                 if self._is_stale(epoch):
@@ -175,16 +178,20 @@ class Run:
         work = f"--tune {config.tune} on {self.device}, {self.epochs} epochs of {self.steps_per_epoch} steps"
         self.report(f"training on {rows}; {origin}, {self.head.spec.kind} head; {work}")
 
-    def _centre(self) -> None:
-        """A backbone that states no threshold starts with logit 0 at the mean cosine of the first batch, so that the bias needn't travel there."""
-        backbone = self.detector.backbone
-        if self.start.checkpoint or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+    def _start_head(self) -> None:
+        """Standardise a new head by what it will see, and, where the backbone states no threshold, start with logit 0 at the first batch's mean cosine, so that
+        the bias needn't travel there.
+        """
+        if self.start.checkpoint:
             return
+        backbone = self.detector.backbone
         self.detector.eval()
         with torch.inference_mode():
-            first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
-            [(batch, inputs)] = self.feed.stream([first])
-            self.objective.centre(batch, *self.feed.embed(backbone, inputs))
+            batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1)
+            seen = self.feed.sample(self.detector, list(islice(batches, math.ceil(START_ROWS / self.batch_size))))
+            self.head.fit(seen.images, seen.pieces)
+            if not (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+                self.objective.centre(*seen.first)
 
     def _epoch(self, epoch: int) -> None:
         began = time.perf_counter()
@@ -218,7 +225,7 @@ class Run:
 
     def _step(self, batch: Batch, inputs: Any) -> Tensor:
         """One update → (2,) binary and contrastive loss before it."""
-        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector.backbone, inputs))
+        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector, inputs))
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.total(binary, contrastive).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
@@ -229,7 +236,7 @@ class Run:
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
         with torch.inference_mode():
-            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector.backbone, self.batch_size))
+            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector, self.batch_size))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
         return Validation.of(logits, feed.pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
