@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
 from mismatch.errors import InputError
 from mismatch.specs import FEATURES, LongText
 
-__all__ = ["BEST_METRICS", "HEADS", "MODES", "TrainConfig", "default_text", "help_text"]
+__all__ = ["BEST_METRICS", "HEADS", "MODES", "TRACKERS", "TrainConfig", "default_text", "help_text"]
 
 HEADS = ("adapter", "cosine")
 BEST_METRICS = ("accuracy", "loss", "auroc", "f1")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(  # what --tune sets where an option is left open
     {
         "full": MappingProxyType({"epochs": 10, "batch_size": 32, "learning_rate": 1e-5}),
@@ -70,12 +72,29 @@ class TrainConfig:
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
     cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder")
+    track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none")
+    run_name: str | None = option("Name of the run for the trackers.", None, shown="the output folder's, and the time")
     threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice")
 
     def __post_init__(self) -> None:
         _check_later(self)
         _check_choices(self)
         _check_ranges(self)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in `track`, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.track.split(","))) if self.track else ()
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> TrainConfig:
+        """The options of a YAML or TOML file, such as a run's own run.yaml; those given here win over it. Relative paths are the working directory's."""
+        from mismatch.training.settings import read_settings
+
+        options = read_settings(path) | overrides
+        if "train_csv" not in options:
+            raise InputError(f"{path} names no train_csv, and none is given beside it")
+        return cls(**options)
 
     def value(self, name: str) -> Any:
         """The option as given, else what the mode has for it."""
@@ -129,6 +148,8 @@ def _check_choices(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value not in allowed and not (value is None and TrainConfig.__dataclass_fields__[name].default is None):
             raise InputError(f"{_flag(name)} is {value!r}; one of {', '.join(allowed)} is needed")
+    if unknown := [name for name in config.trackers if name not in TRACKERS]:
+        raise InputError(f"--track {config.track}: {unknown[0]!r} is unknown; {', '.join(TRACKERS)} are known")
     _check_features(config)
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -30,18 +30,27 @@ from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_options, head_spec_for
 
-__all__ = ["Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
+__all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
 Report = Callable[[str], object]  # is given one line
-Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
 FOREIGN_HEAD = "classification_head.pt"  # of pipelines before this one
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
 
 
-def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+class Advance(Protocol):
+    """Is told of work as it is done."""
+
+    def __call__(self, done: int, note: Callable[[], str] = ..., /) -> object:
+        """`done`: how many more items; `note` writes a few words to show beside, such as the loss, and is called only when they are shown."""
+
+
+Progress = Callable[[str, int, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
+
+
+def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
     """A progress bar that shows nothing."""
-    return nullcontext(lambda done: None)
+    return nullcontext(lambda done, note=None: None)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
+from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
 from mismatch.training.batches import Batch, Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
@@ -31,6 +32,9 @@ from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.settings import settings_text
+from mismatch.training.tracking import Trackers, require_trackers
+from mismatch.training.watch import Watch
 
 __all__ = ["TrainResult", "train"]
 
@@ -48,6 +52,7 @@ class TrainResult:
 
 def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
     """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -70,22 +75,29 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def _prepare(config: TrainConfig, device: torch.device, report: Report, progress: Progress) -> Run:
+    began = time.perf_counter()
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
+        warn_of_balance(train_set.labels, report)
+    warn_of_rate(config, report)
     start = load_start(config, report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config))
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
+    ready = time.perf_counter()
     feeds = make_feeds(config, start, sets, device, progress)
-    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
+    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run.history.began(began, embedding)
+    return run
 
 
 def _advise(rows: int, report: Report) -> None:
@@ -127,8 +139,11 @@ class Run:
         self.steps_per_epoch = math.ceil(len(feed.pairs) / self.batch_size)
         self.history = History(config, feed, val_feed, device)
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
+        self.adviser = Adviser(config, report)
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
+        self.trackers = Trackers(config, report)
+        self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
         self.parameters = trainable(self.detector)
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
 
@@ -137,6 +152,7 @@ class Run:
         epoch = 0
         try:
             self._announce()
+            self.trackers.start()
             self._start_head()
             for epoch in range(1, self.epochs + 1):
                 self._epoch(epoch)
@@ -149,6 +165,9 @@ class Run:
             when = f"in epoch {epoch}" if epoch else "before the first epoch"
             self.report(f"interrupted {when}: {self.folder.contents()}")
             raise
+        finally:
+            self.trackers.finish()
+            self.folder.draw(self.history.to_dict())
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
 
@@ -177,13 +196,15 @@ class Run:
     def _epoch(self, epoch: int) -> None:
         began = time.perf_counter()
         losses = self._train_epoch(epoch)
-        seconds = time.perf_counter() - began
+        trained = time.perf_counter()
         validation = None if self.val_feed is None else self._validate(self.val_feed)
-        best = self.history.add(epoch, losses, validation, seconds, self.optimizer)
+        best = self.history.add(epoch, losses, validation, trained - began, self.optimizer, val_seconds=time.perf_counter() - trained)
         meta = self._meta(PLAIN if validation is None else validation.score)
         same_backbone = self.config.tune == "head"
         self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone)
         self.report(self.history.line(self.epochs, best))
+        self.adviser.look(self.history)
+        self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the rows → mean binary and mean contrastive loss, nats."""
@@ -196,7 +217,7 @@ class Run:
                 set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
                 sums += len(batch) * self._step(batch, inputs)
                 rows, step = rows + len(batch), step + 1
-                advance(len(batch))
+                advance(len(batch), self.watch.after(step, sums, rows))
         binary, contrastive = (sums / rows).tolist()
         if not math.isfinite(binary + contrastive):
             raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
