@@ -31,6 +31,7 @@ class Backbone(nn.Module, ABC):
     text_spec: TextSpec
     model_id: str  # what `load` was asked for; a checkpoint records it
     levels_dim: int = 0  # width of `image_levels`; 0: it offers none
+    text_levels_dim: int = 0  # width of `text_levels`; 0: it offers none
     int8: bool = False  # True: claims that its towers, dynamically quantised, embed nearly as in fp32 (contract.INT8_COSINE)
 
     @abstractmethod
@@ -48,6 +49,18 @@ class Backbone(nn.Module, ABC):
     def image_levels(self, pixel_values: Tensor) -> Tensor:
         """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which remember colour and texture."""
         return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
+
+    def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) → `encode_image` and `image_levels` of it; a backbone that offers levels computes both in one pass here, at half the price."""
+        return self.encode_image(pixel_values), self.image_levels(pixel_values)
+
+    def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Optional: (B, L), twice → (B, text_levels_dim), pooled features of earlier layers, which remember the words."""
+        return attention_mask.new_zeros((len(input_ids), 0), dtype=torch.float32)  # (B, 0)
+
+    def encode_text_and_levels(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels computes both in one pass here."""
+        return self.encode_text(input_ids, attention_mask), self.text_levels(input_ids, attention_mask)
 
     def blocks(self) -> list[nn.Module]:
         """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora` and `--layer-decay`.

@@ -35,6 +35,7 @@ from mismatch.backbones.probes import (
     ImageProbe,
     LevelsProbe,
     Probe,
+    TextLevelsProbe,
     TextProbe,
     article,
     asked,
@@ -235,15 +236,28 @@ class BackboneContract:
                 fail(f"encode_image gives nan for an image {name}")
 
     def test_levels(self, backbone: Backbone) -> None:
-        """`image_levels` is as wide as `levels_dim`, deterministic, finite, and independent of the batch."""
-        if not backbone.levels_dim:
-            skip("levels_dim is 0: it offers no features of earlier layers")
-        tower = LevelsProbe(backbone, pixels_of(backbone))
+        """`image_levels` and `text_levels` are as wide as declared, finite, independent of the batch, and the same in one pass with the embedding."""
+        if not backbone.levels_dim and not backbone.text_levels_dim:
+            skip("levels_dim and text_levels_dim are 0: it offers no features of earlier layers")
+        images, texts = probes_of(backbone)
+        for tower, plain, both in (
+            (LevelsProbe(backbone, pixels_of(backbone)), images, backbone.encode_image_and_levels),
+            (TextLevelsProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS)), texts, backbone.encode_text_and_levels),
+        ):
+            if tower.width:
+                self._check_levels(tower, plain, both)
+
+    def _check_levels(self, tower: Probe, plain: Probe, both: Callable[..., tuple[Tensor, Tensor]]) -> None:
         together = tower.embed()
         if together.shape != (len(tower), tower.width) or not np.isfinite(together).all():
-            fail(f"image_levels gives {together.shape}, nan or infinity; ({len(tower)}, {tower.width}) finite numbers are needed, as levels_dim says")
+            fail(f"{tower.name} gives {together.shape}, nan or infinity; ({len(tower)}, {tower.width}) finite numbers are needed, as {tower.declared} says")
         if distance(together, np.concatenate([tower.embed([i]) for i in range(len(tower))])) > CLOSE:
-            fail("image_levels gives a row other features alone than among others")
+            fail(f"{tower.name} gives a row other features alone than among others")
+        with torch.inference_mode():
+            found = [to_numpy(value) for value in both(*map(torch.from_numpy, tower.inputs))]
+        for name, expected, value in ((plain.name, plain.embed(), found[0]), (tower.name, together, found[1])):
+            if value.shape != expected.shape or distance(expected, value) > CLOSE:
+                fail(f"{plain.name}_and_levels gives something else than {name}; it must give what {plain.name} and {tower.name} give")
 
     # --- training
 
@@ -363,6 +377,9 @@ class BackboneContract:
         for chosen in (samples.TEXTS, samples.TEXTS[:1], ("a",), samples.TEXTS[-2:], (samples.LONG, *samples.TEXTS[:2])):
             tower = TextProbe(backbone, Tokenizer(backbone.text_spec)(chosen))
             check_parity(tower, graph_of(backbone, "encode_text"), texts.embed(), f"for a batch of {len(tower)} of length {tower.inputs[0].shape[1]}")
+        for tower in (LevelsProbe(backbone, images.inputs[0]), TextLevelsProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS))):
+            if tower.width:
+                check_parity(tower, graph_of(backbone, tower.name), tower.embed(), f"for a batch of {len(tower)}")
 
     def test_int8(self, backbone: Backbone) -> None:
         """Where `int8` is claimed, quantised towers embed nearly as in fp32."""

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.backbones.base import Backbone
 from mismatch.data.pairs import Row, resolve_image
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
+from mismatch.training.detector import Detector
 
 __all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "PixelFeed", "PixelStore", "hold_out", "make_batches", "same_files"]
 
@@ -162,27 +162,42 @@ class Feed(Protocol):
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Any]]:
         """Each batch with what `embed` needs for it; gets ready ahead of time where that takes time."""
 
-    def embed(self, backbone: Backbone, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings of a batch's unique images (U', image_dim) and unique pieces of texts (W', text_dim)."""
+    def embed(self, detector: Detector, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W', text_width)."""
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all unique images (U, image_dim) and pieces of texts (W, text_dim), `size` at a time."""
+    def sample(self, detector: Detector, batches: Sequence[Batch]) -> Sample:
+        """Embeddings of these batches; of all rows where they are known already."""
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of all unique images (U, image_width) and pieces of texts (W, text_width), `size` at a time."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a new head starts from."""
+
+    images: Tensor  # (U, image_width) of some rows' images, or of all
+    pieces: Tensor  # (W, text_width)
+    first: tuple[Batch, Tensor, Tensor]  # a batch and the embeddings of its unique images and pieces
 
 
 class EmbeddingFeed:
     """Pairs whose embeddings are known already: the backbone is frozen."""
 
     def __init__(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> None:
-        """`images`: (U, image_dim), `pieces`: (W, text_dim), on the device to train on."""
+        """`images`: (U, image_width), `pieces`: (W, text_width), on the device to train on."""
         self.pairs, self.images, self.pieces = pairs, images, pieces
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Batch]]:
         return ((batch, batch) for batch in batches)
 
-    def embed(self, backbone: Backbone, inputs: Batch) -> tuple[Tensor, Tensor]:
+    def embed(self, detector: Detector, inputs: Batch) -> tuple[Tensor, Tensor]:
         return self.images[torch.from_numpy(inputs.images)], self.pieces[torch.from_numpy(inputs.pieces)]
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+    def sample(self, detector: Detector, batches: Sequence[Batch]) -> Sample:
+        return Sample(self.images, self.pieces, (batches[0], *self.embed(detector, batches[0])))
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
         return self.images, self.pieces
 
 
@@ -199,15 +214,20 @@ class PixelFeed:
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensors]]:
         return ahead(lambda batch: (batch, (self._pixels(batch.images), *self._tokens(batch.pieces))), batches, self.workers)
 
-    def embed(self, backbone: Backbone, inputs: Tensors) -> tuple[Tensor, Tensor]:
+    def embed(self, detector: Detector, inputs: Tensors) -> tuple[Tensor, Tensor]:
         pixel_values, input_ids, attention_mask = (tensor.to(self.device, non_blocking=True) for tensor in inputs)
-        return backbone.encode_image(pixel_values), backbone.encode_text(input_ids, attention_mask)
+        return detector.encode_image(pixel_values), detector.encode_text(input_ids, attention_mask)
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+    def sample(self, detector: Detector, batches: Sequence[Batch]) -> Sample:
+        with closing(self.stream(batches)) as stream:
+            seen = [(batch, *self.embed(detector, inputs)) for batch, inputs in stream]
+        return Sample(torch.cat([images for _, images, _ in seen]), torch.cat([pieces for *_, pieces in seen]), seen[0])
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
         every = _slices(np.arange(len(self.pairs.images)), size)
-        images = [backbone.encode_image(pixel_values.to(self.device)) for pixel_values in ahead(self._pixels, every, self.workers)]
+        images = [detector.encode_image(pixel_values.to(self.device)) for pixel_values in ahead(self._pixels, every, self.workers)]
         by_length = np.argsort([len(ids) for ids in self.ids], kind="stable")
-        pieces = [backbone.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
+        pieces = [detector.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
         return torch.cat(images), torch.cat(pieces)[torch.from_numpy(np.argsort(by_length))]
 
     def _pixels(self, images: Indices) -> Tensor:

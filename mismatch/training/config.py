@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
 from mismatch.errors import InputError
-from mismatch.specs import LongText
+from mismatch.specs import FEATURES, LongText
 
-__all__ = ["BEST_METRICS", "HEADS", "MODES", "TrainConfig", "default_text", "help_text"]
+__all__ = ["BEST_METRICS", "HEADS", "MODES", "TRACKERS", "TrainConfig", "default_text", "help_text"]
 
 HEADS = ("adapter", "cosine")
 BEST_METRICS = ("accuracy", "loss", "auroc", "f1")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(  # what --tune sets where an option is left open
     {
         "full": MappingProxyType({"epochs": 10, "batch_size": 32, "learning_rate": 1e-5, "layer_decay": 1.0}),
@@ -65,6 +67,10 @@ class TrainConfig:
     head: str = option("adapter: an MLP per tower; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
     head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 512")
     head_hidden: int = option("Width of adapter's hidden layers.", 512)
+    head_members: int = option("Pairs of MLPs in adapter, taught apart, whose cosines are averaged.", 3)
+    features: str = option(
+        "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or some of image-levels,colour,text-levels.", "auto"
+    )
     dropout: float = option("Dropout before each adapter.", 0.1)
     contrastive_weight: float = option("Weight of the contrastive term over a batch's matched pairs; 0 leaves it out.", 0.5)
     warmup: float = option("Fraction of all steps in which the rates rise; then they fall along a cosine.", 0.1)
@@ -78,6 +84,8 @@ class TrainConfig:
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
     cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder")
+    track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none")
+    run_name: str | None = option("Name of the run for the trackers.", None, shown="the output folder's, and the time")
     threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice")
 
     def __post_init__(self) -> None:
@@ -96,10 +104,32 @@ class TrainConfig:
         found = LAST.fullmatch(self.tune)
         return int(found[1]) if found else 0
 
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in `track`, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.track.split(","))) if self.track else ()
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> TrainConfig:
+        """The options of a YAML or TOML file, such as a run's own run.yaml; those given here win over it. Relative paths are the working directory's."""
+        from mismatch.training.settings import read_settings
+
+        options = read_settings(path) | overrides
+        if "train_csv" not in options:
+            raise InputError(f"{path} names no train_csv, and none is given beside it")
+        return cls(**options)
+
     def value(self, name: str) -> Any:
         """The option as given, else what the mode has for it."""
         given = getattr(self, name)
         return MODES[self.mode].get(name) if given is None else given
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The features asked for; None for all that the backbone offers."""
+        if self.features in ("auto", "none"):
+            return None if self.features == "auto" else ()
+        return tuple(name.strip() for name in self.features.split(","))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the mode's values filled in."""
@@ -141,6 +171,9 @@ def _check_choices(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value not in allowed and not (value is None and TrainConfig.__dataclass_fields__[name].default is None):
             raise InputError(f"{_flag(name)} is {value!r}; one of {', '.join(allowed)} is needed")
+    if unknown := [name for name in config.trackers if name not in TRACKERS]:
+        raise InputError(f"--track {config.track}: {unknown[0]!r} is unknown; {', '.join(TRACKERS)} are known")
+    _check_features(config)
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")
     for f in fields(config):
@@ -151,7 +184,15 @@ def _check_choices(config: TrainConfig) -> None:
         raise InputError("--early-stopping needs validation rows; pass --val-csv, a --val-fraction above 0, or leave it out")
 
 
-AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1, "lora_rank": 1}
+def _check_features(config: TrainConfig) -> None:
+    named = config.feature_names
+    if unknown := [name for name in named or () if name not in FEATURES]:
+        raise InputError(f"--features names {unknown[0]!r}; auto, none, or some of {','.join(FEATURES)} is needed")
+    if named and config.head != "adapter":
+        raise InputError(f"--features {config.features} needs --head adapter; {config.head} compares the embeddings alone")
+
+
+AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "head_members": 1, "early_stopping": 1, "threads": 1, "lora_rank": 1}
 AT_LEAST |= {"num_workers": 0, "seed": 0, "weight_decay": 0, "contrastive_weight": 0}
 ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha")
 BELOW_ONE = ("dropout", "warmup", "val_fraction", "lora_dropout")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.errors import BackboneError, CheckpointError, MismatchWarning
 from mismatch.specs import ScoreSpec
@@ -40,23 +40,24 @@ class TorchEngine:
         backbone = detector.backbone
         self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
         self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
+        self.image_width, self.text_width = detector.head.spec.image_width, detector.head.spec.text_width
         self.name = f"torch {self.device.type}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex; of the backbone's weights, specs, engine and precision: what an embedding depends on, so not of the head."""
-        return _fingerprint(self.detector.backbone, self.name)
+        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a row depends on, so not of the head's weights."""
+        return _fingerprint(self.detector, self.name)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_dim)."""
-        return self._run(self.detector.backbone.encode_image, pixel_values)
+        """(B, 3, S, S) → (B, image_width)."""
+        return self._run(self.detector.encode_image, pixel_values)
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
-        """(B, L), twice → (B, text_dim)."""
-        return self._run(self.detector.backbone.encode_text, input_ids, attention_mask)
+        """(B, L), twice → (B, text_width)."""
+        return self._run(self.detector.encode_text, input_ids, attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_dim), (B, text_dim) → (B,)."""
+        """(B, image_width), (B, text_width) → (B,)."""
         return self._run(self.detector.head, image_embeddings, text_embeddings)
 
     def describe(self) -> dict[str, Any]:
@@ -75,12 +76,20 @@ class TorchEngine:
         return output
 
 
-def _fingerprint(backbone: Backbone, engine: str) -> str:
+def _fingerprint(detector: Detector, engine: str) -> str:
+    backbone, head = detector.backbone, detector.head.spec
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    specs = [backbone.image_spec.to_dict(), backbone.text_spec.to_dict(), backbone.text_spec.tokenizer_json, engine, "fp32"]
+    specs = [
+        backbone.image_spec.to_dict(),
+        backbone.text_spec.to_dict(),
+        backbone.text_spec.tokenizer_json,
+        (FEATURES_VERSION, head.image_features, head.text_features),
+        engine,
+        "fp32",
+    ]
     digest.update(json.dumps(specs, sort_keys=True).encode())
     return digest.hexdigest()
 

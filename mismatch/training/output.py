@@ -1,4 +1,4 @@
-"""The folder of a training run: a checkpoint per epoch, best_model, final_model, and what an earlier run left there."""
+"""The folder of a training run: a checkpoint per epoch, best_model, final_model, run.yaml, curves, and what an earlier run left there."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import write_json
+from mismatch.files import atomic_file, write_bytes, write_json
 from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, is_checkpoint, save_checkpoint, write_stats
+from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
+from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
 __all__ = ["BEST", "FINAL", "STARTED_FROM", "RunFolder"]
 
 BEST, FINAL, STARTED_FROM = "best_model", "final_model", "started_from"
 EPOCH = "checkpoint_epoch_"
+RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{STARTED_FROM}|{EPOCH}\d+|checkpoint_last")
 
 
 class RunFolder:
     """Where a run writes. Nothing in it is touched before the first epoch is done."""
 
-    def __init__(self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None) -> None:
-        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. CheckpointError where `folder` can't be used."""
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, settings: str | None = None) -> None:
+        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `settings`: the text of run.yaml.
+
+        CheckpointError where `folder` can't be used.
+        """
+        self.folder, self.settings = Path(folder), settings
         self.report, self.start = report, start
         self.written: list[Path] = []
         _check_usable(self.folder)
@@ -35,6 +41,7 @@ class RunFolder:
         """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
         if not self.written:
             self._clear_earlier_run()
+            self._write_settings()
         known = self.written[-1] if same_backbone and self.written else None
         place = self.folder / f"{EPOCH}{epoch}"
         save_checkpoint(place, detector, meta, stats, backbone_files=known)
@@ -53,6 +60,15 @@ class RunFolder:
         clone_checkpoint(self.written[-1], self.folder / FINAL, stats)
         self.save_stats(stats)
 
+    def draw(self, stats: Mapping[str, Any]) -> None:
+        """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn is a warning."""
+        if not self.written:
+            return
+        try:
+            write_bytes(self.folder / CURVES, curves_png(stats))
+        except Exception as error:  # noqa: BLE001  a run is never lost for its picture
+            self.report(f"warning: {self.folder / CURVES} can't be drawn: {type(error).__name__}: {error}")
+
     def contents(self) -> str:
         """What this run has written, for people."""
         if not self.written:
@@ -60,8 +76,20 @@ class RunFolder:
         present = [path for path in (*self.written, self.folder / BEST, self.folder / FINAL) if is_checkpoint(path)]
         return f"{self.folder} holds {_listing(present)}"
 
+    def _write_settings(self) -> None:
+        """run.yaml; one that somebody wrote by hand stays, and the run's own stands beside it."""
+        if self.settings is None:
+            return
+        place = self.folder / SETTINGS
+        if place.is_file() and not place.read_bytes().startswith(SETTINGS_HEAD.encode()):
+            place = self.folder / RESOLVED
+            self.report(f"{self.folder / SETTINGS} is yours and stays; this run's own options are in {place}")
+        with atomic_file(place) as file:
+            file.write(self.settings)
+
     def _clear_earlier_run(self) -> None:
         """Remove an earlier run's checkpoints, so that two runs are never mixed; foreign files stay."""
+        (self.folder / CURVES).unlink(missing_ok=True)
         earlier = _earlier(self.folder)
         kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve() and not path.is_symlink()]
         removed = [path for path in earlier if path not in kept]

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 
+from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
@@ -26,20 +28,29 @@ from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for,
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
-from mismatch.training.head import build_head, head_spec_for
+from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
-__all__ = ["Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
+__all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
 Report = Callable[[str], object]  # is given one line
-Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
 
 
-def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+class Advance(Protocol):
+    """Is told of work as it is done."""
+
+    def __call__(self, done: int, note: Callable[[], str] = ..., /) -> object:
+        """`done`: how many more items; `note` writes a few words to show beside, such as the loss, and is called only when they are shown."""
+
+
+Progress = Callable[[str, int, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
+
+
+def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
     """A progress bar that shows nothing."""
-    return nullcontext(lambda done: None)
+    return nullcontext(lambda done, note=None: None)
 
 
 @dataclass(frozen=True)
@@ -67,8 +78,15 @@ def load_start(config: TrainConfig, report: Report) -> Start:
     if line := head_line(model_id):
         report(f"warning: {line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
+    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout, "members": config.head_members}
+    spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
+
+
+def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
+    if config.head != "adapter":
+        return ()
+    return features_offered(backbone) if config.feature_names is None else config.feature_names
 
 
 def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
@@ -91,9 +109,8 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
     """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
-    stored = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
-    for name, value in stored.items():
-        asked = getattr(config, name)
+    for name, value in head_options(head).items():
+        asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,25 @@ from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
+from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
 from mismatch.training.batches import Batch, Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import choose_device
-from mismatch.training.head import CosineHead
+from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.settings import settings_text
+from mismatch.training.tracking import Trackers, require_trackers
 from mismatch.training.tuning import Tuning
+from mismatch.training.watch import Watch
 
 __all__ = ["TrainResult", "train"]
+
+START_ROWS = 512  # whose embeddings a new head is standardised by where they are not known already
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class TrainResult:
 
 def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
     """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -68,21 +76,28 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def _prepare(config: TrainConfig, device: torch.device, report: Report, progress: Progress) -> Run:
+    began = time.perf_counter()
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
+        warn_of_balance(train_set.labels, report)
+    warn_of_rate(config, report)
     start = load_start(config, report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config))
     start.detector.to(device)
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
+    ready = time.perf_counter()
     feeds = make_feeds(config, start, sets, device, progress)
-    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
+    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run.history.began(began, embedding)
+    return run
 
 
 def _advise(rows: int, report: Report) -> None:
@@ -124,9 +139,12 @@ class Run:
         self.steps_per_epoch = math.ceil(len(feed.pairs) / self.batch_size)
         self.history = History(config, feed, val_feed, device)
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
+        self.adviser = Adviser(config, report)
         self.tuning = Tuning(config, self.detector.backbone, report)
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
+        self.trackers = Trackers(config, report)
+        self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
         self.parameters = trainable(self.detector)
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
 
@@ -135,7 +153,8 @@ class Run:
         epoch = 0
         try:
             self._announce()
-            self._centre()
+            self.trackers.start()
+            self._start_head()
             for epoch in range(1, self.epochs + 1):
                 self._epoch(epoch)
                 if self._is_stale(epoch):
@@ -147,6 +166,9 @@ class Run:
             when = f"in epoch {epoch}" if epoch else "before the first epoch"
             self.report(f"interrupted {when}: {self.folder.contents()}")
             raise
+        finally:
+            self.trackers.finish()
+            self.folder.draw(self.history.to_dict())
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
 
@@ -157,27 +179,33 @@ class Run:
         work = f"--tune {config.tune} on {self.device}, {self.epochs} epochs of {self.steps_per_epoch} steps"
         self.report(f"training on {rows}; {origin}, {self.head.spec.kind} head; {work}")
 
-    def _centre(self) -> None:
-        """A backbone that states no threshold starts with logit 0 at the mean cosine of the first batch, so that the bias needn't travel there."""
-        backbone = self.detector.backbone
-        if self.start.checkpoint or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+    def _start_head(self) -> None:
+        """Standardise a new head by what it will see, and, where the backbone states no threshold, start with logit 0 at the first batch's mean cosine, so that
+        the bias needn't travel there.
+        """
+        if self.start.checkpoint:
             return
+        backbone = self.detector.backbone
         self.detector.eval()
         with torch.inference_mode():
-            first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
-            [(batch, inputs)] = self.feed.stream([first])
-            self.objective.centre(batch, *self.feed.embed(backbone, inputs))
+            batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1)
+            seen = self.feed.sample(self.detector, list(islice(batches, math.ceil(START_ROWS / self.batch_size))))
+            self.head.fit(seen.images, seen.pieces)
+            if not (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+                self.objective.centre(*seen.first)
 
     def _epoch(self, epoch: int) -> None:
         began = time.perf_counter()
         losses = self._train_epoch(epoch)
-        seconds = time.perf_counter() - began
+        trained = time.perf_counter()
         validation = None if self.val_feed is None else self._validate(self.val_feed)
-        best = self.history.add(epoch, losses, validation, seconds, self.optimizer)
+        best = self.history.add(epoch, losses, validation, trained - began, self.optimizer, val_seconds=time.perf_counter() - trained)
         meta = self._meta(PLAIN if validation is None else validation.score)
         with self.tuning.plain():
             self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=self.tuning.frozen)
         self.report(self.history.line(self.epochs, best))
+        self.adviser.look(self.history)
+        self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the rows → mean binary and mean contrastive loss, nats."""
@@ -190,7 +218,7 @@ class Run:
                 set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
                 sums += len(batch) * self._step(batch, inputs)
                 rows, step = rows + len(batch), step + 1
-                advance(len(batch))
+                advance(len(batch), self.watch.after(step, sums, rows))
         binary, contrastive = (sums / rows).tolist()
         if not math.isfinite(binary + contrastive):
             raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
@@ -198,7 +226,7 @@ class Run:
 
     def _step(self, batch: Batch, inputs: Any) -> Tensor:
         """One update → (2,) binary and contrastive loss before it."""
-        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector.backbone, inputs))
+        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector, inputs))
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.total(binary, contrastive).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
@@ -209,15 +237,14 @@ class Run:
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
         with torch.inference_mode():
-            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector.backbone, self.batch_size))
+            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector, self.batch_size))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
         return Validation.of(logits, feed.pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
-        really: dict[str, Any] = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
-        really["long_text"] = self.start.long_text
+        really = head_options(spec) | {"long_text": self.start.long_text}
         score = replace(score, long_text=self.start.long_text)
         return meta_for(self.start.family, self.start.model_id, spec, score=score, train=self.config.to_dict() | really)
 
