@@ -29,11 +29,11 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_options, head_spec_for
+from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
 __all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
 Report = Callable[[str], object]  # is given one line
-FOREIGN_HEAD = "classification_head.pt"  # of pipelines before this one
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
 
@@ -66,14 +66,17 @@ class Start:
 
 def load_start(config: TrainConfig, report: Report) -> Start:
     """A backbone with a fresh head, or a checkpoint's backbone and head."""
+    if is_legacy(config.output_dir):
+        raise InputError(f"--output-dir {config.output_dir} is a model of an older pipeline, whose training_stats.json would be lost; choose another")
     for name in (config.model_name, config.backbone):
         if name and is_checkpoint(name):
             return _from_checkpoint(Path(name), config)
         if name and any(Path(name).glob("*/mismatch.json")):
             read_meta(Path(name))  # raises and names the checkpoints in it
     family, model_id = parse_reference(config.backbone, config.model_name)
-    if (Path(model_id) / FOREIGN_HEAD).is_file():
-        report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
+    check_not_above(model_id)
+    if line := head_line(model_id):
+        report(f"warning: {line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
     sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout, "members": config.head_members}
     spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))

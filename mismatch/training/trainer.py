@@ -34,6 +34,7 @@ from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.settings import settings_text
 from mismatch.training.tracking import Trackers, require_trackers
+from mismatch.training.tuning import Tuning
 from mismatch.training.watch import Watch
 
 __all__ = ["TrainResult", "train"]
@@ -88,7 +89,6 @@ def _prepare(config: TrainConfig, device: torch.device, report: Report, progress
     sets, long_texts = cut_long_texts(start, sets, report)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config))
     start.detector.to(device)
-    start.detector.backbone.requires_grad_(config.tune == "full")
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
@@ -140,8 +140,9 @@ class Run:
         self.history = History(config, feed, val_feed, device)
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
         self.adviser = Adviser(config, report)
+        self.tuning = Tuning(config, self.detector.backbone, report)
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
-        self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
+        self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
         self.trackers = Trackers(config, report)
         self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
         self.parameters = trainable(self.detector)
@@ -200,15 +201,15 @@ class Run:
         validation = None if self.val_feed is None else self._validate(self.val_feed)
         best = self.history.add(epoch, losses, validation, trained - began, self.optimizer, val_seconds=time.perf_counter() - trained)
         meta = self._meta(PLAIN if validation is None else validation.score)
-        same_backbone = self.config.tune == "head"
-        self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone)
+        with self.tuning.plain():
+            self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=self.tuning.frozen)
         self.report(self.history.line(self.epochs, best))
         self.adviser.look(self.history)
         self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the rows → mean binary and mean contrastive loss, nats."""
-        self.detector.backbone.train(self.config.tune == "full")
+        self.tuning.train_mode()
         self.head.train()
         sums, rows, step = torch.zeros(2, device=self.device), 0, (epoch - 1) * self.steps_per_epoch
         batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch)

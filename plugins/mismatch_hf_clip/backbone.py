@@ -233,6 +233,8 @@ def _in_one_line(part: str, model_id: str) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
         return "its tensors have other shapes than config.json says"
+    if "weights_only" in str(error) or isinstance(error, EOFError):  # torch's own words say how to run what a file holds
+        return "it is damaged or holds more than tensors, so nothing of it was run"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0].rstrip(".:") if lines else type(error).__name__
     return line if len(line) <= QUOTED else line[:QUOTED] + "…"
