@@ -17,12 +17,13 @@ __all__ = ["BEST_METRICS", "HEADS", "MODES", "TRACKERS", "TrainConfig", "default
 HEADS = ("adapter", "cosine")
 BEST_METRICS = ("accuracy", "loss", "auroc", "f1")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+TOWERS = {"epochs": 10, "batch_size": 32, "head_learning_rate": 1e-3, "dropout": 0.1}  # of modes that train the towers
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(  # what --tune sets where an option is left open
     {
-        "full": MappingProxyType({"epochs": 10, "batch_size": 32, "learning_rate": 1e-5, "layer_decay": 1.0}),
-        "head": MappingProxyType({"epochs": 25, "batch_size": 256, "learning_rate": 0.0}),
-        "lora": MappingProxyType({"epochs": 10, "batch_size": 32, "learning_rate": 2e-4, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}),
-        "last-N": MappingProxyType({"epochs": 10, "batch_size": 32, "learning_rate": 1e-5, "layer_decay": 1.0}),
+        "full": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
+        "head": MappingProxyType({"epochs": 12, "batch_size": 256, "learning_rate": 0.0, "head_learning_rate": 2e-3, "dropout": 0.6}),
+        "lora": MappingProxyType(TOWERS | {"learning_rate": 2e-4, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}),
+        "last-N": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
     }
 )
 LAST = re.compile(r"last-([1-9]\d*)")
@@ -49,7 +50,7 @@ class TrainConfig:
     layer_decay: float | None = option(
         "Factor of the rate from each of a tower's blocks to the one below it; 1: one rate for all.", None, modes=("full", "last-N")
     )
-    head_learning_rate: float = option("Peak rate of the head.", 1e-3)
+    head_learning_rate: float | None = option("Peak rate of the head.", None)
     weight_decay: float = option("Decay of weights; biases, norms and the scale have none.", 0.01)
     num_workers: int = option("Threads that decode images; 0 decodes in the main thread.", 4)
     device: str = option("auto, cpu, cuda, cuda:N or mps; auto takes the best there is.", "auto")
@@ -64,14 +65,14 @@ class TrainConfig:
     lora_dropout: float | None = option("Dropout before each adapter of --tune lora.", None, modes=("lora",))
     seed: int = option("Seed of weights, order, dropout and held-out images.", 0)
     resume: bool = option("Go on with an interrupted run (comes with a later release).", False)
-    head: str = option("adapter: an MLP per tower; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
-    head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 512")
-    head_hidden: int = option("Width of adapter's hidden layers.", 512)
+    head: str = option("adapter: MLPs from each tower into one width; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
+    head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 256")
+    head_hidden: int = option("Width of adapter's hidden layers.", 256)
     head_members: int = option("Pairs of MLPs in adapter, taught apart, whose cosines are averaged.", 3)
     features: str = option(
         "What adapter sees beside the embeddings: auto (all that the backbone offers), none, or some of image-levels,colour,text-levels.", "auto"
     )
-    dropout: float = option("Dropout before each adapter.", 0.1)
+    dropout: float | None = option("Dropout before each MLP of adapter.", None)
     contrastive_weight: float = option("Weight of the contrastive term over a batch's matched pairs; 0 leaves it out.", 0.5)
     warmup: float = option("Fraction of all steps in which the rates rise; then they fall along a cosine.", 0.1)
     long_text: str | None = option(

@@ -78,7 +78,7 @@ def load_start(config: TrainConfig, report: Report) -> Start:
     if line := head_line(model_id):
         report(f"warning: {line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout, "members": config.head_members}
+    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.value("dropout"), "members": config.head_members}
     spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
 

@@ -141,7 +141,7 @@ class Run:
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
         self.adviser = Adviser(config, report)
         self.tuning = Tuning(config, self.detector.backbone, report)
-        rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
+        rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": float(config.value("head_learning_rate"))}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
         self.trackers = Trackers(config, report)
         self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
