@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mismatch.errors import BackboneError
 from mismatch.specs import ImageSpec, TextSpec
 
 __all__ = ["Backbone"]
@@ -47,6 +48,10 @@ class Backbone(nn.Module, ABC):
     def image_levels(self, pixel_values: Tensor) -> Tensor:
         """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which remember colour and texture."""
         return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
+
+    def checkpoint_gradients(self) -> None:
+        """Optional: from here on compute layers again in the backward pass of training, instead of keeping what they gave; the gradients stay the same."""
+        raise BackboneError(f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out, or lower --batch-size")
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
         """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""

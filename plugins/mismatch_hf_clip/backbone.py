@@ -79,6 +79,12 @@ class HfClipBackbone(Backbone):
             self.image_processor.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
 
+    def checkpoint_gradients(self) -> None:
+        """Layer by layer, as far as transformers offers it for this model."""
+        if not self.model.supports_gradient_checkpointing:
+            super().checkpoint_gradients()
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """Transformers' own preprocessing of an RGB image → (3, S, S)."""
         return torch.from_numpy(pixels(self.image_processor, image))
