@@ -22,7 +22,19 @@ from mismatch.training.processes import Processes
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"],
-    "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"],
+    "accelerate": [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ],
 }
 
 
@@ -82,7 +94,18 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
     """Weights, statistics and what was printed."""
-    place = ["--train-csv", rows / "train.csv", "--val-csv", rows / "val.csv", "--image-base-path", rows, "--output-dir", rows / name, "--cache", rows / name / "c"]
+    place = [
+        "--train-csv",
+        rows / "train.csv",
+        "--val-csv",
+        rows / "val.csv",
+        "--image-base-path",
+        rows,
+        "--output-dir",
+        rows / name,
+        "--cache",
+        rows / name / "c",
+    ]
     how = ["--model-name", "tiny", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
     command = [sys.executable, *(LAUNCHERS[launcher] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -118,6 +141,8 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize("options", [("--tune", "head"), ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)])
+@pytest.mark.parametrize(
+    "options", [("--tune", "head"), ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)]
+)
 def test_two_processes_agree_with_one_under_each_launcher_and_mode(rows: Path, launcher: str, options: tuple[object, ...]) -> None:
     check_agreement(rows, launcher, *options)

@@ -81,9 +81,11 @@ class HfClipBackbone(Backbone):
 
     def checkpoint_gradients(self) -> None:
         """Layer by layer, as far as transformers offers it for this model."""
-        if not self.model.supports_gradient_checkpointing:
+        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)  # its newer name
+        try:
+            enable({"use_reentrant": False})
+        except ValueError:  # of models that can't
             super().checkpoint_gradients()
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """Transformers' own preprocessing of an RGB image → (3, S, S)."""
