@@ -20,7 +20,7 @@ from mismatch.training import processes as module
 from mismatch.training.processes import Processes
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
-LAUNCHERS = {
+LAUNCHERS = {  # `accelerate launch --cpu` would start one process only; --multi_gpu is its name for several, GPUs or not
     "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"],
     "accelerate": [
         "-m",

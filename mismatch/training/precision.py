@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,6 +13,7 @@ from mismatch.errors import InputError
 __all__ = ["autocast", "choose_precision", "has_bf16"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+BF16_CPUS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of torch.cpu
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch --mixed_precision` sets
 
 
@@ -35,10 +36,11 @@ def choose_precision(asked: str, tune: str, device: torch.device, report: Callab
 def has_bf16(device: torch.device) -> bool:
     """Whether it multiplies matrices in bf16 in hardware: a CPU with AVX512_BF16 or AMX, CUDA from Ampere on."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    known: Sequence[Callable[[], bool] | None] = [getattr(torch.cpu, name, None) for name in BF16_CPUS]
+    return any(check is not None and check() for check in known)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

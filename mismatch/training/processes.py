@@ -31,10 +31,10 @@ class Processes:
     @classmethod
     def start(cls, device: str) -> Processes:
         """Those that a launcher's environment speaks of, brought together; `device`: auto, cpu, cuda, cuda:N or mps."""
-        count = _number("WORLD_SIZE", 1)
+        count = _number(("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"), 1)
         if count == 1:
             return cls(choose_device(device))
-        own = choose_device(_device_of(device, _number("LOCAL_RANK", 0)))
+        own = choose_device(_device_of(device, _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)))
         from accelerate import PartialState
 
         state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
@@ -110,9 +110,9 @@ class Processes:
                 tensor.copy_(total.view_as(tensor))
 
 
-def _number(variable: str, otherwise: int) -> int:
-    text = os.environ.get(variable, "")
-    return int(text) if text.isdecimal() else otherwise
+def _number(variables: Sequence[str], otherwise: int) -> int:
+    """Of the first that is set, by torchrun or accelerate, or by a kind of MPI."""
+    return next((int(text) for text in map(os.environ.get, variables) if text and text.isdecimal()), otherwise)
 
 
 def _device_of(asked: str, place: int) -> str:
