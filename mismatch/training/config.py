@@ -12,9 +12,10 @@ from typing import Any, get_args
 from mismatch.errors import InputError
 from mismatch.specs import FEATURES, LongText
 
-__all__ = ["BEST_METRICS", "HEADS", "MODES", "TRACKERS", "TrainConfig", "default_text", "help_text"]
+__all__ = ["BEST_METRICS", "HEADS", "MODES", "PRECISIONS", "TRACKERS", "TrainConfig", "default_text", "help_text"]
 
 HEADS = ("adapter", "cosine")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BEST_METRICS = ("accuracy", "loss", "auroc", "f1")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 TOWERS = {"epochs": 10, "batch_size": 32, "head_learning_rate": 1e-3, "dropout": 0.1}  # of modes that train the towers
@@ -45,7 +46,8 @@ class TrainConfig:
     model_name: str | None = option("MODEL of the family, a local directory, or a mismatch checkpoint to go on from.", None, shown="the family's own")
     output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip")
     epochs: int | None = option("Times that every row is seen.", None)
-    batch_size: int | None = option("Rows a step.", None)
+    batch_size: int | None = option("Rows that a process takes at once; times the accumulation and the processes they are the rows of a step.", None)
+    gradient_accumulation_steps: int = option("Batches that make one step; the contrastive term sees all of them together.", 1)
     learning_rate: float | None = option("Peak rate of the backbone.", None, modes=("full", "lora", "last-N"))
     layer_decay: float | None = option(
         "Factor of the rate from each of a tower's blocks to the one below it; 1: one rate for all.", None, modes=("full", "last-N")
@@ -88,6 +90,11 @@ class TrainConfig:
     track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none")
     run_name: str | None = option("Name of the run for the trackers.", None, shown="the output folder's, and the time")
     threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice")
+    precision: str = option(
+        "Of towers in training; auto: bf16 where CPU or GPU has it in hardware, else fp32. Head and scores: fp32.", "auto", choices=PRECISIONS
+    )
+    gradient_checkpointing: bool = option("Compute the towers' layers again instead of keeping them: less memory, a third more time.", False)
+    compile: bool = option("Run the towers through torch.compile: a minute or more at the start, then faster steps; needs a C++ compiler.", False)
 
     def __post_init__(self) -> None:
         _check_later(self)
@@ -194,7 +201,7 @@ def _check_features(config: TrainConfig) -> None:
 
 
 AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "head_members": 1, "early_stopping": 1, "threads": 1}
-AT_LEAST |= {"lora_rank": 1}
+AT_LEAST |= {"lora_rank": 1, "gradient_accumulation_steps": 1}
 AT_LEAST |= {"num_workers": 0, "seed": 0, "weight_decay": 0, "contrastive_weight": 0}
 ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha")
 BELOW_ONE = ("dropout", "warmup", "val_fraction", "lora_dropout")
