@@ -60,7 +60,7 @@ def test_zero_shot_is_the_plain_cosine_without_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("image_dim", "text_dim", "asked", "common", "residual"),
-    [(12, 12, None, 12, True), (12, 12, 20, 20, False), (12, 7, None, 512, False), (12, 7, 9, 9, False)],
+    [(12, 12, None, 12, True), (12, 12, 20, 20, False), (12, 7, None, 256, False), (12, 7, 9, 9, False)],
 )
 def test_adapter_compares_in_a_common_width(image_dim: int, text_dim: int, asked: int | None, common: int, residual: bool) -> None:
     backbone = known(image_dim=image_dim, text_dim=text_dim, shared_space=False)

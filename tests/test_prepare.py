@@ -19,6 +19,7 @@ from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
 from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.processes import Processes
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -188,7 +189,7 @@ def feeds_for(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[Emb
     train, _ = load_sets(config, lambda line: None)
     encode = start.detector.backbone.encode_image
     monkeypatch.setattr(start.detector.backbone, "encode_image", lambda pixels: calls.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
-    [feed] = make_feeds(config, start, [train], torch.device("cpu"), no_progress)
+    [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")), no_progress)
     assert isinstance(feed, EmbeddingFeed)
     return feed, calls
 
@@ -223,7 +224,7 @@ def test_frozen_towers_name_every_bad_image_by_file_and_line(
     config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
     train, _ = load_sets(config, lambda line: None)
     with pytest.raises(kind, match=message):
-        make_feeds(config, load_start(config, print), [train], torch.device("cpu"), no_progress)
+        make_feeds(config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mismatch.errors import BackboneError
 from mismatch.specs import ImageSpec, TextSpec
 
 __all__ = ["Backbone"]
@@ -69,6 +70,10 @@ class Backbone(nn.Module, ABC):
         of its own and stands with another of its class in an nn.ModuleList or nn.Sequential.
         """
         return _repeated(self)
+
+    def checkpoint_gradients(self) -> None:
+        """Optional: from here on compute layers again in the backward pass of training, instead of keeping what they gave; the gradients stay the same."""
+        raise BackboneError(f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out, or lower --batch-size")
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
         """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""

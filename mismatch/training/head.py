@@ -18,7 +18,7 @@ __all__ = ["AdapterHead", "CosineHead", "Head", "Standardise", "ZeroShotHead", "
 
 SCALE = 1 / 0.07  # of the cosine where the backbone knows none; CLIP's own start
 CLIP_THRESHOLD = 0.25  # cosine
-COMMON_DIM = 512  # width in which unlike widths are compared
+COMMON_DIM = 256  # width in which unlike widths are compared
 
 
 def normalise(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
+from mismatch.training.processes import Processes
 
 __all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
@@ -78,7 +79,12 @@ def load_start(config: TrainConfig, report: Report) -> Start:
     if line := head_line(model_id):
         report(f"warning: {line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    sizes: dict[str, Any] = {"common_dim": config.head_dim, "hidden_dim": config.head_hidden, "dropout": config.dropout, "members": config.head_members}
+    sizes: dict[str, Any] = {
+        "common_dim": config.head_dim,
+        "hidden_dim": config.head_hidden,
+        "dropout": config.value("dropout"),
+        "members": config.head_members,
+    }
     spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
 
@@ -167,21 +173,34 @@ def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report) -> tup
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
 
 
-def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
     """A feed per set; with a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
-        return _embedded(config, start, sets, device, progress)
+        return _embedded(config, start, sets, processes, progress)
     backbone = start.detector.backbone
     store, tokenizer = PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec)
-    return [PixelFeed(pairs, store, tokenizer, config.num_workers, device) for pairs in sets]
+    return [PixelFeed(pairs, store, tokenizer, config.num_workers, processes) for pairs in sets]
 
 
-def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
-    engine = TorchEngine(start.detector, meta, device=device)
+    engine = TorchEngine(start.detector, meta, device=processes.device)
     pipeline = Pipeline(engine, workers=config.num_workers)
-    cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
-    return [_embed(pairs, pipeline, cache, device, progress) for pairs in sets]
+    folder = config.cache or default_cache()
+    if processes.count > 1:
+        _embed_share(sets, pipeline, EmbeddingCache(folder, namespace=engine.fingerprint), processes, progress)
+    cache = EmbeddingCache(folder, namespace=engine.fingerprint)  # with what the others have embedded
+    return [_embed(pairs, pipeline, cache, processes.device, progress) for pairs in sets]
+
+
+def _embed_share(sets: Sequence[PairSet], pipeline: Pipeline, cache: EmbeddingCache, processes: Processes, progress: Progress) -> None:
+    """Each process puts its share into the cache. What can't be embedded is met again, and reported, when all is read from there."""
+    images, pieces = (list(dict.fromkeys(item for pairs in sets for item in getattr(pairs, name))) for name in ("images", "pieces"))
+    own_images, own_pieces = [images[i] for i in processes.share(len(images))], [pieces[i] for i in processes.share(len(pieces))]
+    with progress("embed this process's share", len(own_images) + len(own_pieces), "item") as advance:
+        embed_images(pipeline, own_images, cache=cache, progress=advance)
+        embed_texts(pipeline, own_pieces, cache=cache, progress=advance)
+    processes.wait()
 
 
 def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, device: torch.device, progress: Progress) -> EmbeddingFeed:

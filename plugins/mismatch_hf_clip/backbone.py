@@ -79,6 +79,14 @@ class HfClipBackbone(Backbone):
             self.image_processor.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
 
+    def checkpoint_gradients(self) -> None:
+        """Layer by layer, as far as transformers offers it for this model."""
+        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)  # its newer name
+        try:
+            enable({"use_reentrant": False})
+        except ValueError:  # of models that can't
+            super().checkpoint_gradients()
+
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """Transformers' own preprocessing of an RGB image → (3, S, S)."""
         return torch.from_numpy(pixels(self.image_processor, image))
