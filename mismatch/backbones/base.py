@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mismatch.errors import BackboneError
 from mismatch.specs import ImageSpec, TextSpec
 
 __all__ = ["Backbone"]
@@ -61,6 +63,18 @@ class Backbone(nn.Module, ABC):
         """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels computes both in one pass here."""
         return self.encode_text(input_ids, attention_mask), self.text_levels(input_ids, attention_mask)
 
+    def blocks(self) -> list[nn.Module]:
+        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora` and `--layer-decay`.
+
+        Training sees by running them which tower and place each has, and leaves out those that the gradient passes by. By default: whatever has layers
+        of its own and stands with another of its class in an nn.ModuleList or nn.Sequential.
+        """
+        return _repeated(self)
+
+    def checkpoint_gradients(self) -> None:
+        """Optional: from here on compute layers again in the backward pass of training, instead of keeping what they gave; the gradients stay the same."""
+        raise BackboneError(f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out, or lower --batch-size")
+
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
         """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""
         return None
@@ -81,3 +95,14 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def _repeated(module: nn.Module) -> list[nn.Module]:
+    """Composite modules among their like in a list, at every depth, outer before inner."""
+    found: list[nn.Module] = []
+    for parent in module.modules():
+        if isinstance(parent, nn.ModuleList | nn.Sequential):
+            composite = [child for child in parent if any(True for _ in child.children())]
+            kinds = Counter(map(type, composite))
+            found += [child for child in composite if kinds[type(child)] > 1]
+    return list(dict.fromkeys(found))

@@ -12,6 +12,7 @@ A check passes, is skipped with the reason, or raises ContractError, whose messa
 
 from __future__ import annotations
 
+import copy
 import json
 import traceback
 import unittest
@@ -36,7 +37,6 @@ from mismatch.backbones.probes import (
     LevelsProbe,
     Probe,
     TextLevelsProbe,
-    Probe,
     TextProbe,
     article,
     asked,
@@ -47,6 +47,7 @@ from mismatch.backbones.probes import (
     check_tensors,
     distance,
     fail,
+    gradient_of,
     graph_of,
     in_new_process,
     load_back,
@@ -62,7 +63,7 @@ from mismatch.backbones.probes import (
     to_numpy,
     unit,
 )
-from mismatch.errors import ContractError, InputError
+from mismatch.errors import BackboneError, ContractError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
@@ -281,6 +282,18 @@ class BackboneContract:
             backbone.encode_image(pixels).square().sum().backward()  # type: ignore[no-untyped-call]
         if pixels.grad is None or not bool(pixels.grad.abs().sum() > 0):
             fail("no gradient of encode_image reaches the pixels; is something detached on the way?")
+
+    def test_checkpointing(self, backbone: Backbone) -> None:
+        """With `checkpoint_gradients`, where it is offered, both towers get the same gradients in training."""
+        plain, thrifty = copy.deepcopy(backbone).train(), copy.deepcopy(backbone).train()
+        try:
+            thrifty.checkpoint_gradients()
+        except BackboneError:
+            skip("checkpoint_gradients is not offered")
+        for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
+            expected, found = gradient_of(tower, plain), gradient_of(other, thrifty)
+            if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+                fail(f"{tower.name} gets other gradients after checkpoint_gradients; use torch.utils.checkpoint with use_reentrant=False")
 
     def test_freezing(self, backbone: Backbone) -> None:
         """Frozen, nothing changes and nothing needs a gradient; thawed, it learns again."""

@@ -49,6 +49,7 @@ __all__ = [
     "check_tensors",
     "distance",
     "fail",
+    "gradient_of",
     "graph_of",
     "in_new_process",
     "load_back",
@@ -258,6 +259,14 @@ def thawed(backbone: Backbone) -> Iterator[None]:
         backbone.zero_grad(set_to_none=True)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
+    """(P,) of all parameters that a tower's embeddings reach, drawn from one seed, as a tower in training mode may have dropout."""
+    with thawed(backbone), torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower().square().sum().backward()  # type: ignore[no-untyped-call]
+        return torch.cat([parameter.grad.reshape(-1) for parameter in backbone.parameters() if parameter.grad is not None])
 
 
 # --- on disk -------------------------------------------------------------------------------------------------------------------------------------------

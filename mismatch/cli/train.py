@@ -15,7 +15,16 @@ from mismatch.training.settings import SETTINGS, plain_type, read_settings
 __all__ = ["command"]
 
 METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "X"}
-SHAPES = {"train_csv": "F", "val_csv": "F", "image_base_path": "D", "output_dir": "D", "cache": "D", "tune": "full|head", "backbone": "B", "model_name": "M"}
+SHAPES = {
+    "train_csv": "F",
+    "val_csv": "F",
+    "image_base_path": "D",
+    "output_dir": "D",
+    "cache": "D",
+    "tune": "full|head|lora|last-N",
+    "backbone": "B",
+    "model_name": "M",
+}
 
 
 def _option(field: Field[Any], kind: type) -> click.Option:

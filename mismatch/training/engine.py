@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference
-from mismatch.errors import BackboneError, CheckpointError
+from mismatch.errors import BackboneError, CheckpointError, MismatchWarning
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import CheckpointMeta, is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.head import build_head, cosine_threshold, head_spec_for
+from mismatch.training.legacy import FAMILY, check_not_above, head_line, is_legacy
 
 __all__ = ["TorchEngine", "open_backbone", "open_checkpoint"]
 
@@ -93,7 +95,10 @@ def _fingerprint(detector: Detector, engine: str) -> str:
 
 
 def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
-    """Open a checkpoint folder, or a backbone by its name for zero-shot; `provider` auto, cpu or cuda; `threads`: torch's own choice by default."""
+    """Open a checkpoint folder, one of an older pipeline, or a backbone by its name for zero-shot.
+
+    `provider` auto, cpu or cuda; `threads`: torch's own choice by default.
+    """
     if not is_checkpoint(path):
         return _open_other(str(path), provider, threads)
     device = _prepare(provider, threads)
@@ -102,12 +107,24 @@ def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | 
 
 
 def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
-    """A backbone's name; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
+    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
     if reference.partition(":")[0] in families():
         return open_backbone(reference, provider=provider, threads=threads)
+    if is_legacy(reference):
+        return _open_legacy(reference, provider, threads)
     if Path(reference).is_dir():
+        check_not_above(reference)
         read_meta(Path(reference))  # raises and says what to do
     raise CheckpointError(f"model folder {reference} not found, and no installed backbone is called that; pass a checkpoint, a bundle or FAMILY:MODEL")
+
+
+def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine:
+    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one of similarity."""
+    engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
+    if line := head_line(folder):
+        scored = f"pairs are scored by the fine-tuned backbone's cosine, a match from {engine.score.threshold_in_use:g}"
+        warnings.warn(f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in minutes", MismatchWarning, stacklevel=2)
+    return engine
 
 
 def open_backbone(reference: str, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.features import feature_fields
+from mismatch.backbones.features import feature_fields, feature_names
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
 
-__all__ = ["AdapterHead", "CosineHead", "Head", "Standardise", "ZeroShotHead", "build_head", "cosine_threshold", "head_spec_for", "normalise"]
+__all__ = ["AdapterHead", "CosineHead", "Head", "Standardise", "ZeroShotHead", "build_head", "cosine_threshold", "head_options", "head_spec_for", "normalise"]
 
 SCALE = 1 / 0.07  # of the cosine where the backbone knows none; CLIP's own start
 CLIP_THRESHOLD = 0.25  # cosine
-COMMON_DIM = 512  # width in which unlike widths are compared
+COMMON_DIM = 256  # width in which unlike widths are compared
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -81,6 +82,10 @@ class CosineHead(ZeroShotHead):
     def fit(self, images: Tensor, texts: Tensor) -> None:
         """Standardise by these rows, (U, image_width) and (V, text_width), where this head does so."""
 
+    def members(self, embedded: Tensor) -> Tensor:
+        """(B, D) of either side → (members, B, D / members), each as long as a whole row is: what is taught apart."""
+        return embedded[None]
+
     @torch.no_grad()
     def start(self, scale: float, threshold: float) -> None:
         """Begin with this scale, and with logit 0 at this cosine."""
@@ -90,21 +95,25 @@ class CosineHead(ZeroShotHead):
 
 
 class AdapterHead(CosineHead):
-    """An MLP per tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking."""
+    """MLPs from each tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking.
+
+    Its members are pairs of MLPs that are taught apart and vote: their cosines are averaged, as those of an ensemble, which is the cosine of their outputs
+    side by side.
+    """
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
         self.residual = spec.image_dim == spec.text_dim == spec.common_dim
         self.image_norm, self.text_norm = (Standardise(width) if spec.normalisation == "standard" else None for width in (spec.image_width, spec.text_width))
-        self.image_adapter = _adapter(spec.image_width, spec, self.residual)
-        self.text_adapter = _adapter(spec.text_width, spec, self.residual)
+        self.image_adapter = _adapters(spec.image_width, spec, self.residual)
+        self.text_adapter = _adapters(spec.text_width, spec, self.residual)
 
     def embed_image(self, image_row: Tensor) -> Tensor:
-        """(B, image_width) → (B, common_dim), length 1."""
+        """(B, image_width) → (B, members · common_dim), length 1."""
         return self._embed(self.image_adapter, self.image_norm, image_row, self.spec.image_dim)
 
     def embed_text(self, text_row: Tensor) -> Tensor:
-        """(B, text_width) → (B, common_dim), length 1."""
+        """(B, text_width) → (B, members · common_dim), length 1."""
         return self._embed(self.text_adapter, self.text_norm, text_row, self.spec.text_dim)
 
     def fit(self, images: Tensor, texts: Tensor) -> None:
@@ -112,9 +121,15 @@ class AdapterHead(CosineHead):
             if norm is not None:
                 norm.fit(rows)
 
-    def _embed(self, adapter: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
-        adapted: Tensor = adapter(row if norm is None else norm(row))  # (B, common_dim)
-        return normalise(normalise(row[:, :dim]) + adapted if self.residual else adapted)
+    def members(self, embedded: Tensor) -> Tensor:
+        parts = torch.stack(embedded.chunk(self.spec.members, dim=1))  # (members, B, common_dim)
+        return parts * math.sqrt(self.spec.members)
+
+    def _embed(self, adapters: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
+        given = row if norm is None else norm(row)
+        base = normalise(row[:, :dim]) if self.residual else 0.0
+        members = [normalise(base + adapter(given)) for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])]  # (B, common_dim) each
+        return torch.cat(members, dim=1) / math.sqrt(len(members)) if len(members) > 1 else members[0]
 
 
 class Standardise(nn.Module):
@@ -139,6 +154,11 @@ class Standardise(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(B, width) → (B, width)."""
         return ((rows - self.mean) / self.spread).clamp(-self.LIMIT, self.LIMIT)
+
+
+def _adapters(width: int, spec: HeadSpec, residual: bool) -> nn.Module:
+    members = [_adapter(width, spec, residual) for _ in range(spec.members)]
+    return members[0] if len(members) == 1 else nn.ModuleList(members)
 
 
 def _adapter(width: int, spec: HeadSpec, residual: bool) -> nn.Sequential:
@@ -170,8 +190,22 @@ def cosine_threshold(backbone: Backbone) -> float:
     return CLIP_THRESHOLD
 
 
+def head_options(spec: HeadSpec) -> dict[str, Any]:
+    """A head as the options that make it."""
+    features = ",".join(feature_names(spec)) or "none"
+    options = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "head_members": spec.members}
+    return options | {"features": features, "dropout": spec.dropout}
+
+
 def head_spec_for(
-    backbone: Backbone, kind: str, *, common_dim: int | None = None, hidden_dim: int = 512, dropout: float = 0.1, features: tuple[str, ...] = ()
+    backbone: Backbone,
+    kind: str,
+    *,
+    common_dim: int | None = None,
+    hidden_dim: int = 512,
+    dropout: float = 0.1,
+    members: int = 1,
+    features: tuple[str, ...] = (),
 ) -> HeadSpec:
     """The spec that fits a backbone's widths; equal widths are compared in that width unless another is asked for. `features`: of specs.FEATURES."""
     equal = backbone.image_dim == backbone.text_dim
@@ -186,5 +220,6 @@ def head_spec_for(
         hidden_dim=hidden_dim,
         dropout=dropout,
         normalisation="standard" if kind == "adapter" else "layer",
+        members=members if kind == "adapter" else 1,
         **feature_fields(backbone, features),
     )

@@ -28,10 +28,16 @@ class Objective:
         self.head, self.long_text, self.contrastive_weight = head, long_text, contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and contrastive loss, nats; 0 for one that has no weight."""
-        cosine, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
-        binary = binary_loss(self.head.logit(cosine), batch.labels.to(images.device))
-        contrastive = self._contrastive(batch, image_rows, text_rows, piece_of) if self.contrastive_weight else torch.zeros_like(binary)
+        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and contrastive loss, nats, means over the head's members; 0 for one
+        that has no weight.
+        """
+        _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
+        labels, losses = batch.labels.to(images.device), []
+        for image_part, text_part in zip(self.head.members(image_rows), self.head.members(text_rows), strict=True):  # (B, D') each
+            binary = binary_loss(self.head.logit((image_part * text_part).sum(-1)), labels)
+            contrastive = self._contrastive(batch, image_part, text_part, piece_of) if self.contrastive_weight else torch.zeros_like(binary)
+            losses.append(torch.stack([binary, contrastive]))
+        binary, contrastive = torch.stack(losses).mean(0)
         return binary, contrastive
 
     def total(self, binary: Tensor, contrastive: Tensor) -> Tensor:

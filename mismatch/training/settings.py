@@ -45,7 +45,7 @@ def settings_text(config: TrainConfig) -> str:
     """A YAML file that repeats the run: every option that has a value, those that the mode filled in included, so that later defaults change nothing."""
     import yaml
 
-    left_out = {f.name for f in fields(config) if config.tune not in f.metadata.get("modes", MODES)} | set(NOT_SAVED)
+    left_out = {f.name for f in fields(config) if config.mode not in f.metadata.get("modes", MODES)} | set(NOT_SAVED)
     values = {name: value for name, value in config.to_dict().items() if value is not None and name not in left_out}
     head = f"{SETTINGS_HEAD}{__version__}: `mismatch train --config {SETTINGS} --output-dir ELSEWHERE` repeats this run.\n"
     where = "# Relative paths are relative to the working directory; options on the command line win over this file.\n"
