@@ -161,7 +161,7 @@ def test_frozen_towers_stay_as_they_were_and_full_tuning_moves_them(catalogue: P
         first, last = (load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "towers.safetensors") for n in (1, 2))
         assert any(not torch.equal(first[name], last[name]) for name in first) == moves
         heads = [load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "classification_head.safetensors") for n in (1, 2)]
-        assert not torch.equal(heads[0]["image_adapter.4.weight"], heads[1]["image_adapter.4.weight"])
+        assert not torch.equal(heads[0]["image_adapter.0.4.weight"], heads[1]["image_adapter.0.4.weight"])
 
 
 def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalogue: Path, family: str) -> None:
@@ -169,7 +169,7 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalo
     result = quietly(options)
     meta = read_meta(result.best_dir)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
-    assert meta.train == options.to_dict() | {"head_dim": 128, "long_text": "truncate"}
+    assert meta.train == options.to_dict() | {"head_dim": 128, "features": "colour", "long_text": "truncate"}
     assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
 
 
