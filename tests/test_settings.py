@@ -74,6 +74,8 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path, number: st
         ("tune: off", "tune is false; text is needed; put it in quotes"),
         ("train_csv: [a.csv, b.csv]", 'train_csv is ["a.csv", "b.csv"]; text is needed'),
         ("epochs: 1\nbatch-size: 2\nbatch_size: 3", "batch_size is given twice"),
+        ("epochs: 1\nseed: 2\nepochs: 3", "epochs is given twice; leave one out"),
+        ("!!python/object/apply:os.getcwd []", "is not valid YAML: could not determine a constructor for the tag"),
         ("epochs: [1", "is not valid YAML: while parsing a flow sequence"),
         ("- epochs", "holds no options; lines of `name: value` are needed"),
         ("just words", "holds no options; lines of `name: value` are needed"),
