@@ -87,7 +87,6 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
     [
         ({"tune": "lora"}, r"--tune lora comes with a later release; use --tune full or --tune head"),
         ({"tune": "last-2"}, r"--tune last-2 comes with a later release"),
-        ({"resume": True}, r"--resume comes with a later release; use --model-name OUTPUT_DIR/checkpoint_epoch_N"),
         ({"tune": "some"}, r"--tune is 'some'; one of full, head is needed"),
         ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
         ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
@@ -107,6 +106,8 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
         ({"early_stopping": 2, "val_fraction": 0.0}, r"--early-stopping needs validation rows; pass --val-csv"),
         ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
+        ({"keep_checkpoints": 0}, r"--keep-checkpoints is 0; 1 or more is needed"),
+        ({"checkpoint_steps": 0}, r"--checkpoint-steps is 0; 1 or more is needed"),
     ],
 )
 def test_refused_in_words(options: dict[str, Any], message: str) -> None:

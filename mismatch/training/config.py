@@ -25,7 +25,9 @@ LATER = re.compile(r"lora|last-\d+")
 
 
 def option(text: str, default: Any, **metadata: Any) -> Any:
-    """A field with its help; `choices` lists what it may be, `required` has no default on the command line, `shown` replaces the default there."""
+    """A field with its help; `choices` lists what it may be, `required` has no default on the command line, `shown` replaces the default there, and
+    what is `free` may be another when a run is resumed, as it doesn't alter the result (of the CSVs, their rows are compared instead).
+    """
     return field(default=default, metadata={"help": text, **metadata})
 
 
@@ -33,23 +35,25 @@ def option(text: str, default: Any, **metadata: Any) -> Any:
 class TrainConfig:
     """Options of one training run; an option that is None takes what `tune` has for it (MODES), see `value`."""
 
-    train_csv: str = field(metadata={"help": "Rows to train on: image_path,text,label.", "required": True})
-    val_csv: str | None = option("Rows to validate on after each epoch.", None, shown="a tenth of the training images")
-    image_base_path: str = option("Folder that image paths are relative to.", "", shown="the working directory")
+    train_csv: str = field(metadata={"help": "Rows to train on: image_path,text,label.", "required": True, "free": True})
+    val_csv: str | None = option("Rows to validate on after each epoch.", None, shown="a tenth of the training images", free=True)
+    image_base_path: str = option("Folder that image paths are relative to.", "", shown="the working directory", free=True)
     backbone: str = option("FAMILY, FAMILY:MODEL or a mismatch checkpoint; `mismatch backbones list` names them.", "hf-clip")
     model_name: str | None = option("MODEL of the family, a local directory, or a mismatch checkpoint to go on from.", None, shown="the family's own")
-    output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip")
+    output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip", free=True)
     epochs: int | None = option("Times that every row is seen.", None)
     batch_size: int | None = option("Rows a step.", None)
     learning_rate: float | None = option("Peak rate of the backbone.", None, modes=("full",))
     head_learning_rate: float = option("Peak rate of the head.", 1e-3)
     weight_decay: float = option("Decay of weights; biases, norms and the scale have none.", 0.01)
-    num_workers: int = option("Threads that decode images; 0 decodes in the main thread.", 4)
-    device: str = option("auto, cpu, cuda, cuda:N or mps; auto takes the best there is.", "auto")
-    validate_data: bool = option("Audit every row and image first and train only if all pass.", False)
+    num_workers: int = option("Threads that decode images; 0 decodes in the main thread.", 4, free=True)
+    device: str = option("auto, cpu, cuda, cuda:N or mps; auto takes the best there is.", "auto", free=True)
+    validate_data: bool = option("Audit every row and image first and train only if all pass.", False, free=True)
     tune: str = option("full trains everything; head freezes the backbone and embeds every image and text once.", "full")
     seed: int = option("Seed of weights, order, dropout and held-out images.", 0)
-    resume: bool = option("Go on with an interrupted run (comes with a later release).", False)
+    resume: bool = option("Go on with the unfinished run in --output-dir, to the same result; start one where there is none.", False, free=True)
+    keep_checkpoints: int | None = option("Newest checkpoint_epoch_N folders that stay.", None, shown="all", free=True)
+    checkpoint_steps: int | None = option("Write checkpoint_last every so many steps within an epoch, to resume from.", None, shown="off", free=True)
     head: str = option("adapter: an MLP per tower; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
     head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 512")
     head_hidden: int = option("Width of adapter's hidden layers.", 512)
@@ -65,8 +69,8 @@ class TrainConfig:
     val_fraction: float = option("Fraction of the training images held out without --val-csv; 0 trains on all and stores no threshold.", 0.1)
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
-    cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder")
-    threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice")
+    cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder", free=True)
+    threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice", free=True)
 
     def __post_init__(self) -> None:
         _check_later(self)
@@ -108,8 +112,6 @@ def _metadata(name: str) -> Mapping[str, Any]:
 def _check_later(config: TrainConfig) -> None:
     if LATER.fullmatch(config.tune):
         raise InputError(f"--tune {config.tune} comes with a later release; use --tune full or --tune head")
-    if config.resume:
-        raise InputError("--resume comes with a later release; use --model-name OUTPUT_DIR/checkpoint_epoch_N to go on from a checkpoint's weights")
 
 
 def _check_choices(config: TrainConfig) -> None:
@@ -124,7 +126,7 @@ def _check_choices(config: TrainConfig) -> None:
         raise InputError("--early-stopping needs validation rows; pass --val-csv, a --val-fraction above 0, or leave it out")
 
 
-AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1}
+AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "early_stopping": 1, "threads": 1, "keep_checkpoints": 1, "checkpoint_steps": 1}
 AT_LEAST |= {"num_workers": 0, "seed": 0, "weight_decay": 0, "contrastive_weight": 0}
 ABOVE_ZERO = ("learning_rate", "head_learning_rate")
 BELOW_ONE = ("dropout", "warmup", "val_fraction")

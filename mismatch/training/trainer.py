@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,19 @@ from mismatch.errors import InputError
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
 from mismatch.training.batches import Batch, Feed, make_batches
+from mismatch.training.chance import reseed
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import choose_device
 from mismatch.training.head import CosineHead
 from mismatch.training.history import PLAIN, History, Validation
+from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.resume import Plan, embeddings_digest, frozen_digest, make_plan, rows_digest, with_start
+from mismatch.training.state import Note, Position, Stateful, Weights, load_parts, write_state
 
 __all__ = ["TrainResult", "train"]
 
@@ -48,41 +49,48 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _terminate_as_interrupt():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), Interruption() as interruption:
         torch.manual_seed(config.seed)
-        return _prepare(config, device, report, progress).train()
+        plan = make_plan(config, report)
+        if plan.finished:
+            return _finished(config, plan, report)
+        try:
+            run = _prepare(config, plan, interruption, device, report, progress)
+        except KeyboardInterrupt:
+            if config.tune == "head":
+                report("interrupted before the first step: what is embedded stays in the cache, and the same command goes on from there")
+            raise
+        return run.train()
 
 
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does; handlers belong to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
+    """A run that --resume finds done; its rows are compared still."""
+    plan.check_rows(rows_digest([pairs for pairs in load_sets(config, lambda line: None) if pairs is not None], config.image_base_path), config)
+    report(f"the run in {config.output_dir} is finished: there is nothing to resume")
+    return TrainResult(Path(config.output_dir) / BEST, Path(config.output_dir) / FINAL, dict(plan.finished or {}))
 
 
-def _prepare(config: TrainConfig, device: torch.device, report: Report, progress: Progress) -> Run:
+def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, device: torch.device, report: Report, progress: Progress) -> Run:
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
-    start = load_start(config, report)
+    rows = rows_digest(sets, config.image_base_path)
+    plan.check_rows(rows, config)
+    start = load_start(with_start(config, plan), report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint)
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, keep=config.keep_checkpoints)
     start.detector.to(device)
     start.detector.backbone.requires_grad_(config.tune == "full")
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
     feeds = make_feeds(config, start, sets, device, progress)
-    return Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    run.take_up(plan, rows, interruption)
+    return run
 
 
 def _advise(rows: int, report: Report) -> None:
@@ -128,26 +136,49 @@ class Run:
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
         self.parameters = trainable(self.detector)
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
+        self.interruption, self.plan = Interruption(), Plan()
+        self.position = Position(sums=torch.zeros(2, device=device))
+        self.parts: dict[str, Stateful] = {"weights": Weights(self.detector), "optimizer": self.optimizer}
+        self.parts |= {"history": self.history, "position": self.position}  # whatever else changes from step to step belongs here
+
+    def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
+        """Be where the run is that is resumed; `rows`: their digest."""
+        self.plan, self.interruption = plan, interruption
+        self.history.facts["rows_digest"] = rows
+        self.frozen, self.embeddings = frozen_digest(self.detector), embeddings_digest([self.feed, self.val_feed])
+        if plan.folder is None or plan.note is None:
+            return
+        plan.check_weights(self.frozen, self.config)
+        for line in plan.remarks(self.device, self.embeddings):
+            self.report(line)
+        load_parts(plan.folder, self.parts)
+        self.folder.take_up(plan.folder, self.position.epoch - 1, self.history.best_epoch, self.history.to_dict())
 
     def train(self) -> TrainResult:
         """All epochs, or as many as early stopping lets pass."""
-        epoch = 0
         try:
             self._announce()
             self._centre()
-            for epoch in range(1, self.epochs + 1):
-                self._epoch(epoch)
-                if self._is_stale(epoch):
+            for epoch in range(self.position.epoch, self.epochs + 1):
+                if self._is_stale(epoch - 1):
                     self.report(f"stopped early: {self.config.best_metric} has not improved since epoch {self.history.best_epoch}")
                     break
+                self._epoch(epoch)
             self.history.finished = True
             self.folder.finish(self.history.to_dict())
         except KeyboardInterrupt:
-            when = f"in epoch {epoch}" if epoch else "before the first epoch"
-            self.report(f"interrupted {when}: {self.folder.contents()}")
+            self.report(self._farewell())
             raise
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
+
+    def _farewell(self) -> str:
+        """What an interrupted run says last."""
+        at = self.position
+        done = f"in epoch {at.epoch} after {at.step:,} of {self.steps_per_epoch:,} steps" if at.step else f"after epoch {at.epoch - 1}"
+        when = done if at.step or at.epoch > 1 else "before the first step"
+        how = "; the same command with --resume goes on from there" if self.folder.holds_this_run else ""
+        return f"interrupted {when}: {self.folder.contents()}{how}"
 
     def _announce(self) -> None:
         config, pairs = self.config, self.feed.pairs
@@ -159,7 +190,11 @@ class Run:
     def _centre(self) -> None:
         """A backbone that states no threshold starts with logit 0 at the mean cosine of the first batch, so that the bias needn't travel there."""
         backbone = self.detector.backbone
-        if self.start.checkpoint or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+        if (
+            self.plan.folder
+            or self.start.checkpoint
+            or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None))
+        ):
             return
         self.detector.eval()
         with torch.inference_mode():
@@ -168,32 +203,59 @@ class Run:
             self.objective.centre(batch, *self.feed.embed(backbone, inputs))
 
     def _epoch(self, epoch: int) -> None:
-        began = time.perf_counter()
         losses = self._train_epoch(epoch)
-        seconds = time.perf_counter() - began
-        validation = None if self.val_feed is None else self._validate(self.val_feed)
-        best = self.history.add(epoch, losses, validation, seconds, self.optimizer)
-        meta = self._meta(PLAIN if validation is None else validation.score)
-        same_backbone = self.config.tune == "head"
-        self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone)
-        self.report(self.history.line(self.epochs, best))
+        try:
+            validation = None if self.val_feed is None else self._validate(self.val_feed)
+        except KeyboardInterrupt:
+            self._save_last()
+            raise
+        with self.interruption.held():
+            best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer)
+            meta = self._meta(PLAIN if validation is None else validation.score)
+            self.position.next_epoch()
+            same_backbone = self.config.tune == "head"
+            self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone, write_state=self._write_state)
+            self.report(self.history.line(self.epochs, best))
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over the rows → mean binary and mean contrastive loss, nats."""
+        """One pass over the rows, or what is left of it → mean binary and mean contrastive loss, nats."""
         self.detector.backbone.train(self.config.tune == "full")
         self.head.train()
-        sums, rows, step = torch.zeros(2, device=self.device), 0, (epoch - 1) * self.steps_per_epoch
-        batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch)
-        with self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row") as advance, closing(self.feed.stream(batches)) as stream:
+        at, before = self.position, (epoch - 1) * self.steps_per_epoch
+        began = time.perf_counter() - at.seconds
+        batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch, skip=at.step)
+        progress = self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row")
+        with self.interruption.held(), progress as advance, closing(self.feed.stream(batches)) as stream:
+            advance(at.rows)
             for batch, inputs in stream:
-                set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
-                sums += len(batch) * self._step(batch, inputs)
-                rows, step = rows + len(batch), step + 1
+                set_rates(self.optimizer, rate_factor(before + at.step, self.steps_per_epoch * self.epochs, self.config.warmup))
+                reseed(self.config.seed, epoch, at.step)
+                at.sums += len(batch) * self._step(batch, inputs)
+                at.rows, at.step, at.seconds = at.rows + len(batch), at.step + 1, time.perf_counter() - began
                 advance(len(batch))
-        binary, contrastive = (sums / rows).tolist()
+                if self._ends_here():
+                    break
+        binary, contrastive = (at.sums / at.rows).tolist()
         if not math.isfinite(binary + contrastive):
             raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
         return binary, contrastive
+
+    def _ends_here(self) -> bool:
+        """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and every --checkpoint-steps."""
+        every, step = self.config.checkpoint_steps, self.position.step
+        due = every is not None and step % every == 0 and step < self.steps_per_epoch
+        if due or (self.interruption.came and not self.folder.guards_other):
+            self._save_last()
+        return self.interruption.came
+
+    def _save_last(self) -> None:
+        stats, same_backbone = self.history.to_dict(), self.config.tune == "head"
+        self.folder.save_last(self.detector, self._meta(PLAIN), stats, same_backbone=same_backbone, write_state=self._write_state)
+
+    def _write_state(self, folder: Path) -> None:
+        facts = {"config": self.config.to_dict(), "rows": self.history.facts["rows_digest"], "frozen": self.frozen, "embeddings": self.embeddings}
+        facts |= {"from_own_folder": self.folder.starts_from_own, "device": str(self.device), "threads": torch.get_num_threads()}
+        write_state(folder, Note(epoch=self.position.epoch, step=self.position.step, **facts), self.parts)
 
     def _step(self, batch: Batch, inputs: Any) -> Tensor:
         """One update → (2,) binary and contrastive loss before it."""
