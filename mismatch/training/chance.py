@@ -15,6 +15,12 @@ def seed_at(seed: int, *place: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def reseed(seed: int, epoch: int, step: int) -> None:
-    """Begin a step of an epoch: dropout draws the same there, however many steps ran before it in this process. All devices' generators are set anew."""
-    torch.manual_seed(seed_at(seed, epoch, step))
+def reseed(seed: int, epoch: int, step: int, device: torch.device) -> None:
+    """Begin a step of an epoch: dropout draws the same there, however many steps ran before it in this process."""
+    here = seed_at(seed, epoch, step)
+    torch.default_generator.manual_seed(here)  # torch.manual_seed asks every kind of device there might be, which takes longer than a small step
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(here)
+    elif device.type == "mps":
+        torch.mps.manual_seed(here)

@@ -229,7 +229,7 @@ class Run:
             advance(at.rows)
             for batch, inputs in stream:
                 set_rates(self.optimizer, rate_factor(before + at.step, self.steps_per_epoch * self.epochs, self.config.warmup))
-                reseed(self.config.seed, epoch, at.step)
+                reseed(self.config.seed, epoch, at.step, self.device)
                 at.sums += len(batch) * self._step(batch, inputs)
                 at.rows, at.step, at.seconds = at.rows + len(batch), at.step + 1, time.perf_counter() - began
                 advance(len(batch))
