@@ -145,7 +145,7 @@ def test_embeddings_are_the_same_to_the_last_digit_after_an_interruption(
         embed(tmp_path / "twice", texts, stop=stop)
     for _ in range(2):
         np.testing.assert_array_equal(embed(tmp_path / "twice", texts, stop=99), once)
-    assert len(np.unique(once)) > 20, "other companions, other embeddings"
+    assert len(np.unique(once)) > 10, "other companions, other embeddings"
 
 
 def test_of_two_embeddings_of_one_content_the_older_counts_and_a_new_one_replaces_one_that_is_gone(tmp_path: Path) -> None:
