@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.runtime import cache as cache_module
-from mismatch.training import TrainConfig, TrainResult, train
+from mismatch.training import TrainConfig, TrainResult, checkpoint, output, train
 
 TIMES = {"seconds", "rows_per_second"}
 EPOCHS = 4  # of 14 steps of 16 rows
@@ -43,7 +44,8 @@ class Chancy(Backbone):
         (self.image_spec, self.text_spec), self.model_id = specs, model_id
         self.image_tower, self.text_tower = nn.Sequential(nn.Linear(3, 12), nn.BatchNorm1d(12), nn.Dropout(0.2)), nn.Embedding(11, 7)
         if Path(model_id).is_dir():
-            self.load_state_dict(load_file(Path(model_id) / "towers.safetensors"))
+            rounded = {name: tensor.half() for name, tensor in load_file(Path(model_id) / "towers.safetensors").items()}
+            self.load_state_dict(rounded)  # as some upstream might: what is resumed must not rely on it
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
@@ -52,9 +54,7 @@ class Chancy(Backbone):
         return (self.text_tower(input_ids) * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Path) -> None:
-        save_file(
-            {name: tensor.half() for name, tensor in self.state_dict().items()}, directory / "towers.safetensors"
-        )  # not exact: a state must not rely on it
+        save_file(self.state_dict(), directory / "towers.safetensors")
 
 
 def installed(specs: Any) -> registry.Registry:
@@ -164,68 +164,126 @@ def interrupt(number: int = signal.SIGTERM) -> Callable[[], object]:
 # --- killed -------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def drive(folder: Path, tune: str, seed: int) -> None:
-    """In a process of its own, which forks a run, kills it three times, each at another kind of moment, and lets the fourth end."""
+def prepare_driver(folder: Path) -> None:
+    """What a fixture does, in a process that forks: one that has run no tests, so that there are no threads in it."""
     torch.set_num_threads(1)
-    specs = pickle.loads((folder / "specs").read_bytes())
+    specs = pickle.loads((folder / "specs").read_bytes())  # noqa: S301 (the test's own)
     registry._installed = lambda: installed(specs)  # type: ignore[assignment]
     cache_module.SEGMENT_ROWS = 32
-    chance = random.Random(seed)
-    moments = [("step", chance.randint(2, 12)), ("writing", chance.randint(1, 3)), ("seconds", chance.uniform(0.05, 0.4))]
-    chance.shuffle(moments)
-    for kind, moment in [*moments, ("never", 0)]:
-        reader, writer = os.pipe()
-        if not (child := os.fork()):
-            _be_the_run(folder, tune, writer)
-        os.close(writer)
-        _wait_for(kind, moment, reader, folder / "killed")
-        if kind != "never":
-            os.kill(child, signal.SIGKILL)
-        os.close(reader) if kind != "never" else None
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(kind, moment, status, sorted(path.name for path in (folder / "killed").iterdir()), flush=True)
-        assert status in ((0,) if kind == "never" else (-signal.SIGKILL, 0))
 
 
-def _be_the_run(folder: Path, tune: str, writer: int) -> None:
+def fork(act: Callable[[], object]) -> int:
+    """A child that does it and ends; its id."""
+    if child := os.fork():
+        return child
     try:
-        more = {"resume": True, "checkpoint_steps": 5}
-        run(folder, tune, "killed", after=lambda done: os.write(writer, b"."), **more)
+        act()
         os._exit(0)
     finally:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         os._exit(1)
 
 
-def _wait_for(kind: str, moment: float, reader: int, out: Path) -> None:
-    """Until so many steps are done, until that epoch's checkpoint is being written, for so long, or until the run ends."""
+def end_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill_thrice(folder: Path) -> None:
+    """Each time at another kind of moment; then let the run end. For both modes."""
+    chance = random.Random(7)
+    for tune in ("full", "head"):
+        moments = [("step", chance.randint(2, 12)), ("writing", 0), ("seconds", chance.uniform(0.05, 0.4))]
+        chance.shuffle(moments)
+        for kind, moment in [*moments, ("never", 0)]:
+            reader, writer = os.pipe()
+            more: dict[str, Any] = {"resume": True, "checkpoint_steps": 5, "after": lambda done, writer=writer: os.write(writer, b".")}
+            child = fork(lambda tune=tune, more=more: run(folder, tune, f"killed-{tune}", **more))
+            os.close(writer)
+            wait_for(kind, moment, reader, folder / f"killed-{tune}")
+            if kind != "never":
+                os.kill(child, signal.SIGKILL)
+            os.close(reader)
+            status = end_of(child)
+            print(kind, moment, status, names(folder / f"killed-{tune}") if (folder / f"killed-{tune}").exists() else "", flush=True)
+            assert status == (0 if kind == "never" else -signal.SIGKILL)
+
+
+def wait_for(kind: str, moment: float, reader: int, out: Path) -> None:
+    """Until so many steps are done, until an epoch's checkpoint is being written, for so long, or until the run ends."""
     if kind == "seconds":
         time.sleep(moment)
     elif kind == "writing":
-        os.set_blocking(reader, False)
-        while not list(out.glob(".checkpoint_epoch_*.part")) and not _ended(reader):
-            pass
+        stale = set(out.glob(".*.part"))
+        while not set(out.glob(".checkpoint_epoch_*.part")) - stale:
+            time.sleep(0)
     else:
         steps = 0
         while (kind == "never" or steps < moment) and (seen := os.read(reader, 1)):
             steps += len(seen)
 
 
-def _ended(reader: int) -> bool:
-    try:
-        return os.read(reader, 4096) == b""
-    except BlockingIOError:
-        return False
-
-
-@pytest.mark.parametrize("tune", ["full", "head"])
-def test_a_run_killed_three_times_ends_as_one_that_never_was(shop: Path, tune: str) -> None:
-    done = subprocess.run([sys.executable, __file__, str(shop), tune, "7"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def driven(act: Callable[[Path], None], folder: Path) -> str:
+    """What it prints, in a process of its own."""
+    command = [sys.executable, __file__, act.__name__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
-    print(done.stdout)
-    run(shop, tune, "straight")
-    assert_same_run(shop / "straight", shop / "killed")
-    assert names(shop / "killed") == names(shop / "straight")
+    return done.stdout
+
+
+def test_a_run_killed_at_three_random_moments_ends_as_one_that_never_was(shop: Path) -> None:
+    print(driven(kill_thrice, shop))
+    for tune in ("full", "head"):
+        run(shop, tune, tune)
+        assert_same_run(shop / tune, shop / f"killed-{tune}")
+        assert names(shop / f"killed-{tune}") == names(shop / tune)
+
+
+OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir", "link")
+
+
+def die_at(count: int, counted: list[int]) -> None:
+    """From now on this process is killed before the operation of that number on any file; those seen are counted."""
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def operate(*args: Any, **more: Any) -> Any:
+            counted[0] += 1
+            if counted[0] == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **more)
+
+        return operate
+
+    for name in OPERATIONS:
+        setattr(os, name, watched(getattr(os, name)))
+    for module, name in ((torch, "save"), (checkpoint, "save_file")):
+        setattr(module, name, watched(getattr(module, name)))
+
+
+def kill_everywhere(folder: Path) -> None:
+    """A run that starts from a checkpoint in its own folder, where an earlier run is, is killed before each operation on a file in turn, and resumed."""
+    run(folder, "full", "earlier", epochs=2)
+    for count in range(1, 1000):
+        name = f"killed-{count}"
+        shutil.copytree(folder / "earlier", folder / name)
+        more: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 9, "keep_checkpoints": 1, "model_name": str(folder / name / "checkpoint_epoch_2")}
+        killed = end_of(fork(lambda count=count, name=name, more=more: (die_at(count, [0]), run(folder, "full", name, **more))))
+        if killed == 0:
+            break
+        resume = output.unfinished(folder / name) is not None  # else there is the earlier run alone, which --resume says is finished
+        assert end_of(fork(lambda name=name, more=more, resume=resume: run(folder, "full", name, **more, resume=resume))) == 0, count
+        print(count, killed, resume, flush=True)
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(shop: Path) -> None:
+    lines = driven(kill_everywhere, shop).splitlines()
+    print("\n".join(lines))
+    assert len(lines) > 40
+    straight = shop / f"killed-{len(lines) + 1}"
+    assert names(straight) == ["best_model", "checkpoint_epoch_2", "final_model", "started_from", "training_stats.json"]
+    for count in range(1, len(lines) + 1):
+        assert_same_run(straight, shop / f"killed-{count}")
+        assert names(shop / f"killed-{count}") == names(straight), count
 
 
 # --- interrupted --------------------------------------------------------------------------------------------------------------------------------------
@@ -246,10 +304,11 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
     note = json.loads((out / "checkpoint_last" / "training_state.json").read_text())
     assert (note["epoch"], note["step"]) == (2, 1)
     _, said = run(shop, tune, "again", resume=True, num_workers=3)
-    assert f"resuming the run in {out / 'checkpoint_last'}: in epoch 2 of 4, 1 steps done" in said
+    assert f"resuming the run in {out / 'checkpoint_last'}: in epoch 2 of 4, 1 step done" in said
     assert_same_run(shop / "straight", out)
     assert names(out) == names(shop / "straight")
 
 
 if __name__ == "__main__":
-    drive(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    prepare_driver(Path(sys.argv[2]))
+    {"kill_thrice": kill_thrice, "kill_everywhere": kill_everywhere}[sys.argv[1]](Path(sys.argv[2]))

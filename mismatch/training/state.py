@@ -96,7 +96,7 @@ class Note:
     def place(self) -> str:
         """How far the run is, for people."""
         epochs = self.config["epochs"]
-        return f"in epoch {self.epoch} of {epochs}, {self.step:,} steps done" if self.step else f"{self.epoch - 1} of {epochs} epochs done"
+        return f"in epoch {self.epoch} of {epochs}, {self.step:,} step{'s' * (self.step != 1)} done" if self.step else f"{self.epoch - 1} of {epochs} epochs done"
 
 
 def write_state(folder: Path, note: Note, parts: Mapping[str, Stateful]) -> None:
