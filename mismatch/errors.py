@@ -77,10 +77,11 @@ class ParityError(MismatchError):
 
 
 class MissingExtraError(MismatchError, ImportError):
-    """An optional part is not installed; the message carries the pip line."""
+    """An optional part is not installed; the message carries the pip line. It is an extra of ours or, where `package` is given, somebody else's."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs the extra [{extra}]: pip install "mismatch-clip[{extra}]"')
+    def __init__(self, what: str, extra: str = "", *, package: str = "") -> None:
+        ours = f'the extra [{extra}]: pip install "mismatch-clip[{extra}]"'
+        super().__init__(f"{what} needs " + (f"the package {package}: pip install {package}" if package else ours))
 
 
 class MismatchWarning(UserWarning):

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from mismatch.errors import CheckpointError
 
-__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "remove_directory", "sha256_file", "sweep", "write_json"]
+__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "remove_directory", "sha256_file", "sweep", "write_bytes", "write_json"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # what `_sibling` makes of a name
@@ -98,6 +98,19 @@ def write_json(path: str | Path, data: Any) -> None:
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
         file.write(text + "\n")
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file as it is, atomically."""
+    target = _real(path)
+    part = _sibling(target)
+    with _explained(target, part):
+        try:
+            part.write_bytes(data)
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def finite(data: Any) -> Any:

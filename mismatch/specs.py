@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 from mismatch.errors import InputError
 
-__all__ = ["Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"]
+__all__ = ["FEATURES", "IMAGE_FEATURES", "TEXT_FEATURES", "Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"]
 
 RGB = tuple[float, float, float]
 
@@ -101,6 +101,10 @@ class TextSpec(Spec):
 
 
 HeadKind = Literal["adapter", "cosine", "zero-shot"]
+Normalisation = Literal["layer", "standard"]
+IMAGE_FEATURES = ("levels", "colour")  # what a head may see of an image beside its embedding, in this order
+TEXT_FEATURES = ("levels",)  # and of a text
+FEATURES = ("image-levels", "colour", "text-levels")  # both, by the names that users give
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,34 @@ class HeadSpec(Spec):
     common_dim: int = 512  # width in which adapter compares; image_dim where both widths are equal
     hidden_dim: int = 512  # width of adapter's hidden layers
     dropout: float = 0.1  # 0..1, adapter, training only
+    image_features: tuple[str, ...] = ()  # of IMAGE_FEATURES, adapter; files of earlier versions, which lack these fields, mean none and 1 member
+    image_features_dim: int = 0  # width of these together
+    text_features: tuple[str, ...] = ()  # of TEXT_FEATURES, adapter
+    text_features_dim: int = 0
+    normalisation: Normalisation = "layer"  # of what adapter is given: a LayerNorm, or mean and spread over the training rows (standard)
+    members: int = 1  # adapters side by side, whose cosines are averaged
 
     def __post_init__(self) -> None:
         _check_choice(self, "kind", HeadKind)
+        _check_choice(self, "normalisation", Normalisation)
+        for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
+            value = getattr(self, name)
+            if value != tuple(kind for kind in known if kind in value):
+                raise InputError(f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(known)} in this order is needed")
+        if (self.image_features or self.text_features) and self.kind != "adapter":
+            raise InputError(f"the {self.kind} head compares embeddings alone; for further features use --head adapter")
         if self.kind != "adapter" and self.image_dim != self.text_dim:
             raise InputError(f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and texts {self.text_dim}; use --head adapter")
+
+    @property
+    def image_width(self) -> int:
+        """Of what the head is given of an image: the embedding and, behind it, its features."""
+        return self.image_dim + self.image_features_dim
+
+    @property
+    def text_width(self) -> int:
+        """Of what the head is given of a text."""
+        return self.text_dim + self.text_features_dim
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,6 @@ TESTED_ELSEWHERE = {
     "mismatch.backbones.probes": "test_contract",
     "mismatch.backbones.samples": "test_contract",
     "mismatch.cli": "test_cli",
-    "mismatch.training.history": "test_trainer",
-    "mismatch.training.objective": "test_trainer",
 }
 # Test files that stand for something other than one module.
 ABOUT_THE_WHOLE = {

@@ -45,6 +45,22 @@ def test_defaults_of_each_mode(name: str, full: Any, head: Any) -> None:
     assert TrainConfig(train_csv="t.csv", tune="head").value(name) == head
 
 
+@pytest.mark.parametrize(
+    ("tune", "mode", "blocks", "expected"),
+    [
+        ("full", "full", 0, {"learning_rate": 1e-5, "layer_decay": 1.0, "lora_rank": None}),
+        ("lora", "lora", 0, {"learning_rate": 2e-4, "layer_decay": None, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}),
+        ("last-1", "last-N", 1, {"learning_rate": 1e-5, "layer_decay": 1.0, "lora_rank": None, "epochs": 10}),
+        ("last-12", "last-N", 12, {"batch_size": 32}),
+    ],
+)
+def test_modes_by_their_names(tune: str, mode: str, blocks: int, expected: dict[str, Any]) -> None:
+    config = TrainConfig(train_csv="t.csv", tune=tune)
+    assert (config.mode, config.last_blocks) == (mode, blocks)
+    assert {name: config.value(name) for name in expected} == expected
+    assert config.to_dict()["tune"] == tune
+
+
 def test_what_is_given_wins_over_the_mode_and_stays() -> None:
     config = TrainConfig(train_csv="t.csv", tune="head", epochs=3, batch_size=8)
     assert (config.value("epochs"), config.value("batch_size")) == (3, 8)
@@ -70,7 +86,9 @@ def test_every_option_has_help_that_ends_a_sentence(name: str) -> None:
         ("validate_data", None),
         ("epochs", "10; head: 25"),
         ("batch_size", "32; head: 256"),
-        ("learning_rate", "1e-05"),
+        ("learning_rate", "1e-05; lora: 0.0002"),
+        ("layer_decay", "1"),
+        ("lora_rank", "16"),
         ("weight_decay", "0.01"),
         ("early_stopping", "off"),
         ("output_dir", "./fine_tuned_clip"),
@@ -85,9 +103,17 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tune": "lora"}, r"--tune lora comes with a later release; use --tune full or --tune head"),
-        ({"tune": "last-2"}, r"--tune last-2 comes with a later release"),
-        ({"tune": "some"}, r"--tune is 'some'; one of full, head is needed"),
+        ({"tune": "last-0"}, r"--tune is 'last-0'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed"),
+        ({"tune": "last-N"}, r"--tune is 'last-N'; one of full"),
+        ({"tune": "lora", "layer_decay": 0.8}, r"--layer-decay is for --tune full and last-N; leave it out with --tune lora"),
+        ({"lora_rank": 8}, r"--lora-rank is for --tune lora; leave it out with --tune full"),
+        ({"tune": "last-2", "lora_dropout": 0.0}, r"--lora-dropout is for --tune lora; leave it out with --tune last-2"),
+        ({"tune": "lora", "lora_rank": 0}, r"--lora-rank is 0; 1 or more is needed"),
+        ({"tune": "lora", "lora_alpha": 0.0}, r"--lora-alpha is 0.0; a number above 0 is needed"),
+        ({"tune": "lora", "lora_dropout": 1.0}, r"--lora-dropout is 1.0; a number from 0 to below 1 is needed"),
+        ({"layer_decay": 0.0}, r"--layer-decay is 0.0; a number above 0 and up to 1 is needed"),
+        ({"layer_decay": 1.1}, r"--layer-decay is 1.1; a number above 0 and up to 1 is needed"),
+        ({"tune": "some"}, r"--tune is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed"),
         ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
         ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
         ({"tune": "head", "learning_rate": 1e-4}, r"--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate"),

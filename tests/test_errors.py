@@ -51,6 +51,7 @@ def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[
 
 
 def test_a_missing_extra_gives_the_pip_line() -> None:
+    assert str(MissingExtraError("--track wandb", package="wandb")) == "--track wandb needs the package wandb: pip install wandb"
     assert str(MissingExtraError("training", "train")) == 'training needs the extra [train]: pip install "mismatch-clip[train]"'
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, ImageNotFoundError
-from mismatch.files import atomic_directory, atomic_file, finite, read_json, sha256_file, write_json
+from mismatch.files import atomic_directory, atomic_file, finite, read_json, sha256_file, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -211,3 +211,19 @@ def test_json_that_can_not_be_read(tmp_path: Path, content: bytes | None, words:
 def test_sha256(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_bytes_are_written_as_they_are_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes(tmp_path / "a.png", b"\x89PNG\r\n")
+    assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n"
+    with pytest.raises(CheckpointError, match=r"can't write .*absent.a.png: the folder .*absent does not exist; create it"):
+        write_bytes(tmp_path / "absent" / "a.png", b"")
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_bytes(tmp_path / "a.png", b"new")
+    assert names(tmp_path) == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n"

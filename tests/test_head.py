@@ -11,13 +11,13 @@ import torch
 
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
-from mismatch.training.head import AdapterHead, CosineHead, ZeroShotHead, build_head, head_spec_for, normalise
+from mismatch.training.head import AdapterHead, CosineHead, Standardise, ZeroShotHead, build_head, head_options, head_spec_for, normalise
 
 
 def known(**facts: Any) -> Any:
     """What a backbone says of itself."""
     common = {"image_dim": 12, "text_dim": 12, "shared_space": True, "logit_scale": 100.0, "logit_bias": None, "zero_shot_threshold": 0.25}
-    return SimpleNamespace(**common | facts)
+    return SimpleNamespace(**common | facts, levels_dim=0, text_levels_dim=0)
 
 
 def embeddings(rows: int = 40, image_dim: int = 12, text_dim: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +60,7 @@ def test_zero_shot_is_the_plain_cosine_without_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("image_dim", "text_dim", "asked", "common", "residual"),
-    [(12, 12, None, 12, True), (12, 12, 20, 20, False), (12, 7, None, 512, False), (12, 7, 9, 9, False)],
+    [(12, 12, None, 12, True), (12, 12, 20, 20, False), (12, 7, None, 256, False), (12, 7, 9, 9, False)],
 )
 def test_adapter_compares_in_a_common_width(image_dim: int, text_dim: int, asked: int | None, common: int, residual: bool) -> None:
     backbone = known(image_dim=image_dim, text_dim=text_dim, shared_space=False)
@@ -115,3 +115,38 @@ def test_start_puts_logit_0_at_the_threshold() -> None:
     head.start(20.0, 0.3)
     assert head.logit(torch.tensor([0.3, 0.4])).tolist() == pytest.approx([0.0, 2.0], abs=1e-5)
     assert head.log_scale.item() == pytest.approx(math.log(20))
+
+
+@pytest.mark.parametrize(("image_dim", "text_dim", "residual"), [(12, 12, True), (12, 7, False)])
+def test_members_vote_by_their_mean_cosine(image_dim: int, text_dim: int, residual: bool) -> None:
+    torch.manual_seed(4)
+    head = build_head(head_spec_for(known(image_dim=image_dim, text_dim=text_dim), "adapter", members=3, dropout=0.0)).eval()
+    assert isinstance(head, AdapterHead)
+    assert head.residual == residual
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.5) if parameter.ndim > 1 else None  # residual ones start with zeros
+    images, texts = (side.detach() for side in embeddings(image_dim=image_dim, text_dim=text_dim))
+    with torch.no_grad():
+        u, v = head.embed_image(images), head.embed_text(texts)
+        parts = list(zip(head.members(u), head.members(v), strict=True))
+        cosines = torch.stack([(a * b).sum(-1) for a, b in parts])  # (3, 40)
+    torch.testing.assert_close(torch.stack([a.norm(dim=-1) for a, _ in parts]), torch.ones(3, 40))
+    torch.testing.assert_close((u * v).sum(-1), cosines.mean(0))
+    assert float((cosines[0] - cosines[1]).abs().max()) > 0.05  # they differ
+
+
+def test_columns_are_standardised_by_the_rows_that_were_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 3, generator=generator) * torch.tensor([1.0, 100.0, 0.0]) + torch.tensor([5.0, -3.0, 2.0])
+    norm = Standardise(3)
+    norm.fit(rows)
+    out = norm(rows)
+    torch.testing.assert_close(out.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(out[:, :2].std(0), torch.ones(2), atol=0.05, rtol=0)
+    assert float(norm(torch.tensor([[1e9, -1e9, 2.0]])).abs().max()) == Standardise.LIMIT
+
+
+def test_an_adapter_head_is_described_by_the_options_that_make_it() -> None:
+    spec = head_spec_for(known(), "adapter", hidden_dim=9, members=2, dropout=0.25, features=("colour",))
+    assert head_options(spec) == {"head": "adapter", "head_dim": 12, "head_hidden": 9, "head_members": 2, "features": "colour", "dropout": 0.25}
+    assert head_options(head_spec_for(known(), "cosine"))["features"] == "none"

@@ -129,3 +129,40 @@ def test_a_write_that_fails_leaves_no_folder(loaded: Loaded, tmp_path: Path, mon
     with pytest.raises(CheckpointError, match="checkpoint_epoch_2: No space left on device"):
         save(run, loaded, 2)
     assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "training_stats.json"]
+
+
+def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_stays(loaded: Loaded, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, report=print, settings="# mismatch 1: first\n")
+    assert names(tmp_path) == []
+    save(run, loaded, 1)
+    assert (tmp_path / "run.yaml").read_text() == "# mismatch 1: first\n"
+    save(RunFolder(tmp_path, report=print, settings="# mismatch 1: second\n"), loaded, 1)
+    assert (tmp_path / "run.yaml").read_text() == "# mismatch 1: second\n"
+    (tmp_path / "run.yaml").write_text("epochs: 3  # mine\n")
+    said: list[str] = []
+    save(RunFolder(tmp_path, report=said.append, settings="# mismatch 1: third\n"), loaded, 1)
+    assert ((tmp_path / "run.yaml").read_text(), (tmp_path / "run.resolved.yaml").read_text()) == ("epochs: 3  # mine\n", "# mismatch 1: third\n")
+    assert said[-1] == f"{tmp_path / 'run.yaml'} is yours and stays; this run's own options are in {tmp_path / 'run.resolved.yaml'}"
+
+
+def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "curves_png", lambda stats: f"{stats}".encode())
+    (tmp_path / "training_curves.png").write_bytes(b"old")
+    run = RunFolder(tmp_path, report=print)
+    run.draw({})
+    assert (tmp_path / "training_curves.png").read_bytes() == b"old"
+    save(run, loaded, 1)
+    assert not (tmp_path / "training_curves.png").exists()
+    run.draw({"epochs": 1})
+    assert (tmp_path / "training_curves.png").read_bytes() == b"{'epochs': 1}"
+
+
+def test_a_picture_that_can_not_be_written_is_a_warning(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "curves_png", lambda stats: b"")
+    said: list[str] = []
+    run = RunFolder(tmp_path, report=said.append)
+    save(run, loaded, 1)
+    (tmp_path / "training_curves.png").mkdir()
+    run.draw({"epochs": 1})
+    assert [line.partition(" can't be drawn: ")[0] for line in said] == [f"warning: {tmp_path / 'training_curves.png'}"]
+    assert not list(tmp_path.glob(".*"))

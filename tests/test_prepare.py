@@ -19,6 +19,7 @@ from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
 from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.processes import Processes
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -43,7 +44,8 @@ def test_a_plain_directory_of_upstream_loads_through_its_family(tiny_checkpoints
     (tmp_path / "classification_head.pt").write_bytes(b"")
     said: list[str] = []
     start = load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"), said.append)
-    assert said == [f"warning: {tmp_path}/classification_head.pt is of a shape that only its writer knows; the backbone is loaded, and a new head is trained"]
+    unread = "is damaged or holds more than tensors, so nothing of it was read or run"
+    assert said == [f"warning: {tmp_path}/classification_head.pt {unread}; the backbone is loaded and a new head is trained"]
     assert (start.family, start.model_id, start.checkpoint) == ("hf-clip", str(tmp_path), None)
     assert start.detector.head.spec.kind == "cosine"
 
@@ -187,7 +189,7 @@ def feeds_for(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[Emb
     train, _ = load_sets(config, lambda line: None)
     encode = start.detector.backbone.encode_image
     monkeypatch.setattr(start.detector.backbone, "encode_image", lambda pixels: calls.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
-    [feed] = make_feeds(config, start, [train], torch.device("cpu"), no_progress)
+    [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")), no_progress)
     assert isinstance(feed, EmbeddingFeed)
     return feed, calls
 
@@ -222,7 +224,7 @@ def test_frozen_towers_name_every_bad_image_by_file_and_line(
     config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
     train, _ = load_sets(config, lambda line: None)
     with pytest.raises(kind, match=message):
-        make_feeds(config, load_start(config, print), [train], torch.device("cpu"), no_progress)
+        make_feeds(config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""The bar is drawn on a terminal and nowhere else."""
+"""The bar is drawn on a terminal; a pipe sees a line a minute, and nothing of what is quick."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
+import tqdm
 
+from mismatch.cli import progress
 from mismatch.cli.progress import progress_bar
 
 
@@ -15,6 +19,14 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(progress, "monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize(("stream", "drawn"), [(Terminal, True), (io.StringIO, False)])
@@ -42,3 +54,45 @@ def test_it_is_wiped_away_after_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RuntimeError):
         fail()
     assert err.getvalue().endswith("\r")
+
+
+def test_a_note_stands_beside_the_bar_and_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, err, asked = Clock(monkeypatch), Terminal(), list[float]()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(tqdm, "tqdm", partial(tqdm.tqdm, mininterval=0))
+
+    def note() -> str:
+        asked.append(clock.now)
+        return f"loss {len(asked)}"
+
+    with progress_bar("epoch 1/2", total=8, unit="row") as advance:
+        for _ in range(8):
+            advance(1, note)
+            clock.now += 0.5
+    assert asked == [1000.0, 1001.0, 1002.0, 1003.0]
+    assert "| 1/8 [00:00<00:00" in err.getvalue()
+    assert ", loss 1]" in err.getvalue()
+    assert ", loss 4]" in err.getvalue()
+
+
+def in_a_pipe(monkeypatch: pytest.MonkeyPatch, total: int | None, note: Callable[[], str] | None) -> list[str]:
+    """What stderr says of 150 steps of a second each."""
+    clock, err = Clock(monkeypatch), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", err)
+    with progress_bar("epoch 1/2", total=total, unit="row") as advance:
+        for _ in range(150):
+            clock.now += 1
+            advance(10, *([] if note is None else [note]))
+    return err.getvalue().splitlines()
+
+
+def test_a_pipe_sees_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    lines = in_a_pipe(monkeypatch, 3000, lambda: asked.append(1) or "loss 0.3123, rate 8.2e-04, 9:30 left in all")  # type: ignore[func-returns-value]
+    assert lines == [f"epoch 1/2: {rows} of 3,000 rows, loss 0.3123, rate 8.2e-04, 9:30 left in all" for rows in ("600", "1,200")]
+    assert len(asked) == 2
+
+
+def test_without_a_note_the_line_says_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert in_a_pipe(monkeypatch, 3000, None) == ["epoch 1/2: 600 of 3,000 rows, 4.0 minutes left", "epoch 1/2: 1,200 of 3,000 rows, 3.0 minutes left"]
+    assert in_a_pipe(monkeypatch, None, None) == ["epoch 1/2: 600 rows", "epoch 1/2: 1,200 rows"]

@@ -29,7 +29,7 @@ from mismatch.errors import InputError
 from mismatch.runtime import cache as cache_module
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train
 
-TIMES = {"seconds", "rows_per_second"}
+TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
 EPOCHS = 4  # of 14 steps of 16 rows
 STEPS = 14
 
@@ -97,7 +97,15 @@ class Killed(BaseException):
 
 def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
     common = {"train_csv": str(folder / "train.csv"), "val_csv": str(folder / "val.csv"), "image_base_path": str(folder), "backbone": "chancy", "tune": tune}
-    common |= {"output_dir": str(folder / name), "cache": str(folder / f"cache-{name}"), "device": "cpu", "num_workers": 1, "epochs": EPOCHS, "batch_size": 16}
+    common |= {
+        "output_dir": str(folder / name),
+        "cache": str(folder / f"cache-{name}"),
+        "device": "cpu",
+        "num_workers": 1,
+        "precision": "fp32",
+        "epochs": EPOCHS,
+        "batch_size": 16,
+    }
     rates = {"head_learning_rate": 1e-2} | ({} if tune == "head" else {"learning_rate": 1e-2})
     return TrainConfig(**common | rates | more)  # type: ignore[arg-type]
 
@@ -111,10 +119,10 @@ def run(folder: Path, tune: str, name: str, *, after: Callable[[int], object] = 
         def __init__(self, label: str, total: int, unit: str) -> None:
             self.steps = label.startswith("epoch")
 
-        def __enter__(self) -> Callable[[int], None]:
+        def __enter__(self) -> Callable[..., None]:
             return self.advance
 
-        def advance(self, rows: int) -> None:
+        def advance(self, rows: int, note: object = None) -> None:
             if self.steps and 0 < rows <= 16:
                 done[0] += 1
                 after(done[0])

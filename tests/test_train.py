@@ -25,6 +25,7 @@ def run(*args: object) -> Result:
 
 def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {"config"}
     for field in dataclasses.fields(TrainConfig):
         option = options[field.name]
         assert option.opts == ["--" + field.name.replace("_", "-")]
@@ -39,9 +40,9 @@ def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
         "--epochs N",
         "[default: 10; head: 25]",
         "[default: 32; head: 256]",
-        "[default: 1e-05]",
+        "[default: 1e-05; lora: 0.0002]",
         "[default: off]",
-        "--tune full|head",
+        "--tune full|head|lora|last-N",
         "--best-metric accuracy|loss|auroc|f1",
         "--long-text truncate|chunk|chunk-mean",
     ],
@@ -71,8 +72,7 @@ def test_trains_in_both_spellings(data: Path, dash: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tune", "lora"], "--tune lora comes with a later release; use --tune full or --tune head"),
-        (["--tune", "last-2"], "--tune last-2 comes with a later release"),
+        (["--tune", "last-0"], "--tune is 'last-0'; one of full, head, lora, last-N"),
         (["--keep-checkpoints", "0"], "--keep-checkpoints is 0; 1 or more is needed"),
         (["--epochs", "0"], "--epochs is 0; 1 or more is needed"),
         (["--epochs", "many"], "'many' is not a valid integer"),
@@ -114,3 +114,45 @@ def test_train_csv_is_required() -> None:
     result = run()
     assert result.exit_code == 2
     assert "--train-csv" in result.stderr
+
+
+def test_options_come_from_the_command_line_then_from_the_file_then_from_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mismatch.training import trainer
+
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr(trainer, "train", lambda config, **_: seen.append(config))
+    (tmp_path / "a.yaml").write_text("train_csv: a.csv\nlearning-rate: 1e-4\nepochs: 3\nvalidate_data: true\nhead: cosine\n")
+    for options in ([], ["--epochs", 5, "--head", "adapter", "--train_csv", "b.csv"]):
+        result = run(*options, "--config", tmp_path / "a.yaml")
+        assert result.exit_code == 0, result.output
+    shown = [(c.train_csv, c.epochs, c.head, c.learning_rate, c.validate_data, c.seed) for c in seen]
+    assert shown == [("a.csv", 3, "cosine", 1e-4, True, 0), ("b.csv", 5, "adapter", 1e-4, True, 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train_csv: a.csv\nepoch: 3", "'epoch' is not an option of training; did you mean 'epochs'?"),
+        ("train_csv: a.csv\nepochs: many", 'epochs is "many"; a whole number is needed'),
+        ("train_csv: a.csv\nepochs: 0", "--epochs is 0; 1 or more is needed"),
+        ("epochs: 3", "Missing option '--train-csv'"),
+    ],
+)
+def test_a_file_with_a_fault_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    result = run("--config", tmp_path / "a.yaml")
+    assert (result.exit_code, result.stderr.strip().count("\n")) == (2, 0)
+    assert message in result.stderr
+
+
+def test_a_runs_own_file_repeats_it_to_the_bit(data: Path) -> None:
+    common = ["--image-base-path", data, "--model-name", "tiny", "--batch-size", 4, "--device", "cpu", "--val-fraction", 0.4, "--tune", "head"]
+    first = run("--train-csv", data / "train.csv", *common, "--epochs", 2, "--cache", data / "cache", "--output-dir", data / "out")
+    assert first.exit_code == 0, first.output
+    again = run("--config", data / "out" / "run.yaml", "--output-dir", data / "again")
+    assert again.exit_code == 0, again.output
+    for name in ("classification_head.safetensors", "model.safetensors"):
+        assert (data / "out" / "final_model" / name).read_bytes() == (data / "again" / "final_model" / name).read_bytes()
+    losses = [json.loads((data / folder / "training_stats.json").read_text())["train_losses"] for folder in ("out", "again")]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2

@@ -27,15 +27,17 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
-from mismatch.training import TrainConfig, TrainResult, objective, train
+from mismatch.training import TrainConfig, TrainResult, objective, output, train
+from mismatch.training import config as config_module
 from mismatch.training import trainer as trainer_module
 from mismatch.training.checkpoint import load_detector, read_meta
+from mismatch.training.config import MODES
 from mismatch.training.history import Validation
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 COLOURS = ("red", "green", "blue")
 LISTS = ["train_losses", "train_contrastive_losses", "val_losses", "val_accuracies", "val_f1", "val_auroc", "confusion_matrices"]
-LISTS += ["learning_rates", "head_learning_rates", "seconds", "rows_per_second"]
+LISTS += ["val_precision", "val_recall", "val_seconds", "elapsed_seconds", "learning_rates", "head_learning_rates", "seconds", "rows_per_second"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def curves() -> None:
+    """Asked for by tests that look at training_curves.png."""
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than most runs here."""
+    if "curves" not in request.fixturenames:
+        monkeypatch.setattr(output, "curves_png", lambda stats: b"")
 
 
 class Unlike(Backbone):
@@ -147,7 +161,7 @@ def test_frozen_towers_stay_as_they_were_and_full_tuning_moves_them(catalogue: P
         first, last = (load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "towers.safetensors") for n in (1, 2))
         assert any(not torch.equal(first[name], last[name]) for name in first) == moves
         heads = [load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "classification_head.safetensors") for n in (1, 2)]
-        assert not torch.equal(heads[0]["image_adapter.4.weight"], heads[1]["image_adapter.4.weight"])
+        assert not torch.equal(heads[0]["image_adapter.0.4.weight"], heads[1]["image_adapter.0.4.weight"])
 
 
 def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalogue: Path, family: str) -> None:
@@ -155,7 +169,7 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalo
     result = quietly(options)
     meta = read_meta(result.best_dir)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
-    assert meta.train == options.to_dict() | {"head_dim": 128, "long_text": "truncate"}
+    assert meta.train == options.to_dict() | {"head_dim": 128, "features": "colour", "long_text": "truncate"}
     assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
 
 
@@ -167,8 +181,8 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
     said: list[str] = []
     result = train(config(catalogue), report=said.append)
     folder = catalogue / "out"
-    names = ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model", "training_stats.json"]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    names = ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model"]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "run.yaml", "training_curves.png", "training_stats.json"]
     assert (result.best_dir, result.final_dir) == (folder / "best_model", folder / "final_model")
     stats = read_stats(folder)
     assert stats == result.stats == read_stats(result.best_dir) == read_stats(result.final_dir)
@@ -179,7 +193,7 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
     assert stats["config"] == config(catalogue).to_dict()
     assert stats["learning_rates"][0] > stats["learning_rates"][1] > stats["learning_rates"][2] >= 0
     assert sum(line.startswith("epoch ") for line in said) == 3
-    assert "AUROC" in said[2]
+    assert "AUROC" in next(line for line in said if line.startswith("epoch "))
 
 
 @pytest.mark.usefixtures("unlike")
@@ -221,7 +235,7 @@ def test_without_validation_rows_the_last_epoch_is_best_and_no_threshold_is_stor
     assert said[0].startswith("no validation rows: best_model is the last epoch's")
     assert (result.stats["best_epoch"], result.stats["best_validation"], result.stats["val_rows"]) == (3, None, 0)
     assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
-    assert "val_losses" not in result.stats
+    assert result.stats["val_losses"] == []
 
 
 @pytest.mark.usefixtures("unlike")
@@ -238,15 +252,6 @@ def test_few_rows_are_warned_of_and_some_are_advised() -> None:
     for rows in (499, 520, 5000):
         trainer_module._advise(rows, said.append)
     assert [line.partition(" training rows: ")[0] for line in said] == ["warning: 499", "advice: 520"]
-
-
-def test_validation_figures_are_those_of_the_plain_probability_at_one_half() -> None:
-    logits, labels = np.array([2.0, -1.0, 0.5, -3.0], np.float32), np.array([1, 1, 0, 0], np.float32)
-    found = Validation.of(logits, labels, "accuracy")
-    assert found.metrics["confusion_matrix"] == [[1, 1], [1, 1]]
-    assert found.metrics["log_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(1)), np.log1p(np.exp(0.5)), np.log1p(np.exp(-3))]))
-    assert found.metrics["auroc"] == 0.75
-    assert found.tuned["accuracy"] == 0.75
 
 
 # --- long texts -----------------------------------------------------------------------------------------------------------------------------------------
@@ -382,7 +387,9 @@ def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Pat
         "best_model",
         "checkpoint_epoch_1",
         "final_model",
+        "run.yaml",
         "started_from",
+        "training_curves.png",
         "training_stats.json",
     ]
     assert read_meta(again.best_dir).model_id == "small"
@@ -569,21 +576,29 @@ def test_training_works_outside_the_main_thread(catalogue: Path) -> None:
 
 
 @pytest.mark.usefixtures("unlike")
-def test_progress_counts_every_row(catalogue: Path) -> None:
+def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: Path) -> None:
     seen: dict[str, list[int]] = {}
+    notes: list[str] = []
 
     class Bar:
         def __init__(self, label: str, total: int, unit: str) -> None:
             seen[label] = [total, 0]
             self.label = label
 
-        def __enter__(self) -> Callable[[int], None]:
-            return lambda done: seen[self.label].__setitem__(1, seen[self.label][1] + done)
+        def __enter__(self) -> Callable[..., None]:
+            return self.advance
+
+        def advance(self, done: int, note: Callable[[], str]) -> None:
+            seen[self.label][1] += done
+            notes.append(note())
 
         def __exit__(self, *_: object) -> None:
             return None
 
-    train(config(catalogue, epochs=2), report=lambda line: None, progress=Bar)
+    result = train(config(catalogue, epochs=2), report=lambda line: None, progress=Bar)
+    means = [notes[last].partition(",")[0] for last in (13, 27)]
+    assert means == [f"loss {loss:.4f}" for loss in result.stats["train_losses"]]
+    assert f"rate {result.stats['learning_rates'][0]:.1e}, 0:" in notes[13]
     assert seen == {"epoch 1/2": [216, 216], "epoch 2/2": [216, 216]}
 
 
@@ -601,3 +616,101 @@ def test_a_head_with_nothing_to_train_is_refused(tiny_checkpoints: dict[str, Pat
 def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: Path) -> None:
     with pytest.raises(InputError, match="training has diverged; lower --learning-rate"):
         quietly(config(catalogue, epochs=1, batch_size=10_000, head_learning_rate=1e38, learning_rate=1e38))
+
+
+# --- seeing it learn ------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unlike")
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_the_options_that_a_run_saves_repeat_it_to_the_bit(catalogue: Path, monkeypatch: pytest.MonkeyPatch, tune: str) -> None:
+    monkeypatch.setattr(config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 2, "batch_size": 54}})
+    result = quietly(config(catalogue, tune=tune, epochs=None, batch_size=None, warmup=0.2))
+    monkeypatch.setattr(config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 4, "batch_size": 10}})  # of a later release
+    again = quietly(TrainConfig.from_file(catalogue / "out" / "run.yaml", output_dir=str(catalogue / "again")))
+    assert (again.stats["epochs"], again.stats["config"]["batch_size"]) == (2, 54)
+    assert same(weights(result.final_dir), weights(again.final_dir))
+    assert again.stats["val_losses"] == result.stats["val_losses"]
+    assert (catalogue / "again" / "run.yaml").read_text() == (catalogue / "out" / "run.yaml").read_text().replace("/out\n", "/again\n")
+
+
+@pytest.mark.usefixtures("unlike")
+def test_seconds_are_those_of_the_parts_and_of_the_whole(catalogue: Path) -> None:
+    frozen = quietly(config(catalogue, tune="head")).stats
+    full = quietly(config(catalogue)).stats
+    assert (full["embedding_seconds"], frozen["embedding_seconds"] > 0) == (0.0, True)
+    for stats in (frozen, full):
+        parts = sum(stats["seconds"]) + sum(stats["val_seconds"]) + stats["embedding_seconds"]
+        assert 0 < parts < stats["elapsed_seconds"][-1]
+        assert sorted(stats["elapsed_seconds"]) == stats["elapsed_seconds"]
+        assert stats["rows_per_second"] == [216 / seconds for seconds in stats["seconds"]]
+
+
+@pytest.mark.usefixtures("unlike", "curves")
+def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(catalogue: Path) -> None:
+    def stop_at(start: str) -> Callable[[str], None]:
+        def report(line: str) -> None:
+            if line.startswith(start):
+                raise KeyboardInterrupt
+
+        return report
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(catalogue), report=stop_at("training on"))
+    assert not (catalogue / "out" / "training_curves.png").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(config(catalogue), report=stop_at("epoch 2/3"))
+    with Image.open(catalogue / "out" / "training_curves.png") as picture:
+        assert picture.size == (1935, 585)
+    assert not list((catalogue / "out").glob(".*"))
+
+
+@pytest.mark.usefixtures("unlike", "curves")
+def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the service\nis gone")
+
+    said: list[str] = []
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(TensorBoardTracker, "log", fail)
+    assert train(config(catalogue, epochs=2, track="tensorboard"), report=said.append).stats["finished"]
+    assert [line for line in said if "--track" in line] == [
+        "warning: --track tensorboard failed and is left out from here on: ConnectionError: the service is gone"
+    ]
+    [drawing] = [line for line in said if "be drawn" in line]
+    assert drawing.startswith(f"warning: {catalogue / 'out' / 'training_curves.png'} can't be drawn: ModuleNotFoundError: ")
+    assert not (catalogue / "out" / "training_curves.png").exists()
+
+
+@pytest.mark.usefixtures("unlike")
+def test_tensorboard_is_told_the_options_each_epoch_and_some_steps(catalogue: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stats = quietly(config(catalogue, epochs=2, batch_size=4, track="tensorboard", run_name="first")).stats
+    events = EventAccumulator(str(catalogue / "out" / "tensorboard" / "first"))
+    events.Reload()
+    for name, values in {"train/loss": "train_losses", "val/loss": "val_losses", "val/auroc": "val_auroc", "rate/head": "head_learning_rates"}.items():
+        found = {event.step: event.value for event in events.Scalars(name)}
+        assert [found[step] for step in (54, 108)] == pytest.approx(stats[values], rel=1e-6)
+    steps = [event.step for event in events.Scalars("step/loss")]
+    assert steps == [step for step in range(1, 109) if step % 3 == 0]
+    halves = [np.mean([event.value for event in events.Scalars("step/loss")][half : half + 18]) for half in (0, 18)]
+    assert halves == pytest.approx(stats["train_losses"], rel=1e-5)
+    options = list((catalogue / "out" / "tensorboard" / "first").glob("*/hparams.yml"))
+    assert "batch_size: 4" in options[0].read_text()
+
+
+@pytest.mark.usefixtures("unlike")
+def test_what_looks_wrong_is_said_in_words(catalogue: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(trainer_module.Adviser, "look", lambda self, history: looked.append(len(history.lists["train_losses"])))
+    rows = [line.split(",") for line in (catalogue / "train.csv").read_text().splitlines()[1:]]
+    few = [row for row in rows if row[2] == "1"][:20]
+    write_rows(catalogue / "skewed.csv", [("image_path", "text", "label"), *few, *(row for row in rows if row[2] == "0")])
+    said: list[str] = []
+    train(config(catalogue, epochs=2, train_csv=str(catalogue / "skewed.csv")), report=said.append)
+    assert looked == [1, 2]
+    warned = [line.removeprefix("warning: ") for line in said if line.startswith("warning: ")]
+    assert [line[:40] for line in warned[1:]] == ["training: only 12.2% of the rows are lab", "--learning-rate 0.01 is above 1e-04: a p"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mismatch.errors import BackboneError
 from mismatch.specs import ImageSpec, TextSpec
 
 __all__ = ["Backbone"]
@@ -30,6 +32,7 @@ class Backbone(nn.Module, ABC):
     text_spec: TextSpec
     model_id: str  # what `load` was asked for; a checkpoint records it
     levels_dim: int = 0  # width of `image_levels`; 0: it offers none
+    text_levels_dim: int = 0  # width of `text_levels`; 0: it offers none
     int8: bool = False  # True: claims that its towers, dynamically quantised, embed nearly as in fp32 (contract.INT8_COSINE)
 
     @abstractmethod
@@ -47,6 +50,30 @@ class Backbone(nn.Module, ABC):
     def image_levels(self, pixel_values: Tensor) -> Tensor:
         """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which remember colour and texture."""
         return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
+
+    def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) → `encode_image` and `image_levels` of it; a backbone that offers levels computes both in one pass here, at half the price."""
+        return self.encode_image(pixel_values), self.image_levels(pixel_values)
+
+    def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Optional: (B, L), twice → (B, text_levels_dim), pooled features of earlier layers, which remember the words."""
+        return attention_mask.new_zeros((len(input_ids), 0), dtype=torch.float32)  # (B, 0)
+
+    def encode_text_and_levels(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels computes both in one pass here."""
+        return self.encode_text(input_ids, attention_mask), self.text_levels(input_ids, attention_mask)
+
+    def blocks(self) -> list[nn.Module]:
+        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora` and `--layer-decay`.
+
+        Training sees by running them which tower and place each has, and leaves out those that the gradient passes by. By default: whatever has layers
+        of its own and stands with another of its class in an nn.ModuleList or nn.Sequential.
+        """
+        return _repeated(self)
+
+    def checkpoint_gradients(self) -> None:
+        """Optional: from here on compute layers again in the backward pass of training, instead of keeping what they gave; the gradients stay the same."""
+        raise BackboneError(f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out, or lower --batch-size")
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
         """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""
@@ -68,3 +95,14 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def _repeated(module: nn.Module) -> list[nn.Module]:
+    """Composite modules among their like in a list, at every depth, outer before inner."""
+    found: list[nn.Module] = []
+    for parent in module.modules():
+        if isinstance(parent, nn.ModuleList | nn.Sequential):
+            composite = [child for child in parent if any(True for _ in child.children())]
+            kinds = Counter(map(type, composite))
+            found += [child for child in composite if kinds[type(child)] > 1]
+    return list(dict.fromkeys(found))

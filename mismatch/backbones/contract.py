@@ -12,6 +12,7 @@ A check passes, is skipped with the reason, or raises ContractError, whose messa
 
 from __future__ import annotations
 
+import copy
 import json
 import traceback
 import unittest
@@ -35,6 +36,7 @@ from mismatch.backbones.probes import (
     ImageProbe,
     LevelsProbe,
     Probe,
+    TextLevelsProbe,
     TextProbe,
     article,
     asked,
@@ -45,6 +47,7 @@ from mismatch.backbones.probes import (
     check_tensors,
     distance,
     fail,
+    gradient_of,
     graph_of,
     in_new_process,
     load_back,
@@ -60,7 +63,7 @@ from mismatch.backbones.probes import (
     to_numpy,
     unit,
 )
-from mismatch.errors import ContractError, InputError
+from mismatch.errors import BackboneError, ContractError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
@@ -235,15 +238,28 @@ class BackboneContract:
                 fail(f"encode_image gives nan for an image {name}")
 
     def test_levels(self, backbone: Backbone) -> None:
-        """`image_levels` is as wide as `levels_dim`, deterministic, finite, and independent of the batch."""
-        if not backbone.levels_dim:
-            skip("levels_dim is 0: it offers no features of earlier layers")
-        tower = LevelsProbe(backbone, pixels_of(backbone))
+        """`image_levels` and `text_levels` are as wide as declared, finite, independent of the batch, and the same in one pass with the embedding."""
+        if not backbone.levels_dim and not backbone.text_levels_dim:
+            skip("levels_dim and text_levels_dim are 0: it offers no features of earlier layers")
+        images, texts = probes_of(backbone)
+        for tower, plain, both in (
+            (LevelsProbe(backbone, pixels_of(backbone)), images, backbone.encode_image_and_levels),
+            (TextLevelsProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS)), texts, backbone.encode_text_and_levels),
+        ):
+            if tower.width:
+                self._check_levels(tower, plain, both)
+
+    def _check_levels(self, tower: Probe, plain: Probe, both: Callable[..., tuple[Tensor, Tensor]]) -> None:
         together = tower.embed()
         if together.shape != (len(tower), tower.width) or not np.isfinite(together).all():
-            fail(f"image_levels gives {together.shape}, nan or infinity; ({len(tower)}, {tower.width}) finite numbers are needed, as levels_dim says")
+            fail(f"{tower.name} gives {together.shape}, nan or infinity; ({len(tower)}, {tower.width}) finite numbers are needed, as {tower.declared} says")
         if distance(together, np.concatenate([tower.embed([i]) for i in range(len(tower))])) > CLOSE:
-            fail("image_levels gives a row other features alone than among others")
+            fail(f"{tower.name} gives a row other features alone than among others")
+        with torch.inference_mode():
+            found = [to_numpy(value) for value in both(*map(torch.from_numpy, tower.inputs))]
+        for name, expected, value in ((plain.name, plain.embed(), found[0]), (tower.name, together, found[1])):
+            if value.shape != expected.shape or distance(expected, value) > CLOSE:
+                fail(f"{plain.name}_and_levels gives something else than {name}; it must give what {plain.name} and {tower.name} give")
 
     # --- training
 
@@ -266,6 +282,18 @@ class BackboneContract:
             backbone.encode_image(pixels).square().sum().backward()  # type: ignore[no-untyped-call]
         if pixels.grad is None or not bool(pixels.grad.abs().sum() > 0):
             fail("no gradient of encode_image reaches the pixels; is something detached on the way?")
+
+    def test_checkpointing(self, backbone: Backbone) -> None:
+        """With `checkpoint_gradients`, where it is offered, both towers get the same gradients in training."""
+        plain, thrifty = copy.deepcopy(backbone).train(), copy.deepcopy(backbone).train()
+        try:
+            thrifty.checkpoint_gradients()
+        except BackboneError:
+            skip("checkpoint_gradients is not offered")
+        for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
+            expected, found = gradient_of(tower, plain), gradient_of(other, thrifty)
+            if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+                fail(f"{tower.name} gets other gradients after checkpoint_gradients; use torch.utils.checkpoint with use_reentrant=False")
 
     def test_freezing(self, backbone: Backbone) -> None:
         """Frozen, nothing changes and nothing needs a gradient; thawed, it learns again."""
@@ -363,6 +391,9 @@ class BackboneContract:
         for chosen in (samples.TEXTS, samples.TEXTS[:1], ("a",), samples.TEXTS[-2:], (samples.LONG, *samples.TEXTS[:2])):
             tower = TextProbe(backbone, Tokenizer(backbone.text_spec)(chosen))
             check_parity(tower, graph_of(backbone, "encode_text"), texts.embed(), f"for a batch of {len(tower)} of length {tower.inputs[0].shape[1]}")
+        for tower in (LevelsProbe(backbone, images.inputs[0]), TextLevelsProbe(backbone, Tokenizer(backbone.text_spec)(samples.TEXTS))):
+            if tower.width:
+                check_parity(tower, graph_of(backbone, tower.name), tower.embed(), f"for a batch of {len(tower)}")
 
     def test_int8(self, backbone: Backbone) -> None:
         """Where `int8` is claimed, quantised towers embed nearly as in fp32."""

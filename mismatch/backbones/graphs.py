@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import encode_image, encode_text
 from mismatch.errors import CheckpointError
 
 __all__ = ["OPSET", "quantize", "write_graph", "write_image_encoder", "write_text_encoder"]
@@ -24,58 +25,65 @@ BATCH = 2  # that is traced; 1 would be taken for a constant
 TOKENS = 8  # length that is traced where it is dynamic
 
 
-class _ImageEncoder(nn.Module):
-    def __init__(self, backbone: Backbone) -> None:
+class _ImageGraph(nn.Module):
+    """The embedding, and, where the head takes features, all that it sees."""
+
+    def __init__(self, backbone: Backbone, features: tuple[str, ...]) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.features = backbone, features
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim)."""
-        return self.backbone.encode_image(pixel_values)
-
-
-class _TextEncoder(nn.Module):
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim)."""
-        return self.backbone.encode_text(input_ids, attention_mask)
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, S, S) → (B, image_dim), and (B, image_width) where that is more."""
+        row = encode_image(self.backbone, pixel_values, self.features)
+        return (row[:, : self.backbone.image_dim], row) if self.features else (row,)
 
 
-def write_image_encoder(backbone: Backbone, path: Path) -> None:
-    """`pixel_values` (B, 3, S, S) → `image_embedding` (B, image_dim), B dynamic. The backbone is on the CPU."""
+class _TextGraph(_ImageGraph):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """(B, L), twice → (B, text_dim), and (B, text_width) where that is more."""
+        row = encode_text(self.backbone, input_ids, attention_mask, self.features)
+        return (row[:, : self.backbone.text_dim], row) if self.features else (row,)
+
+
+def write_image_encoder(backbone: Backbone, path: Path, features: tuple[str, ...] = ()) -> None:
+    """`pixel_values` (B, 3, S, S) → `image_embedding` (B, image_dim), and with features also `image_features`, the embedding with them behind it; B dynamic.
+
+    The backbone is on the CPU.
+    """
     size = backbone.image_spec.size
     inputs = {"pixel_values": torch.rand(BATCH, 3, size, size)}
-    write_graph(_ImageEncoder(backbone), inputs, {"pixel_values": {0: Dim("batch")}}, "image_embedding", path)
+    outputs = ("image_embedding", "image_features") if features else ("image_embedding",)
+    write_graph(_ImageGraph(backbone, features), inputs, {"pixel_values": {0: Dim("batch")}}, outputs, path)
 
 
-def write_text_encoder(backbone: Backbone, path: Path) -> None:
-    """`input_ids`, `attention_mask` (B, L) → `text_embedding` (B, text_dim), B dynamic, and L where the spec pads to the longest."""
+def write_text_encoder(backbone: Backbone, path: Path, features: tuple[str, ...] = ()) -> None:
+    """`input_ids`, `attention_mask` (B, L) → `text_embedding` (B, text_dim), and with features also `text_features`; B dynamic, and L where the spec pads to
+    the longest.
+    """
     spec = backbone.text_spec
     dynamic = {0: Dim("batch")} | ({1: Dim("length", min=2, max=spec.context_length)} if spec.padding == "longest" else {})
     tokens = min(TOKENS, spec.context_length) if spec.padding == "longest" else spec.context_length
     ids = torch.arange(BATCH * tokens).reshape(BATCH, tokens) % 7 + 1  # (2, L)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    write_graph(_TextEncoder(backbone), inputs, {"input_ids": dynamic, "attention_mask": dynamic}, "text_embedding", path)
+    outputs = ("text_embedding", "text_features") if features else ("text_embedding",)
+    write_graph(_TextGraph(backbone, features), inputs, {"input_ids": dynamic, "attention_mask": dynamic}, outputs, path)
 
 
-def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mapping[str, Mapping[int, Any]], output: str, path: Path) -> None:
-    """Trace `module` in eval mode and write it as one file; `dynamic` names the axes of each input that may vary.
+def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mapping[str, Mapping[int, Any]], outputs: Sequence[str], path: Path) -> None:
+    """Trace `module` in eval mode and write it as one file; `inputs`: the arguments of its `forward`, in order, by their names in the graph;
+    `dynamic` names the axes of each that may vary; `outputs` what it gives.
 
     Raises CheckpointError for a graph that one ONNX file can't hold; whatever torch raises where it can't trace the module.
     """
     with torch.inference_mode(), _quiet(), _decomposed_attention():
         program = torch.onnx.export(
             module.eval(),
-            (),
-            kwargs=dict(inputs),
+            tuple(inputs.values()),
             dynamo=True,
-            dynamic_shapes=dict(dynamic),
+            dynamic_shapes=tuple(dynamic[name] for name in inputs),
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=[output],
+            output_names=list(outputs),
             verbose=False,
         )
     if program is None:

@@ -38,6 +38,7 @@ __all__ = [
     "ImageProbe",
     "LevelsProbe",
     "Probe",
+    "TextLevelsProbe",
     "TextProbe",
     "article",
     "asked",
@@ -48,6 +49,7 @@ __all__ = [
     "check_tensors",
     "distance",
     "fail",
+    "gradient_of",
     "graph_of",
     "in_new_process",
     "load_back",
@@ -152,6 +154,17 @@ class LevelsProbe(ImageProbe):
         self.function, self.declared, self.width = backbone.image_levels, "levels_dim", backbone.levels_dim
 
 
+class TextLevelsProbe(Probe):
+    """`text_levels` and its input, (B, L) twice."""
+
+    def __init__(self, backbone: Backbone, batch: TokenBatch) -> None:
+        super().__init__("text_levels", backbone.text_levels, "text_levels_dim", backbone.text_levels_dim, batch.input_ids, batch.attention_mask)
+
+    @property
+    def feeds(self) -> dict[str, NDArray[Any]]:
+        return {"input_ids": self.inputs[0], "attention_mask": self.inputs[1]}
+
+
 class TextProbe(Probe):
     """A text tower and its input, (B, L) twice."""
 
@@ -248,6 +261,14 @@ def thawed(backbone: Backbone) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
+    """(P,) of all parameters that a tower's embeddings reach, drawn from one seed, as a tower in training mode may have dropout."""
+    with thawed(backbone), torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower().square().sum().backward()  # type: ignore[no-untyped-call]
+        return torch.cat([parameter.grad.reshape(-1) for parameter in backbone.parameters() if parameter.grad is not None])
+
+
 # --- on disk -------------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +319,7 @@ def load_back(load: Callable[[str], Backbone], folder: Path, backbone: Backbone)
 
 def check_specs(backbone: Backbone, again: Backbone) -> None:
     """Raise ContractError where what a loaded backbone says of itself differs."""
-    for name in ("image_dim", "text_dim", "shared_space", "logit_scale", "logit_bias", "image_spec", "text_spec", "levels_dim", "int8"):
+    for name in ("image_dim", "text_dim", "shared_space", "logit_scale", "logit_bias", "image_spec", "text_spec", "levels_dim", "text_levels_dim", "int8"):
         ours, theirs = getattr(backbone, name, None), getattr(again, name, None)
         if ours != theirs and not _nearly(ours, theirs):
             changed = changed_fields(ours, theirs) if isinstance(ours, ImageSpec | TextSpec) and isinstance(theirs, ImageSpec | TextSpec) else []
@@ -347,21 +368,22 @@ _FOLDERS: weakref.WeakKeyDictionary[Backbone, Path] = weakref.WeakKeyDictionary(
 
 
 def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
-    """The graph of `encode_image` or `encode_text`, exported on first use and kept for as long as the backbone lives."""
+    """The graph of a tower by the name of its probe, exported on first use, its levels with it, and kept for as long as the backbone lives."""
     if backbone not in _FOLDERS:
         _FOLDERS[backbone] = Path(tempfile.mkdtemp(prefix="mismatch-contract-"))
         weakref.finalize(backbone, shutil.rmtree, _FOLDERS[backbone], ignore_errors=True)
-    path = _FOLDERS[backbone] / f"{tower}.onnx"
+    side = "image" if "image" in tower else "text"
+    path = _FOLDERS[backbone] / f"{side}.onnx"
     if not path.is_file():
-        write = write_image_encoder if tower == "encode_image" else write_text_encoder
+        write, width = (write_image_encoder, backbone.levels_dim) if side == "image" else (write_text_encoder, backbone.text_levels_dim)
         try:
-            write(backbone, path)
+            write(backbone, path, ("levels",) if width else ())
         except Exception as error:
             raise ContractError(f"{tower} can't be exported to ONNX: {_root(error)}; {_UNTRACEABLE}") from error
     if int8:
         quantize(path, path.with_suffix(".int8.onnx"))
         path = path.with_suffix(".int8.onnx")
-    return Graph(path, threads=torch.get_num_threads())
+    return Graph(path, threads=torch.get_num_threads(), output=f"{side}_{'features' if tower.endswith('levels') else 'embedding'}")
 
 
 _UNTRACEABLE = "avoid branches on values, python loops over tensors, and packed sequences"
@@ -379,7 +401,7 @@ def _root(error: Exception) -> str:
 def check_parity(tower: Probe, graph: Graph, among: Array, where: str) -> None:
     """Raise ContractError where the graph embeds otherwise than torch; `among`: embeddings of unlike inputs."""
     try:
-        theirs = graph(**tower.feeds)
+        theirs = graph(**tower.feeds)[:, -tower.width :]  # levels stand behind their embedding
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise ContractError(f"{tower.name} exported to ONNX fails {where} ({_root(error)}): {_CONSTANT}") from error
     if (gap := distance(tower.embed(), theirs, among=among)) > CLOSE:

@@ -188,7 +188,12 @@ def _train(catalogue: Catalogue, plan: Plan, report: Report) -> Path:
         seed=plan.seed,
         **plan.training,
     )
-    return train(config, report=report, progress=progress_bar).best_dir
+    return train(config, report=_but_of_the_rate(report), progress=progress_bar).best_dir
+
+
+def _but_of_the_rate(report: Report) -> Report:
+    """Training warns of rates that would break a pretrained backbone; this one starts from random weights."""
+    return lambda line: None if line.startswith("warning: --learning-rate") else report(line)
 
 
 def _write_backbone(folder: Path, seed: int) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import types
 from dataclasses import Field, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import click
 
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import MissingExtraError
 from mismatch.training.config import TrainConfig, default_text, help_text
+from mismatch.training.settings import SETTINGS, plain_type, read_settings
 
 __all__ = ["command"]
 
 METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "X"}
-SHAPES = {"train_csv": "F", "val_csv": "F", "image_base_path": "D", "output_dir": "D", "cache": "D", "tune": "full|head", "backbone": "B", "model_name": "M"}
+SHAPES = {
+    "train_csv": "F",
+    "val_csv": "F",
+    "image_base_path": "D",
+    "output_dir": "D",
+    "cache": "D",
+    "tune": "full|head|lora|last-N",
+    "backbone": "B",
+    "model_name": "M",
+}
 
 
 def _option(field: Field[Any], kind: type) -> click.Option:
@@ -32,13 +41,21 @@ def _option(field: Field[Any], kind: type) -> click.Option:
 
 def _options() -> list[click.Parameter]:
     hints = get_type_hints(TrainConfig)
-    return [_option(field, _plain(hints[field.name])) for field in fields(TrainConfig)]
+    return [_config_option(), *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig))]
 
 
-def _plain(hint: Any) -> type:
-    """`int | None` → int."""
-    kinds: tuple[type, ...] = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next(kind for kind in kinds if kind is not type(None))
+def _config_option() -> click.Option:
+    text = (
+        "YAML or TOML file with options under these names; options given here win over it. Relative paths in it are relative to the working directory. "
+        f"Every run writes its own as {SETTINGS}."
+    )
+    return click.Option(["--config"], metavar="F", is_eager=True, expose_value=False, callback=_read_config, help=text)
+
+
+def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
+    """What the file says becomes this call's defaults, so that click lets the command line win."""
+    if path is not None and not ctx.resilient_parsing:
+        ctx.default_map = read_settings(path)
 
 
 def _run(**options: Any) -> None:

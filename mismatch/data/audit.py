@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from mismatch.data.pairs import Row, resolve_image, scan_rows
 from mismatch.errors import InputError
 
-__all__ = ["AuditReport", "FileAudit", "size_advice", "untraced", "validate_files"]
+__all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "untraced", "validate_files"]
 
 Failure = TypeVar("Failure", bound=Exception)
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
@@ -125,7 +125,7 @@ def validate_files(
         broken = dict(_check_images(wanted, check_image, max(1, workers), advance))
     for file in files:
         _add_images(file, broken, max_problems)
-        file.warnings += _balance(file.labels)
+        file.warnings += balance_advice(file.labels)
     return AuditReport(files, [*_size(files), *_shared(files)])
 
 
@@ -205,7 +205,8 @@ class _Pairs:
             yield f"{_count(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one: same image, text and label"
 
 
-def _balance(labels: Counter[int]) -> Iterator[str]:
+def balance_advice(labels: Counter[int]) -> Iterator[str]:
+    """What to say of so many rows of each label; nothing where both have a fifth or more."""
     total = labels.total()
     if not total:
         return

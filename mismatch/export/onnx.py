@@ -15,7 +15,7 @@ from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, w
 from mismatch.errors import CheckpointError, InputError
 from mismatch.export.parity import ParityReport, Progress, Tolerance, built_in_pairs, check, compare
 from mismatch.files import atomic_directory, write_json
-from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, write_manifest
+from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.sessions import open_bundle
 from mismatch.training.detector import Detector
@@ -90,10 +90,12 @@ def _check_target(output: Path) -> None:
 def _write_graphs(detector: Detector, folder: Path) -> None:
     """The three graphs, traced on the CPU."""
     backbone, batch = detector.backbone, {0: Dim("batch")}
-    write_image_encoder(backbone, folder / "image_encoder.onnx")
-    write_text_encoder(backbone, folder / "text_encoder.onnx")
-    embeddings = {"image_embedding": torch.rand(2, backbone.image_dim), "text_embedding": torch.rand(2, backbone.text_dim)}
-    write_graph(detector.head, embeddings, {"image_embedding": batch, "text_embedding": batch}, "logit", folder / "head.onnx")
+    head = detector.head.spec
+    image, text = seen_by(head)
+    write_image_encoder(backbone, folder / "image_encoder.onnx", head.image_features)
+    write_text_encoder(backbone, folder / "text_encoder.onnx", head.text_features)
+    inputs = {image: torch.rand(2, head.image_width), text: torch.rand(2, head.text_width)}
+    write_graph(detector.head, inputs, dict.fromkeys(inputs, batch), ("logit",), folder / "head.onnx")
 
 
 @contextlib.contextmanager

@@ -89,8 +89,8 @@ def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, sour
         long_texts=left.long_texts,
         context_length=reference.text_spec.context_length,
         long_text=long_text,
-        max_image_embedding_difference=_relative_difference(left.images, right.images),
-        max_text_embedding_difference=_relative_difference(left.texts, right.texts),
+        max_image_embedding_difference=_largest_difference(left.images, right.images, reference.image_dim),
+        max_text_embedding_difference=_largest_difference(left.texts, right.texts, reference.text_dim),
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
         max_score_difference=float(np.abs(a - b).max()),
         flipped_decisions=int(((a >= threshold) != (b >= threshold)).sum()),
@@ -123,8 +123,8 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
 class _Outputs:
     """What one engine made of the pairs."""
 
-    images: Array  # (unique images, image_dim)
-    texts: Array  # (unique texts or pieces of them, text_dim)
+    images: Array  # (unique images, image_width)
+    texts: Array  # (unique texts or pieces of them, text_width)
     good: list[int]  # positions of the pairs with a logit
     logits: NDArray[np.float64]  # of those
     long_texts: int
@@ -149,8 +149,13 @@ def _arrays(values: Any) -> Array:
     return np.stack(rows) if rows else np.empty((0, 1), np.float32)
 
 
+def _largest_difference(a: Array, b: Array, dim: int) -> float:
+    """(N, width), twice → the larger of the embeddings' (`dim` wide) and the features' difference, each as a share of its own norm."""
+    return max(_relative_difference(a[:, :dim], b[:, :dim]), _relative_difference(a[:, dim:], b[:, dim:]))
+
+
 def _relative_difference(a: Array, b: Array) -> float:
-    if not len(a):
+    if not a.size:
         return 0.0
     norms = np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)
     return float((np.abs(a - b) / norms).max())

@@ -11,7 +11,18 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.files import sha256_file, write_json
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
-__all__ = ["FORMAT_VERSION", "GRAPHS", "MANIFEST", "PARITY", "TOKENIZER", "Manifest", "looks_like_bundle", "read_bundle", "write_manifest"]
+__all__ = [
+    "FORMAT_VERSION",
+    "GRAPHS",
+    "MANIFEST",
+    "PARITY",
+    "TOKENIZER",
+    "Manifest",
+    "looks_like_bundle",
+    "read_bundle",
+    "seen_by",
+    "write_manifest",
+]
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -49,6 +60,11 @@ class Manifest:
             "opset": self.opset,
             "files": self.files,
         }
+
+
+def seen_by(head: HeadSpec) -> tuple[str, str]:
+    """Which output of the image graph and which of the text graph the head takes, by their names."""
+    return "image_features" if head.image_features else "image_embedding", "text_features" if head.text_features else "text_embedding"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -139,23 +139,23 @@ Progress = Callable[[int], object]  # called with the number of items just done
 
 
 def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N image files → (N, image_dim) embeddings, and why some rows of it are nan. Each content is encoded once, ever, where there is a cache."""
+    """N image files → (N, image_width) embeddings with their features, and why some rows of it are nan. A cache encodes each content once, ever."""
     keys, problems = _hash_files(paths, pipeline.workers)
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
         return pipeline.images([paths[i] for i in positions])
 
-    return _embed(keys, problems, encode, pipeline.engine.image_dim, cache, progress)
+    return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress)
 
 
 def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_dim) embeddings, and why some rows of it are nan."""
+    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their features, and why some rows of it are nan."""
     keys: list[bytes | None] = [_hash(b"text", text.encode("utf-8", "surrogatepass")) for text in texts]
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
         return pipeline.texts([texts[i] for i in positions])
 
-    return _embed(keys, {}, encode, pipeline.engine.text_dim, cache, progress)
+    return _embed(keys, {}, encode, pipeline.engine.text_width, cache, progress)
 
 
 def _embed(

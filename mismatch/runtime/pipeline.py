@@ -47,21 +47,23 @@ class Engine(Protocol):
     image_spec: ImageSpec
     text_spec: TextSpec
     score: ScoreSpec
-    image_dim: int
+    image_dim: int  # of an image embedding
+    image_width: int  # of what the head sees of an image: the embedding and, behind it, further features if it takes any
     text_dim: int
+    text_width: int  # likewise of a text
 
     @property
     def fingerprint(self) -> str:
-        """Hex; of the towers' weights, specs, engine and precision."""
+        """Hex; of the towers' weights, specs, engine, precision and the features that the head takes."""
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_dim)."""
+        """(B, 3, S, S) → (B, image_width)."""
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
-        """(B, L), twice → (B, text_dim)."""
+        """(B, L), twice → (B, text_width)."""
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_dim), (B, text_dim) → (B,)."""
+        """(B, image_width), (B, text_width) → (B,)."""
 
     def describe(self) -> dict[str, Any]:
         """What runs and where, for people and logs."""
@@ -260,7 +262,7 @@ class Pipeline:
             self.truncated += truncated
 
     def images(self, sources: Sequence[ImageSource], *, progress: Callable[[int], object] | None = None) -> Iterator[Embedded]:
-        """Each source's embedding (image_dim,), or why there is none; in order, streamed."""
+        """Each source's embedding with its features (image_width,), or why there is none; in order, streamed."""
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for value in self._run_image_tower(self._decode_ahead(sources, pool)):
                 if progress is not None:
@@ -268,7 +270,7 @@ class Pipeline:
                 yield value
 
     def texts(self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None) -> list[Embedded]:
-        """Each text's embedding (text_dim,), of its beginning where it is long, or why there is none; in order."""
+        """Each text's embedding with its features (text_width,), of its beginning where it is long, or why there is none; in order."""
         return self._text_embeddings(texts, progress, long=True)
 
     def piece_embeddings(self, pieces: Sequence[str], *, progress: Callable[[int], object] | None = None) -> list[Embedded]:

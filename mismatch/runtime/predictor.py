@@ -67,9 +67,9 @@ class Predictor:
         """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array. Raises for an image or text that can't be used."""
         if problem := _text_problem(text):
             raise InputError(problem)
-        [embedding] = self.encode_images([image])
+        [embedding] = self._see([image])
         [pieces] = self.pipeline.pieces([text])
-        said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_dim)
+        said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_width)
         [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
         return self._prediction(_name(image), text, scored_pair(logit))
 
@@ -92,16 +92,20 @@ class Predictor:
 
     def encode_images(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """N images → (N, image_dim) embeddings, not normalised. Raises for the first one that can't be read."""
-        if len(images) == 1:  # one pair needs no threads
-            return self.engine.encode_images(self.pipeline.preprocess(images[0])[None])
-        return _stack(self.pipeline.images(images), self.engine.image_dim)
+        return self._see(images)[:, : self.engine.image_dim]
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one.
 
         Of a text over the context the beginning only is embedded, whatever `long_text` says.
         """
-        return _stack(self.pipeline.texts(texts), self.engine.text_dim)
+        return _stack(self.pipeline.texts(texts), self.engine.text_width)[:, : self.engine.text_dim]
+
+    def _see(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """N images → (N, image_width), all that the head sees of them."""
+        if len(images) == 1:  # one pair needs no threads
+            return self.engine.encode_images(self.pipeline.preprocess(images[0])[None])
+        return _stack(self.pipeline.images(images), self.engine.image_width)
 
     def _prediction(self, image_path: str, text: str, scored: ScoredPair) -> Prediction:
         if scored.logit is None:

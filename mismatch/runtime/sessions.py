@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
-from mismatch.runtime.bundle import Manifest, read_bundle
+from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
 from mismatch.runtime.hardware import available_cpus
 
 __all__ = ["Graph", "OnnxEngine", "open_bundle"]
@@ -26,14 +26,18 @@ OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # f
 class Graph:
     """One ONNX file in onnxruntime. Thread-safe, as its session is."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1) -> None:
-        """Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had."""
+    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None) -> None:
+        """`output`: which one `()` gives, by default the graph's only one.
+
+        Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had.
+        """
         self._session = _session(path, provider, threads)
+        self._outputs = None if output is None else [output]
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def __call__(self, **feeds: NDArray[Any]) -> Array:
-        """The graph's one output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
-        [output] = self._session.run(None, {name: value for name, value in feeds.items() if name in self._inputs})
+        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
+        [output] = self._session.run(self._outputs, {name: value for name, value in feeds.items() if name in self._inputs})
         return np.asarray(output, dtype=np.float32)
 
 
@@ -44,25 +48,28 @@ class OnnxEngine:
         """`provider` is cpu or cuda; `threads` are shared by the operators of one call."""
         self.image_spec, self.text_spec = manifest.image_spec, manifest.text_spec
         self.score, self.manifest = manifest.score, manifest
-        self.image_dim, self.text_dim = manifest.head.image_dim, manifest.head.text_dim
+        head = manifest.head
+        self.image_dim, self.image_width = head.image_dim, head.image_width
+        self.text_dim, self.text_width = head.text_dim, head.text_width
         self.provider, self.threads = provider, threads
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
-        self._image = Graph(folder / "image_encoder.onnx", provider, threads)
-        self._text = Graph(folder / "text_encoder.onnx", provider, threads)
+        self._sees = seen_by(head)
+        self._image = Graph(folder / "image_encoder.onnx", provider, threads, output=self._sees[0])
+        self._text = Graph(folder / "text_encoder.onnx", provider, threads, output=self._sees[1])
         self._head = Graph(folder / "head.onnx", provider, threads)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_dim)."""
+        """(B, 3, S, S) → (B, image_width)."""
         return self._image(pixel_values=pixel_values)
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
-        """(B, L), twice → (B, text_dim)."""
+        """(B, L), twice → (B, text_width)."""
         return self._text(input_ids=input_ids, attention_mask=attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_dim), (B, text_dim) → (B,)."""
-        return self._head(image_embedding=image_embeddings, text_embedding=text_embeddings)
+        """(B, image_width), (B, text_width) → (B,)."""
+        return self._head(**dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True)))
 
     def describe(self) -> dict[str, Any]:
         """What runs and where."""

@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.backbones.base import Backbone
 from mismatch.data.pairs import Row, resolve_image
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
+from mismatch.training.detector import Detector
+from mismatch.training.processes import Processes
 
-__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "PixelFeed", "PixelStore", "hold_out", "make_batches", "same_files"]
+__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "Part", "PixelFeed", "PixelStore", "hold_out", "make_batches", "same_files"]
 
 Indices = NDArray[np.int64]
 STORE_BYTES = 2**30  # of preprocessed images that are kept in memory between epochs
@@ -154,61 +155,114 @@ def make_batches(pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int 
         yield Batch(images, pieces, *map(torch.from_numpy, (image_of, pairs.text_of[rows], piece_of, row_of, pairs.labels[rows])))
 
 
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a batch's unique images, or of its unique pieces of texts, that go through their tower together."""
+
+    is_image: bool
+    places: Indices  # (n,) into Batch.images or Batch.pieces
+    inputs: Tensors  # pixel_values (n, 3, S, S); input_ids and attention_mask (n, L)
+
+
 class Feed(Protocol):
     """A set of pairs that can be embedded batch by batch."""
 
     pairs: PairSet
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Any]]:
-        """Each batch with what `embed` needs for it; gets ready ahead of time where that takes time."""
+        """Each batch with what `parts` needs for this process's share of it; gets ready ahead of time where that takes time."""
 
-    def embed(self, backbone: Backbone, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings of a batch's unique images (U', image_dim) and unique pieces of texts (W', text_dim)."""
+    def known(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W', text_width), where they need no tower."""
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all unique images (U, image_dim) and pieces of texts (W, text_dim), `size` at a time."""
+    def parts(self, inputs: Any, count: int) -> list[Part]:
+        """Images and texts of this process's share, in at most `count` parts each; none where the embeddings are known."""
+
+    def embed(self, detector: Detector, part: Part) -> Tensor:
+        """Embeddings of a part (n, image_width) or (n, text_width)."""
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of all unique images (U, image_width) and pieces of texts (W, text_width), `size` at a time."""
 
 
 class EmbeddingFeed:
     """Pairs whose embeddings are known already: the backbone is frozen."""
 
     def __init__(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> None:
-        """`images`: (U, image_dim), `pieces`: (W, text_dim), on the device to train on."""
+        """`images`: (U, image_width), `pieces`: (W, text_width), on the device to train on."""
         self.pairs, self.images, self.pieces = pairs, images, pieces
 
-    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Batch]]:
-        return ((batch, batch) for batch in batches)
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, None]]:
+        return ((batch, None) for batch in batches)
 
-    def embed(self, backbone: Backbone, inputs: Batch) -> tuple[Tensor, Tensor]:
-        return self.images[torch.from_numpy(inputs.images)], self.pieces[torch.from_numpy(inputs.pieces)]
+    def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.images[torch.from_numpy(batch.images)], self.pieces[torch.from_numpy(batch.pieces)]
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
+    def parts(self, inputs: None, count: int) -> list[Part]:
+        return []
+
+    def embed(self, detector: Detector, part: Part) -> Tensor:
+        raise NotImplementedError("there are no parts")
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
         return self.images, self.pieces
 
 
-Tensors = tuple[Tensor, ...]
+@dataclass(frozen=True)
+class Share:
+    """What one process embeds of a batch."""
+
+    image_places: Indices  # (u,) into Batch.images
+    pixel_values: Tensor  # (u, 3, S, S)
+    piece_places: Indices  # (w,) into Batch.pieces, short ones first
+    pieces: Indices  # (w,) into PairSet.pieces
 
 
 class PixelFeed:
     """Pairs that are decoded on threads, tokenized once and encoded anew in each epoch."""
 
-    def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, device: torch.device) -> None:
-        self.pairs, self.store, self.tokenizer, self.workers, self.device = pairs, store, tokenizer, workers, device
+    def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, processes: Processes) -> None:
+        self.pairs, self.store, self.tokenizer, self.workers, self.processes = pairs, store, tokenizer, workers, processes
+        self.device = processes.device
         self.ids, _ = tokenizer.encode(pairs.pieces)
+        self.lengths = np.array([len(ids) for ids in self.ids])  # (W,) tokens
 
-    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensors]]:
-        return ahead(lambda batch: (batch, (self._pixels(batch.images), *self._tokens(batch.pieces))), batches, self.workers)
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Share]]:
+        return ahead(lambda batch: (batch, self._share(batch)), batches, self.workers)
 
-    def embed(self, backbone: Backbone, inputs: Tensors) -> tuple[Tensor, Tensor]:
-        pixel_values, input_ids, attention_mask = (tensor.to(self.device, non_blocking=True) for tensor in inputs)
-        return backbone.encode_image(pixel_values), backbone.encode_text(input_ids, attention_mask)
+    def known(self, batch: Batch) -> None:
+        return None
 
-    def embed_all(self, backbone: Backbone, size: int) -> tuple[Tensor, Tensor]:
-        every = _slices(np.arange(len(self.pairs.images)), size)
-        images = [backbone.encode_image(pixel_values.to(self.device)) for pixel_values in ahead(self._pixels, every, self.workers)]
-        by_length = np.argsort([len(ids) for ids in self.ids], kind="stable")
-        pieces = [backbone.encode_text(*(tensor.to(self.device) for tensor in self._tokens(chosen))) for chosen in _slices(by_length, 4 * size)]
-        return torch.cat(images), torch.cat(pieces)[torch.from_numpy(np.argsort(by_length))]
+    def parts(self, inputs: Share, count: int) -> list[Part]:
+        images = [Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen[0] : chosen[-1] + 1],)) for chosen in _split(inputs.image_places, count)]
+        chosen_pieces = _split(inputs.piece_places, count)
+        return images + [Part(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen])) for chosen in chosen_pieces]
+
+    def embed(self, detector: Detector, part: Part) -> Tensor:
+        inputs = (tensor.to(self.device, non_blocking=True) for tensor in part.inputs)
+        return detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs)
+
+    def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
+        images, by_length = self.processes.share(len(self.pairs.images)), self._by_length(np.arange(len(self.ids)))
+        pieces = by_length[self.processes.share(len(by_length))]
+        seen = zip(_slices(images, size), ahead(self._pixels, _slices(images, size), self.workers), strict=True)
+        said = ((chosen, self._tokens(chosen)) for chosen in _slices(pieces, 4 * size))
+        image_rows = [(chosen, detector.encode_image(pixel_values.to(self.device))) for chosen, pixel_values in seen]
+        piece_rows = [(chosen, detector.encode_text(*(tensor.to(self.device) for tensor in tokens))) for chosen, tokens in said]
+        return self.processes.assemble(len(self.pairs.images), image_rows), self.processes.assemble(len(self.ids), piece_rows)
+
+    def _share(self, batch: Batch) -> Share:
+        image_places, by_length = self.processes.share(len(batch.images)), self._by_length(batch.pieces)
+        piece_places = by_length[self.processes.share(len(by_length))]
+        pixel_values = self._pixels(batch.images[image_places])
+        return Share(image_places, pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values, piece_places, batch.pieces[piece_places])
+
+    def _by_length(self, pieces: Indices) -> Indices:
+        """(W,) pieces → their places, short ones first."""
+        return np.argsort(self.lengths[pieces], kind="stable")
 
     def _pixels(self, images: Indices) -> Tensor:
         """(B, 3, S, S)."""
@@ -218,6 +272,11 @@ class PixelFeed:
         """(B, L), twice; L is the longest in the batch where the tower allows it."""
         batch = self.tokenizer.pad([self.ids[i] for i in pieces])
         return torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+
+
+def _split(items: Indices, count: int) -> list[Indices]:
+    """Places 0..n of the items in at most `count` runs, none of them empty."""
+    return [chosen for chosen in np.array_split(np.arange(len(items)), count) if len(chosen)]
 
 
 class PixelStore:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mismatch import __version__
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_directory, write_json
@@ -211,6 +212,10 @@ def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
     if (backbone.image_dim, backbone.text_dim) != (head.image_dim, head.text_dim):
         widths = f"{backbone.image_dim} and {backbone.text_dim}", f"{head.image_dim} and {head.text_dim}"
         raise CheckpointError(f"{folder}: the backbone's embeddings are {widths[0]} wide, the head expects {widths[1]}; copy the checkpoint again, whole")
+    try:
+        check_features(backbone, head)
+    except InputError as error:
+        raise CheckpointError(f"{folder}: {error}; install the plugin in the version that trained it, or train again") from error
 
 
 def _load_head(detector: Detector, path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import encode_image, encode_text
 from mismatch.errors import DeviceError
 from mismatch.specs import LongText
 from mismatch.training.head import Head
@@ -23,8 +24,16 @@ class Detector(nn.Module):
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, 3, S, S), (B, L), (B, L) → (B,) logits."""
-        logits: Tensor = self.head(self.backbone.encode_image(pixel_values), self.backbone.encode_text(input_ids, attention_mask))
+        logits: Tensor = self.head(self.encode_image(pixel_values), self.encode_text(input_ids, attention_mask))
         return logits
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) → (B, image_width), all that the head sees of an image."""
+        return encode_image(self.backbone, pixel_values, self.head.spec.image_features)
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L), twice → (B, text_width), all that the head sees of a text."""
+        return encode_text(self.backbone, input_ids, attention_mask, self.head.spec.text_features)
 
 
 def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor, Tensor | None]:

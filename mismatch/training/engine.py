@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference
-from mismatch.errors import BackboneError, CheckpointError
+from mismatch.errors import BackboneError, CheckpointError, MismatchWarning
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import CheckpointMeta, is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.head import build_head, cosine_threshold, head_spec_for
+from mismatch.training.legacy import FAMILY, check_not_above, head_line, is_legacy
 
 __all__ = ["TorchEngine", "open_backbone", "open_checkpoint"]
 
@@ -38,23 +40,24 @@ class TorchEngine:
         backbone = detector.backbone
         self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
         self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
+        self.image_width, self.text_width = detector.head.spec.image_width, detector.head.spec.text_width
         self.name = f"torch {self.device.type}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex; of the backbone's weights, specs, engine and precision: what an embedding depends on, so not of the head."""
-        return _fingerprint(self.detector.backbone, self.name)
+        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a row depends on, so not of the head's weights."""
+        return _fingerprint(self.detector, self.name)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_dim)."""
-        return self._run(self.detector.backbone.encode_image, pixel_values)
+        """(B, 3, S, S) → (B, image_width)."""
+        return self._run(self.detector.encode_image, pixel_values)
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
-        """(B, L), twice → (B, text_dim)."""
-        return self._run(self.detector.backbone.encode_text, input_ids, attention_mask)
+        """(B, L), twice → (B, text_width)."""
+        return self._run(self.detector.encode_text, input_ids, attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_dim), (B, text_dim) → (B,)."""
+        """(B, image_width), (B, text_width) → (B,)."""
         return self._run(self.detector.head, image_embeddings, text_embeddings)
 
     def describe(self) -> dict[str, Any]:
@@ -73,18 +76,29 @@ class TorchEngine:
         return output
 
 
-def _fingerprint(backbone: Backbone, engine: str) -> str:
+def _fingerprint(detector: Detector, engine: str) -> str:
+    backbone, head = detector.backbone, detector.head.spec
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    specs = [backbone.image_spec.to_dict(), backbone.text_spec.to_dict(), backbone.text_spec.tokenizer_json, engine, "fp32"]
+    specs = [
+        backbone.image_spec.to_dict(),
+        backbone.text_spec.to_dict(),
+        backbone.text_spec.tokenizer_json,
+        (FEATURES_VERSION, head.image_features, head.text_features),
+        engine,
+        "fp32",
+    ]
     digest.update(json.dumps(specs, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
-    """Open a checkpoint folder, or a backbone by its name for zero-shot; `provider` auto, cpu or cuda; `threads`: torch's own choice by default."""
+    """Open a checkpoint folder, one of an older pipeline, or a backbone by its name for zero-shot.
+
+    `provider` auto, cpu or cuda; `threads`: torch's own choice by default.
+    """
     if not is_checkpoint(path):
         return _open_other(str(path), provider, threads)
     device = _prepare(provider, threads)
@@ -93,12 +107,24 @@ def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | 
 
 
 def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
-    """A backbone's name; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
+    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
     if reference.partition(":")[0] in families():
         return open_backbone(reference, provider=provider, threads=threads)
+    if is_legacy(reference):
+        return _open_legacy(reference, provider, threads)
     if Path(reference).is_dir():
+        check_not_above(reference)
         read_meta(Path(reference))  # raises and says what to do
     raise CheckpointError(f"model folder {reference} not found, and no installed backbone is called that; pass a checkpoint, a bundle or FAMILY:MODEL")
+
+
+def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine:
+    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one of similarity."""
+    engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
+    if line := head_line(folder):
+        scored = f"pairs are scored by the fine-tuned backbone's cosine, a match from {engine.score.threshold_in_use:g}"
+        warnings.warn(f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in minutes", MismatchWarning, stacklevel=2)
+    return engine
 
 
 def open_backbone(reference: str, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:

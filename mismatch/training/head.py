@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import feature_fields, feature_names
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
 
-__all__ = ["AdapterHead", "CosineHead", "Head", "ZeroShotHead", "build_head", "cosine_threshold", "head_spec_for", "normalise"]
+__all__ = ["AdapterHead", "CosineHead", "Head", "Standardise", "ZeroShotHead", "build_head", "cosine_threshold", "head_options", "head_spec_for", "normalise"]
 
 SCALE = 1 / 0.07  # of the cosine where the backbone knows none; CLIP's own start
 CLIP_THRESHOLD = 0.25  # cosine
-COMMON_DIM = 512  # width in which unlike widths are compared
+COMMON_DIM = 256  # width in which unlike widths are compared
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -33,18 +35,18 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def embed_image(self, image_embedding: Tensor) -> Tensor:
-        """(B, image_dim) → (B, D), length 1."""
+        """(B, image_width) → (B, D), length 1."""
 
     @abstractmethod
     def embed_text(self, text_embedding: Tensor) -> Tensor:
-        """(B, text_dim) → (B, D), length 1."""
+        """(B, text_width) → (B, D), length 1."""
 
     @abstractmethod
     def logit(self, cosine: Tensor) -> Tensor:
         """(B,) → (B,); above 0 is a match by the head's own reckoning."""
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
-        """(B, image_dim), (B, text_dim) → (B,) logits."""
+        """(B, image_width), (B, text_width) → (B,) logits."""
         return self.logit((self.embed_image(image_embedding) * self.embed_text(text_embedding)).sum(-1))
 
 
@@ -77,6 +79,13 @@ class CosineHead(ZeroShotHead):
         """(B,) → (B,), scale · cosine + bias."""
         return self.log_scale.exp() * cosine + self.bias
 
+    def fit(self, images: Tensor, texts: Tensor) -> None:
+        """Standardise by these rows, (U, image_width) and (V, text_width), where this head does so."""
+
+    def members(self, embedded: Tensor) -> Tensor:
+        """(B, D) of either side → (members, B, D / members), each as long as a whole row is: what is taught apart."""
+        return embedded[None]
+
     @torch.no_grad()
     def start(self, scale: float, threshold: float) -> None:
         """Begin with this scale, and with logit 0 at this cosine."""
@@ -86,25 +95,70 @@ class CosineHead(ZeroShotHead):
 
 
 class AdapterHead(CosineHead):
-    """An MLP per tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking."""
+    """MLPs from each tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking.
+
+    Its members are pairs of MLPs that are taught apart and vote: their cosines are averaged, as those of an ensemble, which is the cosine of their outputs
+    side by side.
+    """
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
         self.residual = spec.image_dim == spec.text_dim == spec.common_dim
-        self.image_adapter = _adapter(spec.image_dim, spec, self.residual)
-        self.text_adapter = _adapter(spec.text_dim, spec, self.residual)
+        self.image_norm, self.text_norm = (Standardise(width) if spec.normalisation == "standard" else None for width in (spec.image_width, spec.text_width))
+        self.image_adapter = _adapters(spec.image_width, spec, self.residual)
+        self.text_adapter = _adapters(spec.text_width, spec, self.residual)
 
-    def embed_image(self, image_embedding: Tensor) -> Tensor:
-        """(B, image_dim) → (B, common_dim), length 1."""
-        return self._embed(self.image_adapter, image_embedding)
+    def embed_image(self, image_row: Tensor) -> Tensor:
+        """(B, image_width) → (B, members · common_dim), length 1."""
+        return self._embed(self.image_adapter, self.image_norm, image_row, self.spec.image_dim)
 
-    def embed_text(self, text_embedding: Tensor) -> Tensor:
-        """(B, text_dim) → (B, common_dim), length 1."""
-        return self._embed(self.text_adapter, text_embedding)
+    def embed_text(self, text_row: Tensor) -> Tensor:
+        """(B, text_width) → (B, members · common_dim), length 1."""
+        return self._embed(self.text_adapter, self.text_norm, text_row, self.spec.text_dim)
 
-    def _embed(self, adapter: nn.Module, embedding: Tensor) -> Tensor:
-        adapted: Tensor = adapter(embedding)  # (B, common_dim)
-        return normalise(normalise(embedding) + adapted if self.residual else adapted)
+    def fit(self, images: Tensor, texts: Tensor) -> None:
+        for norm, rows in ((self.image_norm, images), (self.text_norm, texts)):
+            if norm is not None:
+                norm.fit(rows)
+
+    def members(self, embedded: Tensor) -> Tensor:
+        parts = torch.stack(embedded.chunk(self.spec.members, dim=1))  # (members, B, common_dim)
+        return parts * math.sqrt(self.spec.members)
+
+    def _embed(self, adapters: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
+        given = row if norm is None else norm(row)
+        base = normalise(row[:, :dim]) if self.residual else 0.0
+        members = [normalise(base + adapter(given)) for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])]  # (B, common_dim) each
+        return torch.cat(members, dim=1) / math.sqrt(len(members)) if len(members) > 1 else members[0]
+
+
+class Standardise(nn.Module):
+    """Each column to mean 0 and spread 1 over the rows it was fitted on; beyond `LIMIT` spreads it is cut off."""
+
+    LIMIT = 8.0
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor) -> None:
+        """(N, width), N ≥ 1; a column that hardly varies keeps a spread that its noise doesn't fill."""
+        variance, mean = torch.var_mean(rows.float(), 0, correction=0)
+        self.mean.copy_(mean)
+        self.spread.copy_(variance.sqrt() + 1e-3 * rows.abs().mean() + 1e-6)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, width) → (B, width)."""
+        return ((rows - self.mean) / self.spread).clamp(-self.LIMIT, self.LIMIT)
+
+
+def _adapters(width: int, spec: HeadSpec, residual: bool) -> nn.Module:
+    members = [_adapter(width, spec, residual) for _ in range(spec.members)]
+    return members[0] if len(members) == 1 else nn.ModuleList(members)
 
 
 def _adapter(width: int, spec: HeadSpec, residual: bool) -> nn.Sequential:
@@ -112,7 +166,8 @@ def _adapter(width: int, spec: HeadSpec, residual: bool) -> nn.Sequential:
     if residual:
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.LayerNorm(width), nn.Dropout(spec.dropout), nn.Linear(width, spec.hidden_dim), nn.GELU(), last)
+    norm = nn.LayerNorm(width) if spec.normalisation == "layer" else nn.Identity()
+    return nn.Sequential(norm, nn.Dropout(spec.dropout), nn.Linear(width, spec.hidden_dim), nn.GELU(), last)
 
 
 KINDS: dict[str, type[Head]] = {"adapter": AdapterHead, "cosine": CosineHead, "zero-shot": ZeroShotHead}
@@ -135,10 +190,36 @@ def cosine_threshold(backbone: Backbone) -> float:
     return CLIP_THRESHOLD
 
 
-def head_spec_for(backbone: Backbone, kind: str, *, common_dim: int | None = None, hidden_dim: int = 512, dropout: float = 0.1) -> HeadSpec:
-    """The spec that fits a backbone's widths; equal widths are compared in that width unless another is asked for."""
+def head_options(spec: HeadSpec) -> dict[str, Any]:
+    """A head as the options that make it."""
+    features = ",".join(feature_names(spec)) or "none"
+    options = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "head_members": spec.members}
+    return options | {"features": features, "dropout": spec.dropout}
+
+
+def head_spec_for(
+    backbone: Backbone,
+    kind: str,
+    *,
+    common_dim: int | None = None,
+    hidden_dim: int = 512,
+    dropout: float = 0.1,
+    members: int = 1,
+    features: tuple[str, ...] = (),
+) -> HeadSpec:
+    """The spec that fits a backbone's widths; equal widths are compared in that width unless another is asked for. `features`: of specs.FEATURES."""
     equal = backbone.image_dim == backbone.text_dim
     if kind not in KINDS:
         raise InputError(f"head {kind!r} is unknown; one of {', '.join(KINDS)} is needed")
     common = common_dim or (backbone.image_dim if equal else COMMON_DIM)
-    return HeadSpec(kind, backbone.image_dim, backbone.text_dim, common, hidden_dim, dropout)  # type: ignore[arg-type]
+    return HeadSpec(
+        kind=kind,  # type: ignore[arg-type]
+        image_dim=backbone.image_dim,
+        text_dim=backbone.text_dim,
+        common_dim=common,
+        hidden_dim=hidden_dim,
+        dropout=dropout,
+        normalisation="standard" if kind == "adapter" else "layer",
+        members=members if kind == "adapter" else 1,
+        **feature_fields(backbone, features),
+    )

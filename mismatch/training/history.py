@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,8 +47,21 @@ class Validation:
         return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))
 
 
+VALIDATION_LISTS = MappingProxyType(  # list in training_stats.json → figure of `Validation.metrics`
+    {
+        "val_losses": "log_loss",
+        "val_accuracies": "accuracy",
+        "val_precision": "precision",
+        "val_recall": "recall",
+        "val_f1": "f1",
+        "val_auroc": "auroc",
+        "confusion_matrices": "confusion_matrix",
+    }
+)
+
+
 class History:
-    """What training_stats.json says: a list per figure, an entry per epoch."""
+    """What training_stats.json says: a list per figure, an entry per epoch; the lists of validation are empty where there is none."""
 
     def __init__(self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device) -> None:
         self.config, self.finished = config, False
@@ -57,21 +72,36 @@ class History:
             "val_rows": len(val_feed.pairs) if val_feed else 0,
         }
         self.rows = len(feed.pairs)
-        self.lists: dict[str, list[Any]] = {}
+        self.lists: dict[str, list[Any]] = {name: [] for name in ("train_losses", "train_contrastive_losses", *VALIDATION_LISTS, "val_seconds")}
+        self.mark = time.perf_counter()  # up to which `elapsed_seconds` counts
         self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
         self.best_validation: Validation | None = None
 
-    def add(self, epoch: int, losses: tuple[float, float], validation: Validation | None, seconds: float, optimizer: torch.optim.Optimizer) -> bool:
-        """Add an epoch; returns whether it is the best so far."""
+    def began(self, at: float, embedding_seconds: float) -> None:
+        """When the run began, by `time.perf_counter`, and how long a frozen backbone's embeddings took, the cache's share included."""
+        self.mark = at
+        self.facts["embedding_seconds"] = embedding_seconds
+
+    def add(
+        self,
+        epoch: int,
+        losses: tuple[float, float],
+        validation: Validation | None,
+        seconds: float,
+        optimizer: torch.optim.Optimizer,
+        val_seconds: float = 0.0,
+    ) -> bool:
+        """Add an epoch; returns whether it is the best so far. `seconds` are those of training alone, `elapsed_seconds` all since the run began."""
+        now = time.perf_counter()
+        elapsed, self.mark = self.last().get("elapsed_seconds", 0.0) + now - self.mark, now
         self._append(train_losses=losses[0], train_contrastive_losses=losses[1], seconds=seconds, rows_per_second=self.rows / seconds)
+        self._append(elapsed_seconds=elapsed)
         self._append(learning_rates=rate_of(optimizer, "backbone"), head_learning_rates=rate_of(optimizer, "head"))
         if validation is None:
             self.best_epoch = epoch
             return True
-        metrics = validation.metrics
-        self._append(val_losses=metrics["log_loss"], val_accuracies=metrics["accuracy"], val_f1=metrics["f1"], val_auroc=_number(metrics["auroc"]))
-        self._append(confusion_matrices=metrics["confusion_matrix"])
-        key = _rank(self.config.best_metric, metrics)
+        self._append(**{name: _number(validation.metrics[figure]) for name, figure in VALIDATION_LISTS.items()}, val_seconds=val_seconds)
+        key = _rank(self.config.best_metric, validation.metrics)
         if key <= self.best_key and self.best_epoch:
             return False
         self.best_epoch, self.best_key, self.best_validation = epoch, key, validation
@@ -81,9 +111,13 @@ class History:
         for name, value in values.items():
             self.lists.setdefault(name, []).append(value)
 
+    def last(self) -> dict[str, Any]:
+        """The last epoch's figures by the names of their lists."""
+        return {name: values[-1] for name, values in self.lists.items() if values}
+
     def line(self, epochs: int, best: bool) -> str:
         """The last epoch for people."""
-        last = {name: values[-1] for name, values in self.lists.items()}
+        last = self.last()
         parts = [f"epoch {len(self.lists['train_losses'])}/{epochs}", f"train loss {last['train_losses']:.4f}"]
         if "val_losses" in last:
             auroc = "none" if last["val_auroc"] is None else f"{last['val_auroc']:.4f}"
@@ -108,7 +142,7 @@ class History:
         best = None if self.best_validation is None else {name: _number(value) for name, value in self.best_validation.tuned.items()}
         return {
             "finished": self.finished,
-            "epochs": len(self.lists.get("train_losses", [])),
+            "epochs": len(self.lists["train_losses"]),
             "best_epoch": self.best_epoch,
             "best_metric": self.config.best_metric,
             **{name: list(values) for name, values in self.lists.items()},

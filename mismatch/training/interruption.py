@@ -43,6 +43,10 @@ class Interruption:
         """Whether the run shall end."""
         return self.number is not None
 
+    def follow(self) -> None:
+        """End as a signal to another process of the run says."""
+        self.number = self.number or signal.SIGTERM
+
     def check(self) -> None:
         """KeyboardInterrupt where a signal has come."""
         if self.came:

@@ -28,10 +28,16 @@ class Objective:
         self.head, self.long_text, self.contrastive_weight = head, long_text, contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's unique images (U, image_dim) and pieces (W, text_dim) → binary and contrastive loss, nats; 0 for one that has no weight."""
-        cosine, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
-        binary = binary_loss(self.head.logit(cosine), batch.labels.to(images.device))
-        contrastive = self._contrastive(batch, image_rows, text_rows, piece_of) if self.contrastive_weight else torch.zeros_like(binary)
+        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and contrastive loss, nats, means over the head's members; 0 for one
+        that has no weight.
+        """
+        _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
+        labels, losses = batch.labels.to(images.device), []
+        for image_part, text_part in zip(self.head.members(image_rows), self.head.members(text_rows), strict=True):  # (B, D') each
+            binary = binary_loss(self.head.logit((image_part * text_part).sum(-1)), labels)
+            contrastive = self._contrastive(batch, image_part, text_part, piece_of) if self.contrastive_weight else torch.zeros_like(binary)
+            losses.append(torch.stack([binary, contrastive]))
+        binary, contrastive = torch.stack(losses).mean(0)
         return binary, contrastive
 
     def total(self, binary: Tensor, contrastive: Tensor) -> Tensor:
@@ -49,14 +55,14 @@ class Objective:
         self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
 
     def logits(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> NDArray[np.float32]:
-        """Embeddings of all unique images (U, image_dim) and pieces (W, text_dim) → (N,) logits of all rows."""
+        """Embeddings of all unique images (U, image_width) and pieces (W, text_width) → (N,) logits of all rows."""
         images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)  # (U, D), (W, D)
         cosines = [self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)]
         logits: NDArray[np.float32] = self.head.logit(torch.cat(cosines)).float().cpu().numpy()
         return logits
 
     def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Embeddings of unique images (U, image_dim) and pieces (W, text_dim) → cosine (B,), both sides a row (B, D), length 1 but for mean texts, and
+        """Embeddings of unique images (U, image_width) and pieces (W, text_width) → cosine (B,), both sides a row (B, D), length 1 but for mean texts, and
         which piece is a row's text (B,) in 0..W, where one of several was chosen.
         """
         piece_of = batch.piece_of.to(images.device)

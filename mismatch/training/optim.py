@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,17 +16,25 @@ __all__ = ["CLIP_NORM", "build_optimizer", "rate_factor", "rate_of", "set_rates"
 
 CLIP_NORM = 1.0  # length that a step's gradient is cut down to
 BETAS = (0.9, 0.98)  # CLIP's own
+ALIKE: Mapping[nn.Parameter, float] = MappingProxyType({})
 
 
-def build_optimizer(detector: Detector, *, backbone_rate: float, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Trainable parameters in up to four groups: backbone or head, with decay or without (biases, norms and scalars)."""
+def build_optimizer(
+    detector: Detector, *, backbone_rate: float, head_rate: float, weight_decay: float, factors: Mapping[nn.Parameter, float] = ALIKE
+) -> torch.optim.AdamW:
+    """Trainable parameters in groups: backbone or head, with decay or without (biases, norms and scalars); `factors` of the backbone's rate, 0..1, each in
+    groups of its own, the largest first.
+    """
     groups: list[dict[str, Any]] = []
     for part, module, rate in (("backbone", detector.backbone, backbone_rate), ("head", detector.head, head_rate)):
-        for decays in (True, False):
-            chosen = [p for p in trainable(module) if (p.ndim > 1) == decays]
-            groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": weight_decay if decays else 0.0, "part": part})
+        members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for parameter in trainable(module):
+            members.setdefault((factors.get(parameter, 1.0), parameter.ndim > 1), []).append(parameter)
+        for (factor, decays), chosen in sorted(members.items(), key=lambda item: item[0], reverse=True):
+            peak = rate * factor
+            groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": weight_decay if decays else 0.0, "part": part})
     fused = next(detector.parameters()).device.type in ("cpu", "cuda")
-    return torch.optim.AdamW([group for group in groups if group["params"]], betas=BETAS, fused=fused)
+    return torch.optim.AdamW(groups, betas=BETAS, fused=fused)
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -42,7 +52,7 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def rate_of(optimizer: torch.optim.Optimizer, part: str) -> float:
-    """The rate in use for the backbone or the head; 0 for one that isn't trained."""
+    """The highest rate in use for the backbone or the head; 0 for one that isn't trained."""
     return next((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0)
 
 

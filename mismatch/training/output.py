@@ -1,4 +1,4 @@
-"""The folder of a training run: a checkpoint per epoch, best_model, final_model, checkpoint_last, and what an earlier run left there."""
+"""The folder of a training run: a checkpoint per epoch, best_model, final_model, checkpoint_last, run.yaml, curves, and what an earlier run left there."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import read_json, remove_directory, sweep, write_json
+from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
 from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, is_checkpoint, save_checkpoint, write_stats
+from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
+from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 from mismatch.training.state import Note, drop_state, read_note
 
 __all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "is_own", "resumable", "unfinished"]
 
 BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
 EPOCH = "checkpoint_epoch_"
+RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
 WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
-WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}")
+WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 WriteState = Callable[[Path], object]  # is given the checkpoint that is being made
 
@@ -30,12 +33,14 @@ WriteState = Callable[[Path], object]  # is given the checkpoint that is being m
 class RunFolder:
     """Where a run writes. Nothing in it is touched before the first epoch is done, but for checkpoint_last."""
 
-    def __init__(self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, keep: int | None = None) -> None:
-        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `keep`: how many of the newest epochs' checkpoints
-        stay, all by default. CheckpointError where `folder` can't be used.
+    def __init__(
+        self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, settings: str | None = None, keep: int | None = None
+    ) -> None:
+        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `settings`: the text of run.yaml. `keep`: how many of
+        the newest epochs' checkpoints stay, all by default. CheckpointError where `folder` can't be used.
         """
         self.folder = Path(folder)
-        self.report, self.start, self.keep = report, start, keep
+        self.report, self.start, self.settings, self.keep = report, start, settings, keep
         self.written: list[Path] = []
         _check_usable(self.folder)
         self.guards_other = unfinished(self.folder) is not None  # run than this one, which an interruption in the first epoch shall not cost
@@ -79,6 +84,8 @@ class RunFolder:
         """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
         with _how_to_go_on():
             earlier = [] if self.written else self._begin()
+            if not self.written:
+                self._write_settings()
             place = self.folder / f"{EPOCH}{epoch}"
             save_checkpoint(place, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
             self.written.append(place)
@@ -104,12 +111,32 @@ class RunFolder:
             self.save_stats(stats)
         drop_state(self.written[-1])
 
+    def draw(self, stats: Mapping[str, Any]) -> None:
+        """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn is a warning."""
+        if not self.written:
+            return
+        try:
+            write_bytes(self.folder / CURVES, curves_png(stats))
+        except Exception as error:  # noqa: BLE001  a run is never lost for its picture
+            self.report(f"warning: {self.folder / CURVES} can't be drawn: {type(error).__name__}: {error}")
+
     def contents(self) -> str:
         """What this run has written, for people."""
         if not self.holds_this_run:
             return "nothing has been written"
         own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
         return f"{self.folder} holds {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
+
+    def _write_settings(self) -> None:
+        """run.yaml; one that somebody wrote by hand stays, and the run's own stands beside it."""
+        if self.settings is None:
+            return
+        place = self.folder / SETTINGS
+        if place.is_file() and not place.read_bytes().startswith(SETTINGS_HEAD.encode()):
+            place = self.folder / RESOLVED
+            self.report(f"{self.folder / SETTINGS} is yours and stays; this run's own options are in {place}")
+        with atomic_file(place) as file:
+            file.write(self.settings)
 
     def _shared(self, same_backbone: bool) -> Path | None:
         """A checkpoint of this run whose backbone's files serve the next one too."""
@@ -119,6 +146,7 @@ class RunFolder:
         """Get ready for the first checkpoint; returns what an earlier run left. The checkpoint that this run started from gets out of the way."""
         self.guards_other = False
         sweep(self.folder, WRITTEN)
+        (self.folder / CURVES).unlink(missing_ok=True)
         earlier = _earlier(self.folder)
         kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve() and not path.is_symlink()]
         for path in kept:

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 
+from mismatch.backbones.base import Backbone
+from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
@@ -26,20 +28,30 @@ from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for,
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
-from mismatch.training.head import build_head, head_spec_for
+from mismatch.training.head import build_head, head_options, head_spec_for
+from mismatch.training.legacy import check_not_above, head_line, is_legacy
+from mismatch.training.processes import Processes
 
-__all__ = ["Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
+__all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
 Report = Callable[[str], object]  # is given one line
-Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
-FOREIGN_HEAD = "classification_head.pt"  # of pipelines before this one
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
 
 
-def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+class Advance(Protocol):
+    """Is told of work as it is done."""
+
+    def __call__(self, done: int, note: Callable[[], str] = ..., /) -> object:
+        """`done`: how many more items; `note` writes a few words to show beside, such as the loss, and is called only when they are shown."""
+
+
+Progress = Callable[[str, int, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
+
+
+def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
     """A progress bar that shows nothing."""
-    return nullcontext(lambda done: None)
+    return nullcontext(lambda done, note=None: None)
 
 
 @dataclass(frozen=True)
@@ -55,17 +67,32 @@ class Start:
 
 def load_start(config: TrainConfig, report: Report) -> Start:
     """A backbone with a fresh head, or a checkpoint's backbone and head."""
+    if is_legacy(config.output_dir):
+        raise InputError(f"--output-dir {config.output_dir} is a model of an older pipeline, whose training_stats.json would be lost; choose another")
     for name in (config.model_name, config.backbone):
         if name and is_checkpoint(name):
             return _from_checkpoint(Path(name), config)
         if name and any(Path(name).glob("*/mismatch.json")):
             read_meta(Path(name))  # raises and names the checkpoints in it
     family, model_id = parse_reference(config.backbone, config.model_name)
-    if (Path(model_id) / FOREIGN_HEAD).is_file():
-        report(f"warning: {Path(model_id) / FOREIGN_HEAD} is of a shape that only its writer knows; the backbone is loaded, and a new head is trained")
+    check_not_above(model_id)
+    if line := head_line(model_id):
+        report(f"warning: {line}; the backbone is loaded and a new head is trained")
     backbone = load_backbone(config.backbone, config.model_name)
-    spec = head_spec_for(backbone, config.head, common_dim=config.head_dim, hidden_dim=config.head_hidden, dropout=config.dropout)
+    sizes: dict[str, Any] = {
+        "common_dim": config.head_dim,
+        "hidden_dim": config.head_hidden,
+        "dropout": config.value("dropout"),
+        "members": config.head_members,
+    }
+    spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
     return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
+
+
+def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
+    if config.head != "adapter":
+        return ()
+    return features_offered(backbone) if config.feature_names is None else config.feature_names
 
 
 def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
@@ -88,9 +115,8 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
     """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
-    stored = {"head": head.kind, "head_dim": head.common_dim, "head_hidden": head.hidden_dim, "dropout": head.dropout}
-    for name, value in stored.items():
-        asked = getattr(config, name)
+    for name, value in head_options(head).items():
+        asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")
@@ -147,21 +173,34 @@ def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report) -> tup
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
 
 
-def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
     """A feed per set; with a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
-        return _embedded(config, start, sets, device, progress)
+        return _embedded(config, start, sets, processes, progress)
     backbone = start.detector.backbone
     store, tokenizer = PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec)
-    return [PixelFeed(pairs, store, tokenizer, config.num_workers, device) for pairs in sets]
+    return [PixelFeed(pairs, store, tokenizer, config.num_workers, processes) for pairs in sets]
 
 
-def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], device: torch.device, progress: Progress) -> list[Feed]:
+def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
-    engine = TorchEngine(start.detector, meta, device=device)
+    engine = TorchEngine(start.detector, meta, device=processes.device)
     pipeline = Pipeline(engine, workers=config.num_workers)
-    cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
-    return [_embed(pairs, pipeline, cache, device, progress) for pairs in sets]
+    folder = config.cache or default_cache()
+    if processes.count > 1:
+        _embed_share(sets, pipeline, EmbeddingCache(folder, namespace=engine.fingerprint), processes, progress)
+    cache = EmbeddingCache(folder, namespace=engine.fingerprint)  # with what the others have embedded
+    return [_embed(pairs, pipeline, cache, processes.device, progress) for pairs in sets]
+
+
+def _embed_share(sets: Sequence[PairSet], pipeline: Pipeline, cache: EmbeddingCache, processes: Processes, progress: Progress) -> None:
+    """Each process puts its share into the cache. What can't be embedded is met again, and reported, when all is read from there."""
+    images, pieces = (list(dict.fromkeys(item for pairs in sets for item in getattr(pairs, name))) for name in ("images", "pieces"))
+    own_images, own_pieces = [images[i] for i in processes.share(len(images))], [pieces[i] for i in processes.share(len(pieces))]
+    with progress("embed this process's share", len(own_images) + len(own_pieces), "item") as advance:
+        embed_images(pipeline, own_images, cache=cache, progress=advance)
+        embed_texts(pipeline, own_pieces, cache=cache, progress=advance)
+    processes.wait()
 
 
 def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, device: torch.device, progress: Progress) -> EmbeddingFeed:

@@ -44,21 +44,25 @@ class Plan:
             files = config.train_csv if config.val_csv is None else f"{config.train_csv} or {config.val_csv}"
             raise InputError(f"--resume: {files} has other rows than the run in {config.output_dir} was started with; restore them, {ANEW}")
 
-    def check_weights(self, digest: str, config: TrainConfig) -> None:
-        """CheckpointError where the weights that aren't trained are others."""
-        if self.note and self.note.frozen != digest:
+    def check_step(self, now: Note, config: TrainConfig) -> None:
+        """InputError where a step takes other rows than it did; CheckpointError where the weights that aren't trained are others."""
+        then = self.note
+        if then and then.rows_per_step != now.rows_per_step:
+            steps = f"a step has {now.rows_per_step} rows, but the run in {config.output_dir} was started with {then.rows_per_step}"
+            raise InputError(f"--resume: {steps}; start as many processes as then, {ANEW}")
+        if then and then.frozen != now.frozen:
             name = config.model_name or config.backbone
             raise CheckpointError(f"--resume: the weights of {name} are not those that the run in {config.output_dir} was started with; restore them, {ANEW}")
 
-    def remarks(self, device: torch.device, embeddings: str | None) -> list[str]:
+    def remarks(self, now: Note) -> list[str]:
         """What makes the last digits differ from those of a run that was never interrupted."""
         if self.note is None:
             return []
-        changes = ((self.note.device, str(device)), (f"{self.note.threads} threads", f"{torch.get_num_threads()} threads"))
-        found = [f"{then} then, {now} now" for then, now in changes if then != now]
-        if self.note.embeddings != embeddings:
+        changes = ((self.note.engine, now.engine), (f"{self.note.threads} threads", f"{now.threads} threads"))
+        found = [f"{then} then, {here} now" for then, here in changes if then != here]
+        if self.note.embeddings != now.embeddings:
             found.append("cached embeddings were made anew, in other batches")
-        return [f"the result will differ in its last digits from a run without an interruption: {'; '.join(found)}"] if found else []
+        return [f"the result will differ in its last digits from that of a run without an interruption: {'; '.join(found)}"] if found else []
 
 
 def make_plan(config: TrainConfig, report: Report) -> Plan:

@@ -16,7 +16,7 @@ from mismatch.files import read_json, write_json
 from mismatch.training.checkpoint import NOTE, PARTS
 from mismatch.training.detector import Detector
 
-__all__ = ["Note", "Position", "Stateful", "Weights", "drop_state", "load_parts", "read_note", "write_state"]
+__all__ = ["Note", "Position", "Stateful", "Weights", "drop_state", "load_parts", "read_note", "states_of", "write_state"]
 
 FORMAT_VERSION = 1
 
@@ -85,10 +85,11 @@ class Note:
     step: int  # of it that were done
     config: Mapping[str, Any]  # TrainConfig.to_dict
     rows: str  # digest of the rows
+    rows_per_step: int  # of all processes together
     frozen: str  # digest of the weights that aren't trained
     embeddings: str | None  # digest of the embeddings that --tune head trains on
     from_own_folder: bool  # whether the run started from a checkpoint that is now started_from
-    device: str
+    engine: str  # device and precision
     threads: int  # that torch computed with
     saved: int = 0  # nanoseconds since 1970
 
@@ -96,13 +97,20 @@ class Note:
     def place(self) -> str:
         """How far the run is, for people."""
         epochs = self.config["epochs"]
-        return f"in epoch {self.epoch} of {epochs}, {self.step:,} step{'s' * (self.step != 1)} done" if self.step else f"{self.epoch - 1} of {epochs} epochs done"
+        return (
+            f"in epoch {self.epoch} of {epochs}, {self.step:,} step{'s' * (self.step != 1)} done" if self.step else f"{self.epoch - 1} of {epochs} epochs done"
+        )
 
 
-def write_state(folder: Path, note: Note, parts: Mapping[str, Stateful]) -> None:
+def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
+    """Each part's state; no tensor is copied."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def write_state(folder: Path, note: Note, states: Mapping[str, Any]) -> None:
     """Write both files into a checkpoint that is being made; the note last, as a state counts as there when its note is."""
     with (folder / PARTS).open("wb") as file:
-        _save({name: part.state_dict() for name, part in parts.items()}, file)
+        _save(dict(states), file)
     write_json(folder / NOTE, {"format_version": FORMAT_VERSION, **asdict(note), "saved": time.time_ns()})
 
 

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
-from mismatch.training.batches import Batch, Feed, make_batches
-from mismatch.training.chance import reseed
+from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
+from mismatch.training.batches import Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
-from mismatch.training.detector import choose_device
-from mismatch.training.head import CosineHead
+from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation
 from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
-from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates, trainable
+from mismatch.training.optim import build_optimizer, rate_factor, set_rates
 from mismatch.training.output import BEST, FINAL, RunFolder
+from mismatch.training.precision import choose_precision
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.processes import Processes
 from mismatch.training.resume import Plan, embeddings_digest, frozen_digest, make_plan, rows_digest, with_start
-from mismatch.training.state import Note, Position, Stateful, Weights, load_parts, write_state
+from mismatch.training.settings import settings_text
+from mismatch.training.state import Note, Position, Stateful, Weights, load_parts, states_of, write_state
+from mismatch.training.step import Step, compile_towers
+from mismatch.training.tracking import Trackers, require_trackers
+from mismatch.training.tuning import Tuning
+from mismatch.training.watch import Watch
 
 __all__ = ["TrainResult", "train"]
+
+START_ROWS = 512  # whose embeddings a new head is standardised by where they are not known already
 
 
 @dataclass(frozen=True)
@@ -46,16 +55,19 @@ class TrainResult:
 
 def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
     """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), Interruption() as interruption:
+    processes = Processes.start(config.device)
+    if not processes.main:
+        report, progress = _say_nothing, no_progress
+    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), Interruption() as interruption:
         torch.manual_seed(config.seed)
         plan = make_plan(config, report)
         if plan.finished:
             return _finished(config, plan, report)
         try:
-            run = _prepare(config, plan, interruption, device, report, progress)
+            run = _prepare(config, plan, interruption, processes, report, progress)
         except KeyboardInterrupt:
             if config.tune == "head":
                 report("interrupted before the first step: what is embedded stays in the cache, and the same command goes on from there")
@@ -65,30 +77,43 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
 
 def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
     """A run that --resume finds done; its rows are compared still."""
-    plan.check_rows(rows_digest([pairs for pairs in load_sets(config, lambda line: None) if pairs is not None], config.image_base_path), config)
+    plan.check_rows(rows_digest([pairs for pairs in load_sets(config, _say_nothing) if pairs is not None], config.image_base_path), config)
     report(f"the run in {config.output_dir} is finished: there is nothing to resume")
     return TrainResult(Path(config.output_dir) / BEST, Path(config.output_dir) / FINAL, dict(plan.finished or {}))
 
 
-def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, device: torch.device, report: Report, progress: Progress) -> Run:
+def _say_nothing(line: str) -> None:
+    """The report of every process but the main one."""
+
+
+def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, processes: Processes, report: Report, progress: Progress) -> Run:
+    began = time.perf_counter()
+    precision = choose_precision(config.precision, config.tune, processes.device, report)
     if config.validate_data:
         _audit(config, report, progress)
     train_set, val_set = load_sets(config, report)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
+        warn_of_balance(train_set.labels, report)
+    warn_of_rate(config, report)
     rows = rows_digest(sets, config.image_base_path)
     plan.check_rows(rows, config)
     start = load_start(with_start(config, plan), report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, keep=config.keep_checkpoints)
-    start.detector.to(device)
-    start.detector.backbone.requires_grad_(config.tune == "full")
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config), keep=config.keep_checkpoints)
+    start.detector.to(processes.device)
+    processes.follow_main([*start.detector.state_dict().values()])
+    if config.gradient_checkpointing:
+        start.detector.backbone.checkpoint_gradients()
     if config.tune == "head":  # minutes, in which a pipe would see nothing
         images, texts = (sum(len(getattr(pairs, name)) for pairs in sets) for name in ("images", "pieces"))
         report(f"embedding {images:,} images and {texts:,} texts, those aside that the cache has")
-    feeds = make_feeds(config, start, sets, device, progress)
-    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, device, report, progress, long_texts)
+    ready = time.perf_counter()
+    feeds = make_feeds(config, start, sets, processes, progress)
+    embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
+    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, processes, precision, report, progress, long_texts)
+    run.history.began(began, embedding)
     run.take_up(plan, rows, interruption)
     return run
 
@@ -119,26 +144,37 @@ class Run:
         feed: Feed,
         val_feed: Feed | None,
         folder: RunFolder,
-        device: torch.device,
+        processes: Processes,
+        precision: str,
         report: Report,
         progress: Progress,
         long_texts: int = 0,
     ) -> None:
         """`long_texts`: how many different texts are over the context, for the statistics."""
-        self.config, self.start, self.folder, self.device, self.report, self.progress = config, start, folder, device, report, progress
+        self.config, self.start, self.folder, self.processes, self.report, self.progress = config, start, folder, processes, report, progress
+        self.device, self.main = processes.device, processes.main
         self.feed, self.val_feed = feed, val_feed
         self.detector, self.head = start.detector, _trained_head(start)
-        self.epochs, self.batch_size = int(config.value("epochs")), int(config.value("batch_size"))
-        self.steps_per_epoch = math.ceil(len(feed.pairs) / self.batch_size)
-        self.history = History(config, feed, val_feed, device)
+        self.epochs = int(config.value("epochs"))
+        self.rows = int(config.value("batch_size")) * config.gradient_accumulation_steps * processes.count  # of a step
+        self.steps_per_epoch = math.ceil(len(feed.pairs) / self.rows)
+        self.history = History(config, feed, val_feed, self.device)
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
-        rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": config.head_learning_rate}
-        self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay)
-        self.parameters = trainable(self.detector)
+        self.history.facts |= {"precision": precision, "processes": processes.count, "rows_per_step": self.rows}
+        self.adviser = Adviser(config, report)
+        self.tuning = Tuning(config, self.detector.backbone, report)
+        rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": float(config.value("head_learning_rate"))}
+        self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
+        self.trackers = Trackers(config, report)
+        self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
+        if config.compile:
+            compile_towers(self.detector)
+        how: dict[str, Any] = {"rows": self.rows, "parts": config.gradient_accumulation_steps, "precision": precision, "seed": config.seed}
+        self.step = Step(self.detector, self.objective, self.optimizer, processes, report=report, **how)
         self.interruption, self.plan = Interruption(), Plan()
-        self.position = Position(sums=torch.zeros(2, device=device))
-        self.parts: dict[str, Stateful] = {"weights": Weights(self.detector), "optimizer": self.optimizer}
+        self.position = Position(sums=torch.zeros(2, device=self.device))
+        self.parts: dict[str, Stateful] = {"weights": Weights(self.detector), "optimizer": self.optimizer, "step": self.step}
         self.parts |= {"history": self.history, "position": self.position}  # whatever else changes from step to step belongs here
 
     def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
@@ -146,29 +182,37 @@ class Run:
         self.plan, self.interruption = plan, interruption
         self.history.facts["rows_digest"] = rows
         self.frozen, self.embeddings = frozen_digest(self.detector), embeddings_digest([self.feed, self.val_feed])
-        if plan.folder is None or plan.note is None:
+        if plan.folder is None:
             return
-        plan.check_weights(self.frozen, self.config)
-        for line in plan.remarks(self.device, self.embeddings):
+        now = self._note()
+        plan.check_step(now, self.config)
+        for line in plan.remarks(now):
             self.report(line)
         load_parts(plan.folder, self.parts)
-        self.folder.take_up(plan.folder, self.position.epoch - 1, self.history.best_epoch, self.history.to_dict())
+        self.processes.wait()  # until all have read, as the main one writes now
+        if self.main:
+            self.folder.take_up(plan.folder, self.position.epoch - 1, self.history.best_epoch, self.history.to_dict())
 
     def train(self) -> TrainResult:
         """All epochs, or as many as early stopping lets pass."""
         try:
             self._announce()
-            self._centre()
+            self.trackers.start()
+            self._start_head()
             for epoch in range(self.position.epoch, self.epochs + 1):
                 if self._is_stale(epoch - 1):
                     self.report(f"stopped early: {self.config.best_metric} has not improved since epoch {self.history.best_epoch}")
                     break
                 self._epoch(epoch)
             self.history.finished = True
-            self.folder.finish(self.history.to_dict())
+            if self.main:
+                self.folder.finish(self.history.to_dict())
         except KeyboardInterrupt:
             self.report(self._farewell())
             raise
+        finally:
+            self.trackers.finish()
+            self.folder.draw(self.history.to_dict())
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
 
@@ -184,57 +228,73 @@ class Run:
         config, pairs = self.config, self.feed.pairs
         rows = f"{len(pairs):,} rows ({len(pairs.images):,} images, {len(pairs.texts):,} texts)"
         origin = f"{self.start.family}:{self.start.model_id}" + (f", from {self.start.checkpoint}" if self.start.checkpoint else "")
-        work = f"--tune {config.tune} on {self.device}, {self.epochs} epochs of {self.steps_per_epoch} steps"
+        work = (
+            f"--tune {config.tune} on {self.device} in {self.step.precision}, {self.epochs} epochs of {self.steps_per_epoch} steps of {self._rows_of_a_step()}"
+        )
         self.report(f"training on {rows}; {origin}, {self.head.spec.kind} head; {work}")
 
-    def _centre(self) -> None:
-        """A backbone that states no threshold starts with logit 0 at the mean cosine of the first batch, so that the bias needn't travel there."""
-        backbone = self.detector.backbone
-        if (
-            self.plan.folder
-            or self.start.checkpoint
-            or (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None))
-        ):
+    def _rows_of_a_step(self) -> str:
+        """`32 rows`, or `64 rows (8 at once x 4 accumulated x 2 processes)`."""
+        accumulated, processes = self.config.gradient_accumulation_steps, self.processes.count
+        factors = [f"{accumulated} accumulated"] * (accumulated > 1) + [f"{processes} processes"] * (processes > 1)
+        return f"{self.rows} rows" + (f" ({' x '.join([f'{self.step.rows_at_once} at once', *factors])})" if factors else "")
+
+    def _start_head(self) -> None:
+        """Standardise a new head by what it will see, and, where the backbone states no threshold, start with logit 0 at the first batch's mean cosine, so that
+        the bias needn't travel there.
+        """
+        if self.start.checkpoint or self.plan.folder:
             return
+        backbone = self.detector.backbone
         self.detector.eval()
         with torch.inference_mode():
-            first = next(make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch=1))
-            [(batch, inputs)] = self.feed.stream([first])
-            self.objective.centre(batch, *self.feed.embed(backbone, inputs))
+            batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch=1)
+            with closing(self.feed.stream(islice(batches, math.ceil(START_ROWS / self.rows)))) as stream:
+                seen = [(batch, *self.step.embed(self.feed, batch, inputs)) for batch, inputs in stream]
+            known = self.feed.embed_all(self.detector, self.rows) if self.tuning.frozen else None
+            self.head.fit(*(known or (torch.cat([images for _, images, _ in seen]), torch.cat([pieces for *_, pieces in seen]))))
+            if not (backbone.shared_space and (backbone.zero_shot_threshold is not None or backbone.logit_bias is not None)):
+                self.objective.centre(*seen[0])
 
     def _epoch(self, epoch: int) -> None:
         losses = self._train_epoch(epoch)
+        trained = time.perf_counter()
         try:
             validation = None if self.val_feed is None else self._validate(self.val_feed)
         except KeyboardInterrupt:
             self._save_last()
             raise
         with self.interruption.held():
-            best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer)
-            meta = self._meta(PLAIN if validation is None else validation.score)
+            best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer, val_seconds=time.perf_counter() - trained)
             self.position.next_epoch()
-            same_backbone = self.config.tune == "head"
-            self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=same_backbone, write_state=self._write_state)
+            write = self._state_writer()
+            if self.main:
+                meta, stats = self._meta(PLAIN if validation is None else validation.score), self.history.to_dict()
+                with self.tuning.plain():
+                    self.folder.save_epoch(epoch, self.detector, meta, stats, best=best, same_backbone=self.tuning.frozen, write_state=write)
             self.report(self.history.line(self.epochs, best))
+            self.adviser.look(self.history)
+            self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the rows, or what is left of it → mean binary and mean contrastive loss, nats."""
-        self.detector.backbone.train(self.config.tune == "full")
+        self.tuning.train_mode()
         self.head.train()
         at, before = self.position, (epoch - 1) * self.steps_per_epoch
         began = time.perf_counter() - at.seconds
-        batches = make_batches(self.feed.pairs, self.batch_size, self.config.seed, epoch, skip=at.step)
+        batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch, skip=at.step)
         progress = self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row")
         with self.interruption.held(), progress as advance, closing(self.feed.stream(batches)) as stream:
             advance(at.rows)
             for batch, inputs in stream:
-                set_rates(self.optimizer, rate_factor(before + at.step, self.steps_per_epoch * self.epochs, self.config.warmup))
-                reseed(self.config.seed, epoch, at.step, self.device)
-                at.sums += len(batch) * self._step(batch, inputs)
+                step = before + at.step
+                set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
+                at.sums += len(batch) * self.step(self.feed, batch, inputs, (epoch, step))
                 at.rows, at.step, at.seconds = at.rows + len(batch), at.step + 1, time.perf_counter() - began
-                advance(len(batch))
+                advance(len(batch), self.watch.after(step + 1, at.sums, at.rows))
                 if self._ends_here():
                     break
+        self.processes.average([*self.detector.backbone.buffers()])  # running statistics, which each process takes of its share
         binary, contrastive = (at.sums / at.rows).tolist()
         if not math.isfinite(binary + contrastive):
             raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
@@ -243,42 +303,49 @@ class Run:
     def _ends_here(self) -> bool:
         """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and every --checkpoint-steps."""
         every, step = self.config.checkpoint_steps, self.position.step
+        if self.processes.any(self.interruption.came):
+            self.interruption.follow()
         due = every is not None and step % every == 0 and step < self.steps_per_epoch
         if due or (self.interruption.came and not self.folder.guards_other):
             self._save_last()
         return self.interruption.came
 
     def _save_last(self) -> None:
-        stats, same_backbone = self.history.to_dict(), self.config.tune == "head"
-        self.folder.save_last(self.detector, self._meta(PLAIN), stats, same_backbone=same_backbone, write_state=self._write_state)
+        write = self._state_writer()
+        if self.main:
+            with self.tuning.plain():
+                self.folder.save_last(self.detector, self._meta(PLAIN), self.history.to_dict(), same_backbone=self.tuning.frozen, write_state=write)
 
-    def _write_state(self, folder: Path) -> None:
-        facts = {"config": self.config.to_dict(), "rows": self.history.facts["rows_digest"], "frozen": self.frozen, "embeddings": self.embeddings}
-        facts |= {"from_own_folder": self.folder.starts_from_own, "device": str(self.device), "threads": torch.get_num_threads()}
-        write_state(folder, Note(epoch=self.position.epoch, step=self.position.step, **facts), self.parts)
+    def _state_writer(self) -> Callable[[Path], None]:
+        """What writes the state into a checkpoint; taken before the backbone is made plain, in which its weights have other names."""
+        note, states = self._note(), states_of(self.parts)
+        return lambda folder: write_state(folder, note, states)
 
-    def _step(self, batch: Batch, inputs: Any) -> Tensor:
-        """One update → (2,) binary and contrastive loss before it."""
-        binary, contrastive = self.objective.losses(batch, *self.feed.embed(self.detector.backbone, inputs))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.objective.total(binary, contrastive).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
-        self.optimizer.step()
-        self.objective.clamp()
-        return torch.stack([binary.detach(), contrastive.detach()])
+    def _note(self) -> Note:
+        return Note(
+            epoch=self.position.epoch,
+            step=self.position.step,
+            config=self.config.to_dict(),
+            rows=self.history.facts["rows_digest"],
+            rows_per_step=self.rows,
+            frozen=self.frozen,
+            embeddings=self.embeddings,
+            from_own_folder=self.folder.starts_from_own,
+            engine=f"{self.device} in {self.step.precision}",
+            threads=torch.get_num_threads(),
+        )
 
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
         with torch.inference_mode():
-            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector.backbone, self.batch_size))
+            logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector, self.step.rows_at_once))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
         return Validation.of(logits, feed.pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
-        really: dict[str, Any] = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "dropout": spec.dropout}
-        really["long_text"] = self.start.long_text
+        really = head_options(spec) | {"long_text": self.start.long_text}
         score = replace(score, long_text=self.start.long_text)
         return meta_for(self.start.family, self.start.model_id, spec, score=score, train=self.config.to_dict() | really)
 

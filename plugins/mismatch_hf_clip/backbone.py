@@ -79,6 +79,14 @@ class HfClipBackbone(Backbone):
             self.image_processor.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
 
+    def checkpoint_gradients(self) -> None:
+        """Layer by layer, as far as transformers offers it for this model."""
+        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)  # its newer name
+        try:
+            enable({"use_reentrant": False})
+        except ValueError:  # of models that can't
+            super().checkpoint_gradients()
+
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """Transformers' own preprocessing of an RGB image → (3, S, S)."""
         return torch.from_numpy(pixels(self.image_processor, image))
@@ -233,6 +241,8 @@ def _in_one_line(part: str, model_id: str) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
         return "its tensors have other shapes than config.json says"
+    if "weights_only" in str(error) or isinstance(error, EOFError):  # torch's own words say how to run what a file holds
+        return "it is damaged or holds more than tensors, so nothing of it was run"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0].rstrip(".:") if lines else type(error).__name__
     return line if len(line) <= QUOTED else line[:QUOTED] + "…"

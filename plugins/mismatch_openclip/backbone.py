@@ -79,6 +79,13 @@ class OpenClipBackbone(Backbone):
         if isinstance(tower := _text_tower(self.model), HFTextEncoder):
             tower.config.to_json_file(folder / TEXT_CONFIG, use_diff=True)
 
+    def checkpoint_gradients(self) -> None:
+        """Layer by layer, as far as open_clip offers it for this model."""
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError, NotImplementedError):  # of towers of timm and transformers that can't, and of ResNets
+            super().checkpoint_gradients()
+
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """open_clip's own preprocessing of an RGB image → (3, S, S)."""
         pixels: Tensor = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)(image)

@@ -32,7 +32,7 @@ class LitBackbone(Backbone):
         super().__init__()
         self.image, self.text, self.model_id = image_tower, text_tower, model_id
         self.image_dim, self.levels_dim, self.image_spec = image_tower.dim, image_tower.levels_dim, image_tower.spec
-        self.text_dim, self.text_spec = text_tower.dim, text_tower.spec
+        self.text_dim, self.text_levels_dim, self.text_spec = text_tower.dim, text_tower.levels_dim, text_tower.spec
         self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -48,6 +48,18 @@ class LitBackbone(Backbone):
     def image_levels(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, levels_dim): mean and spread of three earlier blocks."""
         return self.image.levels(pixel_values)
+
+    def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) → (B, image_dim), (B, levels_dim), in one pass."""
+        return self.image.both(pixel_values)
+
+    def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L), twice → (B, text_levels_dim): means of two earlier layers."""
+        return self.text.both(input_ids, attention_mask)[1]
+
+    def encode_text_and_levels(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), twice → (B, text_dim), (B, text_levels_dim), in one pass."""
+        return self.text.both(input_ids, attention_mask)
 
     def save_pretrained(self, directory: Path) -> None:
         """image/ and text/, each in its library's own format, and lit.json."""

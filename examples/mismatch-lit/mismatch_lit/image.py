@@ -49,8 +49,12 @@ class ImageTower(nn.Module, ABC):
         """(B, 3, S, S) → (B, dim)."""
 
     @abstractmethod
+    def both(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) → (B, dim) and (B, levels_dim), of earlier layers, in one pass."""
+
     def levels(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, levels_dim)."""
+        return self.both(pixel_values)[1]
 
     @abstractmethod
     def upstream(self, pixel_values: Tensor) -> Tensor:
@@ -120,15 +124,16 @@ class EfficientNetLite0(ImageTower):
         features: Tensor = self.model.extract_features(pixel_values)  # (B, 1280, 7, 7)
         return features.mean((2, 3))
 
-    def levels(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, 224, 224) → (B, 352)."""
+    def both(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 224, 224) → (B, 1280), (B, 352)."""
         x = self.model._swish(self.model._bn0(self.model._conv_stem(pixel_values)))  # (B, 32, 112, 112)
         features = []
-        for number, block in enumerate(self.model._blocks[: self.BLOCKS[-1] + 1]):
+        for number, block in enumerate(self.model._blocks):
             x = block(x)
             if number in self.BLOCKS:
                 features.append(x)
-        return _mean_and_spread(features)
+        x = self.model._swish(self.model._bn1(self.model._conv_head(x)))  # (B, 1280, 7, 7)
+        return x.mean((2, 3)), _mean_and_spread(features)
 
     def upstream(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, 224, 224) → (B, 1280): the package's own forward, which ends in the classifier that was taken out."""
@@ -211,12 +216,13 @@ class TimmTower(ImageTower):
         embeddings: Tensor = self.model(pixel_values)
         return embeddings
 
-    def levels(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, levels_dim), of the stages or blocks at one, two and three quarters of the depth; (B, 0) where timm gives none."""
+    def both(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) → (B, dim), (B, levels_dim), of the stages or blocks at one, two and three quarters of the depth; (B, 0) where timm gives none."""
         if not self._indices:
-            return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
-        options = {"indices": self._indices, "intermediates_only": True, "output_fmt": "NCHW"}
-        return _mean_and_spread(self.model.forward_intermediates(pixel_values, **options))
+            return self(pixel_values), pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
+        last, features = self.model.forward_intermediates(pixel_values, indices=self._indices, output_fmt="NCHW")
+        embeddings: Tensor = self.model.forward_head(last)
+        return embeddings, _mean_and_spread(features)
 
     def upstream(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, dim): timm's way to embeddings for models that still have a classifier."""

@@ -35,6 +35,8 @@ class TextTower(nn.Module):
             model.pooler = None  # another pooling, untrained in most checkpoints
         self.tokenizer, self.pooling = tokenizer, pooling
         self.dim = int(model.config.hidden_size)
+        self._depths = (0, int(model.config.num_hidden_layers) // 2)  # of the levels; 0: before the first layer
+        self.levels_dim = len(self._depths) * self.dim
         self.spec = TextSpec(
             context_length=_context_length(model, tokenizer, max_length),
             pad_id=int(tokenizer.pad_token_id),
@@ -45,10 +47,14 @@ class TextTower(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L), twice → (B, dim)."""
         tokens: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, dim)
-        if self.pooling == "cls":
-            return tokens[:, 0]
-        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)  # (B, L, 1)
-        return (tokens * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return tokens[:, 0] if self.pooling == "cls" else _mean(tokens, attention_mask)
+
+    def both(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), twice → (B, dim), and (B, levels_dim): means of the words as they come in and of the layer at half the depth."""
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        levels = [_mean(output.hidden_states[depth], attention_mask) for depth in self._depths]
+        tokens: Tensor = output.last_hidden_state  # (B, L, dim)
+        return tokens[:, 0] if self.pooling == "cls" else _mean(tokens, attention_mask), torch.cat(levels, dim=1)
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Transformers' own ids, (B, context_length)."""
@@ -75,6 +81,12 @@ class TextTower(nn.Module):
         _write(directory / MODULES, modules)
         _write(directory / SENTENCE, {"max_seq_length": self.spec.context_length, "do_lower_case": False})
         _write(directory / POOLING, {"word_embedding_dimension": self.dim} | means)
+
+
+def _mean(tokens: Tensor, attention_mask: Tensor) -> Tensor:
+    """(B, L, dim), (B, L) → (B, dim), pads left out."""
+    mask = attention_mask.unsqueeze(-1).to(tokens.dtype)  # (B, L, 1)
+    return (tokens * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def _write(path: Path, data: Any) -> None:

@@ -1,0 +1,118 @@
+"""What the head may see of an image and of a text beside their embeddings: the backbone's earlier layers, and plain statistics of colour.
+
+A last embedding forgets colour and texture, which mismatches in a catalogue are about; earlier layers and the pixels themselves remember. Of a text, earlier
+layers remember the words.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mismatch.backbones.base import Backbone
+from mismatch.errors import InputError
+from mismatch.specs import FEATURES, IMAGE_FEATURES, TEXT_FEATURES, HeadSpec
+
+__all__ = [
+    "COLOUR_DIM",
+    "FEATURES_VERSION",
+    "check_features",
+    "colour_statistics",
+    "encode_image",
+    "encode_text",
+    "feature_fields",
+    "feature_names",
+    "features_offered",
+]
+
+FEATURES_VERSION = 1  # to be raised when a feature is computed otherwise, so that no cache mixes the two
+GRID = 4  # cells a side
+BINS = 5  # of each channel, of the histogram
+COLOUR_DIM = 4 * 3 + GRID * GRID * 3 + 2 * BINS**3
+HISTOGRAM_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
+
+
+def features_offered(backbone: Backbone) -> tuple[str, ...]:
+    """The features that this backbone's head can have, of FEATURES: levels where it has earlier layers to show, colour always."""
+    offered = {"image-levels": backbone.levels_dim > 0, "colour": True, "text-levels": backbone.text_levels_dim > 0}
+    return tuple(name for name in FEATURES if offered[name])
+
+
+def feature_fields(backbone: Backbone, features: tuple[str, ...]) -> dict[str, Any]:
+    """These of FEATURES as fields of HeadSpec; InputError for one that the backbone doesn't offer."""
+    if missing := [name for name in features if name not in features_offered(backbone)]:
+        raise InputError(f"this backbone offers no features {', '.join(missing)}; it has {', '.join(features_offered(backbone))}")
+    image = tuple(kind for kind, name in zip(IMAGE_FEATURES, FEATURES[:2], strict=True) if name in features)
+    text = TEXT_FEATURES if "text-levels" in features else ()
+    widths = {"levels": backbone.levels_dim, "colour": COLOUR_DIM}
+    image_dim, text_dim = sum(widths[kind] for kind in image), backbone.text_levels_dim if text else 0
+    return {"image_features": image, "image_features_dim": image_dim, "text_features": text, "text_features_dim": text_dim}
+
+
+def feature_names(head: HeadSpec) -> tuple[str, ...]:
+    """What a head sees beside the embeddings, of FEATURES."""
+    taken = dict(zip(FEATURES, ("levels" in head.image_features, "colour" in head.image_features, "levels" in head.text_features), strict=True))
+    return tuple(name for name in FEATURES if taken[name])
+
+
+def check_features(backbone: Backbone, head: HeadSpec) -> None:
+    """InputError where the backbone doesn't give the features that the head was made for."""
+    found = feature_fields(backbone, feature_names(head))
+    for side in ("image", "text"):
+        if found[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
+            raise InputError(f"the head expects {side} features of width {width}, the backbone gives {found[f'{side}_features_dim']}")
+
+
+def encode_image(backbone: Backbone, pixel_values: Tensor, features: tuple[str, ...]) -> Tensor:
+    """(B, 3, S, S) → (B, image_width), all that a head sees of an image: the embedding first, then each of IMAGE_FEATURES that is asked for."""
+    embedding, *more = backbone.encode_image_and_levels(pixel_values) if "levels" in features else (backbone.encode_image(pixel_values),)
+    if "colour" in features:
+        more.append(_colour(backbone, pixel_values))
+    return torch.cat([embedding, *(part.to(embedding.dtype) for part in more)], dim=1) if more else embedding
+
+
+def encode_text(backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, features: tuple[str, ...]) -> Tensor:
+    """(B, L), twice → (B, text_width), all that a head sees of a text: the embedding first, then its levels if they are asked for."""
+    if not features:
+        return backbone.encode_text(input_ids, attention_mask)
+    return torch.cat(backbone.encode_text_and_levels(input_ids, attention_mask), dim=1)
+
+
+def _colour(backbone: Backbone, pixel_values: Tensor) -> Tensor:
+    spec = backbone.image_spec
+    mean, std = (torch.tensor(values, device=pixel_values.device)[:, None, None] for values in (spec.mean, spec.std))  # (3, 1, 1)
+    with torch.autocast(pixel_values.device.type, enabled=False):  # in fp32 whatever the towers run in
+        return colour_statistics(pixel_values.float() * std + mean)
+
+
+def colour_statistics(pixels: Tensor) -> Tensor:
+    """RGB on 0..1, (B, 3, S, S) → (B, 310): of the whole image and of its middle half, mean and spread of each channel and how much has each of 5 x 5 x 5
+    colours; and the means of 4 x 4 cells.
+    """
+    side = pixels.shape[-1]
+    middle = pixels[:, :, side // 4 : side - side // 4, side // 4 : side - side // 4]
+    edges = [round(i * side / GRID) for i in range(GRID + 1)]  # a side that GRID doesn't divide gives cells of unlike size
+    bands = [pixels[:, :, top:bottom].mean(2) for top, bottom in pairwise(edges)]  # (B, 3, S) each
+    cells = [band[:, :, left:right].mean(2) for band in bands for left, right in pairwise(edges)]  # (B, 3) each
+    return torch.cat([*_mean_and_spread(pixels), *_mean_and_spread(middle), *cells, *map(colour_histogram, (pixels, middle))], dim=1)
+
+
+def _mean_and_spread(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) → (B, 3), (B, 3)."""
+    mean = pixels.mean((2, 3), keepdim=True)  # (B, 3, 1, 1)
+    variance = (pixels - mean).square().mean((2, 3))  # (B, 3)
+    return mean.flatten(1), (variance + 1e-6).sqrt()  # a root's slope at 0 is infinite
+
+
+def colour_histogram(pixels: Tensor) -> Tensor:
+    """RGB on 0..1, (B, 3, S, S) → (B, 125): roots of the shares of 5 x 5 x 5 colours, as Hellinger compares. A pixel counts for the eight next to it."""
+    small = F.avg_pool2d(pixels, max(1, pixels.shape[-1] // HISTOGRAM_SIDE)).flatten(2)  # (B, 3, P)
+    centres = torch.linspace(0, 1, BINS, device=pixels.device)
+    share = (1 - (small.clamp(0, 1)[..., None] - centres).abs() * (BINS - 1)).clamp(min=0)  # (B, 3, P, 5), 1 in sum
+    red_green = (share[:, 0, :, :, None] * share[:, 1, :, None, :]).flatten(2)  # (B, P, 25)
+    counts = red_green.transpose(1, 2) @ share[:, 2] / small.shape[-1]  # (B, 25, 5)
+    return (counts.flatten(1) + 1e-6).sqrt()

@@ -1,0 +1,148 @@
+"""Several processes on one run: what they share and sum, and that two of them train what one trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mismatch.errors import DeviceError
+from mismatch.training import processes as module
+from mismatch.training.processes import Processes
+
+COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
+LAUNCHERS = {  # `accelerate launch --cpu` would start one process only; --multi_gpu is its name for several, GPUs or not
+    "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"],
+    "accelerate": [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ],
+}
+
+
+def alone(count: int = 1, index: int = 0) -> Processes:
+    return Processes(torch.device("cpu"), index, count)
+
+
+@pytest.mark.parametrize(("size", "count"), [(7, 2), (2, 3), (0, 2), (9, 1)])
+def test_shares_are_disjoint_even_and_together_everything(size: int, count: int) -> None:
+    shares = [alone(count, index).share(size) for index in range(count)]
+    assert sorted(np.concatenate(shares).tolist()) == list(range(size))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_is_the_main_one_and_needs_nobody() -> None:
+    one = Processes.start("cpu")
+    assert (one.main, one.index, one.count, one.device.type) == (True, 0, 1, "cpu")
+    assert (one.largest(7), one.any(False), one.any(True)) == (7, False, True)
+    table = one.assemble(3, [(np.array([2, 0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])), (np.array([1]), torch.tensor([[5.0, 6.0]], dtype=torch.bfloat16))])
+    assert (table.tolist(), table.dtype) == ([[3.0, 4.0], [5.0, 6.0], [1.0, 2.0]], torch.float32)
+
+
+def test_many_tensors_go_in_few_buckets_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUCKET", 10)
+    sizes = [(4, torch.float32), (6, torch.float32), (1, torch.float32), (2, torch.int64), (30, torch.int64), (3, torch.int64)]
+    buckets = module._buckets([torch.zeros(size, dtype=kind) for size, kind in sizes])
+    assert [[len(tensor) for tensor in bucket] for bucket in buckets] == [[4, 6], [1], [2], [30], [3]]
+
+
+def test_one_device_for_several_processes_is_refused() -> None:
+    with pytest.raises(DeviceError, match="--device cuda:1 is one device for several processes; leave it out"):
+        module._device_of("cuda:1", 0)
+    assert module._device_of("cpu", 1) == "cpu"
+
+
+def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [module._device_of(asked, 1) for asked in ("auto", "cuda")] == ["cuda:1", "cuda:1"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on."""
+    folder = tmp_path_factory.mktemp("rows")
+    noise = np.random.default_rng(0)
+    lines = []
+    for i in range(18):
+        pixels = noise.integers(0, 90, (16, 16, 3))
+        pixels[..., i % 3] += 120
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        lines += [f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}" for k, colour in enumerate(COLOURS)]
+    order = noise.permutation(len(lines))
+    for name, chosen in (("train.csv", order[:41]), ("val.csv", order[41:])):
+        (folder / name).write_text("\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n")
+    return folder
+
+
+def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
+    """Weights, statistics and what was printed."""
+    place = [
+        "--train-csv",
+        rows / "train.csv",
+        "--val-csv",
+        rows / "val.csv",
+        "--image-base-path",
+        rows,
+        "--output-dir",
+        rows / name,
+        "--cache",
+        rows / name / "c",
+    ]
+    how = ["--model-name", "tiny", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
+    command = [sys.executable, *(LAUNCHERS[launcher] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    final = rows / name / "final_model"
+    return (
+        {key: value for file in final.glob("*.safetensors") for key, value in load_file(file).items()},
+        json.loads((final / "training_stats.json").read_text()),
+        done.stdout,
+    )
+
+
+def furthest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
+
+
+def check_agreement(rows: Path, launcher: str, *options: object) -> None:
+    """Steps of 16 rows, by one process and by two; Adam divides tiny gradients by their own size, so weights may differ by more than sums do."""
+    one, stats, _ = trained(rows, f"one-{launcher}", "--batch-size", 16, *options)
+    two, shared, said = trained(rows, f"two-{launcher}", "--batch-size", 8, *options, launcher=launcher)
+    assert furthest(one, two) < 2e-4
+    for name in ("train_losses", "train_contrastive_losses", "val_losses"):
+        np.testing.assert_allclose(shared[name], stats[name], rtol=1e-4)
+    assert (stats["processes"], shared["processes"], shared["rows_per_step"]) == (1, 2, 16)
+    assert "steps of 16 rows (8 at once x 2 processes)" in said
+    assert said.count("epoch 1/2") == 1, "the main process alone speaks"
+
+
+def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
+    check_agreement(rows, "torchrun", "--tune", "full", "--learning-rate", 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "options", [("--tune", "head"), ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)]
+)
+def test_two_processes_agree_with_one_under_each_launcher_and_mode(rows: Path, launcher: str, options: tuple[object, ...]) -> None:
+    check_agreement(rows, launcher, *options)
