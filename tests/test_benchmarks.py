@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,20 @@ def test_engines(colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
     assert len(results["job"]["pairs_per_second"]) == 5
     assert results["job"]["largest_cosine_difference_from_plain_loop"] < 2e-3  # two resize implementations, at most a level apart
     assert results["machine"]["threads"] == 2
+
+
+def test_quality(write_rows: Any, tmp_path: Path) -> None:
+    rows: list[tuple[str, str, object]] = [("image_path", "text", "label")]
+    for i in range(30):
+        Image.new("RGB", (16, 16), (8 * i, 255 - 8 * i, i)).save(tmp_path / f"{i}.png")
+        rows += [(f"{i}.png", f"shirt {i}", 1), (f"{i}.png", f"shirt {29 - i}", 0)]
+    options = ("--csv", write_rows(tmp_path / "rows.csv", rows), "--image-base-path", tmp_path, "--backbone", "hf-clip:tiny", "--epochs", 1)
+    variants = ("--only", "default", "--only", "embeddings alone", "--cache", tmp_path / "cache")
+    table = run("bench_quality.py", *options, *variants, "--json", tmp_path / "out.json")
+    assert "| embeddings alone |" in table
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert [row["variant"] for row in results] == ["default", "embeddings alone"]
+    assert all(0 <= row[figure]["mean"] <= 1 for row in results for figure in ("auroc", "accuracy"))
 
 
 def test_startup() -> None:

@@ -19,10 +19,11 @@ NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
 @pytest.mark.parametrize(
     ("name", "full", "head"),
     [
-        ("epochs", 10, 25),
+        ("epochs", 10, 12),
         ("batch_size", 32, 256),
         ("learning_rate", 1e-5, 0.0),
-        ("head_learning_rate", 1e-3, 1e-3),
+        ("head_learning_rate", 1e-3, 2e-3),
+        ("dropout", 0.1, 0.6),
         ("weight_decay", 0.01, 0.01),
         ("num_workers", 4, 4),
         ("device", "auto", "auto"),
@@ -84,7 +85,7 @@ def test_every_option_has_help_that_ends_a_sentence(name: str) -> None:
     [
         ("train_csv", None),
         ("validate_data", None),
-        ("epochs", "10; head: 25"),
+        ("epochs", "10; head: 12"),
         ("batch_size", "32; head: 256"),
         ("learning_rate", "1e-05; lora: 0.0002"),
         ("layer_decay", "1"),

@@ -157,6 +157,11 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "seen changes while the backbone only embeds",
         [("self.eval()", 'self.register_buffer("seen", torch.zeros(1))\n        self.eval()'), (POOL, "self.seen += 1\n        " + POOL)],
     ),
+    "blocks of another": (
+        "freezing",
+        "blocks names a module that is no part of the backbone",
+        [("self.eval()", "self.blocks = lambda: [nn.Linear(1, 1)]\n        self.eval()")],
+    ),
     "nan for an empty text": ("texts", "encode_text gives nan for a text that is empty", [(".clamp(min=1)", "")]),
     "an id that the vocabulary lacks": (
         "widths",

@@ -97,17 +97,36 @@ def test_live_layers_stand_again_where_saving_fails() -> None:
 
 
 class Padded(nn.Conv2d):
-    """Pads by itself, as a few libraries' convolutions do: a second convolution beside it would give another size."""
+    """Pads by itself and is built in a way of its own, as a few libraries' convolutions are: a second one beside it would have another size."""
+
+    def __init__(self, width: int, *, name: str) -> None:
+        super().__init__(width, width, 3)
+        self.name = name
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
         return super().forward(nn.functional.pad(input, (1, 1, 1, 1)))
 
 
-def test_layers_that_compute_something_else_than_their_class_are_left_alone() -> None:
-    convolutions = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Padded(4, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1, stride=2, bias=False))
+class Doubled(nn.Linear):
+    """Not what its class says."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        return 2 * super().forward(input)
+
+
+def test_a_linear_layer_that_computes_something_else_is_left_alone() -> None:
+    layers = nn.Sequential(nn.Linear(3, 3), Doubled(3, 3))
+    tower = Tower("image", [layers], dict.fromkeys(layers.parameters(), 0))
+    assert add_adapters(layers, (tower,), rank=2, alpha=2.0, dropout=0.0) == {"image": 1}
+    assert [hasattr(layer, "lora_A") for layer in layers] == [True, False]
+
+
+def test_convolutions_of_every_kind_are_adapted_but_those_of_single_channels() -> None:
+    convolutions = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Padded(4, name="own"), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1, stride=2, bias=False))
     tower = Tower("image", [convolutions], dict.fromkeys(convolutions.parameters(), 0))
-    assert add_adapters(convolutions, (tower,), rank=2, alpha=2.0, dropout=0.0) == {"image": 2}
+    assert add_adapters(convolutions, (tower,), rank=2, alpha=2.0, dropout=0.0) == {"image": 3}
     assert [hasattr(layer, "lora_A") for layer in convolutions] == [True, False, False, True]
+    assert [hasattr(layer, "parametrizations") for layer in convolutions] == [False, True, False, False]
     for parameter in convolutions.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(2, 4, 9, 9)
@@ -115,6 +134,8 @@ def test_layers_that_compute_something_else_than_their_class_are_left_alone() ->
         live = convolutions(x)
         with merged(convolutions):
             torch.testing.assert_close(convolutions(x), live, rtol=1e-4, atol=1e-5)
+            assert [type(layer) for layer in convolutions] == [nn.Conv2d, Padded, nn.Conv2d, nn.Conv2d]
+        assert torch.equal(convolutions(x), live)
 
 
 def test_a_backbone_with_nothing_to_adapt_is_refused_in_words() -> None:

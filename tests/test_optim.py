@@ -70,3 +70,17 @@ def test_set_rates_keeps_the_ratio_of_the_peaks() -> None:
     set_rates(optimizer, 0.5)
     assert {group["lr"] for group in optimizer.param_groups} == {5e-6, 5e-4}
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_factors_lower_a_backbones_rate_in_groups_of_their_own_the_highest_first() -> None:
+    module = Parts()
+    weights = [p for p in module.backbone.parameters() if p.ndim > 1]
+    optimizer = build_optimizer(module, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.01, factors={weights[0]: 0.25})  # type: ignore[arg-type]
+    backbone = [group for group in optimizer.param_groups if group["part"] == "backbone"]
+    assert [group["peak"] for group in backbone] == sorted((group["peak"] for group in backbone), reverse=True)
+    [lowered] = [group for group in backbone if group["peak"] == 2.5e-5]
+    assert [id(p) for p in lowered["params"]] == [id(weights[0])]
+    assert lowered["weight_decay"] == 0.01
+    assert rate_of(optimizer, "backbone") == 1e-4
+    assert {group["peak"] for group in optimizer.param_groups if group["part"] == "head"} == {1e-3}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.parameters()))

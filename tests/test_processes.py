@@ -20,21 +20,9 @@ from mismatch.training import processes as module
 from mismatch.training.processes import Processes
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
-LAUNCHERS = {  # `accelerate launch --cpu` would start one process only; --multi_gpu is its name for several, GPUs or not
-    "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"],
-    "accelerate": [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ],
+LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
+    "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
+    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no",
 }
 
 
@@ -107,7 +95,7 @@ def trained(rows: Path, name: str, *options: object, launcher: str | None = None
         rows / name / "c",
     ]
     how = ["--model-name", "tiny", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    command = [sys.executable, *(LAUNCHERS[launcher] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
+    command = [sys.executable, *(["-m", *LAUNCHERS[launcher].split()] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     final = rows / name / "final_model"

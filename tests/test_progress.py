@@ -70,8 +70,7 @@ def test_a_note_stands_beside_the_bar_and_is_asked_for_once_a_second(monkeypatch
             advance(1, note)
             clock.now += 0.5
     assert asked == [1000.0, 1001.0, 1002.0, 1003.0]
-    assert "| 1/8 [00:00<00:00" in err.getvalue()
-    assert ", loss 1]" in err.getvalue()
+    assert "| 1/8 [<00:00, loss 1]" in err.getvalue()
     assert ", loss 4]" in err.getvalue()
 
 

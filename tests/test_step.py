@@ -265,15 +265,18 @@ def test_a_backbone_without_checkpointing_says_so(colour_engine: Any) -> None:
         Towers(colour_engine(), 0.0).checkpoint_gradients()
 
 
-def test_both_towers_are_compiled_and_upstreams_weights_keep_their_names(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = Towers(colour_engine(), dropout=0.0)
-    names, compiled = list(backbone.state_dict()), list[tuple[str, bool]]()
+@pytest.mark.parametrize(("features", "image"), [((), "encode_image"), (("image-levels", "colour"), "encode_image_and_levels")])
+def test_both_towers_are_compiled_and_upstreams_weights_keep_their_names(monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...], image: str) -> None:
+    backbone = load_backbone("hf-clip:tiny")
+    backbone.levels_dim = 4
+    detector = Detector(backbone, build_head(head_spec_for(backbone, "adapter", features=features), backbone))
+    names, compiled = list(detector.state_dict()), list[tuple[str, bool]]()
 
     def mark(function: Any, *, dynamic: bool) -> Any:
         compiled.append((function.__name__, dynamic))
         return function
 
     monkeypatch.setattr(torch, "compile", mark)
-    compile_towers(backbone)
-    assert compiled == [("encode_image", True), ("encode_text", True)]
-    assert list(backbone.state_dict()) == names
+    compile_towers(detector)
+    assert compiled == [(image, True), ("encode_text", True)]
+    assert list(detector.state_dict()) == names

@@ -27,6 +27,7 @@ from mismatch.training.engine import open_checkpoint
 from mismatch.training.head import build_head, head_spec_for
 from mismatch.training.history import Validation
 from mismatch.training.optim import build_optimizer, rate_of
+from mismatch.training.towers import find_towers
 from mismatch.training.tuning import Tuning
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -169,6 +170,26 @@ def test_nothing_below_the_first_trained_block_keeps_a_graph(normed: Normed) -> 
     normed.layers[2].register_forward_pre_hook(lambda module, args: needed.append(args[0].requires_grad))
     assert normed.encode_image(torch.randn(4, 3, 8, 8)).requires_grad
     assert needed == [False]
+
+
+@pytest.mark.parametrize("tune", ["lora", "last-2"])
+def test_gradient_checkpointing_computes_trained_blocks_again_and_gives_the_same_gradients(family: str, tune: str) -> None:
+    gradients, passes = [], []
+    for again in (False, True):
+        backbone, calls = tiny(family), list[int]()
+        if again:
+            backbone.checkpoint_gradients()
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"lora_dropout": 0.0} if tune == "lora" else {}
+        Tuning(config(tune, gradient_checkpointing=again, **options), backbone, silently).train_mode()
+        next(find_towers(backbone)[0].blocks[-1].children()).register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        torch.manual_seed(1)
+        backbone.encode_image(torch.randn(2, 3, 64, 64)).square().sum().backward()
+        gradients.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
+        passes.append(len(calls))
+    assert passes == [1, 2]
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-6) for name in gradients[0])
 
 
 # --- at which rate ---------------------------------------------------------------------------------------------------------------------------------------

@@ -307,6 +307,8 @@ class BackboneContract:
             backbone.requires_grad_(True)
             if lost := [tower.name for tower in probes_of(backbone) if not tower().requires_grad]:
                 fail(f"{lost[0]} needs no gradient after requires_grad_(True); it can't be thawed")
+            if [block for block in backbone.blocks() if block not in set(backbone.modules())]:
+                fail("blocks names a module that is no part of the backbone, so it could be neither frozen nor trained by itself")
 
     # --- upstream
 

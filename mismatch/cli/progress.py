@@ -13,6 +13,7 @@ import click
 __all__ = ["progress_bar"]
 
 LINE_SECONDS = 60.0  # between two lines in a pipe
+WITH_NOTE = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [<{remaining}{postfix}]"  # tqdm's, shortened so that 80 columns hold the note
 NOTE_SECONDS = 1.0  # between two looks at the note on a terminal: a look may wait for a GPU
 
 
@@ -42,6 +43,7 @@ class _Bar:
     def advance(self, done: int, note: Callable[[], str] = _no_note) -> None:
         if note is not _no_note and (now := monotonic()) >= self.due:
             self.due = now + NOTE_SECONDS
+            self.bar.bar_format = WITH_NOTE
             self.bar.set_postfix_str(note(), refresh=False)
         self.bar.update(done)
 

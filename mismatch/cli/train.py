@@ -69,7 +69,8 @@ def _run(**options: Any) -> None:
 
 HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
 
-Writes best_model, final_model, checkpoint_epoch_N and training_stats.json to the output folder. --model-name takes one of those checkpoints too, to go on from.
+Writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png and run.yaml to the output folder.
+--model-name takes one of those checkpoints too, to go on from.
 """
 
 command = click.Command("train", params=_options(), callback=_run, help=HELP, short_help="Fine-tune a backbone on labelled rows.")

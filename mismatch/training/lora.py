@@ -26,34 +26,35 @@ class LowRank(nn.Module):
     """A weight plus a product of two thin matrices, which begins as zero."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
-        """`weight`: (out, in)."""
+        """`weight`: (out, …), of which all but the first axis count as one."""
         super().__init__()
-        out_width, in_width = weight.shape
+        out_width, in_width = weight.flatten(1).shape
         self.down = nn.Parameter(weight.new_empty(rank, in_width))
         self.up = nn.Parameter(weight.new_zeros(out_width, rank))
         self.scale = alpha / rank
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # as peft does
 
     def forward(self, weight: Tensor) -> Tensor:
-        """(out, in) → (out, in)."""
-        return weight + self.scale * (self.up @ self.down)
+        """(out, …) → the same shape."""
+        return weight + self.scale * (self.up @ self.down).view_as(weight)
 
 
 def add_adapters(backbone: nn.Module, towers: Sequence[Tower], *, rank: int, alpha: float, dropout: float) -> dict[str, int]:
     """Freeze the backbone and adapt the linear layers, convolutions and attentions of its towers' blocks → how many layers of each tower.
 
-    peft adapts the layers. Attention with packed projections is adapted here, as peft's way subtracts from the frozen weights after each step what it
-    added before, which doesn't give them back to the last bit; dropout, which belongs to a layer's input, is left out there.
+    peft adapts linear layers and plain convolutions. Attention with packed projections is adapted here, as peft's way subtracts from the frozen weights after
+    each step what it added before, which doesn't give them back to the last bit; and so are other kinds of convolutions, of which peft would build more.
+    There the weight itself is adapted, without dropout, which belongs to a layer's input.
     """
     chosen = {tower.name: _targets(backbone, tower) for tower in towers}
     layers = list(dict.fromkeys(layer for found in chosen.values() for layer in found))
     if not layers:
         raise InputError("--tune lora finds no linear layer, convolution or attention in this backbone; use --tune full or --tune head")
     backbone.requires_grad_(False)
-    _adapt_layers(backbone, [layer for layer in layers if not isinstance(layer, nn.MultiheadAttention)], rank, alpha, dropout)
+    _adapt_layers(backbone, [layer for layer in layers if _is_pefts(layer)], rank, alpha, dropout)
     for layer in layers:
-        if isinstance(layer, nn.MultiheadAttention):
-            _adapt_attention(layer, rank, alpha)
+        if not _is_pefts(layer):
+            _adapt_weights(layer, rank, alpha)
     return {name: len(found) for name, found in chosen.items()}
 
 
@@ -93,24 +94,23 @@ def _adaptable(modules: Iterable[nn.Module], tower: Tower) -> list[nn.Module]:
 
 
 def _can_adapt(layer: nn.Module) -> bool:
-    """Whether a layer computes what its class says, which a subclass that pads or standardises doesn't, so that adding to its weight adds to its output."""
-    if isinstance(layer, nn.MultiheadAttention):
-        return True
+    """Attention, a convolution over all channels, or a linear layer that adds to its output what is added to its weight."""
     if isinstance(layer, nn.Linear):
-        return _agrees(layer, (2, layer.in_features), lambda x: nn.functional.linear(x, layer.weight, layer.bias))
-    if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
-        options: Any = (layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation)
-        side = 2 * max(kernel * spread for kernel, spread in zip(layer.kernel_size, layer.dilation, strict=True)) + 1
-        return _agrees(layer, (1, layer.in_channels, side, side), lambda x: nn.functional.conv2d(x, *options))
-    return False
+        return _is_linear(layer)
+    return isinstance(layer, nn.MultiheadAttention) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
 
 
 @torch.no_grad()
-def _agrees(layer: nn.Module, shape: tuple[int, ...], function: Any) -> bool:
-    weight: Any = layer.weight
-    x = torch.linspace(-1, 1, math.prod(shape), device=weight.device, dtype=weight.dtype).reshape(shape)
-    ours, theirs = function(x), layer(x)
+def _is_linear(layer: nn.Linear) -> bool:
+    """Whether it computes what its class says; a subclass may do anything."""
+    x = torch.linspace(-1, 1, 2 * layer.in_features, device=layer.weight.device, dtype=layer.weight.dtype).reshape(2, -1)
+    ours, theirs = nn.functional.linear(x, layer.weight, layer.bias), layer(x)
     return ours.shape == theirs.shape and bool((ours - theirs).norm() <= SAME * ours.norm())
+
+
+def _is_pefts(layer: nn.Module) -> bool:
+    """Whether peft adapts it."""
+    return isinstance(layer, nn.Linear) or (type(layer) is nn.Conv2d and layer.padding_mode == "zeros")
 
 
 # --- how they are adapted ----------------------------------------------------------------------------------------------------------------------------
@@ -128,21 +128,23 @@ def _adapt_layers(backbone: nn.Module, layers: Sequence[nn.Module], rank: int, a
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names), backbone, ADAPTER)
 
 
-def _adapt_attention(layer: nn.MultiheadAttention, rank: int, alpha: float) -> None:
-    for module, name in ((layer, "in_proj_weight"), (layer.out_proj, "weight")):
+def _adapt_weights(layer: nn.Module, rank: int, alpha: float) -> None:
+    places = [(layer, "in_proj_weight"), (layer.out_proj, "weight")] if isinstance(layer, nn.MultiheadAttention) else [(layer, "weight")]
+    for module, name in places:
         parametrize.register_parametrization(module, name, LowRank(getattr(module, name), rank, alpha))
 
 
 def _is_adapted(module: nn.Module) -> bool:
-    return hasattr(module, "lora_A") or (isinstance(module, nn.MultiheadAttention) and parametrize.is_parametrized(module, "in_proj_weight"))
+    return hasattr(module, "lora_A") or (isinstance(module, nn.MultiheadAttention | nn.Conv2d) and parametrize.is_parametrized(module))
 
 
 @torch.no_grad()
 def _plain(layer: Any) -> Any:
     """What the adapted layer computes in eval mode, as the layer that it was."""
-    if isinstance(layer, nn.MultiheadAttention):
+    if parametrize.is_parametrized(layer):
         plain = _unparametrized(layer)
-        plain.out_proj = _unparametrized(layer.out_proj)
+        if isinstance(layer, nn.MultiheadAttention):
+            plain.out_proj = _unparametrized(layer.out_proj)
     else:
         plain = deepcopy(layer.get_base_layer())
         plain.weight += layer.get_delta_weight(ADAPTER)

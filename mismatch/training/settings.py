@@ -84,8 +84,18 @@ def _yaml(path: Path, text: str) -> Any:
         import yaml
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--config {path}", "train") from error
+
+    class Loader(yaml.SafeLoader):
+        """Safe, and strict about keys that stand twice, of which YAML takes the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise InputError(f"{path}: {twice[0]} is given twice; leave one out")
+            return super().construct_mapping(node, deep)
+
     try:
-        return {} if (data := yaml.safe_load(text)) is None else data
+        return {} if (data := yaml.load(text, Loader)) is None else data
     except yaml.YAMLError as error:
         raise InputError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
 

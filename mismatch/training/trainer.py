@@ -163,6 +163,7 @@ class Run:
         self.history.facts |= {"precision": precision, "processes": processes.count, "rows_per_step": self.rows}
         self.adviser = Adviser(config, report)
         self.tuning = Tuning(config, self.detector.backbone, report)
+        processes.follow_main([*self.tuning.state().values()] if config.mode == "lora" else [])  # adapters that are new
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": float(config.value("head_learning_rate"))}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
         self.trackers = Trackers(config, report)

@@ -26,6 +26,7 @@ class Tuning:
         """Freezes what doesn't train and puts adapters in; `report` is told what trains where the mode alone doesn't say so."""
         self.mode, self.backbone = config.mode, backbone
         self.factors: dict[nn.Parameter, float] = {}  # of the backbone's rate, for weights that have less than all of it
+        self.checkpointed: list[nn.Module] = []  # blocks that are to be computed again in the backward pass of lora
         weights = sum(parameter.numel() for parameter in backbone.parameters())
         backbone.requires_grad_(self.mode == "full")
         if self.mode == "lora":
@@ -45,10 +46,8 @@ class Tuning:
         self.backbone.train(self.mode == "full")
         if self.mode == "last-N":
             _set_modes(self.backbone, inside=False)
-        for layer in adapter_layers(self.backbone) if self.mode == "lora" else []:
-            dropout = getattr(layer, "lora_dropout", None)
-            if isinstance(dropout, nn.Module):
-                dropout.train()
+        if self.mode == "lora":
+            self._train_adapters()
 
     def plain(self) -> AbstractContextManager[None]:
         """Within, the backbone is one that `save_pretrained` can write: adapters are merged into its weights. Nothing that trains is touched."""
@@ -71,9 +70,20 @@ class Tuning:
         for name, tensor in own.items():
             tensor.copy_(state[name])
 
+    def _train_adapters(self) -> None:
+        """Their dropout alone; and, for gradient checkpointing, which transformers leaves out in eval mode, the blocks themselves without what is in them."""
+        for layer in adapter_layers(self.backbone):
+            dropout = getattr(layer, "lora_dropout", None)
+            if isinstance(dropout, nn.Module):
+                dropout.train()
+        for block in self.checkpointed:
+            block.training = True
+
     def _adapt(self, config: TrainConfig, report: Report, weights: int) -> None:
         rank, alpha, dropout = (config.value(name) for name in ("lora_rank", "lora_alpha", "lora_dropout"))
-        counts = add_adapters(self.backbone, find_towers(self.backbone), rank=rank, alpha=alpha, dropout=dropout)
+        towers = find_towers(self.backbone)
+        self.checkpointed = [block for tower in towers for block in tower.blocks if config.gradient_checkpointing]
+        counts = add_adapters(self.backbone, towers, rank=rank, alpha=alpha, dropout=dropout)
         layers = " and ".join(f"{count} layers of the {name} tower" for name, count in counts.items())
         report(f"adapters of rank {rank} in {layers}: {_trained(self.backbone):,} weights train beside the backbone's {weights:,}")
 
