@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
-from mismatch.errors import InputError
+from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime import cache as cache_module
-from mismatch.training import TrainConfig, TrainResult, checkpoint, train
+from mismatch.training import TrainConfig, TrainResult, checkpoint, train, trainer
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
 EPOCHS = 4  # of 14 steps of 16 rows
@@ -324,6 +325,138 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
     assert f"resuming the run in {out / 'checkpoint_last'}: in epoch 2 of 4, 1 step done" in said
     assert_same_run(shop / "straight", out)
     assert names(out) == names(shop / "straight")
+
+
+# --- what is refused, and what is said ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(shop: Path) -> Path:
+    """An unfinished run in out, one epoch and a step old."""
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, "head", "out", after=at(STEPS + 1, interrupt()))
+    return shop
+
+
+def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path) -> None:
+    asked: list[tuple[dict[str, Any], str]] = [
+        ({"batch_size": 8}, r"--resume: --batch-size is 8, but the run in .*out was started with 16; give that, or start anew without --resume"),
+        ({"seed": 1}, "--seed is 1, but the run in .* was started with 0"),
+        ({"early_stopping": 2}, "--early-stopping is 2, but .* with its default"),
+        ({"epochs": 9}, r"--epochs is 9, but .* with 4; the rates fall over all epochs. For more of them start from final_model with --model-name"),
+    ]
+    for options, message in asked:
+        with pytest.raises(InputError, match=message):
+            run(begun, "head", "out", resume=True, **options)
+    with pytest.raises(InputError, match=r"--learning-rate is 0.01, but .* with 0.0"):
+        run(begun, "full", "out", resume=True)
+    with (begun / "val.csv").open("a") as file:
+        file.write("0.png,red shirt,1\n")
+    with pytest.raises(InputError, match=r"--resume: .*train.csv or .*val.csv has other rows than the run in .*out was started with; restore them"):
+        run(begun, "head", "out", resume=True)
+    assert names(begun / "out" / "checkpoint_last") == sorted([*names(begun / "out" / "best_model"), "training_state.json", "training_state.pt"])
+
+
+def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returned(begun: Path) -> None:
+    (begun / "train.csv").rename(begun / "moved.csv")
+    free = {"num_workers": 0, "keep_checkpoints": 2, "checkpoint_steps": 3, "train_csv": str(begun / "moved.csv"), "cache": str(begun / "elsewhere")}
+    result, _ = run(begun, "head", "out", resume=True, **free)
+    run(begun, "head", "straight", train_csv=str(begun / "moved.csv"))
+    assert_same_run(begun / "straight", begun / "out")
+    assert [name for name in names(begun / "out") if "epoch" in name] == ["checkpoint_epoch_3", "checkpoint_epoch_4"]
+    assert not list((begun / "out").glob("*/training_state.*"))
+    again, said = run(begun, "head", "out", resume=True, **free)
+    assert said == [f"the run in {begun / 'out'} is finished: there is nothing to resume"]
+    assert (again.best_dir, again.stats["val_losses"]) == (result.best_dir, result.stats["val_losses"])
+    with pytest.raises(InputError, match="--seed is 5"):
+        run(begun, "head", "out", resume=True, seed=5, **free)
+
+
+def test_with_nothing_to_resume_a_run_begins(shop: Path) -> None:
+    _, said = run(shop, "head", "out", resume=True, epochs=1)
+    assert said[0] == f"--resume: there is no unfinished run in {shop / 'out'}, so one is started"
+
+
+def test_a_run_that_is_begun_beside_an_unfinished_one_says_so_and_costs_nothing_in_its_first_epoch(begun: Path) -> None:
+    before = names(begun / "out")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(begun, "head", "out", after=at(2, interrupt()), seed=3)
+    said = caught.value.__notes__[0].splitlines()
+    assert said[0] == (
+        f"{begun / 'out'} holds an unfinished run (in epoch 2 of 4, 1 step done): --resume would go on with it; without, it is removed after the first epoch"
+    )
+    assert said[-1] == "interrupted in epoch 1 after 2 of 14 steps: nothing has been written"
+    assert names(begun / "out") == before
+    run(begun, "head", "out", resume=True)
+
+
+def test_an_interruption_while_validating_keeps_the_epoch(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(shop, "full", "straight")
+    real, calls = trainer.Run._validate, []
+    monkeypatch.setattr(trainer.Run, "_validate", lambda self, feed: (calls.append(1), interrupt()() if len(calls) == 2 else None, real(self, feed))[2])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(shop, "full", "out")
+    assert "interrupted in epoch 2 after 14 of 14 steps" in caught.value.__notes__[0]
+    run(shop, "full", "out", resume=True)
+    assert_same_run(shop / "straight", shop / "out")
+
+
+def test_early_stopping_counts_on(shop: Path) -> None:
+    options = {"epochs": 12, "early_stopping": 2, "best_metric": "loss", "head_learning_rate": 5e-2}
+    straight, said = run(shop, "head", "straight", **options)
+    assert any(line.startswith("stopped early") for line in said)
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, "head", "out", after=at(STEPS * (straight.stats["epochs"] - 1) + 1, interrupt()), **options)
+    run(shop, "head", "out", resume=True, **options)
+    assert_same_run(shop / "straight", shop / "out")
+
+
+def test_other_frozen_weights_are_refused(shop: Path) -> None:
+    run(shop, "head", "base", epochs=1)
+    more = {"backbone": str(shop / "base" / "best_model")}
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, "head", "out", after=at(3, interrupt()), **more)
+    towers = shop / "base" / "best_model" / "towers.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(towers).items()}, towers)
+    with pytest.raises(CheckpointError, match=r"--resume: the weights of .*best_model are not those that the run in .*out was started with; restore them"):
+        run(shop, "head", "out", resume=True, **more)
+
+
+# --- no room ----------------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+@pytest.mark.parametrize("file", ["towers.safetensors", "classification_head.safetensors", "mismatch.json", "training_state.pt", "training_state.json"])
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(shop: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """What the third epoch writes under that name goes to the kernel's own full device."""
+    place = "checkpoint_epoch_3"
+    real_open, real_save = Path.open, save_file
+
+    def full(path: Any) -> bool:
+        return place in str(path) and file in Path(path).name
+
+    def save(tensors: Any, path: Any, **more: Any) -> None:
+        if full(path):  # as safetensors says it of a full tmpfs; it must not see the device, which it would replace by a file
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        real_save(tensors, path, **more)
+
+    monkeypatch.setattr(Path, "open", lambda self, *args, **more: real_open(Path("/dev/full") if full(self) else self, *args, **more))
+    monkeypatch.setattr(checkpoint, "save_file", save)
+    monkeypatch.setattr(sys.modules[Chancy.__module__], "save_file", save)
+    with pytest.raises(CheckpointError) as caught:
+        run(shop, "full", "out")
+    assert str(caught.value).endswith("No space left on device; free some, then go on with --resume")
+    assert place in str(caught.value)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    out = shop / "out"
+    assert [name for name in names(out) if "." not in name] == ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2"]
+    assert not list(out.glob(".*"))
+    specs = pickle.loads((shop / "specs").read_bytes())  # noqa: S301 (the test's own)
+    monkeypatch.setattr(registry, "_installed", lambda: installed(specs))
+    run(shop, "full", "out", resume=True)
+    run(shop, "full", "straight")
+    assert_same_run(shop / "straight", out)
 
 
 if __name__ == "__main__":
