@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,10 @@ from typing import Any, TextIO
 
 from mismatch.errors import CheckpointError
 
-__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "sha256_file", "write_bytes", "write_json"]
+__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "remove_directory", "sha256_file", "sweep", "write_bytes", "write_json"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
+PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # what `_sibling` makes of a name
 
 
 @contextlib.contextmanager
@@ -63,6 +65,22 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+
+def remove_directory(path: str | Path) -> None:
+    """Remove a folder; whoever is cut short leaves it whole or under a temporary name, for `sweep`. Of a link, what it points to stays."""
+    if Path(path).is_symlink():
+        Path(path).unlink()
+    else:
+        shutil.rmtree(Path(path).replace(_sibling(Path(path))))
+
+
+def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
+    """Remove what writers that were killed have left in `folder` beside files and folders of these names."""
+    for path in Path(folder).iterdir():
+        found = PART.fullmatch(path.name)
+        if found and names.fullmatch(found[1]):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:

@@ -115,6 +115,50 @@ def test_an_interruption_costs_one_segment_at_most(colour_engine: Any, tmp_path:
     assert len(EmbeddingCache(tmp_path, engine.fingerprint)) == 4
 
 
+@pytest.mark.parametrize("half_filled", [False, True], ids=["cold", "half-filled"])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_embeddings_are_the_same_to_the_last_digit_after_an_interruption(
+    colour_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_filled: bool, stop: int
+) -> None:
+    """With an engine whose embeddings depend on all that is encoded together, as torch's last digits do."""
+    monkeypatch.setattr(module, "SEGMENT_ROWS", 64)
+    chance = np.random.default_rng(0)
+    texts = [" ".join(chance.choice(["red", "blue", "shirt", "bag"], 1 + i % 4)) + " " * i for i in range(250)]
+
+    def embed(folder: Path, chosen: Any, *, stop: int = 0) -> Any:
+        engine, calls = colour_engine(), []
+        real = engine.encode_texts
+        engine.encode_texts = lambda ids, mask: real(ids, mask) + np.float32(len(ids) + ids.sum() / 1000)
+        pipeline = Pipeline(engine, batch_size=8)
+        encode = pipeline.texts
+        monkeypatch.setattr(pipeline, "texts", lambda texts: interrupted() if len(calls) == stop else calls.append(1) or encode(texts))  # type: ignore[func-returns-value]
+        return embed_texts(pipeline, chosen, cache=EmbeddingCache(folder, "aa"))[0]
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    for folder in ("once", "twice"):
+        if half_filled:
+            embed(tmp_path / folder, texts[::7], stop=99)
+    once = embed(tmp_path / "once", texts, stop=99)
+    with pytest.raises(KeyboardInterrupt):
+        embed(tmp_path / "twice", texts, stop=stop)
+    for _ in range(2):
+        np.testing.assert_array_equal(embed(tmp_path / "twice", texts, stop=99), once)
+    assert len(np.unique(once)) > 10, "other companions, other embeddings"
+
+
+def test_of_two_embeddings_of_one_content_the_older_counts_and_a_new_one_replaces_one_that_is_gone(tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        EmbeddingCache(tmp_path, "aa").put_many({key(1): np.full(4, value, np.float32)})
+    first, second = sorted((tmp_path / "aa").glob("*.keys"), key=lambda path: float(np.load(path.with_suffix(".npy"))[0, 0]))
+    for age, path in enumerate((first, second)):
+        os.utime(path, (1000 + age, 1000 + age))
+    assert EmbeddingCache(tmp_path, "aa").get_many([key(1)])[key(1)].tolist() == [1.0] * 4
+    os.utime(first, (2000, 2000))
+    assert EmbeddingCache(tmp_path, "aa").get_many([key(1)])[key(1)].tolist() == [2.0] * 4
+
+
 def test_texts_without_a_cache(colour_engine: Any) -> None:
     array, problems = embed_texts(Pipeline(colour_engine()), ["red", "", "blue bag", "red"])
     np.testing.assert_array_equal(array[[0, 2, 3]], [[1, 0, 0], [0, 0, 1], [1, 0, 0]])

@@ -114,7 +114,6 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"tune": "lora", "lora_dropout": 1.0}, r"--lora-dropout is 1.0; a number from 0 to below 1 is needed"),
         ({"layer_decay": 0.0}, r"--layer-decay is 0.0; a number above 0 and up to 1 is needed"),
         ({"layer_decay": 1.1}, r"--layer-decay is 1.1; a number above 0 and up to 1 is needed"),
-        ({"resume": True}, r"--resume comes with a later release; use --model-name OUTPUT_DIR/checkpoint_epoch_N"),
         ({"tune": "some"}, r"--tune is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed"),
         ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
         ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
@@ -136,6 +135,8 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
         ({"gradient_accumulation_steps": 0}, r"--gradient-accumulation-steps is 0; 1 or more is needed"),
         ({"precision": "int8"}, r"--precision is 'int8'; one of auto, fp32, bf16, fp16 is needed"),
+        ({"keep_checkpoints": 0}, r"--keep-checkpoints is 0; 1 or more is needed"),
+        ({"checkpoint_steps": 0}, r"--checkpoint-steps is 0; 1 or more is needed"),
     ],
 )
 def test_refused_in_words(options: dict[str, Any], message: str) -> None:

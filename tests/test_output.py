@@ -92,7 +92,7 @@ def test_the_checkpoint_that_a_run_started_from_is_kept(loaded: Loaded, tmp_path
     save(RunFolder(tmp_path, report=said.append, start=tmp_path / start), loaded, 1)
     assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "started_from", "training_stats.json"]
     assert read_meta(tmp_path / "started_from") == loaded[1]
-    assert said[-1] == f"{tmp_path}: {start}, which this run started from, is now started_from"
+    assert said[0] == f"{tmp_path}: {start}, which this run started from, is now started_from"
 
 
 @pytest.mark.parametrize("name", ["best_model", "final_model", "checkpoint_epoch_3"])

@@ -73,7 +73,7 @@ def test_trains_in_both_spellings(data: Path, dash: str) -> None:
     ("options", "message"),
     [
         (["--tune", "last-0"], "--tune is 'last-0'; one of full, head, lora, last-N"),
-        (["--resume"], "--resume comes with a later release"),
+        (["--keep-checkpoints", "0"], "--keep-checkpoints is 0; 1 or more is needed"),
         (["--epochs", "0"], "--epochs is 0; 1 or more is needed"),
         (["--epochs", "many"], "'many' is not a valid integer"),
         (["--backbone", "opencip"], "did you mean 'openclip'?"),

@@ -499,7 +499,11 @@ def test_cuda_without_cuda_is_an_error_before_anything_is_read(catalogue: Path, 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize(
-    ("when", "held"), [("training on ", "before the first epoch: nothing has been written"), ("epoch 2/5", "_epoch_1, checkpoint_epoch_2, best_model")]
+    ("when", "held"),
+    [
+        ("training on ", "interrupted before the first step: nothing has been written"),
+        ("epoch 2/5", "_epoch_1, checkpoint_epoch_2, best_model; the same command with --resume goes on from there"),
+    ],
 )
 def test_an_interrupted_run_keeps_its_epochs_and_says_so(catalogue: Path, when: str, held: str) -> None:
     said: list[str] = []
@@ -542,8 +546,9 @@ def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(catalogue:
         time.sleep(0.3)
         process.send_signal(signal_)
         rest, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal_], errors
     assert f"{out} holds checkpoint_epoch_1" in rest
+    assert "goes on from there" in rest
     assert "interrupted in epoch " in rest
     assert "Traceback" not in errors
     assert lines

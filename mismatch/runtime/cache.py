@@ -30,7 +30,7 @@ __all__ = ["EmbeddingCache", "embed_images", "embed_texts"]
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost
+SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost; a multiple of every batch, see `_embed`
 READ_ROWS = 65_536  # embeddings that are fetched together
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine: they say nothing of the segment
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
@@ -49,8 +49,9 @@ class EmbeddingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the cache folder {self.root} can't be created: {error.strerror}; choose another with --cache") from error
-        for keys in sorted(self.folder.glob("*.keys")):
-            self._open(keys)
+        segments = sorted((stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys)))
+        for _, keys in segments:
+            self._where = _open(keys) | self._where  # of two embeddings of one content the older counts: who has read it shall read it again
 
     def __len__(self) -> int:
         return len(self._where)
@@ -79,15 +80,8 @@ class EmbeddingCache:
             _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
         except OSError as error:
             raise CheckpointError(f"the cache {self.root} can't be written: {error.strerror}; make room or choose another with --cache") from error
-        self._open(keys)
+        self._where |= _open(keys)
         self._trim(keep=keys)
-
-    def _open(self, keys: Path) -> None:
-        """Index a segment; one that is damaged counts as absent."""
-        array, names = _map(keys), _unless_damaged(keys.read_bytes)
-        if array is None or names is None or array.ndim != 2 or len(names) != KEY_BYTES * len(array):
-            return
-        self._where |= {names[i * KEY_BYTES : (i + 1) * KEY_BYTES]: (keys, i) for i in range(len(array))}
 
     def _trim(self, keep: Path) -> None:
         """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of them later encodes anew."""
@@ -110,6 +104,14 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _open(keys: Path) -> dict[bytes, tuple[Path, int]]:
+    """Where each of a segment's embeddings is; a segment that is damaged counts as empty."""
+    array, names = _map(keys), _unless_damaged(keys.read_bytes)
+    if array is None or names is None or array.ndim != 2 or len(names) != KEY_BYTES * len(array):
+        return {}
+    return {names[i * KEY_BYTES : (i + 1) * KEY_BYTES]: (keys, i) for i in range(len(array))}
 
 
 def _map(keys: Path) -> Array | None:
@@ -164,6 +166,9 @@ def _embed(
     cache: EmbeddingCache | None,
     progress: Progress | None,
 ) -> tuple[Array, Problems]:
+    """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the last digits, is the same whether or not the work was
+    cut short in between, as only whole segments are kept and the next one begins where it would have.
+    """
     result = np.full((len(keys), width), np.nan, np.float32)
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
     known = _read(cache, first, result) if cache is not None else set()

@@ -144,10 +144,10 @@ class Batch:
         return len(self.labels)
 
 
-def make_batches(pairs: PairSet, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-    """Every row once, in an order that is a function of seed and epoch."""
+def make_batches(pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+    """Every row once, in an order that is a function of seed and epoch; without the first `skip` batches."""
     order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
-    for start in range(0, len(pairs), size):
+    for start in range(skip * size, len(pairs), size):
         rows = order[start : start + size]
         images, image_of = np.unique(pairs.image_of[rows], return_inverse=True)
         row_pieces, row_of = pairs.row_pieces(rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,8 @@ FORMAT_VERSION = 1
 META = "mismatch.json"
 HEAD = "classification_head.safetensors"
 STATS = "training_stats.json"
-OURS = frozenset({META, HEAD, STATS})  # every other file is the backbone's
+NOTE, PARTS = "training_state.json", "training_state.pt"  # what resuming needs, see state.py
+OURS = frozenset({META, HEAD, STATS, NOTE, PARTS})  # every other file is the backbone's
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,19 @@ def is_checkpoint(path: str | Path) -> bool:
     return (Path(path) / META).is_file()
 
 
-def save_checkpoint(folder: Path, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, backbone_files: Path | None = None) -> None:
-    """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very backbone, whose files are shared instead of written again."""
-    with atomic_directory(folder) as part:
+def save_checkpoint(
+    folder: Path,
+    detector: Detector,
+    meta: CheckpointMeta,
+    stats: Mapping[str, Any],
+    *,
+    backbone_files: Path | None = None,
+    write_more: Callable[[Path], object] | None = None,
+) -> None:
+    """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very backbone, whose files are shared instead of written again;
+    `write_more` puts further files of ours into the folder that it is given.
+    """
+    with atomic_directory(folder) as part, _system_errors():
         if backbone_files is None:
             detector.backbone.save_pretrained(part)
         else:
@@ -105,6 +119,19 @@ def save_checkpoint(folder: Path, detector: Detector, meta: CheckpointMeta, stat
         save_file({name: tensor.contiguous() for name, tensor in detector.head.state_dict().items()}, part / HEAD, metadata={"format": "pt"})
         write_json(part / META, meta.to_dict())
         write_json(part / STATS, stats)
+        if write_more is not None:
+            write_more(part)
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """A full disk as the OSError that it is: safetensors says `I/O error: No space left on device (os error 28)`, of no class but Exception."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or not (found := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:

@@ -31,7 +31,9 @@ LAST = re.compile(r"last-([1-9]\d*)")
 
 
 def option(text: str, default: Any, **metadata: Any) -> Any:
-    """A field with its help; `choices` lists what it may be, `required` has no default on the command line, `shown` replaces the default there."""
+    """A field with its help; `choices` lists what it may be, `required` has no default on the command line, `shown` replaces the default there, and
+    what is `free` may be another when a run is resumed, as it doesn't alter the result (of the CSVs, their rows are compared instead).
+    """
     return field(default=default, metadata={"help": text, **metadata})
 
 
@@ -39,12 +41,12 @@ def option(text: str, default: Any, **metadata: Any) -> Any:
 class TrainConfig:
     """Options of one training run; an option that is None takes what `tune` has for it (MODES), see `value`."""
 
-    train_csv: str = field(metadata={"help": "Rows to train on: image_path,text,label.", "required": True})
-    val_csv: str | None = option("Rows to validate on after each epoch.", None, shown="a tenth of the training images")
-    image_base_path: str = option("Folder that image paths are relative to.", "", shown="the working directory")
+    train_csv: str = field(metadata={"help": "Rows to train on: image_path,text,label.", "required": True, "free": True})
+    val_csv: str | None = option("Rows to validate on after each epoch.", None, shown="a tenth of the training images", free=True)
+    image_base_path: str = option("Folder that image paths are relative to.", "", shown="the working directory", free=True)
     backbone: str = option("FAMILY, FAMILY:MODEL or a mismatch checkpoint; `mismatch backbones list` names them.", "hf-clip")
     model_name: str | None = option("MODEL of the family, a local directory, or a mismatch checkpoint to go on from.", None, shown="the family's own")
-    output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip")
+    output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip", free=True)
     epochs: int | None = option("Times that every row is seen.", None)
     batch_size: int | None = option("Rows that a process takes at once; times the accumulation and the processes they are the rows of a step.", None)
     gradient_accumulation_steps: int = option("Batches that make one step; the contrastive term sees all of them together.", 1)
@@ -54,9 +56,9 @@ class TrainConfig:
     )
     head_learning_rate: float | None = option("Peak rate of the head.", None)
     weight_decay: float = option("Decay of weights; biases, norms and the scale have none.", 0.01)
-    num_workers: int = option("Threads that decode images; 0 decodes in the main thread.", 4)
-    device: str = option("auto, cpu, cuda, cuda:N or mps; auto takes the best there is.", "auto")
-    validate_data: bool = option("Audit every row and image first and train only if all pass.", False)
+    num_workers: int = option("Threads that decode images; 0 decodes in the main thread.", 4, free=True)
+    device: str = option("auto, cpu, cuda, cuda:N or mps; auto takes the best there is.", "auto", free=True)
+    validate_data: bool = option("Audit every row and image first and train only if all pass.", False, free=True)
     tune: str = option(
         "full trains everything; head freezes the backbone and embeds every image and text once; lora trains low-rank adapters of both towers' blocks; "
         "last-N the last N blocks of each tower and what follows them.",
@@ -66,7 +68,9 @@ class TrainConfig:
     lora_alpha: float | None = option("Adapters are multiplied by this over their rank.", None, modes=("lora",))
     lora_dropout: float | None = option("Dropout before each adapter of --tune lora.", None, modes=("lora",))
     seed: int = option("Seed of weights, order, dropout and held-out images.", 0)
-    resume: bool = option("Go on with an interrupted run (comes with a later release).", False)
+    resume: bool = option("Go on with the unfinished run in --output-dir, to the same result; start one where there is none.", False, free=True)
+    keep_checkpoints: int | None = option("Newest checkpoint_epoch_N folders that stay.", None, shown="all", free=True)
+    checkpoint_steps: int | None = option("Write checkpoint_last every so many steps within an epoch, to resume from.", None, shown="off", free=True)
     head: str = option("adapter: MLPs from each tower into one width; cosine: scale and bias only, for equal widths.", "adapter", choices=HEADS)
     head_dim: int | None = option("Width in which adapter compares.", None, shown="the embeddings' own, else 256")
     head_hidden: int = option("Width of adapter's hidden layers.", 256)
@@ -86,10 +90,10 @@ class TrainConfig:
     val_fraction: float = option("Fraction of the training images held out without --val-csv; 0 trains on all and stores no threshold.", 0.1)
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
-    cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder")
-    track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none")
-    run_name: str | None = option("Name of the run for the trackers.", None, shown="the output folder's, and the time")
-    threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice")
+    cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder", free=True)
+    track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none", free=True)
+    run_name: str | None = option("Name of the run for the trackers.", None, shown="the output folder's, and the time", free=True)
+    threads: int | None = option("Threads that torch computes with.", None, shown="torch's own choice", free=True)
     precision: str = option(
         "Of towers in training; auto: bf16 where CPU or GPU has it in hardware, else fp32. Head and scores: fp32.", "auto", choices=PRECISIONS
     )
@@ -97,7 +101,6 @@ class TrainConfig:
     compile: bool = option("Run the towers through torch.compile: a minute or more at the start, then faster steps; needs a C++ compiler.", False)
 
     def __post_init__(self) -> None:
-        _check_later(self)
         _check_choices(self)
         _check_ranges(self)
 
@@ -166,11 +169,6 @@ def _metadata(name: str) -> Mapping[str, Any]:
     return TrainConfig.__dataclass_fields__[name].metadata
 
 
-def _check_later(config: TrainConfig) -> None:
-    if config.resume:
-        raise InputError("--resume comes with a later release; use --model-name OUTPUT_DIR/checkpoint_epoch_N to go on from a checkpoint's weights")
-
-
 def _check_choices(config: TrainConfig) -> None:
     choices = {f.name: f.metadata["choices"] for f in fields(config) if "choices" in f.metadata}
     if config.tune not in set(MODES) - {"last-N"} and not LAST.fullmatch(config.tune):
@@ -201,7 +199,7 @@ def _check_features(config: TrainConfig) -> None:
 
 
 AT_LEAST = {"epochs": 1, "batch_size": 1, "head_dim": 1, "head_hidden": 1, "head_members": 1, "early_stopping": 1, "threads": 1}
-AT_LEAST |= {"lora_rank": 1, "gradient_accumulation_steps": 1}
+AT_LEAST |= {"lora_rank": 1, "gradient_accumulation_steps": 1, "keep_checkpoints": 1, "checkpoint_steps": 1}
 AT_LEAST |= {"num_workers": 0, "seed": 0, "weight_decay": 0, "contrastive_weight": 0}
 ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha")
 BELOW_ONE = ("dropout", "warmup", "val_fraction", "lora_dropout")

@@ -124,6 +124,19 @@ class History:
             parts += [f"val loss {last['val_losses']:.4f}", f"accuracy {last['val_accuracies']:.4f}", f"F1 {last['val_f1']:.4f}", f"AUROC {auroc}"]
         return "  ".join([*parts, f"{last['seconds']:.1f} s", f"{last['rows_per_second']:,.0f} rows/s", *(["best"] if best else [])])
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been found out so far; `facts` are those of the process."""
+        best = self.best_validation
+        known = None if best is None else {"metrics": best.metrics, "score": best.score.to_dict(), "tuned": best.tuned}
+        return {"lists": self.lists, "best_epoch": self.best_epoch, "best_key": list(self.best_key), "best_validation": known}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        known = state_dict["best_validation"]
+        self.lists, self.best_epoch = state_dict["lists"], state_dict["best_epoch"]
+        self.best_key = (state_dict["best_key"][0], state_dict["best_key"][1])
+        self.best_validation = known and Validation(known["metrics"], ScoreSpec.from_dict(known["score"]), known["tuned"])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; figures that do not exist are null."""
         best = None if self.best_validation is None else {name: _number(value) for name, value in self.best_validation.tuned.items()}

@@ -1,54 +1,103 @@
-"""The folder of a training run: a checkpoint per epoch, best_model, final_model, run.yaml, curves, and what an earlier run left there."""
+"""The folder of a training run: a checkpoint per epoch, best_model, final_model, checkpoint_last, run.yaml, curves, and what an earlier run left there."""
 
 from __future__ import annotations
 
+import errno
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import atomic_file, write_bytes, write_json
+from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
 from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, is_checkpoint, save_checkpoint, write_stats
 from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
+from mismatch.training.state import Note, drop_state, read_note
 
-__all__ = ["BEST", "FINAL", "STARTED_FROM", "RunFolder"]
+__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "is_own", "resumable", "unfinished"]
 
-BEST, FINAL, STARTED_FROM = "best_model", "final_model", "started_from"
+BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
 EPOCH = "checkpoint_epoch_"
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
-OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{STARTED_FROM}|{EPOCH}\d+|checkpoint_last")
+OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
+WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
+WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+WriteState = Callable[[Path], object]  # is given the checkpoint that is being made
 
 
 class RunFolder:
-    """Where a run writes. Nothing in it is touched before the first epoch is done."""
+    """Where a run writes. Nothing in it is touched before the first epoch is done, but for checkpoint_last."""
 
-    def __init__(self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, settings: str | None = None) -> None:
-        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `settings`: the text of run.yaml.
-
-        CheckpointError where `folder` can't be used.
+    def __init__(
+        self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, settings: str | None = None, keep: int | None = None
+    ) -> None:
+        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `settings`: the text of run.yaml. `keep`: how many of
+        the newest epochs' checkpoints stay, all by default. CheckpointError where `folder` can't be used.
         """
-        self.folder, self.settings = Path(folder), settings
-        self.report, self.start = report, start
+        self.folder = Path(folder)
+        self.report, self.start, self.settings, self.keep = report, start, settings, keep
         self.written: list[Path] = []
         _check_usable(self.folder)
+        self.guards_other = unfinished(self.folder) is not None  # run than this one, which an interruption in the first epoch shall not cost
 
-    def save_epoch(self, epoch: int, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, best: bool, same_backbone: bool) -> None:
-        """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
+    @property
+    def holds_this_run(self) -> bool:
+        """Whether something is written that this run can be resumed from."""
+        return bool(self.written) or (is_checkpoint(self.folder / LAST) and not self.guards_other)
+
+    @property
+    def starts_from_own(self) -> bool:
+        """Whether the run started from a checkpoint in this folder, which is now started_from."""
+        return self.start == self.folder / STARTED_FROM
+
+    def take_up(self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]) -> None:
+        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do what was cut short after its checkpoint was whole."""
+        self.guards_other = False
+        sweep(self.folder, WRITTEN)
+        self.written = [path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")]
         if not self.written:
-            self._clear_earlier_run()
-            self._write_settings()
-        known = self.written[-1] if same_backbone and self.written else None
-        place = self.folder / f"{EPOCH}{epoch}"
-        save_checkpoint(place, detector, meta, stats, backbone_files=known)
-        self.written.append(place)
-        if best:
-            clone_checkpoint(place, self.folder / BEST, stats)
-        self.save_stats(stats)
+            return  # in its first epoch, beside what an earlier run has left
+        if epoch == 1:
+            self._remove_earlier_run([path for path in _earlier(self.folder) if path not in self.written and path != self.start])
+        best = self.folder / f"{EPOCH}{best_epoch}"
+        if is_checkpoint(best) and (epoch == 1 or _best_epoch(self.folder) != best_epoch):
+            clone_checkpoint(best, self.folder / BEST, stats)
+        if place.name != LAST:
+            self._complete_epoch(stats, best=False)
+
+    def save_epoch(
+        self,
+        epoch: int,
+        detector: Detector,
+        meta: CheckpointMeta,
+        stats: Mapping[str, Any],
+        *,
+        best: bool,
+        same_backbone: bool,
+        write_state: WriteState | None = None,
+    ) -> None:
+        """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
+        with _how_to_go_on():
+            earlier = [] if self.written else self._begin()
+            if not self.written:
+                self._write_settings()
+            place = self.folder / f"{EPOCH}{epoch}"
+            save_checkpoint(place, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
+            self.written.append(place)
+            self._remove_earlier_run(earlier)
+            self._complete_epoch(stats, best=best)
+
+    def save_last(self, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, same_backbone: bool, write_state: WriteState) -> None:
+        """Write checkpoint_last, from which an epoch that is under way is resumed."""
+        self.guards_other = False
+        with _how_to_go_on():
+            sweep(self.folder, WRITTEN)
+            save_checkpoint(self.folder / LAST, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
 
     def save_stats(self, stats: Mapping[str, Any]) -> None:
         """The run so far, at the top and in best_model, which covers the whole run."""
@@ -56,9 +105,11 @@ class RunFolder:
         write_json(self.folder / STATS, stats)
 
     def finish(self, stats: Mapping[str, Any]) -> None:
-        """Write final_model, the last epoch's."""
-        clone_checkpoint(self.written[-1], self.folder / FINAL, stats)
-        self.save_stats(stats)
+        """Write final_model, the last epoch's, and drop what only resuming needs."""
+        with _how_to_go_on():
+            clone_checkpoint(self.written[-1], self.folder / FINAL, stats)
+            self.save_stats(stats)
+        drop_state(self.written[-1])
 
     def draw(self, stats: Mapping[str, Any]) -> None:
         """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn is a warning."""
@@ -71,10 +122,10 @@ class RunFolder:
 
     def contents(self) -> str:
         """What this run has written, for people."""
-        if not self.written:
+        if not self.holds_this_run:
             return "nothing has been written"
-        present = [path for path in (*self.written, self.folder / BEST, self.folder / FINAL) if is_checkpoint(path)]
-        return f"{self.folder} holds {_listing(present)}"
+        own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
+        return f"{self.folder} holds {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
 
     def _write_settings(self) -> None:
         """run.yaml; one that somebody wrote by hand stays, and the run's own stands beside it."""
@@ -87,20 +138,88 @@ class RunFolder:
         with atomic_file(place) as file:
             file.write(self.settings)
 
-    def _clear_earlier_run(self) -> None:
-        """Remove an earlier run's checkpoints, so that two runs are never mixed; foreign files stay."""
+    def _shared(self, same_backbone: bool) -> Path | None:
+        """A checkpoint of this run whose backbone's files serve the next one too."""
+        return self.written[-1] if same_backbone and self.written else None
+
+    def _begin(self) -> list[Path]:
+        """Get ready for the first checkpoint; returns what an earlier run left. The checkpoint that this run started from gets out of the way."""
+        self.guards_other = False
+        sweep(self.folder, WRITTEN)
         (self.folder / CURVES).unlink(missing_ok=True)
         earlier = _earlier(self.folder)
         kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve() and not path.is_symlink()]
-        removed = [path for path in earlier if path not in kept]
+        for path in kept:
+            self.start = self.folder / STARTED_FROM
+            if path != self.start:
+                if is_checkpoint(self.start):
+                    remove_directory(self.start)
+                path.rename(self.start)
+                self.report(f"{self.folder}: {path.name}, which this run started from, is now {STARTED_FROM}")
+        for path in earlier:
+            if path.is_symlink():  # else a new checkpoint would replace what it points to
+                path.unlink()
+        return [path for path in earlier if path not in kept]
+
+    def _remove_earlier_run(self, earlier: Sequence[Path]) -> None:
+        """Two runs are never mixed; foreign files stay. Called when the first checkpoint of this run is whole, which may have replaced one."""
+        removed = [path for path in earlier if path.name != LAST]
         for path in removed:
-            path.unlink() if path.is_symlink() else shutil.rmtree(path)  # of a link, what it points to stays
+            if path not in self.written and path.exists():
+                remove_directory(path)
         if removed:
             self.report(f"{self.folder}: removed the earlier run's {_listing(removed)}")
-        for path in kept:
-            if path.name != STARTED_FROM:
-                path.rename(self.folder / STARTED_FROM)
-                self.report(f"{self.folder}: {path.name}, which this run started from, is now {STARTED_FROM}")
+
+    def _complete_epoch(self, stats: Mapping[str, Any], *, best: bool) -> None:
+        """All that follows when an epoch's checkpoint is whole."""
+        place = self.written[-1]
+        if best:
+            clone_checkpoint(place, self.folder / BEST, stats)
+        self.save_stats(stats)
+        for path in _earlier(self.folder):
+            if path.name == LAST:
+                remove_directory(path)
+            elif path != place:
+                drop_state(path)
+        for path in self.written[: -self.keep] if self.keep else []:
+            remove_directory(path)
+            self.written.remove(path)
+
+
+def resumable(folder: Path) -> tuple[Path, Note] | None:
+    """The newest checkpoint in a run's folder that has a state, and that state's note."""
+    found = [(path, note) for path in _earlier(folder) if WITH_STATE.fullmatch(path.name) and (note := read_note(path))]
+    return max(found, key=lambda one: one[1].saved, default=None)
+
+
+def unfinished(folder: Path) -> tuple[Path, Note] | None:
+    """As `resumable`; None for a state that can't be read too."""
+    with suppress(CheckpointError):
+        return resumable(folder)
+    return None
+
+
+def is_own(folder: Path, path: Path) -> bool:
+    """Whether a path names a checkpoint that a run writes into `folder`, there or not."""
+    return path.parent.resolve() == folder.resolve() and bool(OWN_NAMES.fullmatch(path.name)) and path.name != STARTED_FROM
+
+
+def _best_epoch(folder: Path) -> int | None:
+    """Which epoch best_model is of."""
+    with suppress(CheckpointError):
+        return int(read_json(folder / BEST / STATS).get("best_epoch"))
+    return None
+
+
+@contextmanager
+def _how_to_go_on() -> Iterator[None]:
+    """Of a full disk say what to do; what was there before is whole."""
+    try:
+        yield
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
+            raise CheckpointError(f"{error}; free some, then go on with --resume") from error.__cause__
+        raise
 
 
 def _check_usable(folder: Path) -> None:
@@ -118,7 +237,7 @@ def _check_usable(folder: Path) -> None:
 
 
 def _earlier(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)]
+    found = [path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)] if folder.is_dir() else []
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,13 +24,16 @@ from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation
+from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
 from mismatch.training.output import BEST, FINAL, RunFolder
 from mismatch.training.precision import choose_precision
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.processes import Processes
+from mismatch.training.resume import Plan, embeddings_digest, frozen_digest, make_plan, rows_digest, with_start
 from mismatch.training.settings import settings_text
+from mismatch.training.state import Note, Position, Stateful, Weights, load_parts, states_of, write_state
 from mismatch.training.step import Step, compile_towers
 from mismatch.training.tracking import Trackers, require_trackers
 from mismatch.training.tuning import Tuning
@@ -60,29 +61,32 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
     processes = Processes.start(config.device)
     if not processes.main:
         report, progress = _say_nothing, no_progress
-    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), _terminate_as_interrupt():
+    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), Interruption() as interruption:
         torch.manual_seed(config.seed)
-        return _prepare(config, processes, report, progress).train()
+        plan = make_plan(config, report)
+        if plan.finished:
+            return _finished(config, plan, report)
+        try:
+            run = _prepare(config, plan, interruption, processes, report, progress)
+        except KeyboardInterrupt:
+            if config.tune == "head":
+                report("interrupted before the first step: what is embedded stays in the cache, and the same command goes on from there")
+            raise
+        return run.train()
+
+
+def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
+    """A run that --resume finds done; its rows are compared still."""
+    plan.check_rows(rows_digest([pairs for pairs in load_sets(config, _say_nothing) if pairs is not None], config.image_base_path), config)
+    report(f"the run in {config.output_dir} is finished: there is nothing to resume")
+    return TrainResult(Path(config.output_dir) / BEST, Path(config.output_dir) / FINAL, dict(plan.finished or {}))
 
 
 def _say_nothing(line: str) -> None:
     """The report of every process but the main one."""
 
 
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does; handlers belong to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _prepare(config: TrainConfig, processes: Processes, report: Report, progress: Progress) -> Run:
+def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, processes: Processes, report: Report, progress: Progress) -> Run:
     began = time.perf_counter()
     precision = choose_precision(config.precision, config.tune, processes.device, report)
     if config.validate_data:
@@ -93,9 +97,11 @@ def _prepare(config: TrainConfig, processes: Processes, report: Report, progress
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
         warn_of_balance(train_set.labels, report)
     warn_of_rate(config, report)
-    start = load_start(config, report)
+    rows = rows_digest(sets, config.image_base_path)
+    plan.check_rows(rows, config)
+    start = load_start(with_start(config, plan), report)
     sets, long_texts = cut_long_texts(start, sets, report)
-    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config))
+    folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config), keep=config.keep_checkpoints)
     start.detector.to(processes.device)
     processes.follow_main([*start.detector.state_dict().values()])
     if config.gradient_checkpointing:
@@ -108,6 +114,7 @@ def _prepare(config: TrainConfig, processes: Processes, report: Report, progress
     embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
     run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, processes, precision, report, progress, long_texts)
     run.history.began(began, embedding)
+    run.take_up(plan, rows, interruption)
     return run
 
 
@@ -166,31 +173,57 @@ class Run:
             compile_towers(self.detector)
         how: dict[str, Any] = {"rows": self.rows, "parts": config.gradient_accumulation_steps, "precision": precision, "seed": config.seed}
         self.step = Step(self.detector, self.objective, self.optimizer, processes, report=report, **how)
+        self.interruption, self.plan = Interruption(), Plan()
+        self.position = Position(sums=torch.zeros(2, device=self.device))
+        self.parts: dict[str, Stateful] = {"weights": Weights(self.detector), "optimizer": self.optimizer, "step": self.step}
+        self.parts |= {"history": self.history, "position": self.position}  # whatever else changes from step to step belongs here
+
+    def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
+        """Be where the run is that is resumed; `rows`: their digest."""
+        self.plan, self.interruption = plan, interruption
+        self.history.facts["rows_digest"] = rows
+        self.frozen, self.embeddings = frozen_digest(self.detector), embeddings_digest([self.feed, self.val_feed])
+        if plan.folder is None:
+            return
+        now = self._note()
+        plan.check_step(now, self.config)
+        for line in plan.remarks(now):
+            self.report(line)
+        load_parts(plan.folder, self.parts)
+        self.processes.wait()  # until all have read, as the main one writes now
+        if self.main:
+            self.folder.take_up(plan.folder, self.position.epoch - 1, self.history.best_epoch, self.history.to_dict())
 
     def train(self) -> TrainResult:
         """All epochs, or as many as early stopping lets pass."""
-        epoch = 0
         try:
             self._announce()
             self.trackers.start()
             self._start_head()
-            for epoch in range(1, self.epochs + 1):
-                self._epoch(epoch)
-                if self._is_stale(epoch):
+            for epoch in range(self.position.epoch, self.epochs + 1):
+                if self._is_stale(epoch - 1):
                     self.report(f"stopped early: {self.config.best_metric} has not improved since epoch {self.history.best_epoch}")
                     break
+                self._epoch(epoch)
             self.history.finished = True
             if self.main:
                 self.folder.finish(self.history.to_dict())
         except KeyboardInterrupt:
-            when = f"in epoch {epoch}" if epoch else "before the first epoch"
-            self.report(f"interrupted {when}: {self.folder.contents()}")
+            self.report(self._farewell())
             raise
         finally:
             self.trackers.finish()
             self.folder.draw(self.history.to_dict())
         self.report(f"best epoch {self.history.best_epoch}; {self.folder.contents()}")
         return TrainResult(self.folder.folder / BEST, self.folder.folder / FINAL, self.history.to_dict())
+
+    def _farewell(self) -> str:
+        """What an interrupted run says last."""
+        at = self.position
+        done = f"in epoch {at.epoch} after {at.step:,} of {self.steps_per_epoch:,} steps" if at.step else f"after epoch {at.epoch - 1}"
+        when = done if at.step or at.epoch > 1 else "before the first step"
+        how = "; the same command with --resume goes on from there" if self.folder.holds_this_run else ""
+        return f"interrupted {when}: {self.folder.contents()}{how}"
 
     def _announce(self) -> None:
         config, pairs = self.config, self.feed.pairs
@@ -211,7 +244,7 @@ class Run:
         """Standardise a new head by what it will see, and, where the backbone states no threshold, start with logit 0 at the first batch's mean cosine, so that
         the bias needn't travel there.
         """
-        if self.start.checkpoint:
+        if self.start.checkpoint or self.plan.folder:
             return
         backbone = self.detector.backbone
         self.detector.eval()
@@ -225,36 +258,83 @@ class Run:
                 self.objective.centre(*seen[0])
 
     def _epoch(self, epoch: int) -> None:
-        began = time.perf_counter()
         losses = self._train_epoch(epoch)
         trained = time.perf_counter()
-        validation = None if self.val_feed is None else self._validate(self.val_feed)
-        best = self.history.add(epoch, losses, validation, trained - began, self.optimizer, val_seconds=time.perf_counter() - trained)
-        meta = self._meta(PLAIN if validation is None else validation.score)
-        if self.main:
-            with self.tuning.plain():
-                self.folder.save_epoch(epoch, self.detector, meta, self.history.to_dict(), best=best, same_backbone=self.tuning.frozen)
-        self.report(self.history.line(self.epochs, best))
-        self.adviser.look(self.history)
-        self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
+        try:
+            validation = None if self.val_feed is None else self._validate(self.val_feed)
+        except KeyboardInterrupt:
+            self._save_last()
+            raise
+        with self.interruption.held():
+            best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer, val_seconds=time.perf_counter() - trained)
+            self.position.next_epoch()
+            write = self._state_writer()
+            if self.main:
+                meta, stats = self._meta(PLAIN if validation is None else validation.score), self.history.to_dict()
+                with self.tuning.plain():
+                    self.folder.save_epoch(epoch, self.detector, meta, stats, best=best, same_backbone=self.tuning.frozen, write_state=write)
+            self.report(self.history.line(self.epochs, best))
+            self.adviser.look(self.history)
+            self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over the rows → mean binary and mean contrastive loss, nats."""
+        """One pass over the rows, or what is left of it → mean binary and mean contrastive loss, nats."""
         self.tuning.train_mode()
         self.head.train()
-        sums, rows, step = torch.zeros(2, device=self.device), 0, (epoch - 1) * self.steps_per_epoch
-        batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch)
-        with self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row") as advance, closing(self.feed.stream(batches)) as stream:
+        at, before = self.position, (epoch - 1) * self.steps_per_epoch
+        began = time.perf_counter() - at.seconds
+        batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch, skip=at.step)
+        progress = self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row")
+        with self.interruption.held(), progress as advance, closing(self.feed.stream(batches)) as stream:
+            advance(at.rows)
             for batch, inputs in stream:
+                step = before + at.step
                 set_rates(self.optimizer, rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup))
-                sums += len(batch) * self.step(self.feed, batch, inputs, (epoch, step))
-                rows, step = rows + len(batch), step + 1
-                advance(len(batch), self.watch.after(step, sums, rows))
+                at.sums += len(batch) * self.step(self.feed, batch, inputs, (epoch, step))
+                at.rows, at.step, at.seconds = at.rows + len(batch), at.step + 1, time.perf_counter() - began
+                advance(len(batch), self.watch.after(step + 1, at.sums, at.rows))
+                if self._ends_here():
+                    break
         self.processes.average([*self.detector.backbone.buffers()])  # running statistics, which each process takes of its share
-        binary, contrastive = (sums / rows).tolist()
+        binary, contrastive = (at.sums / at.rows).tolist()
         if not math.isfinite(binary + contrastive):
             raise InputError(f"the loss is {binary} after epoch {epoch}: training has diverged; lower --learning-rate or --head-learning-rate")
         return binary, contrastive
+
+    def _ends_here(self) -> bool:
+        """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and every --checkpoint-steps."""
+        every, step = self.config.checkpoint_steps, self.position.step
+        if self.processes.any(self.interruption.came):
+            self.interruption.follow()
+        due = every is not None and step % every == 0 and step < self.steps_per_epoch
+        if due or (self.interruption.came and not self.folder.guards_other):
+            self._save_last()
+        return self.interruption.came
+
+    def _save_last(self) -> None:
+        write = self._state_writer()
+        if self.main:
+            with self.tuning.plain():
+                self.folder.save_last(self.detector, self._meta(PLAIN), self.history.to_dict(), same_backbone=self.tuning.frozen, write_state=write)
+
+    def _state_writer(self) -> Callable[[Path], None]:
+        """What writes the state into a checkpoint; taken before the backbone is made plain, in which its weights have other names."""
+        note, states = self._note(), states_of(self.parts)
+        return lambda folder: write_state(folder, note, states)
+
+    def _note(self) -> Note:
+        return Note(
+            epoch=self.position.epoch,
+            step=self.position.step,
+            config=self.config.to_dict(),
+            rows=self.history.facts["rows_digest"],
+            rows_per_step=self.rows,
+            frozen=self.frozen,
+            embeddings=self.embeddings,
+            from_own_folder=self.folder.starts_from_own,
+            engine=f"{self.device} in {self.step.precision}",
+            threads=torch.get_num_threads(),
+        )
 
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
