@@ -48,3 +48,21 @@ def test_quality(write_rows: Any, tmp_path: Path) -> None:
 
 def test_startup() -> None:
     assert "mismatch --help" in run("bench_startup.py", "--runs", 1)
+
+
+def test_training(tmp_path: Path) -> None:
+    table = run("bench_training.py", "--tiny", "--rows", 8, "--head-rows", 8, "--repeats", 1, "--json", tmp_path / "out.json")
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert "| plain transformers loop, fp32, padded to 77 |" in table
+    rates = results["full"]["pairs_per_second"]
+    assert len(rates) + sum("bf16" in line for line in results["full"]["skipped"]) == 3
+    assert (results["head"]["rows"], results["head"]["epochs"]) == (8, 10)
+    assert results["head"]["plain_seconds_estimated"] == 10 * 8 / next(iter(rates.values()))
+    assert [1e8 < size < 4e9 for size in results["memory"].values()] == [True] * 3
+
+
+def test_training_on_many_rows(tmp_path: Path) -> None:
+    table = run("bench_training.py", "--tiny", "--large", 600, "--json", tmp_path / "out.json")
+    large = json.loads((tmp_path / "out.json").read_text())["large"]
+    assert (large["rows"], large["images"], large["texts"]) == (600, 200, 600)
+    assert "600 rows, 200 images, 600 texts, embeddings 128 wide" in table

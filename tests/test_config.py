@@ -133,6 +133,8 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
         ({"early_stopping": 2, "val_fraction": 0.0}, r"--early-stopping needs validation rows; pass --val-csv"),
         ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
+        ({"gradient_accumulation_steps": 0}, r"--gradient-accumulation-steps is 0; 1 or more is needed"),
+        ({"precision": "int8"}, r"--precision is 'int8'; one of auto, fp32, bf16, fp16 is needed"),
         ({"keep_checkpoints": 0}, r"--keep-checkpoints is 0; 1 or more is needed"),
         ({"checkpoint_steps": 0}, r"--checkpoint-steps is 0; 1 or more is needed"),
     ],

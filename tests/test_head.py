@@ -11,7 +11,7 @@ import torch
 
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
-from mismatch.training.head import AdapterHead, CosineHead, Standardise, ZeroShotHead, build_head, head_options, head_spec_for, normalise
+from mismatch.training.head import AdapterHead, ByteDropout, CosineHead, Standardise, ZeroShotHead, build_head, head_options, head_spec_for, normalise
 
 
 def known(**facts: Any) -> Any:
@@ -89,7 +89,7 @@ def test_an_unknown_head_is_refused() -> None:
 def test_dropout_and_layer_norm_come_before_each_adapter_and_dropout_only_in_training() -> None:
     head = AdapterHead(HeadSpec("adapter", 12, 7, 9, 16, dropout=0.5))
     for adapter in (head.image_adapter, head.text_adapter):
-        assert [type(layer).__name__ for layer in adapter] == ["LayerNorm", "Dropout", "Linear", "GELU", "Linear"]
+        assert [type(layer).__name__ for layer in adapter] == ["LayerNorm", "ByteDropout", "Linear", "GELU", "Linear"]
     images, texts = embeddings(text_dim=7)
     assert not torch.equal(head.train()(images, texts), head(images, texts))
     assert torch.equal(head.eval()(images, texts), head(images, texts))
@@ -150,3 +150,17 @@ def test_an_adapter_head_is_described_by_the_options_that_make_it() -> None:
     spec = head_spec_for(known(), "adapter", hidden_dim=9, members=2, dropout=0.25, features=("colour",))
     assert head_options(spec) == {"head": "adapter", "head_dim": 12, "head_hidden": 9, "head_members": 2, "features": "colour", "dropout": 0.25}
     assert head_options(head_spec_for(known(), "cosine"))["features"] == "none"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.6])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    dropout, ones = ByteDropout(p), torch.ones(300, 501)  # a number of elements that 8 doesn't divide
+    out = dropout(ones)
+    assert float((out == 0).float().mean()) == pytest.approx(p, abs=0.01)
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.02)
+    assert len(out.unique()) == 2
+    assert not torch.equal(out, dropout(ones))
+    torch.manual_seed(0)
+    assert torch.equal(out, dropout(ones))  # the seed decides
+    assert torch.equal(dropout.eval()(ones), ones)
