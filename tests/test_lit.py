@@ -56,10 +56,12 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(stranger: Path, lig
     assert report["metrics"]["auroc"] > 0.94
     assert report["metrics"]["accuracy"] > 0.86
 
-    verify = ("--verify-csv", fashion / "test.csv", "--image-base-path", fashion)
+    some = (fashion / "test.csv").read_text(encoding="utf-8").splitlines()[:301]
+    (tmp_path / "some.csv").write_text("\n".join(some) + "\n", encoding="utf-8")
+    verify = ("--verify-csv", "some.csv", "--image-base-path", fashion)
     run(stranger / "mismatch", "export-onnx", "--model", "run/best_model", "--output", "bundle", *verify, cwd=tmp_path)
     parity = json.loads((tmp_path / "bundle" / "parity.json").read_text())
-    assert (parity["pairs"], parity["flipped_decisions"]) == (1406, 0)
+    assert (parity["pairs"], parity["flipped_decisions"]) == (300, 0)
 
     run(light / "mismatch", "predict", "--model", "bundle", *test, "--output", "out.csv", cwd=tmp_path)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as out, (fashion / "test.csv").open(newline="", encoding="utf-8") as rows:

@@ -64,6 +64,7 @@ class RunFolder:
             return  # in its first epoch, beside what an earlier run has left
         if epoch == 1:
             self._remove_earlier_run([path for path in _earlier(self.folder) if path not in self.written and path != self.start])
+            self._write_settings()
         best = self.folder / f"{EPOCH}{best_epoch}"
         if is_checkpoint(best) and (epoch == 1 or _best_epoch(self.folder) != best_epoch):
             clone_checkpoint(best, self.folder / BEST, stats)
@@ -83,13 +84,14 @@ class RunFolder:
     ) -> None:
         """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
         with _how_to_go_on():
-            earlier = [] if self.written else self._begin()
-            if not self.written:
-                self._write_settings()
+            first = not self.written
+            earlier = self._begin() if first else []
             place = self.folder / f"{EPOCH}{epoch}"
             save_checkpoint(place, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
             self.written.append(place)
             self._remove_earlier_run(earlier)
+            if first:
+                self._write_settings()
             self._complete_epoch(stats, best=best)
 
     def save_last(self, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, same_backbone: bool, write_state: WriteState) -> None:
