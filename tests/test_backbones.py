@@ -112,7 +112,7 @@ def test_a_broken_plugin_is_found_by_any_of_its_names(name: str) -> None:
 
 def test_check_prints_what_came_of_each_check() -> None:
     result = run("check", "openclip:tiny", "--only", "widths", "--only", "levels")
-    assert result.stdout == "ok    widths\nskip  levels: levels_dim is 0: it offers no features of earlier layers\n1 passed, 1 skipped\n"
+    assert result.stdout == "ok    widths\nskip  levels: levels_dim and text_levels_dim are 0: it offers no features of earlier layers\n1 passed, 1 skipped\n"
     assert result.exit_code == 0
 
 

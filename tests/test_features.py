@@ -22,6 +22,7 @@ from mismatch.backbones.features import (
     feature_fields,
     feature_names,
     features_offered,
+    foreground,
 )
 from mismatch.backbones.graphs import write_image_encoder, write_text_encoder
 from mismatch.errors import InputError
@@ -82,7 +83,20 @@ def test_means_and_spreads_are_numpys() -> None:
     expected = np.concatenate([a.mean((2, 3)), a.std((2, 3)), middle.mean((2, 3)), middle.std((2, 3))], axis=1)
     np.testing.assert_allclose(found[:, :12], expected, atol=2e-6)
     cells = a.reshape(2, 3, 4, 16, 4, 16).mean((3, 5))  # (2, 3, 4, 4)
-    np.testing.assert_allclose(found[:, 12:60].reshape(2, 4, 4, 3), cells.transpose(0, 2, 3, 1), atol=1e-6)
+    np.testing.assert_allclose(found[:, 18:66].reshape(2, 4, 4, 3), cells.transpose(0, 2, 3, 1), atol=1e-6)
+
+
+def test_what_stands_out_from_the_border_is_the_article_and_not_its_background() -> None:
+    pixels = torch.ones(1, 3, 56, 56)
+    pixels[0, :, 20:30, 20:30] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    weights = foreground(pixels)
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert float(weights[0, 20:30, 20:30].sum()) == pytest.approx(100 / (100 + 1e-4 * 56 * 56), abs=2e-4)
+    shares = colour_histogram(pixels, weights)[0].square().reshape(5, 5, 5)
+    assert float(shares[4, 0, 0]) > 0.99  # red, though the image is 97 % white
+    assert float(colour_histogram(pixels)[0].square().reshape(5, 5, 5)[4, 4, 4]) == pytest.approx(1 - 100 / 56**2, abs=1e-4)
+    plain = foreground(torch.full((1, 3, 8, 8), 0.3))
+    torch.testing.assert_close(plain, torch.full((1, 8, 8), 1 / 64))
 
 
 @pytest.mark.parametrize(

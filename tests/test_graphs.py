@@ -64,12 +64,12 @@ def test_quantising_takes_matmuls_and_leaves_convolutions(folder: Path) -> None:
 def test_a_graph_too_large_for_one_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(CheckpointError, match=r"x\.onnx would be .* one ONNX file holds 2 at most"):
-        write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, "output", tmp_path / "x.onnx")
+        write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, ("output",), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_loggers_and_the_fast_path_are_as_before(tmp_path: Path) -> None:
     logger, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     enabled = torch.backends.mha.get_fastpath_enabled()
-    write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, "output", tmp_path / "x.onnx")
+    write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, ("output",), tmp_path / "x.onnx")
     assert (logger.level, torch.backends.mha.get_fastpath_enabled()) == (level, enabled)

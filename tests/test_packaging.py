@@ -25,7 +25,7 @@ PLUGINS = ["mismatch_hf_clip", "mismatch_openclip"]
 TOP_LEVEL = ["mismatch", *PLUGINS]
 
 # Import names whose distribution is called otherwise.
-DISTRIBUTIONS = {"PIL": "Pillow", "open_clip": "open_clip_torch"}
+DISTRIBUTIONS = {"PIL": "Pillow", "yaml": "PyYAML", "open_clip": "open_clip_torch"}
 LIGHT_PARTS = ["mismatch/data", "mismatch/runtime", "mismatch/evaluation", "mismatch/errors.py", "mismatch/specs.py", "mismatch/files.py"]
 LIGHT_PARTS += ["mismatch/__init__.py", "mismatch/__main__.py", "mismatch/cli/__init__.py", "mismatch/cli/predict.py", "mismatch/cli/validate.py"]
 LIGHT_PARTS += ["mismatch/backbones/__init__.py", "mismatch/backbones/hookspecs.py", "mismatch/backbones/registry.py"]

@@ -38,7 +38,7 @@ def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
     "line",
     [
         "--epochs N",
-        "[default: 10; head: 25]",
+        "[default: 10; head: 12]",
         "[default: 32; head: 256]",
         "[default: 1e-05; lora: 0.0002]",
         "[default: off]",

@@ -29,11 +29,13 @@ __all__ = [
     "features_offered",
 ]
 
-FEATURES_VERSION = 1  # to be raised when a feature is computed otherwise, so that no cache mixes the two
+FEATURES_VERSION = 2  # to be raised when a feature is computed otherwise, so that no cache mixes the two
 GRID = 4  # cells a side
 BINS = 5  # of each channel, of the histogram
-COLOUR_DIM = 4 * 3 + GRID * GRID * 3 + 2 * BINS**3
-HISTOGRAM_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
+COLOUR_DIM = 6 * 3 + GRID * GRID * 3 + 3 * BINS**3
+COUNTED_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
+BORDER = 3  # pixels of those, whose mean is taken for the background's colour
+FAR = 0.25  # distance of two RGB colours on 0..1 from which a pixel counts in full
 
 
 def features_offered(backbone: Backbone) -> tuple[str, ...]:
@@ -90,29 +92,54 @@ def _colour(backbone: Backbone, pixel_values: Tensor) -> Tensor:
 
 
 def colour_statistics(pixels: Tensor) -> Tensor:
-    """RGB on 0..1, (B, 3, S, S) → (B, 310): of the whole image and of its middle half, mean and spread of each channel and how much has each of 5 x 5 x 5
-    colours; and the means of 4 x 4 cells.
+    """RGB on 0..1, (B, 3, S, S) → (B, 441): mean and spread of each channel, and how much has each of 5 x 5 x 5 colours, of the whole image, of its middle half
+    and of what stands out from its border; and the means of 4 x 4 cells.
     """
     side = pixels.shape[-1]
     middle = pixels[:, :, side // 4 : side - side // 4, side // 4 : side - side // 4]
     edges = [round(i * side / GRID) for i in range(GRID + 1)]  # a side that GRID doesn't divide gives cells of unlike size
     bands = [pixels[:, :, top:bottom].mean(2) for top, bottom in pairwise(edges)]  # (B, 3, S) each
     cells = [band[:, :, left:right].mean(2) for band in bands for left, right in pairwise(edges)]  # (B, 3) each
-    return torch.cat([*_mean_and_spread(pixels), *_mean_and_spread(middle), *cells, *map(colour_histogram, (pixels, middle))], dim=1)
+    small, small_middle = _small(pixels), _small(middle)
+    weights = foreground(small)
+    histograms = [colour_histogram(small), colour_histogram(small_middle), colour_histogram(small, weights)]
+    moments = [*_mean_and_spread(pixels), *_mean_and_spread(middle), *_mean_and_spread(small, weights)]
+    return torch.cat([*moments, *cells, *histograms], dim=1)
 
 
-def _mean_and_spread(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 3, H, W) → (B, 3), (B, 3)."""
-    mean = pixels.mean((2, 3), keepdim=True)  # (B, 3, 1, 1)
-    variance = (pixels - mean).square().mean((2, 3))  # (B, 3)
+def _small(pixels: Tensor) -> Tensor:
+    """(B, 3, S, S) → (B, 3, s, s), s from 56 to 111 where S is larger."""
+    return F.avg_pool2d(pixels, max(1, pixels.shape[-1] // COUNTED_SIDE))
+
+
+def _mean_and_spread(pixels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 3), (B, 3)."""
+    share = 1 / (pixels.shape[-1] * pixels.shape[-2]) if weights is None else weights[:, None]
+    mean = (pixels * share).sum((2, 3), keepdim=True)  # (B, 3, 1, 1)
+    variance = ((pixels - mean).square() * share).sum((2, 3))  # (B, 3)
     return mean.flatten(1), (variance + 1e-6).sqrt()  # a root's slope at 0 is infinite
 
 
-def colour_histogram(pixels: Tensor) -> Tensor:
-    """RGB on 0..1, (B, 3, S, S) → (B, 125): roots of the shares of 5 x 5 x 5 colours, as Hellinger compares. A pixel counts for the eight next to it."""
-    small = F.avg_pool2d(pixels, max(1, pixels.shape[-1] // HISTOGRAM_SIDE)).flatten(2)  # (B, 3, P)
+def foreground(pixels: Tensor) -> Tensor:
+    """RGB on 0..1, (B, 3, H, W) → (B, H, W), 1 in sum: how far a pixel's colour is from the border's mean, up to `FAR`; on a plain image all alike."""
+    height, width = pixels.shape[-2:]
+    ring = max(1, height * BORDER // COUNTED_SIDE)
+    inner = pixels[:, :, ring : height - ring, ring : width - ring]
+    count = height * width - inner.shape[-2] * inner.shape[-1]
+    border = (pixels.sum((2, 3)) - inner.sum((2, 3))) / count  # (B, 3)
+    distance = ((pixels - border[:, :, None, None]).square().sum(1) + 1e-12).sqrt()  # (B, H, W)
+    weights = (distance / FAR).clamp(max=1) + 1e-4
+    return weights / weights.sum((1, 2), keepdim=True)
+
+
+def colour_histogram(pixels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """RGB on 0..1, (B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 125): roots of the shares of 5 x 5 x 5 colours, as Hellinger compares. A
+    pixel counts for the eight next to it.
+    """
+    flat = pixels.flatten(2)  # (B, 3, P)
     centres = torch.linspace(0, 1, BINS, device=pixels.device)
-    share = (1 - (small.clamp(0, 1)[..., None] - centres).abs() * (BINS - 1)).clamp(min=0)  # (B, 3, P, 5), 1 in sum
+    share = (1 - (flat.clamp(0, 1)[..., None] - centres).abs() * (BINS - 1)).clamp(min=0)  # (B, 3, P, 5), 1 in sum
     red_green = (share[:, 0, :, :, None] * share[:, 1, :, None, :]).flatten(2)  # (B, P, 25)
-    counts = red_green.transpose(1, 2) @ share[:, 2] / small.shape[-1]  # (B, 25, 5)
+    blue = share[:, 2] / flat.shape[-1] if weights is None else share[:, 2] * weights.flatten(1)[..., None]  # (B, P, 5)
+    counts = red_green.transpose(1, 2) @ blue  # (B, 25, 5)
     return (counts.flatten(1) + 1e-6).sqrt()

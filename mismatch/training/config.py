@@ -22,7 +22,7 @@ TOWERS = {"epochs": 10, "batch_size": 32, "head_learning_rate": 1e-3, "dropout":
 MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(  # what --tune sets where an option is left open
     {
         "full": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
-        "head": MappingProxyType({"epochs": 12, "batch_size": 256, "learning_rate": 0.0, "head_learning_rate": 2e-3, "dropout": 0.6}),
+        "head": MappingProxyType({"epochs": 12, "batch_size": 256, "learning_rate": 0.0, "head_learning_rate": 2e-3, "dropout": 0.65}),
         "lora": MappingProxyType(TOWERS | {"learning_rate": 2e-4, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}),
         "last-N": MappingProxyType(TOWERS | {"learning_rate": 1e-5, "layer_decay": 1.0}),
     }
@@ -88,7 +88,7 @@ class TrainConfig:
         shown="truncate, or a checkpoint's own",
     )
     val_fraction: float = option("Fraction of the training images held out without --val-csv; 0 trains on all and stores no threshold.", 0.1)
-    best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "accuracy", choices=BEST_METRICS)
+    best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "auroc", choices=BEST_METRICS)
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
     cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder", free=True)
     track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none", free=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import open_clip
 import torch
 from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder, MeanPooler
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import CustomResidualAttentionBlock, text_global_pool
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -81,8 +82,12 @@ class OpenClipBackbone(Backbone):
 
     def checkpoint_gradients(self) -> None:
         """Layer by layer, as far as open_clip offers it for this model."""
+        if any(isinstance(module, CustomResidualAttentionBlock) for module in self.model.modules()):  # which open_clip calls with too many arguments
+            super().checkpoint_gradients()
         try:
-            self.model.set_grad_checkpointing(True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # open_clip asks transformers for it by an older name
+                self.model.set_grad_checkpointing(True)
         except (AssertionError, AttributeError, NotImplementedError):  # of towers of timm and transformers that can't, and of ResNets
             super().checkpoint_gradients()
 
