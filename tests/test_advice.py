@@ -44,6 +44,7 @@ def test_overfitting_is_said_three_epochs_after_the_best_one_and_once() -> None:
         ([0.5, 0.4, 0.41, 0.42], [0.6, 0.5, 0.4, 0.3]),  # two epochs since
         ([0.5, 0.4, 0.41, 0.42, 0.39, 0.4, 0.4], [0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05]),  # a new best one in between
         ([0.4, 0.5, 0.5, 0.5, 0.6], [0.3, 0.4, 0.5, 0.6, 0.7]),  # training loss rises as well
+        ([0.5, 0.4, 0.4, 0.405, 0.407], [0.6, 0.5, 0.4, 0.3, 0.2]),  # a rise of 2 %, which is chance
         ([0.7, 0.4, 0.9, 0.8, 0.6], [0.5, 3.0, 2.0, 1.0, 0.6]),  # a rate that is too high, whose harm wears off
         ([], [0.6, 0.5, 0.4, 0.3, 0.2]),
     ],

@@ -15,6 +15,7 @@ from mismatch.training.history import History
 __all__ = ["Adviser", "warn_of_balance", "warn_of_rate"]
 
 Report = Callable[[str], object]  # is given one line
+RISE = 1.02  # times its best that the validation loss has to reach; less is chance
 PATIENCE = 3  # epochs that the validation loss stays above its best one before that is called overfitting
 RATES = (1e-6, 1e-4)  # of a pretrained backbone
 
@@ -67,7 +68,7 @@ class Adviser:
             return None
         best = int(np.argmin(val))  # the epoch's number less one
         since = len(val) - 1 - best
-        if since < PATIENCE or train[-1] >= min(train[: best + 1]) or val[-1] <= val[best]:
+        if since < PATIENCE or train[-1] >= min(train[: best + 1]) or val[-1] < RISE * val[best]:
             return None
         stop = "" if self.config.early_stopping is not None else f"--early-stopping {PATIENCE} or "
         return (
