@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import (
     COLOUR_DIM,
+    SHARE,
     check_features,
     colour_histogram,
     colour_statistics,
@@ -91,10 +92,10 @@ def test_what_stands_out_from_the_border_is_the_article_and_not_its_background()
     pixels[0, :, 20:30, 20:30] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
     weights = foreground(pixels)
     assert float(weights.sum()) == pytest.approx(1.0)
-    assert float(weights[0, 20:30, 20:30].sum()) == pytest.approx(100 / (100 + 1e-4 * 56 * 56), abs=2e-4)
-    shares = colour_histogram(pixels, weights)[0].square().reshape(5, 5, 5)
-    assert float(shares[4, 0, 0]) > 0.99  # red, though the image is 97 % white
-    assert float(colour_histogram(pixels)[0].square().reshape(5, 5, 5)[4, 4, 4]) == pytest.approx(1 - 100 / 56**2, abs=1e-4)
+    assert float(weights[0, 20:30, 20:30].sum()) == pytest.approx(100 / (100 + 5e-4 * (56 * 56 - 100)), abs=2e-4)
+    shares = (colour_histogram(pixels, weights)[0].square() - SHARE).reshape(5, 5, 5)
+    assert float(shares[4, 0, 0]) > 0.98  # red, though the image is 97 % white
+    assert float(colour_histogram(pixels)[0].square().reshape(5, 5, 5)[4, 4, 4]) == pytest.approx(1 - 100 / 56**2 + SHARE, abs=1e-4)
     plain = foreground(torch.full((1, 3, 8, 8), 0.3))
     torch.testing.assert_close(plain, torch.full((1, 8, 8), 1 / 64))
 
@@ -111,7 +112,7 @@ def test_what_stands_out_from_the_border_is_the_article_and_not_its_background()
 )
 def test_a_plain_image_counts_for_the_colours_next_to_it(colour: tuple[float, float, float], counted: dict[tuple[int, int, int], float]) -> None:
     pixels = torch.tensor(colour)[None, :, None, None].expand(1, 3, 30, 30)
-    shares = colour_histogram(pixels)[0].square().reshape(5, 5, 5)
+    shares = (colour_histogram(pixels)[0].square() - SHARE).reshape(5, 5, 5)
     expected = torch.zeros(5, 5, 5)
     for place, share in counted.items():
         expected[place] = share
@@ -120,7 +121,7 @@ def test_a_plain_image_counts_for_the_colours_next_to_it(colour: tuple[float, fl
 
 def test_shares_of_an_image_are_one_in_sum_whatever_its_side() -> None:
     for side in (1, 5, 56, 225):
-        shares = colour_histogram(torch.rand(2, 3, side, side)).square()
+        shares = colour_histogram(torch.rand(2, 3, side, side)).square() - SHARE
         torch.testing.assert_close(shares.sum(1), torch.ones(2), atol=1e-3, rtol=0)
 
 

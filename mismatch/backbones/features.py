@@ -29,11 +29,12 @@ __all__ = [
     "features_offered",
 ]
 
-FEATURES_VERSION = 2  # to be raised when a feature is computed otherwise, so that no cache mixes the two
+FEATURES_VERSION = 4  # to be raised when a feature is computed otherwise, so that no cache mixes the two
 GRID = 4  # cells a side
 BINS = 5  # of each channel, of the histogram
 COLOUR_DIM = 6 * 3 + GRID * GRID * 3 + 3 * BINS**3
 COUNTED_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
+SHARE = 1e-4  # added to each: a root at 0 would turn rounding into a feature
 BORDER = 3  # pixels of those, whose mean is taken for the background's colour
 FAR = 0.25  # distance of two RGB colours on 0..1 from which a pixel counts in full
 
@@ -127,7 +128,7 @@ def foreground(pixels: Tensor) -> Tensor:
     inner = pixels[:, :, ring : height - ring, ring : width - ring]
     count = height * width - inner.shape[-2] * inner.shape[-1]
     border = (pixels.sum((2, 3)) - inner.sum((2, 3))) / count  # (B, 3)
-    distance = ((pixels - border[:, :, None, None]).square().sum(1) + 1e-12).sqrt()  # (B, H, W)
+    distance = ((pixels - border[:, :, None, None]).square().sum(1) + 1e-8).sqrt()  # (B, H, W); a steep root would tell rounding apart
     weights = (distance / FAR).clamp(max=1) + 1e-4
     return weights / weights.sum((1, 2), keepdim=True)
 
@@ -142,4 +143,4 @@ def colour_histogram(pixels: Tensor, weights: Tensor | None = None) -> Tensor:
     red_green = (share[:, 0, :, :, None] * share[:, 1, :, None, :]).flatten(2)  # (B, P, 25)
     blue = share[:, 2] / flat.shape[-1] if weights is None else share[:, 2] * weights.flatten(1)[..., None]  # (B, P, 5)
     counts = red_green.transpose(1, 2) @ blue  # (B, 25, 5)
-    return (counts.flatten(1) + 1e-6).sqrt()
+    return (counts.flatten(1) + SHARE).sqrt()

@@ -148,6 +148,7 @@ class Standardise(nn.Module):
     """Each column to mean 0 and spread 1 over the rows it was fitted on; beyond `LIMIT` spreads it is cut off."""
 
     LIMIT = 8.0
+    OWN, ALL = 0.05, 1e-3  # shares of a column's own size and of all columns' that are added to its spread, so that rounding is not blown up
     mean: Tensor
     spread: Tensor
 
@@ -161,7 +162,8 @@ class Standardise(nn.Module):
         """(N, width), N ≥ 1; a column that hardly varies keeps a spread that its noise doesn't fill."""
         variance, mean = torch.var_mean(rows.float(), 0, correction=0)
         self.mean.copy_(mean)
-        self.spread.copy_(variance.sqrt() + 1e-3 * rows.abs().mean() + 1e-6)
+        size = rows.float().abs().mean(0)  # (width,)
+        self.spread.copy_(variance.sqrt() + self.OWN * size + self.ALL * size.mean() + 1e-6)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, width) → (B, width)."""
