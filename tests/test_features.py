@@ -92,9 +92,9 @@ def test_what_stands_out_from_the_border_is_the_article_and_not_its_background()
     pixels[0, :, 20:30, 20:30] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
     weights = foreground(pixels)
     assert float(weights.sum()) == pytest.approx(1.0)
-    assert float(weights[0, 20:30, 20:30].sum()) == pytest.approx(100 / (100 + 5e-4 * (56 * 56 - 100)), abs=2e-4)
+    assert float(weights[0, 20:30, 20:30].sum()) == pytest.approx(100.1 / (100.1 + 1e-3 * (56 * 56 - 100)), abs=2e-4)
     shares = (colour_histogram(pixels, weights)[0].square() - SHARE).reshape(5, 5, 5)
-    assert float(shares[4, 0, 0]) > 0.98  # red, though the image is 97 % white
+    assert float(shares[4, 0, 0]) > 0.96  # red, though the image is 97 % white
     assert float(colour_histogram(pixels)[0].square().reshape(5, 5, 5)[4, 4, 4]) == pytest.approx(1 - 100 / 56**2 + SHARE, abs=1e-4)
     plain = foreground(torch.full((1, 3, 8, 8), 0.3))
     torch.testing.assert_close(plain, torch.full((1, 8, 8), 1 / 64))

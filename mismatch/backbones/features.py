@@ -29,14 +29,14 @@ __all__ = [
     "features_offered",
 ]
 
-FEATURES_VERSION = 4  # to be raised when a feature is computed otherwise, so that no cache mixes the two
+FEATURES_VERSION = 5  # to be raised when a feature is computed otherwise, so that no cache mixes the two
 GRID = 4  # cells a side
 BINS = 5  # of each channel, of the histogram
 COLOUR_DIM = 6 * 3 + GRID * GRID * 3 + 3 * BINS**3
 COUNTED_SIDE = 56  # pixels, about, that the image is averaged down to before colours are counted
 SHARE = 1e-4  # added to each: a root at 0 would turn rounding into a feature
 BORDER = 3  # pixels of those, whose mean is taken for the background's colour
-FAR = 0.25  # distance of two RGB colours on 0..1 from which a pixel counts in full
+NEAR, FAR = 0.01, 0.25  # distances of two RGB colours on 0..1: of hardly another colour, and from which a pixel counts in full
 
 
 def features_offered(backbone: Backbone) -> tuple[str, ...]:
@@ -124,12 +124,12 @@ def _mean_and_spread(pixels: Tensor, weights: Tensor | None = None) -> tuple[Ten
 def foreground(pixels: Tensor) -> Tensor:
     """RGB on 0..1, (B, 3, H, W) → (B, H, W), 1 in sum: how far a pixel's colour is from the border's mean, up to `FAR`; on a plain image all alike."""
     height, width = pixels.shape[-2:]
-    ring = max(1, height * BORDER // COUNTED_SIDE)
-    inner = pixels[:, :, ring : height - ring, ring : width - ring]
-    count = height * width - inner.shape[-2] * inner.shape[-1]
-    border = (pixels.sum((2, 3)) - inner.sum((2, 3))) / count  # (B, 3)
-    distance = ((pixels - border[:, :, None, None]).square().sum(1) + 1e-8).sqrt()  # (B, H, W); a steep root would tell rounding apart
-    weights = (distance / FAR).clamp(max=1) + 1e-4
+    ring = min(max(1, height * BORDER // COUNTED_SIDE), (height + 1) // 2)
+    strips = [pixels[:, :, :ring], pixels[:, :, height - ring :], pixels[:, :, ring : height - ring, :ring], pixels[:, :, ring : height - ring, width - ring :]]
+    border = torch.cat([strip.flatten(2) for strip in strips], dim=2).mean(2)  # (B, 3); by itself: a difference of two large sums would be mostly rounding
+    squared = (pixels - border[:, :, None, None]).square().sum(1)  # (B, H, W)
+    distance = (squared + NEAR**2).sqrt() - NEAR  # flat at 0, where a steep root would tell rounding apart
+    weights = (distance / FAR).clamp(max=1) + 1e-3
     return weights / weights.sum((1, 2), keepdim=True)
 
 
