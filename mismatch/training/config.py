@@ -97,8 +97,11 @@ class TrainConfig:
     precision: str = option(
         "Of towers in training; auto: bf16 where CPU or GPU has it in hardware, else fp32. Head and scores: fp32.", "auto", choices=PRECISIONS
     )
-    gradient_checkpointing: bool = option("Compute the towers' layers again instead of keeping them: less memory, a third more time.", False)
-    compile: bool = option("Run the towers through torch.compile: a minute or more at the start, then faster steps; needs a C++ compiler.", False)
+    gradient_checkpointing: bool = option("Compute the towers' layers again in the backward pass instead of keeping them: less memory, more time.", False)
+    compile: bool = option(
+        "Run the towers through torch.compile, which takes a while at the start and needs a C++ compiler; whether steps get faster depends on the machine.",
+        False,
+    )
 
     def __post_init__(self) -> None:
         _check_choices(self)
