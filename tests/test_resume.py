@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from mismatch.training import TrainConfig, TrainResult, checkpoint, train, train
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
 EPOCHS = 4  # of 14 steps of 16 rows
 STEPS = 14
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Chancy(Backbone):
@@ -62,14 +64,6 @@ class Chancy(Backbone):
 def installed(specs: Any) -> registry.Registry:
     family = registry.BackboneFamily("chancy", lambda model_id: Chancy(specs, model_id), ("small",), "small", "", 1, "none", "0", "chancy", "none")
     return registry.Registry({"chancy": family}, ())
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

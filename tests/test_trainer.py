@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,10 @@ from mismatch.training.config import MODES
 from mismatch.training.history import Validation
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
+pytestmark = pytest.mark.usefixtures("one_thread")
 COLOURS = ("red", "green", "blue")
 LISTS = ["train_losses", "train_contrastive_losses", "val_losses", "val_accuracies", "val_f1", "val_auroc", "confusion_matrices"]
 LISTS += ["val_precision", "val_recall", "val_seconds", "elapsed_seconds", "learning_rates", "head_learning_rates", "seconds", "rows_per_second"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small matrices on several threads wait for each other more than they compute, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ class TrainConfig:
     )
     gradient_checkpointing: bool = option("Compute the towers' layers again in the backward pass instead of keeping them: less memory, more time.", False)
     compile: bool = option(
-        "Run the towers through torch.compile, which takes a while at the start and needs a C++ compiler; whether steps get faster depends on the machine.",
+        "Run the towers through torch.compile, which takes a while at the start and needs a C++ compiler.",
         False,
     )
 
