@@ -94,7 +94,7 @@ def trained(rows: Path, name: str, *options: object, launcher: str | None = None
         "--cache",
         rows / name / "c",
     ]
-    how = ["--model-name", "tiny", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
+    how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
     command = [sys.executable, *(["-m", *LAUNCHERS[launcher].split()] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

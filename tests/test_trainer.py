@@ -311,7 +311,7 @@ def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(word
         return real(images, texts, image_ids, text_ids, temperature, *([] if piece_ids is None else [piece_ids]))
 
     monkeypatch.setattr(objective, "contrastive_loss", watched)
-    quietly(config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk"))
+    quietly(config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk", dropout=0.0))  # which may drop all that differs
     assert sum(same) > 50, "the catalogue's texts share their first line"
 
 
@@ -392,7 +392,7 @@ def test_early_stopping_ends_after_its_patience_and_final_model_is_the_last_epoc
     said: list[str] = []
     result = train(config(catalogue, epochs=40, early_stopping=2, head_learning_rate=3e-2, learning_rate=3e-2), report=said.append)
     assert result.stats["epochs"] == result.stats["best_epoch"] + 2 < 40
-    assert f"stopped early: accuracy has not improved since epoch {result.stats['best_epoch']}" in said
+    assert f"stopped early: auroc has not improved since epoch {result.stats['best_epoch']}" in said
     assert len(read_stats(result.final_dir)["train_losses"]) == result.stats["epochs"]
 
 

@@ -39,6 +39,7 @@ BACKBONE_CONFIG: dict[str, Any] = {
 
 # A start from random weights wants rates far above those that fine-tune a trained backbone; a cosine head learns faster here than an adapter.
 RECIPE: dict[str, Any] = {"epochs": 6, "batch_size": 128, "learning_rate": 2e-3, "head": "cosine", "head_learning_rate": 1e-2, "best_metric": "auroc"}
+RECIPE |= {"precision": "fp32"}  # in which its promise was measured
 
 Report = Callable[[str], object]  # is given one line
 
