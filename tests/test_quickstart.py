@@ -148,7 +148,7 @@ def test_the_promise(tmp_path: Path) -> None:
     """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to 1e-4; no time limit here, machines differ."""
     done = subprocess.run([sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert [line for line in done.stderr.splitlines() if not line.startswith("epoch ")] == []  # a slow machine sees how far training is
     measured = json.loads((tmp_path / "q" / MARKER).read_text())
     assert measured["held_out"]["accuracy"] >= 0.90
     assert measured["parity"]["pairs"] == 2000
