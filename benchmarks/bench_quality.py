@@ -23,6 +23,8 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import feature_fields, features_offered
@@ -33,12 +35,13 @@ from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.specs import HeadSpec
-from mismatch.training.batches import EmbeddingFeed, PairSet, make_batches
+from mismatch.training.batches import Batch, EmbeddingFeed, PairSet, make_batches
 from mismatch.training.checkpoint import meta_for
 from mismatch.training.config import MODES, TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
-from mismatch.training.head import COMMON_DIM, AdapterHead, build_head, head_spec_for
+from mismatch.training.head import COMMON_DIM, AdapterHead, Standardise, build_head, head_spec_for
+from mismatch.training.losses import contrastive_loss
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates
 
@@ -59,6 +62,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no contrastive term": {"contrastive_weight": 0.0},
     "contrastive weight 1": {"contrastive_weight": 1.0},
     "batches of 128": {"batch_size": 128},
+    "no masking of false negatives": {"candidate": {"masking": False}},
+    "temperature kept at 14.3": {"candidate": {"temperature": False}},
+    "label smoothing 0.05": {"candidate": {"smoothing": 0.05}},
+    "rows weighted by their error": {"candidate": {"focus": 1.0}},
+    "the batch's hardest text as a mismatch": {"candidate": {"mined": 0.5}},
+    "noise of 0.3 spreads on what is seen": {"candidate": {"noise": 0.3}},
+    "weights averaged (EMA 0.998)": {"candidate": {"averaged": 0.998}},
+    "width 512": {"head_hidden": 512, "common": 512},
+    "five members": {"head_members": 5},
     "the recipe before this one": EARLIER | {"head_learning_rate": 1e-3},
 }
 
@@ -71,6 +83,19 @@ class Data:
     detector: Detector
     images: torch.Tensor  # (U, image_width)
     texts: torch.Tensor  # (V, text_width)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What could be added to the recipe, and is not."""
+
+    masking: bool = True  # of pairs that share an image or a text, in the contrastive term
+    temperature: bool = True  # learned
+    smoothing: float = 0.0  # of labels
+    focus: float = 0.0  # power of (1 - probability of the truth) that weighs a row
+    mined: float = 0.0  # weight of each matched image's hardest foreign text in the batch, taught as a mismatch
+    noise: float = 0.0  # spreads of each column
+    averaged: float = 0.0  # decay of the weights' moving average
 
 
 @click.command()
@@ -178,7 +203,8 @@ def _image_columns(backbone: Backbone, features: tuple[str, ...], width: int) ->
 def fit(head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dict[str, Any], seed: int) -> Objective:
     """What the trainer does with a frozen backbone, without its folder."""
     detector = Detector(detector.backbone.requires_grad_(False), head)
-    objective = Objective(head, "truncate", options["contrastive_weight"])
+    candidate = Candidate(**options["candidate"]) if "candidate" in options else None
+    objective = Objective(head, "truncate", options["contrastive_weight"]) if candidate is None else Trial(head, candidate, options["contrastive_weight"])
     rates = {"backbone_rate": 0.0, "head_rate": options["head_learning_rate"]}
     optimizer = build_optimizer(detector, **rates, weight_decay=options["weight_decay"])
     head.fit(feed.images, feed.pieces)
@@ -189,6 +215,7 @@ def fit(head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dic
     steps = math.ceil(len(feed.pairs) / options["batch_size"]) * options["epochs"]
     batches = (batch for epoch in range(1, options["epochs"] + 1) for batch in make_batches(feed.pairs, options["batch_size"], seed, epoch))
     head.train()
+    average = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(candidate.averaged)) if candidate and candidate.averaged else None
     for step, batch in enumerate(batches):
         set_rates(optimizer, rate_factor(step, steps, options["warmup"]))
         optimizer.zero_grad(set_to_none=True)
@@ -196,8 +223,48 @@ def fit(head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dic
         torch.nn.utils.clip_grad_norm_(head.parameters(), CLIP_NORM)
         optimizer.step()
         objective.clamp()
+        if average is not None:
+            average.update_parameters(head)
+    if average is not None:
+        head.load_state_dict(average.module.state_dict())
     head.eval()
     return objective
+
+
+class Trial(Objective):
+    """The recipe's losses with a candidate's changes; texts in one piece."""
+
+    def __init__(self, head: AdapterHead, candidate: Candidate, contrastive_weight: float) -> None:
+        super().__init__(head, "truncate", contrastive_weight)
+        self.candidate = candidate
+        head.log_temperature.requires_grad_(candidate.temperature)
+
+    def losses(self, batch: Batch, images: torch.Tensor, pieces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, pieces = (self._noisy(*side) for side in ((images, self.head.image_norm), (pieces, self.head.text_norm)))
+        sides = self.head.embed_image(images)[batch.image_of], self.head.embed_text(pieces)[batch.piece_of]  # (B, members x D) each
+        losses = [self._member(batch, *rows) for rows in zip(*map(self.head.members, sides), strict=True)]
+        binary, contrastive = torch.stack(losses).mean(0)
+        return binary, contrastive
+
+    def _noisy(self, rows: torch.Tensor, norm: Standardise) -> torch.Tensor:
+        return rows + self.candidate.noise * norm.spread * torch.randn_like(rows) if self.candidate.noise else rows
+
+    def _member(self, batch: Batch, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        labels, chosen = batch.labels.float(), self.candidate
+        logits = self.head.logit((images * texts).sum(-1))  # (B,)
+        truth = torch.sigmoid(torch.where(labels == 1, logits, -logits)).detach()  # probability of what is right
+        weights = (1 - truth) ** chosen.focus if chosen.focus else torch.ones_like(truth)
+        targets = labels * (1 - 2 * chosen.smoothing) + chosen.smoothing
+        binary = F.binary_cross_entropy_with_logits(logits, targets, weights / weights.mean())
+        matched = labels.nonzero().squeeze(1)
+        ids = [ids[matched] for ids in (batch.image_of, batch.text_of)]
+        if chosen.mined:
+            cosines = images[matched] @ texts[matched].T
+            shared = (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
+            hardest = cosines.masked_fill(shared, -1.0).amax(1)
+            binary = binary + chosen.mined * F.softplus(self.head.logit(hardest)).mean()
+        ids = ids if chosen.masking else [torch.arange(len(matched))] * 2
+        return torch.stack([binary, contrastive_loss(images[matched], texts[matched], *ids, self.head.log_temperature.exp())])
 
 
 def accuracy(held: PairSet, logits: NDArray[np.float32]) -> float:

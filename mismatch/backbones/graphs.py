@@ -15,9 +15,10 @@ from torch.export import Dim
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import encode_image, encode_text
+from mismatch.backbones.fusion import TRANSLATIONS, fuse, plain_attention_modules
 from mismatch.errors import CheckpointError
 
-__all__ = ["OPSET", "quantize", "write_graph", "write_image_encoder", "write_text_encoder"]
+__all__ = ["OPSET", "write_graph", "write_image_encoder", "write_text_encoder"]
 
 OPSET = 20  # 23's Attention op is slower on CPU
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file
@@ -75,7 +76,7 @@ def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mappin
 
     Raises CheckpointError for a graph that one ONNX file can't hold; whatever torch raises where it can't trace the module.
     """
-    with torch.inference_mode(), _quiet(), _decomposed_attention():
+    with torch.inference_mode(), _quiet(), _decomposed_attention(), plain_attention_modules():
         program = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
@@ -84,6 +85,7 @@ def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mappin
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
+            custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
     if program is None:
@@ -91,16 +93,9 @@ def write_graph(module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mappin
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value is not None)
     if size > MAX_GRAPH_BYTES:
         raise CheckpointError(f"{path.name} would be {size / 2**30:.1f} GiB; one ONNX file holds 2 at most: use a smaller backbone")
+    fuse(program.model)
     _strip(program.model)
     program.save(path, external_data=False)
-
-
-def quantize(source: Path, target: Path) -> None:
-    """Dynamic int8 quantisation of a graph's MatMul and Gemm, weights signed and per channel; convolutions stay in fp32."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
 
 
 def _strip(model: Any) -> None:
@@ -119,26 +114,19 @@ def _strip(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter and onnxruntime's quantiser warn of their own internals; none of it is for our users."""
+    """torch's exporter warns of its own internals; none of it is for our users."""
     names = ("torch.onnx", "torch.export", "torch.fx", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
-    logging.getLogger().addFilter(_not_quantizers)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger().removeFilter(_not_quantizers)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _not_quantizers(record: logging.LogRecord) -> bool:
-    """onnxruntime's quantiser advises through the root logger, which is the host's: only its own lines are held back."""
-    return "quantization" not in record.pathname
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from mismatch.backbones import samples
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.graphs import quantize, write_image_encoder, write_text_encoder
+from mismatch.backbones.graphs import write_image_encoder, write_text_encoder
+from mismatch.backbones.int8 import quantize
 from mismatch.errors import ContractError, MismatchError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.sessions import Graph
