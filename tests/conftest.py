@@ -62,6 +62,7 @@ class ColourEngine:
         self.text_spec = TextSpec(context_length=6, pad_id=0, padding=padding, tokenizer_json=word_tokenizer())
         self.score = score or ScoreSpec("probability", 0.5)
         self.image_dim = self.text_dim = self.image_width = self.text_width = 3
+        self.length_step = 1
         self.fingerprint = "c0ffee" * 8
         self.image_batches: list[int] = []  # sizes, in order of the calls
         self.text_shapes: list[tuple[int, int]] = []

@@ -15,8 +15,8 @@ import mismatch
 from mismatch.backbones.graphs import OPSET
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export import onnx as module
-from mismatch.export.onnx import export_bundle
-from mismatch.export.parity import Tolerance
+from mismatch.export.onnx import Rows, export_bundle
+from mismatch.runtime.pipeline import Pair
 from mismatch.training.engine import open_backbone, open_checkpoint
 
 OLDER = json.dumps({"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}})
@@ -99,7 +99,15 @@ def test_a_foreign_folder_is_not_overwritten(tiny_checkpoints: dict[str, Path], 
     assert (tmp_path / "thesis.doc").read_text() == "years of work"
 
 
-def test_precisions_that_come_later_are_refused(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="int8"):
-        export_bundle(open_checkpoint(tiny_checkpoints["openclip"], provider="cpu"), tmp_path / "b", precision="int8", tolerance=Tolerance())
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "fp8"}, "precision 'fp8' is not available; use auto or fp32 or int8"),
+        ({"precision": "int8"}, "--precision int8 needs --verify-csv: rows on which its decisions are compared"),
+        ({"precision": "int8", "provider": "cuda", "rows": Rows([Pair("a.png", "red")], "rows.csv")}, "--precision int8 runs on CPUs: use --provider cpu"),
+    ],
+)
+def test_precisions_that_do_not_go_are_refused(tiny_checkpoints: dict[str, Path], tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        export_bundle(open_checkpoint(tiny_checkpoints["openclip"], provider="cpu"), tmp_path / "b", **options)
     assert list(tmp_path.iterdir()) == []

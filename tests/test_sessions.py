@@ -71,7 +71,7 @@ def test_a_fallback_to_cpu_is_an_error(tiny_bundles: dict[str, Path], monkeypatc
 def test_auto_takes_the_cpu_in_words_where_cuda_is_listed_but_broken(tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     real = sessions.ort.InferenceSession
 
-    def session(path: Path, options: Any, providers: list[Any]) -> Any:
+    def session(path: Path, options: Any, providers: list[Any], **others: Any) -> Any:
         return real(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])

@@ -118,11 +118,10 @@ def _multi_head_attention(
     if not plain or need_weights or self.in_proj_bias is None or (attn_mask is not None and attn_mask.dim() == 3):
         return _ORIGINAL(self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
     sides = (query, key, value) if self.batch_first else [x.transpose(0, 1) for x in (query, key, value)]  # (B, L, D) each
-    heads = [
-        F.linear(x, weight, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, H, L, D / H)
-        for x, weight, bias in zip(sides, self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
-    ]
-    out = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
+    projections = zip(sides, self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+    shape = (self.num_heads, self.head_dim)
+    q, k, v = (torch.unflatten(F.linear(*parts), -1, shape).transpose(1, 2) for parts in projections)  # (B, H, L, D / H) each
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
     out = self.out_proj(out.transpose(1, 2).flatten(2))  # (B, L, D)
     return (out if self.batch_first else out.transpose(0, 1)), None
 
@@ -220,6 +219,7 @@ def _same_type(known: ir.Value, other: ir.Value) -> None:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
+    """A new constant of the graph."""
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)

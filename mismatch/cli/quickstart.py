@@ -262,7 +262,7 @@ def _label_and_score(row: Row, prediction: Prediction) -> tuple[int, float]:
 
 def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: Catalogue, report: Report) -> dict[str, Any]:
     from mismatch.data.pairs import resolve_image
-    from mismatch.export.onnx import export_bundle
+    from mismatch.export.onnx import Rows, export_bundle
     from mismatch.runtime.pipeline import Pair
     from mismatch.training.engine import TorchEngine
 
@@ -270,7 +270,7 @@ def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: 
         raise TypeError(f"{predictor.engine.name} can't be exported")
     pairs = [Pair(resolve_image(catalogue.folder, row.image_path), row.text) for row in rows]
     with progress_bar("verify", unit="item") as advance:
-        result = export_bundle(predictor.engine, bundle, pairs=pairs, source=str(catalogue.test_csv), progress=advance)
+        result = export_bundle(predictor.engine, bundle, rows=Rows(pairs, str(catalogue.test_csv)), progress=advance)
     report(f"{result.parity.summary()}; bundle of {result.bytes / 1e6:.1f} MB")
     return result.parity.to_dict()
 

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import Dim
 
 from mismatch import __version__
 from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
-from mismatch.errors import CheckpointError, InputError
-from mismatch.export.parity import ParityReport, Progress, Tolerance, built_in_pairs, check, compare
+from mismatch.backbones.int8 import quantize
+from mismatch.errors import CheckpointError, InputError, ParityError
+from mismatch.export.gate import CHOICES, Choice, Limits, Verdict, judge
+from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare, compare_outputs
 from mismatch.files import atomic_directory, write_json
 from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
 from mismatch.runtime.pipeline import Pair
-from mismatch.runtime.sessions import open_bundle
+from mismatch.runtime.sessions import OnnxEngine, open_bundle
+from mismatch.specs import ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 
-__all__ = ["ExportResult", "export_bundle"]
+__all__ = ["PRECISIONS", "ExportResult", "Rows", "export_bundle"]
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("auto", "fp32", "int8")
+TOWERS = ("image_encoder.onnx", "text_encoder.onnx")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,18 @@ class ExportResult:
     folder: Path
     parity: ParityReport
     bytes: int  # of all files
+    precision: str = "fp32"
+    int8: Verdict | None = None
+    tried: tuple[str, ...] = ()  # what int8 was refused for, a line a choice, and what it is now
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pairs that torch and the bundle both score, where they are from, and labels where there are any."""
+
+    pairs: Sequence[Pair]
+    source: str
+    labels: Sequence[int | None] = ()
 
 
 def export_bundle(
@@ -40,39 +60,112 @@ def export_bundle(
     output: Path,
     *,
     precision: str = "fp32",
-    pairs: Sequence[Pair] | None = None,
-    source: str = "built-in images and texts",
+    rows: Rows | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 (frozen)
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
     provider: str = "cpu",
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Write a bundle to `output`, replacing one that is there. `pairs` (default: built-in ones) are scored by torch and by the bundle.
+    """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are scored by torch and by the bundle.
 
-    Raises ParityError beyond `tolerance`; then, as after any error, nothing of the new bundle stays and an older one is untouched.
+    int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that keeps to them is taken. auto is int8 where there are rows, none
+    of the choices too costly and the provider a CPU, else fp32.
+    Raises ParityError beyond `tolerance` or `limits`; then, as after any error, nothing of the new bundle stays and an older one is untouched.
     """
     if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is not available yet; use {' or '.join(PRECISIONS)}")
+        raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
+    wanted = ("int8" if rows is not None and provider == "cpu" else "fp32") if precision == "auto" else precision
+    if wanted == "int8" and (rows is None or provider != "cpu"):
+        need = "runs on CPUs: use --provider cpu" if rows else "needs --verify-csv: rows on which its decisions are compared with the model's own"
+        raise InputError(f"--precision int8 {need}")
     _check_target(output)
     with atomic_directory(output) as folder:
         with _on_cpu(engine.detector) as detector:
             _write_graphs(detector, folder)
         (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
-        write_manifest(folder, _manifest(engine, precision))
-        candidate = open_bundle(folder, provider=provider, threads=torch.get_num_threads())
-        report = compare(
-            engine,
-            candidate,
-            built_in_pairs() if pairs is None else pairs,
-            source=source,
-            threshold=engine.score.threshold_in_use,
-            progress=progress,
-        )
+        export = _Export(engine, folder, rows or Rows(built_in_pairs(), "built-in images and texts"), provider, progress)
+        result = export.in_int8(tolerance, limits, or_fp32=precision == "auto") if wanted == "int8" else export.in_fp32(tolerance)
+    return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
+
+
+class _Export:
+    """A folder with a bundle's graphs in fp32 and a tokenizer, on its way to a bundle."""
+
+    def __init__(self, engine: TorchEngine, folder: Path, rows: Rows, provider: str, progress: Progress | None) -> None:
+        self.engine, self.folder, self.rows, self.provider, self.progress = engine, folder, rows, provider, progress
+        self.threshold = engine.score.threshold_in_use
+
+    def in_fp32(self, tolerance: Tolerance) -> ExportResult:
+        """As torch to within `tolerance`."""
+        report = self._parity(self.rows, tolerance)
+        self._finish("fp32", self.engine.score, {**report.to_dict(), "tolerance": vars(tolerance)})
+        return ExportResult(self.folder, report, 0)
+
+    def in_int8(self, tolerance: Tolerance, limits: Limits, *, or_fp32: bool) -> ExportResult:
+        """The first choice that keeps to `limits`."""
+        self._parity(Rows(built_in_pairs(), "built-in images and texts"), tolerance)  # so that what differs later is int8's doing
+        reference = Outputs.of(self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress)
+        tried: list[str] = []
+        with tempfile.TemporaryDirectory() as place:
+            full = Path(place)
+            for name in TOWERS:
+                shutil.move(self.folder / name, full / name)
+            for choice in CHOICES:
+                if not self._quantize(full, choice):
+                    continue
+                outputs = Outputs.of(self._open("int8", self.engine.score), self.rows.pairs, source=self.rows.source, progress=self.progress, like=reference)
+                verdict = judge(reference, outputs, self.rows.labels or [None] * len(self.rows.pairs))
+                tried.append(f"int8 in {choice.name}: {verdict.summary()}")
+                if verdict.within(limits):
+                    report = compare_outputs(reference, outputs, source=self.rows.source, threshold=self.threshold)
+                    self._finish("int8", verdict.score, {**report.to_dict(), "int8": {"choice": choice.name, **verdict.to_dict()}, "limits": vars(limits)})
+                    return ExportResult(self.folder, report, 0, "int8", verdict, tuple(tried))
+            for name in TOWERS:
+                shutil.move(full / name, self.folder / name)
+        if not or_fp32:
+            allowed = f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions flipped are allowed"
+            what = "; ".join(tried) or "no layer of it can be in int8"
+            raise ParityError(f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle was written: use --precision fp32")
+        return replace(self.in_fp32(tolerance), tried=tuple(tried))
+
+    def _quantize(self, full: Path, choice: Choice) -> int:
+        """Both towers into the bundle's folder as the choice says; returns how many layers are in int8."""
+        layers = 0
+        for name, keep in zip(TOWERS, (choice.image, choice.text), strict=True):
+            if keep is None:
+                shutil.copyfile(full / name, self.folder / name)
+            else:
+                layers += quantize(full / name, self.folder / name, keep=keep)
+        return layers
+
+    def _parity(self, rows: Rows, tolerance: Tolerance) -> ParityReport:
+        """Of the graphs in fp32."""
+        candidate = self._open("fp32", self.engine.score)
+        report = compare(self.engine, candidate, rows.pairs, source=rows.source, threshold=self.threshold, progress=self.progress)
         check(report, tolerance)
-        write_json(
-            folder / PARITY, {**report.to_dict(), "tolerance": vars(tolerance), "versions": {**_versions(), "onnxruntime": candidate.describe()["onnxruntime"]}}
+        return report
+
+    def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
+        write_manifest(self.folder, self._manifest(precision, score))
+        return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
+
+    def _finish(self, precision: str, score: ScoreSpec, parity: dict[str, Any]) -> None:
+        versions = {**_versions(), "onnxruntime": version("onnxruntime")}
+        write_json(self.folder / PARITY, {**parity, "versions": versions})
+        write_manifest(self.folder, self._manifest(precision, score))
+
+    def _manifest(self, precision: str, score: ScoreSpec) -> Manifest:
+        engine = self.engine
+        return Manifest(
+            backbone=engine.meta.backbone,
+            image_spec=engine.image_spec,
+            text_spec=engine.text_spec,
+            head=engine.detector.head.spec,
+            score=score,
+            precision=precision,
+            opset=OPSET,
+            mismatch_version=__version__,
         )
-        write_manifest(folder, _manifest(engine, precision))
-    return ExportResult(output, report, sum(file.stat().st_size for file in output.iterdir()))
 
 
 def _check_target(output: Path) -> None:
@@ -106,19 +199,6 @@ def _on_cpu(detector: Detector) -> Iterator[Detector]:
         yield detector.eval().cpu()
     finally:
         detector.to(device)
-
-
-def _manifest(engine: TorchEngine, precision: str) -> Manifest:
-    return Manifest(
-        backbone=engine.meta.backbone,
-        image_spec=engine.image_spec,
-        text_spec=engine.text_spec,
-        head=engine.detector.head.spec,
-        score=engine.score,
-        precision=precision,
-        opset=OPSET,
-        mismatch_version=__version__,
-    )
 
 
 def _versions() -> dict[str, str]:

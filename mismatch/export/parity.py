@@ -16,7 +16,7 @@ from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText
 
-__all__ = ["ParityReport", "Tolerance", "built_in_pairs", "check", "compare"]
+__all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare", "compare_outputs"]
 
 Array = NDArray[np.float32]
 Progress = Callable[[int], object]
@@ -70,25 +70,23 @@ class ParityReport:
 
 def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, source: str, threshold: float, progress: Progress | None = None) -> ParityReport:
     """Run both engines over `pairs`; each image and text once, through the pipeline that predictions take, long texts as the reference's score says."""
-    usable = [pair for pair in pairs if pair.problem is None]
-    long_text = reference.score.long_text
-    left, right = (_Outputs.of(Pipeline(engine, long_text=long_text), usable, progress) for engine in (reference, candidate))
-    if left.good != right.good:
-        raise ParityError(
-            f"{reference.name} and {candidate.name} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}"
-        )
-    if not left.good:
-        raise InputError(f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be verified; check the paths with mismatch validate")
+    left = Outputs.of(reference, pairs, source=source, progress=progress)
+    return compare_outputs(left, Outputs.of(candidate, pairs, source=source, progress=progress, like=left), source=source, threshold=threshold)
+
+
+def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: float) -> ParityReport:
+    """How far `right` is from `left`, which `Outputs.of` made of the same pairs."""
+    reference, candidate = left.engine, right.engine
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
     return ParityReport(
         reference=reference.name,
         candidate=candidate.name,
         source=source,
         pairs=len(a),
-        unscorable=len(pairs) - len(a),
+        unscorable=left.given - len(a),
         long_texts=left.long_texts,
         context_length=reference.text_spec.context_length,
-        long_text=long_text,
+        long_text=reference.score.long_text,
         max_image_embedding_difference=_largest_difference(left.images, right.images, reference.image_dim),
         max_text_embedding_difference=_largest_difference(left.texts, right.texts, reference.text_dim),
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
@@ -120,9 +118,11 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
 
 
 @dataclass(frozen=True)
-class _Outputs:
-    """What one engine made of the pairs."""
+class Outputs:
+    """What one engine made of some pairs."""
 
+    engine: Engine
+    given: int  # pairs
     images: Array  # (unique images, image_width)
     texts: Array  # (unique texts or pieces of them, text_width)
     good: list[int]  # positions of the pairs with a logit
@@ -130,18 +130,42 @@ class _Outputs:
     long_texts: int
 
     @classmethod
-    def of(cls, pipeline: Pipeline, pairs: Sequence[Pair], progress: Progress | None) -> _Outputs:
-        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for pair in pairs}
-        texts = list(dict.fromkeys(pair.text for pair in pairs))
+    def of(cls, engine: Engine, pairs: Sequence[Pair], *, source: str, progress: Progress | None = None, like: Outputs | None = None) -> Outputs:
+        """Embed each image and text once, then join. `like`: what another engine made of them, which must have scored the same pairs, and long texts as its
+        score says.
+
+        Raises InputError where no pair can be scored, ParityError where the engines disagree on which.
+        """
+        pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
+        usable = [(i, pair) for i, pair in enumerate(pairs) if pair.problem is None]
+        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for _, pair in usable}
+        texts = list(dict.fromkeys(pair.text for _, pair in usable))
         pieces_of = dict(zip(texts, pipeline.pieces(texts), strict=True))
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
         piece_of = dict(zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True))
-        keys = [id(pair.image) if isinstance(pair.image, Image.Image) else pair.image for pair in pairs]
-        joined = [(image_of[key], [piece_of[piece] for piece in pieces_of[pair.text]]) for key, pair in zip(keys, pairs, strict=True)]
-        good = [i for i, (image, own) in enumerate(joined) if all(isinstance(value, np.ndarray) for value in (image, *own))]
-        logits = pipeline.pooled_logits([joined[i][0] for i in good], [joined[i][1] for i in good])  # type: ignore[misc]
-        return cls(_arrays(image_of.values()), _arrays(piece_of.values()), good, np.array(logits, np.float64), pipeline.long_texts)
+        joined: dict[int, tuple[Any, list[Any]]] = {}  # position → embeddings of its image and of its text's pieces
+        for i, pair in usable:
+            image = image_of[id(pair.image) if isinstance(pair.image, Image.Image) else pair.image]
+            own = [piece_of[piece] for piece in pieces_of[pair.text]]
+            if all(isinstance(value, np.ndarray) for value in (image, *own)):
+                joined[i] = (image, own)
+        logits = pipeline.pooled_logits([image for image, _ in joined.values()], [own for _, own in joined.values()])
+        found = cls(
+            engine,
+            given=len(pairs),
+            images=_arrays(image_of.values()),
+            texts=_arrays(piece_of.values()),
+            good=list(joined),
+            logits=np.array(logits, np.float64),
+            long_texts=pipeline.long_texts,
+        )
+        if like is not None and like.good != found.good:
+            both = f"{like.engine.name} and {engine.name}"
+            raise ParityError(f"{both} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}")
+        if not found.good:
+            raise InputError(f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be verified; check the paths with mismatch validate")
+        return found
 
 
 def _arrays(values: Any) -> Array:

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import compress, islice
+from itertools import compress, groupby, islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
@@ -51,6 +51,7 @@ class Engine(Protocol):
     image_width: int  # of what the head sees of an image: the embedding and, behind it, further features if it takes any
     text_dim: int
     text_width: int  # likewise of a text
+    length_step: int  # 1, or, where a text's embedding depends on how long its batch is, the lengths that there are: multiples of this, texts of one together
 
     @property
     def fingerprint(self) -> str:
@@ -292,14 +293,22 @@ class Pipeline:
     def _run_text_tower(self, ids: Sequence[list[int]], progress: Callable[[int], object] | None = None) -> list[Array]:
         """Each text's embedding, in order; the tower sees texts of like length together."""
         results: list[Any] = [None] * len(ids)
-        by_length = sorted(range(len(ids)), key=lambda k: len(ids[k]))
-        for chosen in _batches(by_length, 4 * self.batch_size):
-            batch = self.tokenizer.pad([ids[k] for k in chosen])
+        for chosen in self._of_like_length(ids):
+            batch = self.tokenizer.pad([ids[k] for k in chosen], step=self.engine.length_step)
             for k, embedding in zip(chosen, self.engine.encode_texts(batch.input_ids, batch.attention_mask), strict=True):
                 results[k] = embedding
             if progress is not None:
                 progress(len(chosen))
         return results
+
+    def _of_like_length(self, ids: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Positions in batches; with a `length_step`, all of a batch become equally long, so that no text depends on its neighbours."""
+        by_length, step = sorted(range(len(ids)), key=lambda k: len(ids[k])), self.engine.length_step
+        if step == 1 or self.tokenizer.spec.padding == "context":
+            yield from _batches(by_length, 4 * self.batch_size)
+            return
+        for _, group in groupby(by_length, key=lambda k: self.tokenizer.padded(len(ids[k]), step)):
+            yield from _batches(list(group), 4 * self.batch_size)
 
     def _decode_ahead(self, sources: Sequence[ImageSource], pool: ThreadPoolExecutor) -> Iterator[Array | ImageError]:
         """Pixel values in order; at most `LOOK_AHEAD` batches wait. The first of them start before anybody asks."""

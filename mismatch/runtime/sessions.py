@@ -21,6 +21,8 @@ __all__ = ["Graph", "OnnxEngine", "open_bundle"]
 Array = NDArray[np.float32]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
+LENGTH_STEP = 4  # tokens, in int8: rounding blows up the last digits, in which a text that is padded to another length differs
+SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
 
 
 class Graph:
@@ -51,6 +53,7 @@ class OnnxEngine:
         head = manifest.head
         self.image_dim, self.image_width = head.image_dim, head.image_width
         self.text_dim, self.text_width = head.text_dim, head.text_width
+        self.length_step = LENGTH_STEP if manifest.precision == "int8" else 1
         self.provider, self.threads = provider, threads
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
@@ -116,8 +119,10 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; what went wrong is raised
+    options.add_session_config_entry("session.x64quantprecision", "1")  # exact int8 products on x86 without VNNI too, whose faster kernels overflow
     try:
-        session = ort.InferenceSession(path, options, providers=[(PROVIDERS[provider], OPTIONS[provider])])
+        disabled = SLOWER if provider == "cpu" else []
+        session = ort.InferenceSession(path, options, providers=[(PROVIDERS[provider], OPTIONS[provider])], disabled_optimizers=disabled)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:

@@ -45,15 +45,19 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast([_whole(self._clean(text)) for text in texts])
         return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
 
-    def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None) -> TokenBatch:
-        """B lists of ids → (B, L)."""
+    def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None, *, step: int = 1) -> TokenBatch:
+        """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple of `step`, or to context_length if that is less."""
         lengths = np.array([len(row) for row in ids], np.int64)  # (B,)
-        length = self.spec.context_length if self.spec.padding == "context" else int(lengths.max(initial=1))
+        length = self.spec.context_length if self.spec.padding == "context" else self.padded(int(lengths.max(initial=1)), step)
         mask = np.arange(length) < lengths[:, None]  # (B, L)
         input_ids = np.full(mask.shape, self.spec.pad_id, np.int64)
         input_ids[mask] = [token for row in ids for token in row]
         cut = np.zeros(len(ids), np.bool_) if truncated is None else np.array(truncated, np.bool_)
         return TokenBatch(input_ids, mask.astype(np.int64), cut)
+
+    def padded(self, length: int, step: int) -> int:
+        """A text's length, tokens, rounded up to a multiple of `step`, but never beyond the context."""
+        return min(-(-length // step) * step, max(length, self.spec.context_length))
 
 
 def clean_whitespace(text: str) -> str:

@@ -1,0 +1,103 @@
+"""Whether an int8 bundle decides as the model that it was made from, on rows that its users choose; and its own calibration and threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mismatch.backbones.int8 import Keep
+from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.metrics import auroc
+from mismatch.evaluation.threshold import choose_threshold
+from mismatch.export.parity import Outputs
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.specs import ScoreSpec
+
+__all__ = ["CHOICES", "LEAST_ROWS", "Choice", "Limits", "Verdict", "judge"]
+
+LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted anew
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which layers are in int8."""
+
+    name: str
+    image: Keep | None  # what of the image tower stays in fp32; None: all of it
+    text: Keep | None
+
+
+CHOICES = (  # ever milder
+    Choice("both towers", "none", "none"),
+    Choice("both towers without their first and last blocks", "ends", "ends"),
+    Choice("the text tower", None, "none"),
+    Choice("the text tower without its first and last blocks", None, "ends"),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What int8 may cost."""
+
+    auroc_loss: float = 0.005
+    flips: float = 0.01  # share of decisions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What int8 costs on rows that both could score."""
+
+    rows: int
+    flipped: int  # decisions, each by its own calibration and threshold
+    auroc: float | None  # None without labels of both kinds
+    auroc_int8: float | None
+    refitted: bool
+    score: ScoreSpec  # int8's own
+
+    @property
+    def auroc_loss(self) -> float | None:
+        """Above 0 where int8 ranks worse."""
+        return None if self.auroc is None or self.auroc_int8 is None else self.auroc - self.auroc_int8
+
+    def within(self, limits: Limits) -> bool:
+        """Whether it is good enough."""
+        return self.flipped <= limits.flips * self.rows and (self.auroc_loss is None or self.auroc_loss <= limits.auroc_loss)
+
+    def summary(self) -> str:
+        """Part of a line for people."""
+        flips = f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
+        return flips if self.auroc is None else f"AUROC {self.auroc:.4f} in fp32, {self.auroc_int8:.4f} in int8; {flips}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for parity.json."""
+        return {key: value for key, value in vars(self).items() if key != "score"}
+
+
+def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None]) -> Verdict:
+    """Compare decisions; `labels`: one a pair that was given to both, None where there is none. Both scored the same pairs.
+
+    With `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and of a threshold is fitted anew to the candidate's logits.
+    """
+    score = reference.engine.score
+    known = [labels[i] for i in reference.good]
+    has = np.array([label is not None for label in known], bool)
+    truth = np.array([label for label in known if label is not None], np.int64)
+    both = 0 < truth.sum() < len(truth)
+    logits = candidate.logits[has]
+    before, after = (float(auroc(truth, values)) for values in (reference.logits[has], logits)) if both else (None, None)
+    refit = bool(both) and len(truth) >= LEAST_ROWS
+    own = _refitted(score, logits, truth) if refit else score
+    decisions = [scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use for outputs, spec in ((reference, score), (candidate, own))]
+    return Verdict(len(known), int((decisions[0] != decisions[1]).sum()), before, after, refitted=refit, score=own)
+
+
+def _refitted(score: ScoreSpec, logits: np.ndarray[Any, np.dtype[np.float64]], truth: np.ndarray[Any, np.dtype[np.int64]]) -> ScoreSpec:
+    """A calibration where there was one, a threshold likewise."""
+    if score.calibration is not None:
+        score = replace(score, calibration=fit_platt(logits, truth))
+    if score.threshold is not None:
+        score = replace(score, threshold=choose_threshold(truth, scores_from_logits(logits, score), score.threshold.objective))
+    return score
