@@ -428,3 +428,46 @@ def test_sixteen_threads_give_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(work, paths))
     assert all(np.array_equal(a, preprocess(path)) for a, path in zip(together, paths, strict=True))
+
+
+# ---- JPEGs decoded smaller
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize(("size", "times"), [((64, 64), 1), ((127, 128), 1), ((128, 129), 2), ((301, 201), 2), ((1000, 701), 8), ((128, 1100), 1)])
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(mode: str, size: tuple[int, int], times: int) -> None:
+    preprocess = Preprocessor(ImageSpec(size=32, mean=(0, 0, 0), std=(1 / 255,) * 3, mode=mode))  # type: ignore[arg-type]
+    if mode == "longest" and size != (128, 1100):
+        times = max(times, {127: 1, 128: 2, 301: 4}.get(size[0], times))
+        times = 2 if size == (127, 128) else times
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    levels = np.asarray(coarse).astype(np.int16) + random.normal(0, 4, (size[1], size[0], 3)).astype(np.int16)
+    picture = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    data = encoded(picture, "JPEG", quality=92)
+    assert preprocess.reduction(size) == times
+    whole = preprocess(Image.open(io.BytesIO(data)).convert("RGB"))  # decoded at full size by us
+    difference = np.abs(preprocess(data) - whole)
+    assert difference.mean() <= 0.5
+    assert difference.max() <= (6 if times > 1 else 0)
+
+
+@pytest.mark.parametrize(("size", "levels"), [((304, 208), 6), ((301, 203), 0)])  # what has no whole number of smaller pixels is decoded whole
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_a_turned_jpeg_is_decoded_smaller_too(size: tuple[int, int], levels: int, orientation: int) -> None:
+    preprocess, exif = Preprocessor(CLIP), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    data = encoded(coarse, "JPEG", quality=95, exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert preprocess.reduction(turned.size) == 2
+    difference = np.abs(np.asarray(preprocess.picture(data)).astype(int) - np.asarray(preprocess.resize(turned)).astype(int))
+    assert difference.max() <= levels
+    assert (difference.max() > 0) == (levels > 0)
+
+
+def test_other_formats_and_images_in_memory_keep_every_pixel() -> None:
+    preprocess, large = Preprocessor(CLIP), picture(640, 480)
+    expected = preprocess.resize(large).tobytes()
+    for source in (encoded(large, "PNG"), large, np.asarray(large)):
+        assert preprocess.picture(source).tobytes() == expected

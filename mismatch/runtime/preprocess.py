@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,8 @@ __all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
 
 ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
 Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
+RGB8 = tuple[int, int, int]  # 0..255
+Reduction = Callable[[tuple[int, int]], int]  # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
 
 WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # EXIF tag
@@ -41,17 +43,27 @@ _FILTERS = {
 }
 _REFUSED_FORMATS = {"EPS"}  # Pillow runs Ghostscript to read it
 _REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to each side
+_OVER = 2  # times the resolution that is needed which a JPEG keeps when it is decoded smaller
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
 
 
-def open_image(source: ImageSource, background: tuple[int, int, int] = WHITE) -> Image.Image:
+def open_image(source: ImageSource, background: RGB8 = WHITE) -> Image.Image:
     """Decode the first frame into an upright 8-bit RGB image; `background` (0..255) shows through transparent pixels.
 
     Raises ImageNotFoundError where no file is, ImageError for anything that can't be decoded wholly.
     """
+    return _open(source, background)[0]
+
+
+def _open(source: ImageSource, background: RGB8, reduction: Reduction | None = None) -> tuple[Image.Image, Box]:
+    """The image, and which part of it is the picture: all of it, but for a fraction of a pixel where it was decoded smaller."""
     name = _name(source)
     try:
-        return _to_rgb(_upright(_decode(source, name)), background, name)
+        decoded, (width, height) = _decode(source, name, reduction)
+        upright = _upright(decoded)
+        if upright.size != decoded.size:
+            width, height = height, width
+        return _to_rgb(upright, background, name), (0, 0, width, height)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -69,40 +81,54 @@ class Preprocessor:
 
     def __call__(self, source: ImageSource, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Anything `open_image` takes → float32 (3, size, size), written into `out` where given."""
-        image = self.resize(open_image(source, self.spec.background))
-        pixels = np.asarray(image).transpose(2, 0, 1)  # (3, S, S), uint8
+        pixels = np.asarray(self.picture(source)).transpose(2, 0, 1)  # (3, S, S), uint8
         out = np.empty(pixels.shape, np.float32) if out is None else out
         np.multiply(pixels, self._scale, out=out)
         out += self._offset
         return out
 
-    def resize(self, image: Image.Image) -> Image.Image:
-        """RGB image of any size → (size, size)."""
-        if self.spec.mode == "squash":
-            return self._crop(self._scale_to(image, (self.spec.resize_to, self.spec.resize_to)))
-        return self._shortest(image) if self.spec.mode == "shortest" else self._longest(image)
+    def picture(self, source: ImageSource) -> Image.Image:
+        """Anything `open_image` takes → RGB (size, size): what the tower sees, before it is normalised."""
+        return self.resize(*_open(source, self.spec.background, self.reduction))
 
-    def _scale_to(self, image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+    def reduction(self, size: tuple[int, int]) -> int:
+        """How many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least `_OVER` times the resolution that is needed remains.
+
+        A JPEG's own coefficients make the smaller picture, at a half to a quarter of the price; what comes out differs by a few levels, see the README.
+        """
+        if max(size) > _LONG * min(size):
+            return 1
+        ratio = max(size) / self.spec.size if self.spec.mode == "longest" else min(size) / self.spec.resize_to
+        return max(times for times in (1, 2, 4, 8) if times == 1 or times * _OVER <= ratio)
+
+    def resize(self, image: Image.Image, box: Box | None = None) -> Image.Image:
+        """RGB image of any size → (size, size); `box`: which part of it is the picture, if not all."""
+        box = box or (0, 0, *image.size)
+        if self.spec.mode == "squash":
+            return self._crop(self._scale_to(image, (self.spec.resize_to, self.spec.resize_to), box))
+        return self._shortest(image, box) if self.spec.mode == "shortest" else self._longest(image, box)
+
+    def _scale_to(self, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
         """`box` of the image → `size`, rows before columns for HF's processors, which resize tensors in that order.
 
         Pillow chose the same order until 12; from 13 on it takes the cheaper one, and upstream transforms of Pillow images with it.
         The order moves a few pixels beside saturated edges by up to a dozen levels.
         """
-        kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box or (0, 0, *image.size)
+        kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box
         if self.spec.crop_rounding == "floor":  # what tells HF's processors apart
             image = image.resize((size[0], image.height), kind, (left, 0, right, image.height))
             left, right = 0, size[0]
         return image.resize(size, kind, (left, top, right, bottom))
 
-    def _shortest(self, image: Image.Image) -> Image.Image:
+    def _shortest(self, image: Image.Image, box: Box) -> Image.Image:
         """Shorter side to `resize`, longer side rounded down as torchvision does, centre cropped."""
-        short, side = min(image.size), self.spec.size
-        width, height = (int(self.spec.resize_to * length / short) for length in image.size)
+        short, side = min(box[2:]), self.spec.size
+        width, height = (int(self.spec.resize_to * length / short) for length in box[2:])
         left, top = self._offset_of(width - side), self._offset_of(height - side)
         if max(image.size) > _LONG * short and left >= 0 and top >= 0:
             return self._resize_part(image, (width, height), (left, top))
         if image.size != (width, height):
-            image = self._scale_to(image, (width, height))
+            image = self._scale_to(image, (width, height), box)
         return self._crop(image)
 
     def _crop(self, image: Image.Image) -> Image.Image:
@@ -125,13 +151,13 @@ class Preprocessor:
         x1, y1 = min(image.width, int(right + reach[0]) + 1), min(image.height, int(bottom + reach[1]) + 1)
         return self._scale_to(image.crop((x0, y0, x1, y1)), (side, side), (left - x0, top - y0, right - x0, bottom - y0))
 
-    def _longest(self, image: Image.Image) -> Image.Image:
+    def _longest(self, image: Image.Image, box: Box) -> Image.Image:
         """Longer side to `size`, the rest filled: floor of the padding left and above."""
         side = self.spec.size
-        ratio = max(image.size) / side
-        width, height = (max(1, round(length / ratio)) for length in image.size)
+        ratio = max(box) / side
+        width, height = (max(1, round(length / ratio)) for length in box[2:])
         canvas = Image.new("RGB", (side, side), self.spec.fill)
-        canvas.paste(self._scale_to(image, (width, height)), ((side - width) // 2, (side - height) // 2))
+        canvas.paste(self._scale_to(image, (width, height), box), ((side - width) // 2, (side - height) // 2))
         return canvas
 
 
@@ -156,17 +182,18 @@ def _too_large(name: str) -> str:
     return f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
 
 
-def _decode(source: ImageSource, name: str) -> Image.Image:
-    """Any source → a loaded Pillow image of any mode."""
+def _decode(source: ImageSource, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
+    """Any source → a loaded Pillow image of any mode, and how large the picture is in it, pixels."""
     if isinstance(source, Image.Image):
         _checked(source, name).load()  # a TIFF turns itself upright while it loads
-        return source
+        return source, source.size
     if isinstance(source, np.ndarray):
-        return _from_array(source, name)
+        image = _from_array(source, name)
+        return image, image.size
     if isinstance(source, bytes):
-        return _load(io.BytesIO(source), "", name)
+        return _load(io.BytesIO(source), "", name, reduction)
     with open_image_file(source) as file:
-        return _load(file, os.fspath(source), name)
+        return _load(file, os.fspath(source), name, reduction)
 
 
 def open_image_file(path: Path | str) -> io.BufferedReader:
@@ -184,12 +211,18 @@ def open_image_file(path: Path | str) -> io.BufferedReader:
         raise ImageError(f"{name} can't be opened ({_reason(error)}); check its path and permissions") from None
 
 
-def _load(file: IO[bytes], filename: str, name: str) -> Image.Image:
+def _load(file: IO[bytes], filename: str, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
     image = _identify(file, filename)
     if image is None:
         raise ImageError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
-    _checked(image, name).load()
-    return image
+    width, height = _checked(image, name).size
+    times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
+    if (width % times or height % times) and _orientation(image) in _TURNS:
+        times = 1  # the fraction of a pixel would come to lie at another edge
+    if times > 1:
+        image.draft(image.mode, (width // times, height // times))
+    image.load()
+    return image, (image.size if times == 1 else (width / times, height / times))
 
 
 def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
@@ -264,7 +297,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int], name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = _from_integers(image, name)
     if image.mode == "F":

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mismatch.data.pairs import Row, resolve_image
 from mismatch.errors import ImageError, InputError
-from mismatch.runtime.preprocess import Preprocessor, open_image
+from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
 from mismatch.training.detector import Detector
@@ -284,8 +284,7 @@ class PixelStore:
 
     def __init__(self, spec: ImageSpec, limit: int = STORE_BYTES) -> None:
         self.size = spec.size
-        self.background = spec.background
-        self.resize = Preprocessor(spec).resize
+        self.picture = Preprocessor(spec).picture
         self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))  # of a resized image: there is nothing left to resize or crop
         self.room = limit  # bytes left
         self.known: dict[Path, NDArray[np.uint8]] = {}
@@ -303,7 +302,7 @@ class PixelStore:
         if (found := self.known.get(path)) is not None:
             return found
         try:
-            pixels = np.asarray(self.resize(open_image(path, self.background)))
+            pixels = np.asarray(self.picture(path))
         except ImageError as error:
             raise pairs.image_error(image, error) from error
         if pixels.nbytes <= self.room:
