@@ -1,14 +1,15 @@
-"""torch against onnxruntime: both backbones, both towers, and the whole job from CSV to CSV beside the plain transformers loop.
+"""torch against onnxruntime in fp32 and int8: both backbones, both towers, one pair, and the whole job from CSV to CSV beside what people write today.
 
     python benchmarks/bench_engines.py --csv test.csv --image-base-path photos/ [--rows 384] [--distinct] [--json results.json]
 
 ViT-B/32 with random weights (speed does not depend on them); every figure of a table comes from one run on one machine, the contenders taking turns, so that
-ratios hold where absolute rates drift.
+ratios hold where absolute rates drift. The roof is what onnxruntime's own matrix products reach at the image tower's shapes, in the same run.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -18,26 +19,34 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import onnx
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from mismatch.backbones.registry import load_backbone
 from mismatch.cli.predict import COLUMNS, write_predictions
 from mismatch.data.pairs import read_rows
-from mismatch.export.onnx import export_bundle
+from mismatch.export.gate import Limits
+from mismatch.export.onnx import Rows, export_bundle
+from mismatch.export.parity import built_in_pairs
 from mismatch.runtime.predictor import Predictor, load
+from mismatch.runtime.sessions import Graph
 from mismatch.training.engine import TorchEngine, open_backbone
 
 IMAGE_BATCH, TEXT_BATCH = 16, 64  # items a tower call
 TITLE_LENGTH = 12  # tokens of a product title, special ones included
 FULL_LENGTH = 77  # what a padded loop always runs
+SHAPES = ((768, 768), (768, 768), (768, 768), (768, 768), (768, 3072), (3072, 768))  # a block's linear layers, in and out
+TOKENS = 50 * IMAGE_BATCH
 
 
 @click.command()
@@ -54,7 +63,8 @@ def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         models = {family: open_model(family, Path(folder), threads, tiny) for family in ("hf-clip", "openclip")}
-        results: dict[str, Any] = {"machine": machine(threads), "towers": bench_towers(models, repeats)}
+        results: dict[str, Any] = {"machine": machine(threads), "roof": bench_roof(threads, Path(folder), repeats)}
+        results |= {"towers": bench_towers(models, repeats), "pair": bench_pair(models, 5 * repeats)}
         if csv_file is None:
             click.echo("no --csv: the whole job from CSV to CSV is left out")
         else:
@@ -65,15 +75,19 @@ def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-Model = tuple[TorchEngine, Any]  # torch's engine, onnxruntime's
+Model = dict[str, Any]  # engine by its name: torch, onnxruntime fp32, onnxruntime int8
 
 
 def open_model(family: str, folder: Path, threads: int, tiny: bool) -> Model:
-    """A model with random weights, in torch and as a bundle."""
+    """A model with random weights, in torch and as a bundle in both precisions."""
     torch_engine = open_backbone(f"{family}:{random_model(family, folder, tiny)}", provider="cpu", threads=threads)
-    bundle = folder / f"{family}-bundle"
-    click.echo(f"{family}: {export_bundle(torch_engine, bundle).parity.summary()}")
-    return torch_engine, load(bundle, "cpu", threads).engine
+    engines = {"torch": torch_engine}
+    for precision in ("fp32", "int8"):
+        bundle = folder / f"{family}-{precision}"
+        result = export_bundle(torch_engine, bundle, precision=precision, rows=Rows(built_in_pairs(), "built-in pairs"), limits=Limits(1, 1))
+        click.echo(f"{family}, {precision}: {result.parity.summary()}")
+        engines[f"onnxruntime {precision}"] = load(bundle, "cpu", threads).engine
+    return engines
 
 
 def random_model(family: str, folder: Path, tiny: bool) -> str:
@@ -94,22 +108,88 @@ def random_model(family: str, folder: Path, tiny: bool) -> str:
     return str(target)
 
 
+def bench_roof(threads: int, folder: Path, repeats: int) -> dict[str, float]:
+    """Products of matrices a second, counting two operations a multiplication, in fp32 and of integers, at the shapes of a batch's linear layers."""
+    rng, seconds = np.random.default_rng(0), {"fp32": 0.0, "int8": 0.0}
+    for k, n in SHAPES:
+        weights = {"fp32": rng.standard_normal((k, n), np.float32), "int8": rng.integers(-127, 128, (k, n)).astype(np.int8)}
+        rows = {"fp32": rng.standard_normal((TOKENS, k), np.float32), "int8": rng.integers(1, 256, (TOKENS, k)).astype(np.uint8)}
+        graphs = {kind: Graph(write_product(folder / f"{kind}.onnx", weights[kind]), threads=threads) for kind in weights}
+        found = in_turns({kind: partial(graphs[kind], rows=rows[kind]) for kind in graphs}, 5 * repeats)
+        seconds = {kind: seconds[kind] + found[kind] for kind in seconds}
+    operations = sum(2 * TOKENS * k * n for k, n in SHAPES)
+    return {kind: operations / value for kind, value in seconds.items()}
+
+
+def write_product(path: Path, weights: Any) -> Path:
+    """A graph of one product, rows (M, K) times weights (K, N)."""
+    helper, kind, integer = onnx.helper, onnx.TensorProto, weights.dtype == np.int8
+    inputs = [helper.make_tensor_value_info("rows", kind.UINT8 if integer else kind.FLOAT, ["M", len(weights)])]
+    outputs = [helper.make_tensor_value_info("out", kind.INT32 if integer else kind.FLOAT, ["M", weights.shape[1]])]
+    zero = [onnx.numpy_helper.from_array(np.array(128, np.uint8), "zero")] if integer else []
+    node = helper.make_node("MatMulInteger" if integer else "MatMul", ["rows", "weights", *(value.name for value in zero)], ["out"])
+    graph = helper.make_graph([node], "product", inputs, outputs, [onnx.numpy_helper.from_array(weights, "weights"), *zero])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
 def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]:
-    """Items a second of each tower in each engine."""
+    """Items a second of each tower in each engine, and operations an item takes in its linear layers."""
     rng = np.random.default_rng(0)
     table = []
     for family, engines in models.items():
-        size = engines[0].image_spec.size
-        pixels = rng.standard_normal((IMAGE_BATCH, 3, size, size), dtype=np.float32)
+        spec = engines["torch"].image_spec
+        pixels = rng.standard_normal((IMAGE_BATCH, 3, spec.size, spec.size), dtype=np.float32)
         cases: list[tuple[str, int, Callable[[Any], object]]] = [("image", IMAGE_BATCH, lambda engine, pixels=pixels: engine.encode_images(pixels))]
         for length in (FULL_LENGTH, TITLE_LENGTH):
-            ids = ids_of(length, engines[0])
+            ids = ids_of(length, engines["torch"])
             cases.append((f"text, length {length}", TEXT_BATCH, lambda engine, ids=ids: engine.encode_texts(ids, np.ones_like(ids))))
         for tower, batch, run in cases:
-            seconds = in_turns({engine.name: partial(run, engine) for engine in engines}, repeats)
+            seconds = in_turns({name: partial(run, engine) for name, engine in engines.items()}, repeats)
             rates = {name: batch / value for name, value in seconds.items()}
-            table.append({"backbone": family, "tower": tower, "batch": batch, "items_per_second": rates})
+            operations = flops(engines["torch"], tower)
+            table.append({"backbone": family, "tower": tower, "batch": batch, "items_per_second": rates, "operations": operations})
     return table
+
+
+def flops(engine: TorchEngine, tower: str) -> int:
+    """Operations of one item, as torch counts them."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        if tower == "image":
+            engine.detector.backbone.encode_image(torch.zeros(1, 3, engine.image_spec.size, engine.image_spec.size))
+        else:
+            ids = torch.from_numpy(ids_of(int(tower.split()[-1]), engine)[:1])
+            engine.detector.backbone.encode_text(ids, torch.ones_like(ids))
+    return int(counter.get_total_flops())
+
+
+def bench_pair(models: dict[str, Model], runs: int) -> list[dict[str, Any]]:
+    """Milliseconds of one warm pair, a JPEG in memory and a title: as `Predictor.predict` does it, and as torch does with texts padded to 77."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize((224, 224)).save(file, "JPEG")
+    table = []
+    for family, engines in models.items():
+        contenders: dict[str, Callable[[], object]] = {"torch, padded to 77": partial(padded_pair, engines["torch"], file.getvalue())}
+        contenders |= {name: partial(Predictor(engine).predict, file.getvalue(), "red shirt for women") for name, engine in engines.items()}
+        seconds = all_turns(contenders, runs)
+        figures = {name: {f"p{p}": float(np.percentile(values, p)) * 1000 for p in (50, 95, 99)} for name, values in seconds.items()}
+        table.append({"backbone": family, "milliseconds": figures})
+    return table
+
+
+def padded_pair(engine: TorchEngine, image: bytes) -> object:
+    """One pair in torch, the text as long as the context."""
+    pipeline = Predictor(engine).pipeline if engine not in _pipelines else _pipelines[engine]
+    _pipelines[engine] = pipeline
+    pixels = pipeline.preprocess(image)[None]
+    [ids], _ = pipeline.tokenizer.encode(["red shirt for women"])
+    row = np.full((1, FULL_LENGTH), engine.text_spec.pad_id, np.int64)
+    row[0, : len(ids)] = ids
+    mask = (np.arange(FULL_LENGTH) < len(ids)).astype(np.int64)[None]
+    return engine.logits(engine.encode_images(pixels), engine.encode_texts(row, mask))
+
+
+_pipelines: dict[TorchEngine, Any] = {}
 
 
 def ids_of(length: int, engine: Any) -> Any:
@@ -120,17 +200,36 @@ def ids_of(length: int, engine: Any) -> Any:
 
 
 def bench_job(models: dict[str, Model], rows: Path, base: Path, folder: Path, repeats: int) -> dict[str, Any]:
-    """Pairs a second from CSV to CSV: the plain loop, our pipeline over torch, our pipeline over the bundle."""
+    """Pairs a second from CSV to CSV: the plain loop, sentence-transformers where it is installed, our pipeline over each engine."""
     count = sum(1 for _ in read_rows(rows, require_label=False))
-    contenders: dict[str, Callable[[], object]] = {
-        "plain transformers loop, padded to 77": lambda: plain_loop(models["hf-clip"][0], rows, base, folder / "plain.csv")
-    }
+    plain = models["hf-clip"]["torch"]
+    contenders: dict[str, Callable[[], object]] = {"plain transformers loop, padded to 77": lambda: plain_loop(plain, rows, base, folder / "plain.csv")}
+    if find_spec("sentence_transformers"):
+        contenders["sentence-transformers"] = sentence_transformers(plain, rows, base, folder / "theirs.csv")
     for family, engines in models.items():
-        for engine in engines:
-            contenders[f"mismatch, {family}, {engine.name}"] = lambda engine=engine: predict(engine, rows, base, folder / "ours.csv")
+        for name, engine in engines.items():
+            contenders[f"mismatch, {family}, {name}"] = lambda engine=engine: predict(engine, rows, base, folder / "ours.csv")
     seconds = in_turns(contenders, repeats)
-    same = largest_difference(models["hf-clip"], rows, base, folder)
+    same = {name: largest_difference(plain, engine, rows, base, folder) for name, engine in models["hf-clip"].items()}
     return {"rows": count, "pairs_per_second": {name: count / value for name, value in seconds.items()}, "largest_cosine_difference_from_plain_loop": same}
+
+
+def sentence_transformers(engine: TorchEngine, rows: Path, base: Path, output: Path) -> Callable[[], object]:
+    """Its documented way: encode all images, encode all texts, compare."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(engine.detector.backbone.model_id, device="cpu")
+
+    def run() -> None:
+        with rows.open(newline="", encoding="utf-8") as source, output.open("w", newline="", encoding="utf-8") as target:
+            table = list(csv.DictReader(source))
+            images = model.encode([Image.open(base / row["image_path"]).convert("RGB") for row in table], batch_size=32, normalize_embeddings=True)
+            texts = model.encode([row["text"] for row in table], batch_size=32, normalize_embeddings=True)
+            writer = csv.writer(target)
+            writer.writerow(COLUMNS[:3])
+            writer.writerows((row["image_path"], row["text"], float(score)) for row, score in zip(table, (images * texts).sum(1), strict=True))
+
+    return run
 
 
 def predict(engine: Any, rows: Path, base: Path, output: Path) -> None:
@@ -169,16 +268,21 @@ def plain_parts(engine: TorchEngine) -> Any:
     return _parts[folder]
 
 
-def largest_difference(engines: Model, rows: Path, base: Path, folder: Path) -> float:
+def largest_difference(plain: TorchEngine, engine: Any, rows: Path, base: Path, folder: Path) -> float:
     """Both jobs must have computed the same cosines, or the race means nothing."""
-    plain_loop(engines[0], rows, base, folder / "plain.csv")
-    predict(engines[1], rows, base, folder / "ours.csv")
-    plain, ours = ([float(row["similarity_score"]) for row in csv.DictReader((folder / name).open(newline=""))] for name in ("plain.csv", "ours.csv"))
-    return float(np.abs(np.array(plain) - np.array(ours)).max())
+    plain_loop(plain, rows, base, folder / "plain.csv")
+    predict(engine, rows, base, folder / "ours.csv")
+    theirs, ours = ([float(row["similarity_score"]) for row in csv.DictReader((folder / name).open(newline=""))] for name in ("plain.csv", "ours.csv"))
+    return float(np.abs(np.array(theirs) - np.array(ours)).max())
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after one warm-up, A B A B …"""
+    """Median seconds of each."""
+    return {name: statistics.median(values) for name, values in all_turns(contenders, repeats).items()}
+
+
+def all_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each turn, after one warm-up, A B A B …"""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in tqdm(range(repeats + 1), disable=None):
         for name, run in contenders.items():
@@ -186,7 +290,7 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
             run()
             if turn:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def take(source: Path, target: Path, rows: int, distinct: bool) -> Path:
@@ -221,15 +325,25 @@ def machine(threads: int) -> dict[str, Any]:
 def report(results: dict[str, Any]) -> str:
     """The figures as Markdown tables."""
     lines = ["", "machine: " + ", ".join(f"{key} {value}" for key, value in results["machine"].items()), ""]
-    lines += ["| backbone | tower | batch | torch, items/s | onnxruntime, items/s | ratio |", "|---|---|---|---|---|---|"]
+    roof = results["roof"]
+    lines += [f"roof: {roof['fp32'] / 1e9:.0f} GFLOP/s in fp32, {roof['int8'] / 1e9:.0f} GOP/s in int8", ""]
+    names = list(results["towers"][0]["items_per_second"])
+    lines += ["| backbone | tower | batch | " + " | ".join(f"{name}, items/s" for name in names) + " | of fp32's roof | of int8's roof |", "|---" * 8 + "|"]
     for row in results["towers"]:
-        slow, fast = row["items_per_second"].values()
-        lines.append(f"| {row['backbone']} | {row['tower']} | {row['batch']} | {slow:.1f} | {fast:.1f} | {fast / slow:.2f} |")
+        rates, operations = row["items_per_second"], row["operations"]
+        shares = [f"{rates[f'onnxruntime {kind}'] * operations / roof[kind]:.0%}" for kind in ("fp32", "int8")]
+        lines.append(f"| {row['backbone']} | {row['tower']} | {row['batch']} | {' | '.join(f'{rates[name]:.1f}' for name in names)} | {' | '.join(shares)} |")
+    lines += ["", "| one pair, warm | p50 ms | p95 | p99 | p50 to torch padded to 77 |", "|---|---|---|---|---|"]
+    for row in results["pair"]:
+        first = next(iter(row["milliseconds"].values()))["p50"]
+        for name, at in row["milliseconds"].items():
+            lines.append(f"| {row['backbone']}, {name} | {at['p50']:.1f} | {at['p95']:.1f} | {at['p99']:.1f} | {at['p50'] / first:.0%} |")
     if job := results.get("job"):
         plain = next(iter(job["pairs_per_second"].values()))
         lines += ["", f"{job['rows']} rows, CSV to CSV:", "", "| job | pairs/s | times the plain loop |", "|---|---|---|"]
         lines += [f"| {name} | {rate:.1f} | {rate / plain:.2f} |" for name, rate in job["pairs_per_second"].items()]
-        lines += ["", f"largest difference of a cosine from the plain loop's: {job['largest_cosine_difference_from_plain_loop']:.1e}"]
+        same = ", ".join(f"{name} {value:.1e}" for name, value in job["largest_cosine_difference_from_plain_loop"].items())
+        lines += ["", f"largest difference of a cosine from the plain loop's: {same}"]
     return "\n".join(lines)
 
 
