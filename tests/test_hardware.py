@@ -29,3 +29,21 @@ def test_quota_of_the_older_control_groups(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(hardware, "CGROUP_V1", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     assert hardware.available_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "exact"),
+    [
+        ("x86_64", "fpu sse2 avx2", False),
+        ("x86_64", "fpu avx512f avx512_vnni", True),
+        ("AMD64", "fpu avx2 avx_vnni", True),
+        ("x86_64", None, False),
+        ("aarch64", None, True),
+    ],
+)
+def test_older_x86_cpus_need_other_int8_kernels(machine: str, flags: str | None, exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert hardware.exact_int8_products.__wrapped__() == exact

@@ -1,15 +1,19 @@
-"""How many CPUs this process may really use."""
+"""How many CPUs this process may really use, and what they can do."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
+from functools import cache
 from pathlib import Path
 
-__all__ = ["available_cpus"]
+__all__ = ["available_cpus", "exact_int8_products"]
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")  # "<quota> <period>" in microseconds, or "max <period>"
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+CPUINFO = Path("/proc/cpuinfo")
+DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}  # flags of x86 CPUs that add products of 8 bits in 32
 
 
 def available_cpus() -> int:
@@ -29,3 +33,18 @@ def _cgroup_quota() -> float | None:
         return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+@cache
+def exact_int8_products() -> bool:
+    """Whether onnxruntime's fastest products of unsigned and signed bytes are exact here: older x86 CPUs add pairs of them in 16 bits, which overflow.
+
+    Where an x86 CPU's flags can't be read, it counts as an older one.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return True
+    try:
+        flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return not DOT_PRODUCTS.isdisjoint(flags.split())

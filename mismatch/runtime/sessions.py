@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
-from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.hardware import available_cpus, exact_int8_products
 
 __all__ = ["Graph", "OnnxEngine", "open_bundle"]
 
@@ -119,7 +119,8 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; what went wrong is raised
-    options.add_session_config_entry("session.x64quantprecision", "1")  # exact int8 products on x86 without VNNI too, whose faster kernels overflow
+    if not exact_int8_products():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
     try:
         disabled = SLOWER if provider == "cpu" else []
         session = ort.InferenceSession(path, options, providers=[(PROVIDERS[provider], OPTIONS[provider])], disabled_optimizers=disabled)
