@@ -237,7 +237,7 @@ def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) ->
     rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
     failed = len(mappings) - min(scored for own in found for _, scored in own)
     different = f"{len({row.image_path for row in plan.rows}):,} different images, {len({row.text for row in plan.rows}):,} different texts"
-    name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} rows that could not be scored" if failed else "")
+    name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} unscorable" if failed else "")
     return _table(name, "rows", "pairs/s", [(f"{len(mappings):,}", rates)])
 
 
