@@ -1,0 +1,326 @@
+"""How fast models are on this machine: towers, one pair, a whole job, a start. They take turns, so that ratios hold where absolute rates drift."""
+
+from __future__ import annotations
+
+import io
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from mismatch.data.pairs import Row
+from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.tokenize import TokenBatch
+
+__all__ = ["Contender", "Plan", "first_score", "in_turns", "machine", "measure", "photo", "seconds_per_call", "title_ids", "turns"]
+
+TITLE = "Red leather handbag with gold clasp"
+TITLE_TOKENS = 12  # of a product title, special ones included
+PHOTO_SIDE = 224  # pixels
+TURN_SECONDS = 0.2  # what is quicker is called again until they have passed
+PAIR_RUNS = 50  # of one pair, at least, all turns together
+PERCENTILES = (50, 95, 99)
+STARTS = 3  # new processes for each model, at most
+CPUINFO = Path("/proc/cpuinfo")
+# Those that kernels are made for, on x86-64 and on Arm.
+INSTRUCTIONS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)  # that kernels are made for
+
+# Prints a line once there is a score, and then what the system says of the process.
+START = """
+import sys
+import mismatch
+model, provider, threads, image, text = sys.argv[1:]
+mismatch.load(model, provider, int(threads) or None).predict(image, text)
+print("scored", flush=True)
+try:
+    with open("/proc/self/status") as file:
+        print(file.read())
+except OSError:
+    pass
+"""
+
+Call = Callable[[], object]
+Advance = Callable[[int], object]  # is told how many more turns are done
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that takes part."""
+
+    model: str  # as mismatch.load takes it
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how often."""
+
+    batch_sizes: tuple[int, ...] = (1, 4, 16, 64)  # items a tower call
+    repeats: int = 5  # turns of each model, after one that warms it up
+    provider: str = "auto"  # of the new processes
+    threads: int | None = None  # likewise
+    rows: tuple[Row, ...] = ()  # of the whole job, which is left out where there are none
+    csv: str = ""  # where they come from
+    image_base_path: str = ""
+
+
+def measure(contenders: Sequence[Contender], plan: Plan, advance: Advance = lambda done: None) -> dict[str, Any]:
+    """All figures, ready for JSON; each table has a figure a model in each row, and its ratio to the first model's."""
+    return {
+        "machine": machine(),
+        "models": [
+            {"letter": letter, "model": one.model, "engine": one.predictor.engine.describe()} for letter, one in zip(_letters(), contenders, strict=False)
+        ],
+        "settings": {"batch_sizes": list(plan.batch_sizes), "repeats": plan.repeats, "provider": plan.provider, "threads": plan.threads, "csv": plan.csv},
+        "tables": [
+            _image_tower(contenders, plan, advance),
+            _text_tower("a title", contenders, [TITLE_TOKENS] * len(contenders), plan, advance),
+            _text_tower("the whole context", contenders, [one.predictor.engine.text_spec.context_length for one in contenders], plan, advance),
+            _one_pair(contenders, plan, advance),
+            *([_whole_job(contenders, plan, advance)] if plan.rows else []),
+            _start_up(contenders, plan, advance),
+        ],
+    }
+
+
+def turns(models: int, plan: Plan) -> int:
+    """How many turns `measure` tells of."""
+    cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
+    return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    info = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info.splitlines())}
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "cpus": available_cpus(),
+        "python": platform.python_version(),
+    }
+
+
+def in_turns(runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = lambda done: None) -> list[list[T]]:
+    """What each run gave, A B A B …; what the first turn of each gave, its warm-up, is thrown away."""
+    results: list[list[T]] = [[] for _ in runs]
+    for _ in range(repeats + 1):
+        for run, found in zip(runs, results, strict=True):
+            found.append(run())
+            advance(1)
+    return [found[1:] for found in results]
+
+
+def seconds_per_call(run: Call) -> float:
+    """The mean over `TURN_SECONDS`, after a call that brings the weights back into the caches and outlasts the waiting threads of the turn before.
+
+    A call that takes longer than that needs neither.
+    """
+    seconds = _seconds(run)
+    if seconds >= TURN_SECONDS:
+        return seconds
+    calls, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < TURN_SECONDS:
+        run()
+        calls += 1
+    return passed / calls
+
+
+def _seconds(run: Call) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+
+    def call(one: Contender, batch: int) -> Call:
+        engine = one.predictor.engine
+        pixels = rng.standard_normal((batch, 3, engine.image_spec.size, engine.image_spec.size), dtype=np.float32)
+        return lambda: engine.encode_images(pixels)
+
+    return _table("image tower", "batch", "items/s", _rates(plan, advance, lambda batch: [call(one, batch) for one in contenders]))
+
+
+def _text_tower(what: str, contenders: Sequence[Contender], tokens: Sequence[int], plan: Plan, advance: Advance) -> dict[str, Any]:
+    """`tokens`: of a text, for each model."""
+
+    def ids(batch: int) -> list[TokenBatch]:
+        return [title_ids(one.predictor, count, batch) for one, count in zip(contenders, tokens, strict=True)]
+
+    def call(one: Contender, texts: TokenBatch) -> Call:
+        return lambda: one.predictor.engine.encode_texts(texts.input_ids, texts.attention_mask)
+
+    name = f"text tower, {what} ({_lengths([texts.input_ids.shape[1] for texts in ids(1)])} tokens)"
+    return _table(name, "batch", "items/s", _rates(plan, advance, lambda batch: list(map(call, contenders, ids(batch)))))
+
+
+def _rates(plan: Plan, advance: Advance, calls: Callable[[int], Sequence[Call]]) -> Iterator[tuple[str, list[float]]]:
+    """For each batch size the items a second of each model; `calls` makes the tower calls of a batch size."""
+    for batch in plan.batch_sizes:
+        seconds = in_turns([partial(seconds_per_call, call) for call in calls(batch)], plan.repeats, advance)
+        yield str(batch), [batch / statistics.median(found) for found in seconds]
+
+
+def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
+    """`batch` times a text of as many tokens, as the model's own tokenizer makes and pads them."""
+    tokenizer = predictor.pipeline.tokenizer
+    [ids], _ = tokenizer.encode([" ".join([TITLE] * tokenizer.spec.context_length)])
+    ids = ids if len(ids) <= tokens else [*ids[: tokens - 1], ids[-1]]  # the last one may mark the end
+    return tokenizer.pad([ids] * batch, step=predictor.engine.length_step)
+
+
+def photo() -> bytes:
+    """A JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)).resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC)
+    pixels = np.asarray(coarse, np.float32) + rng.normal(0, 4, (PHOTO_SIDE, PHOTO_SIDE, 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+    image, runs = photo(), -(-PAIR_RUNS // plan.repeats)
+
+    def turn(one: Contender) -> list[float]:
+        if (said := one.predictor.predict(image, TITLE)).similarity_score is None:  # not timed, as in `seconds_per_call`
+            raise CheckpointError(f"{one.model}: {said.status}")
+        return [_seconds(lambda: one.predictor.predict(image, TITLE)) for _ in range(runs)]
+
+    found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
+    values = np.array(found).reshape(len(contenders), -1) * 1000  # (models, runs) milliseconds
+    name = f"one warm pair: a JPEG of {PHOTO_SIDE} pixels and a title, {values.shape[1]} runs"
+    return _table(name, "percentile", "ms", ((f"p{level}", [float(value) for value in np.percentile(values, level, axis=1)]) for level in PERCENTILES))
+
+
+def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+    """Rows to scores, as `mismatch predict` makes them."""
+    mappings = [{"image_path": row.image_path, "text": row.text, "problem": row.problem} for row in plan.rows]
+
+    def turn(one: Contender) -> tuple[float, int]:
+        start = time.perf_counter()
+        scored = sum(said.similarity_score is not None for said in one.predictor.predict_pairs(mappings, image_base_path=plan.image_base_path))
+        seconds = time.perf_counter() - start
+        if not scored:
+            raise InputError(f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch validate says why row by row")
+        return seconds, scored
+
+    found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
+    rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
+    failed = len(mappings) - min(scored for own in found for _, scored in own)
+    different = f"{len({row.image_path for row in plan.rows}):,} different images, {len({row.text for row in plan.rows}):,} different texts"
+    name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} unscorable" if failed else "")
+    return _table(name, "rows", "pairs/s", [(f"{len(mappings):,}", rates)])
+
+
+def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+    """No warm-up: each model's files have just been read."""
+    seconds: list[list[float]] = [[] for _ in contenders]
+    peaks: list[list[float | None]] = [[] for _ in contenders]
+    for _ in range(min(plan.repeats, STARTS)):
+        for one, times, memory in zip(contenders, seconds, peaks, strict=True):
+            passed, peak = first_score(one.model, plan.provider, plan.threads)
+            times.append(passed)
+            memory.append(peak)
+            advance(1)
+    rows: list[tuple[str, Sequence[float | None]]] = [
+        ("first score, s", [statistics.median(times) for times in seconds]),
+        ("peak memory, MB", [_median(memory) for memory in peaks]),
+        ("model folder, MB", [_megabytes(one.model) for one in contenders]),
+    ]
+    return _table("start: a new process, from nothing to the first score", "figure", "", (row for row in rows if any(value is not None for value in row[1])))
+
+
+def first_score(model: str, provider: str, threads: int | None) -> tuple[float, float | None]:
+    """Seconds from the start of a new process to its first score, and its peak memory in MB, where the system tells."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        image = Path(folder) / "photo.jpg"
+        image.write_bytes(photo())
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-c", START, model, provider, str(threads or 0), str(image), TITLE],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        with process:
+            try:
+                scored = any(line == "scored\n" for line in process.stdout or ())
+                seconds = time.perf_counter() - start
+                status = process.stdout.read() if process.stdout else ""
+            except BaseException:
+                process.kill()
+                raise
+        if not scored:
+            errors.seek(0)
+            [*_, last] = ["it ended early", *errors.read().decode(errors="replace").split("\n")[-2:-1]]
+            raise CheckpointError(f"{model} gave no score in a new process: {last}")
+    return seconds, _peak(status)
+
+
+def _peak(status: str) -> float | None:
+    """/proc/self/status → MB."""
+    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024 / 1e6
+
+
+def _megabytes(model: str) -> float | None:
+    """Of a model's folder; None for one that is only a name."""
+    folder = Path(model)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6 if folder.is_dir() else None
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _table(name: str, case: str, unit: str, rows: Any) -> dict[str, Any]:
+    """`rows`: what a row is called, and a figure a model."""
+    return {"name": name, "case": case, "unit": unit, "rows": [{"case": label, "figures": list(found), "ratios": _ratios(found)} for label, found in rows]}
+
+
+def _ratios(figures: Sequence[float | None]) -> list[float | None]:
+    first = figures[0]
+    return [value / first if value is not None and first else None for value in figures]
+
+
+def _lengths(lengths: Sequence[int]) -> str:
+    """One number where all agree."""
+    if len(set(lengths)) == 1:
+        return str(lengths[0])
+    return ", ".join(f"{letter} {length}" for letter, length in zip(_letters(), lengths, strict=False))
+
+
+def _letters() -> Iterator[str]:
+    """A, B, …, Z, A1, B1, …"""
+    yield from (chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "") for i in range(10**6))
