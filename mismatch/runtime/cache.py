@@ -109,7 +109,7 @@ class Index:
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Path, int]]:
         """Those of `keys` that are known, each with its segment and its row there."""
         at, known = self._search(_names(b"".join(keys)))
-        return {keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1])) for i in np.flatnonzero(known)}
+        return {keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1])) for i in np.flatnonzero(known).tolist()}
 
     def add(self, segment: Path, keys: bytes) -> None:
         """Enter a new segment; it replaces what is known of its keys, as who writes them anew has not found them."""
