@@ -439,7 +439,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> None:
     record = folder / "out.csv.part.json"
     while not record.exists() or json.loads(record.read_text())["counts"]["rows"] < rows:
-        assert process.poll() is None, "it was too fast for this test"
+        assert process.poll() is None, f"it ended before it was killed: {ended(process)}"
         time.sleep(0.002)
 
 
