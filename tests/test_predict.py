@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -138,7 +139,7 @@ def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
         (["--model", "m", "--text", "red"], "--image is missing"),
         (["--model", "m", "--csv", "rows.csv", "--text", "red"], "either"),
         (["--image", "red.png", "--text", "red"], "--model"),
-        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv"),
+        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv and --images"),
         (["--model", "m", "--csv", "absent.csv"], "absent.csv"),
         (["--model", "m", "--csv", "rows.csv", "--output", "rows.csv"], "is the input"),
         (["--model", "m", "--image", "absent.png", "--text", "red"], "absent.png"),
@@ -257,8 +258,11 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> Any:
 @pytest.mark.parametrize("window", [1, 2, 3, 5])
 @pytest.mark.parametrize("shard", [[], ["--shard", "2/2"]])
 def test_a_run_that_was_interrupted_ends_the_same_to_the_byte(
-    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, interrupt_in: Any, name: str, window: int, shard: list[str]
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, interrupt_in: Any, colour_engine: Any, name: str, window: int, shard: list[str]
 ) -> None:
+    for tower in ("encode_images", "encode_texts"):  # embeddings that depend on all that is encoded together, as torch's last digits do
+        alone = getattr(colour_engine, tower)
+        monkeypatch.setattr(colour_engine, tower, lambda self, first, *rest, alone=alone: alone(self, first, *rest) + np.float32(len(first) / 100))
     args = ["--model", "m", "--csv", "rows.csv", "--keep-columns", *shard]
     assert run(*args, "--output", f"whole-{name}").exit_code == 0
     windows = 3 if shard else 5
@@ -297,7 +301,7 @@ def test_a_part_of_another_run_is_refused_in_one_line_that_names_it(
         (["--shard", "1/2"], "--shard (none before, 1/2 now)"),
         (["--keep-columns"], "--keep-columns"),
         (["--long-text", "chunk"], "--long-text (truncate before, chunk now)"),
-        (["--image-base-path", str(Path.cwd())], "--image-base-path"),
+        (["--image-base-path", str(Path.cwd())], "the images' folder ("),
         (["--batch-size", "3"], "--batch-size (16 before, 3 now)"),
     ]:
         result = run(*base, *more, "--resume")
@@ -425,6 +429,47 @@ def test_a_cache_is_asked_before_anything_is_encoded(run: Any, many: Path, monke
     many.write_text(many.read_text() + "red.png,a new title,x\n")
     assert run(*args).stdout.startswith(first.stdout)
     assert images == []
+
+
+def test_a_folder_of_images_with_titles(run: Any, interrupt_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("titles.tsv").write_text("red.png\tred shirt\ngone.png\tred\nblue.png\tblue\n", encoding="utf-8")
+    result = run("--model", "m", "--images", ".", "--titles", "titles.tsv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["image_path"], row["similarity_score"]) for row in rows] == [("red.png", "0.731058579"), ("gone.png", ""), ("blue.png", "0.731058579")]
+    assert "gone.png" in rows[1]["status"]
+    assert result.stderr.splitlines() == [
+        "2 rows scored; 1 could not be: see their status",
+        "4 images have no title and were not scored: cut.jpg, green.png, lie.jpg, whole.jpg",
+        "1 title has no image: gone.png",
+    ]
+    for name in COLOURS:
+        Path(f"{name}.txt").write_text(name)
+    assert run("--model", "m", "--images", ".", "--output", "whole.csv").exit_code == 0
+    assert [line.split(",")[:2] for line in Path("whole.csv").read_text().splitlines()[1:]] == [[f"{name}.png", name] for name in sorted(COLOURS)]
+    monkeypatch.setattr(pipeline, "WINDOW", 1)
+    repair = interrupt_in(2)
+    assert run("--model", "m", "--images", ".", "--output", "out.csv").exit_code == 130
+    repair()
+    assert run("--model", "m", "--images", ".", "--output", "out.csv", "--resume").exit_code == 0
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--titles", "t.csv"], "give either"),
+        (["--csv", "rows.csv", "--titles", "t.csv"], "--titles goes with --images"),
+        (["--csv", "rows.csv", "--images", "."], "give either"),
+        (["--images", ".", "--image-base-path", "x"], "--image-base-path goes with --csv"),
+        (["--images", "gone"], "gone is not a folder"),
+        (["--images", ".", "--titles", "rows.csv", "--output", "rows.csv"], "is the input"),
+    ],
+)
+def test_what_it_refuses_of_folders(run: Any, many: Path, args: list[str], words: str) -> None:
+    result = run("--model", "m", *args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def started(folder: Path, *args: str) -> subprocess.Popen[str]:

@@ -140,4 +140,4 @@ def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     """`--threshold (0.5 before, 0.25 now)`; the name alone where the values say nothing to people."""
     values = [run.get(name) for run in (before, now)]
     said = [str(value) for value in values if not isinstance(value, (dict, list))]
-    return f"{name} ({said[0]} before, {said[1]} now)" if len(said) == 2 and max(map(len, said)) < 40 else name
+    return f"{name} ({said[0]} before, {said[1]} now)" if len(said) == 2 else name

@@ -20,6 +20,7 @@ from mismatch.cli.options import long_text_option, model_options, shard_option
 from mismatch.cli.parts import part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
+from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import Row, read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, atomic_file, sha256_file
@@ -36,11 +37,18 @@ Entry = tuple["Prediction", Sequence[str]]  # with the values of the kept column
 Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 
 
-@click.command(short_help="Score one pair, or a CSV of pairs.")
+@click.command(short_help="Score one pair, a CSV of pairs, or a folder.")
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text; a label is not needed.")
+@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Folder of images; --titles says what they show, or a .txt beside each.")
+@click.option(
+    "--titles",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below --images.",
+)
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option(
     "--output",
@@ -65,19 +73,25 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
 @long_text_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
-def command(image: Path | None, text: str | None, csv_file: Path | None, image_base_path: str, **options: Any) -> None:
-    """Score one pair (--image, --text) or a CSV of pairs (--csv)."""
-    single = image is not None or text is not None
-    if single == (csv_file is not None):
-        raise click.UsageError("give either --image and --text for one pair, or --csv for many")
-    if single and (image is None or text is None):
-        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
-    if csv_file is None and image is not None and text is not None:
-        if any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
-            raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv; one pair is printed")
-        _predict_one(Path(image_base_path) / image, text, options)
+def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
+    """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
+    base = options.pop("image_base_path")
+    if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
+        raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
+    if titles is not None and images is None:
+        raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
+    if images is not None:
+        if base:
+            raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
+        _predict_many(_folder_source(images, titles), options)
     elif csv_file is not None:
-        _predict_many(_csv_source(csv_file, image_base_path), options)
+        _predict_many(_csv_source(csv_file, base), options)
+    elif image is None or text is None:
+        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
+    elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
+        raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv and --images; one pair is printed")
+    else:
+        _predict_one(Path(base) / image, text, options)
 
 
 MANY = ("keep_columns", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
@@ -146,16 +160,19 @@ class Source:
     files: tuple[Path, ...]  # that no output may replace
     base: str  # folder of the images
     header: list[str]
-    digest: str  # of all that the rows are
-
-    def rows(self) -> Iterator[Row]:
-        """All rows, in order, streamed."""
-        return read_rows(self.files[0], require_label=False)
+    rows: Callable[[], Iterator[Row]]
+    digest: Callable[[], str]  # of all that the rows say
+    notes: Callable[[], list[str]] = list  # lines for people, once all rows have been read
 
 
 def _csv_source(path: Path, base: str) -> Source:
     header = read_header(path, require_label=False)  # a wrong file is refused before a model is loaded
-    return Source(str(path), (path,), base, header, sha256_file(path))
+    return Source(str(path), (path,), base, header, lambda: read_rows(path, require_label=False), lambda: sha256_file(path))
+
+
+def _folder_source(folder: Path, titles: Path | None) -> Source:
+    found = TitledImages(folder, titles)
+    return Source(str(titles or folder), (titles,) if titles else (), str(folder), found.header, found.rows, found.digest, found.notes)
 
 
 @dataclass
@@ -191,8 +208,9 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
     done, chosen = counts.rows - counts.failed, f", the {min(top, counts.rows):,} lowest" if top else ""
     where = "" if output == STANDARD_OUTPUT else f"{chosen} → {output}"
     click.echo(f"{done:,} rows scored{where or chosen}{f'; {counts.failed:,} could not be: see their status' if counts.failed else ''}", err=True)
-    if line := long_texts(predictor):
-        click.echo(line, err=True)
+    for line in (*source.notes(), long_texts(predictor)):
+        if line:
+            click.echo(line, err=True)
     if counts.failed and not done:
         raise InputError(f"{source.name}: not one of its {counts.failed:,} rows could be scored; mismatch validate says why row by row")
 
@@ -332,8 +350,8 @@ def _run(predictor: Predictor, source: Source, options: dict[str, Any], kind: st
     return {
         "the model": [engine.fingerprint, _head_digest(engine), asdict(engine.score)],
         "the engine": {name: value for name, value in engine.describe().items() if name != "threads"},
-        "the rows": source.digest,
-        "--image-base-path": source.base,
+        "the rows": [source.digest()],
+        "the images' folder": source.base or ".",
         "--threshold": predictor.threshold,
         "--long-text": predictor.pipeline.long_text,
         "--batch-size": predictor.pipeline.batch_size,
