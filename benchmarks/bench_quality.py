@@ -32,7 +32,8 @@ from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import load_pairs
 from mismatch.evaluation.metrics import auroc
 from mismatch.evaluation.threshold import choose_threshold
-from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
+from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.specs import HeadSpec
 from mismatch.training.batches import Batch, EmbeddingFeed, PairSet, make_batches

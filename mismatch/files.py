@@ -13,11 +13,23 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
 
-__all__ = ["atomic_directory", "atomic_file", "finite", "read_json", "remove_directory", "sha256_file", "sweep", "write_bytes", "write_json"]
+__all__ = [
+    "atomic_binary",
+    "atomic_directory",
+    "atomic_file",
+    "explained",
+    "finite",
+    "read_json",
+    "remove_directory",
+    "sha256_file",
+    "sweep",
+    "write_bytes",
+    "write_json",
+]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # what `_sibling` makes of a name
@@ -29,15 +41,28 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
     A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a missing folder, a full disk.
     """
+    with _atomic(path, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_binary(path: str | Path) -> Iterator[IO[bytes]]:
+    """As `atomic_file`, a file of bytes."""
+    with _atomic(path, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
     target = _real(path)
     if target.exists() and not target.is_file():
-        with _written_directly(target) as file:
+        with _written_directly(target, mode, **options) as file:
             yield file
         return
     part = _sibling(target)
-    with _explained(target, part):
+    with explained(target, part):
         try:
-            with part.open("w", encoding="utf-8", newline="") as file:
+            with part.open(mode, **options) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -57,7 +82,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"can't write the folder {target}: a file of that name is in the way; choose another name")
     part = _sibling(target)
-    with _explained(target, part):
+    with explained(target, part):
         try:
             part.mkdir(parents=True)
             yield part
@@ -104,7 +129,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file as it is, atomically."""
     target = _real(path)
     part = _sibling(target)
-    with _explained(target, part):
+    with explained(target, part):
         try:
             part.write_bytes(data)
             part.replace(target)
@@ -138,10 +163,10 @@ def _sibling(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _written_directly(target: Path) -> Iterator[TextIO]:
+def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
     if target.is_dir():
         raise CheckpointError(f"can't write {target}: it is a folder; add a file name")
-    with _explained(target, target), target.open("w", encoding="utf-8", newline="") as file:
+    with explained(target, target), target.open(mode, **options) as file:  # type: ignore[call-overload]
         yield file
 
 
@@ -160,7 +185,7 @@ def _swap(part: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(target: Path, part: Path) -> Iterator[None]:
+def explained(target: Path, part: Path) -> Iterator[None]:
     """A full disk, a missing or read-only folder, in words. Errors of other files, opened by the caller's block, pass through."""
     try:
         yield

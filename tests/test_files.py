@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, ImageNotFoundError
-from mismatch.files import atomic_directory, atomic_file, finite, read_json, sha256_file, write_bytes, write_json
+from mismatch.files import atomic_binary, atomic_directory, atomic_file, finite, read_json, sha256_file, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -227,3 +227,13 @@ def test_bytes_are_written_as_they_are_or_not_at_all(tmp_path: Path, monkeypatch
         write_bytes(tmp_path / "a.png", b"new")
     assert names(tmp_path) == ["a.png"]
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n"
+
+
+def test_a_file_of_bytes_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    with atomic_binary(tmp_path / "a.parquet") as file:
+        file.write(b"\xff\r\n")
+        assert not (tmp_path / "a.parquet").exists()
+    assert (tmp_path / "a.parquet").read_bytes() == b"\xff\r\n"
+    with pytest.raises(KeyboardInterrupt), atomic_binary(tmp_path / "a.parquet") as file:
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["a.parquet"]

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mismatch.cli.options import MODEL_ENV, long_text_option, model_option, model_options
+from mismatch.cli.options import MODEL_ENV, Shard, long_text_option, model_option, model_options, shard_option
 
 
 @pytest.fixture
@@ -57,3 +57,22 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     command = click.command()(long_text_option(lambda long_text: click.echo(str(long_text))))
     assert CliRunner().invoke(command, args).output == f"{shown}\n"
     assert "'split' is not one of 'truncate', 'chunk', 'chunk-mean'" in CliRunner().invoke(command, ["--long-text", "split"]).output
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+def test_shards_together_are_all_rows_once(count: int) -> None:
+    rows = list(range(20))
+    shards = [list(Shard(number, count).of(rows)) for number in range(1, count + 1)]
+    assert sorted(row for shard in shards for row in shard) == rows
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert shards[0][:2] == [0, count][: len(shards[0])]
+
+
+@pytest.mark.parametrize("value", ["0/4", "5/4", "1", "1/", "/4", "1/0", "-1/4", "a/b", "1/4/2", "1.0/4", "", " 1/4", "1/4\n", "1/9999999999"])
+def test_what_is_no_shard_is_refused(value: str) -> None:
+    command = click.command()(shard_option(lambda shard: click.echo(str(shard))))
+    assert CliRunner().invoke(command, ["--shard", "2/4"]).output == "2/4\n"
+    assert CliRunner().invoke(command, []).output == "None\n"
+    result = CliRunner().invoke(command, ["--shard", value])
+    assert result.exit_code == 2
+    assert "is not a shard; write I/N with I from 1 to N, as in 2/4" in result.output

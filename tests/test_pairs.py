@@ -253,3 +253,23 @@ def test_real_titles(fashion: Path) -> None:
     rows = load_pairs(fashion / "test.csv")
     assert len(rows) == 1406
     assert sum(row.label or 0 for row in rows) == 703
+
+
+@pytest.mark.parametrize(
+    ("header", "renamed"),
+    [
+        ("file,title", ["image_path", "text"]),
+        ("Caption,sku,Image File", ["text", "sku", "image_path"]),
+        ("image_path,text,file,title", ["image_path", "text", "file", "title"]),
+        ("Text,PATH", ["text", "image_path"]),
+    ],
+)
+def test_usual_names_stand_for_columns_where_they_may(tmp_path: Path, header: str, renamed: list[str]) -> None:
+    (tmp_path / "rows.csv").write_text(f"{header}\n{header}\n")
+    assert read_header(tmp_path / "rows.csv", require_label=False, aliases=True) == renamed
+    [row] = read_rows(tmp_path / "rows.csv", require_label=False, aliases=True)
+    assert list(row.columns) == renamed
+    assert (row.image_path, row.text) == (row.columns["image_path"], row.columns["text"])
+    if "text" not in header:
+        with pytest.raises(InputError, match="rename"):
+            read_header(tmp_path / "rows.csv", require_label=False)

@@ -18,7 +18,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime import pipeline as module
-from mismatch.runtime.pipeline import Pair, Pipeline
+from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
 from mismatch.specs import ScoreSpec, TextSpec
 
 
@@ -290,3 +291,68 @@ def test_a_long_text_counts_once_though_its_letters_are_too_long_as_well(colour_
     assert len(embeddings) == len(pieces)
     assert sum(rows for rows, _ in pipeline.engine.text_shapes) == len(set(pieces)), "equal pieces run once"  # type: ignore[attr-defined]
     assert (pipeline.long_texts, pipeline.truncated) == counts
+
+
+@pytest.fixture
+def score_cached(colour_engine: Any, colour_images: Path) -> Any:
+    """Score pairs with a fresh pipeline over one cache folder; returns results, images encoded and texts encoded."""
+
+    def score(pairs: list[Pair], *, window: int = 3, **options: Any) -> tuple[list[ScoredPair], int, int]:
+        engine = colour_engine()
+        pipeline = Pipeline(engine, batch_size=2, cache=EmbeddingCache(colour_images / "cache", engine.fingerprint), **options)
+        results = list(pipeline.score(pairs, window=window))
+        return results, sum(engine.image_batches), sum(rows for rows, _ in engine.text_shapes)
+
+    return score
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk"])
+def test_a_cache_encodes_only_what_is_new(score_cached: Any, colour_engine: Any, colour_images: Path, long_text: Any) -> None:
+    names, texts = ("red", "green", "blue"), ("red bag", "a green shirt", "red shirt bag shoe. blue shirt")
+    pairs = [Pair(colour_images / f"{name}.png", text) for name in names for text in texts]
+    plain = list(Pipeline(colour_engine(), batch_size=2, long_text=long_text).score(pairs))
+    pieces = 3 if long_text == "truncate" else 4
+    assert score_cached(pairs, long_text=long_text) == (plain, 3, pieces)
+    assert score_cached(pairs, long_text=long_text) == (plain, 0, 0)
+    titles = [Pair(pair.image, "new " + pair.text) for pair in pairs[:1]]
+    assert score_cached([*pairs, *titles], long_text=long_text)[1:] == (0, 1), "a new title costs a text"
+    Image.new("RGB", (9, 9), (0, 0, 255)).save(colour_images / "red.png")
+    results, images, said = score_cached(pairs, long_text=long_text)
+    assert (images, said) == (1, 0), "a new picture under an old name costs an image"
+    assert results[0] != plain[0]
+    assert results[3:] == plain[3:]
+
+
+def test_a_cache_knows_encoded_bytes_by_their_content_and_passes_decoded_images_by(score_cached: Any, colour_images: Path) -> None:
+    encoded, decoded = (colour_images / "red.png").read_bytes(), Image.new("RGB", (8, 8), (0, 0, 255))
+    assert score_cached([Pair(colour_images / "red.png", "red")])[1:] == (1, 1)
+    assert score_cached([Pair(encoded, "red"), Pair(str(colour_images / "red.png"), "red")])[1:] == (0, 0)
+    for _ in range(2):
+        assert score_cached([Pair(decoded, "red")])[1:] == (1, 0)
+
+
+def test_a_cache_keeps_no_failures_and_leaves_their_words_alone(score_cached: Any, colour_engine: Any, colour_images: Path) -> None:
+    pairs = [Pair(colour_images / name, "red") for name in ("absent.png", "lie.jpg", "cut.jpg", "red.png")]
+    pairs += [Pair(colour_images / "red.png", ""), Pair(colour_images, "red"), Pair("http://x/a.png", "red"), Pair(colour_images / "green.png", "red", "no")]
+    plain = list(Pipeline(colour_engine()).score(pairs))
+    for images in (1, 0):
+        results, count, _ = score_cached(pairs)
+        assert results == plain
+        assert count == images
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(colour_images / "absent.png")
+    results, _, _ = score_cached(pairs)
+    assert results[0].logit == 1.0, "what was absent is looked for again"
+
+
+def test_an_embedding_without_a_number_is_not_cached(colour_engine: Any, colour_images: Path) -> None:
+    engine = colour_engine()
+    cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)
+    engine.encode_images = lambda pixels: np.full((len(pixels), 3), np.nan, np.float32)
+    [result] = Pipeline(engine, cache=cache).score([Pair(colour_images / "red.png", "red")])
+    assert (result.problem, len(cache)) == ("the model gave no number", 1)
+
+
+def test_a_window_is_one_segment_of_images_and_one_of_texts(score_cached: Any, colour_images: Path) -> None:
+    score_cached([Pair(colour_images / f"{name}.png", name) for name in ("red", "green", "blue", "red")], window=2)
+    sizes = sorted(len(np.load(path)) for path in (colour_images / "cache").glob("*/*.npy"))
+    assert sizes == [1, 1, 2, 2]

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.cli import main
 from mismatch.cli.predict import COLUMNS, RowWriter, box
+from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import Calibration, ScoreSpec
 
@@ -131,7 +139,7 @@ def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
         (["--model", "m", "--text", "red"], "--image is missing"),
         (["--model", "m", "--csv", "rows.csv", "--text", "red"], "either"),
         (["--image", "red.png", "--text", "red"], "--model"),
-        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv"),
+        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv and --images"),
         (["--model", "m", "--csv", "absent.csv"], "absent.csv"),
         (["--model", "m", "--csv", "rows.csv", "--output", "rows.csv"], "is the input"),
         (["--model", "m", "--image", "absent.png", "--text", "red"], "absent.png"),
@@ -213,3 +221,295 @@ def test_kept_columns_that_clash_with_a_scores_name_get_another(run: Any, write_
         [row] = csv.DictReader(file)
     assert list(row) == [*COLUMNS, "sku", "input_input_status", "input_status"]
     assert (row["status"], row["input_input_status"], row["input_status"], row["sku"]) == ("ok", "sold", "x", "A1")
+
+
+COLOURS = ("red", "green", "blue")
+MANY = [(f"{COLOURS[i % 3]}.png", f"{COLOURS[i % 2]} {'bag ' * (i % 3)}", str(i)) for i in range(20)]
+
+
+@pytest.fixture
+def many(run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """rows.csv in the working directory: twenty rows, which are five windows."""
+    monkeypatch.setattr(pipeline, "WINDOW", 4)
+    return write_rows(Path("rows.csv"), [("image_path", "text", "sku"), *MANY])  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def interrupt_in(monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> Any:
+    """Interrupt the head in its N-th window; returns what puts it right. Its first call is that for its digest."""
+    real = colour_engine.logits
+
+    def interrupt_in(window: int) -> Any:
+        calls: list[int] = []
+
+        def logits(self: Any, images: Any, texts: Any) -> Any:
+            calls.append(len(images))
+            if len(calls) == window + 1:
+                raise KeyboardInterrupt
+            return real(self, images, texts)
+
+        monkeypatch.setattr(colour_engine, "logits", logits)
+        return lambda: monkeypatch.setattr(colour_engine, "logits", real)
+
+    return interrupt_in
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+@pytest.mark.parametrize("shard", [[], ["--shard", "2/2"]])
+def test_a_run_that_was_interrupted_ends_the_same_to_the_byte(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, interrupt_in: Any, colour_engine: Any, name: str, window: int, shard: list[str]
+) -> None:
+    for tower in ("encode_images", "encode_texts"):  # embeddings that depend on all that is encoded together, as torch's last digits do
+        alone = getattr(colour_engine, tower)
+        monkeypatch.setattr(colour_engine, tower, lambda self, first, *rest, alone=alone: alone(self, first, *rest) + np.float32(len(first) / 100))
+    args = ["--model", "m", "--csv", "rows.csv", "--keep-columns", *shard]
+    assert run(*args, "--output", f"whole-{name}").exit_code == 0
+    windows = 3 if shard else 5
+    repair = interrupt_in(window)
+    result = run(*args, "--output", name)
+    if window > windows:
+        assert result.exit_code == 0
+    else:
+        assert result.exit_code == 130
+        kept = 4 * (window - 1)
+        assert (f"{kept} rows are kept in {Path(name).resolve()}.part; continue with --resume" in result.stderr) == (kept > 0)
+        assert Path(f"{name}.part").exists() == Path(f"{name}.part.json").exists() == (kept > 0)
+        assert not Path(name).exists()
+        repair()
+        looked: list[str] = []
+        real = pipeline.Preprocessor.__call__
+        monkeypatch.setattr(pipeline.Preprocessor, "__call__", lambda self, source: looked.append(source) or real(self, source))
+        again = run(*args, "--output", name, "--resume")
+        assert again.exit_code == 0, again.output
+        assert f"{10 if shard else 20} rows scored" in again.stderr
+        assert len(looked) <= 3 * (windows - window + 1), "what is done is not decoded again"
+    assert Path(name).read_bytes() == Path(f"whole-{name}").read_bytes()
+    assert not [path for path in Path().iterdir() if ".part" in path.name]
+
+
+def test_a_part_of_another_run_is_refused_in_one_line_that_names_it(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, interrupt_in: Any, colour_engine: Any
+) -> None:
+    base = ["--model", "m", "--csv", "rows.csv", "--output", "out.csv"]
+    repair = interrupt_in(3)
+    assert run(*base).exit_code == 130
+    repair()
+    part = Path("out.csv.part").read_bytes()
+    for more, words in [
+        (["--threshold", "0.25"], "--threshold (0.5 before, 0.25 now)"),
+        (["--shard", "1/2"], "--shard (none before, 1/2 now)"),
+        (["--keep-columns"], "--keep-columns"),
+        (["--long-text", "chunk"], "--long-text (truncate before, chunk now)"),
+        (["--image-base-path", str(Path.cwd())], "the images' folder ("),
+        (["--batch-size", "3"], "--batch-size (16 before, 3 now)"),
+    ]:
+        result = run(*base, *more, "--resume")
+        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
+        assert f"out.csv.part is of another run, which differs in {words}" in result.stderr
+        assert "leave --resume out" in result.stderr
+    with monkeypatch.context() as patch:
+        real = colour_engine.logits
+        patch.setattr(colour_engine, "logits", lambda self, images, texts: real(self, images, texts) + 0.01)
+        assert "differs in the model;" in run(*base, "--resume").stderr, "a head of other weights"
+    original = many.read_bytes()
+    many.write_bytes(original.replace(b"green.png", b"blue.png", 1))
+    assert "differs in the rows (" not in run(*base, "--resume").stderr
+    assert "differs in the rows;" in run(*base, "--resume").stderr
+    many.write_bytes(original)
+    assert Path("out.csv.part").read_bytes() == part
+    assert run(*base, "--resume", "--num-workers", "1").exit_code == 0
+
+
+def test_a_fault_of_the_file_leaves_no_part(run: Any, many: Path) -> None:
+    with many.open("a") as file:
+        file.write('red.png,"never closed\n')
+    result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
+    assert result.exit_code == 2
+    assert not [path for path in Path().iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--resume"], "needs an --output that is a file"),
+        (["--resume", "--output", "/dev/null"], "needs an --output that is a file"),
+        (["--resume", "--output", "out.parquet"], "Parquet is written whole"),
+        (["--resume", "--output", "out.csv", "--top", "3"], "nothing to resume"),
+        (["--resume", "--output", "out.csv", "--sort", "score"], "nothing to resume"),
+        (["--shard", "3/2"], "is not a shard"),
+        (["--top", "0"], "--top"),
+        (["--sort", "text"], "--sort"),
+        (["--output", "."], "is a folder"),
+    ],
+)
+def test_what_it_refuses_of_many_rows(run: Any, many: Path, args: list[str], words: str) -> None:
+    result = run("--model", "m", "--csv", "rows.csv", *args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_shards_joined_are_the_whole(run: Any, many: Path) -> None:
+    args = ["--model", "m", "--csv", "rows.csv", "--keep-columns"]
+    whole = run(*args).stdout.splitlines()
+    parts = [run(*args, "--shard", f"{i}/3").stdout.splitlines() for i in (1, 2, 3)]
+    assert [len(part) for part in parts] == [8, 8, 7]
+    assert [part[0] for part in parts] == [whole[0]] * 3
+    assert [line for i in range(7) for part in parts for line in part[1:][i : i + 1]] == whole[1:]
+
+
+def test_the_three_formats_say_the_same(run: Any, many: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with many.open("a") as file:
+        file.write("absent.png,red,x\n")
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        assert run("--model", "m", "--csv", "rows.csv", "--keep-columns", "--output", name).exit_code == 0
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert parquet.read_table("out.parquet").to_pylist() == lines
+    with Path("out.csv").open(newline="") as file:
+        for row, typed in zip(csv.DictReader(file), lines, strict=True):
+            assert list(row) == list(typed)
+            assert row["similarity_score"] == ("" if typed["similarity_score"] is None else f"{typed['similarity_score']:.9g}")
+            assert row["is_match"] == ("" if typed["is_match"] is None else str(typed["is_match"]))
+            assert row["sku"] == typed["sku"]
+
+
+@pytest.mark.parametrize("top", [None, 1, 3, 20, 99])
+def test_the_lowest_scores_come_first(run: Any, many: Path, top: int | None) -> None:
+    with many.open("a") as file:
+        file.write("absent.png,red,20\nblue.png,blue,21\n")
+    args = ["--model", "m", "--csv", "rows.csv", "--keep-columns"]
+    plain = list(csv.DictReader(io.StringIO(run(*args).stdout)))
+    expected = sorted(plain, key=lambda row: (row["similarity_score"] == "", float(row["similarity_score"] or 0), int(row["sku"])))
+    result = run(*args, *(["--sort", "score"] if top is None else ["--top", str(top)]))
+    assert list(csv.DictReader(io.StringIO(result.stdout))) == expected[:top]
+    assert expected[-1]["sku"] == "20", "a row without a score is last"
+    shown = "" if top is None else f", the {min(top, 22)} lowest"
+    assert result.stderr == f"21 rows scored{shown}; 1 could not be: see their status\n"
+
+
+def test_the_lowest_rows_are_found_in_bounded_memory(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions that are alive at once, of 2,000 rows."""
+    import weakref
+
+    from mismatch.runtime import predictor as module
+
+    class Counted(Prediction):
+        """A prediction that can be watched."""
+
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = [0]
+
+    def counted(*args: Any) -> Any:
+        value = Counted(*args)
+        alive.add(value)
+        most[0] = max(most[0], len(alive))
+        return value
+
+    monkeypatch.setattr(Counted, "__hash__", object.__hash__)
+    monkeypatch.setattr(module, "Prediction", counted)
+    with many.open("a") as file:
+        file.writelines(f"red.png,blue,{i}\n" for i in range(2000))
+    for more in (["--top", "5"], ["--output", "out.csv"], []):
+        most[0] = 0
+        assert run("--model", "m", "--csv", "rows.csv", *more).exit_code == 0
+        assert 4 <= most[0] <= 20
+
+
+def test_a_cache_is_asked_before_anything_is_encoded(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> None:
+    args = ["--model", "m", "--csv", "rows.csv", "--cache", "cache"]
+    first = run(*args)
+    assert first.exit_code == 0
+    images: list[int] = []
+    real = colour_engine.encode_images
+    monkeypatch.setattr(colour_engine, "encode_images", lambda self, pixels: images.append(len(pixels)) or real(self, pixels))
+    assert run(*args).stdout == first.stdout
+    assert images == []
+    many.write_text(many.read_text() + "red.png,a new title,x\n")
+    assert run(*args).stdout.startswith(first.stdout)
+    assert images == []
+
+
+def test_a_folder_of_images_with_titles(run: Any, interrupt_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("titles.tsv").write_text("red.png\tred shirt\ngone.png\tred\nblue.png\tblue\n", encoding="utf-8")
+    result = run("--model", "m", "--images", ".", "--titles", "titles.tsv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["image_path"], row["similarity_score"]) for row in rows] == [("red.png", "0.731058579"), ("gone.png", ""), ("blue.png", "0.731058579")]
+    assert "gone.png" in rows[1]["status"]
+    assert result.stderr.splitlines() == [
+        "2 rows scored; 1 could not be: see their status",
+        "4 images have no title and were not scored: cut.jpg, green.png, lie.jpg, whole.jpg",
+        "1 title has no image: gone.png",
+    ]
+    for name in COLOURS:
+        Path(f"{name}.txt").write_text(name)
+    assert run("--model", "m", "--images", ".", "--output", "whole.csv").exit_code == 0
+    assert [line.split(",")[:2] for line in Path("whole.csv").read_text().splitlines()[1:]] == [[f"{name}.png", name] for name in sorted(COLOURS)]
+    monkeypatch.setattr(pipeline, "WINDOW", 1)
+    repair = interrupt_in(2)
+    assert run("--model", "m", "--images", ".", "--output", "out.csv").exit_code == 130
+    repair()
+    assert run("--model", "m", "--images", ".", "--output", "out.csv", "--resume").exit_code == 0
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--titles", "t.csv"], "give either"),
+        (["--csv", "rows.csv", "--titles", "t.csv"], "--titles goes with --images"),
+        (["--csv", "rows.csv", "--images", "."], "give either"),
+        (["--images", ".", "--image-base-path", "x"], "--image-base-path goes with --csv"),
+        (["--images", "gone"], "gone is not a folder"),
+        (["--images", ".", "--titles", "rows.csv", "--output", "rows.csv"], "is the input"),
+    ],
+)
+def test_what_it_refuses_of_folders(run: Any, many: Path, args: list[str], words: str) -> None:
+    result = run("--model", "m", *args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def started(folder: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "mismatch", "predict", *args], cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> None:
+    record = folder / "out.csv.part.json"
+    while not record.exists() or json.loads(record.read_text())["counts"]["rows"] < rows:
+        assert process.poll() is None, f"it ended before it was killed: {ended(process)}"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_process_that_is_killed_again_and_again_ends_the_same_to_the_byte(
+    tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, cached: bool
+) -> None:
+    """SIGKILL behind the first window, behind the third and as it starts, SIGTERM behind the fourth; then to the end."""
+    texts = ["red shirt", "a blue bag with much more to say", "Größe 42, grün"]
+    rows = [(f"{(*COLOURS, 'absent')[i % 4]}.png", f"{texts[i % 3]} {i % 50}") for i in range(7 * pipeline.WINDOW + 99)]
+    write_rows(colour_images / "rows.csv", [("image_path", "text"), *rows])
+    args = ["--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--threads", "1"]
+    assert ended(started(colour_images, *args, "--output", "whole.csv"))[0] == 0
+    args += ["--output", "out.csv", "--resume", *(["--cache", "cache"] if cached else [])]
+    for windows, number in [(1, signal.SIGKILL), (3, signal.SIGKILL), (0, signal.SIGKILL), (4, signal.SIGTERM)]:
+        process = started(colour_images, *args)
+        wait_for_rows(colour_images, windows * pipeline.WINDOW, process)
+        os.kill(process.pid, number)
+        code, said = ended(process)
+        assert code == (-number if number == signal.SIGKILL else 143)
+        assert not (colour_images / "out.csv").exists()
+    assert "continue with --resume" in said
+    with (colour_images / "out.csv.part").open("ab") as file:
+        file.write(b"half a row,")
+    code, said = ended(started(colour_images, *args))
+    assert (code, said.splitlines()[0]) == (0, f"{len(rows) - len(rows) // 4:,} rows scored → out.csv; {len(rows) // 4:,} could not be: see their status")
+    assert (colour_images / "out.csv").read_bytes() == (colour_images / "whole.csv").read_bytes()
+    assert not list(colour_images.glob("*.part*"))

@@ -286,3 +286,15 @@ def test_a_longer_context_takes_longer_texts_whole(tiny_checkpoints: dict[str, P
     assert predictor.pipeline.truncated == 0
     assert [len(own) for own in predictor.pipeline.pieces([text, text + "it is blue. " * 20])] == [1, 2]
     assert len(set(scores)) == 3
+
+
+def test_a_cache_folder_serves_the_next_predictor_of_the_same_model_only(colour_engine: Any, colour_images: Path) -> None:
+    rows = [{"image_path": "red.png", "text": "red"}, {"image_path": "absent.png", "text": "red"}]
+    results = []
+    for fingerprint, images in (("aa", 1), ("aa", 0), ("bb", 1)):
+        engine = colour_engine()
+        engine.fingerprint = fingerprint
+        results.append(list(Predictor(engine, cache=colour_images / "cache").predict_pairs(rows, image_base_path=colour_images)))
+        assert sum(engine.image_batches) == images
+    assert results[0] == results[1] == results[2]
+    assert [result.prediction for result in results[0]] == ["match", "error"]

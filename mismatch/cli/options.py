@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar, get_args
 
 import click
 
 from mismatch.specs import LongText
 
-__all__ = ["MODEL_ENV", "long_text_option", "model_option", "model_options"]
+__all__ = ["MODEL_ENV", "Shard", "long_text_option", "model_option", "model_options", "shard_option"]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 F = TypeVar("F", bound=Callable[..., Any])
+Item = TypeVar("Item")
 
 
 def model_option(function: F) -> F:
@@ -49,3 +53,33 @@ def long_text_option(function: F) -> F:
         "the pieces' mean.  [default: as the model was trained]"
     )
     return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several processes that share the rows out."""
+
+    number: int  # 1..count
+    count: int
+
+    def of(self, rows: Iterable[Item]) -> Iterator[Item]:
+        """Its rows: numbers `number`, `number` + `count`, …, counted from 1. Every row is in exactly one shard."""
+        return islice(rows, self.number - 1, None, self.count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def shard_option(function: F) -> F:
+    """`--shard`."""
+    text = "Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once."
+    return click.option("--shard", metavar="I/N", callback=_shard, help=text)(function)
+
+
+def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Shard | None:
+    if value is None:
+        return None
+    found = re.fullmatch("([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", value)
+    if not found or int(found[1]) > int(found[2]):
+        raise click.BadParameter(f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4")
+    return Shard(int(found[1]), int(found[2]))

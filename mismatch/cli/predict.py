@@ -1,70 +1,100 @@
-"""`mismatch predict`: one pair as a box, or a CSV of pairs as a CSV of scores."""
+"""`mismatch predict`: one pair as a box, or many rows as a table of scores."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import heapq
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mismatch.cli.options import long_text_option, model_options
+from mismatch.cli.options import long_text_option, model_options, shard_option
+from mismatch.cli.parts import part_file
 from mismatch.cli.progress import progress_bar
+from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
+from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import Row, read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_file
+from mismatch.files import atomic_binary, atomic_file, sha256_file
 
 if TYPE_CHECKING:
+    from mismatch.runtime.pipeline import Engine
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "predict_rows"]
+__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "predict_rows", "write_predictions"]
 
-COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 RULE = "=" * 50
+STANDARD_OUTPUT = "-"
+Entry = tuple["Prediction", Sequence[str]]  # with the values of the kept columns
+Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 
 
-class RowWriter:
-    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._plain = csv.writer(file, lineterminator="\n")
-        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-
-    def writerow(self, row: Iterable[object]) -> None:
-        """Write one row."""
-        values = list(row)
-        writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
-        writer.writerow(values)
-
-
-@click.command(short_help="Score one pair, or a CSV of pairs.")
+@click.command(short_help="Score one pair, a CSV of pairs, or a folder.")
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text; a label is not needed.")
+@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Folder of images; --titles says what they show, or a .txt beside each.")
+@click.option(
+    "--titles",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below --images.",
+)
 @click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
-@click.option("--output", default="-", help="CSV to write; - is standard output.", show_default=True)
+@click.option(
+    "--output",
+    default=STANDARD_OUTPUT,
+    show_default=True,
+    help="Table to write: NAME.jsonl is JSON lines, NAME.parquet Parquet, any other name CSV; - is CSV on standard output.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the byte.")
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of embeddings: only images and texts that it lacks are encoded.  [default: none]",
+)
+@shard_option
+@click.option(
+    "--sort",
+    type=click.Choice(["score"]),
+    help="Lowest score first, ties in the rows' order, rows without a score last. All rows are held in memory; with --top only N.",
+)
+@click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N rows that --sort score puts first, which it implies.")
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
 @long_text_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
-def command(image: Path | None, text: str | None, csv_file: Path | None, image_base_path: str, output: str, keep_columns: bool, **options: Any) -> None:
-    """Score one pair (--image, --text) or a CSV of pairs (--csv)."""
-    single = image is not None or text is not None
-    if single == (csv_file is not None):
-        raise click.UsageError("give either --image and --text for one pair, or --csv for many")
-    if single and (image is None or text is None):
-        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
-    if csv_file is None and image is not None and text is not None:
-        if keep_columns or output != "-":
-            raise click.UsageError("--output and --keep-columns go with --csv; one pair is printed")
-        _predict_one(Path(image_base_path) / image, text, options)
+def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
+    """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
+    base = options.pop("image_base_path")
+    if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
+        raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
+    if titles is not None and images is None:
+        raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
+    if images is not None:
+        if base:
+            raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
+        _predict_many(_folder_source(images, titles), options)
     elif csv_file is not None:
-        _predict_csv(csv_file, image_base_path, output, keep_columns, options)
+        _predict_many(_csv_source(csv_file, base), options)
+    elif image is None or text is None:
+        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
+    elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
+        raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv and --images; one pair is printed")
+    else:
+        _predict_one(Path(base) / image, text, options)
+
+
+MANY = ("keep_columns", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
 
 
 def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
@@ -106,6 +136,7 @@ def load_predictor(options: dict[str, Any]) -> Predictor:
         batch_size=options["batch_size"],
         workers=options["num_workers"],
         long_text=options["long_text"],
+        cache=options.get("cache"),
     )
 
 
@@ -121,20 +152,86 @@ def long_texts(predictor: Predictor) -> str | None:
     return f"{line}; the model's calibration and threshold are of --long-text {stored.long_text}" if other else line
 
 
-def _predict_csv(csv_file: Path, base: str, output: str, keep_columns: bool, options: dict[str, Any]) -> None:
-    if output != "-" and Path(output).exists() and csv_file.exists() and os.path.samefile(output, csv_file):
-        raise InputError(f"--output {output} is the input; choose another name")
-    header = read_header(csv_file, require_label=False)  # a wrong file is refused before a model is loaded
-    kept = _kept_columns(header) if keep_columns else {}
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from."""
+
+    name: str  # for messages
+    files: tuple[Path, ...]  # that no output may replace
+    base: str  # folder of the images
+    header: list[str]
+    rows: Callable[[], Iterator[Row]]
+    digest: Callable[[], str]  # of all that the rows say
+    notes: Callable[[], list[str]] = list  # lines for people, once all rows have been read
+
+
+def _csv_source(path: Path, base: str) -> Source:
+    header = read_header(path, require_label=False)  # a wrong file is refused before a model is loaded
+    return Source(str(path), (path,), base, header, lambda: read_rows(path, require_label=False), lambda: sha256_file(path))
+
+
+def _folder_source(folder: Path, titles: Path | None) -> Source:
+    found = TitledImages(folder, titles)
+    return Source(str(titles or folder), (titles,) if titles else (), str(folder), found.header, found.rows, found.digest, found.notes)
+
+
+@dataclass
+class Counts:
+    """How far the work is."""
+
+    rows: int = 0
+    failed: int = 0
+    long_texts: int = 0
+
+
+@dataclass
+class Sink:
+    """Where entries go, and what is called when a window of them has gone there."""
+
+    table: Table
+    counts: Counts = field(default_factory=Counts)  # at first of an earlier run's rows, which stand there already
+    commit: Callable[[], object] = lambda: None
+
+
+def _predict_many(source: Source, options: dict[str, Any]) -> None:
+    output, top = options["output"], options["top"]
+    ranked = bool(top or options["sort"])
+    kind = _check_output(output, source, options)
+    kept = _kept_columns(source.header) if options["keep_columns"] else {}
     predictor = load_predictor(options)
-    with _writer(output) as file:
-        done, failed = write_predictions(file, read_rows(csv_file, require_label=False), predictor, base, kept)
-    where = "" if output == "-" else f" → {output}"
-    click.echo(f"{done:,} rows scored{where}{f'; {failed:,} could not be: see their status' if failed else ''}", err=True)
-    if line := long_texts(predictor):
-        click.echo(line, err=True)
-    if failed and not done:
-        raise InputError(f"{csv_file}: not one of its {failed:,} rows could be scored; mismatch validate says why row by row")
+    rows = source.rows() if options["shard"] is None else options["shard"].of(source.rows())
+    resumable = not ranked and kind != "parquet" and _is_plain(output)
+    run = _run(predictor, source, options, kind, kept) if resumable else None
+    with _sink(output, kind, list(kept.values()), run, options["resume"]) as sink:
+        _score(predictor, rows, source.base, list(kept), sink, (lambda windows: [_lowest(windows, top)]) if ranked else None)
+    counts = sink.counts
+    done, chosen = counts.rows - counts.failed, f", the {min(top, counts.rows):,} lowest" if top else ""
+    where = "" if output == STANDARD_OUTPUT else f"{chosen} → {output}"
+    click.echo(f"{done:,} rows scored{where or chosen}{f'; {counts.failed:,} could not be: see their status' if counts.failed else ''}", err=True)
+    for line in (*source.notes(), long_texts(predictor)):
+        if line:
+            click.echo(line, err=True)
+    if counts.failed and not done:
+        raise InputError(f"{source.name}: not one of its {counts.failed:,} rows could be scored; mismatch validate says why row by row")
+
+
+def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
+    """The kind of table; refuses what can't be written before a model is loaded."""
+    if output != STANDARD_OUTPUT and Path(output).exists() and any(file.exists() and os.path.samefile(output, file) for file in source.files):
+        raise InputError(f"--output {output} is the input; choose another name")
+    kind = table_kind(output)
+    if options["resume"]:
+        if options["sort"] or options["top"]:
+            raise click.UsageError("with --sort or --top nothing is written before the end, so there is nothing to resume; --cache keeps what is encoded")
+        if kind == "parquet":
+            raise click.UsageError("--resume goes with CSV and JSON lines; Parquet is written whole, and --cache keeps what is encoded")
+        if not _is_plain(output):
+            raise click.UsageError("--resume needs an --output that is a file")
+    return kind
+
+
+def _is_plain(output: str) -> bool:
+    return output != STANDARD_OUTPUT and (Path(output).is_file() or not Path(output).exists())
 
 
 def _kept_columns(header: Iterable[str]) -> dict[str, str]:
@@ -166,29 +263,48 @@ def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterat
 
 def write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
     """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
-    out = RowWriter(file)
-    out.writerow((*COLUMNS, *kept.values()))
-    counts = [0, 0]
+    sink = Sink(CsvTable(file, list(kept.values())))
+    sink.table.begin()
+    _score(predictor, rows, base, list(kept), sink)
+    return sink.counts.rows - sink.counts.failed, sink.counts.failed
+
+
+def _score(predictor: Predictor, rows: Iterable[Row], base: str, kept: Sequence[str], sink: Sink, ordered: Order | None = None) -> None:
+    """Rows into a sink, a window at a time; those that it has are not looked at again."""
+    counts = sink.counts
+    predictor.pipeline.long_texts += counts.long_texts
     with progress_bar("predict", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, rows, base):
-            out.writerow((*fields(prediction), *(row.columns.get(name, "") for name in kept)))
-            counts[prediction.status != "ok"] += 1
+        windows = _windows(predictor, islice(rows, counts.rows, None), base, kept, counts, advance)
+        for entries in windows if ordered is None else ordered(windows):
+            for prediction, values in entries:
+                sink.table.add(prediction, values)
+            sink.commit()
+
+
+def _windows(predictor: Predictor, rows: Iterator[Row], base: str, kept: Sequence[str], counts: Counts, advance: Callable[..., None]) -> Iterator[list[Entry]]:
+    """Each window on its own: what others hold changes none of its scores, not in the last digit either, so that a run can be cut between any two."""
+    from mismatch.runtime import pipeline
+
+    while window := list(islice(rows, pipeline.WINDOW)):
+        entries: list[Entry] = []
+        for row, prediction in predict_rows(predictor, window, base):
+            entries.append((prediction, [row.columns.get(name, "") for name in kept]))
+            counts.failed += prediction.status != "ok"
             advance(1)
-    return counts[0], counts[1]
+        counts.rows += len(window)
+        counts.long_texts = predictor.pipeline.long_texts
+        yield entries
 
 
-def fields(result: Prediction) -> tuple[str, ...]:
-    """A prediction as `COLUMNS`; decided before anything is rounded."""
-    scored = result.similarity_score is not None
-    return (
-        result.image_path,
-        result.text,
-        f"{result.similarity_score:.9g}" if scored else "",
-        f"{result.threshold:.9g}",
-        str(result.is_match) if scored else "",
-        result.prediction,
-        result.status,
-    )
+def _lowest(windows: Iterable[list[Entry]], top: int | None) -> list[Entry]:
+    """The `top` lowest scores, of which no more are held, or all; ties in the order of the rows, rows without a score behind the others."""
+    entries = chain.from_iterable(windows)
+    return sorted(entries, key=_suspicion) if top is None else heapq.nsmallest(top, entries, key=_suspicion)
+
+
+def _suspicion(entry: Entry) -> tuple[bool, float]:
+    score = entry[0].similarity_score
+    return score is None, score or 0.0
 
 
 def _short(value: float) -> str:
@@ -197,10 +313,58 @@ def _short(value: float) -> str:
 
 
 @contextmanager
-def _writer(output: str) -> Iterator[TextIO]:
-    if output == "-":
-        yield sys.stdout
+def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | None, resume: bool) -> Iterator[Sink]:
+    """A table in the file, pipe or device of this name. With `run`, what it is made of, a file that can be continued."""
+    if run is not None:
+        with part_file(output, run, resume=resume) as part:
+            sink = Sink(_text_table(kind, part.text, kept), Counts(**part.counts), lambda: part.commit(asdict(sink.counts)))
+            if not part.counts["rows"]:
+                sink.table.begin()
+            yield sink
+            sink.table.end()
+            sink.commit()
+    elif kind == "parquet":
+        with atomic_binary(output) as file:
+            yield from _whole(ParquetTable(file, kept))
+    elif output == STANDARD_OUTPUT:
+        yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:
-        with atomic_file(Path(output)) as file:
-            yield file
+        with atomic_file(output) as text:
+            yield from _whole(_text_table(kind, text, kept))
+
+
+def _whole(table: Table) -> Iterator[Sink]:
+    table.begin()
+    yield Sink(table)
+    table.end()
+
+
+def _text_table(kind: str, file: TextIO, kept: Sequence[str]) -> Table:
+    return JsonLinesTable(file, kept) if kind == "jsonl" else CsvTable(file, kept)
+
+
+def _run(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:
+    """All that the bytes of the output depend on, by a name for people."""
+    engine = predictor.engine
+    return {
+        "the model": [engine.fingerprint, _head_digest(engine), asdict(engine.score)],
+        "the engine": {name: value for name, value in engine.describe().items() if name != "threads"},
+        "the rows": [source.digest()],
+        "the images' folder": source.base or ".",
+        "--threshold": predictor.threshold,
+        "--long-text": predictor.pipeline.long_text,
+        "--batch-size": predictor.pipeline.batch_size,
+        "--shard": str(options["shard"] or "none"),
+        "--keep-columns": list(kept.items()),
+        "the format": kind,
+    }
+
+
+def _head_digest(engine: Engine) -> str:
+    """Of a head, which the fingerprint leaves out: what it says of a few fixed embeddings."""
+    import numpy as np
+
+    chance = np.random.default_rng(0)
+    images, texts = (chance.standard_normal((8, width)).astype(np.float32) for width in (engine.image_width, engine.text_width))
+    return hashlib.sha256(np.ascontiguousarray(engine.logits(images, texts)).tobytes()).hexdigest()

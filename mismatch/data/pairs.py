@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn, TextIO
 
 from mismatch.errors import InputError, LabelError
 
-__all__ = ["LABELS", "Row", "load_pairs", "parse_label", "read_header", "read_rows", "refusal", "resolve_image", "scan_rows"]
+__all__ = ["ALIASES", "LABELS", "Row", "load_pairs", "open_text", "parse_label", "read_header", "read_rows", "refusal", "resolve_image", "scan_rows"]
 
 LABELS = {"0": 0, "1": 1}  # mismatch, match
 COLUMNS = ("image_path", "text", "label")
@@ -41,21 +41,22 @@ class Row(NamedTuple):
     intact: bool = True  # whether its fields can be told apart: as many as the header has, and no NUL byte
 
 
-def read_header(path: str | Path, *, require_label: bool) -> list[str]:
-    """The names of the columns; InputError where a needed one is missing."""
+def read_header(path: str | Path, *, require_label: bool, aliases: bool = False) -> list[str]:
+    """The names of the columns; InputError where a needed one is missing. With `aliases`, usual names stand for needed ones: file, title."""
     fault = _raise_at(path)
-    with _open(path, "strict") as file:
+    with open_text(path, "strict") as file:
         header, _ = _header(_records(file, path, fault), path, fault)
+    header = _renamed(header) if aliases else header
     _check_columns(header, _needed(require_label), fault)
     return header
 
 
-def read_rows(path: str | Path, *, require_label: bool) -> Iterator[Row]:
+def read_rows(path: str | Path, *, require_label: bool, aliases: bool = False) -> Iterator[Row]:
     """Stream the records; a record that can't be used carries its problem, a file that can't be read raises InputError.
 
     Raises csv.field_size_limit to 16 M characters, for the whole process: csv knows no other way.
     """
-    return _rows(path, _needed(require_label), _raise_at(path), "strict")
+    return _rows(path, _needed(require_label), _raise_at(path), "strict", aliases=aliases)
 
 
 def scan_rows(path: str | Path, fault: Fault) -> Iterator[Row]:
@@ -63,7 +64,7 @@ def scan_rows(path: str | Path, fault: Fault) -> Iterator[Row]:
 
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file that can't be opened.
     """
-    with _open(path, "replace"):
+    with open_text(path, "replace"):
         for line, byte in _bad_bytes(path):
             fault(line, _not_utf8(byte))
     yield from _rows(path, COLUMNS, fault, "replace")
@@ -115,12 +116,13 @@ def _raise_at(path: str | Path) -> Fault:
     return fault
 
 
-def _rows(path: str | Path, needed: Sequence[str], fault: Fault, errors: str) -> Iterator[Row]:
-    with _open(path, errors) as file:
+def _rows(path: str | Path, needed: Sequence[str], fault: Fault, errors: str, *, aliases: bool = False) -> Iterator[Row]:
+    with open_text(path, errors) as file:
         records = _records(file, path, fault)
         header, fits = _header(records, path, fault)
         if not fits:
             return
+        header = _renamed(header) if aliases else header
         needed = _check_columns(header, needed, fault)
         for line, record in records:
             yield _row(line, record, header, needed)
@@ -156,7 +158,8 @@ def _problems(columns: dict[str, str], needed: Sequence[str]) -> list[str]:
     return problems
 
 
-def _open(path: str | Path, errors: str) -> TextIO:
+def open_text(path: str | Path, errors: str) -> TextIO:
+    """A file of UTF-8 text, line ends kept; InputError where there is none."""
     try:
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be empty when it is opened again
             raise InputError(f"{path} is a folder, a pipe or a device; a CSV file is needed")
@@ -194,7 +197,7 @@ def _csv_fault(path: str | Path, line: int, said: str) -> tuple[int, str]:
 
 def _open_quote(path: str | Path, start: int) -> int:
     """The line of the quote that never closes, in the record that starts at line `start`: behind all the whole fields."""
-    with _open(path, "replace") as file:
+    with open_text(path, "replace") as file:
         text = "".join(islice(file, start - 1, None))
     at = 0
     while found := WHOLE_FIELD.match(text, at):
@@ -245,6 +248,16 @@ def _check_columns(header: list[str], needed: Sequence[str], fault: Fault) -> li
         names = f"column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))} {'are' if len(missing) > 1 else 'is'} missing"
         fault(1, f"{names}; found {', '.join(map(repr, header))}{_hint(header, missing)}")
     return [name for name in needed if name in header]
+
+
+def _renamed(header: list[str]) -> list[str]:
+    """With the needed name in place of the first usual one that stands for it, where it is missing."""
+    folded = [name.lower().replace(" ", "_").replace("-", "_") for name in header]
+    names = list(header)
+    for name in (name for name in COLUMNS[:2] if name not in header):
+        if at := next((folded.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in folded), 0):
+            names[at - 1] = name
+    return names
 
 
 def _hint(header: list[str], missing: list[str]) -> str:

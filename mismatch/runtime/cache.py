@@ -11,9 +11,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,47 +21,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.audit import untraced
-from mismatch.errors import CheckpointError, ImageError, InputError
-from mismatch.runtime.pipeline import NO_NUMBER, Pipeline
+from mismatch.errors import CheckpointError, ImageError
 from mismatch.runtime.preprocess import open_image_file
 
-__all__ = ["EmbeddingCache", "embed_images", "embed_texts"]
+__all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost; a multiple of every batch, see `_embed`
-READ_ROWS = 65_536  # embeddings that are fetched together
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine: they say nothing of the segment
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
 
 
 class EmbeddingCache:
-    """The embeddings of one namespace."""
+    """The embeddings of one namespace. Thread-safe."""
 
     def __init__(self, folder: str | Path, namespace: str, *, max_bytes: int = MAX_BYTES) -> None:
         """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex."""
         self.root = Path(folder)
         self.folder = self.root / namespace[:32]
         self.max_bytes = max_bytes
-        self._where: dict[bytes, tuple[Path, int]] = {}
+        self._lock = threading.Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the cache folder {self.root} can't be created: {error.strerror}; choose another with --cache") from error
         segments = sorted((stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys)))
-        for _, keys in segments:
-            self._where = _open(keys) | self._where  # of two embeddings of one content the older counts: who has read it shall read it again
+        self._index = Index([(keys, names) for _, keys in segments if (names := _open(keys))])
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._index.names)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Array]:
         """Those of `keys` that are known, each with its embedding (D,), copied; one segment is open at a time."""
         wanted: dict[Path, list[tuple[bytes, int]]] = {}
-        for key in keys:
-            if place := self._where.get(key):
-                wanted.setdefault(place[0], []).append((key, place[1]))
+        with self._lock:
+            places = self._index.find(list(keys))
+        for key, (segment, row) in places.items():
+            wanted.setdefault(segment, []).append((key, row))
         found: dict[bytes, Array] = {}
         for segment, chosen in wanted.items():
             array = _map(segment)
@@ -80,7 +77,8 @@ class EmbeddingCache:
             _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
         except OSError as error:
             raise CheckpointError(f"the cache {self.root} can't be written: {error.strerror}; make room or choose another with --cache") from error
-        self._where |= _open(keys)
+        with self._lock:
+            self._index.add(keys, b"".join(embeddings))
         self._trim(keep=keys)
 
     def _trim(self, keep: Path) -> None:
@@ -96,6 +94,46 @@ class EmbeddingCache:
             excess -= size
 
 
+class Index:
+    """Where each key's embedding is, in sorted arrays: 24 bytes a key, where a dict takes 250, and a catalogue has millions."""
+
+    def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
+        """`segments`: the oldest first, with their keys. Of two embeddings of one content the older counts: who has read it shall read it again."""
+        self.segments = [segment for segment, _ in segments]
+        every = _names(b"".join(names for _, names in segments))
+        self.names, first = np.unique(every, return_index=True)
+        counts = [len(names) // KEY_BYTES for _, names in segments]
+        places = [np.stack([np.full(count, i, np.int32), np.arange(count, dtype=np.int32)], axis=1) for i, count in enumerate(counts)]
+        self.places = np.concatenate([np.empty((0, 2), np.int32), *places])[first]  # (N, 2): segment, row in it
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Path, int]]:
+        """Those of `keys` that are known, each with its segment and its row there."""
+        at, known = self._search(_names(b"".join(keys)))
+        return {keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1])) for i in np.flatnonzero(known).tolist()}
+
+    def add(self, segment: Path, keys: bytes) -> None:
+        """Enter a new segment; it replaces what is known of its keys, as who writes them anew has not found them."""
+        names, rows = np.unique(_names(keys), return_index=True)
+        places = np.stack([np.full(len(rows), len(self.segments), np.int32), rows.astype(np.int32)], axis=1)
+        self.segments.append(segment)
+        at, known = self._search(names)
+        self.places[at[known]] = places[known]
+        self.names = np.insert(self.names, at[~known], names[~known])
+        self.places = np.insert(self.places, at[~known], places[~known], axis=0)
+
+    def _search(self, names: NDArray[np.bytes_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Where each name is or would be, and whether it is there."""
+        at = np.searchsorted(self.names, names)
+        known = np.zeros(len(names), np.bool_)
+        inside = at < len(self.names)
+        known[inside] = self.names[at[inside]] == names[inside]
+        return at, known
+
+
+def _names(keys: bytes) -> NDArray[np.bytes_]:
+    return np.frombuffer(keys, f"S{KEY_BYTES}")
+
+
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part{path.suffix}")  # np.save appends .npy to other names
     try:
@@ -106,12 +144,12 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-def _open(keys: Path) -> dict[bytes, tuple[Path, int]]:
-    """Where each of a segment's embeddings is; a segment that is damaged counts as empty."""
+def _open(keys: Path) -> bytes:
+    """The keys of a segment, one behind the other; none of one that is damaged."""
     array, names = _map(keys), _unless_damaged(keys.read_bytes)
     if array is None or names is None or array.ndim != 2 or len(names) != KEY_BYTES * len(array):
-        return {}
-    return {names[i * KEY_BYTES : (i + 1) * KEY_BYTES]: (keys, i) for i in range(len(array))}
+        return b""
+    return names
 
 
 def _map(keys: Path) -> Array | None:
@@ -134,98 +172,8 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-Problems = dict[int, InputError]  # position → why there is no embedding
-Progress = Callable[[int], object]  # called with the number of items just done
-
-
-def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N image files → (N, image_width) embeddings with their features, and why some rows of it are nan. A cache encodes each content once, ever."""
-    keys, problems = _hash_files(paths, pipeline.workers)
-
-    def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
-        return pipeline.images([paths[i] for i in positions])
-
-    return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress)
-
-
-def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their features, and why some rows of it are nan."""
-    keys: list[bytes | None] = [_hash(b"text", text.encode("utf-8", "surrogatepass")) for text in texts]
-
-    def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
-        return pipeline.texts([texts[i] for i in positions])
-
-    return _embed(keys, {}, encode, pipeline.engine.text_width, cache, progress)
-
-
-def _embed(
-    keys: Sequence[bytes | None],
-    problems: Problems,
-    encode: Callable[[Sequence[int]], Iterable[Array | InputError]],
-    width: int,
-    cache: EmbeddingCache | None,
-    progress: Progress | None,
-) -> tuple[Array, Problems]:
-    """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the last digits, is the same whether or not the work was
-    cut short in between, as only whole segments are kept and the next one begins where it would have.
-    """
-    result = np.full((len(keys), width), np.nan, np.float32)
-    first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
-    known = _read(cache, first, result) if cache is not None else set()
-    missing = sorted(i for key, i in first.items() if key not in known)
-    if progress is not None:
-        progress(len(keys) - len(missing))
-    for chosen in _slices(missing, SEGMENT_ROWS):
-        fresh: dict[bytes, Array] = {}
-        for i, value in zip(chosen, encode(chosen), strict=True):
-            if isinstance(value, InputError):
-                problems[i] = value
-            elif not np.isfinite(value).all():
-                problems[i] = InputError(NO_NUMBER)
-            else:
-                result[i] = fresh[keys[i] or b""] = value
-            if progress is not None:
-                progress(1)
-        if cache is not None:
-            cache.put_many(fresh)
-    _repeat(keys, first, result, problems)
-    return result, problems
-
-
-def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> set[bytes]:
-    """Copy what the cache has into its rows of `result` (N, D); returns the keys of those rows."""
-    known: set[bytes] = set()
-    for keys in _slices(list(first), READ_ROWS):
-        for key, value in cache.get_many(keys).items():
-            result[first[key]] = value
-            known.add(key)
-    return known
-
-
-def _repeat(keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems) -> None:
-    """What became of the first of equal contents becomes of the others too."""
-    for i, key in enumerate(keys):
-        if key is None or first[key] == i:
-            continue
-        if first[key] in problems:
-            problems[i] = problems[first[key]]
-        else:
-            result[i] = result[first[key]]
-
-
-def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[bytes | None], Problems]:
-    keys: list[bytes | None] = []
-    problems: Problems = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:
-        for chosen in _slices(paths, SEGMENT_ROWS):
-            for value in pool.map(_hash_file, chosen):
-                if isinstance(value, ImageError):
-                    problems[len(keys)] = value
-                keys.append(value if isinstance(value, bytes) else None)
-    return keys, problems
-
-
-def _hash_file(path: Path) -> bytes | ImageError:
+def file_key(path: Path | str) -> bytes | ImageError:
+    """The key of an image file's content, or why it can't be read."""
     try:
         with open_image_file(path) as file:
             return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
@@ -233,6 +181,16 @@ def _hash_file(path: Path) -> bytes | ImageError:
         return untraced(error)
     except OSError as error:
         return ImageError(f"image '{path}' can't be read: {error.strerror}")
+
+
+def bytes_key(content: bytes) -> bytes:
+    """The key of an encoded image: that of a file with this content."""
+    return _hash(b"image", content)
+
+
+def text_key(text: str) -> bytes:
+    """The key of a text, or of a piece of one."""
+    return _hash(b"text", text.encode("utf-8", "surrogatepass"))
 
 
 def _hash(kind: bytes, content: bytes) -> bytes:
@@ -243,8 +201,3 @@ def _hash(kind: bytes, content: bytes) -> bytes:
 
 def _hasher(kind: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=KEY_BYTES, person=kind)
-
-
-def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -6,7 +6,7 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import compress, groupby, islice
@@ -19,6 +19,7 @@ from PIL import Image
 
 from mismatch.data.audit import untraced
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
 from mismatch.runtime.chunks import split_long_text
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import ImageSource, Preprocessor
@@ -132,15 +133,25 @@ class Known:
 class Pipeline:
     """Rows in, logits out, in order, over any engine. Thread-safe: each call has its own state."""
 
-    def __init__(self, engine: Engine, *, batch_size: int = 16, workers: int | None = None, long_text: LongText | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        batch_size: int = 16,
+        workers: int | None = None,
+        long_text: LongText | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
         """`batch_size`: images a tower call, and four times as many texts; `workers`: decoding threads, one per CPU by default; `long_text`: what
-        becomes of texts over the context, by default what the engine's score says.
+        becomes of texts over the context, by default what the engine's score says; `cache`: what `score` need not encode, and where it leaves what
+        it has encoded, a window at a time.
         """
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; at least 1 is needed")
         if long_text not in (None, *get_args(LongText)):
             raise InputError(f"long_text is {long_text!r}; one of {', '.join(get_args(LongText))} is needed")
         self.engine = engine
+        self.cache = cache
         self.batch_size = batch_size
         self.workers = max(1, available_cpus() if workers is None else workers)
         self.preprocess = Preprocessor(engine.image_spec)
@@ -182,16 +193,37 @@ class Pipeline:
         keys = [_image_key(row.image) for row in rows]
         new_images = {key: row.image for key, row in zip(keys, rows, strict=True) if row.problem is None and key not in known.images.values}
         new_texts = list(dict.fromkeys(row.text for row in usable if row.text not in known.texts.values))
-        decoded = self._decode_ahead(list(new_images.values()), pool)
+        digests = self._recall_images(new_images, known, pool)
+        unseen = {key: image for key, image in new_images.items() if key not in known.images.values}
+        decoded = self._decode_ahead(list(unseen.values()), pool)
         self._embed_texts(new_texts, known)  # while the first images are being decoded
-        for key, value in zip(new_images, self._run_image_tower(decoded), strict=True):
+        for key, value in zip(unseen, self._run_image_tower(decoded), strict=True):
             known.images.add(key, value)
+        self._store({digests[key]: known.images.values[key] for key in unseen if key in digests})
         return self._join(rows, [known.images.values.get(key) for key in keys], known)
+
+    def _recall_images(self, images: Mapping[Hashable, ImageSource], known: Known, pool: ThreadPoolExecutor) -> dict[Hashable, bytes]:
+        """Note what the cache has of new images; returns the cache's keys, where an image has one: not where its file can't be read, which decoding
+        explains, nor of what is decoded already.
+        """
+        if self.cache is None:
+            return {}
+        digests = {key: digest for key, digest in zip(images, pool.map(_digest, images.values()), strict=True) if digest is not None}
+        found = self.cache.get_many(digests.values())
+        for key, digest in digests.items():
+            if digest in found:
+                known.images.add(key, found[digest])
+        return digests
+
+    def _store(self, fresh: Mapping[bytes, Embedded]) -> None:
+        """Hand the cache what has been encoded; failures are none of its."""
+        if self.cache is not None:
+            self.cache.put_many({key: value for key, value in fresh.items() if isinstance(value, np.ndarray) and np.isfinite(value).all()})
 
     def _embed_texts(self, texts: list[str], known: Known) -> None:
         """Embed texts that are new, long ones in pieces; what they share runs once."""
         if self.long_text == "truncate":
-            for text, value in zip(texts, self.texts(texts), strict=True):
+            for text, value in zip(texts, self._text_embeddings(texts, None, long=True, tower=self._recall_texts), strict=True):
                 known.texts.add(text, value)
             return
         unseen = [text for text in texts if text not in known.pieces.values]
@@ -200,8 +232,19 @@ class Pipeline:
         pieces = list(dict.fromkeys(part for part in parts if part not in known.texts.values and part not in fitting))
         ids, cut = self.tokenizer.encode(pieces)
         self._count(truncated=sum(cut))  # a letter that is longer than the context
-        for text, embedding in zip([*fitting, *pieces], self._run_text_tower([*fitting.values(), *ids]), strict=True):
+        for text, embedding in zip([*fitting, *pieces], self._recall_texts([*fitting, *pieces], [*fitting.values(), *ids]), strict=True):
             known.texts.add(text, embedding)
+
+    def _recall_texts(self, texts: Sequence[str], ids: Sequence[list[int]]) -> list[Array]:
+        """Each text's embedding, in order: the cache's, else the tower's."""
+        if self.cache is None:
+            return self._run_text_tower(ids)
+        keys = [text_key(text) for text in texts]
+        found = self.cache.get_many(keys)
+        unseen = [i for i, key in enumerate(keys) if key not in found]
+        fresh = {keys[i]: value for i, value in zip(unseen, self._run_text_tower([ids[i] for i in unseen]), strict=True)}
+        self._store(fresh)
+        return [found[key] if key in found else fresh[key] for key in keys]
 
     def _split(self, texts: list[str], known: Known) -> dict[str, list[int]]:
         """The ids of the texts that fit; for the others, their pieces are noted."""
@@ -280,13 +323,22 @@ class Pipeline:
         found = dict(zip(unique, self._text_embeddings(unique, progress, long=self.long_text == "truncate"), strict=True))
         return [found[piece] for piece in pieces]
 
-    def _text_embeddings(self, texts: Sequence[str], progress: Callable[[int], object] | None, *, long: bool) -> list[Embedded]:
-        """`long`: whether those over the context count as long texts; they lose their end in any case."""
+    def _text_embeddings(
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], object] | None,
+        *,
+        long: bool,
+        tower: Callable[[Sequence[str], Sequence[list[int]]], list[Array]] | None = None,
+    ) -> list[Embedded]:
+        """`long`: whether those over the context count as long texts, they lose their end in any case; `tower`: of texts and their ids."""
         results: list[Embedded] = [InputError(EMPTY)] * len(texts)
         filled = [i for i, text in enumerate(texts) if text.strip()]
-        ids, cut = self.tokenizer.encode([texts[i] for i in filled])
+        said = [texts[i] for i in filled]
+        ids, cut = self.tokenizer.encode(said)
         self._count(long_texts=sum(cut) if long else 0, truncated=sum(cut))
-        for i, embedding in zip(filled, self._run_text_tower(ids, progress), strict=True):
+        embeddings = self._run_text_tower(ids, progress) if tower is None else tower(said, ids)
+        for i, embedding in zip(filled, embeddings, strict=True):
             results[i] = embedding
         return results
 
@@ -351,6 +403,14 @@ def _image_key(image: ImageSource) -> Hashable:
     if isinstance(image, bytes):
         return hashlib.blake2b(image, digest_size=KEY_BYTES).digest()
     return image if isinstance(image, (str, Path)) else object()
+
+
+def _digest(image: ImageSource) -> bytes | None:
+    """The cache's key of an image; none of one that can't be read or has no bytes of its own."""
+    if isinstance(image, bytes):
+        return bytes_key(image)
+    key = file_key(image) if isinstance(image, (str, Path)) else None
+    return key if isinstance(key, bytes) else None
 
 
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:

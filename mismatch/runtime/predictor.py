@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
@@ -51,10 +52,14 @@ class Predictor:
         batch_size: int = 16,
         workers: int | None = None,
         long_text: LongText | None = None,
+        cache: str | Path | None = None,
     ) -> None:
-        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call; `workers` decoding threads."""
+        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call; `workers` decoding threads; `cache`: folder of embeddings
+        for `predict_pairs`, which encodes no file and no text that this model has encoded before.
+        """
         self.engine = engine
-        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers, long_text=long_text)
+        store = None if cache is None else EmbeddingCache(cache, engine.fingerprint)
+        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers, long_text=long_text, cache=store)
         self._score = replace(engine.score, long_text=self.pipeline.long_text)
         self.threshold = check_threshold(engine.score, threshold)
 
@@ -170,15 +175,16 @@ def load(
     batch_size: int = 16,
     workers: int | None = None,
     long_text: LongText | None = None,
+    cache: str | Path | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
     `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, by default as
     many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what the model was
-    trained for.
+    trained for; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's next scoring encodes only what has changed.
     """
     engine = _open_engine(path, provider, threads)
-    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text)
+    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache)
 
 
 def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:

@@ -18,8 +18,9 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import Row, load_pairs
 from mismatch.errors import BackboneError, InputError
-from mismatch.runtime.cache import EmbeddingCache, embed_images, embed_texts
+from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.chunks import long_texts_line, split_long_text
+from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import HeadSpec, LongText

@@ -1,0 +1,143 @@
+"""A long output, written beside its name so that a run which was cut short goes on where it was: OUTPUT.part, and OUTPUT.part.json, which says of what."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from mismatch.errors import CheckpointError, InputError
+from mismatch.files import explained, finite, read_json, sweep, write_json
+
+__all__ = ["Part", "part_file"]
+
+ANEW = "leave --resume out to begin anew"
+
+
+class Part:
+    """The rows that are done. Of what is written to `text`, `commit` makes a state to continue from."""
+
+    def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
+        """`run`: all that the bytes depend on, by a name for people."""
+        self.target = Path(os.path.realpath(output))
+        self.path = self.target.with_name(f"{self.target.name}.part")
+        self.record = self.target.with_name(f"{self.target.name}.part.json")
+        self.text = io.StringIO(newline="")
+        self.counts: dict[str, int] = {"rows": 0}
+        self._run = json.loads(json.dumps(finite(run)))
+        self._size, self._digest = 0, hashlib.sha256()  # of the bytes that are committed
+        self._file: IO[bytes] | None = None
+
+    def open(self, *, resume: bool) -> None:
+        """Begin, or go on behind the last commit of the same run; InputError for a part of another one."""
+        state = self._earlier() if resume else None
+        if self.target.parent.is_dir():
+            sweep(self.target.parent, re.compile(re.escape(self.record.name)))
+        with explained(self.target, self.path):
+            if state is None:
+                self.record.unlink(missing_ok=True)
+                self._file = self.path.open("wb")
+                return
+            self._file = self.path.open("r+b")
+        self._check(self._file, state)
+        self.counts = state["counts"]
+
+    def commit(self, counts: Mapping[str, int]) -> None:
+        """Put `text` on the disk, and that so much is done. A process that ends before this is through loses `text`, no more."""
+        if self._file is None:
+            raise CheckpointError(f"{self.path} is not open")
+        data = self.text.getvalue().encode()
+        self.text.seek(0)
+        self.text.truncate()
+        with explained(self.target, self.path):
+            self._file.write(data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._digest.update(data)
+        self._size += len(data)
+        write_json(self.record, {"run": self._run, "counts": dict(counts), "bytes": self._size, "sha256": self._digest.hexdigest()})
+        self.counts = dict(counts)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self.close()
+        with explained(self.target, self.path):
+            self.path.replace(self.target)
+            self.record.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave everything as it is."""
+        if self._file is not None:
+            with suppress(OSError):  # on a full disk too; what counts has been committed
+                self._file.close()
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
+
+    def _earlier(self) -> dict[str, Any] | None:
+        """The state to go on from; None where there is none."""
+        if not (self.path.is_file() and self.record.is_file()):
+            return None
+        try:
+            state = read_json(self.record)
+            run, complete = state["run"], {"counts", "bytes", "sha256"} <= state.keys()
+        except (CheckpointError, TypeError, KeyError) as error:
+            raise InputError(f"{self.record} can't be used; {ANEW}") from error
+        if not complete:
+            raise InputError(f"{self.record} can't be used; {ANEW}")
+        if differing := [_difference(name, run, self._run) for name in {**run, **self._run} if run.get(name) != self._run.get(name)]:
+            raise InputError(f"{self.path} is of another run, which differs in {', '.join(differing)}; repeat that run with --resume, or {ANEW}")
+        return dict(state)
+
+    def _check(self, file: IO[bytes], state: Mapping[str, Any]) -> None:
+        """Read what is committed, and cut off what stands behind it."""
+        left = self._size = int(state["bytes"])
+        while left and (data := file.read(min(left, 2**20))):
+            self._digest.update(data)
+            left -= len(data)
+        if left or self._digest.hexdigest() != state["sha256"]:
+            file.close()
+            raise InputError(f"{self.path} is not what was written to it; {ANEW}")
+        file.seek(self._size)
+        file.truncate()
+
+
+@contextmanager
+def part_file(output: str | Path, run: Mapping[str, Any], *, resume: bool) -> Iterator[Part]:
+    """A part that takes its name when the block ends. If the block fails, what is committed stays and a line says how to go on, but for a fault of the
+    input, which has to be changed first.
+    """
+    part = Part(output, run)
+    part.open(resume=resume)
+    try:
+        yield part
+        part.finish()
+    except InputError:
+        part.discard()
+        raise
+    except BaseException:
+        if not part.counts["rows"]:
+            part.discard()
+            raise
+        part.close()
+        with suppress(OSError):
+            click.echo(f"{part.counts['rows']:,} rows are kept in {part.path}; continue with --resume", err=True)
+        raise
+
+
+def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """`--threshold (0.5 before, 0.25 now)`; the name alone where the values say nothing to people."""
+    values = [run.get(name) for run in (before, now)]
+    said = [str(value) for value in values if not isinstance(value, (dict, list))]
+    return f"{name} ({said[0]} before, {said[1]} now)" if len(said) == 2 else name

@@ -1,0 +1,146 @@
+"""Predictions as CSV, JSON lines or Parquet: the same columns in the same order, whichever the name of the file asks for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
+
+from mismatch.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from mismatch.runtime.predictor import Prediction
+
+__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "table_kind"]
+
+COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
+GROUP_ROWS = 65_536  # of Parquet that are held and written together
+
+
+class Table(Protocol):
+    """Where predictions go, one a row, with the kept columns' values behind them."""
+
+    def begin(self) -> None:
+        """Write what stands before the first row."""
+
+    def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
+        """Write one row."""
+
+    def end(self) -> None:
+        """Write what stands behind the last row."""
+
+
+class RowWriter:
+    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def writerow(self, row: Iterable[object]) -> None:
+        """Write one row."""
+        values = list(row)
+        writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
+        writer.writerow(values)
+
+
+class CsvTable:
+    """Scores with nine digits; an empty field where there is none."""
+
+    def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
+        """`kept`: names of the columns behind `COLUMNS`."""
+        self._rows, self._names = RowWriter(file), (*COLUMNS, *kept)
+
+    def begin(self) -> None:
+        self._rows.writerow(self._names)
+
+    def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
+        self._rows.writerow((*fields(prediction), *kept))
+
+    def end(self) -> None:
+        """Nothing follows the last row."""
+
+
+class JsonLinesTable:
+    """One JSON object a line: scores are numbers, `is_match` is a boolean, and null stands where there is none."""
+
+    def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
+        """`kept`: names of the columns behind `COLUMNS`."""
+        self._file, self._names = file, (*COLUMNS, *kept)
+
+    def begin(self) -> None:
+        """There is no header."""
+
+    def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
+        values = (*_typed(prediction), *kept)
+        self._file.write(json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False) + "\n")
+
+    def end(self) -> None:
+        """Nothing follows the last row."""
+
+
+class ParquetTable:
+    """Typed columns, streamed in row groups of `GROUP_ROWS`."""
+
+    def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
+        """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
+        self._arrow, parquet = _pyarrow()
+        types = {"similarity_score": self._arrow.float64(), "threshold": self._arrow.float64(), "is_match": self._arrow.bool_()}
+        self._schema = self._arrow.schema([(name, types.get(name, self._arrow.string())) for name in COLUMNS] + [(name, self._arrow.string()) for name in kept])
+        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._rows: list[tuple[object, ...]] = []
+
+    def begin(self) -> None:
+        """The schema stands at the end."""
+
+    def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
+        self._rows.append((*_typed(prediction), *kept))
+        if len(self._rows) >= GROUP_ROWS:
+            self._flush()
+
+    def end(self) -> None:
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        columns = [self._arrow.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)]
+        self._writer.write_table(self._arrow.table(columns, schema=self._schema))
+        self._rows.clear()
+
+
+def table_kind(output: str) -> str:
+    """What a file of this name holds: parquet, jsonl or csv. MissingExtraError where its writer is not installed."""
+    kind = Path(output).suffix.lower().removeprefix(".")
+    if kind == "parquet":
+        _pyarrow()
+    return kind if kind in ("parquet", "jsonl") else "csv"
+
+
+def fields(result: Prediction) -> tuple[str, ...]:
+    """A prediction as `COLUMNS`; decided before anything is rounded."""
+    scored = result.similarity_score is not None
+    return (
+        result.image_path,
+        result.text,
+        f"{result.similarity_score:.9g}" if scored else "",
+        f"{result.threshold:.9g}",
+        str(result.is_match) if scored else "",
+        result.prediction,
+        result.status,
+    )
+
+
+def _typed(result: Prediction) -> tuple[object, ...]:
+    return result.image_path, result.text, result.similarity_score, result.threshold, result.is_match, result.prediction, result.status
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError("an --output that ends in .parquet", "parquet") from error
+    return pa, pq

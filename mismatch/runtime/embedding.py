@@ -1,0 +1,116 @@
+"""Files and texts become rows of one array of embeddings, what a cache knows without running a tower: how training reads its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.errors import ImageError, InputError
+from mismatch.runtime.cache import EmbeddingCache, file_key, text_key
+from mismatch.runtime.pipeline import NO_NUMBER, Pipeline
+
+__all__ = ["embed_images", "embed_texts"]
+
+Array = NDArray[np.float32]
+Item = TypeVar("Item")
+SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost; a multiple of every batch, see `_embed`
+READ_ROWS = 65_536  # embeddings that are fetched together
+Problems = dict[int, InputError]  # position → why there is no embedding
+Progress = Callable[[int], object]  # called with the number of items just done
+
+
+def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
+    """N image files → (N, image_width) embeddings with their features, and why some rows of it are nan. A cache encodes each content once, ever."""
+    keys, problems = _hash_files(paths, pipeline.workers)
+
+    def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
+        return pipeline.images([paths[i] for i in positions])
+
+    return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress)
+
+
+def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
+    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their features, and why some rows of it are nan."""
+    keys: list[bytes | None] = [text_key(text) for text in texts]
+
+    def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
+        return pipeline.texts([texts[i] for i in positions])
+
+    return _embed(keys, {}, encode, pipeline.engine.text_width, cache, progress)
+
+
+def _embed(
+    keys: Sequence[bytes | None],
+    problems: Problems,
+    encode: Callable[[Sequence[int]], Iterable[Array | InputError]],
+    width: int,
+    cache: EmbeddingCache | None,
+    progress: Progress | None,
+) -> tuple[Array, Problems]:
+    """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the last digits, is the same whether or not the work was
+    cut short in between, as only whole segments are kept and the next one begins where it would have.
+    """
+    result = np.full((len(keys), width), np.nan, np.float32)
+    first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
+    known = _read(cache, first, result) if cache is not None else set()
+    missing = sorted(i for key, i in first.items() if key not in known)
+    if progress is not None:
+        progress(len(keys) - len(missing))
+    for chosen in _slices(missing, SEGMENT_ROWS):
+        fresh: dict[bytes, Array] = {}
+        for i, value in zip(chosen, encode(chosen), strict=True):
+            if isinstance(value, InputError):
+                problems[i] = value
+            elif not np.isfinite(value).all():
+                problems[i] = InputError(NO_NUMBER)
+            else:
+                result[i] = fresh[keys[i] or b""] = value
+            if progress is not None:
+                progress(1)
+        if cache is not None:
+            cache.put_many(fresh)
+    _repeat(keys, first, result, problems)
+    return result, problems
+
+
+def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> set[bytes]:
+    """Copy what the cache has into its rows of `result` (N, D); returns the keys of those rows."""
+    known: set[bytes] = set()
+    for keys in _slices(list(first), READ_ROWS):
+        for key, value in cache.get_many(keys).items():
+            result[first[key]] = value
+            known.add(key)
+    return known
+
+
+def _repeat(keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems) -> None:
+    """What became of the first of equal contents becomes of the others too."""
+    for i, key in enumerate(keys):
+        if key is None or first[key] == i:
+            continue
+        if first[key] in problems:
+            problems[i] = problems[first[key]]
+        else:
+            result[i] = result[first[key]]
+
+
+def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[bytes | None], Problems]:
+    keys: list[bytes | None] = []
+    problems: Problems = {}
+    with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:
+        for chosen in _slices(paths, SEGMENT_ROWS):
+            for value in pool.map(file_key, chosen):
+                if isinstance(value, ImageError):
+                    problems[len(keys)] = value
+                keys.append(value if isinstance(value, bytes) else None)
+    return keys, problems
+
+
+def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,115 @@
+"""mismatch.data.folders: images and titles find each other, and what has no counterpart is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mismatch.data.folders import TitledImages
+from mismatch.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Seven images in two folders, one of them hidden; nothing here looks into them."""
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "b.PNG", "sub/a.webp", "sub/c.jpeg", "both.jpg", "both.png", ".hidden.jpg"):
+        (images / name).write_bytes(b"x")
+    (images / "notes.md").write_text("no image")
+    return images
+
+
+def found(images: TitledImages) -> list[tuple[str, str]]:
+    return [(row.image_path, row.text) for row in images.rows()]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image_path,text\na.jpg,red\nsub/a.webp,green\n./b.PNG,blue\ngone.jpg,grey\n",
+        "Title,File\nred,a.jpg\ngreen,sub/a.webp\nblue,./b.PNG\ngrey,gone.jpg\n",
+        "a.jpg\tred\nsub/a.webp\tgreen\n\n./b.PNG\tblue\r\ngone.jpg\tgrey\n",
+        "\ufefffile\ttitle\na.jpg\tred\nsub/a.webp\tgreen\n./b.PNG\tblue\ngone.jpg\tgrey",
+    ],
+    ids=["csv", "csv with usual names", "tabs", "tabs with a header"],
+)
+def test_a_file_of_titles(folder: Path, tmp_path: Path, content: str) -> None:
+    titles = tmp_path / "titles"
+    titles.write_text(content, encoding="utf-8", newline="")
+    images = TitledImages(folder, titles)
+    assert found(images) == [("a.jpg", "red"), ("sub/a.webp", "green"), ("./b.PNG", "blue"), ("gone.jpg", "grey")]
+    notes = ["3 images have no title and were not scored: both.jpg, both.png, sub/c.jpeg", "1 title has no image: gone.jpg"]
+    assert images.notes() == notes
+    assert found(images)[0] == ("a.jpg", "red"), "rows can be read again"
+    assert images.notes() == notes
+    before = images.digest()
+    titles.write_text(content.replace("red", "teal"), encoding="utf-8", newline="")
+    assert images.digest() != before
+
+
+def test_other_columns_are_there_to_be_kept(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "titles.csv").write_text("sku,file,title,name\nA1,a.jpg,red,x\n")
+    images = TitledImages(folder, tmp_path / "titles.csv")
+    assert images.header == ["sku", "image_path", "text", "name"]
+    [row] = images.rows()
+    assert (row.image_path, row.text, row.columns["sku"], row.columns["name"]) == ("a.jpg", "red", "A1", "x")
+
+
+def test_a_text_beside_each_image(folder: Path) -> None:
+    for name, text in {"a": " red\nbag \n", "sub/a": "green", "both": "blue", "alone": "grey", "sub/c": "  "}.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    images = TitledImages(folder)
+    assert found(images) == [("a.jpg", "red\nbag"), ("alone", "grey"), ("both.jpg", "blue"), ("both.png", "blue"), ("sub/a.webp", "green"), ("sub/c.jpeg", "")]
+    assert [row.problem for row in images.rows()] == [None, "there is no image beside alone.txt", None, None, None, "c.txt is empty"]
+    assert images.notes() == ["1 image has no title and was not scored: b.PNG", "1 title has no image: alone.txt"]
+    before = images.digest()
+    assert images.digest() == before
+    (folder / "sub" / "a.txt").write_text("teal")
+    assert images.digest() != before
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"\xff\xfe", "a.txt is not UTF-8; save it as UTF-8"), (b"\xef\xbb\xbf", "a.txt is empty")])
+def test_a_text_that_can_not_be_used_is_a_status(folder: Path, content: bytes, problem: str) -> None:
+    (folder / "a.txt").write_bytes(content)
+    [row] = TitledImages(folder).rows()
+    assert (row.image_path, row.problem) == ("a.jpg", problem)
+
+
+def test_a_line_without_a_tab_is_a_status(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "titles.tsv").write_text("a.jpg\tred\nb.PNG blue\nb.PNG\t \n")
+    rows = list(TitledImages(folder, tmp_path / "titles.tsv").rows())
+    assert [(row.line, row.problem is None) for row in rows] == [(1, True), (2, False), (3, False)]
+    assert "no tab" in str(rows[1].problem)
+    assert "empty" in str(rows[2].problem)
+
+
+def test_many_names_are_counted_and_the_first_ones_shown(folder: Path) -> None:
+    for i in range(1200):
+        (folder / f"x{i:04}.jpg").write_bytes(b"")
+    images = TitledImages(folder)
+    assert found(images) == []
+    assert images.notes() == ["1,206 images have no title and were not scored: a.jpg, b.PNG, both.jpg, both.png, sub/a.webp, …"]
+
+
+def test_a_name_that_is_not_utf8_is_a_status(folder: Path) -> None:
+    try:
+        (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (folder / os.fsdecode(b"\xff.txt")).write_text("red")
+    [row] = TitledImages(folder).rows()
+    assert (row.image_path.isascii(), row.text, row.problem) == (True, "red", "the image's name is not UTF-8; rename the file")
+
+
+@pytest.mark.parametrize(
+    ("images", "titles", "words"),
+    [("gone", None, "is not a folder"), ("images", "gone.csv", "gone.csv"), ("images", "wrong.csv", "'text' is missing"), ("images", "latin.tsv", "not UTF-8")],
+)
+def test_what_can_not_be_used_is_named(folder: Path, tmp_path: Path, images: str, titles: str | None, words: str) -> None:
+    (tmp_path / "wrong.csv").write_text("file,price\na.jpg,1\n")
+    (tmp_path / "latin.tsv").write_bytes(b"a.jpg\tgr\xfcn\n")
+    with pytest.raises(InputError, match=words):
+        list(TitledImages(tmp_path / images, titles and tmp_path / titles).rows())
