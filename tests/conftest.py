@@ -56,6 +56,8 @@ def word_tokenizer() -> str:
 class ColourEngine:
     """A real, exact engine in numpy: an image is its mean colour, a text the colours that it names, the logit their negative distance."""
 
+    independent = False
+
     def __init__(self, padding: Any = "longest", score: ScoreSpec | None = None) -> None:
         self.name = "numpy cpu"
         self.image_spec = ImageSpec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

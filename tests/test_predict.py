@@ -513,3 +513,15 @@ def test_a_process_that_is_killed_again_and_again_ends_the_same_to_the_byte(
     assert (code, said.splitlines()[0]) == (0, f"{len(rows) - len(rows) // 4:,} rows scored → out.csv; {len(rows) // 4:,} could not be: see their status")
     assert (colour_images / "out.csv").read_bytes() == (colour_images / "whole.csv").read_bytes()
     assert not list(colour_images.glob("*.part*"))
+
+
+@pytest.mark.parametrize(("independent", "encoded"), [(True, 3), (False, 15)])
+def test_windows_share_what_does_not_depend_on_its_batch(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any, independent: bool, encoded: int
+) -> None:
+    """Twenty rows of three images in five windows, each of which has all three."""
+    monkeypatch.setattr(colour_engine, "independent", independent)
+    real, counts = colour_engine.encode_images, []
+    monkeypatch.setattr(colour_engine, "encode_images", lambda self, pixels: [counts.append(len(pixels)), real(self, pixels)][1])
+    assert run("--model", "m", "--csv", many, "--output", "out.csv").exit_code == 0
+    assert sum(counts) == encoded

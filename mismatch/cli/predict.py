@@ -26,7 +26,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, atomic_file, sha256_file
 
 if TYPE_CHECKING:
-    from mismatch.runtime.pipeline import Engine
+    from mismatch.runtime.pipeline import Engine, Known
     from mismatch.runtime.predictor import Prediction, Predictor
 
 __all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "predict_rows", "write_predictions"]
@@ -248,8 +248,8 @@ def _kept_columns(header: Iterable[str]) -> dict[str, str]:
     return kept
 
 
-def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterator[tuple[Row, Prediction]]:
-    """Each row with its prediction, in order, streamed."""
+def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str, known: Known | None = None) -> Iterator[tuple[Row, Prediction]]:
+    """Each row with its prediction, in order, streamed; `known`: what other calls have encoded."""
     pending: deque[Row] = deque()
 
     def mappings() -> Iterator[dict[str, Any]]:
@@ -257,7 +257,7 @@ def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str) -> Iterat
             pending.append(row)
             yield {"image_path": row.image_path, "text": row.text, "problem": row.problem}
 
-    for prediction in predictor.predict_pairs(mappings(), image_base_path=base):
+    for prediction in predictor.predict_pairs(mappings(), image_base_path=base, known=known):
         yield pending.popleft(), prediction
 
 
@@ -282,12 +282,15 @@ def _score(predictor: Predictor, rows: Iterable[Row], base: str, kept: Sequence[
 
 
 def _windows(predictor: Predictor, rows: Iterator[Row], base: str, kept: Sequence[str], counts: Counts, advance: Callable[..., None]) -> Iterator[list[Entry]]:
-    """Each window on its own: what others hold changes none of its scores, not in the last digit either, so that a run can be cut between any two."""
+    """Windows whose scores don't depend on each other, not in the last digit either, so that a run can be cut between any two: where an embedding depends on
+    its batch, each window forgets what those before it have encoded.
+    """
     from mismatch.runtime import pipeline
 
+    known = pipeline.Known.nothing() if predictor.engine.independent else None
     while window := list(islice(rows, pipeline.WINDOW)):
         entries: list[Entry] = []
-        for row, prediction in predict_rows(predictor, window, base):
+        for row, prediction in predict_rows(predictor, window, base, known):
             entries.append((prediction, [row.columns.get(name, "") for name in kept]))
             counts.failed += prediction.status != "ok"
             advance(1)

@@ -27,7 +27,7 @@ from mismatch.runtime.scoring import pool_pieces
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, LongText, ScoreSpec, TextSpec
 
-__all__ = ["NO_NUMBER", "Engine", "Pair", "Pipeline", "ScoredPair", "scored_pair"]
+__all__ = ["NO_NUMBER", "Engine", "Known", "Pair", "Pipeline", "ScoredPair", "scored_pair"]
 
 Array = NDArray[np.float32]
 WINDOW = 4096  # rows that are looked at together
@@ -52,6 +52,7 @@ class Engine(Protocol):
     image_width: int  # of what the head sees of an image: the embedding and, behind it, further features if it takes any
     text_dim: int
     text_width: int  # likewise of a text
+    independent: bool  # whether an embedding never depends on what else is in its batch, not in the last digit either
     length_step: int  # 1, or, where a text's embedding depends on how long its batch is, the lengths that there are: multiples of this, texts of one together
 
     @property
@@ -125,6 +126,11 @@ class Known:
     texts: Memo[Embedded]  # by text, or piece of one
     pieces: Memo[Pieces]  # by text, of long ones
 
+    @classmethod
+    def nothing(cls) -> Known:
+        """Before the first window."""
+        return cls(Memo(), Memo(), Memo())
+
     def trim(self) -> None:
         for memo in (self.images, self.texts, self.pieces):
             memo.trim()
@@ -161,13 +167,13 @@ class Pipeline:
         self.truncated = 0  # texts so far that lost their end: long ones that were not scored in pieces
         self._lock = threading.Lock()
 
-    def score(self, pairs: Iterable[Pair], *, window: int = WINDOW) -> Iterator[ScoredPair]:
+    def score(self, pairs: Iterable[Pair], *, window: int = WINDOW, known: Known | None = None) -> Iterator[ScoredPair]:
         """One result a pair, in order; a pair that can't be scored says why and gets no logit.
 
         Reads `window` pairs ahead; fewer where they carry their images, of which at most `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held, or
-        where they carry more than `HELD_LETTERS` that are scored in pieces.
+        where they carry more than `HELD_LETTERS` that are scored in pieces. `known`: what other calls have found out, to which this one adds.
         """
-        known = Known(Memo(), Memo(), Memo())
+        known = Known.nothing() if known is None else known
         stream = iter(pairs)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             while rows := self._window(stream, window):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.pipeline import Engine, Pair, Pipeline, ScoredPair, scored_pair
+from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText, ScoreSpec
@@ -78,11 +78,12 @@ class Predictor:
         [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
         return self._prediction(_name(image), text, scored_pair(logit))
 
-    def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "") -> Iterator[Prediction]:
+    def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None) -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
 
         A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes) and `text`; other keys are ignored, but for
-        `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and no score.
+        `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and no score. `known`: what other calls have encoded, for
+        those that stand together.
         """
         seen: deque[tuple[str, str]] = deque()
 
@@ -92,7 +93,7 @@ class Predictor:
                 seen.append((name, pair.text))
                 yield pair
 
-        for scored in self.pipeline.score(pairs()):
+        for scored in self.pipeline.score(pairs(), known=known):
             yield self._prediction(*seen.popleft(), scored)
 
     def encode_images(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ __all__ = ["Graph", "OnnxEngine", "open_bundle"]
 Array = NDArray[np.float32]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
-LENGTH_STEP = 4  # tokens, in int8: rounding blows up the last digits, in which a text that is padded to another length differs
+LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
 
 
@@ -53,7 +53,8 @@ class OnnxEngine:
         head = manifest.head
         self.image_dim, self.image_width = head.image_dim, head.image_width
         self.text_dim, self.text_width = head.text_dim, head.text_width
-        self.length_step = LENGTH_STEP if manifest.precision == "int8" else 1
+        self.independent = provider == "cpu"
+        self.length_step = LENGTH_STEP if self.independent or manifest.precision == "int8" else 1
         self.provider, self.threads = provider, threads
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)

@@ -41,7 +41,7 @@ class TorchEngine:
         self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
         self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
         self.image_width, self.text_width = detector.head.spec.image_width, detector.head.spec.text_width
-        self.length_step = 1
+        self.length_step, self.independent = 1, False
         self.name = f"torch {self.device.type}"
 
     @cached_property
