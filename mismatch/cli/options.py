@@ -19,6 +19,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 Item = TypeVar("Item")
 
 
+class BatchSize(click.ParamType[int | str]):
+    """A number from 1 on, or auto."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """auto, or the number."""
+        return "auto" if value == "auto" else click.IntRange(1).convert(value, param, ctx)
+
+
 def model_option(function: F) -> F:
     """`--model`."""
     text = f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.  [default: ${MODEL_ENV}]"
@@ -30,7 +40,7 @@ def model_options(function: F) -> F:
     for decorate in (
         click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]"),
         click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]"),
-        click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images a tower call; four times as many texts."),
+        click.option("--batch-size", type=BatchSize(), default=16, show_default=True, help="Images a tower call (auto tries first); four times as many texts."),
         click.option(
             "--provider",
             "--device",

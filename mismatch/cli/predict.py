@@ -357,7 +357,7 @@ def _run(predictor: Predictor, source: Source, options: dict[str, Any], kind: st
         "the images' folder": source.base or ".",
         "--threshold": predictor.threshold,
         "--long-text": predictor.pipeline.long_text,
-        "--batch-size": predictor.pipeline.batch_size,
+        "--batch-size": "any" if engine.independent else predictor.pipeline.batch_size,
         "--shard": str(options["shard"] or "none"),
         "--keep-columns": list(kept.items()),
         "the format": kind,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
@@ -49,17 +50,19 @@ class Predictor:
         engine: Engine,
         *,
         threshold: float | None = None,
-        batch_size: int = 16,
+        batch_size: int | Literal["auto"] = 16,
         workers: int | None = None,
         long_text: LongText | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call; `workers` decoding threads; `cache`: folder of embeddings
+        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call, auto: as many as turn out fastest here; `workers` decoding
+        threads; `cache`: folder of embeddings
         for `predict_pairs`, which encodes no file and no text that this model has encoded before.
         """
         self.engine = engine
         store = None if cache is None else EmbeddingCache(cache, engine.fingerprint)
-        self.pipeline = Pipeline(engine, batch_size=batch_size, workers=workers, long_text=long_text, cache=store)
+        size = choose_batch_size(engine) if batch_size == "auto" else batch_size
+        self.pipeline = Pipeline(engine, batch_size=size, workers=workers, long_text=long_text, cache=store)
         self._score = replace(engine.score, long_text=self.pipeline.long_text)
         self.threshold = check_threshold(engine.score, threshold)
 
@@ -173,7 +176,7 @@ def load(
     threads: int | None = None,
     *,
     threshold: float | None = None,
-    batch_size: int = 16,
+    batch_size: int | Literal["auto"] = 16,
     workers: int | None = None,
     long_text: LongText | None = None,
     cache: str | Path | None = None,
