@@ -87,3 +87,10 @@ def test_a_graph_that_onnxruntime_cannot_load_is_named(tiny_bundles: dict[str, P
     write_manifest(folder, manifest)
     with pytest.raises(CheckpointError, match=r"can't load .*head\.onnx"):
         open_bundle(folder, provider="cpu")
+
+
+@pytest.mark.parametrize("version", ["1.21.1", "1.9.0"])
+def test_an_onnxruntime_that_misreads_masks_is_refused(tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(sessions.ort, "__version__", version)
+    with pytest.raises(CheckpointError, match=rf"onnxruntime {version} gives wrong scores for bundles; upgrade it: pip install 'onnxruntime>=1\.22'"):
+        open_bundle(tiny_bundles["hf-clip"])

@@ -1,8 +1,8 @@
 """What makes an exported graph fast: attention and QuickGELU as the single operators that onnxruntime has for them, weights cut and turned beforehand.
 
 onnxruntime finds none of the attentions in the graphs that torch writes, so they are written as one operator from the start. Its operators are in
-onnxruntime 1.20's domain com.microsoft, for CPU and CUDA. Measured and left alone: its SkipLayerNormalization takes ten times a LayerNormalization on a CPU,
-BiasGelu as long as Add and Gelu.
+onnxruntime's domain com.microsoft, for CPU and CUDA; before 1.22 it misread their masks on CPUs. Measured and left alone: its SkipLayerNormalization takes
+ten times a LayerNormalization on a CPU, BiasGelu as long as Add and Gelu.
 """
 
 from __future__ import annotations

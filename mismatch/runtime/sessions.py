@@ -25,6 +25,9 @@ LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in th
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
 
 
+OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
+
+
 class Graph:
     """One ONNX file in onnxruntime. Thread-safe, as its session is."""
 
@@ -88,6 +91,10 @@ class OnnxEngine:
 
 def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> OnnxEngine:
     """Check a bundle and load its graphs. `provider` auto takes CUDA where this onnxruntime has it; `threads`: all CPUs by default."""
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
+        raise CheckpointError(
+            f"onnxruntime {ort.__version__} gives wrong scores for bundles; upgrade it: pip install 'onnxruntime>={'.'.join(map(str, OLDEST))}'"
+        )
     folder = Path(path)
     manifest = read_bundle(folder)
     threads = threads or available_cpus()
