@@ -70,3 +70,21 @@ def test_training_on_many_rows(tmp_path: Path) -> None:
     large = json.loads((tmp_path / "out.json").read_text())["large"]
     assert (large["rows"], large["images"], large["texts"]) == (600, 200, 600)
     assert "600 rows, 200 images, 600 texts, embeddings 128 wide" in table
+
+
+def test_pipeline(tmp_path: Path) -> None:
+    table = run("bench_pipeline.py", "--tiny", "--rows", 8, "--sizes", "64,300", "--repeats", 1, "--json", tmp_path / "out.json")
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert "| 8 rows, all different, photos of 300 pixels | pairs/s | times the plain loop |" in table
+    assert [job["size"] for job in results["jobs"]] == [64, 300]
+    assert all(rate > 0 for job in results["jobs"] for rate in job["pairs_per_second"].values())
+    assert sorted(results["start"]) == ["fp32", "int8"]
+    assert all(1e7 < figures["bytes"] < 1e9 and figures["seconds"] > 0 for figures in results["start"].values())
+
+
+def test_pipeline_over_many_rows(tmp_path: Path) -> None:
+    run("bench_pipeline.py", "--large", 9_000, "--json", tmp_path / "out.json")
+    large = json.loads((tmp_path / "out.json").read_text())["large"]
+    assert (large["rows"], large["images"], large["texts"]) == (9_000, 9_000, 9_000)
+    assert 1e7 < large["early_bytes"] < 1.5e9
+    assert 1e7 < large["late_bytes"] < 1.5e9

@@ -13,6 +13,7 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
+from mismatch.errors import DeviceError
 from mismatch.export.gate import LEAST_ROWS, Limits, Verdict, judge
 from mismatch.export.parity import Outputs
 from mismatch.runtime.bundle import read_bundle
@@ -135,6 +136,13 @@ def test_texts_of_one_call_are_equally_long(bundle: tuple[Path, str], monkeypatc
     predictor.encode_texts([" ".join(["red"] * count) for count in (1, 2, 3, 7, 9, 90)])
     assert [shape for shape, _ in shapes] == [(2, 4), (1, 8), (2, 12), (1, 77)]
     assert all(-(-length // LENGTH_STEP) * LENGTH_STEP in (shape[1], 80) for shape, lengths in shapes for length in lengths)
+
+
+def test_it_runs_on_cpus(bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert mismatch.load(bundle[0], "auto", 1).engine.name == "onnxruntime cpu"
+    with pytest.raises(DeviceError, match=r"this bundle is int8, whose operators run on CPUs only; use --provider cpu"):
+        mismatch.load(bundle[0], "cuda")
 
 
 def refuse_first(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

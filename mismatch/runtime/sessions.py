@@ -98,7 +98,7 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
     folder = Path(path)
     manifest = read_bundle(folder)
     threads = threads or available_cpus()
-    chosen = _choose_provider(provider)
+    chosen = _choose_provider(provider, manifest.precision)
     try:
         return OnnxEngine(folder, manifest, chosen, threads)
     except DeviceError as error:
@@ -108,8 +108,12 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
         return OnnxEngine(folder, manifest, "cpu", threads)
 
 
-def _choose_provider(provider: str) -> str:
+def _choose_provider(provider: str, precision: str) -> str:
     available = ort.get_available_providers()
+    if precision == "int8":
+        if provider == "cuda":
+            raise DeviceError("this bundle is int8, whose operators run on CPUs only; use --provider cpu, or export in fp32 for CUDA")
+        available = [PROVIDERS["cpu"]]
     if provider == "auto":
         return "cuda" if PROVIDERS["cuda"] in available else "cpu"
     if provider not in PROVIDERS:
