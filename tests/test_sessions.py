@@ -94,3 +94,12 @@ def test_an_onnxruntime_that_misreads_masks_is_refused(tiny_bundles: dict[str, P
     monkeypatch.setattr(sessions.ort, "__version__", version)
     with pytest.raises(CheckpointError, match=rf"onnxruntime {version} gives wrong scores for bundles; upgrade it: pip install 'onnxruntime>=1\.22'"):
         open_bundle(tiny_bundles["hf-clip"])
+
+
+def test_two_onnxruntimes_over_each_other_are_named(tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime_gpu-1.22.0.dist-info").mkdir()
+    (tmp_path / "onnxruntime_gpu-1.22.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.22.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match=r"onnxruntime and onnxruntime-gpu are both installed and share one folder"):
+        open_bundle(tiny_bundles["hf-clip"], provider="cuda")

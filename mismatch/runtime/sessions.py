@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,21 @@ def _choose_provider(provider: str, precision: str) -> str:
     if provider not in PROVIDERS:
         raise DeviceError(f"provider {provider!r} is unknown; auto, {' or '.join(PROVIDERS)} is needed")
     if PROVIDERS[provider] not in available:
+        if len(packages := _packages()) > 1:
+            both = " and ".join(packages)
+            raise DeviceError(
+                f"{both} are both installed and share one folder, so that one has overwritten the other: uninstall both, then install one of them"
+            )
         raise DeviceError(
             f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)} only; "
             "for CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use --provider cpu"
         )
     return provider
+
+
+def _packages() -> list[str]:
+    """The distributions of onnxruntime that are installed; more than one spoil each other."""
+    return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
 def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
