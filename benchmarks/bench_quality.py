@@ -8,6 +8,7 @@ AUROC, and accuracy at a threshold that is chosen on one half of the held-out im
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -35,6 +36,7 @@ from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
+from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import HeadSpec
 from mismatch.training.batches import Batch, EmbeddingFeed, PairSet, make_batches
 from mismatch.training.checkpoint import meta_for
@@ -70,6 +72,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "the batch's hardest text as a mismatch": {"candidate": {"mined": 0.5}},
     "noise of 0.3 spreads on what is seen": {"candidate": {"noise": 0.3}},
     "weights averaged (EMA 0.998)": {"candidate": {"averaged": 0.998}},
+    "two crops, averaged": {"crops": True},
     "width 512": {"head_hidden": 512, "common": 512},
     "five members": {"head_members": 5},
     "the recipe before this one": EARLIER | {"head_learning_rate": 1e-3},
@@ -84,6 +87,7 @@ class Data:
     detector: Detector
     images: torch.Tensor  # (U, image_width)
     texts: torch.Tensor  # (V, text_width)
+    zoomed: torch.Tensor | None = None  # (U, image_width): of each image's middle, 3/4 as high and wide, where a variant asks for it
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def main(
     csv_files: tuple[Path, ...], image_base_path: str, backbone: str, cache: Path, only: tuple[str, ...], epochs: int | None, jobs: int, json_file: Path | None
 ) -> None:
     """Print a table of AUROC and accuracy, mean and spread over the seeds."""
-    data = embedded(csv_files, image_base_path, backbone, cache)
+    data = embedded(csv_files, image_base_path, backbone, cache, zoomed=any("crops" in VARIANTS[name] for name in only or VARIANTS))
     tasks = [(name, seed, epochs) for name in only or VARIANTS for seed in range(SEEDS)]
     torch.set_num_threads(1)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=_take, initargs=(data,)) as pool:
@@ -124,7 +128,7 @@ def main(
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def embedded(csv_files: Sequence[Path], base: str, reference: str, cache: Path) -> Data:
+def embedded(csv_files: Sequence[Path], base: str, reference: str, cache: Path, *, zoomed: bool) -> Data:
     """Each image and each text once, through the cache that training has."""
     rows = [row for path in csv_files for row in load_pairs(str(path), base)]
     pairs = PairSet.from_rows(str(csv_files[0]), rows, base)
@@ -136,7 +140,13 @@ def embedded(csv_files: Sequence[Path], base: str, reference: str, cache: Path) 
     texts, more = embed_texts(Pipeline(engine), pairs.texts, cache=store)
     for problem in (*problems.values(), *more.values()):
         raise problem
-    return Data(pairs, detector, torch.from_numpy(images), torch.from_numpy(texts))
+    data = Data(pairs, detector, torch.from_numpy(images), torch.from_numpy(texts))
+    if not zoomed:
+        return data
+    nearer, spec = Pipeline(engine), engine.image_spec
+    nearer.preprocess = Preprocessor(replace(spec, mode="shortest", resize=round(spec.size / 0.75)))
+    middles, _ = embed_images(nearer, pairs.images, cache=EmbeddingCache(cache, hashlib.sha256(f"{engine.fingerprint} nearer".encode()).hexdigest()))
+    return replace(data, zoomed=torch.from_numpy(middles))
 
 
 _data: list[Data] = []  # of this process
@@ -155,10 +165,11 @@ def measure(task: tuple[str, int, int | None]) -> dict[str, float]:
     train, held = split(data.pairs, seed)
     began = time.perf_counter()
     head, (image_columns, text_columns) = new_head(data, options, seed)
-    objective = fit(head, EmbeddingFeed(train, data.images[:, image_columns], data.texts[:, text_columns]), data.detector, options, seed)
+    images = (data.images + data.zoomed) / 2 if "crops" in options and data.zoomed is not None else data.images  # (U, image_width)
+    objective = fit(head, EmbeddingFeed(train, images[:, image_columns], data.texts[:, text_columns]), data.detector, options, seed)
     seconds = time.perf_counter() - began
     with torch.inference_mode():
-        logits = objective.logits(held, data.images[:, image_columns], data.texts[:, text_columns])
+        logits = objective.logits(held, images[:, image_columns], data.texts[:, text_columns])
     return {"auroc": float(auroc(held.labels, logits)), "accuracy": accuracy(held, logits), "seconds": seconds}
 
 
