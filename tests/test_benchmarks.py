@@ -69,7 +69,7 @@ def test_training_on_many_rows(tmp_path: Path) -> None:
     table = run("bench_training.py", "--tiny", "--large", 600, "--json", tmp_path / "out.json")
     large = json.loads((tmp_path / "out.json").read_text())["large"]
     assert (large["rows"], large["images"], large["texts"]) == (600, 200, 600)
-    assert "600 rows, 200 images, 600 texts, embeddings 128 wide" in table
+    assert "600 rows, 200 images, 600 texts: " in table
 
 
 def test_pipeline(tmp_path: Path) -> None:
