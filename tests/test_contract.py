@@ -279,14 +279,15 @@ def test_a_graph_that_is_not_the_backbone_is_caught(change: tuple[str, str], wor
     assert words in failures(source(change), {"onnx export"}).get("onnx export", "")
 
 
-CLAIM = "self.int8, self.wide = True, nn.Linear(48, 48)\n        self.eval()"
+CLAIM = "self.int8, self.wide = True, nn.Linear(64, 64)\n        self.eval()"
 OUTLIER = CLAIM + "\n        self.wide.weight.data[:, 0] = 1e4"  # leaves one level of 8 bits for all other weights of a row
 IMAGES = POOL.removeprefix("return ")
+TOKENS = f"self.wide(torch.cat([{IMAGES}] * 2, 1)[:, None, :64].repeat(1, 2, 1))[:, 0, :48]"  # a layer of two tokens, as wide as is worth quantising
 
 
 @pytest.mark.parametrize(
     ("init", "pool", "message"),
-    [(CLAIM, f"return self.wide({IMAGES})", ""), (OUTLIER, f"return self.wide({IMAGES}) - 1e4 * {IMAGES}[:, :1]", "below 0.99; set int8 = False")],
+    [(CLAIM, f"return {TOKENS}", ""), (OUTLIER, f"return {TOKENS} - 1e4 * {IMAGES}[:, :1]", "below 0.99; set int8 = False")],
     ids=["kept", "broken"],
 )
 def test_a_claim_of_int8_is_measured(init: str, pool: str, message: str) -> None:
