@@ -32,12 +32,12 @@ OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong s
 class Graph:
     """One ONNX file in onnxruntime. Thread-safe, as its session is."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None) -> None:
-        """`output`: which one `()` gives, by default the graph's only one.
+    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None, spinning: bool = True) -> None:
+        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its threads keep a CPU busy while they wait for work.
 
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had.
         """
-        self._session = _session(path, provider, threads)
+        self._session = _session(path, provider, threads, spinning)
         self._outputs = None if output is None else [output]
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
@@ -64,8 +64,9 @@ class OnnxEngine:
         self.fingerprint = _fingerprint(manifest, self.name)
         self._sees = seen_by(head)
         self._image = Graph(folder / "image_encoder.onnx", provider, threads, output=self._sees[0])
-        self._text = Graph(folder / "text_encoder.onnx", provider, threads, output=self._sees[1])
-        self._head = Graph(folder / "head.onnx", provider, threads)
+        # Each session has threads of its own, and those that spin slow the next one's: one pair took 43 ms with three such pools, and 24 with one.
+        self._text = Graph(folder / "text_encoder.onnx", provider, threads, output=self._sees[1], spinning=False)
+        self._head = Graph(folder / "head.onnx", provider)
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_width)."""
@@ -137,10 +138,11 @@ def _packages() -> list[str]:
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
-def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def _session(path: Path, provider: str, threads: int, spinning: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.log_severity_level = 3  # errors only; what went wrong is raised
     if not exact_int8_products():
         options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
