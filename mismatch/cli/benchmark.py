@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import MODEL_ENV
+from mismatch.cli.options import MODEL_ENV, provider_option, threads_option
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import read_rows
 from mismatch.errors import CheckpointError, InputError
@@ -51,16 +51,8 @@ def _model_of_environment() -> tuple[str, ...]:
 @click.option("--rows", type=click.IntRange(1), default=256, show_default=True, help="Rows of --csv to score, from its start.")
 @click.option("--batch-sizes", default="1,4,16,64", show_default=True, callback=_batch_sizes, help="Items a tower call.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Turns of each model, after one to warm up; medians count.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]")
-@click.option(
-    "--provider",
-    "--device",
-    "provider",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where it runs; cuda where there is none is an error.",
-)
+@threads_option
+@provider_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
 def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str, rows: int, json_file: Path | None, **options: Any) -> None:
     """Measure models: each tower, one pair, a whole job (--csv) and the start of a new process.

@@ -12,7 +12,7 @@ import click
 
 from mismatch.specs import LongText
 
-__all__ = ["MODEL_ENV", "Shard", "long_text_option", "model_option", "model_options", "shard_option"]
+__all__ = ["MODEL_ENV", "Shard", "long_text_option", "model_option", "model_options", "provider_option", "shard_option", "threads_option"]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,21 +35,25 @@ def model_option(function: F) -> F:
     return click.option("--model", required=True, envvar=MODEL_ENV, metavar="DIR", help=text)(function)
 
 
+def threads_option(function: F) -> F:
+    """`--threads`."""
+    return click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]")(function)
+
+
+def provider_option(function: F) -> F:
+    """`--provider`, or `--device`."""
+    kinds = click.Choice(["auto", "cpu", "cuda"])
+    text = "Where it runs; cuda where there is none is an error."
+    return click.option("--provider", "--device", "provider", type=kinds, default="auto", show_default=True, help=text)(function)
+
+
 def model_options(function: F) -> F:
     """`--model`, and how to run it."""
     for decorate in (
-        click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]"),
+        threads_option,
         click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]"),
         click.option("--batch-size", type=BatchSize(), default=16, show_default=True, help="Images a tower call (auto tries first); four times as many texts."),
-        click.option(
-            "--provider",
-            "--device",
-            "provider",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="Where it runs; cuda where there is none is an error.",
-        ),
+        provider_option,
         model_option,
     ):
         function = decorate(function)
