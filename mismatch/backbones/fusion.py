@@ -144,6 +144,10 @@ def fuse(model: ir.Model) -> None:
         elif node.op_type == "Mul":
             _quick_gelu(graph, node)
     RemoveUnusedNodesPass()(model)
+    for node in list(graph):
+        if node.op_type == "MultiHeadAttention":
+            _fold_biases(graph, node)
+    RemoveUnusedNodesPass()(model)
     if any(node.domain == DOMAIN for node in graph):
         model.opset_imports[DOMAIN] = 1
 
@@ -164,7 +168,7 @@ def _fold_weights(graph: ir.Graph) -> None:
             parts = np.split(array, len(node.outputs) if sizes is None else np.cumsum(sizes)[:-1], axis=axis)
         for part, output in zip(parts, node.outputs, strict=True):
             ir.convenience.replace_all_uses_with(output, add_initializer(graph, f"{output.name}_folded", np.ascontiguousarray(part)))
-        graph.remove(node)
+        graph.remove(node, safe=True)  # so that what it cut is unused, and left out of the file
 
 
 def _attention_rows(graph: ir.Graph, node: ir.Node) -> None:
@@ -179,6 +183,30 @@ def _attention_rows(graph: ir.Graph, node: ir.Node) -> None:
         for again in [user for user, _ in reshape.outputs[0].uses()]:
             if again.op_type == "Reshape" and _shape(again.outputs[0])[2:] == width and not again.outputs[0].is_graph_output():
                 ir.convenience.replace_all_uses_with(again.outputs[0], out)
+
+
+def _fold_biases(graph: ir.Graph, node: ir.Node) -> None:
+    """Attention without its keys' bias, which adds the same to all scores of a query, and with its values' bias, as weights sum to 1, in what follows."""
+    if (key := _biased(node.inputs[1])) is not None:
+        node.replace_input_with(1, key[0])
+    value = _biased(node.inputs[2])
+    products = [user for user, _ in node.outputs[0].uses()]
+    if value is None or len(products) != 1 or products[0].op_type != "MatMul" or (weights := constant(products[0].inputs[1])) is None:
+        return
+    adds = [user for user, _ in products[0].outputs[0].uses()]
+    if len(adds) == 1 and (last := _biased(adds[0].outputs[0])) is not None and last[0] is products[0].outputs[0]:
+        bias = add_initializer(graph, f"{adds[0].outputs[0].name}_folded", (last[1] + value[1].astype(np.float64) @ weights).astype(last[1].dtype))
+        adds[0].replace_input_with(list(adds[0].inputs).index(last[0]) ^ 1, bias)
+        node.replace_input_with(2, value[0])
+
+
+def _biased(value: Any) -> tuple[ir.Value, Any] | None:
+    """What a constant row is added to, and that row."""
+    add = producer(value, "Add")
+    for x, other in () if add is None else (add.inputs, add.inputs[::-1]):
+        if (row := constant(other)) is not None and row.ndim == 1:
+            return x, row
+    return None
 
 
 def _whole(value: Any) -> Any:

@@ -157,10 +157,12 @@ def _quantize_activation(graph: ir.Graph, before: ir.Node, x: Any) -> tuple[Any,
         low = ir.node("ReduceMin", [x, last], {"keepdims": 1})
         up = ir.node("Neg", [low.outputs[0]])
         nodes += [low, up, ir.node("Max", [nodes[0].outputs[0], up.outputs[0], _shared(graph, "int8_least", np.float32(1e-9))])]
-    scale = ir.node("Mul", [nodes[-1].outputs[0], _shared(graph, "int8_step", np.float32(1 / TOP))])
-    share = ir.node("Div", [x, scale.outputs[0]])
+    largest = nodes[-1].outputs[0]
+    scale = ir.node("Mul", [largest, _shared(graph, "int8_step", np.float32(1 / TOP))])
+    steps = ir.node("Div", [_shared(graph, "int8_top", np.float32(TOP)), largest])  # one division a token, so that each value costs a product only
+    share = ir.node("Mul", [x, steps.outputs[0]])
     integers = ir.node("QuantizeLinear", [share.outputs[0], _shared(graph, "int8_one", np.float32(1)), _shared(graph, "int8_zero", np.uint8(ZERO))])
-    for made in (*nodes, scale, share, integers):
+    for made in (*nodes, scale, steps, share, integers):
         graph.insert_before(before, made)
     return integers.outputs[0], scale.outputs[0]
 

@@ -24,8 +24,6 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
 LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
-
-
 OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
 
 
