@@ -13,8 +13,10 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
-from mismatch.errors import DeviceError
+from mismatch.errors import DeviceError, MismatchWarning
 from mismatch.export.gate import LEAST_ROWS, Limits, Verdict, judge
+from mismatch.export.onnx import Rows
+from mismatch.export.onnx import _wanted as wanted
 from mismatch.export.parity import Outputs
 from mismatch.runtime.bundle import read_bundle
 from mismatch.runtime.sessions import LENGTH_STEP
@@ -54,7 +56,7 @@ STORED = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 10), Threshold(0.5,
 def test_flips_and_ranks_are_counted(colour_engine: Any) -> None:
     left, right = (outputs(values, PLAIN, colour_engine) for values in ([-2.0, -1.0, 1.0, 2.0], [-2.0, 0.5, 0.4, 2.0]))
     verdict = judge(left, right, [0, 0, 1, 1])
-    assert (verdict.rows, verdict.flipped, verdict.auroc, verdict.auroc_int8, verdict.refitted) == (4, 1, 1.0, 0.75, False)
+    assert (verdict.rows, verdict.flipped, verdict.auroc, verdict.auroc_after, verdict.refitted) == (4, 1, 1.0, 0.75, False)
     assert verdict.auroc_loss == 0.25
     assert not verdict.within(Limits(auroc_loss=0.3, flips=0.2))
     assert not verdict.within(Limits(auroc_loss=0.2, flips=0.3))
@@ -189,3 +191,29 @@ def test_without_rows_int8_is_a_usage_error(tiny_checkpoints: dict[str, Path], t
     result = CliRunner().invoke(main, args, prog_name="mismatch")
     assert result.exit_code == 2
     assert "--precision int8 needs --verify-csv" in result.stderr
+
+
+def test_fp16_is_half_as_large_and_decides_alike(rows: Path, tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    result = run(tiny_checkpoints["hf-clip"], tmp_path / "b", rows, "--precision", "fp16")
+    assert result.exit_code == 0, result.output
+    assert "rows.csv: fp16 in both towers: AUROC " in result.stdout
+    parity = json.loads((tmp_path / "b" / "parity.json").read_text())
+    assert (parity["fp16"]["choice"], parity["fp16"]["flipped"]) == ("both towers", 0)
+    assert 0 < parity["max_score_difference"] < 0.01
+    sizes = [(folder / "image_encoder.onnx").stat().st_size for folder in (tmp_path / "b", tiny_bundles["hf-clip"])]
+    assert sizes[0] < 0.6 * sizes[1]
+    with pytest.warns(MismatchWarning, match=r"this bundle is fp16, for GPUs; a CPU computes it in fp32"):
+        predictor = mismatch.load(tmp_path / "b", "cpu", 1)
+    assert predictor.engine.describe()["precision"] == "fp16"
+    assert predictor.predict(rows.parent / "1.png", "red").similarity_score is not None
+
+
+def test_fp16_needs_no_rows_and_is_what_auto_means_on_gpus(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    args = ["export-onnx", "--model", str(tiny_checkpoints["openclip"]), "--output", str(tmp_path / "b"), "--precision", "fp16"]
+    result = CliRunner().invoke(main, args, prog_name="mismatch")
+    assert result.exit_code == 0, result.output
+    assert "built-in images and texts: fp16 in both towers: 0 of " in result.stdout
+    some = Rows([], "rows.csv")
+    assert [wanted("auto", provider, given) for provider, given in (("cpu", None), ("cpu", some), ("cuda", None), ("cuda", some))] == [
+        "fp32", "int8", "fp16", "fp16",
+    ]  # fmt: skip

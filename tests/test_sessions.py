@@ -14,7 +14,7 @@ import pytest
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime import sessions
 from mismatch.runtime.bundle import read_bundle, write_manifest
-from mismatch.runtime.sessions import open_bundle
+from mismatch.runtime.sessions import BoundGraph, Graph, open_bundle
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -103,3 +103,61 @@ def test_two_onnxruntimes_over_each_other_are_named(tiny_bundles: dict[str, Path
     monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match=r"onnxruntime and onnxruntime-gpu are both installed and share one folder"):
         open_bundle(tiny_bundles["hf-clip"], provider="cuda")
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_bound_buffers_give_the_same(tiny_bundles: dict[str, Path], tower: str) -> None:
+    """The path that GPUs take, its buffers on the CPU: several shapes, each used again, batches that are no power of two, none of it overwritten later."""
+    path = tiny_bundles["hf-clip"] / f"{tower}_encoder.onnx"
+    plain, bound = Graph(path, output=f"{tower}_embedding"), BoundGraph(path, "cpu", output=f"{tower}_embedding", device="cpu")
+    random, kept = np.random.default_rng(0), []
+    for batch, length in [(3, 4), (4, 4), (1, 4), (3, 8), (3, 4), (7, 8)]:
+        ids = random.integers(1, 500, (batch, length))
+        pixels = random.random((batch, 3, 64, 64), np.float32)
+        feeds = {"pixel_values": pixels} if tower == "image" else {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        kept.append((bound(**feeds), plain(**feeds)))
+    assert all(ours.shape == theirs.shape for ours, theirs in kept)
+    for ours, theirs in kept:
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert len(bound._buffers) == (3 if tower == "image" else 4)
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *providers: str) -> list[Any]:
+    """As if this onnxruntime had GPUs; what it is asked for, the work itself done on the CPU."""
+    real, asked = sessions.ort.InferenceSession, []
+
+    def session(path: Path, options: Any, providers: list[Any], **others: Any) -> Any:
+        asked.append(providers)
+        made = real(path, options, providers=["CPUExecutionProvider"])
+        return SimpleNamespace(get_providers=lambda: [providers[0][0]], get_inputs=made.get_inputs, get_outputs=made.get_outputs, run=made.run)
+
+    monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: [*providers, "CPUExecutionProvider"])
+    monkeypatch.setattr(sessions.ort, "InferenceSession", session)
+    return asked
+
+
+@pytest.mark.parametrize(("environment", "options"), [("", {"use_tf32": "0"}), ("1", {"use_tf32": "0", "enable_cuda_graph": "1"})])
+def test_cuda_graphs_are_asked_for_by_the_environment(
+    tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, environment: str, options: dict[str, str]
+) -> None:
+    asked = offer(monkeypatch, "CUDAExecutionProvider")
+    monkeypatch.setenv("MISMATCH_CUDA_GRAPHS", environment)
+    assert open_bundle(tiny_bundles["hf-clip"]).name == "onnxruntime cuda"
+    assert asked == [[("CUDAExecutionProvider", options)]] * 2 + [[("CPUExecutionProvider", {})]]
+
+
+def test_tensorrt_is_taken_when_asked_for_only(tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = offer(monkeypatch, "TensorrtExecutionProvider", "CUDAExecutionProvider")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert open_bundle(tiny_bundles["hf-clip"]).name == "onnxruntime cuda"
+    asked.clear()
+    assert open_bundle(tiny_bundles["hf-clip"], provider="tensorrt").name == "onnxruntime tensorrt"
+    (first, options), second = asked[0]
+    assert (first, second) == ("TensorrtExecutionProvider", ("CUDAExecutionProvider", {"use_tf32": "0"}))
+    assert options["trt_engine_cache_path"] == str(tmp_path / "mismatch" / "tensorrt")
+
+
+def test_tensorrt_without_it_is_an_error(tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "CUDAExecutionProvider")
+    with pytest.raises(DeviceError, match=r"provider tensorrt was asked for, but this onnxruntime offers CUDAExecutionProvider"):
+        open_bundle(tiny_bundles["hf-clip"], provider="tensorrt")

@@ -23,10 +23,11 @@ __all__ = ["command"]
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the bundle; an older bundle there is replaced.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "int8"]),
+    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="int8: several times as fast on CPUs, if --verify-csv shows that decisions stay; auto: int8 where they do, else fp32.",
+    help="int8: several times as fast on CPUs, if --verify-csv shows that decisions stay; fp16: for GPUs; auto: int8, or fp16 with --provider cuda, "
+    "where decisions stay, else fp32.",
 )
 @click.option(
     "--verify-csv",
@@ -37,16 +38,21 @@ __all__ = ["command"]
 @click.option("--verify-rows", type=click.IntRange(1), default=2000, show_default=True, help="Rows of --verify-csv to compare, from its start.")
 @click.option("--max-score-difference", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="In fp32; beyond it the export is refused.")
 @click.option(
-    "--max-auroc-loss", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="In int8; beyond it fewer layers are in int8, or it is refused."
+    "--max-auroc-loss",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="In int8, fp16; beyond it fewer layers are in int8, or it is refused.",
 )
-@click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="In int8: share of decisions that may differ; likewise.")
+@click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="In int8, fp16: share of decisions that may flip; likewise.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the bundle runs for the comparison.")
 @click.option("--threads", type=click.IntRange(1), help="Threads for the comparison.  [default: torch's own choice]")
 def command(model: str, output: Path, verify_csv: Path | None, image_base_path: str, verify_rows: int, threads: int | None, **options: Any) -> None:
     """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest.
 
-    Torch and the new bundle score the same pairs first. Beyond the tolerance, or with a flipped decision, nothing is written. In int8 scores differ a little:
-    there the rows of --verify-csv decide, by how well they are ranked and how many decisions flip; what is too costly is tried with fewer layers in int8.
+    Torch and the new bundle score the same pairs first. Beyond the tolerance, or with a flipped decision, nothing is written. In int8 and fp16 scores
+    differ a little: there the rows of --verify-csv decide, by how well they are ranked and how many decisions flip; what is too costly is tried with
+    fewer layers in int8.
     """
     if options["precision"] == "int8" and verify_csv is None:
         raise click.UsageError("--precision int8 needs --verify-csv: rows on which its decisions are compared with the model's own")
@@ -71,10 +77,10 @@ def command(model: str, output: Path, verify_csv: Path | None, image_base_path: 
         )
     for line in result.tried:
         click.echo(f"{result.parity.source}: {line}")
-    if result.int8 is None:
+    if result.verdict is None:
         click.echo(f"{result.parity.candidate} against {result.parity.reference}, {result.parity.source}: {result.parity.summary()}")
     else:
-        click.echo(_fitted(result.int8))
+        click.echo(_fitted(result.verdict))
     if result.parity.unscorable:
         click.echo(f"{result.parity.unscorable} rows could be scored by neither; mismatch validate says why")
     click.echo(f"bundle of {result.bytes / 1e6:.1f} MB in {result.precision} written to {output}")
@@ -96,6 +102,8 @@ def _fitted(verdict: Verdict) -> str:
 
     if verdict.refitted:
         return f"calibration and threshold are int8's own, fitted to these rows: threshold {verdict.score.threshold_in_use:.4f}"
+    if verdict.precision != "int8":
+        return "calibration and threshold are the model's own"
     return f"calibration and threshold are fp32's: fitting them anew takes {LEAST_ROWS} rows with labels of both kinds"
 
 

@@ -42,8 +42,8 @@ def threads_option(function: F) -> F:
 
 def provider_option(function: F) -> F:
     """`--provider`, or `--device`."""
-    kinds = click.Choice(["auto", "cpu", "cuda"])
-    text = "Where it runs; cuda where there is none is an error."
+    kinds = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
+    text = "Where it runs; cuda where there is none is an error; tensorrt: bundles only."
     return click.option("--provider", "--device", "provider", type=kinds, default="auto", show_default=True, help=text)(function)
 
 

@@ -1,4 +1,4 @@
-"""Whether an int8 bundle decides as the model that it was made from, on rows that its users choose; and its own calibration and threshold."""
+"""Whether a bundle in int8 or fp16 decides as the model that it was made from, on rows that its users choose; and its own calibration and threshold."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mismatch.export.parity import Outputs
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
 
-__all__ = ["CHOICES", "LEAST_ROWS", "Choice", "Limits", "Verdict", "judge"]
+__all__ = ["CHOICES", "HALF", "LEAST_ROWS", "Choice", "Limits", "Verdict", "judge"]
 
 LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted anew
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which layers are in int8."""
+    """Which layers are in lower precision."""
 
     name: str
     image: Keep | None  # what of the image tower stays in fp32; None: all of it
@@ -36,11 +36,12 @@ CHOICES = (  # ever milder
     Choice("the text tower", None, "none"),
     Choice("the text tower without its first and last blocks", None, "ends"),
 )
+HALF = (Choice("both towers", "none", "none"),)  # fp16 has one
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What int8 may cost."""
+    """What a lower precision may cost."""
 
     auroc_loss: float = 0.005
     flips: float = 0.01  # share of decisions
@@ -48,19 +49,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What int8 costs on rows that both could score."""
+    """What a lower precision costs on rows that both could score."""
 
+    precision: str  # int8 or fp16
     rows: int
     flipped: int  # decisions, each by its own calibration and threshold
     auroc: float | None  # None without labels of both kinds
-    auroc_int8: float | None
+    auroc_after: float | None
     refitted: bool
-    score: ScoreSpec  # int8's own
+    score: ScoreSpec  # that of the lower precision
 
     @property
     def auroc_loss(self) -> float | None:
-        """Above 0 where int8 ranks worse."""
-        return None if self.auroc is None or self.auroc_int8 is None else self.auroc - self.auroc_int8
+        """Above 0 where the lower precision ranks worse."""
+        return None if self.auroc is None or self.auroc_after is None else self.auroc - self.auroc_after
 
     def within(self, limits: Limits) -> bool:
         """Whether it is good enough."""
@@ -69,17 +71,18 @@ class Verdict:
     def summary(self) -> str:
         """Part of a line for people."""
         flips = f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
-        return flips if self.auroc is None else f"AUROC {self.auroc:.4f} in fp32, {self.auroc_int8:.4f} in int8; {flips}"
+        return flips if self.auroc is None else f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision}; {flips}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for parity.json."""
         return {key: value for key, value in vars(self).items() if key != "score"}
 
 
-def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None]) -> Verdict:
+def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None], precision: str = "int8") -> Verdict:
     """Compare decisions; `labels`: one a pair that was given to both, None where there is none. Both scored the same pairs.
 
-    With `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and of a threshold is fitted anew to the candidate's logits.
+    In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and of a threshold is fitted anew to the candidate's
+    logits; fp16 is too near to need it.
     """
     score = reference.engine.score
     known = [labels[i] for i in reference.good]
@@ -88,10 +91,10 @@ def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None]) 
     both = 0 < truth.sum() < len(truth)
     logits = candidate.logits[has]
     before, after = (float(auroc(truth, values)) for values in (reference.logits[has], logits)) if both else (None, None)
-    refit = bool(both) and len(truth) >= LEAST_ROWS
+    refit = precision == "int8" and bool(both) and len(truth) >= LEAST_ROWS
     own = _refitted(score, logits, truth) if refit else score
     decisions = [scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use for outputs, spec in ((reference, score), (candidate, own))]
-    return Verdict(len(known), int((decisions[0] != decisions[1]).sum()), before, after, refitted=refit, score=own)
+    return Verdict(precision, len(known), int((decisions[0] != decisions[1]).sum()), before, after, refitted=refit, score=own)
 
 
 def _refitted(score: ScoreSpec, logits: np.ndarray[Any, np.dtype[np.float64]], truth: np.ndarray[Any, np.dtype[np.int64]]) -> ScoreSpec:

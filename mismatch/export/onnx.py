@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,10 +16,11 @@ import torch
 from torch.export import Dim
 
 from mismatch import __version__
+from mismatch.backbones.fp16 import to_half
 from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
 from mismatch.backbones.int8 import quantize
 from mismatch.errors import CheckpointError, InputError, ParityError
-from mismatch.export.gate import CHOICES, Choice, Limits, Verdict, judge
+from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
 from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare, compare_outputs
 from mismatch.files import atomic_directory, write_json
 from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
@@ -30,7 +32,7 @@ from mismatch.training.engine import TorchEngine
 
 __all__ = ["PRECISIONS", "ExportResult", "Rows", "export_bundle"]
 
-PRECISIONS = ("auto", "fp32", "int8")
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
 TOWERS = ("image_encoder.onnx", "text_encoder.onnx")
 
 
@@ -42,8 +44,8 @@ class ExportResult:
     parity: ParityReport
     bytes: int  # of all files
     precision: str = "fp32"
-    int8: Verdict | None = None
-    tried: tuple[str, ...] = ()  # what int8 was refused for, a line a choice, and what it is now
+    verdict: Verdict | None = None  # in int8 and fp16
+    tried: tuple[str, ...] = ()  # what a lower precision was refused for, a line a choice, and what it is now
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def export_bundle(
 ) -> ExportResult:
     """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are scored by torch and by the bundle.
 
-    int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that keeps to them is taken. auto is int8 where there are rows, none
-    of the choices too costly and the provider a CPU, else fp32.
+    int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that keeps to them is taken. fp16 likewise, on built-in pairs where
+    there are no rows. auto is int8 where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices keeps to `limits`.
     Raises ParityError beyond `tolerance` or `limits`; then, as after any error, nothing of the new bundle stays and an older one is untouched.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
-    wanted = ("int8" if rows is not None and provider == "cpu" else "fp32") if precision == "auto" else precision
+    wanted = _wanted(precision, provider, rows)
     if wanted == "int8" and (rows is None or provider != "cpu"):
         need = "runs on CPUs: use --provider cpu" if rows else "needs --verify-csv: rows on which its decisions are compared with the model's own"
         raise InputError(f"--precision int8 {need}")
@@ -84,7 +86,7 @@ def export_bundle(
             _write_graphs(detector, folder)
         (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
         export = _Export(engine, folder, rows or Rows(built_in_pairs(), "built-in images and texts"), provider, progress)
-        result = export.in_int8(tolerance, limits, or_fp32=precision == "auto") if wanted == "int8" else export.in_fp32(tolerance)
+        result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
     return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
 
 
@@ -101,32 +103,38 @@ class _Export:
         self._finish("fp32", self.engine.score, {**report.to_dict(), "tolerance": vars(tolerance)})
         return ExportResult(self.folder, report, 0)
 
-    def in_int8(self, tolerance: Tolerance, limits: Limits, *, or_fp32: bool) -> ExportResult:
-        """The first choice that keeps to `limits`."""
-        self._parity(Rows(built_in_pairs(), "built-in images and texts"), tolerance)  # so that what differs later is int8's doing
+    def in_lower(self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool) -> ExportResult:
+        """In int8 or fp16: the first choice that keeps to `limits`."""
+        self._parity(Rows(built_in_pairs(), "built-in images and texts"), tolerance)  # so that what differs later is the precision's doing
         reference = Outputs.of(self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress)
         tried: list[str] = []
         with tempfile.TemporaryDirectory() as place:
             full = Path(place)
             for name in TOWERS:
                 shutil.move(self.folder / name, full / name)
-            for choice in CHOICES:
-                if not self._quantize(full, choice):
+            for choice in HALF if precision == "fp16" else CHOICES:
+                if not (self._halve(full) if precision == "fp16" else self._quantize(full, choice)):
                     continue
-                outputs = Outputs.of(self._open("int8", self.engine.score), self.rows.pairs, source=self.rows.source, progress=self.progress, like=reference)
-                verdict = judge(reference, outputs, self.rows.labels or [None] * len(self.rows.pairs))
-                tried.append(f"int8 in {choice.name}: {verdict.summary()}")
+                outputs = Outputs.of(self._open(precision, self.engine.score), self.rows.pairs, source=self.rows.source, progress=self.progress, like=reference)
+                verdict = judge(reference, outputs, self.rows.labels or [None] * len(self.rows.pairs), precision)
+                tried.append(f"{precision} in {choice.name}: {verdict.summary()}")
                 if verdict.within(limits):
                     report = compare_outputs(reference, outputs, source=self.rows.source, threshold=self.threshold)
-                    self._finish("int8", verdict.score, {**report.to_dict(), "int8": {"choice": choice.name, **verdict.to_dict()}, "limits": vars(limits)})
-                    return ExportResult(self.folder, report, 0, "int8", verdict, tuple(tried))
+                    self._finish(
+                        precision, verdict.score, {**report.to_dict(), precision: {"choice": choice.name, **verdict.to_dict()}, "limits": vars(limits)}
+                    )
+                    return ExportResult(self.folder, report, 0, precision, verdict, tuple(tried))
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
         if not or_fp32:
             allowed = f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions flipped are allowed"
-            what = "; ".join(tried) or "no layer of it can be in int8"
+            what = "; ".join(tried) or f"no layer of it can be in {precision}"
             raise ParityError(f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle was written: use --precision fp32")
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
+
+    def _halve(self, full: Path) -> int:
+        """Both towers into the bundle's folder in fp16; returns how many weights are."""
+        return sum(to_half(full / name, self.folder / name) for name in TOWERS)
 
     def _quantize(self, full: Path, choice: Choice) -> int:
         """Both towers into the bundle's folder as the choice says; returns how many layers are in int8."""
@@ -147,7 +155,9 @@ class _Export:
 
     def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
         write_manifest(self.folder, self._manifest(precision, score))
-        return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "this bundle is fp16")  # which CPUs compute slowly, but well enough to compare
+            return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
 
     def _finish(self, precision: str, score: ScoreSpec, parity: dict[str, Any]) -> None:
         versions = {**_versions(), "onnxruntime": version("onnxruntime")}
@@ -166,6 +176,15 @@ class _Export:
             opset=OPSET,
             mismatch_version=__version__,
         )
+
+
+def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
+    """What auto stands for, tried first."""
+    if precision != "auto":
+        return precision
+    if provider != "cpu":
+        return "fp16"
+    return "fp32" if rows is None else "int8"
 
 
 def _check_target(output: Path) -> None:

@@ -25,7 +25,7 @@ from mismatch.specs import LongText, ScoreSpec
 
 __all__ = ["Prediction", "Predictor", "load"]
 
-Provider = Literal["auto", "cpu", "cuda"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def load(
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
-    `provider`: where it runs, auto, cpu or cuda (cuda without CUDA is an error, never a quiet fallback); `threads`: of the towers, by default as
-    many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what the model was
-    trained for; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's next scoring encodes only what has changed.
+    `provider`: where it runs, auto, cpu, cuda or, for bundles, tensorrt (cuda without CUDA is an error, never a quiet fallback); `threads`: of the
+    towers, by default as many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what
+    the model was trained for; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's next scoring encodes only what has changed.
     """
     engine = _open_engine(path, provider, threads)
     return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache)

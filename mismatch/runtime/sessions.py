@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from importlib.metadata import distributions
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,16 @@ from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
 
-__all__ = ["Graph", "OnnxEngine", "open_bundle"]
+__all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
 
 Array = NDArray[np.float32]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # fp32 means fp32: TF32 would keep 10 bits of each factor
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    "cuda": {"use_tf32": "0"},  # fp32 means fp32: TF32 would keep 10 bits of each factor
+    "tensorrt": {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"},  # an engine takes minutes to build
+}
+CAPTURE_ENV = "MISMATCH_CUDA_GRAPHS"  # 1: with CUDA, what runs on a shape is recorded once and replayed
 LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
 OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
@@ -30,26 +37,81 @@ OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong s
 class Graph:
     """One ONNX file in onnxruntime. Thread-safe, as its session is."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None, spinning: bool = True) -> None:
-        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its threads keep a CPU busy while they wait for work.
+    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None, spinning: bool = True, capture: bool = False) -> None:
+        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its threads keep a CPU busy while they wait for work;
+        `capture`: as a CUDA graph.
 
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had.
         """
-        self._session = _session(path, provider, threads, spinning)
-        self._outputs = None if output is None else [output]
+        self._session = _session(path, provider, threads, spinning, capture)
+        self._output = output or self._session.get_outputs()[0].name
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def __call__(self, **feeds: NDArray[Any]) -> Array:
         """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
-        [output] = self._session.run(self._outputs, {name: value for name, value in feeds.items() if name in self._inputs})
+        return self._run({name: value for name, value in feeds.items() if name in self._inputs})
+
+    def _run(self, feeds: dict[str, NDArray[Any]]) -> Array:
+        [output] = self._session.run([self._output], feeds)
         return np.asarray(output, dtype=np.float32)
+
+
+class BoundGraph(Graph):
+    """A graph on a GPU, whose inputs and output keep their places in its memory: one set a shape, batches rounded up to powers of two, so that there are few.
+
+    With `capture` the GPU's work on a shape is recorded at its second call and replayed from then on. onnxruntime has no pinned buffers for Python.
+    """
+
+    def __init__(self, path: Path, provider: str, threads: int = 1, *, output: str | None = None, device: str = "cuda", capture: bool = False) -> None:
+        """`device`: where the buffers lie, cuda or cpu."""
+        super().__init__(path, provider, threads, output=output, capture=capture)
+        self._device, self._capture = device, capture
+        self._buffers: dict[tuple[Any, ...], _Buffers] = {}
+        self._lock = Lock()  # buffers are written in place: one call at a time
+
+    def _run(self, feeds: dict[str, NDArray[Any]]) -> Array:
+        rows = len(next(iter(feeds.values())))
+        padded = {name: np.ascontiguousarray(_pad(value)) for name, value in feeds.items()}
+        shapes = tuple((name, value.shape) for name, value in sorted(padded.items()))
+        with self._lock:
+            if shapes not in self._buffers:
+                self._buffers[shapes] = _Buffers(self._session, padded, self._output, self._device, len(self._buffers) if self._capture else -1)
+            return self._buffers[shapes](padded)[:rows]
+
+
+class _Buffers:
+    """Inputs and output of one shape on a device."""
+
+    def __init__(self, session: ort.InferenceSession, feeds: dict[str, NDArray[Any]], output: str, device: str, number: int) -> None:
+        """`number`: of the CUDA graph, -1 for none."""
+        self._session, self._binding, self._options = session, session.io_binding(), ort.RunOptions()
+        self._options.add_run_config_entry("gpu_graph_id", str(number))
+        self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(value, device, 0) for name, value in feeds.items()}
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        width = next(entry.shape[1] for entry in session.get_outputs() if entry.name == output)
+        rows = len(next(iter(feeds.values())))
+        self._result = ort.OrtValue.ortvalue_from_shape_and_type((rows, width), np.float32, device, 0)
+        self._binding.bind_ortvalue_output(output, self._result)
+
+    def __call__(self, feeds: dict[str, NDArray[Any]]) -> Array:
+        for name, value in feeds.items():
+            self._inputs[name].update_inplace(value)
+        self._session.run_with_iobinding(self._binding, self._options)
+        return np.array(self._result.numpy(), dtype=np.float32)
+
+
+def _pad(rows: NDArray[Any]) -> NDArray[Any]:
+    """The batch filled up to a power of two with its last row."""
+    missing = (1 << (len(rows) - 1).bit_length()) - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
 class OnnxEngine:
     """A bundle's graphs in onnxruntime. Thread-safe, as its sessions are."""
 
     def __init__(self, folder: Path, manifest: Manifest, provider: str, threads: int) -> None:
-        """`provider` is cpu or cuda; `threads` are shared by the operators of one call."""
+        """`provider` is cpu, cuda or tensorrt; `threads` are shared by the operators of one call."""
         self.image_spec, self.text_spec = manifest.image_spec, manifest.text_spec
         self.score, self.manifest = manifest.score, manifest
         head = manifest.head
@@ -61,10 +123,17 @@ class OnnxEngine:
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
         self._sees = seen_by(head)
-        self._image = Graph(folder / "image_encoder.onnx", provider, threads, output=self._sees[0])
-        # Each session has threads of its own, and those that spin slow the next one's: one pair took 43 ms with three such pools, and 24 with one.
-        self._text = Graph(folder / "text_encoder.onnx", provider, threads, output=self._sees[1], spinning=False)
-        self._head = Graph(folder / "head.onnx", provider)
+        image, text = folder / "image_encoder.onnx", folder / "text_encoder.onnx"
+        if provider == "cpu":
+            # Each session has threads of its own, and those that spin slow the next one's: one pair took 43 ms with three such pools, and 24 with one.
+            # onnxruntime's pool for the whole process won nothing over that, and it forbids sessions of one's own beside it.
+            self._image = Graph(image, provider, threads, output=self._sees[0])
+            self._text = Graph(text, provider, threads, output=self._sees[1], spinning=False)
+        else:
+            capture = provider == "cuda" and os.environ.get(CAPTURE_ENV) == "1"
+            self._image = BoundGraph(image, provider, threads, output=self._sees[0], capture=capture)
+            self._text = BoundGraph(text, provider, threads, output=self._sees[1], capture=capture)
+        self._head = Graph(folder / "head.onnx")  # embeddings are on the CPU, where some are remembered
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_width)."""
@@ -111,13 +180,15 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
 def _choose_provider(provider: str, precision: str) -> str:
     available = ort.get_available_providers()
     if precision == "int8":
-        if provider == "cuda":
-            raise DeviceError("this bundle is int8, whose operators run on CPUs only; use --provider cpu, or export in fp32 for CUDA")
+        if provider in ("cuda", "tensorrt"):
+            raise DeviceError("this bundle is int8, whose operators run on CPUs only; use --provider cpu, or export in fp16 or fp32 for GPUs")
         available = [PROVIDERS["cpu"]]
     if provider == "auto":
-        return "cuda" if PROVIDERS["cuda"] in available else "cpu"
+        provider = "cuda" if PROVIDERS["cuda"] in available else "cpu"
     if provider not in PROVIDERS:
         raise DeviceError(f"provider {provider!r} is unknown; auto, {' or '.join(PROVIDERS)} is needed")
+    if provider == "cpu" and precision == "fp16":
+        warnings.warn("this bundle is fp16, for GPUs; a CPU computes it in fp32, slower than a bundle in fp32 or int8", MismatchWarning, stacklevel=3)
     if PROVIDERS[provider] not in available:
         if len(packages := _packages()) > 1:
             both = " and ".join(packages)
@@ -126,7 +197,7 @@ def _choose_provider(provider: str, precision: str) -> str:
             )
         raise DeviceError(
             f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)} only; "
-            "for CUDA: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use --provider cpu"
+            "for GPUs: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use --provider cpu"
         )
     return provider
 
@@ -136,7 +207,7 @@ def _packages() -> list[str]:
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
-def _session(path: Path, provider: str, threads: int, spinning: bool) -> ort.InferenceSession:
+def _session(path: Path, provider: str, threads: int, spinning: bool, capture: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -146,7 +217,7 @@ def _session(path: Path, provider: str, threads: int, spinning: bool) -> ort.Inf
         options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
     try:
         disabled = SLOWER if provider == "cpu" else []
-        session = ort.InferenceSession(path, options, providers=[(PROVIDERS[provider], OPTIONS[provider])], disabled_optimizers=disabled)
+        session = ort.InferenceSession(path, options, providers=_providers(provider, capture), disabled_optimizers=disabled)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
@@ -154,6 +225,18 @@ def _session(path: Path, provider: str, threads: int, spinning: bool) -> ort.Inf
             f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them"
         )
     return session
+
+
+def _providers(provider: str, capture: bool) -> list[tuple[str, dict[str, str]]]:
+    """The provider with its options, and those that take over what it can't do."""
+    options = dict(OPTIONS[provider])
+    if capture:
+        options["enable_cuda_graph"] = "1"
+    if provider != "tensorrt":
+        return [(PROVIDERS[provider], options)]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatch" / "tensorrt"
+    options |= {name: str(cache) for name in ("trt_engine_cache_path", "trt_timing_cache_path")}
+    return [(PROVIDERS[provider], options), *_providers("cuda", capture=False)]
 
 
 def _fingerprint(manifest: Manifest, engine: str) -> str:

@@ -73,6 +73,8 @@ def choose_device(name: str) -> torch.device:
     """auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "tensorrt":
+        raise DeviceError("tensorrt runs bundles only: mismatch export-onnx writes one; use cuda here")
     try:
         device = torch.device(name)
     except RuntimeError:
