@@ -16,5 +16,23 @@ def to_half(source: Path, target: Path) -> int:
     """Write `source`'s graph in fp16 to `target`, its inputs and outputs still in fp32; returns how many weights are in fp16."""
     blocked = sorted({*DEFAULT_OP_BLOCK_LIST, *ISLANDS})
     model = convert_float_to_float16(onnx.load(source), keep_io_types=True, disable_shape_infer=True, op_block_list=blocked)
+    _join_islands(model.graph)
     onnx.save(model, target)
     return sum(entry.data_type == onnx.TensorProto.FLOAT16 for entry in model.graph.initializer)
+
+
+def _join_islands(graph: onnx.GraphProto) -> None:
+    """What went from fp32 to fp16 and back to fp32 stays in fp32: the converter casts between any two operators of an island, where numbers overflow."""
+    kinds = onnx.TensorProto
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    target = {name: node.attribute[0].i for name, node in casts.items()}
+    given = {entry.name for entry in graph.input if entry.type.tensor_type.elem_type == kinds.FLOAT}
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            before = casts[name].input[0] if target.get(name) == kinds.FLOAT else ""
+            if target.get(before) == kinds.FLOAT16 and ((source := casts[before].input[0]) in given or source.endswith("_cast_to_fp16")):
+                node.input[at] = source
+    results = {entry.name for entry in graph.output}
+    while unread := [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in {*results, *(x for n in graph.node for x in n.input)}]:
+        for node in unread:
+            graph.node.remove(node)
