@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ import click
 import numpy as np
 import onnx
 import torch
+from contenders import job_contenders, tower_contenders
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -64,7 +64,7 @@ def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool
     with tempfile.TemporaryDirectory() as folder:
         models = {family: open_model(family, Path(folder), threads, tiny) for family in ("hf-clip", "openclip")}
         results: dict[str, Any] = {"machine": machine(threads), "roof": bench_roof(threads, Path(folder), repeats)}
-        results |= {"towers": bench_towers(models, repeats), "pair": bench_pair(models, 5 * repeats)}
+        results |= {"towers": bench_towers(models, repeats, threads), "pair": bench_pair(models, 5 * repeats)}
         if csv_file is None:
             click.echo("no --csv: the whole job from CSV to CSV is left out")
         else:
@@ -133,11 +133,12 @@ def write_product(path: Path, weights: Any) -> Path:
     return path
 
 
-def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]:
+def bench_towers(models: dict[str, Model], repeats: int, threads: int) -> list[dict[str, Any]]:
     """Items a second of each tower in each engine, and operations an item takes in its linear layers."""
     rng = np.random.default_rng(0)
     table = []
-    for family, engines in models.items():
+    for family, ours in models.items():
+        engines = ours | tower_contenders(ours["torch"], threads)
         spec = engines["torch"].image_spec
         pixels = rng.standard_normal((IMAGE_BATCH, 3, spec.size, spec.size), dtype=np.float32)
         cases: list[tuple[str, int, Callable[[Any], object]]] = [("image", IMAGE_BATCH, lambda engine, pixels=pixels: engine.encode_images(pixels))]
@@ -153,13 +154,15 @@ def bench_towers(models: dict[str, Model], repeats: int) -> list[dict[str, Any]]
 
 
 def flops(engine: TorchEngine, tower: str) -> int:
-    """Operations of one item, as torch counts them."""
+    """Operations of one item, as torch counts them; it doesn't see into the fast path of nn.MultiheadAttention."""
+    torch.backends.mha.set_fastpath_enabled(False)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         if tower == "image":
             engine.detector.backbone.encode_image(torch.zeros(1, 3, engine.image_spec.size, engine.image_spec.size))
         else:
             ids = torch.from_numpy(ids_of(int(tower.split()[-1]), engine)[:1])
             engine.detector.backbone.encode_text(ids, torch.ones_like(ids))
+    torch.backends.mha.set_fastpath_enabled(True)
     return int(counter.get_total_flops())
 
 
@@ -204,32 +207,13 @@ def bench_job(models: dict[str, Model], rows: Path, base: Path, folder: Path, re
     count = sum(1 for _ in read_rows(rows, require_label=False))
     plain = models["hf-clip"]["torch"]
     contenders: dict[str, Callable[[], object]] = {"plain transformers loop, padded to 77": lambda: plain_loop(plain, rows, base, folder / "plain.csv")}
-    if find_spec("sentence_transformers"):
-        contenders["sentence-transformers"] = sentence_transformers(plain, rows, base, folder / "theirs.csv")
+    contenders |= job_contenders(plain, rows, base, folder)
     for family, engines in models.items():
         for name, engine in engines.items():
             contenders[f"mismatch, {family}, {name}"] = lambda engine=engine: predict(engine, rows, base, folder / "ours.csv")
     seconds = in_turns(contenders, repeats)
     same = {name: largest_difference(plain, engine, rows, base, folder) for name, engine in models["hf-clip"].items()}
     return {"rows": count, "pairs_per_second": {name: count / value for name, value in seconds.items()}, "largest_cosine_difference_from_plain_loop": same}
-
-
-def sentence_transformers(engine: TorchEngine, rows: Path, base: Path, output: Path) -> Callable[[], object]:
-    """Its documented way: encode all images, encode all texts, compare."""
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(engine.detector.backbone.model_id, device="cpu")
-
-    def run() -> None:
-        with rows.open(newline="", encoding="utf-8") as source, output.open("w", newline="", encoding="utf-8") as target:
-            table = list(csv.DictReader(source))
-            images = model.encode([Image.open(base / row["image_path"]).convert("RGB") for row in table], batch_size=32, normalize_embeddings=True)
-            texts = model.encode([row["text"] for row in table], batch_size=32, normalize_embeddings=True)
-            writer = csv.writer(target)
-            writer.writerow(COLUMNS[:3])
-            writer.writerows((row["image_path"], row["text"], float(score)) for row, score in zip(table, (images * texts).sum(1), strict=True))
-
-    return run
 
 
 def predict(engine: Any, rows: Path, base: Path, output: Path) -> None:
@@ -328,7 +312,10 @@ def report(results: dict[str, Any]) -> str:
     roof = results["roof"]
     lines += [f"roof: {roof['fp32'] / 1e9:.0f} GFLOP/s in fp32, {roof['int8'] / 1e9:.0f} GOP/s in int8", ""]
     names = list(results["towers"][0]["items_per_second"])
-    lines += ["| backbone | tower | batch | " + " | ".join(f"{name}, items/s" for name in names) + " | of fp32's roof | of int8's roof |", "|---" * 8 + "|"]
+    lines += [
+        "| backbone | tower | batch | " + " | ".join(f"{name}, items/s" for name in names) + " | of fp32's roof | of int8's roof |",
+        "|---" * (len(names) + 5) + "|",
+    ]
     for row in results["towers"]:
         rates, operations = row["items_per_second"], row["operations"]
         shares = [f"{rates[f'onnxruntime {kind}'] * operations / roof[kind]:.0%}" for kind in ("fp32", "int8")]

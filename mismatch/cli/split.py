@@ -1,0 +1,176 @@
+"""`mismatch split`: one file of rows as train, val and test, with nothing in two of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mismatch.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mismatch.data.split import SplitReport
+
+__all__ = ["command"]
+
+REJECTED = "rejected.csv"
+
+
+class Fractions(click.ParamType[tuple[float, ...]]):
+    """Two or three shares."""
+
+    name = "fractions"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            shares = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, as 0.8,0.1,0.1", param, ctx)
+        if len(shares) not in (2, 3) or min(shares) <= 0:
+            self.fail(f"{value!r}: two or three shares above 0 are needed, of train, val and test", param, ctx)
+        return tuple(share / sum(shares) for share in shares)
+
+
+@dataclass
+class _Table:
+    """What is remembered of the rows: numbers, not texts."""
+
+    lines: list[int] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
+    strata: list[tuple[Any, ...]] = field(default_factory=list)
+    joined: list[list[int]] = field(default_factory=list)  # columns, as hashes
+    paths: dict[str, int] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)  # of rows that are left out, by line
+
+
+@click.command(short_help="Split rows into train, val and test without leaks.")
+@click.argument("csv_file", metavar="CSV", type=click.Path(path_type=Path))
+@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@click.option("--output-dir", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for train.csv, val.csv and test.csv.")
+@click.option("--fractions", type=Fractions(), default="0.8,0.1,0.1", show_default=True, help="Shares of the rows; two numbers make no test.csv.")
+@click.option("--group-by-text", is_flag=True, help="Keep rows with the same text on one side too.")
+@click.option("--group-column", "group_columns", multiple=True, metavar="NAME", help="Keep rows with the same value in this column on one side; repeatable.")
+@click.option("--stratify-column", "strata", multiple=True, metavar="NAME", help="Spread this column's values evenly, as the labels are; repeatable.")
+@click.option("--near-duplicates/--no-near-duplicates", default=True, help="Look at the images, and keep near-duplicates on one side.  [default: yes]")
+@click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another split; the order of the rows does not matter.")
+@click.option("--overwrite", is_flag=True, help="Replace files of an earlier split.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def command(csv_file: Path, image_base_path: str, output_dir: Path, **options: Any) -> None:
+    """Split a file of rows image_path,text[,label] into train.csv, val.csv and test.csv.
+
+    Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
+    can't be used, as their image can't be read, go to rejected.csv with the reason. Exit 0: done; 2: nothing was written.
+    """
+    from mismatch.data.pairs import read_header
+    from mismatch.data.split import NAMES, assign, join, report_of
+    from mismatch.errors import InputError
+
+    fractions: Sequence[float] = options["fractions"]
+    header = read_header(csv_file, require_label=False)
+    if unknown := [name for name in (*options["group_columns"], *options["strata"]) if name not in header]:
+        raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
+    targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
+    if there := [path for path in (*targets, output_dir / REJECTED) if path.exists() and not options["overwrite"]]:
+        raise InputError(f"{there[0]} exists already; choose another --output-dir, or say --overwrite")
+    table = _read(csv_file, header, options)
+    near = list(range(len(table.paths)))
+    if options["near_duplicates"]:
+        near = _near_duplicates(table, image_base_path, options["num_workers"])
+    if not table.lines:
+        line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
+        raise InputError(f"{csv_file}:{line}: {reason}; no row can be used")
+    groups = join([near[image] for image in table.images], table.joined)
+    paths = list(table.paths)
+    splits = assign(groups, table.strata, [paths[image] for image in table.images], fractions=fractions, seed=options["seed"])
+    report = report_of(groups, splits, table.labels, table.images, len(fractions))
+    report.near_duplicates = len(near) - len(set(near))
+    _write(csv_file, header, dict(zip(table.lines, splits, strict=True)), table.reasons, targets, output_dir)
+    if options["as_json"]:
+        click.echo(json.dumps({**report.to_dict(), "rejected": len(table.reasons)}, indent=2))
+        return
+    click.echo("\n".join(_said(report, len(table.reasons), targets, fractions)))
+
+
+def _read(csv_file: Path, header: list[str], options: dict[str, Any]) -> _Table:
+    from mismatch.data.pairs import read_rows
+
+    table = _Table()
+    columns = [*(["text"] if options["group_by_text"] else []), *options["group_columns"]]
+    table.joined = [[] for _ in columns]
+    for row in read_rows(csv_file, require_label="label" in header):
+        if row.problem:
+            table.reasons[row.line] = row.problem
+            continue
+        table.lines.append(row.line)
+        table.images.append(table.paths.setdefault(row.image_path, len(table.paths)))
+        table.labels.append(row.label)
+        table.strata.append((row.label, *(row.columns[name] for name in options["strata"])))
+        for values, name in zip(table.joined, columns, strict=True):
+            values.append(hash(row.columns[name]))
+    return table
+
+
+def _near_duplicates(table: _Table, base: str, workers: int | None) -> list[int]:
+    """A group's number for each image; rows whose image can't be read are left out of the table, with the reason."""
+    from mismatch.data.pairs import resolve_image
+    from mismatch.data.similar import Fingerprint, fingerprint_images, near_duplicate_groups
+    from mismatch.runtime.hardware import available_cpus
+    from mismatch.runtime.preprocess import open_image
+
+    with progress_bar("images", total=len(table.paths), unit="image") as advance:
+        files = (resolve_image(base, path) for path in table.paths)
+        made = list(fingerprint_images(files, open_image, workers=available_cpus() if workers is None else workers, advance=advance))
+    broken = {number: str(found) for number, found in enumerate(made) if isinstance(found, Exception)}
+    good = [image not in broken for image in table.images]
+    table.reasons |= {line: broken[image] for line, image in zip(table.lines, table.images, strict=True) if image in broken}
+    columns: list[list[Any]] = [table.lines, table.images, table.labels, table.strata, *table.joined]
+    for column in columns:
+        column[:] = compress(column, good)
+    return near_duplicate_groups([found if isinstance(found, Fingerprint) else None for found in made])
+
+
+def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons: dict[int, str], targets: Sequence[Path], folder: Path) -> None:
+    """All files at once, or none; rows in the order in which they stand."""
+    from mismatch.cli.tables import RowWriter
+    from mismatch.data.pairs import read_rows
+    from mismatch.files import atomic_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if not reasons:
+        (folder / REJECTED).unlink(missing_ok=True)  # of an earlier split
+    with contextlib.ExitStack() as stack:
+        writers = [RowWriter(stack.enter_context(atomic_file(path))) for path in targets]
+        for writer in writers:
+            writer.writerow(header)
+        if reasons:
+            rejected = RowWriter(stack.enter_context(atomic_file(folder / REJECTED)))
+            rejected.writerow((*header, "reason"))
+        for row in read_rows(csv_file, require_label=False):
+            values = [row.columns.get(name, "") for name in header]
+            if row.line in reasons:
+                rejected.writerow((*values, reasons[row.line]))
+            else:
+                writers[split_of[row.line]].writerow(values)
+
+
+def _said(report: SplitReport, rejected: int, targets: Sequence[Path], fractions: Sequence[float]) -> Iterator[str]:
+    for path, share, labels, images in zip(targets, fractions, report.labels, report.images, strict=True):
+        kinds = ", ".join(f"{labels[label]:,} {name}" for label, name in ((1, "matches"), (0, "mismatches")) if labels[label])
+        got = labels.total() / report.rows
+        yield f"{path}: {labels.total():,} rows ({got:.1%}; {share:.1%} asked for) over {images:,} images{f': {kinds}' if kinds else ''}"
+    alike = f"; {report.near_duplicates:,} images are near-duplicates of another one" if report.near_duplicates else ""
+    yield f"{report.rows:,} rows in {report.groups:,} groups, the largest of {report.largest:,} rows{alike}"
+    if report.largest > min(fractions) * report.rows:
+        yield "warning: the largest group is larger than the smallest split should be, so that shares can't be kept; use fewer columns to group by"
+    if rejected:
+        yield f"{rejected:,} rows can't be used and are in {targets[0].parent / REJECTED}, with the reason"
