@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.progress import progress_bar
+from mismatch.cli.pictures import near_duplicates, picture_options
 
 if TYPE_CHECKING:
     from mismatch.data.split import SplitReport
@@ -54,18 +54,16 @@ class _Table:
 
 @click.command(short_help="Split rows into train, val and test without leaks.")
 @click.argument("csv_file", metavar="CSV", type=click.Path(path_type=Path))
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
 @click.option("--output-dir", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for train.csv, val.csv and test.csv.")
 @click.option("--fractions", type=Fractions(), default="0.8,0.1,0.1", show_default=True, help="Shares of the rows; two numbers make no test.csv.")
 @click.option("--group-by-text", is_flag=True, help="Keep rows with the same text on one side too.")
 @click.option("--group-column", "group_columns", multiple=True, metavar="NAME", help="Keep rows with the same value in this column on one side; repeatable.")
 @click.option("--stratify-column", "strata", multiple=True, metavar="NAME", help="Spread this column's values evenly, as the labels are; repeatable.")
-@click.option("--near-duplicates/--no-near-duplicates", default=True, help="Look at the images, and keep near-duplicates on one side.  [default: yes]")
-@click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another split; the order of the rows does not matter.")
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier split.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-def command(csv_file: Path, image_base_path: str, output_dir: Path, **options: Any) -> None:
+@picture_options
+def command(csv_file: Path, output_dir: Path, **options: Any) -> None:
     """Split a file of rows image_path,text[,label] into train.csv, val.csv and test.csv.
 
     Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
@@ -85,7 +83,8 @@ def command(csv_file: Path, image_base_path: str, output_dir: Path, **options: A
     table = _read(csv_file, header, options)
     near = list(range(len(table.paths)))
     if options["near_duplicates"]:
-        near = _near_duplicates(table, image_base_path, options["num_workers"])
+        near, broken = near_duplicates(table.paths, options["image_base_path"], options["num_workers"])
+        _leave_out(table, broken)
     if not table.lines:
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
         raise InputError(f"{csv_file}:{line}: {reason}; no row can be used")
@@ -120,23 +119,13 @@ def _read(csv_file: Path, header: list[str], options: dict[str, Any]) -> _Table:
     return table
 
 
-def _near_duplicates(table: _Table, base: str, workers: int | None) -> list[int]:
-    """A group's number for each image; rows whose image can't be read are left out of the table, with the reason."""
-    from mismatch.data.pairs import resolve_image
-    from mismatch.data.similar import Fingerprint, fingerprint_images, near_duplicate_groups
-    from mismatch.runtime.hardware import available_cpus
-    from mismatch.runtime.preprocess import open_image
-
-    with progress_bar("images", total=len(table.paths), unit="image") as advance:
-        files = (resolve_image(base, path) for path in table.paths)
-        made = list(fingerprint_images(files, open_image, workers=available_cpus() if workers is None else workers, advance=advance))
-    broken = {number: str(found) for number, found in enumerate(made) if isinstance(found, Exception)}
+def _leave_out(table: _Table, broken: Mapping[int, str]) -> None:
+    """Rows whose image can't be read; the reason is kept."""
     good = [image not in broken for image in table.images]
     table.reasons |= {line: broken[image] for line, image in zip(table.lines, table.images, strict=True) if image in broken}
     columns: list[list[Any]] = [table.lines, table.images, table.labels, table.strata, *table.joined]
     for column in columns:
         column[:] = compress(column, good)
-    return near_duplicate_groups([found if isinstance(found, Fingerprint) else None for found in made])
 
 
 def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons: dict[int, str], targets: Sequence[Path], folder: Path) -> None:

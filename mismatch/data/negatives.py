@@ -1,0 +1,273 @@
+"""Mismatches from matches: another row's text, one much like it, or the own text with one attribute exchanged. Never a text that fits the image too."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.data.lexicon import Found, Lexicon, exchange
+from mismatch.errors import InputError, MissingExtraError
+
+__all__ = ["KINDS", "Made", "Negatives", "by_words", "make_negatives"]
+
+KINDS = ("random", "hard", "attribute")
+TRIES = 200  # other rows that are looked at for one without a text
+NEIGHBOURS = 30  # texts that are looked at for a hard mismatch
+BLOCK = 20_000  # texts among which neighbours are sought, so that time grows with the rows and not with their square
+ALIKE = 0.4  # share of common words from which two texts may say the same, unless an attribute differs: another brand can't be seen
+STOP_WORDS = frozenset(["a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"])
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+Neighbours = Callable[[Sequence[str], int], NDArray[np.int64]]  # texts, count → (N, count) numbers of the nearest others, nearest first
+
+
+class Made(NamedTuple):
+    """A mismatch: the row whose image it has, its text, and its kind."""
+
+    row: int
+    text: str
+    kind: str
+
+
+@dataclass
+class Negatives:
+    """What was made, by row; and the rows for which no text was found."""
+
+    made: list[Made] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """By kind."""
+        counted = Counter(one.kind for one in self.made)
+        return {kind: counted[kind] for kind in KINDS if counted[kind]}
+
+
+def make_negatives(
+    texts: Sequence[str],
+    images: Sequence[int],
+    *,
+    shares: Mapping[str, float],
+    per_positive: int = 1,
+    seed: int = 0,
+    lexicon: Lexicon | None = None,
+    neighbours: Neighbours | None = None,
+) -> Negatives:
+    """`per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a number a row, the same for near-duplicates; `shares` of KINDS.
+
+    random and hard ones exchange the rows' texts among them, so that a text is a mismatch as often as a match; attribute ones exchange words among rows. A row
+    for which its kind has no text gets the next kind: attribute, hard, random. InputError for shares that aren't any.
+    """
+    if unknown := set(shares) - set(KINDS):
+        raise InputError(f"there is no kind {sorted(unknown)[0]!r} of mismatches; {', '.join(KINDS)} are there")
+    if not texts or min(shares.values(), default=0) < 0 or not sum(shares.values()):
+        raise InputError("rows, and a share above 0 for at least one kind of mismatches, are needed")
+    maker = _Maker(texts, images, lexicon or Lexicon(), seed)
+    result = Negatives()
+    for turn in range(per_positive):
+        result.made += maker.round(shares, neighbours or by_words, turn)
+        result.missing += maker.left
+    result.made.sort(key=lambda one: one.row)
+    result.missing.sort()
+    return result
+
+
+class _Maker:
+    """The rows, and what each of them has got."""
+
+    def __init__(self, texts: Sequence[str], images: Sequence[int], lexicon: Lexicon, seed: int) -> None:
+        self.texts, self.images, self.lexicon = texts, images, lexicon
+        self.random = np.random.default_rng(seed)
+        self.words = [_content(text) for text in texts]
+        self.found = [lexicon.find(text) for text in texts]
+        self.uses = Counter(found.word for row in self.found for found in row)
+        self.taken: list[set[str]] = [set() for _ in texts]  # texts that a row has as mismatches
+        self.of_image: dict[int, set[int]] = defaultdict(set)
+        for row, image in enumerate(images):
+            self.of_image[image].add(row)
+        self.left: list[int] = []
+
+    def round(self, shares: Mapping[str, float], neighbours: Neighbours, turn: int) -> Iterator[Made]:
+        """One mismatch a row; the rows that got none are in `left`."""
+        order = self.random.permutation(len(self.texts))
+        edges = np.rint(np.cumsum([shares.get(kind, 0) for kind in ("attribute", "hard")]) / sum(shares.values()) * len(order)).astype(int)
+        attribute, hard, plain = (list(map(int, part)) for part in np.split(order, edges))
+        made = self._attributes(attribute)
+        hard += [row for row in attribute if row not in made]
+        yield from (self._take(Made(row, text, "attribute")) for row, text in sorted(made.items()))
+        pool = [*hard, *plain]  # whose texts are given away, each once
+        given = self._hard(hard, pool, neighbours)
+        yield from (self._take(Made(row, self.texts[other], "hard")) for row, other in sorted(given.items()))
+        used = set(given.values())
+        others = self._exchange([row for row in pool if row not in given], [row for row in pool if row not in used])
+        self.left = sorted(row for row, other in others.items() if other is None)
+        yield from (self._take(Made(row, self.texts[other], "random")) for row, other in sorted(others.items()) if other is not None)
+
+    def _take(self, made: Made) -> Made:
+        self.taken[made.row].add(made.text)
+        return made
+
+    def _fits(self, row: int, other: int) -> bool:
+        """Whether another row's text may describe this row's image too, or is its mismatch already."""
+        if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
+            return True
+        return any(self._same(own, self.words[other], self.found[mine], self.found[other]) for mine, own in self._own(row))
+
+    def _own(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
+        """The texts of the row's image."""
+        return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
+
+    def _same(self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]) -> bool:
+        """A guard against paraphrases: one says no more than the other, or much of the same without an attribute that differs."""
+        if own <= other or other <= own:
+            return True
+        return len(own & other) >= ALIKE * len(own | other) and not _contradict(mine, theirs)
+
+    # --- attribute: words are exchanged among rows --------------------------------------------------------------------------------------------------------
+
+    def _attributes(self, rows: list[int]) -> dict[int, str]:
+        """A text for each row that has a word to exchange: with the word of another row of the same class, preferably of the same article, so that each
+        word stands in as many mismatches as matches.
+        """
+        choices = {row: self._choices(row) for row in rows}
+        made: dict[int, str] = {}
+        for turn in range(max(map(len, choices.values()), default=0)):  # who finds nobody to exchange one word with tries the next
+            buckets: dict[tuple[str, str], list[tuple[int, Found]]] = defaultdict(list)
+            for row in rows:
+                if row not in made and turn < len(choices[row]):
+                    found = choices[row][turn]
+                    buckets[found.kind, self._article(row, found)].append((row, found))
+            rest: dict[str, list[tuple[int, Found]]] = defaultdict(list)
+            for (kind, _), members in sorted(buckets.items()):
+                rest[kind] += self._swap(members, made)
+            for _, members in sorted(rest.items()):
+                self._swap(members, made)
+        for row in rows:
+            if row not in made:
+                any(self._edit(row, found, word, made) for found in choices[row] for word in self._drawn(found))
+        return made
+
+    def _choices(self, row: int) -> list[Found]:
+        """Words of the row to exchange, in an order of its own; the article only where there is nothing else."""
+        found = [found for found in self.found[row] if found.kind != "article"] or self.found[row]
+        return [found[int(at)] for at in self.random.permutation(len(found))]
+
+    def _article(self, row: int, but: Found) -> str:
+        return next((found.word for found in self.found[row] if found.kind == "article" and found != but), "")
+
+    def _drawn(self, found: Found) -> Iterator[str]:
+        """Ten words of other families, as often as the rows use them, so that none of them tells a mismatch by itself; where they use none, any."""
+        words = list(self.lexicon.alternatives(found))
+        uses = np.array([self.uses[word] for word in words], float)
+        if not words:
+            return
+        weights = uses / uses.sum() if uses.any() else None
+        for at in self.random.choice(len(words), size=10, p=weights):
+            yield words[int(at)]
+
+    def _swap(self, members: list[tuple[int, Found]], made: dict[int, str]) -> list[tuple[int, Found]]:
+        """Pairs of rows exchange their words; returns those that found no partner."""
+        waiting: list[tuple[int, Found]] = []
+        for row, found in members:
+            for at, (other, theirs) in enumerate(waiting[-TRIES:], start=max(0, len(waiting) - TRIES)):
+                if theirs.family != found.family and self._edit(row, found, theirs.word, made):
+                    if self._edit(other, theirs, found.word, made):
+                        del waiting[at]
+                        break
+                    del made[row]
+            else:
+                waiting.append((row, found))
+        return waiting
+
+    def _edit(self, row: int, found: Found, word: str, made: dict[int, str]) -> bool:
+        """Exchange the word, unless the new text fits the image: the image has it, or a word of that family stands in it elsewhere."""
+        text = exchange(self.texts[row], found, word)
+        after = self.lexicon.find(text)
+        new = [other for other in after if other.start == found.start and other.kind == found.kind]
+        if not new or any(other.kind == found.kind and other.family == new[0].family for other in self.found[row]) or text in self.taken[row]:
+            return False
+        words = _content(text)
+        if any(words <= own or own <= words for _, own in self._own(row)):
+            return False
+        made[row] = text
+        return True
+
+    # --- hard and random: texts change places -------------------------------------------------------------------------------------------------------------
+
+    def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
+        """For each row the nearest text that doesn't fit and that nobody has yet."""
+        given: dict[int, int] = {}
+        free = set(pool)
+        wanted = set(rows)
+        for start in range(0, len(pool), BLOCK):
+            block = pool[start : start + BLOCK]
+            if len(block) < 2 or wanted.isdisjoint(block):
+                continue
+            nearest = neighbours([self.texts[row] for row in block], min(NEIGHBOURS, len(block) - 1))
+            for row, near in zip(block, nearest, strict=True):
+                if row in wanted and (other := next((block[at] for at in near if block[at] in free and not self._fits(row, block[at])), None)) is not None:
+                    given[row] = other
+                    free.discard(other)
+        return given
+
+    def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int | None]:
+        """Each row another row's text, each text once: drawn, then mended where one fits by changing places with a third."""
+        drawn = [texts[at] for at in self.random.permutation(len(texts))]
+        result: dict[int, int | None] = dict(zip(rows, drawn, strict=True))
+        for row in rows:
+            mine = result[row]
+            if mine is None or not self._fits(row, mine):
+                continue
+            for at in self.random.integers(len(rows), size=TRIES):
+                third = rows[int(at)]
+                theirs = result[third]
+                if theirs is not None and third != row and not self._fits(row, theirs) and not self._fits(third, mine):
+                    result[row], result[third] = theirs, mine
+                    break
+            else:
+                result[row] = None
+        return result
+
+
+def by_words(texts: Sequence[str], count: int) -> NDArray[np.int64]:
+    """(N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest first. MissingExtraError without scikit-learn."""
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ImportError as error:
+        raise MissingExtraError("finding hard mismatches", "audit") from error
+    seen = TfidfVectorizer(ngram_range=(1, 1), sublinear_tf=True, token_pattern=r"\S+").fit_transform(texts)
+    return nearest((seen[start : start + 1000] @ seen.T for start in range(0, len(texts), 1000)), count)
+
+
+def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
+    """(N, count) from blocks of rows of an (N, N) matrix of similarities, dense or sparse; nothing is its own neighbour."""
+    found, start = [], 0
+    for block in similarities:
+        dense = np.array(block.toarray() if hasattr(block, "toarray") else block, np.float32)
+        dense[np.arange(len(dense)), start + np.arange(len(dense))] = -np.inf
+        best = np.argpartition(-dense, count - 1, axis=1)[:, :count] if count < dense.shape[1] else np.argsort(-dense, axis=1)[:, :count]
+        order = np.lexsort((best, -np.take_along_axis(dense, best, 1)), axis=1)
+        found.append(np.take_along_axis(best, order, 1))
+        start += len(dense)
+    return np.concatenate(found).astype(np.int64)
+
+
+def _content(text: str) -> frozenset[str]:
+    """Its words without case, plural and small words."""
+    words = (word.lower() for word in WORD.findall(text))
+    return frozenset(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words if word not in STOP_WORDS)
+
+
+def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:
+    """Whether both name an attribute of one class, and none of it the same."""
+    ours, others = defaultdict(set), defaultdict(set)
+    for found in mine:
+        ours[found.kind].add(found.family)
+    for found in theirs:
+        others[found.kind].add(found.family)
+    return any(ours[kind].isdisjoint(others[kind]) for kind in ours.keys() & others.keys())

@@ -1,0 +1,132 @@
+"""`mismatch make-negatives`: from matching pairs to a labelled file."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from mismatch.cli import main
+
+COLOURS, ARTICLES = ("Red", "Blue", "Green", "Black", "White", "Pink"), ("Shirt", "Skirt", "Watch", "Belt", "Bag")
+
+
+def run(*args: object) -> Any:
+    return CliRunner().invoke(main, list(map(str, ("make-negatives", *args))), prog_name="mismatch")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 pairs with a column of their own; the images of the first ten are each other's near-duplicates."""
+    folder, draw = tmp_path_factory.mktemp("pairs"), random.Random(0)
+    with (folder / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_path", "text", "sku"])
+        for number in range(150):
+            noise = np.random.default_rng(max(number, 9)).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(noise).resize((32, 32)).save(folder / f"{number}.png")
+            writer.writerow([f"{number}.png", f"{draw.choice(COLOURS)} {draw.choice(ARTICLES)}, no. {number}", f"S{number}"])
+    return folder / "pairs.csv"
+
+
+def test_a_labelled_file(pairs: Path, tmp_path: Path) -> None:
+    result = run(pairs, "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    rows = read(tmp_path / "out.csv")
+    assert list(rows[0]) == ["image_path", "text", "sku", "label", "kind"]
+    matches = [row for row in rows if row["kind"] == "match"]
+    assert [{name: row[name] for name in ("image_path", "text", "sku")} for row in matches] == read(pairs)
+    assert all((row["label"] == "1") == (row["kind"] == "match") for row in rows)
+    text_of = {row["image_path"]: row["text"] for row in matches}
+    alike = {text_of[f"{number}.png"] for number in range(10)}
+    for row in rows:
+        assert row["sku"] == f"S{row['image_path'][:-4]}"
+        if row["label"] == "0":
+            assert row["text"].split(",")[0] != text_of[row["image_path"]].split(",")[0]
+            assert not (row["text"] in alike and text_of[row["image_path"]] in alike)
+    assert "150 matches and 150 mismatches (75 random, 45 hard, 30 attribute)" in result.stdout
+    assert "blind AUROC of the texts alone: 0." in result.stdout
+
+
+def test_the_seed_and_how_many(pairs: Path, tmp_path: Path) -> None:
+    made = []
+    for number, seed in enumerate((0, 0, 1)):
+        path = tmp_path / f"{number}.csv"
+        assert run(pairs, "--no-near-duplicates", "--kinds", "random,attribute", "--per-positive", 2, "--seed", seed, "--output", path).exit_code == 0
+        made.append(path.read_text())
+    assert made[0] == made[1] != made[2]
+    assert len(made[0].splitlines()) == 1 + 450
+
+
+def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
+    header, *lines = pairs.read_text().splitlines()
+    (tmp_path / "in.csv").write_text(
+        "\n".join([f"{header},label", *(f"{line},1" for line in lines), "0.png,a wrong text,x,0", "1.png,,x,1", "gone.png,red,x,1"])
+    )
+    result = run(tmp_path / "in.csv", "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "1 rows labelled 0 were left out" in result.stdout
+    assert "warning: 2 rows can't be used and were left out" in result.stdout
+    assert "in.csv:153: the text is empty" in result.stdout
+    assert not {"a wrong text", "red"} & {row["text"] for row in read(tmp_path / "out.csv")}
+
+
+def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("colour: [red, crimson]\n")
+    result = run(pairs, "--no-near-duplicates", "--lexicon", tmp_path / "more.yaml", "--kinds", "attribute", "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    edits = [row["text"] for row in read(tmp_path / "out.csv") if row["kind"] == "attribute" and "Crimson" in row["text"]]
+    assert len(edits) == sum("Red" in row["text"] for row in read(pairs))
+
+
+def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
+    result = run(pairs, "--no-near-duplicates", "--backbone", "hf-clip:tiny", "--kinds", "hard", "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert " hard" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--kinds", "odd=1"], "there is no kind 'odd' of mismatches; random, hard, attribute are there"),
+        (["--kinds", "hard=x"], "'hard=x' is not KIND=SHARE"),
+        (["--lexicon", "LIST"], "classes of words are needed"),
+        (["--lexicon", "BROKEN"], "is not valid YAML"),
+        (["--lexicon", "GONE"], "No such file"),
+        (["--backbone", "no-such"], "no-such"),
+    ],
+)
+def test_wrong_options_are_one_line_and_write_nothing(args: list[str], said: str, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "LIST").write_text("- a\n- b\n")
+    (tmp_path / "BROKEN").write_text("a: [b\n")
+    result = run(pairs, "--no-near-duplicates", "--output", tmp_path / "out.csv", args[0], tmp_path / args[1] if args[0] == "--lexicon" else args[1])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_too_few_rows(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("image_path,text\na.png,\nb.png,red\n")
+    result = run(tmp_path / "in.csv", "--no-near-duplicates", "--output", tmp_path / "out.csv")
+    assert result.exit_code == 2
+    assert "two or more matching rows are needed; line 2: the text is empty" in result.stderr
+
+
+def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
+    """Each text has two colours, of which few are left to exchange with: edited texts are unlike the others."""
+    lines = [f"{number}.png,{'red' if number % 10 else 'blue'} thing {number}" for number in range(300)]
+    (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
+    result = run(tmp_path / "in.csv", "--no-near-duplicates", "--kinds", "attribute", "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "warning: the texts give labels away, by words as 'blue'" in result.stdout
