@@ -58,7 +58,18 @@ TOKENS = 50 * IMAGE_BATCH
 @click.option("--threads", default=2, show_default=True, help="Threads of each engine.")
 @click.option("--tiny", is_flag=True, help="Tiny models instead of ViT-B/32: to see that it runs.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
-def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool, repeats: int, threads: int, tiny: bool, json_file: Path | None) -> None:
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the whole job and the towers into this PNG.")
+def main(
+    csv_file: Path | None,
+    image_base_path: Path,
+    rows: int,
+    distinct: bool,
+    repeats: int,
+    threads: int,
+    tiny: bool,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
     """Print a table of rates and ratios."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +84,8 @@ def main(csv_file: Path | None, image_base_path: Path, rows: int, distinct: bool
     click.echo(report(results))
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if plot_file is not None:
+        plot(results, plot_file)
 
 
 Model = dict[str, Any]  # engine by its name: torch, onnxruntime fp32, onnxruntime int8
@@ -332,6 +345,28 @@ def report(results: dict[str, Any]) -> str:
         same = ", ".join(f"{name} {value:.1e}" for name, value in job["largest_cosine_difference_from_plain_loop"].items())
         lines += ["", f"largest difference of a cosine from the plain loop's: {same}"]
     return "\n".join(lines)
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Rates as bars, ours in colour."""
+    from matplotlib.figure import Figure
+
+    panels = {f"{row['backbone']}, {row['tower']}, batch {row['batch']}: items/s": row["items_per_second"] for row in results["towers"][:3]}
+    if job := results.get("job"):
+        panels = {f"CSV to CSV, {job['rows']} rows: pairs/s": job["pairs_per_second"], **panels}
+    figure = Figure(figsize=(9, 0.6 + sum(0.4 + 0.3 * len(rates) for rates in panels.values())), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[len(rates) for rates in panels.values()])[:, 0]
+    for axis, (title, rates) in zip(axes, panels.items(), strict=True):
+        names, values = list(rates)[::-1], list(rates.values())[::-1]
+        ours = ["mismatch" in name or name.startswith("onnxruntime") for name in names]
+        bars = axis.barh(names, values, color=["#1a6fb5" if mine else "#b8b8b8" for mine in ours])
+        axis.bar_label(bars, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.1)
+    figure.supxlabel(f"{results['machine']['cpu']}, {results['machine']['threads']} threads, onnxruntime {results['machine']['onnxruntime']}", fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def test_images_are_decoded_on_several_threads(audit: Any) -> None:
 def test_few_images_wait_at_any_time() -> None:
     asked: list[str] = []
     paths = (asked.append(name) or name for name in (f"bad{i}.jpg" for i in range(1000)))
-    found = audit_module._check_images(paths, check, 2, lambda done: None)
+    found = audit_module._check_images(paths, audit_module._Look(check, prints=False), 2, lambda done: None)
     assert next(found)[0] == "bad0.jpg"
     assert len(asked) == 2 * audit_module.LOOK_AHEAD + 1
     assert len(list(found)) == 999
@@ -241,6 +241,6 @@ def test_a_kept_error_holds_no_frames(tmp_path: Path) -> None:
         except OSError as error:
             raise ImageError(f"{path} is damaged") from error
 
-    [(path, error)] = audit_module._check_images(["a.jpg"], refuse, 1, lambda done: None)
+    [(path, error)] = audit_module._check_images(["a.jpg"], audit_module._Look(refuse, prints=False), 1, lambda done: None)
     assert (path, str(error)) == ("a.jpg", "a.jpg is damaged")
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

@@ -45,6 +45,7 @@ ABOUT_THE_WHOLE = {
     "test_benchmarks",
     "test_fashion",
     "test_lit",
+    "test_planted",
     "test_torch_free",
     "test_types",
 }

@@ -40,6 +40,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, part in {"train": rows[:36], "val": rows[36:48], "test": rows[48:]}.items():
         with (folder / "data" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("image_path", "text", "label"), *part])
+    with (folder / "data" / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image_path", "text"), *((image, text) for image, text, label in rows if label)])
     return folder
 
 
@@ -56,7 +58,7 @@ def small(command: str) -> list[str]:
 
 
 def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     for language, text in EXAMPLES:
         commands = [[sys.executable, "-c", text]] if language == "python" else [small(line) for line in text.strip().splitlines()]
         for command in commands:
@@ -64,6 +66,8 @@ def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
     assert (workplace / "bundle" / "parity.json").is_file()
     with (workplace / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 12
+    with (workplace / "made" / "train-labelled.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"0", "1"}
 
 
 def test_the_launcher_of_a_checkout_is_the_command(workplace: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from mismatch.cli import main
 
@@ -131,3 +134,76 @@ def test_the_report_goes_to_a_file_too(run: Any, write_rows: Any) -> None:
     assert report["files"][0]["problem_count"] == 7
     assert result.stdout.splitlines()[-1].startswith("not fit to train on: 7 problems")
     assert run("train.csv", "--report", "no/such/report.json").exit_code == 2
+
+
+def pictures(folder: Path, count: int) -> None:
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+
+
+def table(path: Path, rows: list[tuple[str, str, int]], write_rows: Any) -> None:
+    write_rows(path, [("image_path", "text", "label", "sku"), *((image, text, str(label), f"s{at}") for at, (image, text, label) in enumerate(rows))])
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with Path(name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any:
+    """train.csv with a repeated row, a contradiction, a broken image and two leaks, one of them encoded anew; test.csv."""
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path, 20)
+    with Image.open("1.png") as image:
+        image.save("again.jpg", quality=60)
+    Path("broken.png").write_bytes(b"x")
+    train = [(f"{number}.png", f"text {number}", number % 2) for number in range(12)]
+    train += [("3.png", "text 3", 1), ("4.png", "text 4", 1), ("broken.png", "text", 1), ("again.jpg", "text again", 1), ("19.png", "a &amp; b", 0)]
+    table(Path("train.csv"), train, write_rows)
+    table(Path("test.csv"), [("1.png", "text", 1), ("19.png", "text", 0), ("18.png", "text", 1)], write_rows)
+    return lambda *args: CliRunner().invoke(main, ["validate", *args], prog_name="mismatch")
+
+
+def test_leaks_and_left_overs_are_warnings(audited: Any) -> None:
+    result = audited("train.csv", "test.csv", "--report", "report.json")
+    assert result.exit_code == 1, result.output
+    assert "warning: train.csv and test.csv share 2 images" in result.stdout
+    assert "warning: 1 image of train.csv (line 17) has a near-duplicate in test.csv" in result.stdout
+    assert "warning: train.csv: 1 text hold HTML: tags or entities; take them out (line 18: 'a &amp; b')" in result.stdout
+    report = json.loads(Path("report.json").read_text())
+    assert report["leaks"] == [{"files": ["train.csv", "test.csv"], "images": ["again.jpg"]}]
+    assert {finding["kind"]: finding["lines"] for finding in report["files"][0]["findings"]} == {"markup": [18], "near-duplicates": [17]}
+
+
+def test_fix_loses_no_row(audited: Any) -> None:
+    result = audited("train.csv", "test.csv", "--fix", "fixed.csv")
+    assert result.exit_code == 1
+    assert "10 rows written to fixed.csv, 7 to fixed.rejected.csv" in result.stderr
+    fixed, rejected = (read(name) for name in ("fixed.csv", "fixed.rejected.csv"))
+    assert {row["sku"]: row["reason"] for row in rejected} == {
+        "s1": "its image, or a near-duplicate, stands in test.csv",
+        "s4": "the same image and text stand once as match and once as mismatch",
+        "s12": "repeats line 5: same image, text and label",
+        "s13": "the same image and text stand once as match and once as mismatch",
+        "s14": rejected[4]["reason"],
+        "s15": "its image, or a near-duplicate, stands in test.csv",
+        "s16": "its image, or a near-duplicate, stands in test.csv",
+    }
+    assert "broken.png" in rejected[4]["reason"]
+    every = {tuple(row.values()) for row in read("train.csv")}
+    assert {tuple(row.values()) for row in fixed} | {tuple(row.values())[:4] for row in rejected} == every
+    assert audited("fixed.csv", "test.csv").exit_code == 0
+
+
+def test_strict_takes_warnings_seriously(audited: Any) -> None:
+    assert audited("test.csv").exit_code == 0
+    assert audited("test.csv", "--strict").exit_code == 1
+
+
+def test_without_the_extra_it_says_what_was_not_looked_for(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mismatch.cli.validate.AUDIT", ("no_such_package",))
+    result = audited("train.csv", "test.csv")
+    assert "near-duplicate" not in result.stdout
+    assert result.stderr.startswith("not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mismatch.cli.progress import progress_bar
 from mismatch.files import write_json
 
+if TYPE_CHECKING:
+    from mismatch.data.audit import AuditReport
+
 __all__ = ["command"]
+
+AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] brings for this
 
 
 @click.command(short_help="Check rows and images before training.")
@@ -20,22 +28,70 @@ __all__ = ["command"]
 @click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the report as JSON to FILE too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(csv_files: tuple[Path, ...], image_base_path: str, num_workers: int | None, max_problems: int, report_file: Path | None, as_json: bool) -> None:
-    """Check CSV files of image_path,text,label before training.
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
+@click.option(
+    "--fix",
+    "fixed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the first CSV's rows that are fit to train on to FILE, the others with their reasons to FILE.rejected.csv (out.csv: out.rejected.csv).",
+)
+def command(csv_files: tuple[Path, ...], image_base_path: str, report_file: Path | None, **options: Any) -> None:
+    """Check CSV files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
 
-    Columns, labels, texts, and every image, which is really decoded. Exit 0: every row can be trained on; 1: some can't; 2: a file can't be opened.
+    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts. With the extra
+    [audit] also near-duplicate images, in one file or in two of them (then a test tells less than it seems), and whether texts alone tell the labels.
+
+    Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a file can't be opened. --fix loses no row: first CSV =
+    FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
     """
     from mismatch.data.audit import validate_files
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
-    workers = available_cpus() if num_workers is None else num_workers
-    report = validate_files(csv_files, image_base_path, check_image=open_image, workers=workers, progress=progress_bar, max_problems=max_problems)
+    complete = all(find_spec(name) for name in AUDIT)
+    report = validate_files(
+        csv_files,
+        image_base_path,
+        check_image=open_image,
+        duplicates=complete,
+        workers=available_cpus() if options["num_workers"] is None else options["num_workers"],
+        progress=progress_bar,
+        max_problems=options["max_problems"],
+    )
     if report_file is not None:
         write_json(report_file, report.to_dict())
-    if as_json:
+    if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
         click.echo("\n".join(report.lines()))
-    if not report.ok:
+    if not complete:
+        click.echo('not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install "mismatch-clip[audit]"', err=True)
+    if options["fixed"] is not None:
+        kept, rejected, reasons = _fix(report, csv_files, image_base_path, options["fixed"])
+        click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
+    if not report.ok or (options["strict"] and report.doubtful):
         raise click.exceptions.Exit(1)
+
+
+def _fix(report: AuditReport, files: Sequence[Path], base: str, target: Path) -> tuple[int, int, Path]:
+    """The first file's rows in two files, both or neither; how many there are in each, and where the rejected ones are."""
+    from mismatch.cli.tables import RowWriter
+    from mismatch.data.fix import sorted_out
+    from mismatch.data.pairs import read_header
+    from mismatch.files import atomic_file
+
+    other = target.with_suffix(f".rejected{target.suffix}")
+    header = read_header(files[0], require_label=True)
+    leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
+    leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
+    counts = [0, 0]
+    with atomic_file(target) as good, atomic_file(other) as bad:
+        writers = (RowWriter(good), RowWriter(bad))
+        writers[0].writerow(header)
+        writers[1].writerow((*header, "reason"))
+        for row, reason in sorted_out(files[0], base, broken=report.broken, leaked=leaked):
+            values = [row.columns.get(name, "") for name in header]
+            writers[reason is not None].writerow(values if reason is None else (*values, reason))
+            counts[reason is not None] += 1
+    return counts[0], counts[1], other

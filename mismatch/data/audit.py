@@ -10,10 +10,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from mismatch.data.findings import Finding, TextCheck, near_duplicates
 from mismatch.data.pairs import Row, resolve_image, scan_rows
+from mismatch.data.similar import Fingerprint, fingerprint
 from mismatch.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "untraced", "validate_files"]
 
@@ -41,6 +46,7 @@ class FileAudit:
     problems: list[tuple[int, str]] = field(default_factory=list)  # the first ones, faults included, by line
     problem_count: int = 0
     warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -66,6 +72,7 @@ class FileAudit:
             "problem_count": self.problem_count,
             "problems": [{"line": line, "problem": message} for line, message in self.problems],
             "warnings": self.warnings,
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
 
@@ -75,15 +82,23 @@ class AuditReport:
 
     files: list[FileAudit]
     warnings: list[str]  # about the files together
+    broken: dict[str, InputError] = field(default_factory=dict, repr=False)  # images that can't be read, and why
+    leaks: dict[tuple[int, int], set[str]] = field(default_factory=dict, repr=False)  # numbers of two files → near-duplicates in the first
 
     @property
     def ok(self) -> bool:
         """Whether every row of every file can be trained on."""
         return all(file.ok for file in self.files)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether there is any warning."""
+        return bool(self.warnings) or any(file.warnings or file.findings for file in self.files)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {"ok": self.ok, "files": [file.to_dict() for file in self.files], "warnings": self.warnings}
+        leaks = [{"files": [self.files[first].path, self.files[second].path], "images": sorted(images)} for (first, second), images in self.leaks.items()]
+        return {"ok": self.ok, "files": [file.to_dict() for file in self.files], "warnings": self.warnings, "leaks": leaks}
 
     def lines(self) -> Iterator[str]:
         """For people: each file's figures, its problems as `file:line: …`, warnings, and the verdict."""
@@ -92,7 +107,7 @@ class AuditReport:
             yield from (f"{file.path}:{line}: {message}" for line, message in file.problems)
             if more := file.problem_count - len(file.problems):
                 yield f"{file.path}: … and {more:,} more"
-            yield from (f"warning: {file.path}: {warning}" for warning in file.warnings)
+            yield from (f"warning: {file.path}: {warning}" for warning in [*file.warnings, *(finding.message for finding in file.findings)])
             yield ""
         yield from (f"warning: {warning}" for warning in self.warnings)
         yield self.verdict()
@@ -110,23 +125,30 @@ def validate_files(
     paths: Sequence[str | Path],
     image_base_path: str | Path = "",
     *,
-    check_image: Callable[[Path], object],
+    check_image: Callable[[Path], Image],
+    duplicates: bool = False,
     workers: int = 4,
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
 ) -> AuditReport:
     """Audit files that are to be trained on. `check_image` decodes an image or raises InputError; it is called once an image, on `workers` threads.
+    `duplicates`: also look for near-duplicate images, which needs the ImageHash library.
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
     files = [_read(path, image_base_path, max_problems) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with (progress or _no_progress)("check images", len(wanted), "image") as advance:
-        broken = dict(_check_images(wanted, check_image, max(1, workers), advance))
+        found = dict(_check_images(wanted, _Look(check_image, duplicates), max(1, workers), advance))
+    broken = {path: error for path, error in found.items() if isinstance(error, InputError)}
     for file in files:
         _add_images(file, broken, max_problems)
         file.warnings += balance_advice(file.labels)
-    return AuditReport(files, [*_size(files), *_shared(files)])
+    prints = {path: made for path, made in found.items() if isinstance(made, Fingerprint)}
+    alike, leaks = near_duplicates([file.images for file in files], prints)
+    for file, findings in zip(files, alike, strict=True):
+        file.findings += findings
+    return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks)], broken, leaks)
 
 
 def size_advice(rows: int) -> str | None:
@@ -151,18 +173,21 @@ def _count(number: int, noun: str) -> str:
 
 def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
     """All but the images."""
-    audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
+    audit, texts, pairs, check = FileAudit(str(path)), set[int](), _Pairs(), TextCheck()
     for row in scan_rows(path, lambda line, message: audit.faults.append((line, message))):
         _add_row(audit, row, base, keep)
         if row.intact and row.text:
             texts.add(hash(row.text))
         pairs.add(row)
+        if row.problem is None:
+            check.add(row)
     if not audit.rows and not audit.faults:
         audit.faults.append((1, "there are no rows under the header"))
     audit.texts = len(texts)
     audit.problem_count += len(audit.faults)
     audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
     audit.warnings += pairs.warnings()
+    audit.findings += check.findings()
     return audit
 
 
@@ -220,29 +245,34 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
 # --- images -------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _check_images(paths: Iterable[str], check: Callable[[Path], object], workers: int, advance: Callable[[int], object]) -> Iterator[tuple[str, InputError]]:
-    """The images that can't be used, and why; at most `LOOK_AHEAD` a thread are under way."""
-    rest, waiting = iter(paths), deque[tuple[str, Future[InputError | None]]]()
+class _Look:
+    """Decodes an image, and takes its fingerprint if that is wanted."""
+
+    def __init__(self, check: Callable[[Path], Image], prints: bool) -> None:
+        self.check, self.prints = check, prints
+
+    def __call__(self, path: Path) -> Fingerprint | InputError | None:
+        try:
+            image = self.check(path)
+        except InputError as error:
+            return untraced(error)
+        return fingerprint(image) if self.prints else None
+
+
+def _check_images(paths: Iterable[str], look: _Look, workers: int, advance: Callable[[int], object]) -> Iterator[tuple[str, Fingerprint | InputError | None]]:
+    """What was found of each image; at most `LOOK_AHEAD` a thread are under way."""
+    rest, waiting = iter(paths), deque[tuple[str, Future[Fingerprint | InputError | None]]]()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="mismatch-audit")
     try:
-        waiting.extend((path, pool.submit(_fault_of, Path(path), check)) for path in islice(rest, LOOK_AHEAD * workers))
+        waiting.extend((path, pool.submit(look, Path(path))) for path in islice(rest, LOOK_AHEAD * workers))
         while waiting:
             path, future = waiting.popleft()
-            error = future.result()
-            waiting.extend((path, pool.submit(_fault_of, Path(path), check)) for path in islice(rest, 1))
+            found = future.result()
+            waiting.extend((path, pool.submit(look, Path(path))) for path in islice(rest, 1))
             advance(1)
-            if error is not None:
-                yield path, error
+            yield path, found
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _fault_of(path: Path, check: Callable[[Path], object]) -> InputError | None:
-    try:
-        check(path)
-    except InputError as error:
-        return untraced(error)
-    return None
 
 
 def untraced(error: Failure) -> Failure:
@@ -279,6 +309,15 @@ def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
         for second in files[i + 1 :]:
             if both := len(first.images.keys() & second.images.keys()):
                 yield f"{first.path} and {second.path} share {_count(both, 'image')}; a model is only tested by images that it was not trained on"
+
+
+def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]]) -> Iterator[str]:
+    """Near-duplicates of images in another file."""
+    for (first, second), images in leaks.items():
+        lines = sorted(line for path in images for line in files[first].images[path])
+        shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
+        have = f"{_count(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)} {shown}) {'has' if len(images) == 1 else 'have'}"
+        yield f"{have} a near-duplicate in {files[second].path}; a model is only tested by images that it was not trained on"
 
 
 def _figures(file: FileAudit) -> Iterator[str]:

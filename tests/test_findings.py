@@ -1,0 +1,89 @@
+"""mismatch.data.findings: what is doubtful about rows that could be trained on."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mismatch.data import findings
+from mismatch.data.findings import TextCheck, near_duplicates
+from mismatch.data.pairs import Row
+from mismatch.data.similar import Fingerprint
+
+
+def found(rows: list[tuple[str, str, int]]) -> dict[str, Any]:
+    check = TextCheck()
+    for line, (image, text, label) in enumerate(rows, start=2):
+        check.add(Row(line, image, text, label, {}))
+    return {finding.kind: finding for finding in check.findings()}
+
+
+def clean(count: int) -> list[tuple[str, str, int]]:
+    draw = random.Random(0)
+    words = ["red", "blue", "green", "shirt", "shoe", "bag", "cotton", "summer", "large", "small"]
+    return [(f"{number // 2}.jpg", f"{' '.join(draw.sample(words, 4))} {number}", draw.randrange(2)) for number in range(count)]
+
+
+def test_clean_texts_raise_no_doubt() -> None:
+    assert found([*clean(500), ("a.jpg", "size < 40 & more > 3, R&D, AT&T; Café Zürich 東京", 1)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a <b>red</b> shirt", "markup"),
+        ("a red<br/>shirt", "markup"),
+        ("Johnson &amp; Johnson", "markup"),
+        ("it&#39;s red", "markup"),
+        ("a cafÃ© in ZÃ¼rich", "garbled"),
+        ("donâ€™t", "garbled"),
+    ],
+)
+def test_left_overs_are_named_with_their_lines(text: str, kind: str) -> None:
+    [finding] = found([*clean(50), ("a.jpg", text, 1), ("b.jpg", text + " too", 0)]).values()
+    assert (finding.kind, finding.count, finding.lines) == (kind, 2, [52, 53])
+    assert finding.message.startswith("2 texts ")
+    assert f"(lines 52, 53: {text!r})" in finding.message
+
+
+def test_one_text_everywhere_is_named() -> None:
+    rows = [*clean(300), *((f"x{number}.jpg", "Product image", 1) for number in range(30))]
+    finding = found(rows)["boilerplate"]
+    assert (finding.count, finding.lines) == (30, [303])
+    assert finding.message.startswith("the text 'Product image' stands in 30 of 330 rows, as in line 303")
+    assert "boilerplate" not in found([*clean(300), *((f"x{number}.jpg", "Product image", 1) for number in range(12))])
+
+
+def test_texts_that_tell_the_labels_are_named() -> None:
+    rows = [(image, f"{text} copy" if not label else text, label) for image, text, label in clean(600)]
+    finding = found(rows)["blind"]
+    assert finding.message.startswith("texts alone tell the labels (AUROC 1.00), so that a model could ignore the images; words as 'copy' (100% of ")
+
+
+def test_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "SAMPLE", 200)
+    check = TextCheck()
+    for line, (image, text, label) in enumerate(clean(2000)):
+        check.add(Row(line, image, f"{text} copy" if not label else text, label, {}))
+    assert len(check._sample) == 200
+    assert len({text for text, *_ in check._sample} & {f"{text} copy" if not label else text for _, text, label in clean(2000)[:200]}) < 60
+    assert [finding.kind for finding in check.findings()] == ["blind"]
+
+
+def test_near_duplicates_within_and_between_files() -> None:
+    one, two, three = (Fingerprint(value, bytes([value % 251]) * 192) for value in (0, 2**64 - 1, 0x5555555555555555))
+    prints = {"a": one, "a2": one, "b": two, "c": three, "c2": three}
+    files = [{"a": [2, 3], "a2": [4], "b": [5], "c": [6]}, {"b": [2], "c2": [3, 4]}]
+    within, leaks = near_duplicates(files, prints)
+    [finding] = within[0]
+    assert (finding.kind, finding.count, finding.lines) == ("near-duplicates", 1, [4])
+    assert finding.message == "1 image is a near-duplicate of another one, as in line 4"
+    assert within[1] == []
+    assert leaks == {(0, 1): {"c"}}, "b is the same file in both, which is said elsewhere"
+
+
+def test_images_without_a_fingerprint_are_left_out(tmp_path: Path) -> None:
+    assert near_duplicates([{"a": [2]}, {"a": [2], "b": [3]}], {}) == ([[], []], {})
