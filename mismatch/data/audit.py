@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mismatch.data.pairs import Row, resolve_image, scan_rows
+from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows
 from mismatch.errors import InputError
 
 __all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "untraced", "validate_files"]
@@ -89,7 +89,7 @@ class AuditReport:
         """For people: each file's figures, its problems as `file:line: …`, warnings, and the verdict."""
         for file in self.files:
             yield from _figures(file)
-            yield from (f"{file.path}:{line}: {message}" for line, message in file.problems)
+            yield from (f"{place(file.path, line)}: {message}" for line, message in file.problems)
             if more := file.problem_count - len(file.problems):
                 yield f"{file.path}: … and {more:,} more"
             yield from (f"warning: {file.path}: {warning}" for warning in file.warnings)
@@ -111,6 +111,7 @@ def validate_files(
     image_base_path: str | Path = "",
     *,
     check_image: Callable[[Path], object],
+    columns: Columns | None = None,
     workers: int = 4,
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
@@ -119,7 +120,7 @@ def validate_files(
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
-    files = [_read(path, image_base_path, max_problems) for path in paths]
+    files = [_read(path, image_base_path, max_problems, columns or Columns()) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with (progress or _no_progress)("check images", len(wanted), "image") as advance:
         broken = dict(_check_images(wanted, check_image, max(1, workers), advance))
@@ -149,11 +150,11 @@ def _count(number: int, noun: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
+def _read(path: str | Path, base: str | Path, keep: int, columns: Columns) -> FileAudit:
     """All but the images."""
     audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
-    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message))):
-        _add_row(audit, row, base, keep)
+    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
+        _add_row(audit, row, base, keep, columns)
         if row.intact and row.text:
             texts.add(hash(row.text))
         pairs.add(row)
@@ -166,7 +167,7 @@ def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
     return audit
 
 
-def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int) -> None:
+def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int, columns: Columns) -> None:
     audit.rows += 1
     if row.label is not None:
         audit.labels[row.label] += 1
@@ -175,8 +176,9 @@ def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int) -> None:
         audit.bad_lines.add(row.line)
         if len(audit.problems) < keep:
             audit.problems.append((row.line, row.problem))
-    if row.intact and row.image_path.strip():
-        audit.images.setdefault(str(resolve_image(base, row.image_path)), []).append(row.line)
+    if row.intact and row.image_path.strip() and not columns.path_problem(row.image_path):
+        for image in columns.images(row.image_path):
+            audit.images.setdefault(str(resolve_image(base, image)), []).append(row.line)
 
 
 class _Pairs:
