@@ -91,7 +91,7 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
     write_rows(Path("train.csv"), ROWS)
     result = run("train.csv", "--max_problems", "2")
     assert [line for line in result.stdout.splitlines() if line.startswith("train.csv:")] == [
-        "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image)",
+        "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); pass --label-map yes/no",
         "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
     ]
@@ -107,7 +107,12 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [([], "CSV"), (["absent.csv"], "absent.csv: No such file"), (["."], "a CSV file is needed"), (["a.csv", "--max-problems", "0"], "max-problems")],
+    [
+        ([], "CSV"),
+        (["absent.csv"], "absent.csv: No such file"),
+        (["."], "a CSV, TSV, JSONL or Parquet file, or a folder"),
+        (["a.csv", "--max-problems", "0"], "max-problems"),
+    ],
 )
 def test_what_can_not_be_opened_or_asked_exits_with_2(run: Any, args: list[str], words: str) -> None:
     result = run(*args)

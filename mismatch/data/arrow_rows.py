@@ -71,7 +71,7 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
 
 
 def _row(number: int, columns: dict[str, str], present: tuple[str, ...], problem: str | None, reading: Reading) -> Row:
-    if any("\0" in value for value in columns.values()):
+    if "\0" in "".join(columns.values()):
         return Row(
             number, columns.get("image_path", ""), columns.get("text", ""), None, columns, "a NUL character stands in this row; take it out", intact=False
         )
@@ -155,8 +155,9 @@ class _Source:
         """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
         types, kind = self.pa.types, array.type
         if types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}:
-            there = array.field("bytes").is_valid().to_pylist()
-            return array.field("path"), {i: EMBEDDED for i, embedded in enumerate(there) if embedded}
+            parts = dict(zip((kind.field(i).name for i in range(kind.num_fields)), array.flatten(), strict=True))  # null where the whole is
+            there = parts["bytes"].is_valid().to_pylist()
+            return parts["path"], {i: EMBEDDED for i, embedded in enumerate(there) if embedded}
         if self._is_bytes(kind):
             return self.pa.nulls(len(array), self.pa.string()), dict.fromkeys(range(len(array)), EMBEDDED)
         if (types.is_list(kind) or types.is_large_list(kind)) and self.reading.columns.multi_image is None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from mismatch.errors import InputError, LabelError
 
-__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "parse_label", "resolve_image"]
+__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "may_leave", "parse_label", "resolve_image"]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
@@ -24,7 +24,7 @@ ALIASES = {
 OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
 SEPARATOR = ";"  # between the images of a row
 NAMED = {"match": "match/mismatch", "mismatch": "match/mismatch", "true": "true/false", "false": "true/false", "yes": "yes/no", "no": "yes/no"}
-SUSPECT = re.compile(r"\.\.|[/\\]|[A-Za-z]:").match  # how a path that leaves its folder may begin; a .. further behind is looked for apart
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:").match  # how such a path may begin, on any system
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Columns:
 
     def path_problem(self, image_path: str) -> str | None:
         """Why a row's image can't be taken from where it is said to lie."""
+        if self.multi_image is None and not (self.inside and may_leave(image_path)):
+            return None
         paths = self.images(image_path)
         if not paths:
             return "the image_path is empty"
@@ -109,6 +111,11 @@ def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
     return Path(image_base_path) / image_path
 
 
+def may_leave(path: str) -> bool:
+    """Whether a path might lead out of the folder that it is relative to. Quick, since files have millions."""
+    return ".." in path or ABSOLUTE(path) is not None
+
+
 def folded(name: str) -> str:
     """A column's name without what people write differently."""
     return name.lower().replace(" ", "_").replace("-", "_")
@@ -125,7 +132,7 @@ def _label_map(text: str) -> dict[str, int]:
 
 def _leaves(path: str, folder: str) -> bool:
     """Whether a path below `folder` leads out of it. Links are followed where a .. is resolved, as they are when the file is opened."""
-    if not SUSPECT(path) and ".." not in path:
+    if not may_leave(path):
         return False
     whole, homes = os.path.join(folder, path), {os.path.abspath(folder), os.path.realpath(folder)}
     if ".." in (parts := re.split(r"[/\\]" if os.sep == "\\" else "/", whole[len(folder) :] if whole.startswith(folder) else whole)):

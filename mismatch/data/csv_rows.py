@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from mismatch.data.columns import COLUMNS
+from mismatch.data.columns import COLUMNS, may_leave
 from mismatch.data.rows import Reading, Row
 from mismatch.errors import InputError
 
@@ -37,7 +37,12 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
             return
         present = reading.present(header, names)
         found = (_row(line, record, names, present, reading, delimiter) for line, record in records)
-        yield from map(reading.checked, found) if reading.columns.restrained or reading.columns.label_map else found
+        if reading.columns.label_map or reading.columns.multi_image:
+            yield from map(reading.checked, found)
+        elif reading.columns.inside:
+            yield from (reading.checked(row) if may_leave(row.image_path) else row for row in found)
+        else:
+            yield from found
 
 
 def open_text(path: str | Path, errors: str) -> TextIO:

@@ -46,7 +46,9 @@ def json_rows(reading: Reading) -> Iterator[Row]:
 
 
 def _row(line: int, found: dict[str, Any], renamed: dict[str, str], present: tuple[str, ...], reading: Reading) -> Row:
-    columns = {renamed.get(name, name): value if type(value) is str else as_text(value) for name, value in found.items()}
+    columns = {name: value if type(value) is str else as_text(value) for name, value in found.items()}
+    if renamed:
+        columns = {renamed.get(name, name): value for name, value in columns.items()}
     images = found.get(reading.columns.image)
     problem = None
     if isinstance(images, list) and len(images) > 1 and reading.columns.multi_image is None:

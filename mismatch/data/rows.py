@@ -61,15 +61,19 @@ class Reading:
         """A record that could be taken apart, with what is wrong with it."""
         image_path, text, label = columns.get("image_path", ""), columns.get("text", ""), None
         if "label" in present:
-            label = self.columns.labels.get(columns.get("label", "").strip().lower())
+            said = columns.get("label", "")
+            label = self.columns.labels.get(said)
+            if label is None:
+                label = self.columns.labels.get(said.strip().lower())
         if not (image_path.strip() and text.strip() and (label is not None or "label" not in present)):
             problem = "; ".join([*([problem] if problem else []), *self._problems(columns, present)]) or None
-        return self.checked(Row(line, image_path, text, label, columns, problem))
+        row = Row(line, image_path, text, label, columns, problem)
+        return self.checked(row) if self.columns.restrained or self.columns.label_map else row
 
     def checked(self, row: Row) -> Row:
         """With what is wrong with its path, and its label as 0 or 1 where names stand for them."""
-        if self.columns.restrained and row.problem is None and "image_path" in row.columns:
-            row = row._replace(problem=self.columns.path_problem(row.image_path))
+        if row.problem is None and "image_path" in row.columns and (problem := self.columns.path_problem(row.image_path)):
+            row = row._replace(problem=problem)
         if self.columns.label_map and (label := row.label if "label" in self.needed else self.columns.labels.get(_said(row))) is not None:
             row.columns["label"] = str(label)
         return row
@@ -90,6 +94,8 @@ def as_text(value: Any) -> str:
         return value
     if value is None:
         return ""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return SEPARATOR.join(value)
     return json.dumps(value, ensure_ascii=False, default=str)
