@@ -112,7 +112,7 @@ def test_nul_characters_are_refused(write: Any) -> None:
 def test_a_dataset_of_several_files(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set", *({name: values[i : i + 1] for name, values in GOOD.items()} for i in range(2)))
     assert [(row.line, row.image_path) for row in read_rows(folder, require_label=True)] == [(1, "a.jpg"), (2, "b.jpg")]
-    assert [file.name for file in rows_files(folder)] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    assert [file.name for file in rows_files(folder)] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow", "state.json"]
 
 
 def test_classes_are_what_they_are_called(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_file_that_can_not_be_read_is_one_line(tmp_path: Path, content: str, w
 
 def test_a_csv_of_tabs_is_told_its_name(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(HEAD)
-    with pytest.raises(InputError, match="save the file with commas, or name it .tsv"):
+    with pytest.raises(InputError, match=r"save the file with commas, or name it \.tsv"):
         list(read_rows(tmp_path / "rows.csv", require_label=True))
 
 

@@ -41,11 +41,11 @@ def test_the_best_or_the_worst_decides(found: Any, mode: str, matches: list[bool
 def test_one_image_that_can_not_be_read_is_named(found: Any, mode: str) -> None:
     (_, bad), (_, good), (_, empty) = found([("red.png;gone.png;cut.jpg", "red"), ("red.png", "red"), ("red.png;blue.png", "")], mode)
     assert (bad.image_path, bad.prediction, bad.similarity_score) == ("red.png;gone.png;cut.jpg", "error", None)
-    assert "gone.png not found" in bad.status
+    assert "/gone.png' not found" in bad.status
     assert good.status == "ok"
     assert (empty.image_path, empty.status) == ("red.png;blue.png", "the text is empty")
 
 
 def test_without_a_mode_a_row_has_one_image(found: Any) -> None:
     [(_, said)] = found([("red.png;blue.png", "red")], None)
-    assert "red.png;blue.png not found" in said.status
+    assert "/red.png;blue.png' not found" in said.status

@@ -136,3 +136,26 @@ def test_the_report_goes_to_a_file_too(run: Any, write_rows: Any) -> None:
     assert report["files"][0]["problem_count"] == 7
     assert result.stdout.splitlines()[-1].startswith("not fit to train on: 7 problems")
     assert run("train.csv", "--report", "no/such/report.json").exit_code == 2
+
+
+def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
+    write_rows(
+        Path("train.csv"), [("photo", "text", "label"), ("red.png; green.png", "red", "yes"), ("red.png;gone.png", "red", "no"), ("../a.png", "b", "no")]
+    )
+    result = run("train.csv", "--image-column", "photo", "--label-map", "yes/no", "--multi-image", "all", "--image-base-path", ".")
+    assert result.exit_code == 1
+    found = [line for line in result.stdout.splitlines() if line.startswith("train.csv:")]
+    assert [line[:40] for line in found] == ["train.csv:3: image 'gone.png' not found;", "train.csv:4: image '../a.png' leaves --i"]
+    assert "3 distinct" in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_other_formats(run: Any, kind: str) -> None:
+    rows = {"image_path": ["red.png", "gone.png"], "text": ["red", "blue"], "label": [1, 0]}
+    if kind == "parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(pytest.importorskip("pyarrow").table(rows), "rows.parquet")
+    else:
+        Path("rows.jsonl").write_text("".join(json.dumps(dict(zip(rows, values, strict=True))) + "\n" for values in zip(*rows.values(), strict=True)))
+    result = run(f"rows.{kind}")
+    assert result.exit_code == 1
+    assert f"rows.{kind}:{'row ' if kind == 'parquet' else ''}2: image 'gone.png' not found" in result.stdout

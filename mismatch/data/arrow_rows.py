@@ -11,7 +11,7 @@ from mismatch.data.csv_rows import NEEDED
 from mismatch.data.rows import Reading, Row, as_text
 from mismatch.errors import InputError, MissingExtraError
 
-__all__ = ["arrow_header", "arrow_rows", "dataset_files", "import_pyarrow"]
+__all__ = ["STATE", "arrow_header", "arrow_rows", "dataset_files", "import_pyarrow"]
 
 NUL = "a NUL character stands in this row; take it out"
 BATCH = 4096  # rows that are held at a time

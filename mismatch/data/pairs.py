@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mismatch.data.arrow_rows import arrow_header, arrow_rows, dataset_files
+from mismatch.data.arrow_rows import STATE, arrow_header, arrow_rows, dataset_files
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
 from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
 from mismatch.data.json_rows import json_header, json_rows
@@ -113,8 +113,8 @@ def place(path: str | Path, line: int) -> str:
 
 
 def rows_files(path: str | Path) -> list[Path]:
-    """The files that rows are read from: this one, or a dataset's."""
-    return dataset_files(path) if Path(path).is_dir() else [Path(path)]
+    """The files that rows are read from: this one, or all of a dataset's."""
+    return [*dataset_files(path), Path(path) / STATE] if Path(path).is_dir() else [Path(path)]
 
 
 def source_digest(path: str | Path, columns: Columns = PLAIN) -> str:
