@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -79,6 +79,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
     base, columns = options.pop("image_base_path"), options.pop("columns")
     if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
         raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
+    if csv_file is None and replace(columns, inside="") != Columns():
+        raise click.UsageError("--image-column, --text-column, --label-column, --label-map and --multi-image go with --csv")
     if titles is not None and images is None:
         raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
     if images is not None:
