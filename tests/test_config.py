@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.training.config import MODES, TrainConfig, default_text, help_text
 
@@ -158,3 +159,13 @@ def test_an_empty_output_folder_is_refused() -> None:
     """An unset shell variable must not train into the working directory."""
     with pytest.raises(InputError, match="--output-dir is empty"):
         TrainConfig(train_csv="t.csv", output_dir="")
+
+
+def test_how_rows_are_read() -> None:
+    assert TrainConfig(train_csv="t").columns == Columns()
+    assert TrainConfig(train_csv="t", image_base_path="d", label_map="a/b").columns == Columns(label_map="a/b", inside="d")
+    assert TrainConfig(train_csv="t", image_base_path="d", allow_outside_images=True, multi_image="all").columns == Columns(multi_image="all")
+    with pytest.raises(InputError, match="--label-map 'a' is not understood"):
+        TrainConfig(train_csv="t", label_map="a")
+    with pytest.raises(InputError, match="--multi-image is 'some'; one of best, all is needed"):
+        TrainConfig(train_csv="t", multi_image="some")

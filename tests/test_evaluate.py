@@ -200,3 +200,24 @@ def test_a_real_bundle_gives_the_same_figures_as_its_predictions(
     assert report["metrics"]["accuracy"] == sum(hits) / 6
     assert report["threshold"]["value"] == 0.4321
     assert report["threshold"]["objective"] == "accuracy"
+
+
+def test_rows_of_another_format_with_names_for_labels(run: Any) -> None:
+    rows = [{"photo": image, "title": text, "verdict": {"1": "match", "0": "mismatch"}[label]} for image, text, label in ROWS[1:7]]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"photo": "cut.jpg", "title": "red", "verdict": "match"}])))
+    options = ["--image-column", "photo", "--text-column", "title", "--label-column", "verdict", "--csv", "rows.jsonl"]
+    result = run(*options, "--label-map", "match/mismatch", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"]["confusion_matrix"] == [[2, 1], [1, 2]]
+    assert "rows.jsonl:7: image 'cut.jpg'" in run(*options, "--label-map", "match/mismatch").stdout
+    refused = run(*options)
+    assert refused.exit_code == 2
+    assert "rows.jsonl:1: label 'match' is neither 0 nor 1" in refused.stderr
+
+
+@pytest.mark.parametrize(("mode", "matrix"), [("best", [[0, 1], [0, 1]]), ("all", [[1, 0], [1, 0]])])
+def test_rows_of_several_images(run: Any, write_rows: Any, mode: str, matrix: list[list[int]]) -> None:
+    write_rows(Path("rows.csv"), [ROWS[0], ("red.png;blue.png", "red", 1), ("red.png;blue.png", "blue", 0)])
+    result = run("--multi-image", mode, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"]["confusion_matrix"] == matrix

@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from mismatch.cli import main
+from mismatch.cli.export_onnx import _read_rows
+from mismatch.data.columns import Columns
 from mismatch.runtime.bundle import read_bundle
 from mismatch.training.checkpoint import read_meta, write_meta
 
@@ -51,3 +53,13 @@ def test_what_it_refuses(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[s
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("photo\ttext\tlabel\na.png;b.png\tred\tyes\na.png;b.png\tblue\tno\nc.png\tred\tno\n../d.png\tred\tyes\n")
+    pairs, labels = _read_rows(path, "base", Columns("photo", label_map="yes/no", multi_image="all", inside="base"), 4)
+    assert [str(pair.image) for pair in pairs[:5]] == ["base/a.png", "base/b.png", "base/a.png", "base/b.png", "base/c.png"]
+    assert labels == [1, 1, None, None, 0, 1]
+    assert [pair.problem for pair in pairs[:5]] == [None] * 5
+    assert "leaves --image-base-path base" in (pairs[5].problem or "")

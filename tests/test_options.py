@@ -8,7 +8,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mismatch.cli.options import MODEL_ENV, Shard, long_text_option, model_option, model_options, shard_option
+from mismatch.cli.options import MODEL_ENV, Shard, long_text_option, model_option, model_options, row_options, shard_option
+from mismatch.data.columns import Columns
+from mismatch.errors import InputError
 
 
 @pytest.fixture
@@ -76,3 +78,32 @@ def test_what_is_no_shard_is_refused(value: str) -> None:
     result = CliRunner().invoke(command, ["--shard", value])
     assert result.exit_code == 2
     assert "is not a shard; write I/N with I from 1 to N, as in 2/4" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "columns"),
+    [
+        ([], Columns()),
+        (["--image-base-path", "d"], Columns(inside="d")),
+        (["--image-base-path", "d", "--allow-outside-images"], Columns()),
+        (["--image-column", "a", "--text_column", "b", "--label-column", "c"], Columns("a", "b", "c")),
+        (["--label-map", "yes/no", "--multi-image", "all"], Columns(label_map="yes/no", multi_image="all")),
+    ],
+)
+def test_how_rows_are_read(args: list[str], columns: Columns) -> None:
+    def show(image_base_path: str, columns: Columns) -> None:
+        """Show."""
+        click.echo(repr((image_base_path, columns)))
+
+    command = click.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})(row_options(show))
+    assert CliRunner().invoke(command, args).output == f"{(columns.inside or ('d' if args[:2] == ['--image-base-path', 'd'] else ''), columns)!r}\n"
+    assert command.help == "Show."
+
+
+def test_options_about_rows_that_make_no_sense_are_refused() -> None:
+    command = click.command()(row_options(lambda **options: None))
+    with pytest.raises(InputError, match="--label-map 'yes' is not understood"):
+        CliRunner().invoke(command, ["--label-map", "yes"], catch_exceptions=False)
+    with pytest.raises(InputError, match="three different names are needed"):
+        CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
+    assert "'any' is not one of 'best', 'all'" in CliRunner().invoke(command, ["--multi-image", "any"]).output

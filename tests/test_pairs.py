@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mismatch.data import pairs
+from mismatch.data import csv_rows
 from mismatch.data.pairs import load_pairs, parse_label, read_header, read_rows, resolve_image, scan_rows
 from mismatch.errors import InputError, LabelError
 
@@ -155,14 +155,14 @@ def test_a_long_text_is_read_and_an_endless_one_is_refused(save: Any, monkeypatc
         [row] = read_rows(save(HEAD + b"a.jpg," + b"x" * 500_000 + b",1\n"), require_label=True)
         assert len(row.text) == 500_000
         csv.field_size_limit(1000)
-        monkeypatch.setattr(pairs, "MAX_FIELD", 1000)
+        monkeypatch.setattr(csv_rows, "MAX_FIELD", 1000)
         with pytest.raises(InputError, match=r":2: a field is longer than 1,000 characters"):
             list(read_rows(save(HEAD + b"a.jpg," + b"x" * 2000 + b",1\n"), require_label=True))
     finally:
         csv.field_size_limit(before)
 
 
-@pytest.mark.parametrize(("name", "words"), [("absent.csv", "No such file or directory"), ("", "is a folder, a pipe or a device; a CSV file is needed")])
+@pytest.mark.parametrize(("name", "words"), [("absent.csv", "No such file or directory"), ("", "is a folder, a pipe or a device; a CSV, TSV")])
 def test_a_file_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
     for read in (
         lambda path: list(read_rows(path, require_label=True)),

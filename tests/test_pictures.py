@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mismatch.cli.pictures import near_duplicates
+from mismatch.cli.pictures import Pictures
 
 
 def test_groups_and_what_cannot_be_read(tmp_path: Path) -> None:
@@ -15,8 +15,23 @@ def test_groups_and_what_cannot_be_read(tmp_path: Path) -> None:
         noise = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"x")
-    groups, broken = near_duplicates(["a.png", "broken.png", "b.png", "c.jpg", "gone.png"], str(tmp_path), 2)
-    assert groups == [0, 1, 2, 0, 3]
+    pictures = Pictures()
+    for row in (["a.png"], ["broken.png"], ["b.png"], ["c.jpg"], ["gone.png", "b.png"], ["b.png"]):
+        pictures.add(row)
+    groups, broken = pictures.groups(str(tmp_path), look=True, workers=2)
+    assert groups[0] == groups[3] != groups[2] == groups[5]
     assert set(broken) == {1, 4}
     assert "broken.png" in broken[1]
     assert "gone.png" in broken[4]
+    unseen, nothing = pictures.groups(str(tmp_path), look=False, workers=2)
+    assert unseen[0] != unseen[3]
+    assert nothing == {}
+
+
+def test_rows_of_several_images_hold_them_together() -> None:
+    pictures = Pictures()
+    for row in (["a"], ["b", "c"], ["c", "d"], ["e"], ["d"]):
+        pictures.add(row)
+    groups, _ = pictures.groups("", look=False, workers=1)
+    assert groups[1] == groups[2] == groups[4]
+    assert len(set(groups)) == 3

@@ -525,3 +525,47 @@ def test_windows_share_what_does_not_depend_on_its_batch(
     monkeypatch.setattr(colour_engine, "encode_images", lambda self, pixels: [counts.append(len(pixels)), real(self, pixels)][1])
     assert run("--model", "m", "--csv", many, "--output", "out.csv").exit_code == 0
     assert sum(counts) == encoded
+
+
+@pytest.mark.parametrize(("mode", "said"), [("best", ["match", "error", "error"]), ("all", ["mismatch", "error", "error"])])
+def test_a_row_of_several_images(run: Any, colour_images: Path, mode: str, said: list[str]) -> None:
+    rows = [
+        {"pics": ["red.png", "blue.png"], "title": "red", "id": 7},
+        {"pics": ["red.png", "gone.png"], "title": "red"},
+        {"pics": ["../x.png"], "title": "red"},
+    ]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ["--image-column", "pics", "--text-column", "title", "--image-base-path", str(colour_images), "--multi-image", mode, "--keep-columns"]
+    result = run("--model", "m", "--csv", "rows.jsonl", *options, "--output", "out.jsonl")
+    assert result.exit_code == 0, result.output
+    out = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["prediction"] for row in out] == said
+    assert [(row["image_path"], row["id"]) for row in out] == [("red.png;blue.png", "7"), ("red.png;gone.png", ""), ("../x.png", "")]
+    assert "/gone.png' not found" in out[1]["status"]
+    assert out[2]["status"] == f"image '../x.png' leaves --image-base-path {colour_images}; pass --allow-outside-images if it may lie elsewhere"
+
+
+def test_absolute_paths_hold_without_a_base_and_below_it(run: Any, colour_images: Path, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text"), (f"{colour_images}/red.png", "red")])
+    (colour_images / "deep").mkdir()
+    for options in ([], ["--image-base-path", "."], ["--image-base-path", "deep", "--allow-outside-images"]):
+        assert ",match,ok" in run("--model", "m", "--csv", "rows.csv", *options).stdout
+    result = run("--model", "m", "--csv", "rows.csv", "--image-base-path", "deep")
+    assert result.exit_code == 2
+    assert "leaves --image-base-path deep; pass --allow-outside-images" in result.stdout
+
+
+@pytest.mark.parametrize("source", [["--images", "."], ["--image", "red.png", "--text", "red"]])
+def test_options_about_columns_go_with_a_csv(run: Any, source: list[str]) -> None:
+    result = run("--model", "m", *source, "--multi-image", "best")
+    assert result.exit_code == 2
+    assert "--multi-image go with --csv" in result.stderr
+
+
+def test_a_part_of_other_columns_is_not_gone_on_with(run: Any, write_rows: Any) -> None:
+    write_rows(Path("rows.csv"), [("image_path", "text", "title"), *[("red.png", "red", "blue")] * 3])
+    first = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--resume")
+    assert first.exit_code == 0
+    second = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--resume", "--text-column", "title")
+    assert second.exit_code == 0
+    assert Path("out.csv").read_text(encoding="utf-8").count("red.png,blue,") == 3

@@ -242,3 +242,22 @@ def test_default_cache_lies_where_the_platform_keeps_caches(platform: str, envir
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert default_cache().as_posix().endswith(tail)
+
+
+def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: WriteRows) -> None:
+    table = [("photo", "title", "verdict"), ("red.png;whole.jpg", "red", "Match"), ("green.png", "blue", "mismatch")]
+    options: dict[str, Any] = {"image_column": "photo", "text_column": "title", "label_column": "verdict", "label_map": "match/mismatch", "val_fraction": 0.0}
+    options |= {"train_csv": str(write_rows(colour_images / "t.csv", table)), "image_base_path": str(colour_images)}
+    train, _ = load_sets(TrainConfig(**options, multi_image="all"), lambda line: None)
+    assert [train.images[i].name for i in train.image_of] == ["red.png", "whole.jpg", "green.png"]
+    assert (train.labels.tolist(), train.text_of.tolist(), train.lines) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
+    with pytest.raises(InputError, match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)"):
+        load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
+    outside = options | {
+        "image_base_path": str(colour_images / "deep"),
+        "train_csv": str(write_rows(colour_images / "u.csv", [table[0], ("../a", "b", "match")])),
+    }
+    with pytest.raises(InputError, match=r"u.csv:2: image '../a' leaves --image-base-path .*; pass --allow-outside-images"):
+        load_sets(TrainConfig(**outside), lambda line: None)
+    with pytest.raises(InputError, match="every label is 1"):
+        load_sets(TrainConfig(**outside, allow_outside_images=True), lambda line: None)

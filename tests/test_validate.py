@@ -94,7 +94,7 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
     write_rows(Path("train.csv"), ROWS)
     result = run("train.csv", "--max_problems", "2")
     assert [line for line in result.stdout.splitlines() if line.startswith("train.csv:")] == [
-        "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image)",
+        "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); pass --label-map yes/no",
         "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
     ]
@@ -110,7 +110,12 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [([], "CSV"), (["absent.csv"], "absent.csv: No such file"), (["."], "a CSV file is needed"), (["a.csv", "--max-problems", "0"], "max-problems")],
+    [
+        ([], "CSV"),
+        (["absent.csv"], "absent.csv: No such file"),
+        (["."], "a CSV, TSV, JSONL or Parquet file, or a folder"),
+        (["a.csv", "--max-problems", "0"], "max-problems"),
+    ],
 )
 def test_what_can_not_be_opened_or_asked_exits_with_2(run: Any, args: list[str], words: str) -> None:
     result = run(*args)
@@ -207,3 +212,26 @@ def test_without_the_extra_it_says_what_was_not_looked_for(audited: Any, monkeyp
     result = audited("train.csv", "test.csv")
     assert "near-duplicate" not in result.stdout
     assert result.stderr.startswith("not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install")
+
+
+def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
+    write_rows(
+        Path("train.csv"), [("photo", "text", "label"), ("red.png; green.png", "red", "yes"), ("red.png;gone.png", "red", "no"), ("../a.png", "b", "no")]
+    )
+    result = run("train.csv", "--image-column", "photo", "--label-map", "yes/no", "--multi-image", "all", "--image-base-path", ".")
+    assert result.exit_code == 1
+    found = [line for line in result.stdout.splitlines() if line.startswith("train.csv:")]
+    assert [line[:40] for line in found] == ["train.csv:3: image 'gone.png' not found;", "train.csv:4: image '../a.png' leaves --i"]
+    assert "3 distinct" in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_other_formats(run: Any, kind: str) -> None:
+    rows = {"image_path": ["red.png", "gone.png"], "text": ["red", "blue"], "label": [1, 0]}
+    if kind == "parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(pytest.importorskip("pyarrow").table(rows), "rows.parquet")
+    else:
+        Path("rows.jsonl").write_text("".join(json.dumps(dict(zip(rows, values, strict=True))) + "\n" for values in zip(*rows.values(), strict=True)))
+    result = run(f"rows.{kind}")
+    assert result.exit_code == 1
+    assert f"rows.{kind}:{'row ' if kind == 'parquet' else ''}2: image 'gone.png' not found" in result.stdout

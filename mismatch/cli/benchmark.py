@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import MODEL_ENV, provider_option, threads_option
+from mismatch.cli.options import MODEL_ENV, provider_option, row_options, threads_option
 from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import read_rows
+from mismatch.data.pairs import Columns, one_image_each, read_rows
 from mismatch.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def _model_of_environment() -> tuple[str, ...]:
     help=f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL; again for each model to compare.  [default: ${MODEL_ENV}]",
 )
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text, to measure the whole job too.")
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@row_options
 @click.option("--rows", type=click.IntRange(1), default=256, show_default=True, help="Rows of --csv to score, from its start.")
 @click.option("--batch-sizes", default="1,4,16,64", show_default=True, callback=_batch_sizes, help="Items a tower call.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Turns of each model, after one to warm up; medians count.")
 @threads_option
 @provider_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
-def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str, rows: int, json_file: Path | None, **options: Any) -> None:
+def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str, columns: Columns, rows: int, json_file: Path | None, **options: Any) -> None:
     """Measure models: each tower, one pair, a whole job (--csv) and the start of a new process.
 
     Several models are loaded at once and take turns. Each table has a ratio to the first one's figure: above 1 is faster where the unit is items or pairs a
@@ -63,7 +63,7 @@ def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str
     if image_base_path and csv_file is None:
         raise click.UsageError("--image-base-path goes with --csv")
     _check_target(json_file)
-    job = () if csv_file is None else _read_rows(csv_file, rows)  # a wrong file is refused before a model is loaded
+    job = () if csv_file is None else _read_rows(csv_file, columns, rows)  # a wrong file is refused before a model is loaded
     import mismatch
     from mismatch.evaluation.speed import Contender, Plan, measure, turns
     from mismatch.files import write_json
@@ -83,8 +83,10 @@ def _check_target(json_file: Path | None) -> None:
         raise CheckpointError(f"--json {json_file} can't be written: {'it is a folder' if json_file.is_dir() else 'its folder does not exist'}")
 
 
-def _read_rows(csv_file: Path, most: int) -> tuple[Row, ...]:
-    rows = tuple(islice(read_rows(csv_file, require_label=False), most))
+def _read_rows(csv_file: Path, columns: Columns, most: int) -> tuple[Row, ...]:
+    """A row of several images is as many here."""
+    found = islice(read_rows(csv_file, require_label=False, columns=columns), most)
+    rows = tuple(one for row in found for one in one_image_each(row, columns))
     if not rows:
         raise InputError(f"{csv_file}: there are no rows under the header; nothing to measure")
     return rows

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import long_text_option, model_options
-from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts, predict_rows
+from mismatch.cli.options import long_text_option, model_options, row_options
+from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
 from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import Row, read_rows, refusal
+from mismatch.cli.scored import predict_rows
+from mismatch.data.pairs import Columns, Row, place, read_rows, refusal
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_file, finite, write_json
 
@@ -30,24 +31,26 @@ CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys 
 
 @click.command(short_help="Measure a model on labelled rows.")
 @model_options
-@click.option("--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label.")
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@click.option(
+    "--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label; also TSV, JSONL, Parquet, a datasets folder."
+)
+@row_options
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
 @long_text_option
 @click.option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Folder for report.json and predictions.csv.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def command(csv_file: Path, image_base_path: str, report: Path | None, as_json: bool, **options: Any) -> None:
+def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path | None, as_json: bool, **options: Any) -> None:
     """Measure a model on labelled rows: accuracy, precision, recall, F1, AUROC and more.
 
     A row without a usable label is refused. A row whose image or text can't be used is counted and left out of the figures.
     """
-    _check_labels(csv_file)  # before a model is loaded
+    _check_labels(csv_file, columns)  # before a model is loaded
     predictor = load_predictor(options)
     if report is not None:
         _make_folder(report)
     tally = Tally()
     with _row_writer(report) as write, progress_bar("evaluate", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True), image_base_path):
+        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), image_base_path, columns):
             tally.add(row, prediction)
             write(row, prediction)
             advance(1)
@@ -59,9 +62,9 @@ def command(csv_file: Path, image_base_path: str, report: Path | None, as_json: 
         click.echo(f"report.json and predictions.csv written to {report}", err=True)
 
 
-def _check_labels(csv_file: Path) -> None:
+def _check_labels(csv_file: Path, columns: Columns) -> None:
     rows, bad = 0, []
-    for row in read_rows(csv_file, require_label=True):
+    for row in read_rows(csv_file, require_label=True, columns=columns):
         rows += 1
         if row.label is None:
             bad.append(row)
@@ -159,7 +162,7 @@ def _unscorable(result: dict[str, Any]) -> Iterator[str]:
     if not result["unscorable"]:
         return
     yield f"\n{result['unscorable']:,} of {result['rows']:,} rows could not be scored and are not in these figures:"
-    yield from (f"{result['csv']}:{row['line']}: {row['status']}" for row in result["first_unscorable"])
+    yield from (f"{place(result['csv'], row['line'])}: {row['status']}" for row in result["first_unscorable"])
     if more := result["unscorable"] - len(result["first_unscorable"]):
         yield f"… and {more:,} more"
 

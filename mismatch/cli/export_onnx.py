@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import model_option
+from mismatch.cli.options import model_option, row_options
 from mismatch.cli.progress import progress_bar
+from mismatch.data.columns import Columns
 
 if TYPE_CHECKING:
+    from mismatch.data.rows import Row
     from mismatch.export.gate import Verdict
     from mismatch.runtime.pipeline import Pair
 
@@ -34,7 +36,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Rows image_path,text that torch and the bundle score; int8 fits calibration and threshold to their labels.  [default: built-in images and texts]",
 )
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@row_options
 @click.option("--verify-rows", type=click.IntRange(1), default=2000, show_default=True, help="Rows of --verify-csv to compare, from its start.")
 @click.option("--max-score-difference", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="In fp32; beyond it the export is refused.")
 @click.option(
@@ -47,7 +49,9 @@ __all__ = ["command"]
 @click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="In int8, fp16: share of decisions that may flip; likewise.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the bundle runs for the comparison.")
 @click.option("--threads", type=click.IntRange(1), help="Threads for the comparison.  [default: torch's own choice]")
-def command(model: str, output: Path, verify_csv: Path | None, image_base_path: str, verify_rows: int, threads: int | None, **options: Any) -> None:
+def command(
+    model: str, output: Path, verify_csv: Path | None, image_base_path: str, columns: Columns, verify_rows: int, threads: int | None, **options: Any
+) -> None:
     """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest.
 
     Torch and the new bundle score the same pairs first. Beyond the tolerance, or with a flipped decision, nothing is written. In int8 and fp16 scores
@@ -58,7 +62,7 @@ def command(model: str, output: Path, verify_csv: Path | None, image_base_path: 
         raise click.UsageError("--precision int8 needs --verify-csv: rows on which its decisions are compared with the model's own")
     limits = {name: options.pop(f"max_{name}") for name in ("auroc_loss", "flips")}
     difference = options.pop("max_score_difference")
-    read = None if verify_csv is None else _read_rows(verify_csv, image_base_path, verify_rows)
+    read = None if verify_csv is None else _read_rows(verify_csv, image_base_path, columns, verify_rows)
     engine = _open(model, threads)
     from mismatch.export.gate import Limits
     from mismatch.export.onnx import Rows, export_bundle
@@ -86,15 +90,22 @@ def command(model: str, output: Path, verify_csv: Path | None, image_base_path: 
     click.echo(f"bundle of {result.bytes / 1e6:.1f} MB in {result.precision} written to {output}")
 
 
-def _read_rows(csv_file: Path, base: str, limit: int) -> tuple[list[Pair], list[int | None]]:
-    """Pairs, and the labels of those that have one."""
+def _read_rows(csv_file: Path, base: str, columns: Columns, limit: int) -> tuple[list[Pair], list[int | None]]:
+    """Pairs, and the labels of those that have one; of a row with several images one for each, with its label where that holds for each."""
     from mismatch.data.pairs import LABELS, read_rows, resolve_image
     from mismatch.runtime.pipeline import Pair
 
-    rows = list(islice(read_rows(csv_file, require_label=False), limit))
-    return [Pair(resolve_image(base, row.image_path), row.text, row.problem) for row in rows], [
-        LABELS.get(row.columns.get("label", "").strip()) for row in rows
-    ]
+    found = islice(read_rows(csv_file, require_label=False, columns=columns), limit)
+    rows = [one for row in found for one in _one_image_each(row._replace(label=LABELS.get(row.columns.get("label", "").strip())), columns)]
+    return [Pair(resolve_image(base, row.image_path), row.text, row.problem) for row in rows], [row.label for row in rows]
+
+
+def _one_image_each(row: Row, columns: Columns) -> list[Row]:
+    """Without a label where that does not hold for each image."""
+    from mismatch.data.pairs import one_image_each
+
+    found = list(one_image_each(row, columns))
+    return found if row.problem or not found[0].problem else list(one_image_each(row._replace(label=None), columns))
 
 
 def _fitted(verdict: Verdict) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.pictures import near_duplicates, picture_options
+from mismatch.cli.options import row_options
+from mismatch.cli.pictures import Pictures, picture_options
+from mismatch.data.columns import Columns
 
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
@@ -45,8 +48,7 @@ class _Matches:
 
     header: list[str]
     rows: list[dict[str, str]] = field(default_factory=list)
-    images: list[int] = field(default_factory=list)
-    paths: dict[str, int] = field(default_factory=dict)
+    pictures: Pictures = field(default_factory=Pictures)
     mismatches: int = 0  # rows labelled 0, which are left out
     unusable: list[tuple[int, str]] = field(default_factory=list)
 
@@ -71,7 +73,8 @@ class _Matches:
 @click.option("--backbone", metavar="FAMILY[:MODEL]", help="Take this backbone's texts' embeddings for hard mismatches.  [default: common words]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other mismatches.")
 @picture_options
-def command(csv_file: Path, output: Path, **options: Any) -> None:
+@row_options
+def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> None:
     """Make a labelled set from a file of matching pairs image_path,text (rows labelled 0 are left out).
 
     Never a text that fits the image too: of a near-duplicate image, or one that says much the same. Texts are exchanged among rows, so that each is a
@@ -83,15 +86,14 @@ def command(csv_file: Path, output: Path, **options: Any) -> None:
     from mismatch.errors import InputError
 
     lexicon = Lexicon(_read_lexicon(options["lexicon_file"]))
-    matches = _read(csv_file)
-    groups = list(range(len(matches.paths)))
-    if options["near_duplicates"]:
-        groups, broken = near_duplicates(matches.paths, options["image_base_path"], options["num_workers"])
-        _leave_out(matches, broken)
+    matches = _read(csv_file, columns)
+    images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
+    good = [row not in broken for row in range(len(images))]  # the others' images can't be read
+    matches.unusable += [(0, reason) for reason in broken.values()]
+    matches.rows, images = list(compress(matches.rows, good)), list(compress(images, good))
     if len(matches.rows) < 2:
         where = "".join(f"; line {line}: {reason}" for line, reason in matches.unusable[:1])
         raise InputError(f"{csv_file}: two or more matching rows are needed{where}")
-    images = [groups[image] for image in matches.images]
     neighbours = _embedded(options["backbone"]) if options["backbone"] else None
     made = make_negatives(
         [row["text"] for row in matches.rows],
@@ -106,28 +108,20 @@ def command(csv_file: Path, output: Path, **options: Any) -> None:
     click.echo("\n".join(_said(csv_file, output, matches, images, made, lexicon)))
 
 
-def _read(csv_file: Path) -> _Matches:
+def _read(csv_file: Path, columns: Columns) -> _Matches:
     from mismatch.data.pairs import read_header, read_rows
 
-    header = read_header(csv_file, require_label=False)
+    header = read_header(csv_file, require_label=False, columns=columns)
     matches = _Matches([*header, *(name for name in ADDED if name not in header)])
-    for row in read_rows(csv_file, require_label="label" in header):
+    for row in read_rows(csv_file, require_label="label" in header, columns=columns):
         if row.problem:
             matches.unusable.append((row.line, row.problem))
         elif row.label == 0:
             matches.mismatches += 1
         else:
             matches.rows.append(row.columns)
-            matches.images.append(matches.paths.setdefault(row.image_path, len(matches.paths)))
+            matches.pictures.add(columns.images(row.image_path))
     return matches
-
-
-def _leave_out(matches: _Matches, broken: Mapping[int, str]) -> None:
-    """Rows whose image can't be read."""
-    good = [image not in broken for image in matches.images]
-    matches.unusable += [(0, broken[image]) for image in matches.images if image in broken]
-    matches.rows = [row for row, keep in zip(matches.rows, good, strict=True) if keep]
-    matches.images = [image for image, keep in zip(matches.images, good, strict=True) if keep]
 
 
 def _read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
@@ -187,6 +181,7 @@ def _write(output: Path, matches: _Matches, made: Negatives) -> None:
 
 def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int], made: Negatives, lexicon: Lexicon) -> Iterator[str]:
     from mismatch.data.blind import LEAST_ROWS, blind_text_auroc, telltales
+    from mismatch.data.pairs import place
 
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in made.counts().items())
     yield f"{output}: {len(matches.rows):,} matches and {len(made.made):,} mismatches ({kinds})"
@@ -196,7 +191,7 @@ def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int]
         yield f"{matches.mismatches:,} rows labelled 0 were left out"
     if matches.unusable:
         line, reason = matches.unusable[0]
-        where = f"{csv_file}:{line}: " if line else ""
+        where = f"{place(csv_file, line)}: " if line else ""
         yield f"warning: {len(matches.unusable):,} rows can't be used and were left out ({where}{reason}{'; …' if len(matches.unusable) > 1 else ''})"
     texts = [row["text"] for row in matches.rows] + [one.text for one in made.made]
     labels = [1] * len(matches.rows) + [0] * len(made.made)

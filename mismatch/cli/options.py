@@ -5,14 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from itertools import islice
 from typing import Any, TypeVar, get_args
 
 import click
 
+from mismatch.data.columns import Columns, MultiImage
 from mismatch.specs import LongText
 
-__all__ = ["MODEL_ENV", "Shard", "long_text_option", "model_option", "model_options", "provider_option", "shard_option", "threads_option"]
+__all__ = [
+    "MODEL_ENV",
+    "Shard",
+    "long_text_option",
+    "model_option",
+    "model_options",
+    "provider_option",
+    "row_options",
+    "shard_option",
+    "threads_option",
+]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,6 +79,36 @@ def long_text_option(function: F) -> F:
         "the pieces' mean.  [default: as the model was trained]"
     )
     return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
+
+
+def row_options(function: F) -> F:
+    """`--image-base-path`, and how rows are read; the function is given `image_base_path` and, of all the others, `columns`."""
+
+    @wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
+        inside = "" if options.pop("allow_outside_images") else options["image_base_path"]
+        columns = Columns(**found, label_map=options.pop("label_map"), multi_image=options.pop("multi_image"), inside=inside)
+        return function(*args, columns=columns, **options)
+
+    for decorate in reversed(ROW_OPTIONS):
+        called = decorate(called)
+    return called  # type: ignore[return-value]
+
+
+ROW_OPTIONS = (
+    click.option("--image-base-path", default="", metavar="D", help="Folder that image paths of rows are relative to.  [default: the working directory]"),
+    click.option("--image-column", default="image_path", metavar="NAME", show_default=True, help="Column of the images' paths."),
+    click.option("--text-column", default="text", metavar="NAME", show_default=True, help="Column of the texts."),
+    click.option("--label-column", default="label", metavar="NAME", show_default=True, help="Column of the labels, where labels are needed."),
+    click.option("--label-map", default="", metavar="MAP", help="Names of labels: match=1,mismatch=0, or match/mismatch for short.  [default: 0 and 1 only]"),
+    click.option(
+        "--multi-image",
+        type=click.Choice(get_args(MultiImage)),
+        help="Several images a row, separated by ;, and whether a row matches by its best one or by all.  [default: one image a row]",
+    ),
+    click.option("--allow-outside-images", is_flag=True, help="Let image paths leave --image-base-path, by .. or as absolute ones."),
+)
 
 
 @dataclass(frozen=True)

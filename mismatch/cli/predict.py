@@ -6,30 +6,31 @@ import hashlib
 import heapq
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mismatch.cli.options import long_text_option, model_options, shard_option
+from mismatch.cli.options import long_text_option, model_options, row_options, shard_option
 from mismatch.cli.parts import part_file
 from mismatch.cli.progress import progress_bar
+from mismatch.cli.scored import predict_rows
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
 from mismatch.data.folders import TitledImages
-from mismatch.data.pairs import Row, read_header, read_rows
+from mismatch.data.pairs import Columns, Row, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_binary, atomic_file, sha256_file
+from mismatch.files import atomic_binary, atomic_file
 
 if TYPE_CHECKING:
-    from mismatch.runtime.pipeline import Engine, Known
+    from mismatch.runtime.pipeline import Engine
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "predict_rows", "write_predictions"]
+__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "write_predictions"]
 
 RULE = "=" * 50
 STANDARD_OUTPUT = "-"
@@ -41,7 +42,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text; a label is not needed.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Folder of images; --titles says what they show, or a .txt beside each.")
 @click.option(
     "--titles",
@@ -49,7 +50,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
     metavar="FILE",
     help="CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below --images.",
 )
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@row_options
 @click.option(
     "--output",
     default=STANDARD_OUTPUT,
@@ -75,9 +76,11 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
-    base = options.pop("image_base_path")
+    base, columns = options.pop("image_base_path"), options.pop("columns")
     if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
         raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
+    if csv_file is None and replace(columns, inside="") != Columns():
+        raise click.UsageError("--image-column, --text-column, --label-column, --label-map and --multi-image go with --csv")
     if titles is not None and images is None:
         raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
     if images is not None:
@@ -85,7 +88,7 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
             raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
         _predict_many(_folder_source(images, titles), options)
     elif csv_file is not None:
-        _predict_many(_csv_source(csv_file, base), options)
+        _predict_many(_csv_source(csv_file, base, columns), options)
     elif image is None or text is None:
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
     elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
@@ -163,11 +166,13 @@ class Source:
     rows: Callable[[], Iterator[Row]]
     digest: Callable[[], str]  # of all that the rows say
     notes: Callable[[], list[str]] = list  # lines for people, once all rows have been read
+    columns: Columns | None = None
 
 
-def _csv_source(path: Path, base: str) -> Source:
-    header = read_header(path, require_label=False)  # a wrong file is refused before a model is loaded
-    return Source(str(path), (path,), base, header, lambda: read_rows(path, require_label=False), lambda: sha256_file(path))
+def _csv_source(path: Path, base: str, columns: Columns) -> Source:
+    header = read_header(path, require_label=False, columns=columns)  # a wrong file is refused before a model is loaded
+    rows, digest = partial(read_rows, path, require_label=False, columns=columns), partial(source_digest, path, columns)
+    return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 
 
 def _folder_source(folder: Path, titles: Path | None) -> Source:
@@ -203,7 +208,7 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
     resumable = not ranked and kind != "parquet" and _is_plain(output)
     run = _run(predictor, source, options, kind, kept) if resumable else None
     with _sink(output, kind, list(kept.values()), run, options["resume"]) as sink:
-        _score(predictor, rows, source.base, list(kept), sink, (lambda windows: [_lowest(windows, top)]) if ranked else None)
+        _score(predictor, rows, source, list(kept), sink, (lambda windows: [_lowest(windows, top)]) if ranked else None)
     counts = sink.counts
     done, chosen = counts.rows - counts.failed, f", the {min(top, counts.rows):,} lowest" if top else ""
     where = "" if output == STANDARD_OUTPUT else f"{chosen} → {output}"
@@ -248,40 +253,29 @@ def _kept_columns(header: Iterable[str]) -> dict[str, str]:
     return kept
 
 
-def predict_rows(predictor: Predictor, rows: Iterable[Row], base: str, known: Known | None = None) -> Iterator[tuple[Row, Prediction]]:
-    """Each row with its prediction, in order, streamed; `known`: what other calls have encoded."""
-    pending: deque[Row] = deque()
-
-    def mappings() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            pending.append(row)
-            yield {"image_path": row.image_path, "text": row.text, "problem": row.problem}
-
-    for prediction in predictor.predict_pairs(mappings(), image_base_path=base, known=known):
-        yield pending.popleft(), prediction
-
-
 def write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
     """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
     sink = Sink(CsvTable(file, list(kept.values())))
     sink.table.begin()
-    _score(predictor, rows, base, list(kept), sink)
+    _score(predictor, rows, Source("rows", (), base, [], lambda: iter(rows), str), list(kept), sink)
     return sink.counts.rows - sink.counts.failed, sink.counts.failed
 
 
-def _score(predictor: Predictor, rows: Iterable[Row], base: str, kept: Sequence[str], sink: Sink, ordered: Order | None = None) -> None:
+def _score(predictor: Predictor, rows: Iterable[Row], source: Source, kept: Sequence[str], sink: Sink, ordered: Order | None = None) -> None:
     """Rows into a sink, a window at a time; those that it has are not looked at again."""
     counts = sink.counts
     predictor.pipeline.long_texts += counts.long_texts
     with progress_bar("predict", unit="row") as advance:
-        windows = _windows(predictor, islice(rows, counts.rows, None), base, kept, counts, advance)
+        windows = _windows(predictor, islice(rows, counts.rows, None), source, kept, counts, advance)
         for entries in windows if ordered is None else ordered(windows):
             for prediction, values in entries:
                 sink.table.add(prediction, values)
             sink.commit()
 
 
-def _windows(predictor: Predictor, rows: Iterator[Row], base: str, kept: Sequence[str], counts: Counts, advance: Callable[..., None]) -> Iterator[list[Entry]]:
+def _windows(
+    predictor: Predictor, rows: Iterator[Row], source: Source, kept: Sequence[str], counts: Counts, advance: Callable[..., None]
+) -> Iterator[list[Entry]]:
     """Windows whose scores don't depend on each other, not in the last digit either, so that a run can be cut between any two: where an embedding depends on
     its batch, each window forgets what those before it have encoded.
     """
@@ -290,7 +284,7 @@ def _windows(predictor: Predictor, rows: Iterator[Row], base: str, kept: Sequenc
     known = pipeline.Known.nothing() if predictor.engine.independent else None
     while window := list(islice(rows, pipeline.WINDOW)):
         entries: list[Entry] = []
-        for row, prediction in predict_rows(predictor, window, base, known):
+        for row, prediction in predict_rows(predictor, window, source.base, source.columns, known):
             entries.append((prediction, [row.columns.get(name, "") for name in kept]))
             counts.failed += prediction.status != "ok"
             advance(1)

@@ -228,7 +228,7 @@ def _open_bundle(folder: Path) -> Predictor:
 
 def _predict(predictor: Predictor, catalogue: Catalogue, label: str) -> tuple[list[Row], list[Prediction], float]:
     """The test rows, their predictions, and pairs a second from reading to score."""
-    from mismatch.cli.predict import predict_rows
+    from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import load_pairs
 
     rows, predictions = load_pairs(catalogue.test_csv, catalogue.folder), []

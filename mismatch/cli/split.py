@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.pictures import near_duplicates, picture_options
+from mismatch.cli.options import row_options
+from mismatch.cli.pictures import Pictures, picture_options
+from mismatch.data.columns import Columns
 
 if TYPE_CHECKING:
     from mismatch.data.split import SplitReport
@@ -44,11 +46,10 @@ class _Table:
     """What is remembered of the rows: numbers, not texts."""
 
     lines: list[int] = field(default_factory=list)
-    images: list[int] = field(default_factory=list)
+    pictures: Pictures = field(default_factory=Pictures)
     labels: list[int | None] = field(default_factory=list)
     strata: list[tuple[Any, ...]] = field(default_factory=list)
     joined: list[list[int]] = field(default_factory=list)  # columns, as hashes
-    paths: dict[str, int] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)  # of rows that are left out, by line
 
 
@@ -63,77 +64,77 @@ class _Table:
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier split.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @picture_options
-def command(csv_file: Path, output_dir: Path, **options: Any) -> None:
+@row_options
+def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) -> None:
     """Split a file of rows image_path,text[,label] into train.csv, val.csv and test.csv.
 
     Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
     can't be used, as their image can't be read, go to rejected.csv with the reason. Exit 0: done; 2: nothing was written.
     """
-    from mismatch.data.pairs import read_header
+    from mismatch.data.pairs import place, read_header
     from mismatch.data.split import NAMES, assign, join, report_of
     from mismatch.errors import InputError
 
     fractions: Sequence[float] = options["fractions"]
-    header = read_header(csv_file, require_label=False)
+    header = read_header(csv_file, require_label=False, columns=columns)
     if unknown := [name for name in (*options["group_columns"], *options["strata"]) if name not in header]:
         raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
     if there := [path for path in (*targets, output_dir / REJECTED) if path.exists() and not options["overwrite"]]:
         raise InputError(f"{there[0]} exists already; choose another --output-dir, or say --overwrite")
-    table = _read(csv_file, header, options)
-    near = list(range(len(table.paths)))
-    if options["near_duplicates"]:
-        near, broken = near_duplicates(table.paths, options["image_base_path"], options["num_workers"])
-        _leave_out(table, broken)
+    table = _read(csv_file, header, columns, options)
+    images, broken = table.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
+    _leave_out(table, images, broken)
     if not table.lines:
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
-        raise InputError(f"{csv_file}:{line}: {reason}; no row can be used")
-    groups = join([near[image] for image in table.images], table.joined)
-    paths = list(table.paths)
-    splits = assign(groups, table.strata, [paths[image] for image in table.images], fractions=fractions, seed=options["seed"])
-    report = report_of(groups, splits, table.labels, table.images, len(fractions))
-    report.near_duplicates = len(near) - len(set(near))
-    _write(csv_file, header, dict(zip(table.lines, splits, strict=True)), table.reasons, targets, output_dir)
+        raise InputError(f"{place(csv_file, line)}: {reason}; no row can be used")
+    groups = join(images, table.joined)
+    paths, first = list(table.pictures.paths), [row[0] for row in table.pictures.rows]
+    splits = assign(groups, table.strata, [paths[image] for image in first], fractions=fractions, seed=options["seed"])
+    report = report_of(groups, splits, table.labels, first, len(fractions))
+    report.near_duplicates = len(set(first)) - len(set(images))
+    _write(csv_file, header, dict(zip(table.lines, splits, strict=True)), table.reasons, targets, columns)
     if options["as_json"]:
         click.echo(json.dumps({**report.to_dict(), "rejected": len(table.reasons)}, indent=2))
         return
     click.echo("\n".join(_said(report, len(table.reasons), targets, fractions)))
 
 
-def _read(csv_file: Path, header: list[str], options: dict[str, Any]) -> _Table:
+def _read(csv_file: Path, header: list[str], columns: Columns, options: dict[str, Any]) -> _Table:
     from mismatch.data.pairs import read_rows
 
     table = _Table()
-    columns = [*(["text"] if options["group_by_text"] else []), *options["group_columns"]]
-    table.joined = [[] for _ in columns]
-    for row in read_rows(csv_file, require_label="label" in header):
+    by = [*(["text"] if options["group_by_text"] else []), *options["group_columns"]]
+    table.joined = [[] for _ in by]
+    for row in read_rows(csv_file, require_label="label" in header, columns=columns):
         if row.problem:
             table.reasons[row.line] = row.problem
             continue
         table.lines.append(row.line)
-        table.images.append(table.paths.setdefault(row.image_path, len(table.paths)))
+        table.pictures.add(columns.images(row.image_path))
         table.labels.append(row.label)
         table.strata.append((row.label, *(row.columns[name] for name in options["strata"])))
-        for values, name in zip(table.joined, columns, strict=True):
+        for values, name in zip(table.joined, by, strict=True):
             values.append(hash(row.columns[name]))
     return table
 
 
-def _leave_out(table: _Table, broken: Mapping[int, str]) -> None:
+def _leave_out(table: _Table, images: list[int], broken: Mapping[int, str]) -> None:
     """Rows whose image can't be read; the reason is kept."""
-    good = [image not in broken for image in table.images]
-    table.reasons |= {line: broken[image] for line, image in zip(table.lines, table.images, strict=True) if image in broken}
-    columns: list[list[Any]] = [table.lines, table.images, table.labels, table.strata, *table.joined]
+    good = [row not in broken for row in range(len(table.lines))]
+    table.reasons |= {table.lines[row]: reason for row, reason in broken.items()}
+    columns: list[list[Any]] = [table.lines, images, table.pictures.rows, table.labels, table.strata, *table.joined]
     for column in columns:
         column[:] = compress(column, good)
 
 
-def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons: dict[int, str], targets: Sequence[Path], folder: Path) -> None:
+def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons: dict[int, str], targets: Sequence[Path], columns: Columns) -> None:
     """All files at once, or none; rows in the order in which they stand."""
     from mismatch.cli.tables import RowWriter
     from mismatch.data.pairs import read_rows
     from mismatch.files import atomic_file
 
+    folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     if not reasons:
         (folder / REJECTED).unlink(missing_ok=True)  # of an earlier split
@@ -144,7 +145,7 @@ def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons:
         if reasons:
             rejected = RowWriter(stack.enter_context(atomic_file(folder / REJECTED)))
             rejected.writerow((*header, "reason"))
-        for row in read_rows(csv_file, require_label=False):
+        for row in read_rows(csv_file, require_label=False, columns=columns):
             values = [row.columns.get(name, "") for name in header]
             if row.line in reasons:
                 rejected.writerow((*values, reasons[row.line]))

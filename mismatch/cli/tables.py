@@ -6,9 +6,9 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Protocol, TextIO
 
-from mismatch.errors import MissingExtraError
+from mismatch.data.arrow_rows import import_pyarrow
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
@@ -17,6 +17,7 @@ __all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter",
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 GROUP_ROWS = 65_536  # of Parquet that are held and written together
+WHAT = "an --output that ends in .parquet"  # needs pyarrow
 
 
 class Table(Protocol):
@@ -86,7 +87,7 @@ class ParquetTable:
 
     def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
-        self._arrow, parquet = _pyarrow()
+        self._arrow, parquet = import_pyarrow(WHAT)
         types = {"similarity_score": self._arrow.float64(), "threshold": self._arrow.float64(), "is_match": self._arrow.bool_()}
         self._schema = self._arrow.schema([(name, types.get(name, self._arrow.string())) for name in COLUMNS] + [(name, self._arrow.string()) for name in kept])
         self._writer = parquet.ParquetWriter(file, self._schema)
@@ -115,7 +116,7 @@ def table_kind(output: str) -> str:
     """What a file of this name holds: parquet, jsonl or csv. MissingExtraError where its writer is not installed."""
     kind = Path(output).suffix.lower().removeprefix(".")
     if kind == "parquet":
-        _pyarrow()
+        import_pyarrow(WHAT)
     return kind if kind in ("parquet", "jsonl") else "csv"
 
 
@@ -135,12 +136,3 @@ def fields(result: Prediction) -> tuple[str, ...]:
 
 def _typed(result: Prediction) -> tuple[object, ...]:
     return result.image_path, result.text, result.similarity_score, result.threshold, result.is_match, result.prediction, result.status
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("an --output that ends in .parquet", "parquet") from error
-    return pa, pq

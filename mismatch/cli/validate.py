@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.options import row_options
 from mismatch.cli.progress import progress_bar
+from mismatch.data.columns import Columns
 from mismatch.files import write_json
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 
 @click.command(short_help="Check rows and images before training.")
 @click.argument("csv_files", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@row_options
 @click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]")
 @click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the report as JSON to FILE too.")
@@ -36,8 +38,8 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
     metavar="FILE",
     help="Write the first CSV's rows that are fit to train on to FILE, the others with their reasons to FILE.rejected.csv (out.csv: out.rejected.csv).",
 )
-def command(csv_files: tuple[Path, ...], image_base_path: str, report_file: Path | None, **options: Any) -> None:
-    """Check CSV files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
+def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_file: Path | None, **options: Any) -> None:
+    """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts. With the extra
     [audit] also near-duplicate images, in one file or in two of them (then a test tells less than it seems), and whether texts alone tell the labels.
@@ -54,6 +56,7 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, report_file: Path
         csv_files,
         image_base_path,
         check_image=open_image,
+        columns=columns,
         duplicates=complete,
         workers=available_cpus() if options["num_workers"] is None else options["num_workers"],
         progress=progress_bar,
@@ -68,13 +71,13 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, report_file: Path
     if not complete:
         click.echo('not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install "mismatch-clip[audit]"', err=True)
     if options["fixed"] is not None:
-        kept, rejected, reasons = _fix(report, csv_files, image_base_path, options["fixed"])
+        kept, rejected, reasons = _fix(report, csv_files, image_base_path, columns, options["fixed"])
         click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
     if not report.ok or (options["strict"] and report.doubtful):
         raise click.exceptions.Exit(1)
 
 
-def _fix(report: AuditReport, files: Sequence[Path], base: str, target: Path) -> tuple[int, int, Path]:
+def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path) -> tuple[int, int, Path]:
     """The first file's rows in two files, both or neither; how many there are in each, and where the rejected ones are."""
     from mismatch.cli.tables import RowWriter
     from mismatch.data.fix import sorted_out
@@ -82,7 +85,7 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, target: Path) ->
     from mismatch.files import atomic_file
 
     other = target.with_suffix(f".rejected{target.suffix}")
-    header = read_header(files[0], require_label=True)
+    header = read_header(files[0], require_label=True, columns=columns)
     leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
     leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
     counts = [0, 0]
@@ -90,7 +93,7 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, target: Path) ->
         writers = (RowWriter(good), RowWriter(bad))
         writers[0].writerow(header)
         writers[1].writerow((*header, "reason"))
-        for row, reason in sorted_out(files[0], base, broken=report.broken, leaked=leaked):
+        for row, reason in sorted_out(files[0], base, broken=report.broken, leaked=leaked, columns=columns):
             values = [row.columns.get(name, "") for name in header]
             writers[reason is not None].writerow(values if reason is None else (*values, reason))
             counts[reason is not None] += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mismatch.data.findings import Finding, TextCheck, near_duplicates
-from mismatch.data.pairs import Row, resolve_image, scan_rows
+from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows
 from mismatch.data.similar import Fingerprint, fingerprint
 from mismatch.errors import InputError
 
@@ -104,7 +104,7 @@ class AuditReport:
         """For people: each file's figures, its problems as `file:line: …`, warnings, and the verdict."""
         for file in self.files:
             yield from _figures(file)
-            yield from (f"{file.path}:{line}: {message}" for line, message in file.problems)
+            yield from (f"{place(file.path, line)}: {message}" for line, message in file.problems)
             if more := file.problem_count - len(file.problems):
                 yield f"{file.path}: … and {more:,} more"
             yield from (f"warning: {file.path}: {warning}" for warning in [*file.warnings, *(finding.message for finding in file.findings)])
@@ -127,6 +127,7 @@ def validate_files(
     *,
     check_image: Callable[[Path], Image],
     duplicates: bool = False,
+    columns: Columns | None = None,
     workers: int = 4,
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
@@ -136,7 +137,7 @@ def validate_files(
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
-    files = [_read(path, image_base_path, max_problems) for path in paths]
+    files = [_read(path, image_base_path, max_problems, columns or Columns()) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with (progress or _no_progress)("check images", len(wanted), "image") as advance:
         found = dict(_check_images(wanted, _Look(check_image, duplicates), max(1, workers), advance))
@@ -171,11 +172,11 @@ def _count(number: int, noun: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
+def _read(path: str | Path, base: str | Path, keep: int, columns: Columns) -> FileAudit:
     """All but the images."""
     audit, texts, pairs, check = FileAudit(str(path)), set[int](), _Pairs(), TextCheck()
-    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message))):
-        _add_row(audit, row, base, keep)
+    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
+        _add_row(audit, row, base, keep, columns)
         if row.intact and row.text:
             texts.add(hash(row.text))
         pairs.add(row)
@@ -191,7 +192,7 @@ def _read(path: str | Path, base: str | Path, keep: int) -> FileAudit:
     return audit
 
 
-def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int) -> None:
+def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int, columns: Columns) -> None:
     audit.rows += 1
     if row.label is not None:
         audit.labels[row.label] += 1
@@ -200,8 +201,9 @@ def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int) -> None:
         audit.bad_lines.add(row.line)
         if len(audit.problems) < keep:
             audit.problems.append((row.line, row.problem))
-    if row.intact and row.image_path.strip():
-        audit.images.setdefault(str(resolve_image(base, row.image_path)), []).append(row.line)
+    if row.intact and row.image_path.strip() and not columns.path_problem(row.image_path):
+        for image in columns.images(row.image_path):
+            audit.images.setdefault(str(resolve_image(base, image)), []).append(row.line)
 
 
 class _Pairs:

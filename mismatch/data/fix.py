@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mismatch.data.pairs import Row, read_rows, resolve_image
+from mismatch.data.pairs import Columns, Row, read_rows, resolve_image
 
 __all__ = ["sorted_out"]
 
 
 def sorted_out(
-    path: str | Path, image_base_path: str | Path, *, broken: Mapping[str, object], leaked: Mapping[str, str] | None = None
+    path: str | Path, image_base_path: str | Path, *, broken: Mapping[str, object], leaked: Mapping[str, str] | None = None, columns: Columns | None = None
 ) -> Iterator[tuple[Row, str | None]]:
     """Each row of a file with labels, in order, with why it can't be trained on: None where it can.
 
     `broken`: images that can't be read, and why; `leaked`: images that stand in a file to test on, and where. Of rows that repeat each other the first
     stays; of an image and a text that are match and mismatch none does. InputError for a file that can't be read.
     """
-    clashing = _clashing(path)
+    columns = columns or Columns()
+    clashing = _clashing(path, columns)
     seen: dict[int, int] = {}  # the pair → its line
-    for row in read_rows(path, require_label=True):
-        yield row, row.problem or _reason(row, str(resolve_image(image_base_path, row.image_path)), broken, leaked or {}, clashing, seen)
+    for row in read_rows(path, require_label=True, columns=columns):
+        images = [str(resolve_image(image_base_path, image)) for image in columns.images(row.image_path)]
+        yield row, row.problem or _reason(row, images, broken, leaked or {}, clashing, seen)
 
 
-def _reason(row: Row, image: str, broken: Mapping[str, object], leaked: Mapping[str, str], clashing: Collection[int], seen: dict[int, int]) -> str | None:
-    if image in broken:
-        return str(broken[image])
+def _reason(
+    row: Row,
+    images: Sequence[str],
+    broken: Mapping[str, object],
+    leaked: Mapping[str, str],
+    clashing: Collection[int],
+    seen: dict[int, int],
+) -> str | None:
+    if bad := next((image for image in images if image in broken), None):
+        return str(broken[bad])
     pair = hash((row.image_path, row.text))
     if pair in clashing:
         return "the same image and text stand once as match and once as mismatch"
     if (line := seen.setdefault(pair, row.line)) != row.line:
         return f"repeats line {line}: same image, text and label"
-    return f"its image, or a near-duplicate, stands in {leaked[image]}" if image in leaked else None
+    return next((f"its image, or a near-duplicate, stands in {leaked[image]}" for image in images if image in leaked), None)
 
 
-def _clashing(path: str | Path) -> set[int]:
+def _clashing(path: str | Path, columns: Columns) -> set[int]:
     """Pairs with both labels, by hash."""
     labels: dict[int, int] = {}
     found = set()
-    for row in read_rows(path, require_label=True):
+    for row in read_rows(path, require_label=True, columns=columns):
         if row.problem is None and row.label is not None:
             pair = hash((row.image_path, row.text))
             if labels.setdefault(pair, row.label) != row.label:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.data.pairs import Row, resolve_image
+from mismatch.data.pairs import Row, place, resolve_image
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
@@ -102,7 +102,7 @@ class PairSet:
     def image_error(self, image: int, error: Exception) -> ImageError:
         """What is wrong with an image, with the file and line that name it."""
         kind = type(error) if isinstance(error, ImageError) else ImageError
-        return kind(f"{self.csv_file}:{self.lines[image]}: {error}")
+        return kind(f"{place(self.csv_file, self.lines[image])}: {error}")
 
 
 def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:

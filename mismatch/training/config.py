@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
+from mismatch.data.columns import Columns, MultiImage
 from mismatch.errors import InputError
 from mismatch.specs import FEATURES, LongText
 
@@ -41,9 +42,24 @@ def option(text: str, default: Any, **metadata: Any) -> Any:
 class TrainConfig:
     """Options of one training run; an option that is None takes what `tune` has for it (MODES), see `value`."""
 
-    train_csv: str = field(metadata={"help": "Rows to train on: image_path,text,label.", "required": True, "free": True})
+    train_csv: str = field(
+        metadata={"help": "Rows to train on: image_path,text,label; also TSV, JSONL, Parquet, a datasets folder.", "required": True, "free": True}
+    )
     val_csv: str | None = option("Rows to validate on after each epoch.", None, shown="a tenth of the training images", free=True)
     image_base_path: str = option("Folder that image paths are relative to.", "", shown="the working directory", free=True)
+    image_column: str = option("Column of the images' paths.", "image_path", free=True)
+    text_column: str = option("Column of the texts.", "text", free=True)
+    label_column: str = option("Column of the labels.", "label", free=True)
+    label_map: str | None = option("Names of labels: match=1,mismatch=0, or match/mismatch for short.", None, shown="0 and 1 only", free=True)
+    multi_image: str | None = option(
+        "Several images a row, separated by ;: under all each image of a matching row is a matching pair, under best each of a mismatching row a mismatching "
+        "one; rows of the other label may have one image only.",
+        None,
+        choices=get_args(MultiImage),
+        shown="one image a row",
+        free=True,
+    )
+    allow_outside_images: bool = option("Let image paths leave --image-base-path, by .. or as absolute ones.", False, free=True)
     backbone: str = option("FAMILY, FAMILY:MODEL or a mismatch checkpoint; `mismatch backbones list` names them.", "hf-clip")
     model_name: str | None = option("MODEL of the family, a local directory, or a mismatch checkpoint to go on from.", None, shown="the family's own")
     output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip", free=True)
@@ -106,6 +122,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_ranges(self)
+        _ = self.columns  # refuses a wrong label map at once
+
+    @property
+    def columns(self) -> Columns:
+        """How the rows are read."""
+        return Columns(
+            self.image_column,
+            self.text_column,
+            self.label_column,
+            self.label_map or "",
+            cast("MultiImage | None", self.multi_image),
+            "" if self.allow_outside_images else self.image_base_path,
+        )
 
     @property
     def trackers(self) -> tuple[str, ...]:

@@ -125,10 +125,10 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 
 def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | None]:
     """Rows to train on and rows to validate on, None where there shall be none; every row is checked."""
-    rows = load_pairs(config.train_csv, config.image_base_path)
+    rows = load_pairs(config.train_csv, config.image_base_path, columns=config.columns)
     _check_labels(rows, config.train_csv)
     if config.val_csv is not None:
-        held = load_pairs(config.val_csv, config.image_base_path)
+        held = load_pairs(config.val_csv, config.image_base_path, columns=config.columns)
         _warn_of_one_label(held, report)
         return _pair_set(config.train_csv, rows, config), _pair_set(config.val_csv, held, config)
     if config.val_fraction == 0:

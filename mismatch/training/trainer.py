@@ -127,7 +127,8 @@ def _advise(rows: int, report: Report) -> None:
 def _audit(config: TrainConfig, report: Report, progress: Progress) -> None:
     """InputError unless every row and every image can be used; what was found is reported first."""
     paths = [path for path in (config.train_csv, config.val_csv) if path is not None]
-    found = validate_files(paths, config.image_base_path, check_image=open_image, workers=config.num_workers, progress=progress)
+    workers, columns = config.num_workers, config.columns
+    found = validate_files(paths, config.image_base_path, check_image=open_image, columns=columns, workers=workers, progress=progress)
     for line in found.lines():
         report(line)
     if not found.ok:

@@ -1,0 +1,198 @@
+"""Rows of Parquet and of a folder that save_to_disk of Hugging Face datasets wrote, streamed through pyarrow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mismatch.data.csv_rows import NEEDED
+from mismatch.data.rows import Reading, Row, as_text
+from mismatch.errors import InputError, MissingExtraError
+
+__all__ = ["STATE", "arrow_header", "arrow_rows", "dataset_files", "import_pyarrow"]
+
+NUL = "a NUL character stands in this row; take it out"
+BATCH = 4096  # rows that are held at a time
+STATE, SPLITS = "state.json", "dataset_dict.json"  # which save_to_disk writes
+EMBEDDED = "the image itself stands in this row, not its path; write the images to files and name those"
+
+
+def import_pyarrow(what: str) -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they are not installed."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(what, "parquet") from error
+    return pa, pq
+
+
+def dataset_files(folder: str | Path) -> list[Path]:
+    """The Arrow files of such a folder, in order; InputError for another folder."""
+    folder = Path(folder)
+    if (folder / SPLITS).is_file():
+        splits = _json(folder / SPLITS).get("splits") or ["train"]
+        raise InputError(f"{folder} holds several splits; name one: {', '.join(str(folder / split) for split in splits)}")
+    if not (folder / STATE).is_file():
+        raise InputError(f"{folder} is a folder, a pipe or a device; {NEEDED}")
+    state = _json(folder / STATE)
+    try:
+        files = [folder / entry["filename"] for entry in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / STATE} names no data files; write the dataset anew with save_to_disk") from error
+    if state.get("_indices_data_files"):
+        raise InputError(f"{folder} selects rows of its files by an index; call flatten_indices() before save_to_disk")
+    return files
+
+
+def arrow_header(reading: Reading) -> list[str]:
+    """The columns as rows have them; those that hold bytes are left out."""
+    header = _Source(reading).kept
+    names = reading.names(header) or []
+    reading.present(header, names)
+    return names
+
+
+def arrow_rows(reading: Reading) -> Iterator[Row]:
+    """Stream the rows, a few thousand at a time."""
+    source = _Source(reading)
+    names = reading.names(source.kept)
+    if names is None:
+        return
+    present = reading.present(source.kept, names)
+    before = 0
+    for batch in source.batches():
+        lists, problems = source.texts(batch)
+        for i, values in enumerate(zip(*lists, strict=True)):
+            yield _row(before + i + 1, dict(zip(names, values, strict=True)), present, problems.get(i), reading)
+        before += batch.num_rows
+
+
+def _row(number: int, columns: dict[str, str], present: tuple[str, ...], problem: str | None, reading: Reading) -> Row:
+    if "\0" in "".join(columns.values()):
+        return Row(
+            number, columns.get("image_path", ""), columns.get("text", ""), None, columns, "a NUL character stands in this row; take it out", intact=False
+        )
+    return reading.row(number, columns, present, problem)
+
+
+class _Source:
+    """The batches of a Parquet file or a dataset, and their columns as texts."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.path = reading, Path(reading.path)
+        self.is_folder = self.path.is_dir()
+        self.files = dataset_files(self.path) if self.is_folder else [self._file()]
+        self.pa, self.pq = import_pyarrow(f"reading {self.path}")
+        schema = self._schema()
+        self.kept = [field.name for field in schema if field.name == reading.columns.image or not self._is_bytes(field.type)]
+        self.class_names = _class_names(schema.metadata or {})
+
+    def batches(self) -> Iterator[Any]:
+        """InputError for a file that is damaged."""
+        try:
+            for file in self.files:
+                yield from self._dataset_batches(file) if self.is_folder else self._parquet_batches(file)
+        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    def texts(self, batch: Any) -> tuple[list[list[str]], dict[int, str]]:
+        """Of each kept column its values, and of rows whose image can't be had from its value why, by their place in the batch."""
+        lists, problems = [], dict[int, str]()
+        for name in self.kept:
+            array = batch.column(batch.schema.get_field_index(name))
+            if name == self.reading.columns.image:
+                array, problems = self._images(array)
+            lists.append(self._texts(array, self.class_names.get(name)))
+        return lists, problems
+
+    def _file(self) -> Path:
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"{self.path} is a folder, a pipe or a device; {NEEDED}")
+        try:
+            self.path.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{self.path}: {error.strerror}") from error
+        return self.path
+
+    def _schema(self) -> Any:
+        try:
+            if not self.is_folder:
+                return self.pq.read_schema(self.path)
+            if not self.files:
+                raise InputError(f"{self.path} names no data files")
+            with self.pa.memory_map(str(self.files[0])) as source:
+                return self.pa.ipc.open_stream(source).schema
+        except (self.pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InputError:
+        kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
+        return InputError(f"{self.path} can't be read as {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+
+    def _parquet_batches(self, file: Path) -> Iterator[Any]:
+        with self.pq.ParquetFile(file, buffer_size=2**16, pre_buffer=False) as parquet:
+            yield from parquet.iter_batches(batch_size=BATCH, columns=self.kept, use_threads=False)
+
+    def _dataset_batches(self, file: Path) -> Iterator[Any]:
+        with self.pa.memory_map(str(file)) as source:
+            for batch in self.pa.ipc.open_stream(source):
+                for start in range(0, batch.num_rows, BATCH):
+                    yield batch.slice(start, BATCH)
+
+    def _is_bytes(self, kind: Any) -> bool:
+        """Whether a column holds bytes, or values that do: images, sounds."""
+        types = self.pa.types
+        if types.is_struct(kind):
+            return any(self._is_bytes(kind.field(i).type) for i in range(kind.num_fields))
+        if types.is_list(kind) or types.is_large_list(kind):
+            return self._is_bytes(kind.value_type)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+    def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
+        """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
+        types, kind = self.pa.types, array.type
+        if types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}:
+            parts = dict(zip((kind.field(i).name for i in range(kind.num_fields)), array.flatten(), strict=True))  # null where the whole is
+            there = parts["bytes"].is_valid().to_pylist()
+            return parts["path"], {i: EMBEDDED for i, embedded in enumerate(there) if embedded}
+        if self._is_bytes(kind):
+            return self.pa.nulls(len(array), self.pa.string()), dict.fromkeys(range(len(array)), EMBEDDED)
+        if (types.is_list(kind) or types.is_large_list(kind)) and self.reading.columns.multi_image is None:
+            counts = [0 if value is None else len(value) for value in array.to_pylist()]
+            said = {i: f"this row has {count} images; pass --multi-image best or all" for i, count in enumerate(counts) if count > 1}
+            return array, said
+        return array, {}
+
+    def _texts(self, array: Any, class_names: list[str] | None) -> list[str]:
+        types = self.pa.types
+        if types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        if class_names is not None and types.is_integer(array.type):
+            return [class_names[value] if value is not None and 0 <= value < len(class_names) else "" for value in array.to_pylist()]
+        if types.is_temporal(array.type) or types.is_decimal(array.type):
+            array = array.cast(self.pa.string())
+        return ["" if value is None else value if type(value) is str else as_text(value) for value in array.to_pylist()]
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """Column → the names of its classes, which datasets stores as numbers; a label is what it is called, not where it stands in that list."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return {name: list(map(str, feature["names"])) for name, feature in features.items() if _is_class(feature)}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _is_class(feature: Any) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+    return found if isinstance(found, dict) else {}

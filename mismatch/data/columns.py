@@ -1,0 +1,143 @@
+"""Which columns hold the image, the text and the label, and how their values are to be understood: label names, several images, paths that leave a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from mismatch.errors import InputError, LabelError
+
+__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "may_leave", "parse_label", "resolve_image"]
+
+MultiImage = Literal["best", "all"]
+LABELS = {"0": 0, "1": 1}  # mismatch, match
+COLUMNS = ("image_path", "text", "label")
+ALIASES = {
+    "image_path": ("image", "path", "file", "filename", "img", "image_file"),
+    "text": ("caption", "title", "description", "name"),
+    "label": ("target", "match", "is_match", "class", "y"),
+}
+OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
+SEPARATOR = ";"  # between the images of a row
+NAMED = {"match": "match/mismatch", "mismatch": "match/mismatch", "true": "true/false", "false": "true/false", "yes": "yes/no", "no": "yes/no"}
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:").match  # how such a path may begin, on any system
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How to read a file of rows. Whatever its columns are called there, rows have them as `image_path`, `text` and `label`."""
+
+    image: str = "image_path"
+    text: str = "text"
+    label: str = "label"
+    label_map: str = ""  # names of labels, match=1,mismatch=0 or match/mismatch for short; 0 and 1 hold too, unless they are named
+    multi_image: MultiImage | None = None  # a row's images are separated by ;, and it matches by its best one or by all; None: a row has one image
+    inside: str = ""  # folder that image paths are relative to and may not leave; empty: they may lie anywhere
+
+    def __post_init__(self) -> None:
+        names = (self.image, self.text, self.label)
+        if not all(name.strip() for name in names) or len(set(names)) < len(names):
+            raise InputError(f"image, text and label are read from the columns {', '.join(map(repr, names))}; three different names are needed")
+        if self.multi_image not in (None, *get_args(MultiImage)):
+            raise InputError(f"--multi-image is {self.multi_image!r}; best or all is needed")
+        _ = self.labels  # refuses a wrong map at once
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """What may stand in the label's column, in lower case → 0 or 1."""
+        named = _label_map(self.label_map) if self.label_map.strip() else {}
+        return named if named.keys() & LABELS.keys() else LABELS | named
+
+    @cached_property
+    def restrained(self) -> bool:
+        """Whether a path has to be looked at before it is taken."""
+        return bool(self.inside) or self.multi_image is not None
+
+    def named(self, header: list[str]) -> list[str]:
+        """The columns as rows have them. One that is not asked for, but has the name of one that is, becomes `input_NAME`."""
+        asked = {self.image: "image_path", self.text: "text", self.label: "label"}
+        taken, names = {*header, *COLUMNS}, []
+        for name in header:
+            new = asked.get(name, name)
+            while name not in asked and new in (COLUMNS if new == name else taken):
+                new = f"input_{new}"
+            taken.add(new)
+            names.append(new)
+        return names
+
+    def asked(self, name: str) -> str:
+        """What `image_path`, `text` or `label` is called in the file."""
+        return {"image_path": self.image, "text": self.text, "label": self.label}[name]
+
+    def images(self, image_path: str) -> list[str]:
+        """The paths of a row's images, as written; one, unless `multi_image` says that there may be several."""
+        if self.multi_image is None:
+            return [image_path]
+        return [path for part in image_path.split(SEPARATOR) if (path := part.strip())]
+
+    def path_problem(self, image_path: str) -> str | None:
+        """Why a row's image can't be taken from where it is said to lie."""
+        if self.multi_image is None and not (self.inside and may_leave(image_path)):
+            return None
+        paths = self.images(image_path)
+        if not paths:
+            return "the image_path is empty"
+        if self.inside and (out := next((path for path in paths if _leaves(path, self.inside)), None)):
+            return f"image {out!r} leaves --image-base-path {self.inside}; pass --allow-outside-images if it may lie elsewhere"
+        return None
+
+
+def parse_label(value: str, columns: Columns | None = None) -> int:
+    """A label is written 0 or 1, or as the label map of `columns` says, and nothing else: LabelError."""
+    labels = LABELS if columns is None else columns.labels
+    said = value.strip()
+    label = labels.get(said.lower())
+    if label is None and not said:
+        raise LabelError(f"the label is empty; {' or '.join(labels)} is needed")
+    if label is None and labels == LABELS:
+        hint = f"; pass --label-map {NAMED[said.lower()]}" if said.lower() in NAMED else ""
+        raise LabelError(f"label {value!r} is neither 0 nor 1 (1 = the text describes the image){hint}")
+    if label is None:
+        raise LabelError(f"label {value!r} is none of {', '.join(labels)}")
+    return label
+
+
+def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
+    """Where a row's image lies; an empty base is the working directory, an absolute path is taken as it is."""
+    return Path(image_base_path) / image_path
+
+
+def may_leave(path: str) -> bool:
+    """Whether a path might lead out of the folder that it is relative to. Quick, since files have millions."""
+    return ".." in path or ABSOLUTE(path) is not None
+
+
+def folded(name: str) -> str:
+    """A column's name without what people write differently."""
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _label_map(text: str) -> dict[str, int]:
+    names, equals = text.split("/"), [part.partition("=") for part in text.split(",")]
+    pairs = [(names[0], "1"), (names[1], "0")] if len(names) == 2 and "=" not in text else [(name, value) for name, _, value in equals]
+    found = {name.strip().lower(): LABELS.get(value.strip(), -1) for name, value in pairs}
+    if set(found.values()) != {0, 1} or "" in found or len(found) < len(pairs):
+        raise InputError(f"--label-map {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0, or match/mismatch for short")
+    return found
+
+
+def _leaves(path: str, folder: str) -> bool:
+    """Whether a path below `folder` leads out of it. Links are followed where a .. is resolved, as they are when the file is opened."""
+    if not may_leave(path):
+        return False
+    whole, homes = os.path.join(folder, path), {os.path.abspath(folder), os.path.realpath(folder)}
+    if ".." in (parts := re.split(r"[/\\]" if os.sep == "\\" else "/", whole[len(folder) :] if whole.startswith(folder) else whole)):
+        last = whole.rindex("..") + 2 if parts[-1] == ".." else max(found.end() for found in re.finditer(r"(?:^|[/\\])\.\.(?=[/\\])", whole))
+        whole = os.path.join(os.path.realpath(whole[:last]), whole[last:].lstrip("/\\"))
+    else:
+        whole = os.path.abspath(whole)
+    return not any(whole == home or whole.startswith(os.path.join(home, "")) for home in homes)

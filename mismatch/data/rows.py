@@ -1,0 +1,139 @@
+"""A row, and what every format does alike: names of columns, what is missing, and why a row can't be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
+from mismatch.errors import LabelError
+
+__all__ = ["Fault", "Reading", "Row", "as_text"]
+
+Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
+
+
+class Row(NamedTuple):
+    """One record, as it stands in the file. A tuple, since files have millions."""
+
+    line: int  # where it starts, from 1; of Parquet and datasets, which have no lines, the row's number, from 1
+    image_path: str  # as written; with `Columns.multi_image` it may name several, which `Columns.images` tells apart
+    text: str
+    label: int | None  # None where there is none, none is wanted, or it is wrong
+    columns: dict[str, str]  # all columns, as written, those of image, text and label as image_path, text and label
+    problem: str | None = None  # why this row can't be used
+    intact: bool = True  # whether its fields can be told apart: as many as the header has, and no NUL byte
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file that is being read."""
+
+    path: str | Path
+    columns: Columns
+    needed: tuple[str, ...]  # of COLUMNS
+    fault: Fault
+    aliases: bool = False  # whether usual names stand for needed ones: file, title
+    strict: bool = True  # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said before
+
+    def names(self, header: list[str]) -> list[str] | None:
+        """The columns as rows have them, and a fault where a needed one is missing; None for a header that can't be one."""
+        if twice := sorted({name for name in header if header.count(name) > 1}):
+            self.fault(1, f"column {twice[0]!r} stands twice in the header; rename one")
+            return None
+        names = self.columns.named(header)
+        return _renamed(names) if self.aliases else names
+
+    def present(self, header: list[str], names: list[str]) -> tuple[str, ...]:
+        """Those of the needed columns that are there; the others are a fault."""
+        if missing := [name for name in self.needed if name not in names]:
+            asked = [self.columns.asked(name) for name in missing]
+            words = ", ".join(repr(said) if said == name else f"{said!r} ({OPTIONS[name]})" for said, name in zip(asked, missing, strict=True))
+            what = f"column{'s' * (len(missing) > 1)} {words} {'are' if len(missing) > 1 else 'is'} missing"
+            self.fault(1, f"{what}; found {', '.join(map(repr, header))}{_hint(header, missing, self.columns)}")
+        return tuple(name for name in self.needed if name in names)
+
+    def row(self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None) -> Row:
+        """A record that could be taken apart, with what is wrong with it."""
+        image_path, text, label = columns.get("image_path", ""), columns.get("text", ""), None
+        if "label" in present:
+            said = columns.get("label", "")
+            label = self.columns.labels.get(said)
+            if label is None:
+                label = self.columns.labels.get(said.strip().lower())
+        if not (image_path.strip() and text.strip() and (label is not None or "label" not in present)):
+            problem = "; ".join([*([problem] if problem else []), *self._problems(columns, present)]) or None
+        row = Row(line, image_path, text, label, columns, problem)
+        return self.checked(row) if self.columns.restrained or self.columns.label_map else row
+
+    def checked(self, row: Row) -> Row:
+        """With what is wrong with its path, and its label as 0 or 1 where names stand for them."""
+        if row.problem is None and "image_path" in row.columns and (problem := self.columns.path_problem(row.image_path)):
+            row = row._replace(problem=problem)
+        if self.columns.label_map and (label := row.label if "label" in self.needed else self.columns.labels.get(_said(row))) is not None:
+            row.columns["label"] = str(label)
+        return row
+
+    def _problems(self, columns: dict[str, str], present: Sequence[str]) -> list[str]:
+        problems = [f"the {name} is empty" for name in COLUMNS[:2] if name in present and not columns.get(name, "").strip()]
+        if "label" in present:
+            try:
+                parse_label(columns.get("label", ""), self.columns)
+            except LabelError as error:
+                problems.append(str(error))
+        return problems
+
+
+def as_text(value: Any) -> str:
+    """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a list are joined as the images of a row are."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return SEPARATOR.join(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _said(row: Row) -> str:
+    return row.columns.get("label", "").strip().lower()
+
+
+def _renamed(header: list[str]) -> list[str]:
+    """With the needed name in place of the first usual one that stands for it, where it is missing."""
+    plain, names = [folded(name) for name in header], list(header)
+    for name in (name for name in COLUMNS[:2] if name not in header):
+        if at := next((plain.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in plain), 0):
+            names[at - 1] = name
+    return names
+
+
+def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
+    marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
+    if marks:
+        cure = "name the file .csv" if marks[0] == "," else "save the file with commas" + (", or name it .tsv" if marks[0] == "\t" else "")
+        return f"; the columns are separated by {marks[0]!r}: {cure}"
+    pairs = [(near, name) for name in missing if (near := _nearest(name, header, columns))]
+    if not pairs:
+        return ""
+    renamed = " and ".join(f"{near!r} to {columns.asked(name)!r}" for near, name in pairs)
+    return f"; rename {renamed}, or pass {' '.join(f'{OPTIONS[name]} {_quoted(near)}' for near, name in pairs)}"
+
+
+def _quoted(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
+
+
+def _nearest(name: str, header: list[str], columns: Columns) -> str | None:
+    used = {columns.image, columns.text, columns.label}
+    plain = {folded(other): other for other in header if other not in used}
+    asked = folded(columns.asked(name))
+    known = next((alias for alias in (asked, name, *ALIASES[name]) if alias in plain), None)
+    near = known or next(iter(get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
+    return plain[near] if near else None

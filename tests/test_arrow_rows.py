@@ -1,0 +1,158 @@
+"""mismatch.data.arrow_rows: Parquet, and folders as save_to_disk of Hugging Face datasets writes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mismatch.data import arrow_rows
+from mismatch.data.columns import Columns
+from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
+from mismatch.errors import InputError, MissingExtraError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+GOOD: dict[str, Any] = {"image_path": ["a.jpg", "b.jpg", "c.jpg"], "text": ["red", "blue", None], "label": [1, 0, 1]}
+
+
+def parquet(path: Path, table: Any, **options: Any) -> Path:
+    pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), path, **options)
+    return path
+
+
+def dataset(folder: Path, *tables: Any, features: dict[str, Any] | None = None) -> Path:
+    """What Dataset.save_to_disk writes: Arrow streams and a state.json that names them."""
+    folder.mkdir(parents=True)
+    names = [f"data-{i:05}-of-{len(tables):05}.arrow" for i in range(len(tables))]
+    for name, columns in zip(names, tables, strict=True):
+        table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features or {}}})})
+        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names], "_fingerprint": "c0ffee"}))
+    return folder
+
+
+@pytest.fixture(params=["parquet", "dataset"])
+def write(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Write columns in either format; returns the path."""
+    return lambda columns: parquet(tmp_path / "rows.parquet", columns) if request.param == "parquet" else dataset(tmp_path / "rows", columns)
+
+
+def test_rows_are_numbered_from_1(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow_rows, "BATCH", 2)
+    path = write(GOOD)
+    rows = list(read_rows(path, require_label=True))
+    assert [row[:4] for row in rows] == [(1, "a.jpg", "red", 1), (2, "b.jpg", "blue", 0), (3, "c.jpg", "", 1)]
+    assert [row.problem for row in rows] == [None, None, "the text is empty"]
+    with pytest.raises(InputError) as caught:
+        load_pairs(path)
+    assert str(caught.value) == f"{path}:row 3: the text is empty" == f"{place(path, 3)}: the text is empty"
+
+
+def test_values_of_every_type(write: Any) -> None:
+    path = write(
+        {
+            "image_path": pa.array(["a.jpg", "b.jpg"]).dictionary_encode(),
+            "text": pa.array(["red", "blue"], pa.large_string()),
+            "label": pa.array(["1", "0"]),
+            "price": [1.0, None],
+            "new": [True, False],
+            "day": [date(2026, 1, 2), None],
+            "tags": [["a", "b"], []],
+            "thumb": [b"\x00", b"\xff"],
+            "sizes": [{"w": 1}, None],
+        }
+    )
+    assert read_header(path, require_label=True) == ["image_path", "text", "label", "price", "new", "day", "tags", "sizes"]
+    first, second = read_rows(path, require_label=True)
+    assert list(first.columns.values()) == ["a.jpg", "red", "1", "1.0", "true", "2026-01-02", "a;b", '{"w": 1}']
+    assert list(second.columns.values()) == ["b.jpg", "blue", "0", "", "false", "", "[]", ""]
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [([1.0], "label '1.0' is neither"), ([True], "--label-map true/false"), ([2], "label '2' is neither"), ([None], "the label is empty")]
+)
+def test_labels_that_are_none(write: Any, label: list[Any], words: str) -> None:
+    [row] = read_rows(write({"image_path": ["a.jpg"], "text": ["red"], "label": label}), require_label=True)
+    assert words in (row.problem or "")
+    assert row.label is None
+
+
+def test_images_of_a_row_may_be_a_list(write: Any) -> None:
+    path = write({"image_path": [["a.jpg", "b.jpg"], ["c.jpg"], None], "text": ["red", "blue", "green"]})
+    said = [row.problem for row in read_rows(path, require_label=False)]
+    assert said == ["this row has 2 images; pass --multi-image best or all", None, "the image_path is empty"]
+    assert [row.image_path for row in read_rows(path, require_label=False, columns=Columns(multi_image="all"))] == ["a.jpg;b.jpg", "c.jpg", ""]
+
+
+def test_images_as_datasets_stores_them(write: Any) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    path = write({"image": pa.array([{"bytes": None, "path": "a.jpg"}, {"bytes": b"\xff\xd8", "path": "b.jpg"}, None], kind), "text": ["r", "g", "b"]})
+    first, second, third = read_rows(path, require_label=False, columns=Columns(image="image"))
+    assert (first.image_path, first.problem, third.problem) == ("a.jpg", None, "the image_path is empty")
+    assert second.problem == arrow_rows.EMBEDDED
+
+
+def test_bytes_are_no_path(write: Any) -> None:
+    [row] = read_rows(write({"image_path": [b"\xff\xd8"], "text": ["red"]}), require_label=False)
+    assert (row.problem or "").startswith(arrow_rows.EMBEDDED)
+
+
+def test_nul_characters_are_refused(write: Any) -> None:
+    [row] = read_rows(write({"image_path": ["a\0.jpg"], "text": ["red"]}), require_label=False)
+    assert (row.problem, row.intact) == ("a NUL character stands in this row; take it out", False)
+
+
+def test_a_dataset_of_several_files(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "set", *({name: values[i : i + 1] for name, values in GOOD.items()} for i in range(2)))
+    assert [(row.line, row.image_path) for row in read_rows(folder, require_label=True)] == [(1, "a.jpg"), (2, "b.jpg")]
+    assert [file.name for file in rows_files(folder)] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow", "state.json"]
+
+
+def test_classes_are_what_they_are_called(tmp_path: Path) -> None:
+    columns = {"image_path": ["a", "b", "c"], "text": ["x", "y", "z"], "label": [0, 1, -1]}
+    folder = dataset(tmp_path / "set", columns, features={"label": {"_type": "ClassLabel", "names": ["match", "mismatch"]}, "text": {"_type": "Value"}})
+    assert "label 'match' is neither 0 nor 1" in (next(read_rows(folder, require_label=True)).problem or "")
+    rows = list(read_rows(folder, require_label=True, columns=Columns(label_map="match/mismatch")))
+    assert [(row.label, row.problem is None) for row in rows] == [(1, True), (0, True), (None, False)]
+
+
+def test_folders_that_are_not_one_dataset(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder, a pipe or a device; a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk"):
+        list(read_rows(tmp_path, require_label=True))
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    with pytest.raises(InputError, match=f"holds several splits; name one: {tmp_path / 'train'}, {tmp_path / 'test'}"):
+        list(read_rows(tmp_path, require_label=True))
+    folder = dataset(tmp_path / "train", GOOD)
+    (folder / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(InputError, match="can't be read as an Arrow dataset"):
+        list(read_rows(folder, require_label=True))
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(InputError, match="names no data files"):
+        list(read_rows(folder, require_label=True))
+
+
+def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
+    (tmp_path / "lie.parquet").write_text("image_path,text\n")
+    cut = parquet(tmp_path / "cut.parquet", {name: values * 50_000 for name, values in GOOD.items()}, compression="none", use_dictionary=False)
+    data = cut.read_bytes()
+    cut.write_bytes(data[:2000] + b"\xff" * 3000 + data[5000:])
+    for name in ("lie.parquet", "cut.parquet"):
+        with pytest.raises(InputError, match=f"{name} can't be read as a Parquet file: "):
+            list(scan_rows(tmp_path / name, print))
+    with pytest.raises(InputError, match="No such file"):
+        read_header(tmp_path / "absent.parquet", require_label=True)
+
+
+def test_without_pyarrow_the_pip_line_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = parquet(tmp_path / "rows.parquet", GOOD), dataset(tmp_path / "set", GOOD)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for source in (path, folder):
+        with pytest.raises(MissingExtraError, match=rf'reading {source} needs .* pip install "mismatch-clip\[parquet\]"'):
+            list(read_rows(source, require_label=True))

@@ -1,0 +1,136 @@
+"""mismatch.data.columns: label names, several images, and paths that leave their folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mismatch.data.columns import Columns, parse_label
+from mismatch.errors import InputError, LabelError
+
+
+@pytest.mark.parametrize(
+    ("label_map", "labels"),
+    [
+        ("", {"0": 0, "1": 1}),
+        ("match/mismatch", {"0": 0, "1": 1, "match": 1, "mismatch": 0}),
+        ("match=1,mismatch=0", {"0": 0, "1": 1, "match": 1, "mismatch": 0}),
+        ("True/False", {"0": 0, "1": 1, "true": 1, "false": 0}),
+        (" fits = 1 , not quite = 0, wrong=0", {"0": 0, "1": 1, "fits": 1, "not quite": 0, "wrong": 0}),
+        ("0=1,1=0", {"0": 1, "1": 0}),
+        ("1=1,2=0", {"1": 1, "2": 0}),
+        ("n/a=0,ok=1", {"0": 0, "1": 1, "n/a": 0, "ok": 1}),
+    ],
+)
+def test_label_maps(label_map: str, labels: dict[str, int]) -> None:
+    assert Columns(label_map=label_map).labels == labels
+
+
+@pytest.mark.parametrize("label_map", ["match", "match=1", "match=1,mismatch=2", "a=1,a=0", "/b", "a/b/c", "a=1;b=0", "a=,b=1", "=1,b=0"])
+def test_a_label_map_that_is_not_one_is_refused(label_map: str) -> None:
+    with pytest.raises(InputError, match=r"--label-map .* is not understood; write NAME=1,NAME=0"):
+        Columns(label_map=label_map)
+
+
+@pytest.mark.parametrize(("value", "label"), [("Match", 1), (" MISMATCH ", 0), ("1", 1), ("0", 0)])
+def test_labels_by_name(value: str, label: int) -> None:
+    assert parse_label(value, Columns(label_map="match/mismatch")) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "label_map", "words"),
+    [
+        ("Match", "", r"label 'Match' is neither 0 nor 1 .*; pass --label-map match/mismatch"),
+        ("false", "", r"pass --label-map true/false"),
+        ("maybe", "match/mismatch", r"label 'maybe' is none of 0, 1, match, mismatch"),
+        ("0", "1=1,2=0", r"label '0' is none of 1, 2"),
+        (" ", "match/mismatch", r"the label is empty; 0 or 1 or match or mismatch is needed"),
+    ],
+)
+def test_a_label_that_is_none_says_what_may_stand_there(value: str, label_map: str, words: str) -> None:
+    with pytest.raises(LabelError, match=words):
+        parse_label(value, Columns(label_map=label_map))
+
+
+@pytest.mark.parametrize(("image", "text"), [("a", "a"), ("", "text"), ("text", "text")])
+def test_three_different_columns_are_needed(image: str, text: str) -> None:
+    with pytest.raises(InputError, match="three different names are needed"):
+        Columns(image=image, text=text)
+
+
+@pytest.mark.parametrize(
+    ("columns", "header", "names"),
+    [
+        (Columns(), ["image_path", "text", "label", "sku"], ["image_path", "text", "label", "sku"]),
+        (Columns(image="photo", text="title", label="y"), ["title", "photo", "y"], ["text", "image_path", "label"]),
+        (Columns(image="photo"), ["image_path", "photo", "text"], ["input_image_path", "image_path", "text"]),
+        (Columns(image="photo"), ["image_path", "input_image_path", "photo"], ["input_input_image_path", "input_image_path", "image_path"]),
+        (Columns(image="text", text="image_path"), ["image_path", "text"], ["text", "image_path"]),
+    ],
+)
+def test_columns_are_called_alike_wherever_they_come_from(columns: Columns, header: list[str], names: list[str]) -> None:
+    assert columns.named(header) == names
+
+
+def test_images_are_told_apart_only_where_there_may_be_several() -> None:
+    assert Columns().images("a.jpg;b.jpg") == ["a.jpg;b.jpg"]
+    assert Columns(multi_image="best").images(" a.jpg ;; b.jpg;") == ["a.jpg", "b.jpg"]
+    assert Columns(multi_image="all").path_problem(" ; ") == "the image_path is empty"
+    with pytest.raises(InputError, match="best or all is needed"):
+        Columns(multi_image="any")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """data/, with data/near → data/deep/down, data/far → elsewhere/deep."""
+    (tmp_path / "data" / "deep" / "down").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "near").symlink_to(tmp_path / "data" / "deep" / "down")
+    (tmp_path / "data" / "far").symlink_to(tmp_path / "elsewhere" / "deep")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("image", "leaves"),
+    [
+        ("a.jpg", False),
+        ("deep/a.jpg", False),
+        ("a..b.jpg", False),
+        ("..a.jpg", False),
+        ("deep/../a.jpg", False),
+        ("gone/../a.jpg", False),
+        ("../a.jpg", True),
+        ("..", True),
+        ("../data/a.jpg", False),
+        ("../data2/a.jpg", True),
+        ("deep/../../a.jpg", True),
+        ("/etc/passwd", True),
+        ("{base}/a.jpg", False),
+        ("{base}2/a.jpg", True),
+        ("{base}/../a.jpg", True),
+        ("near/../a.jpg", False),  # data/deep/a.jpg
+        ("near/../../../a.jpg", True),
+        ("far/a.jpg", False),  # whoever made the link wanted it
+        ("far/../a.jpg", True),  # elsewhere/a.jpg
+    ],
+)
+def test_paths_that_leave_the_base(base: Path, image: str, leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base.parent)
+    for inside in (str(base), "data", "data/", "./data", "data/deep/.."):
+        problem = Columns(inside=inside).path_problem(image.format(base=base))
+        assert (problem is not None) is leaves, (inside, problem)
+        if problem:
+            assert problem.endswith(f"leaves --image-base-path {inside}; pass --allow-outside-images if it may lie elsewhere")
+    assert Columns().path_problem(image.format(base=base)) is None
+
+
+def test_each_of_several_images_is_looked_at(base: Path) -> None:
+    assert "'../b.jpg' leaves" in (Columns(multi_image="all", inside=str(base)).path_problem("a.jpg;../b.jpg") or "")
+
+
+def test_the_working_directory_as_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base)
+    assert Columns(inside=".").path_problem(f"..{os.sep}a.jpg") is not None
+    assert Columns(inside=".").path_problem(f"{base}{os.sep}a.jpg") is None
