@@ -17,6 +17,9 @@ from mismatch.errors import InputError, MissingExtraError
 from mismatch.files import atomic_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mismatch.evaluation.label_errors import Share
     from mismatch.training.cross_fit import Plan
     from mismatch.training.embedder import Embedder
@@ -25,6 +28,7 @@ __all__ = ["Finding", "command"]
 
 ADDED = ("rank", "label_error_score", "out_of_sample_probability", "reason", "status")
 LEAST_ROWS = 50  # below it heads learn nothing that could be held against a label
+LEAST_AUROC = 0.75  # of heads whose word counts
 SHOWN = 5  # rows on the terminal
 PICTURED = 100  # rows in the gallery
 
@@ -98,7 +102,8 @@ def _labelled_rows(csv_file: Path) -> list[Row]:
 
 def _audit(csv_file: Path, rows: list[Row], options: dict[str, Any]) -> tuple[list[Finding], list[str]]:
     """The findings in order, and what to say of them all."""
-    from mismatch.evaluation.label_errors import estimate_share, find_label_errors, nearest_pairs, reason
+    from mismatch.evaluation.label_errors import estimate_share, nearest_pairs
+    from mismatch.evaluation.metrics import auroc
 
     try:
         from mismatch.training.cross_fit import CrossFit, Plan
@@ -109,35 +114,44 @@ def _audit(csv_file: Path, rows: list[Row], options: dict[str, Any]) -> tuple[li
 
     embedder = open_embedder(options["model"], provider=options["provider"], threads=options["threads"])
     how = {"workers": options["num_workers"], "batch_size": options["batch_size"]}
-    cache = options["cache"] or default_cache()
-    found = embedder.embed(str(csv_file), rows, options["image_base_path"], cache, **how, progress=progress_bar)
-    pairs, plan = found.pairs, Plan(options["folds"], options["repeats"], options["seed"])
-    cross = CrossFit(pairs, found.images, found.pieces, embedder.head, long_text=embedder.engine.score.long_text)
+    found = embedder.embed(str(csv_file), rows, options["image_base_path"], options["cache"] or default_cache(), **how, progress=progress_bar)
+    engine, pairs, plan = embedder.engine, found.pairs, Plan(options["folds"], options["repeats"], options["seed"])
+    cross = CrossFit(pairs, found.images, found.pieces, embedder.head, long_text=engine.score.long_text)
     with progress_bar("train heads", total=plan.folds * plan.repeats, unit="head") as advance:
         fitted = cross.fit(plan, advance=advance)
     labels = pairs.labels.astype(int)
-    nearest = labels[nearest_pairs(found.images, found.texts, pairs.image_of, pairs.text_of)]  # (N, K)
-    ranked = find_label_errors(labels, fitted.probabilities, nearest.mean(1) if nearest.shape[1] else None)
-    findings = [
+    nearest = labels[nearest_pairs(found.images[:, : engine.image_dim], found.texts[:, : engine.text_dim], pairs.image_of, pairs.text_of)]  # (N, K)
+    findings = _ranked([rows[i] for i in found.rows], labels, fitted.probabilities, nearest)
+    findings += [Finding(rows[i], None, None, None, "", why) for i, why in sorted(found.problems.items())]
+    share, right = estimate_share(labels, fitted.probabilities), auroc(labels, fitted.probabilities)
+    return findings, list(_lines(csv_file, embedder, plan, share, right, len(found.problems), texts_apart=fitted.texts_apart))
+
+
+def _ranked(rows: list[Row], labels: NDArray[np.int64], probabilities: NDArray[np.float64], nearest: NDArray[np.int64]) -> list[Finding]:
+    """(N,) rows, labels and probabilities, (N, K) labels of their nearest pairs → the rows in order."""
+    from mismatch.evaluation.label_errors import find_label_errors, reason
+
+    ranked = find_label_errors(labels, probabilities, nearest.mean(1) if nearest.shape[1] else None)
+    return [
         Finding(
-            row=rows[found.rows[i]],
+            row=rows[i],
             rank=rank,
             score=float(ranked.scores[i]),
-            probability=float(fitted.probabilities[i]),
-            reason=reason(int(labels[i]), float(fitted.probabilities[i]), nearest[i]),
+            probability=float(probabilities[i]),
+            reason=reason(int(labels[i]), float(probabilities[i]), nearest[i]),
             status="ok",
         )
-        for rank, i in enumerate(ranked.order, start=1)
+        for rank, i in enumerate(ranked.order.tolist(), start=1)
     ]
-    findings += [Finding(rows[i], None, None, None, "", why) for i, why in sorted(found.problems.items())]
-    share = estimate_share(labels, fitted.probabilities, seed=plan.seed)
-    return findings, list(_lines(csv_file, embedder, plan, share, len(found.problems), texts_apart=fitted.texts_apart))
 
 
-def _lines(csv_file: Path, embedder: Embedder, plan: Plan, share: Share, failed: int, *, texts_apart: bool) -> Iterator[str]:
+def _lines(csv_file: Path, embedder: Embedder, plan: Plan, share: Share, right: float, failed: int, *, texts_apart: bool) -> Iterator[str]:
     """What to say of all rows."""
     heads = f"{plan.folds * plan.repeats} heads ({plan.folds} folds of images, {plan.repeats} times)"
     yield f"{csv_file}: {share.rows:,} rows ranked by {heads}, each row by heads trained without its image{' and its text' if texts_apart else ''}"
+    yield f"they rank a match above a mismatch {100 * right:.0f} times in 100, by the labels as they are"
+    if right < LEAST_AUROC:
+        yield "warning: that is too little to judge labels by; another --model may know these images and texts better"
     if not texts_apart:
         yield "warning: the texts recur so much that they can't be kept out of training; a text that is always labelled wrong is not found"
     if embedder.note:
