@@ -21,6 +21,7 @@ from mismatch.cli import main
 from mismatch.errors import BackboneError, CheckpointError, InputError, MismatchWarning
 from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import read_meta
+from mismatch.training.embedder import open_embedder
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -207,3 +208,9 @@ def test_it_exports_to_a_bundle_that_scores_alike(old_model: Path, colour_images
     theirs = mismatch.load(tmp_path / "bundle", "cpu").predict(colour_images / "red.png", "a red shirt")
     assert theirs.similarity_score == pytest.approx(ours.similarity_score, abs=1e-5)
     assert theirs.threshold == 0.25
+
+
+def test_its_towers_embed_rows_for_new_heads_and_may_remember_labels(old_model: Path) -> None:
+    opened = open_embedder(str(old_model))
+    assert opened.head.kind == "adapter"
+    assert f"{old_model} has been fine-tuned" in opened.note
