@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import model_options
+from mismatch.cli.options import model_options, row_options
 from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import Row, read_header, read_rows
+from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.files import atomic_file
 
@@ -48,7 +48,7 @@ class Finding:
 @click.command(short_help="Rank rows whose label is probably wrong.")
 @model_options
 @click.option("--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label.")
-@click.option("--image-base-path", default="", help="Folder that the CSV's image paths are relative to.  [default: the working directory]")
+@row_options
 @click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of the rows in order, the most suspicious first.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most suspicious rows.  [default: all, those that can't be scored last]")
@@ -58,7 +58,7 @@ class Finding:
 @click.option(
     "--cache", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder of cached embeddings.  [default: the user's cache folder]"
 )
-def command(csv_file: Path, output: Path, report: Path | None, top: int | None, **options: Any) -> None:
+def command(csv_file: Path, output: Path, report: Path | None, top: int | None, columns: Columns, **options: Any) -> None:
     """Rank the rows of a labelled file by how probably their label is wrong (1 = the text describes the image).
 
     A model's own score on rows that it was trained on says little: it has learnt the wrong labels too. So only its towers are used, heads are trained
@@ -69,10 +69,10 @@ def command(csv_file: Path, output: Path, report: Path | None, top: int | None, 
 
     _check_files(csv_file, output, report)
     require_cleanlab()  # before minutes are spent
-    rows = _labelled_rows(csv_file)
+    rows = _labelled_rows(csv_file, columns)
     findings, lines = _audit(csv_file, rows, options)
     shown = findings if top is None else [finding for finding in findings if finding.rank is not None][:top]
-    _write(output, csv_file, shown)
+    _write(output, csv_file, columns, shown)
     if report is not None:
         from mismatch.cli.gallery import write_gallery
 
@@ -89,9 +89,9 @@ def _check_files(csv_file: Path, output: Path, report: Path | None) -> None:
         raise InputError(f"--output and --report are both {output}; choose another name for one")
 
 
-def _labelled_rows(csv_file: Path) -> list[Row]:
+def _labelled_rows(csv_file: Path, columns: Columns) -> list[Row]:
     """All rows; InputError where too few of them have a label to learn from."""
-    rows = list(read_rows(csv_file, require_label=True))
+    rows = [one for row in read_rows(csv_file, require_label=True, columns=columns) for one in one_image_each(row, columns)]
     labels = [row.label for row in rows if row.problem is None]
     if len(labels) < LEAST_ROWS:
         raise InputError(f"{csv_file}: {len(labels)} usable rows are too few to judge labels by; {LEAST_ROWS} or more are needed")
@@ -171,10 +171,10 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _write(output: Path, csv_file: Path, findings: list[Finding]) -> None:
+def _write(output: Path, csv_file: Path, columns: Columns, findings: list[Finding]) -> None:
     from mismatch.cli.tables import RowWriter
 
-    header = read_header(csv_file, require_label=True)
+    header = read_header(csv_file, require_label=True, columns=columns)
     with atomic_file(output) as file:
         writer = RowWriter(file)
         writer.writerow([*(_input_name(name, header) for name in header), *ADDED])
