@@ -163,6 +163,28 @@ def test_the_input_is_never_written_over(shop: Path) -> None:
     assert (shop / "rows.csv").read_bytes() == before
 
 
+def test_a_folder_that_is_not_there_is_said_first(shop: Path) -> None:
+    result = audit("--model", "absent", "--csv", shop / "rows.csv", "--output", shop / "none" / "out.csv")
+    assert (result.exit_code, "there is no folder" in result.output) == (2, True)
+
+
+def test_columns_called_as_ours_are_kept_under_other_names(shop: Path, tmp_path: Path) -> None:
+    rows = [row | {"rank": "old", "status": "kept"} for row in read(shop / "rows.csv")]
+    files = ("--csv", write(tmp_path / "rows.csv", rows), "--image-base-path", shop, "--output", tmp_path / "out.csv")
+    assert audit("--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1, "--top", 3).exit_code == 0
+    assert [(row["input_rank"], row["rank"], row["input_status"], row["status"]) for row in read(tmp_path / "out.csv")] == [
+        ("old", str(rank), "kept", "ok") for rank in (1, 2, 3)
+    ]
+
+
+def test_heads_that_know_nothing_say_so(shop: Path, tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    rows = [row | {"label": int(chance.integers(2))} for row in read(shop / "rows.csv")[: 2 * PHOTOS]]
+    files = ("--csv", write(tmp_path / "rows.csv", rows), "--image-base-path", shop, "--output", tmp_path / "out.csv")
+    result = audit("--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1)
+    assert (result.exit_code, "too little to judge labels by" in result.output) == (0, True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [("train",), ("train", "val")], ids="+".join)
 def test_real_photos_with_planted_errors(fashion: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, parts: Sequence[str]) -> None:

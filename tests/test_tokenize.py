@@ -52,6 +52,13 @@ def test_a_long_text_keeps_its_end_token_and_says_so() -> None:
     assert batch.truncated.tolist() == [False, True, True]
 
 
+def test_what_is_cut_off() -> None:
+    tokenizer = Tokenizer(spec())
+    assert tokenizer.beyond("a red bag shoe") == (6, "")
+    assert tokenizer.beyond("a red bag shoe a red") == (8, "a red")
+    assert tokenizer.beyond("a " * 5000) == (5002, " ".join(["a"] * 4996))
+
+
 def test_truncation_and_padding_stored_in_the_file_are_not_obeyed() -> None:
     tokenizer = upstream()
     tokenizer.enable_truncation(3)

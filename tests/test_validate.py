@@ -235,3 +235,15 @@ def test_other_formats(run: Any, kind: str) -> None:
     result = run(f"rows.{kind}")
     assert result.exit_code == 1
     assert f"rows.{kind}:{'row ' if kind == 'parquet' else ''}2: image 'gone.png' not found" in result.stdout
+
+
+def test_texts_over_the_context_are_named_with_what_is_lost(run: Any, write_rows: Any) -> None:
+    words = " ".join(f"word{number}" for number in range(60))
+    write_rows(Path("train.csv"), [("image_path", "text", "label"), ("red.png", "red", "1"), ("blue.png", words, "0")])
+    result = run("train.csv", "--backbone", "hf-clip:tiny", "--strict", "--report", "report.json")
+    assert result.exit_code == 1
+    [finding] = [finding for finding in json.loads(Path("report.json").read_text())["files"][0]["findings"] if finding["kind"] == "long"]
+    assert (finding["count"], finding["lines"]) == (1, [3])
+    assert "1 text is longer than the backbone's 77 tokens, up to 172; what is lost (line 3: '… " in finding["message"]
+    assert "long" not in [finding["kind"] for finding in json.loads(run("train.csv", "--json").stdout)["files"][0]["findings"]]
+    assert "backbone 'no-such' is unknown" in run("train.csv", "--backbone", "no-such").stderr

@@ -53,7 +53,7 @@ class Finding:
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most suspicious rows.  [default: all, those that can't be scored last]")
 @click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Parts of the images, each scored by a head that never saw it.")
-@click.option("--repeats", type=click.IntRange(1, 50), default=3, show_default=True, help="Times that this is done, with other folds.")
+@click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="Times that this is done, with other folds.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds and the heads.")
 @click.option(
     "--cache", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder of cached embeddings.  [default: the user's cache folder]"
@@ -85,6 +85,8 @@ def _check_files(csv_file: Path, output: Path, report: Path | None) -> None:
     for option, path in (("--output", output), ("--report", report)):
         if path is not None and path.exists() and csv_file.exists() and os.path.samefile(path, csv_file):
             raise InputError(f"{option} {path} is the input; choose another name")
+        if path is not None and not path.parent.is_dir():  # said before minutes are spent
+            raise InputError(f"{option} {path}: there is no folder {path.parent}; create it first")
     if report is not None and report.absolute() == output.absolute():
         raise InputError(f"--output and --report are both {output}; choose another name for one")
 

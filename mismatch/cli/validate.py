@@ -30,6 +30,7 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 @click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the report as JSON to FILE too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--backbone", metavar="FAMILY[:MODEL]", help="Name texts that are longer than this backbone's context, and what of them is lost.")
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
 @click.option(
     "--fix",
@@ -58,6 +59,7 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         check_image=open_image,
         columns=columns,
         duplicates=complete,
+        **_context(options["backbone"]),
         workers=available_cpus() if options["num_workers"] is None else options["num_workers"],
         progress=progress_bar,
         max_problems=options["max_problems"],
@@ -75,6 +77,22 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
     if not report.ok or (options["strict"] and report.doubtful):
         raise click.exceptions.Exit(1)
+
+
+def _context(backbone: str | None) -> dict[str, Any]:
+    """What `validate_files` is told of a backbone's context."""
+    if backbone is None:
+        return {}
+    from mismatch.errors import MissingExtraError
+    from mismatch.runtime.tokenize import Tokenizer
+
+    try:
+        from mismatch.backbones.registry import load_backbone
+
+        spec = load_backbone(backbone).text_spec
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--backbone", "train") from error
+    return {"beyond": Tokenizer(spec).beyond, "context": spec.context_length}
 
 
 def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path) -> tuple[int, int, Path]:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mismatch.data.findings import Finding, TextCheck, near_duplicates
+from mismatch.data.findings import Beyond, Finding, TextCheck, near_duplicates
 from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows
 from mismatch.data.similar import Fingerprint, fingerprint
 from mismatch.errors import InputError
@@ -127,17 +127,20 @@ def validate_files(
     *,
     check_image: Callable[[Path], Image],
     duplicates: bool = False,
+    beyond: Beyond | None = None,
+    context: int = 0,
     columns: Columns | None = None,
     workers: int = 4,
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
 ) -> AuditReport:
     """Audit files that are to be trained on. `check_image` decodes an image or raises InputError; it is called once an image, on `workers` threads.
-    `duplicates`: also look for near-duplicate images, which needs the ImageHash library.
+    `duplicates`: also look for near-duplicate images, which needs the ImageHash library. `beyond`: how many tokens a text has, and what of it lies over a
+    backbone's `context`, tokens.
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
-    files = [_read(path, image_base_path, max_problems, columns or Columns()) for path in paths]
+    files = [_read(path, image_base_path, max_problems, columns or Columns(), TextCheck(beyond, context)) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with (progress or _no_progress)("check images", len(wanted), "image") as advance:
         found = dict(_check_images(wanted, _Look(check_image, duplicates), max(1, workers), advance))
@@ -172,9 +175,9 @@ def _count(number: int, noun: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, base: str | Path, keep: int, columns: Columns) -> FileAudit:
+def _read(path: str | Path, base: str | Path, keep: int, columns: Columns, check: TextCheck) -> FileAudit:
     """All but the images."""
-    audit, texts, pairs, check = FileAudit(str(path)), set[int](), _Pairs(), TextCheck()
+    audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
     for row in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
         _add_row(audit, row, base, keep, columns)
         if row.intact and row.text:

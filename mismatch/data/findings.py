@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
 REPEATED = 0.05  # share of the rows from which one text is boilerplate
 LEAST_REPEATS = 20
 BLIND_WARNING = 0.6  # AUROC
+Beyond = Callable[[str], tuple[int, str]]  # a text → its tokens, and what of it is cut off
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
 
 
@@ -29,7 +30,7 @@ MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
 class Finding:
     """A doubt, with the rows it is about."""
 
-    kind: str  # markup, garbled, boilerplate, near-duplicates, leak, blind
+    kind: str  # markup, garbled, long, boilerplate, near-duplicates, leak, blind
     message: str
     count: int = 0  # rows
     lines: list[int] = field(default_factory=list)  # the first of them
@@ -42,8 +43,11 @@ class Finding:
 class TextCheck:
     """The texts of one file, row by row; memory grows with distinct texts, by eight bytes each and their count."""
 
-    def __init__(self) -> None:
-        self._markup, self._garbled = _Lines(), _Lines()
+    def __init__(self, beyond: Beyond | None = None, context: int = 0) -> None:
+        """`beyond`: how many tokens a text has, and its part that a backbone with a `context` of so many tokens doesn't see."""
+        self._beyond, self._context = beyond, context
+        self._markup, self._garbled, self._long = _Lines(), _Lines(), _Lines()
+        self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
         self._example: dict[int, tuple[str, int]] = {}  # of texts that repeat: the text and a line of it
         self._sample: list[tuple[str, int, int]] = []  # text, label, image
@@ -57,6 +61,11 @@ class TextCheck:
             self._markup.add(row.line, text)
         if not text.isascii() and is_bad(text):
             self._garbled.add(row.line, text)
+        if self._beyond is not None and len(text) > self._context:  # a token is a character at least
+            tokens, unseen = self._beyond(text)
+            if unseen:
+                self._longest = max(self._longest, tokens)
+                self._long.add(row.line, f"… {unseen}")
         key = hash(text)
         self._uses[key] += 1
         if self._uses[key] == 2:
@@ -80,6 +89,9 @@ class TextCheck:
         ):
             if found.count:
                 yield found.finding(kind, f"{found.count:,} text{'s' * (found.count != 1)} {what}")
+        if self._long.count:
+            what = f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's {self._context} tokens, up to {self._longest}; what is lost"
+            yield self._long.finding("long", f"{self._long.count:,} {what}")
         total = self._uses.total()
         for key, uses in self._uses.most_common(SHOWN):
             if uses >= max(LEAST_REPEATS, REPEATED * total):

@@ -45,6 +45,13 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast([_whole(self._clean(text)) for text in texts])
         return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
 
+    def beyond(self, text: str) -> tuple[int, str]:
+        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits."""
+        cleaned = _whole(self._clean(text))
+        kept = self._tokenizer.encode(cleaned)
+        rest = [offsets for part in kept.overflowing for offsets, special in zip(part.offsets, part.special_tokens_mask, strict=True) if not special]
+        return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
+
     def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None, *, step: int = 1) -> TokenBatch:
         """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple of `step`, or to context_length if that is less."""
         lengths = np.array([len(row) for row in ids], np.int64)  # (B,)
