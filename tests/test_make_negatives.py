@@ -76,8 +76,8 @@ def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
     )
     result = run(tmp_path / "in.csv", "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
-    assert "1 rows labelled 0 were left out" in result.stdout
-    assert "warning: 2 rows can't be used and were left out" in result.stdout
+    assert "1 row labelled 0 left out" in result.stdout
+    assert "warning: 2 rows that can't be used left out" in result.stdout
     assert "in.csv:153: the text is empty" in result.stdout
     assert not {"a wrong text", "red"} & {row["text"] for row in read(tmp_path / "out.csv")}
 
@@ -130,3 +130,10 @@ def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
     result = run(tmp_path / "in.csv", "--no-near-duplicates", "--kinds", "attribute", "--output", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
     assert "warning: the texts give labels away, by words as 'blue'" in result.stdout
+
+
+def test_the_input_is_never_written_over(pairs: Path) -> None:
+    before = pairs.read_bytes()
+    result = run(pairs, "--no-near-duplicates", "--output", pairs)
+    assert (result.exit_code, pairs.read_bytes()) == (2, before)
+    assert "pairs.csv is the input, which would be lost" in result.stderr

@@ -160,3 +160,11 @@ def test_an_image_is_decoded_once(rows: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(preprocess, "open_image", lambda path: [opened.append(path), open_image(path)][1])
     assert run(rows, "--image-base-path", rows.parent, "--output-dir", tmp_path, "--num-workers", 1).exit_code == 0
     assert len(opened) == len(set(opened)) == 101
+
+
+def test_the_input_is_never_written_over(rows: Path, tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_bytes(rows.read_bytes())
+    result = run(source, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite")
+    assert (result.exit_code, source.read_bytes()) == (2, rows.read_bytes())
+    assert "train.csv is the input, which would be lost" in result.stderr

@@ -247,3 +247,10 @@ def test_texts_over_the_context_are_named_with_what_is_lost(run: Any, write_rows
     assert "1 text is longer than the backbone's 77 tokens, up to 172; what is lost (line 3: '… " in finding["message"]
     assert "long" not in [finding["kind"] for finding in json.loads(run("train.csv", "--json").stdout)["files"][0]["findings"]]
     assert "backbone 'no-such' is unknown" in run("train.csv", "--backbone", "no-such").stderr
+
+
+def test_fix_never_writes_over_the_input(audited: Any) -> None:
+    before = Path("train.csv").read_bytes()
+    result = audited("test.csv", "train.csv", "--fix", "train.csv")
+    assert (result.exit_code, Path("train.csv").read_bytes()) == (2, before)
+    assert "train.csv is the input, which would be lost" in result.stderr

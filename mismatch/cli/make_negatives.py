@@ -81,10 +81,12 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     mismatch as often as a match where possible, and the labels can't be told from the texts alone; how well they can is reported as blind AUROC. Split
     first, then make mismatches in each part.
     """
+    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import make_negatives
     from mismatch.errors import InputError
 
+    refuse_inputs([output], [csv_file])
     lexicon = Lexicon(_read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
     images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
@@ -188,11 +190,11 @@ def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int]
     if made.missing:
         yield f"warning: {len(made.missing):,} mismatches could not be made: every text that was looked at may fit the image too"
     if matches.mismatches:
-        yield f"{matches.mismatches:,} rows labelled 0 were left out"
+        yield f"{_rows(matches.mismatches)} labelled 0 left out"
     if matches.unusable:
         line, reason = matches.unusable[0]
         where = f"{place(csv_file, line)}: " if line else ""
-        yield f"warning: {len(matches.unusable):,} rows can't be used and were left out ({where}{reason}{'; …' if len(matches.unusable) > 1 else ''})"
+        yield f"warning: {_rows(len(matches.unusable))} that can't be used left out ({where}{reason}{'; …' if len(matches.unusable) > 1 else ''})"
     texts = [row["text"] for row in matches.rows] + [one.text for one in made.made]
     labels = [1] * len(matches.rows) + [0] * len(made.made)
     if len(texts) < LEAST_ROWS:
@@ -202,3 +204,7 @@ def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int]
     if auroc > WARN_FROM:
         words = ", ".join(f"{told.word!r} ({told.mismatches:.0%} of {told.rows} rows are mismatches)" for told in telltales(texts, labels, count=3))
         yield f"warning: the texts give labels away, by words as {words}; fewer attribute mismatches, or more rows, help"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"

@@ -71,6 +71,7 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
     can't be used, as their image can't be read, go to rejected.csv with the reason. Exit 0: done; 2: nothing was written.
     """
+    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.pairs import place, read_header
     from mismatch.data.split import NAMES, assign, join, report_of
     from mismatch.errors import InputError
@@ -80,6 +81,7 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     if unknown := [name for name in (*options["group_columns"], *options["strata"]) if name not in header]:
         raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
+    refuse_inputs([*targets, output_dir / REJECTED], [csv_file])
     if there := [path for path in (*targets, output_dir / REJECTED) if path.exists() and not options["overwrite"]]:
         raise InputError(f"{there[0]} exists already; choose another --output-dir, or say --overwrite")
     table = _read(csv_file, header, columns, options)

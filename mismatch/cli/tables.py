@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, TextIO
 
 from mismatch.data.arrow_rows import import_pyarrow
+from mismatch.errors import InputError
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
 
-__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "table_kind"]
+__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "refuse_inputs", "table_kind"]
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
 GROUP_ROWS = 65_536  # of Parquet that are held and written together
@@ -110,6 +111,16 @@ class ParquetTable:
         columns = [self._arrow.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)]
         self._writer.write_table(self._arrow.table(columns, schema=self._schema))
         self._rows.clear()
+
+
+def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
+    """InputError where an output is a file that rows are read from."""
+    from mismatch.data.pairs import rows_files
+
+    files = [file for source in sources for file in rows_files(source) if file.exists()]
+    for output in outputs:
+        if output.exists() and any(output.samefile(file) for file in files):
+            raise InputError(f"{output} is the input, which would be lost; choose another name or folder")
 
 
 def table_kind(output: str) -> str:

@@ -48,10 +48,13 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a file can't be opened. --fix loses no row: first CSV =
     FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
     """
+    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.audit import validate_files
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
+    if options["fixed"] is not None:
+        refuse_inputs([options["fixed"], _rejected(options["fixed"])], csv_files)
     complete = all(find_spec(name) for name in AUDIT)
     report = validate_files(
         csv_files,
@@ -102,7 +105,7 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns
     from mismatch.data.pairs import read_header
     from mismatch.files import atomic_file
 
-    other = target.with_suffix(f".rejected{target.suffix}")
+    other = _rejected(target)
     header = read_header(files[0], require_label=True, columns=columns)
     leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
     leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
@@ -116,3 +119,8 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns
             writers[reason is not None].writerow(values if reason is None else (*values, reason))
             counts[reason is not None] += 1
     return counts[0], counts[1], other
+
+
+def _rejected(target: Path) -> Path:
+    """out.csv → out.rejected.csv."""
+    return target.with_suffix(f".rejected{target.suffix}")
