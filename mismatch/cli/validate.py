@@ -28,7 +28,14 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 @row_options
 @click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]")
 @click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
-@click.option("--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the report as JSON to FILE too.")
+@click.option(
+    "--report",
+    "report_files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--backbone", metavar="FAMILY[:MODEL]", help="Name texts that are longer than this backbone's context, and what of them is lost.")
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
@@ -39,7 +46,7 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
     metavar="FILE",
     help="Write the first CSV's rows that are fit to train on to FILE, the others with their reasons to FILE.rejected.csv (out.csv: out.rejected.csv).",
 )
-def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_file: Path | None, **options: Any) -> None:
+def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_files: tuple[Path, ...], **options: Any) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
 
     Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts. With the extra
@@ -48,13 +55,13 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a file can't be opened. --fix loses no row: first CSV =
     FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
     """
+    from mismatch.cli.audit_page import write_audit_page
     from mismatch.cli.tables import refuse_inputs
     from mismatch.data.audit import validate_files
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
-    if options["fixed"] is not None:
-        refuse_inputs([options["fixed"], _rejected(options["fixed"])], csv_files)
+    refuse_inputs([*report_files, *([] if options["fixed"] is None else [options["fixed"], _rejected(options["fixed"])])], csv_files)
     complete = all(find_spec(name) for name in AUDIT)
     report = validate_files(
         csv_files,
@@ -67,8 +74,8 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         progress=progress_bar,
         max_problems=options["max_problems"],
     )
-    if report_file is not None:
-        write_json(report_file, report.to_dict())
+    for path in report_files:
+        write_audit_page(path, report) if path.suffix.lower() in (".html", ".htm") else write_json(path, report.to_dict())
     if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
