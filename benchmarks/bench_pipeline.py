@@ -20,8 +20,9 @@ from typing import Any
 
 import click
 import torch
-from bench_engines import in_turns, machine, open_model, plain_loop, predict, sentence_transformers
+from bench_engines import in_turns, machine, open_model, plain_loop, predict
 from bench_training import anonymous, draw_rows
+from contenders import job_contenders
 
 GB = 1e9  # bytes
 LARGE_IMAGES, LARGE_TEXTS = 10_000, 200_000
@@ -57,12 +58,10 @@ def main(rows: int, sizes: str, repeats: int, threads: int, large: int | None, t
 def bench_job(models: dict[str, Any], folder: Path, count: int, size: int, repeats: int) -> dict[str, Any]:
     """Pairs a second."""
     rows = draw_rows(folder / f"photos-{size}", count, size)
+    (folder / str(size)).mkdir()
     base, plain = rows.parent, models["torch"]
     contenders: dict[str, Callable[[], object]] = {"plain transformers loop, padded to 77": lambda: plain_loop(plain, rows, base, folder / "plain.csv")}
-    try:
-        contenders["sentence-transformers"] = sentence_transformers(plain, rows, base, folder / "theirs.csv")
-    except ModuleNotFoundError:
-        click.echo("skip sentence-transformers: not installed")
+    contenders |= job_contenders(plain, rows, base, folder / str(size))
     for name, engine in models.items():
         contenders[f"mismatch, {name}"] = lambda engine=engine: predict(engine, rows, base, folder / "ours.csv")
     seconds = in_turns(contenders, repeats)

@@ -102,7 +102,7 @@ def test_a_foreign_folder_is_not_overwritten(tiny_checkpoints: dict[str, Path], 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "fp8"}, "precision 'fp8' is not available; use auto or fp32 or int8"),
+        ({"precision": "fp8"}, "precision 'fp8' is not available; use auto or fp32 or fp16 or int8"),
         ({"precision": "int8"}, "--precision int8 needs --verify-csv: rows on which its decisions are compared"),
         ({"precision": "int8", "provider": "cuda", "rows": Rows([Pair("a.png", "red")], "rows.csv")}, "--precision int8 runs on CPUs: use --provider cpu"),
     ],
