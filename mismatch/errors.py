@@ -17,6 +17,8 @@ MismatchWarning               worth knowing, and the work goes on        (a User
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 __all__ = [
     "BackboneError",
     "CheckpointError",
@@ -30,7 +32,10 @@ __all__ = [
     "MismatchWarning",
     "MissingExtraError",
     "ParityError",
+    "untraced",
 ]
+
+Failure = TypeVar("Failure", bound=Exception)
 
 
 class MismatchError(Exception):
@@ -86,3 +91,9 @@ class MissingExtraError(MismatchError, ImportError):
 
 class MismatchWarning(UserWarning):
     """Worth knowing, and the work goes on; the command line prints it as one line."""
+
+
+def untraced(error: Failure) -> Failure:
+    """The same error to keep for later, without the frames of its traceback and causes: they would keep half-decoded images alive, 24 MB and more each."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

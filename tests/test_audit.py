@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from mismatch.data import audit as audit_module
 from mismatch.data.audit import AuditReport, size_advice, validate_files
+from mismatch.data.columns import Columns
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
+from mismatch.runtime.preprocess import open_image
 
 HEADER = ("image_path", "text", "label")
 
@@ -147,6 +148,46 @@ def test_images_in_two_files_are_a_warning(audit: Any) -> None:
     assert len(report.warnings) == 2
 
 
+def test_texts_in_two_files_are_a_warning_with_their_lines(audit: Any) -> None:
+    train = [(f"{i}.jpg", f"Red shirt, size {i}", i % 2) for i in range(10)]
+    test = [("x.jpg", "size 3 red SHIRT", 1), ("y.jpg", "blue shirt", 0), ("z.jpg", "Red shirt, size 4", 0)]
+    warning = audit(train, test).warnings[-1]
+    assert f"2 texts of {warning.split(' of ')[1].split(' (')[0]} (lines 2, 4) stand in " in warning
+    assert "word for word or nearly: 66.7% of its texts" in warning
+    assert "texts of" not in warnings_of(audit(train, [("y.jpg", "blue shirt", 0)]))
+
+
+def test_an_image_that_stands_everywhere_is_named(audit: Any) -> None:
+    rows = [(f"{i}.jpg", f"t{i}", i % 2) for i in range(300)] + [("none.png", f"u{i}", i % 2) for i in range(40)]
+    [finding] = [finding for finding in audit(rows).files[0].findings if finding.kind == "common-image"]
+    assert finding.message.startswith("the image none.png stands in 40 rows (lines 302, 303, 304, …); a picture for that many texts")
+    assert (finding.count, len(finding.lines)) == (40, 40)
+    few = [(f"{i // 8}.jpg", f"t{i}", i % 2) for i in range(400)]
+    assert [finding.kind for finding in audit(few).files[0].findings] == [], "every image in eight rows is a way to make mismatches"
+
+
+def test_images_that_tell_the_labels_are_named(tmp_path: Path, write_rows: Any) -> None:
+    draw = random.Random(0)
+    for number in range(200):
+        Image.new("RGB", (64, 64), (draw.randrange(256), draw.randrange(256), 200 if number % 2 else 60)).save(tmp_path / f"{number}.png")
+    rows = [(f"{number}.png", f"text {draw.random()}", number % 2) for number in range(200)]
+    path = write_rows(tmp_path / "a.csv", [HEADER, *rows])
+    report = validate_files([path], tmp_path, check_image=open_image, duplicates=True)
+    [finding] = [finding for finding in report.files[0].findings if finding.kind == "blind-image"]
+    assert finding.message.startswith("images alone tell the labels (AUROC 1.00), so that a model could ignore the texts")
+    path = write_rows(tmp_path / "b.csv", [HEADER, *((image, text, draw.randrange(2)) for image, text, _ in rows)])
+    report = validate_files([path], tmp_path, check_image=open_image, duplicates=True)
+    assert "blind-image" not in [finding.kind for finding in report.files[0].findings]
+
+
+def test_a_label_that_does_not_say_which_of_several_images_it_is_about_is_a_problem(audit: Any) -> None:
+    rows = [("a.jpg;b.jpg", "red", 1), ("a.jpg;b.jpg", "blue", 0), ("a.jpg", "green", 1)]
+    [file] = audit(rows, columns=Columns(multi_image="best")).files
+    assert [line for line, _ in file.problems] == [2]
+    assert "does not say which one matches" in file.problems[0][1]
+    assert set(file.images) == {"a.jpg", "b.jpg"}
+
+
 def test_a_wrong_base_path_is_told_from_single_missing_images(audit: Any, tmp_path: Path) -> None:
     assert f"{tmp_path}/gone1.jpg" in warnings_of(audit([("gone1.jpg", "a", 1), ("gone2.jpg", "b", 0)], image_base_path=tmp_path))
     assert "base-path" not in warnings_of(audit([("gone1.jpg", "a", 1), ("x.jpg", "b", 0)]))
@@ -170,47 +211,16 @@ def test_the_size_of_the_largest_file_counts(audit: Any) -> None:
     assert report.warnings == []
 
 
-def test_progress_hears_of_every_image(audit: Any) -> None:
+def test_progress_hears_of_every_row_and_image(audit: Any) -> None:
     calls: list[Any] = []
 
     @contextmanager
-    def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    def progress(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
         calls.append((label, total, unit))
         yield calls.append
 
     audit([(f"{i}.jpg", "t", i % 2) for i in range(30)], progress=progress)
-    assert calls[0] == ("check images", 30, "image")
-    assert sum(calls[1:]) == 30
-
-
-def test_images_are_decoded_on_several_threads(audit: Any) -> None:
-    """Four threads meet at a barrier, which one thread alone would never pass."""
-    barrier = threading.Barrier(4, timeout=20)
-    report = audit([(f"{i}.jpg", "t", i % 2) for i in range(8)], workers=4, check_image=lambda path: barrier.wait())
-    assert report.ok
-
-
-def test_few_images_wait_at_any_time() -> None:
-    asked: list[str] = []
-    paths = (asked.append(name) or name for name in (f"bad{i}.jpg" for i in range(1000)))
-    found = audit_module._check_images(paths, audit_module._Look(check, prints=False), 2, lambda done: None)
-    assert next(found)[0] == "bad0.jpg"
-    assert len(asked) == 2 * audit_module.LOOK_AHEAD + 1
-    assert len(list(found)) == 999
-    assert asked[-1] == "bad999.jpg"
-
-
-def test_an_unforeseen_error_ends_the_audit_without_decoding_the_rest(audit: Any) -> None:
-    calls: list[Path] = []
-
-    def broken(path: Path) -> None:
-        calls.append(path)
-        time.sleep(0.002)
-        raise RuntimeError("a bug")
-
-    with pytest.raises(RuntimeError, match="a bug"):
-        audit([(f"{i}.jpg", "t", i % 2) for i in range(500)], workers=2, check_image=broken)
-    assert len(calls) < 40
+    assert calls == [("read rows", None, "row"), *[1] * 30, ("check images", 30, "image"), *[1] * 30]
 
 
 def test_a_file_that_can_not_be_opened_raises(tmp_path: Path) -> None:
@@ -232,15 +242,3 @@ def test_the_report_is_plain_json(audit: Any) -> None:
         "texts": 2,
         "problem_count": 1,
     }
-
-
-def test_a_kept_error_holds_no_frames(tmp_path: Path) -> None:
-    def refuse(path: Path) -> None:
-        try:
-            raise OSError("half decoded")
-        except OSError as error:
-            raise ImageError(f"{path} is damaged") from error
-
-    [(path, error)] = audit_module._check_images(["a.jpg"], audit_module._Look(refuse, prints=False), 1, lambda done: None)
-    assert (path, str(error)) == ("a.jpg", "a.jpg is damaged")
-    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

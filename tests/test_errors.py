@@ -29,7 +29,7 @@ def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exc
 
 def test_all_is_all() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
-    assert set(errors.__all__) == defined
+    assert set(errors.__all__) == defined | {"untraced"}
     assert len(defined) == 12
 
 
@@ -53,6 +53,18 @@ def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[
 def test_a_missing_extra_gives_the_pip_line() -> None:
     assert str(MissingExtraError("--track wandb", package="wandb")) == "--track wandb needs the package wandb: pip install wandb"
     assert str(MissingExtraError("training", "train")) == 'training needs the extra [train]: pip install "mismatch-clip[train]"'
+
+
+def test_an_untraced_error_holds_no_frames() -> None:
+    try:
+        try:
+            raise OSError("half decoded")
+        except OSError as cause:
+            raise ImageError("a.jpg is damaged") from cause
+    except ImageError as error:
+        kept = errors.untraced(error)
+    assert str(kept) == "a.jpg is damaged"
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
 
 
 def test_the_warning_is_a_user_warning() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mismatch.data import findings
-from mismatch.data.findings import TextCheck, near_duplicates
+from mismatch.data.findings import Sampled, TextCheck, blind_images, common_images, near_duplicates, text_key
 from mismatch.data.pairs import Row
 from mismatch.data.similar import Fingerprint
 
@@ -28,7 +28,7 @@ def clean(count: int) -> list[tuple[str, str, int]]:
 
 
 def test_clean_texts_raise_no_doubt() -> None:
-    assert found([*clean(500), ("a.jpg", "size < 40 & more > 3, R&D, AT&T; Café Zürich 東京", 1)]) == {}
+    assert found([*clean(500), ("a.jpg", "size < 40 & more > 3, R&D, AT&T; Café Zürich №5", 1)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,63 @@ def test_texts_that_tell_the_labels_are_named() -> None:
     assert finding.message.startswith("texts alone tell the labels (AUROC 1.00), so that a model could ignore the images; words as 'copy' (100% of ")
 
 
+class Reader:
+    """A tokenizer of whole words, which knows Latin letters."""
+
+    context_length = 12
+
+    def beyond(self, text: str) -> tuple[int, str]:
+        words = text.split()
+        return len(words) + 2, " ".join(words[10:])
+
+    def knows(self, text: str) -> bool:
+        return "к" not in text
+
+
+def test_what_a_backbone_can_not_read_is_named() -> None:
+    check = TextCheck(Reader())
+    for line, text in enumerate(["red shirt", "one two three four five six seven eight nine ten eleven twelve", "красная рубашка"], start=2):
+        check.add(Row(line, "a.jpg", text, 1, {}))
+    long, unread, script = sorted(check.findings(), key=lambda finding: finding.kind.replace("script", "z"))
+    assert long.message == "1 text is longer than the backbone's 12 tokens, up to 14; what is lost (line 3: '… eleven twelve')"
+    assert unread.message.startswith("1 text is in a language that the backbone's tokenizer doesn't know")
+    assert unread.message.endswith("single bytes or unknown tokens (line 4: 'красная рубашка')")
+    assert script.message.startswith("1 text is written in Cyrillic letters, most are in Latin; ")
+
+
+def test_one_script_alone_is_no_doubt() -> None:
+    assert found([(f"{number}.jpg", f"красная рубашка {number}", number % 2) for number in range(50)]) == {}
+
+
+def test_the_same_words_have_the_same_key() -> None:
+    assert text_key("Red shirt, size 4") == text_key("size 4: RED SHIRT")
+    assert text_key("red shirt") != text_key("red shirts")
+    assert text_key("☃") != text_key("☂")
+
+
+def test_images_that_stand_oddly_often() -> None:
+    images = {"none.png": list(range(2, 32)), **{f"{number}.jpg": [number] for number in range(40, 340)}}
+    [finding] = common_images(images)
+    assert (finding.kind, finding.count) == ("common-image", 30)
+    assert list(common_images({name: lines[:19] for name, lines in images.items()})) == []
+    assert list(common_images({f"{number}.jpg": list(range(30)) for number in range(100)})) == []
+
+
+def test_images_without_a_fingerprint_say_nothing_of_labels() -> None:
+    rows = [Sampled(f"t{number}", number % 2, f"{number}.jpg") for number in range(300)]
+    assert list(blind_images(rows, [None] * 300)) == []
+    made = [Fingerprint(0, bytes([200 if number % 2 else 50]) * 192) for number in range(300)]
+    [finding] = blind_images(rows, [*made[:250], *[None] * 50])
+    assert (finding.kind, finding.count) == ("blind-image", 250)
+
+
 def test_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "SAMPLE", 200)
     check = TextCheck()
     for line, (image, text, label) in enumerate(clean(2000)):
         check.add(Row(line, image, f"{text} copy" if not label else text, label, {}))
-    assert len(check._sample) == 200
-    assert len({text for text, *_ in check._sample} & {f"{text} copy" if not label else text for _, text, label in clean(2000)[:200]}) < 60
+    assert len(check.sample) == 200
+    assert len({text for text, *_ in check.sample} & {f"{text} copy" if not label else text for _, text, label in clean(2000)[:200]}) < 60
     assert [finding.kind for finding in check.findings()] == ["blind"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -52,21 +53,25 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
         plant("repeated", dict(twin))
         other = read["train"][7 * number + 3]
         plant("contradiction", other | {"label": str(1 - int(other["label"]))})
+        plant("long", {"image_path": sources[PLANTED + number], "text": " ".join(["a planted title of many words"] * 14 + [str(number)]), "label": "1"})
         plant("empty", {"image_path": sources[PLANTED + number], "text": " ", "label": "1"})
     with (tmp_path / "train.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ("image_path", "text", "label"))
         writer.writeheader()
         writer.writerows(rows)
     args = ("validate", tmp_path / "train.csv", fashion / "test.csv", "--image-base-path", tmp_path, "--fix", tmp_path / "fixed.csv")
-    result = CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
+    more = ("--backbone", "openclip:tiny", "--report", tmp_path / "report.json")
+    result = CliRunner().invoke(main, list(map(str, (*args, *more))), prog_name="mismatch")
     assert result.exit_code == 1, result.output
     rejected = rows_of(tmp_path / "fixed.rejected.csv")
     assert len(rows_of(tmp_path / "fixed.csv")) + len(rejected) == len(rows)
     reasons = {(row["image_path"], row["text"], row["label"]): row["reason"] for row in rejected}
     words = {name: name for name in ("corrupt", "cut", "missing")}  # their files' names
     words |= {"leak": "near-duplicate", "repeated": "repeats line", "contradiction": "once as match", "empty": "the text is empty"}
-    found = Counter(kind for line, kind in expected.items() if words[kind] in reasons.get(tuple(rows[line - 2].values()), ""))  # type: ignore[call-overload]
+    found = Counter(kind for line, kind in expected.items() if kind in words and words[kind] in reasons.get(tuple(rows[line - 2].values()), ""))  # type: ignore[call-overload]
     assert found["leak"] >= 0.95 * PLANTED
     assert {kind: found[kind] for kind in words if kind != "leak"} == dict.fromkeys((kind for kind in words if kind != "leak"), PLANTED)
+    [long] = [one for one in json.loads((tmp_path / "report.json").read_text())["files"][0]["findings"] if one["kind"] == "long"]
+    assert long["lines"] == [line for line, kind in expected.items() if kind == "long"]
     blamed = [row for row in rejected if (row["image_path"], row["text"]) in {(one["image_path"], one["text"]) for one in rows[:clean]}]
     assert len(blamed) == 3 * PLANTED  # the repeated rows, and both sides of each contradiction

@@ -59,6 +59,33 @@ def test_what_is_cut_off() -> None:
     assert tokenizer.beyond("a " * 5000) == (5002, " ".join(["a"] * 4996))
 
 
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("a red shirt for women", True),
+        ("Damenschuhe aus echtem Leder, Größe 42, für Mädchen", True),
+        ("chemise rouge à manches longues pour été", True),
+        ("EOSS-1234 XKCD 99 é", True),
+        ("красная рубашка", False),
+        ("红色衬衫女装", False),
+        ("लाल कमीज महिलाओं के लिए", False),
+        ("قميص أحمر للنساء", False),
+        ("☃ 42", True),
+        ("я", True),
+    ],
+)
+def test_an_english_tokenizer_does_not_know_other_scripts(text: str, known: bool) -> None:
+    from mismatch_openclip.tokenizer import tokenizer_json
+
+    assert Tokenizer(TextSpec(77, 0, "longest", "clip", tokenizer_json())).knows(text) == known
+
+
+def test_unknown_words_are_not_known() -> None:
+    tokenizer = Tokenizer(spec())
+    assert tokenizer.knows("a red bag shoe")
+    assert not tokenizer.knows("a shiny blue umbrella")
+
+
 def test_truncation_and_padding_stored_in_the_file_are_not_obeyed() -> None:
     tokenizer = upstream()
     tokenizer.enable_truncation(3)

@@ -62,7 +62,8 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
 
 
 def test_good_files_pass_and_their_labels_are_counted(run: Any, write_rows: Any) -> None:
-    write_rows(Path("train.csv"), [("image_path", "text", "label"), *[("red.png", f"red {i}", int(i < 150)) for i in range(600)]])
+    Image.new("RGB", (40, 40), "red").save("large.png")
+    write_rows(Path("train.csv"), [("image_path", "text", "label"), *[("large.png", f"red {i}", int(i < 150)) for i in range(600)]])
     result = run("train.csv")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
@@ -176,7 +177,7 @@ def test_leaks_and_left_overs_are_warnings(audited: Any) -> None:
     assert result.exit_code == 1, result.output
     assert "warning: train.csv and test.csv share 2 images" in result.stdout
     assert "warning: 1 image of train.csv (line 17) has a near-duplicate in test.csv" in result.stdout
-    assert "warning: train.csv: 1 text hold HTML: tags or entities; take them out (line 18: 'a &amp; b')" in result.stdout
+    assert "warning: train.csv: 1 text holds HTML: tags or entities; take them out (line 18: 'a &amp; b')" in result.stdout
     report = json.loads(Path("report.json").read_text())
     assert report["leaks"] == [{"files": ["train.csv", "test.csv"], "images": ["again.jpg"]}]
     assert {finding["kind"]: finding["lines"] for finding in report["files"][0]["findings"]} == {"markup": [18], "near-duplicates": [17]}
@@ -211,7 +212,7 @@ def test_without_the_extra_it_says_what_was_not_looked_for(audited: Any, monkeyp
     monkeypatch.setattr("mismatch.cli.validate.AUDIT", ("no_such_package",))
     result = audited("train.csv", "test.csv")
     assert "near-duplicate" not in result.stdout
-    assert result.stderr.startswith("not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install")
+    assert result.stderr.startswith("not looked for: near-duplicate images, and labels that texts or images alone tell; that needs pip install")
 
 
 def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
@@ -221,7 +222,11 @@ def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
     result = run("train.csv", "--image-column", "photo", "--label-map", "yes/no", "--multi-image", "all", "--image-base-path", ".")
     assert result.exit_code == 1
     found = [line for line in result.stdout.splitlines() if line.startswith("train.csv:")]
-    assert [line[:40] for line in found] == ["train.csv:3: image 'gone.png' not found;", "train.csv:4: image '../a.png' leaves --i"]
+    assert [line[:40] for line in found] == [
+        "train.csv:3: image 'gone.png' not found;",
+        "train.csv:3: label 0 of 2 images does no",
+        "train.csv:4: image '../a.png' leaves --i",
+    ]
     assert "3 distinct" in result.stdout
 
 

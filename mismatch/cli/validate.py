@@ -17,6 +17,7 @@ from mismatch.files import write_json
 
 if TYPE_CHECKING:
     from mismatch.data.audit import AuditReport
+    from mismatch.data.findings import TextReader
 
 __all__ = ["command"]
 
@@ -37,7 +38,7 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
     help="Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--backbone", metavar="FAMILY[:MODEL]", help="Name texts that are longer than this backbone's context, and what of them is lost.")
+@click.option("--backbone", metavar="FAMILY[:MODEL]", help="Name texts that are longer than this backbone's context or in a language that it can't read.")
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
 @click.option(
     "--fix",
@@ -49,8 +50,9 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_files: tuple[Path, ...], **options: Any) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
 
-    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts. With the extra
-    [audit] also near-duplicate images, in one file or in two of them (then a test tells less than it seems), and whether texts alone tell the labels.
+    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts, other scripts;
+    animated, very long or small images; images and texts in two files. With the extra [audit] also near-duplicate images, in one file or in two of them
+    (then a test tells less than it seems), and whether texts alone, or images alone, tell the labels.
 
     Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a file can't be opened. --fix loses no row: first CSV =
     FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
@@ -69,7 +71,7 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         check_image=open_image,
         columns=columns,
         duplicates=complete,
-        **_context(options["backbone"]),
+        reader=None if options["backbone"] is None else _reader(options["backbone"]),
         workers=available_cpus() if options["num_workers"] is None else options["num_workers"],
         progress=progress_bar,
         max_problems=options["max_problems"],
@@ -81,7 +83,7 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     else:
         click.echo("\n".join(report.lines()))
     if not complete:
-        click.echo('not looked for: near-duplicate images, and labels that texts alone tell; that needs pip install "mismatch-clip[audit]"', err=True)
+        click.echo('not looked for: near-duplicate images, and labels that texts or images alone tell; that needs pip install "mismatch-clip[audit]"', err=True)
     if options["fixed"] is not None:
         kept, rejected, reasons = _fix(report, csv_files, image_base_path, columns, options["fixed"])
         click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
@@ -89,20 +91,17 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         raise click.exceptions.Exit(1)
 
 
-def _context(backbone: str | None) -> dict[str, Any]:
-    """What `validate_files` is told of a backbone's context."""
-    if backbone is None:
-        return {}
+def _reader(backbone: str) -> TextReader:
+    """A backbone's tokenizer."""
     from mismatch.errors import MissingExtraError
     from mismatch.runtime.tokenize import Tokenizer
 
     try:
         from mismatch.backbones.registry import load_backbone
 
-        spec = load_backbone(backbone).text_spec
+        return Tokenizer(load_backbone(backbone).text_spec)
     except ModuleNotFoundError as error:
         raise MissingExtraError("--backbone", "train") from error
-    return {"beyond": Tokenizer(spec).beyond, "context": spec.context_length}
 
 
 def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path) -> tuple[int, int, Path]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from mismatch.data.findings import Beyond, Finding, TextCheck, near_duplicates
-from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows
-from mismatch.data.similar import Fingerprint, fingerprint
+from mismatch.data.ahead import map_ahead
+from mismatch.data.findings import Finding, Sampled, TextCheck, TextReader, blind_images, common_images, in_lines, near_duplicates, text_key
+from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows, training_problem
+from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "untraced", "validate_files"]
+__all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "validate_files"]
 
-Failure = TypeVar("Failure", bound=Exception)
-Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
 MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
 MIN_SHARE = 0.2  # of the rarer label
 MAX_PROBLEMS = 50  # that are kept and shown, per file
 LABEL_NAMES = {0: "mismatch", 1: "match"}
-LOOK_AHEAD = 8  # images per thread that may wait to be decoded
 
 
 @dataclass
@@ -39,6 +36,8 @@ class FileAudit:
     rows: int = 0
     labels: Counter[int] = field(default_factory=Counter)
     texts: int = 0  # distinct ones
+    text_keys: dict[int, int] = field(default_factory=dict, repr=False)  # `text_key` of each → the first line that has it
+    sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
     images: dict[str, list[int]] = field(default_factory=dict, repr=False)  # where each image lies → the lines that name it
     bad_images: int = 0
     bad_lines: set[int] = field(default_factory=set, repr=False)
@@ -127,32 +126,38 @@ def validate_files(
     *,
     check_image: Callable[[Path], Image],
     duplicates: bool = False,
-    beyond: Beyond | None = None,
-    context: int = 0,
+    reader: TextReader | None = None,
     columns: Columns | None = None,
     workers: int = 4,
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
 ) -> AuditReport:
     """Audit files that are to be trained on. `check_image` decodes an image or raises InputError; it is called once an image, on `workers` threads.
-    `duplicates`: also look for near-duplicate images, which needs the ImageHash library. `beyond`: how many tokens a text has, and what of it lies over a
-    backbone's `context`, tokens.
+    `duplicates`: also look for near-duplicate images, which needs the ImageHash library. `reader`: the tokenizer of the backbone that is to be trained.
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
-    files = [_read(path, image_base_path, max_problems, columns or Columns(), TextCheck(beyond, context)) for path in paths]
+    columns, progress = columns or Columns(), progress or _no_progress
+    with progress("read rows", None, "row") as advance:
+        files = [_read(path, image_base_path, max_problems, columns, TextCheck(reader), advance) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
-    with (progress or _no_progress)("check images", len(wanted), "image") as advance:
-        found = dict(_check_images(wanted, _Look(check_image, duplicates), max(1, workers), advance))
-    broken = {path: error for path, error in found.items() if isinstance(error, InputError)}
-    for file in files:
-        _add_images(file, broken, max_problems)
-        file.warnings += balance_advice(file.labels)
-    prints = {path: made for path, made in found.items() if isinstance(made, Fingerprint)}
+    with progress("check images", len(wanted), "image") as advance:
+        seen = dict(zip(wanted, map_ahead(Look(check_image, prints=duplicates), wanted, workers=workers, advance=advance), strict=True))
+    broken = {path: look.error for path, look in seen.items() if look.error is not None}
+    prints = {path: look.print for path, look in seen.items() if look.print is not None}
     alike, leaks = near_duplicates([file.images for file in files], prints)
     for file, findings in zip(files, alike, strict=True):
-        file.findings += findings
-    return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks)], broken, leaks)
+        _add_images(file, broken, max_problems)
+        file.warnings += balance_advice(file.labels)
+        file.findings += [*oddity_findings(file.images, seen), *common_images(file.images), *findings]
+        if duplicates:
+            file.findings += blind_images(file.sample, [_print_of(row, image_base_path, columns, seen) for row in file.sample])
+    return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)], broken, leaks)
+
+
+def _print_of(row: Sampled, base: str | Path, columns: Columns, seen: Mapping[str, Seen]) -> Any:
+    images = [] if columns.path_problem(row.image) else columns.images(row.image)
+    return seen[str(resolve_image(base, images[0]))].print if images else None
 
 
 def size_advice(rows: int) -> str | None:
@@ -164,7 +169,7 @@ def size_advice(rows: int) -> str | None:
     return None
 
 
-def _no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+def _no_progress(label: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], object]]:
     return nullcontext(lambda done: None)
 
 
@@ -175,19 +180,22 @@ def _count(number: int, noun: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, base: str | Path, keep: int, columns: Columns, check: TextCheck) -> FileAudit:
+def _read(path: str | Path, base: str | Path, keep: int, columns: Columns, check: TextCheck, advance: Callable[[int], object]) -> FileAudit:
     """All but the images."""
     audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
-    for row in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
+    for found in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
+        row = found if columns.multi_image is None else found._replace(problem=training_problem(found, columns))
         _add_row(audit, row, base, keep, columns)
-        if row.intact and row.text:
-            texts.add(hash(row.text))
+        if row.intact and row.text and (key := hash(row.text)) not in texts:
+            texts.add(key)
+            audit.text_keys.setdefault(text_key(row.text), row.line)
         pairs.add(row)
+        advance(1)
         if row.problem is None:
             check.add(row)
     if not audit.rows and not audit.faults:
         audit.faults.append((1, "there are no rows under the header"))
-    audit.texts = len(texts)
+    audit.texts, audit.sample = len(texts), check.sample
     audit.problem_count += len(audit.faults)
     audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
     audit.warnings += pairs.warnings()
@@ -250,42 +258,6 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
 # --- images -------------------------------------------------------------------------------------------------------------------------------------------
 
 
-class _Look:
-    """Decodes an image, and takes its fingerprint if that is wanted."""
-
-    def __init__(self, check: Callable[[Path], Image], prints: bool) -> None:
-        self.check, self.prints = check, prints
-
-    def __call__(self, path: Path) -> Fingerprint | InputError | None:
-        try:
-            image = self.check(path)
-        except InputError as error:
-            return untraced(error)
-        return fingerprint(image) if self.prints else None
-
-
-def _check_images(paths: Iterable[str], look: _Look, workers: int, advance: Callable[[int], object]) -> Iterator[tuple[str, Fingerprint | InputError | None]]:
-    """What was found of each image; at most `LOOK_AHEAD` a thread are under way."""
-    rest, waiting = iter(paths), deque[tuple[str, Future[Fingerprint | InputError | None]]]()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="mismatch-audit")
-    try:
-        waiting.extend((path, pool.submit(look, Path(path))) for path in islice(rest, LOOK_AHEAD * workers))
-        while waiting:
-            path, future = waiting.popleft()
-            found = future.result()
-            waiting.extend((path, pool.submit(look, Path(path))) for path in islice(rest, 1))
-            advance(1)
-            yield path, found
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def untraced(error: Failure) -> Failure:
-    """The same error to keep for later, without the frames of its traceback and causes: they would keep half-decoded images alive, 24 MB and more each."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
 def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
     bad = {path: lines for path, lines in file.images.items() if path in broken}
     file.bad_images = len(bad)
@@ -323,6 +295,17 @@ def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]])
         shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
         have = f"{_count(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)} {shown}) {'has' if len(images) == 1 else 'have'}"
         yield f"{have} a near-duplicate in {files[second].path}; a model is only tested by images that it was not trained on"
+
+
+def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
+    """Texts that stand in two files, but for case, punctuation and the order of words."""
+    for i, first in enumerate(files):
+        for second in files[i + 1 :]:
+            if both := first.text_keys.keys() & second.text_keys.keys():
+                lines = sorted(second.text_keys[key] for key in both)
+                have = f"{_count(len(both), 'text')} of {second.path} ({in_lines(lines)}) {'stands' if len(both) == 1 else 'stand'} in {first.path} too"
+                share = len(both) / len(second.text_keys)
+                yield f"{have}, word for word or nearly: {share:.1%} of its texts; mismatch split --group-by-text keeps such rows together"
 
 
 def _figures(file: FileAudit) -> Iterator[str]:

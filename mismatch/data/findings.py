@@ -7,30 +7,56 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from ftfy.badness import is_bad
 
 from mismatch.data.pairs import Row
+from mismatch.data.scripts import main_script
 from mismatch.data.similar import Fingerprint, near_duplicate_groups
 
-__all__ = ["Finding", "TextCheck", "near_duplicates"]
+__all__ = ["Finding", "Sampled", "TextCheck", "TextReader", "blind_images", "common_images", "in_lines", "near_duplicates", "text_key"]
 
 SHOWN = 3  # lines in a message
 KEPT = 50  # lines in a report
 SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
-REPEATED = 0.05  # share of the rows from which one text is boilerplate
-LEAST_REPEATS = 20
+LEAST_USES, MORE_OFTEN, LEAST_SHARE = 20, 10, 0.001  # of one image or text that stands oddly often: rows, times the mean, share of the rows
 BLIND_WARNING = 0.6  # AUROC
-Beyond = Callable[[str], tuple[int, str]]  # a text → its tokens, and what of it is cut off
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
+
+
+SPECIAL = 2  # tokens around a text
+WORD = re.compile(r"[^\W_]+")
+
+
+class TextReader(Protocol):
+    """A backbone's tokenizer, as far as an audit asks it."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens."""
+
+    def beyond(self, text: str) -> tuple[int, str]:
+        """How many tokens a text has, and its part that is cut off."""
+
+    def knows(self, text: str) -> bool:
+        """Whether a text is in a script that the tokenizer was made for."""
+
+
+class Sampled(NamedTuple):
+    """A row of the sample on which blind baselines are measured."""
+
+    text: str
+    label: int
+    image: str  # as written
 
 
 @dataclass
 class Finding:
     """A doubt, with the rows it is about."""
 
-    kind: str  # markup, garbled, long, boilerplate, near-duplicates, leak, blind
+    kind: str  # markup, garbled, long, unread, script, boilerplate, common-image, near-duplicates, animated, mode, aspect, small, blind, blind-image
     message: str
     count: int = 0  # rows
     lines: list[int] = field(default_factory=list)  # the first of them
@@ -41,18 +67,19 @@ class Finding:
 
 
 class TextCheck:
-    """The texts of one file, row by row; memory grows with distinct texts, by eight bytes each and their count."""
+    """The texts of one file, row by row; memory grows with distinct texts, by their hashes and counts."""
 
-    def __init__(self, beyond: Beyond | None = None, context: int = 0) -> None:
-        """`beyond`: how many tokens a text has, and its part that a backbone with a `context` of so many tokens doesn't see."""
-        self._beyond, self._context = beyond, context
-        self._markup, self._garbled, self._long = _Lines(), _Lines(), _Lines()
+    def __init__(self, reader: TextReader | None = None) -> None:
+        """`reader`: the tokenizer of the backbone that is to see the texts."""
+        self._reader = reader
+        self._markup, self._garbled, self._long, self._unread = _Lines(), _Lines(), _Lines(), _Lines()
+        self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
         self._example: dict[int, tuple[str, int]] = {}  # of texts that repeat: the text and a line of it
-        self._sample: list[tuple[str, int, int]] = []  # text, label, image
         self._random = random.Random(0)
-        self.rows = 0
+        self.sample: list[Sampled] = []
+        self.rows = 0  # with a label
 
     def add(self, row: Row) -> None:
         """Look at a row that can be used."""
@@ -61,59 +88,117 @@ class TextCheck:
             self._markup.add(row.line, text)
         if not text.isascii() and is_bad(text):
             self._garbled.add(row.line, text)
-        if self._beyond is not None and len(text) > self._context:  # a token is a character at least
-            tokens, unseen = self._beyond(text)
-            if unseen:
-                self._longest = max(self._longest, tokens)
-                self._long.add(row.line, f"… {unseen}")
+        if script := main_script(text):
+            self._scripts.setdefault(script, _Lines()).add(row.line, text)
+        if self._reader is not None:
+            self._read(row.line, text, self._reader)
         key = hash(text)
         self._uses[key] += 1
         if self._uses[key] == 2:
             self._example[key] = (text, row.line)
         if row.label is not None:
-            self._keep((text, row.label, hash(row.image_path)))
+            self._keep(Sampled(text, row.label, row.image_path))
 
-    def _keep(self, entry: tuple[str, int, int]) -> None:
+    def _read(self, line: int, text: str, reader: TextReader) -> None:
+        if not text.isascii() and not reader.knows(text):
+            self._unread.add(line, text)
+        if len(text) * (1 if text.isascii() else 4) + SPECIAL <= reader.context_length:  # a token is a byte at least
+            return
+        tokens, unseen = reader.beyond(text)
+        if unseen:
+            self._longest = max(self._longest, tokens)
+            self._long.add(line, f"… {unseen}")
+
+    def _keep(self, entry: Sampled) -> None:
         """A sample in which every row is as likely as any other."""
         self.rows += 1
-        if len(self._sample) < SAMPLE:
-            self._sample.append(entry)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(entry)
         elif (at := self._random.randrange(self.rows)) < SAMPLE:
-            self._sample[at] = entry
+            self.sample[at] = entry
 
     def findings(self) -> Iterator[Finding]:
         """All doubts about the texts."""
-        for kind, found, what in (
-            ("markup", self._markup, "hold HTML: tags or entities; take them out"),
-            ("garbled", self._garbled, "are garbled, as by a wrong encoding; ftfy repairs most of them"),
+        for kind, found, verbs, what in (
+            ("markup", self._markup, ("holds", "hold"), "HTML: tags or entities; take them out"),
+            ("garbled", self._garbled, ("is", "are"), "garbled, as by a wrong encoding; ftfy repairs most of them"),
+            ("unread", self._unread, ("is", "are"), "in a language that the backbone's tokenizer doesn't know: it sees single bytes or unknown tokens"),
         ):
             if found.count:
-                yield found.finding(kind, f"{found.count:,} text{'s' * (found.count != 1)} {what}")
-        if self._long.count:
-            what = f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's {self._context} tokens, up to {self._longest}; what is lost"
-            yield self._long.finding("long", f"{self._long.count:,} {what}")
-        total = self._uses.total()
-        for key, uses in self._uses.most_common(SHOWN):
-            if uses >= max(LEAST_REPEATS, REPEATED * total):
-                text, line = self._example[key]
-                where = f"stands in {uses:,} of {total:,} rows, as in line {line}"
-                yield Finding("boilerplate", f"the text {_short(text)!r} {where}; it can't tell images apart", uses, [line])
+                yield found.finding(kind, f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]} {what}")
+        if self._long.count and self._reader is not None:
+            what = f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's {self._reader.context_length} tokens"
+            yield self._long.finding("long", f"{self._long.count:,} {what}, up to {self._longest}; what is lost")
+        yield from self._mixed_scripts()
+        for key, uses in _often(self._uses):
+            text, line = self._example[key]
+            where = f"stands in {uses:,} of {self._uses.total():,} rows, as in line {line}"
+            yield Finding("boilerplate", f"the text {_short(text)!r} {where}; it can't tell images apart", uses, [line])
         yield from self._blind()
 
-    def _blind(self) -> Iterator[Finding]:
-        from mismatch.data.blind import LEAST_ROWS, blind_text_auroc, telltales
-        from mismatch.errors import MissingExtraError
+    def _mixed_scripts(self) -> Iterator[Finding]:
+        """Texts that are written in another script than most."""
+        if len(self._scripts) > 1:
+            common, *others = sorted(self._scripts, key=lambda script: -self._scripts[script].count)
+            for script in others:
+                found = self._scripts[script]
+                written = f"text{'s are' if found.count != 1 else ' is'} written in {script.capitalize()} letters"
+                yield found.finding("script", f"{found.count:,} {written}, most are in {common.capitalize()}; --backbone NAME tells whether it can read them")
 
-        texts, labels, images = zip(*self._sample, strict=True) if self._sample else ((), (), ())
-        if len(texts) < LEAST_ROWS or len(set(labels)) < 2:
-            return
-        try:
-            auroc = blind_text_auroc(texts, labels, images)
-        except MissingExtraError:
-            return  # the report says that it was not looked for
+    def _blind(self) -> Iterator[Finding]:
+        from mismatch.data.blind import blind_text_auroc, telltales
+
+        texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
+        auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
         if auroc > BLIND_WARNING:
             words = ", ".join(f"{told.word!r} ({told.mismatches:.0%} of {told.rows:,} rows are mismatches)" for told in telltales(texts, labels, count=SHOWN))
             yield Finding("blind", f"texts alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the images; words as {words}", self.rows)
+
+
+def blind_images(sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]) -> Iterator[Finding]:
+    """Whether images alone tell the labels, by their means in 8 x 8 parts. `prints`: of each sampled row's image, None where it can't be read."""
+    from mismatch.data.blind import blind_image_auroc
+
+    known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
+    labels = [row.label for row, _ in known]
+    features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in known], np.float32)  # (N, 192)
+    auroc = _blind_auroc(labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in known]))
+    if auroc > BLIND_WARNING:
+        message = f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts; do matches and mismatches come from two sources?"
+        yield Finding("blind-image", message, len(known))
+
+
+def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float:
+    """0.5 where rows are too few, of one label, or what is needed isn't installed: the report says that it was not looked for."""
+    from mismatch.data.blind import LEAST_ROWS
+    from mismatch.errors import MissingExtraError
+
+    if len(labels) < LEAST_ROWS or len(set(labels)) < 2:
+        return 0.5
+    try:
+        return measure()
+    except MissingExtraError:
+        return 0.5
+
+
+def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
+    """Images that stand oddly often in one file: `images` and the lines that name them."""
+    for path, rows in _often(Counter({path: len(lines) for path, lines in images.items()})):
+        lines = list(images[path])
+        message = f"the image {path} stands in {rows:,} rows ({in_lines(lines)}); a picture for that many texts is often a placeholder"
+        yield Finding("common-image", message, rows, lines[:KEPT])
+
+
+def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
+    """The first of those that are used at least twenty times, ten times as often as the mean, and in a thousandth of the rows."""
+    total = uses.total()
+    least = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
+    yield from ((key, count) for key, count in uses.most_common(SHOWN) if count >= least)
+
+
+def text_key(text: str) -> int:
+    """The same for texts that differ in case, punctuation, or the order of their words only."""
+    return hash(" ".join(sorted(WORD.findall(text.casefold()))) or text)
 
 
 def near_duplicates(
@@ -132,7 +217,7 @@ def near_duplicates(
         again = [path for paths in members[number].values() for path in paths[1:]]
         if again:
             lines = sorted(line for path in again for line in images[path])
-            message = f"{len(again):,} image{'s are near-duplicates' if len(again) != 1 else ' is a near-duplicate'} of another one, as in {_in_lines(lines)}"
+            message = f"{len(again):,} image{'s are near-duplicates' if len(again) != 1 else ' is a near-duplicate'} of another one, as in {in_lines(lines)}"
             findings[number].append(Finding("near-duplicates", message, len(lines), lines[:KEPT]))
         for other in range(number + 1, len(files)):
             shared = members[number].keys() & members[other].keys()
@@ -163,10 +248,11 @@ class _Lines:
             self.example = self.example or text
 
     def finding(self, kind: str, message: str) -> Finding:
-        return Finding(kind, f"{message} ({_in_lines(self.lines, self.count)}: {_short(self.example)!r})", self.count, self.lines)
+        return Finding(kind, f"{message} ({in_lines(self.lines, self.count)}: {_short(self.example)!r})", self.count, self.lines)
 
 
-def _in_lines(lines: Sequence[int], count: int = 0) -> str:
+def in_lines(lines: Sequence[int], count: int = 0) -> str:
+    """The first of them, for a message; `count`: how many there are, if more than `lines`."""
     shown = ", ".join(map(str, lines[:SHOWN]))
     return f"line{'s' * (max(count, len(lines)) > 1)} {shown}{', …' if max(count, len(lines)) > SHOWN else ''}"
 

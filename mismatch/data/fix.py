@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mismatch.data.pairs import Columns, Row, read_rows, resolve_image
+from mismatch.data.pairs import Columns, Row, read_rows, resolve_image, training_problem
 
 __all__ = ["sorted_out"]
 
@@ -23,7 +23,7 @@ def sorted_out(
     seen: dict[int, int] = {}  # the pair → its line
     for row in read_rows(path, require_label=True, columns=columns):
         images = [str(resolve_image(image_base_path, image)) for image in columns.images(row.image_path)]
-        yield row, row.problem or _reason(row, images, broken, leaked or {}, clashing, seen)
+        yield row, training_problem(row, columns) or _reason(row, images, broken, leaked or {}, clashing, seen)
 
 
 def _reason(

@@ -33,6 +33,7 @@ __all__ = [
     "rows_files",
     "scan_rows",
     "source_digest",
+    "training_problem",
 ]
 
 SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -99,6 +100,11 @@ def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
         yield row._replace(label=None, problem=why)
         return
     yield from (row._replace(image_path=image) for image in images)
+
+
+def training_problem(row: Row, columns: Columns) -> str | None:
+    """Why a row can't be trained on: its own problem, or a label that does not say which of its images it is about."""
+    return row.problem or next((one.problem for one in one_image_each(row, columns) if one.problem), None)
 
 
 def refusal(path: str | Path, bad: Sequence[Row]) -> InputError:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import MissingExtraError
+from mismatch.data.ahead import map_ahead
+from mismatch.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +21,6 @@ __all__ = ["Fingerprint", "fingerprint", "fingerprint_images", "groups_of", "nea
 BITS = 7  # of the 64 in the hash that may differ; with 8 bands of 8 bits, one band is equal then
 LEVELS = 7  # of 255, by which any of the 8 x 8 x 3 means may differ
 THUMB = 8  # pixels a side
-LOOK_AHEAD = 8  # images a thread that may wait
 
 Source = TypeVar("Source")
 
@@ -54,7 +51,6 @@ def fingerprint_images(
 
     `advance` is told of each one that is done.
     """
-    from mismatch.errors import InputError
 
     def work(source: Source) -> Fingerprint | Exception:
         try:
@@ -62,14 +58,7 @@ def fingerprint_images(
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        rest, waiting = iter(sources), deque[Future[Fingerprint | Exception]]()
-        waiting.extend(pool.submit(work, source) for source in islice(rest, max(1, workers) * LOOK_AHEAD))
-        while waiting:
-            done = waiting.popleft().result()
-            waiting.extend(pool.submit(work, source) for source in islice(rest, 1))
-            advance(1)
-            yield done
+    return map_ahead(work, sources, workers=workers, advance=advance)
 
 
 def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:

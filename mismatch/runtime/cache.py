@@ -20,8 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.audit import untraced
-from mismatch.errors import CheckpointError, ImageError
+from mismatch.errors import CheckpointError, ImageError, untraced
 from mismatch.runtime.preprocess import open_image_file
 
 __all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]

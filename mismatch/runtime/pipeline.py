@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mismatch.data.audit import untraced
-from mismatch.errors import ImageError, InputError
+from mismatch.errors import ImageError, InputError, untraced
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
 from mismatch.runtime.chunks import split_long_text
 from mismatch.runtime.hardware import available_cpus

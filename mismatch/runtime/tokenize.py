@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import string
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,11 @@ from mismatch.errors import InputError
 from mismatch.specs import TextSpec
 
 __all__ = ["TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace"]
+
+LOOKED_AT = 200  # characters from which a text's language is told
+LEAST_LETTERS = 4  # from which it is told
+UNKNOWN, FEW = {"[UNK]", "<unk>"}, 0.2  # and their share
+SPACE = "\u2581"  # SentencePiece's
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,24 @@ class Tokenizer:
         kept = self._tokenizer.encode(cleaned)
         rest = [offsets for part in kept.overflowing for offsets, special in zip(part.offsets, part.special_tokens_mask, strict=True) if not special]
         return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens, special ones included."""
+        return self.spec.context_length
+
+    def knows(self, text: str) -> bool:
+        """Whether a text is in a language that the tokenizer was made for, and falls neither into single bytes nor into unknown tokens; True of few letters.
+
+        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts.
+        """
+        letters = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in self._clean(text)[:LOOKED_AT]).split()
+        count = sum(map(len, letters))
+        if count < LEAST_LETTERS:
+            return True
+        encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
+        tokens = [token for part in (encoding, *encoding.overflowing) for token in part.tokens if token != SPACE]
+        return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(tokens)
 
     def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None, *, step: int = 1) -> TokenBatch:
         """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple of `step`, or to context_length if that is less."""

@@ -47,10 +47,10 @@ class Advance(Protocol):
         """`done`: how many more items; `note` writes a few words to show beside, such as the loss, and is called only when they are shown."""
 
 
-Progress = Callable[[str, int, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
+Progress = Callable[[str, int | None, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
 
 
-def no_progress(label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+def no_progress(label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
     """A progress bar that shows nothing."""
     return nullcontext(lambda done, note=None: None)
 

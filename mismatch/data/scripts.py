@@ -1,0 +1,31 @@
+"""Which script a text is written in: Latin, Cyrillic, …"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+__all__ = ["main_script"]
+
+_INDIAN = {"devanagari", "bengali", "gurmukhi", "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala"}
+_OTHERS = {"thai", "lao", "tibetan", "myanmar", "georgian", "hangul", "ethiopic", "khmer", "mongolian", "cjk"}
+SCRIPTS = {"latin", "greek", "cyrillic", "armenian", "hebrew", "arabic"} | _INDIAN | _OTHERS
+SAME = {"hiragana": "cjk", "katakana": "cjk", "katakana-hiragana": "cjk", "fullwidth": "latin"}  # Japanese mixes them
+
+
+def main_script(text: str) -> str | None:
+    """The script of most of its letters, by Unicode's names in lower case; Chinese and Japanese are both cjk. None for a text without letters."""
+    if text.isascii():
+        return "latin" if any(map(str.isalpha, text)) else None
+    counts = Counter(script for char in text if (script := _script_of(char)))
+    return max(counts, key=lambda script: counts[script]) if counts else None
+
+
+@lru_cache(maxsize=4096)
+def _script_of(char: str) -> str | None:
+    if not char.isalpha():
+        return None
+    first = unicodedata.name(char, "").partition(" ")[0].lower()
+    script = SAME.get(first, first)
+    return script if script in SCRIPTS else None

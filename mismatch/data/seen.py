@@ -1,0 +1,77 @@
+"""One look at each image of an audit: whether it can be decoded, its fingerprint, and what is odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mismatch.data.findings import Finding, in_lines
+from mismatch.data.similar import Fingerprint, fingerprint
+from mismatch.errors import InputError, untraced
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Look", "Seen", "oddities", "oddity_findings"]
+
+USUAL_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"}  # Pillow's names
+LONG = 4  # long side over short side, from where on a crop of the centre loses three quarters
+SMALL = 32  # pixels, shorter side
+KEPT = 50  # lines in a report
+ODDITIES = {  # in the order of a report; one image, several
+    "animated": ("holds several frames or pages", "hold several frames or pages", "only the first one is looked at"),
+    "mode": ("is neither RGB nor grey", "are neither RGB nor grey", "it is converted to 8-bit RGB, which may shift colours"),
+    "aspect": (f"is over {LONG} times as long as wide", f"are over {LONG} times as long as wide", f"a crop of the centre sees less than 1/{LONG} of it"),
+    "small": (f"is under {SMALL} pixels on a side", f"are under {SMALL} pixels on a side", "there is little to see, as in a placeholder"),
+}
+
+
+class Seen(NamedTuple):
+    """What was found of one image."""
+
+    error: InputError | None = None  # why it can't be read
+    print: Fingerprint | None = None
+    odd: tuple[str, ...] = ()  # of ODDITIES
+
+
+class Look:
+    """Decodes an image, looks for what is odd about its file, and takes its fingerprint if that is wanted."""
+
+    def __init__(self, check: Callable[[Path], Image], *, prints: bool) -> None:
+        self.check, self.prints = check, prints
+
+    def __call__(self, path: str) -> Seen:
+        try:
+            image = self.check(Path(path))
+        except InputError as error:
+            return Seen(untraced(error))
+        return Seen(None, fingerprint(image) if self.prints else None, oddities(path))
+
+
+def oddities(path: str | Path) -> tuple[str, ...]:
+    """What is odd about the file of an image that can be decoded: some of animated, mode, aspect, small. Reads its header only."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            short, long = sorted(image.size)
+            found = {
+                "animated": image.format != "MPO" and getattr(image, "is_animated", False),  # MPO: a phone's photo with its preview
+                "mode": image.mode not in USUAL_MODES,
+                "aspect": long > LONG * short,
+                "small": short < SMALL,
+            }
+    except OSError:  # gone since it was decoded
+        return ()
+    return tuple(kind for kind, holds in found.items() if holds)
+
+
+def oddity_findings(images: Mapping[str, Sequence[int]], seen: Mapping[str, Seen]) -> Iterator[Finding]:
+    """For one file: `images` and the lines that name them."""
+    for kind, (one, several, so) in ODDITIES.items():
+        odd = [path for path in images if kind in seen[path].odd]
+        if odd:
+            lines = sorted(line for path in odd for line in images[path])
+            count = f"1 image {one}" if len(odd) == 1 else f"{len(odd):,} images {several}"
+            yield Finding(kind, f"{count} ({in_lines(lines)}): {so}", len(lines), lines[:KEPT])
