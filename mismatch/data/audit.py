@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "validate_files"]
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+Resolver = Callable[[str], str]  # an image as written → where it lies
 MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
 MIN_SHARE = 0.2  # of the rarer label
 MAX_PROBLEMS = 50  # that are kept and shown, per file
@@ -138,8 +140,9 @@ def validate_files(
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
     """
     columns, progress = columns or Columns(), progress or _no_progress
+    where = _resolver(image_base_path)
     with progress("read rows", None, "row") as advance:
-        files = [_read(path, image_base_path, max_problems, columns, TextCheck(reader), advance) for path in paths]
+        files = [_read(path, where, max_problems, columns, TextCheck(reader), advance) for path in paths]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with progress("check images", len(wanted), "image") as advance:
         seen = dict(zip(wanted, map_ahead(Look(check_image, prints=duplicates), wanted, workers=workers, advance=advance), strict=True))
@@ -151,13 +154,18 @@ def validate_files(
         file.warnings += balance_advice(file.labels)
         file.findings += [*oddity_findings(file.images, seen), *common_images(file.images), *findings]
         if duplicates:
-            file.findings += blind_images(file.sample, [_print_of(row, image_base_path, columns, seen) for row in file.sample])
+            file.findings += blind_images(file.sample, [_print_of(row, where, columns, seen) for row in file.sample])
     return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)], broken, leaks)
 
 
-def _print_of(row: Sampled, base: str | Path, columns: Columns, seen: Mapping[str, Seen]) -> Any:
+def _resolver(base: str | Path) -> Resolver:
+    """Where an image lies, the last hundred thousand remembered: making a path takes longer than reading a row."""
+    return lru_cache(maxsize=100_000)(lambda image: str(resolve_image(base, image)))
+
+
+def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str, Seen]) -> Any:
     images = [] if columns.path_problem(row.image) else columns.images(row.image)
-    return seen[str(resolve_image(base, images[0]))].print if images else None
+    return seen[where(images[0])].print if images else None
 
 
 def size_advice(rows: int) -> str | None:
@@ -180,12 +188,12 @@ def _count(number: int, noun: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, base: str | Path, keep: int, columns: Columns, check: TextCheck, advance: Callable[[int], object]) -> FileAudit:
+def _read(path: str | Path, where: Resolver, keep: int, columns: Columns, check: TextCheck, advance: Callable[[int], object]) -> FileAudit:
     """All but the images."""
     audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
     for found in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
         row = found if columns.multi_image is None else found._replace(problem=training_problem(found, columns))
-        _add_row(audit, row, base, keep, columns)
+        _add_row(audit, row, where, keep, columns)
         if row.intact and row.text and (key := hash(row.text)) not in texts:
             texts.add(key)
             audit.text_keys.setdefault(text_key(row.text), row.line)
@@ -203,7 +211,7 @@ def _read(path: str | Path, base: str | Path, keep: int, columns: Columns, check
     return audit
 
 
-def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int, columns: Columns) -> None:
+def _add_row(audit: FileAudit, row: Row, where: Resolver, keep: int, columns: Columns) -> None:
     audit.rows += 1
     if row.label is not None:
         audit.labels[row.label] += 1
@@ -214,7 +222,7 @@ def _add_row(audit: FileAudit, row: Row, base: str | Path, keep: int, columns: C
             audit.problems.append((row.line, row.problem))
     if row.intact and row.image_path.strip() and not columns.path_problem(row.image_path):
         for image in columns.images(row.image_path):
-            audit.images.setdefault(str(resolve_image(base, image)), []).append(row.line)
+            audit.images.setdefault(where(image), []).append(row.line)
 
 
 class _Pairs:
