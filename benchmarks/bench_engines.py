@@ -91,9 +91,9 @@ def main(
 Model = dict[str, Any]  # engine by its name: torch, onnxruntime fp32, onnxruntime int8
 
 
-def open_model(family: str, folder: Path, threads: int, tiny: bool) -> Model:
-    """A model with random weights, in torch and as a bundle in both precisions."""
-    torch_engine = open_backbone(f"{family}:{random_model(family, folder, tiny)}", provider="cpu", threads=threads)
+def open_model(family: str, folder: Path, threads: int, tiny: bool, width: int | None = None) -> Model:
+    """A model with random weights, in torch and as a bundle in both precisions; `width` of the embeddings of a tiny hf-clip, if not its own."""
+    torch_engine = open_backbone(f"{family}:{random_model(family, folder, tiny, width)}", provider="cpu", threads=threads)
     engines = {"torch": torch_engine}
     for precision in ("fp32", "int8"):
         bundle = folder / f"{family}-{precision}"
@@ -103,7 +103,7 @@ def open_model(family: str, folder: Path, threads: int, tiny: bool) -> Model:
     return engines
 
 
-def random_model(family: str, folder: Path, tiny: bool) -> str:
+def random_model(family: str, folder: Path, tiny: bool, width: int | None = None) -> str:
     """The model id of a randomly initialised ViT-B/32, or of a tiny one; for transformers a directory, which the plain loop reads too."""
     if family == "openclip":
         return "tiny" if tiny else "ViT-B-32/untrained"
@@ -113,6 +113,8 @@ def random_model(family: str, folder: Path, tiny: bool) -> str:
     target = folder / "hf-clip"
     load_backbone("hf-clip:tiny").save_pretrained(target)  # its tokenizer is CLIP's own
     if tiny:
+        if width is not None:
+            CLIPModel(CLIPConfig.from_pretrained(target, projection_dim=width)).save_pretrained(target)
         return str(target)
     size = {"shortest_edge": 224}
     preprocessing = json.loads((target / "preprocessor_config.json").read_text()) | {"size": size, "crop_size": {"height": 224, "width": 224}}

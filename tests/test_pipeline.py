@@ -95,7 +95,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(colour_engine: Any, mon
 
 
 def test_the_memo_is_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMO_BYTES", 3 * 12)
+    monkeypatch.setattr(module, "MEMO_BYTES", 3 * (module.ENTRY + 12))
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     memos: list[Any] = []
     real = module.Memo
@@ -107,7 +107,7 @@ def test_the_memo_is_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "Memo", spy)
     results = list(Pipeline(colour_engine(), batch_size=4).score([Pair(image, "red") for image in images.values()], window=8))
     np.testing.assert_allclose([result.logit for result in results], [1 - 2 * (255 - i) / 255 for i in images], atol=1e-5)
-    assert [memo.size <= 36 for memo in memos] == [True, True, True]
+    assert [memo.size <= module.MEMO_BYTES for memo in memos] == [True, True, True]
     assert len(memos[0].values) == 3
 
 
@@ -202,7 +202,7 @@ def test_the_engines_score_says_what_becomes_of_long_texts_unless_told_otherwise
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
 @pytest.mark.parametrize("window", [1, 3, 4096])
-@pytest.mark.parametrize("memo_bytes", [30, 10**6])
+@pytest.mark.parametrize("memo_bytes", [600, 10**6])
 def test_long_and_short_texts_mix_in_any_window_and_memory(
     colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch, long_text: Any, window: int, memo_bytes: int
 ) -> None:

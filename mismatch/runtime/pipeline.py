@@ -36,6 +36,7 @@ HELD_LETTERS = 2**20  # of texts, after which it does too where long ones go in 
 KEY_BYTES = 16  # of BLAKE2b
 EMPTY = "the text is empty"
 NO_NUMBER = "the model gave no number"  # but nan or infinity: its weights are damaged, or it overflowed
+ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
 MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 LOOK_AHEAD = 4  # batches of decoded images that may wait for the tower
 
@@ -113,8 +114,8 @@ class Memo(Generic[V]):
 def _size(value: Embedded | Pieces) -> int:
     """Bytes, about."""
     if isinstance(value, tuple):
-        return sum(256 + 2 * len(piece) for piece in value)
-    return value.nbytes if isinstance(value, np.ndarray) else 256
+        return sum(ENTRY + 2 * len(piece) for piece in value)
+    return ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
 
 
 @dataclass
