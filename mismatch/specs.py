@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 from mismatch.errors import InputError
 
-__all__ = ["FEATURES", "IMAGE_FEATURES", "TEXT_FEATURES", "Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"]
+__all__ = [
+    "FEATURES",
+    "IMAGE_FEATURES",
+    "TEXT_FEATURES",
+    "Calibration",
+    "HeadSpec",
+    "ImageSpec",
+    "ReviewBand",
+    "ScoreSpec",
+    "SliceThresholds",
+    "TextSpec",
+    "Threshold",
+]
 
 RGB = tuple[float, float, float]
 
@@ -147,13 +160,29 @@ class HeadSpec(Spec):
         return self.text_dim + self.text_features_dim
 
 
+CalibrationKind = Literal["temperature", "platt", "piecewise"]
+
+
 @dataclass(frozen=True)
 class Calibration(Spec):
-    """Platt scaling: probability = sigmoid(slope · logit + intercept)."""
+    """probability = sigmoid(bend(slope · logit + intercept)).
+
+    `temperature` has no intercept, `platt` both; `piecewise` bends the log-odds along straight lines between knots, the outer ones going on for ever.
+    """
 
     slope: float  # > 0, so that ranks stay
     intercept: float
     rows: int  # validation rows that it was fitted on
+    kind: CalibrationKind = "platt"  # files of earlier versions, which lack this and the next two, mean platt
+    knots: tuple[float, ...] = ()  # log-odds before the bend, rising; piecewise only
+    bent: tuple[float, ...] = ()  # log-odds after it, at the knots, rising too
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "kind", CalibrationKind)
+        if (self.kind == "piecewise") != (len(self.knots) > 1) or len(self.knots) != len(self.bent) or not self.slope > 0:
+            raise InputError(f"a {self.kind} calibration of slope {self.slope} has {len(self.knots)} knots and {len(self.bent)} values; calibrate again")
+        if not all(a < b for line in (self.knots, self.bent) for a, b in pairwise(line)):
+            raise InputError("the knots of a calibration and their values must rise; calibrate again")
 
 
 @dataclass(frozen=True)
@@ -161,9 +190,35 @@ class Threshold(Spec):
     """A decision threshold and where it came from."""
 
     value: float  # on similarity_score: probability 0..1, or cosine -1..1 for zero-shot
-    objective: str  # what it maximises
+    objective: str  # what it maximises or keeps, as `evaluation.objectives` writes it
     rows: int  # validation rows that it was chosen on
     date: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class ReviewBand(Spec):
+    """low <= similarity_score < high: a person should look."""
+
+    low: float  # on similarity_score
+    high: float
+    rows: int = 0  # validation rows that it was chosen on; 0: given by hand
+    max_risk: float | None = None  # share of errors, at most, on each side of the band, that it was chosen for
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise InputError(f"a review band from {self.low} to {self.high} is none; give the lower score first")
+
+    def __contains__(self, score: float) -> bool:
+        return self.low <= score < self.high
+
+
+@dataclass(frozen=True)
+class SliceThresholds(Spec):
+    """Thresholds of their own for some values of a column, such as languages or categories; any other value has the model's."""
+
+    column: str
+    values: dict[str, float]  # value of the column → threshold on similarity_score
+    rows: dict[str, int]  # that each was chosen on
 
 
 ScoreKind = Literal["probability", "cosine"]
@@ -182,11 +237,16 @@ class ScoreSpec(Spec):
     default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
     calibration: Calibration | None = None
     threshold: Threshold | None = None
-    long_text: LongText = "truncate"  # files of earlier versions, which have no such field, mean truncate too
+    long_text: LongText = "truncate"  # files of earlier versions, which lack this and the next three, mean truncate and none
+    review: ReviewBand | None = None
+    slices: SliceThresholds | None = None
+    earlier: tuple[Threshold, ...] = ()  # thresholds that were stored before, the oldest first
 
     def __post_init__(self) -> None:
         _check_choice(self, "kind", ScoreKind)
         _check_choice(self, "long_text", LongText)
+        if self.review is not None and self.slices is not None:
+            raise InputError("a review band and thresholds by slice don't go together; store one of the two")
 
     @property
     def threshold_in_use(self) -> float:
@@ -196,6 +256,13 @@ class ScoreSpec(Spec):
     @classmethod
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
-        calibration, threshold = data.get("calibration"), data.get("threshold")
-        parts = {"calibration": calibration and Calibration.from_dict(calibration), "threshold": threshold and Threshold.from_dict(threshold)}
+        parts: dict[str, Any] = {name: data[name] and kind.from_dict(data[name]) for name, kind in _PARTS.items() if name in data}
+        parts["earlier"] = tuple(Threshold.from_dict(one) for one in data.get("earlier", ()))
         return super().from_dict(data, **parts | more)
+
+    def with_threshold(self, threshold: Threshold) -> Self:
+        """With another threshold; the one so far is remembered, with its date, rows and objective."""
+        return replace(self, threshold=threshold, earlier=self.earlier if self.threshold is None else (*self.earlier, self.threshold))
+
+
+_PARTS: dict[str, type[Spec]] = {"calibration": Calibration, "threshold": Threshold, "review": ReviewBand, "slices": SliceThresholds}

@@ -19,7 +19,10 @@ from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
 # In the order in which a newcomer meets them; `export-onnx` is `command` in mismatch/cli/export_onnx.py.
-VERBS = ("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate", "predict", "export-onnx", "benchmark", "backbones")
+VERBS = (
+    *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
+    *("calibrate", "tune-threshold", "predict", "export-onnx", "benchmark", "backbones"),
+)
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h

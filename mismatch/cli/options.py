@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from mismatch.data.columns import Columns, MultiImage
-from mismatch.specs import LongText
+from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
     "MODEL_ENV",
@@ -21,6 +21,7 @@ __all__ = [
     "model_option",
     "model_options",
     "provider_option",
+    "review_band_option",
     "row_options",
     "shard_option",
     "threads_option",
@@ -79,6 +80,29 @@ def long_text_option(function: F) -> F:
         "the pieces' mean.  [default: as the model was trained]"
     )
     return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
+
+
+class Band(click.ParamType[ReviewBand]):
+    """LOW,HIGH."""
+
+    name = "LOW,HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ReviewBand:
+        """Two scores, the lower one first."""
+        if isinstance(value, ReviewBand):
+            return value
+        parts = str(value).split(",")
+        try:
+            low, high = map(float, parts)
+            return ReviewBand(low, high)
+        except ValueError:
+            self.fail(f"{value!r} is no band; write LOW,HIGH as in 0.3,0.7", param, ctx)
+
+
+def review_band_option(function: F) -> F:
+    """`--review-band`."""
+    text = "Scores that a person should look at: LOW <= score < HIGH has the prediction `review`.  [default: the model's own, if any]"
+    return click.option("--review-band", type=Band(), help=text)(function)
 
 
 def row_options(function: F) -> F:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mismatch.cli.options import long_text_option, model_options, row_options, shard_option
+from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, shard_option
 from mismatch.cli.parts import part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
@@ -72,6 +72,8 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 )
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N rows that --sort score puts first, which it implies.")
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
+@review_band_option
+@click.option("--slice-value", metavar="VALUE", help="Of one pair, in the column by which the model has thresholds; rows have the column.")
 @long_text_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
@@ -81,6 +83,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
         raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
     if csv_file is None and replace(columns, inside="") != Columns():
         raise click.UsageError("--image-column, --text-column, --label-column, --label-map and --multi-image go with --csv")
+    if options["slice_value"] is not None and image is None:
+        raise click.UsageError("--slice-value goes with --image and --text; rows have their value in a column")
     if titles is not None and images is None:
         raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
     if images is not None:
@@ -102,7 +106,7 @@ MANY = ("keep_columns", "resume", "cache", "shard", "sort", "top")  # options th
 
 def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
     predictor = load_predictor(options)
-    result = predictor.predict(image, text)
+    result = predictor.predict(image, text, slice_value=options["slice_value"])
     if result.similarity_score is None:
         raise CheckpointError(f"{options['model']}: {result.status}")
     click.echo(box(result))
@@ -135,10 +139,11 @@ def load_predictor(options: dict[str, Any]) -> Predictor:
         options["model"],
         options["provider"],
         options["threads"],
-        threshold=options["threshold"],
+        threshold=options.get("threshold"),
+        review=options.get("review_band"),
         batch_size=options["batch_size"],
         workers=options["num_workers"],
-        long_text=options["long_text"],
+        long_text=options.get("long_text"),
         cache=options.get("cache"),
     )
 
@@ -350,6 +355,7 @@ def _run(predictor: Predictor, source: Source, options: dict[str, Any], kind: st
         "the rows": [source.digest()],
         "the images' folder": source.base or ".",
         "--threshold": predictor.threshold,
+        "--review-band": predictor.review and asdict(predictor.review),
         "--long-text": predictor.pipeline.long_text,
         "--batch-size": "any" if engine.independent else predictor.pipeline.batch_size,
         "--shard": str(options["shard"] or "none"),

@@ -28,13 +28,14 @@ def predict_rows(
     """
     pending: deque[tuple[Row, int]] = deque()  # with how many images each has
     best = columns is not None and columns.multi_image == "best"
+    column = None if predictor.slices is None else predictor.slices.column
 
     def mappings() -> Iterator[dict[str, Any]]:
         for row in rows:
             images = columns.images(row.image_path) if columns is not None and not row.problem else [row.image_path]
             pending.append((row, len(images)))
             for image in images:
-                yield {"image_path": image, "text": row.text, "problem": row.problem}
+                yield {"image_path": image, "text": row.text, "problem": row.problem} | ({} if column is None else {column: row.columns.get(column)})
 
     predictions = predictor.predict_pairs(mappings(), image_base_path=base, known=known)
     for first in predictions:

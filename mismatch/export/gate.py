@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mismatch.backbones.int8 import Keep
-from mismatch.evaluation.calibration import fit_platt
+from mismatch.errors import InputError
+from mismatch.evaluation.calibration import fit_calibration
 from mismatch.evaluation.metrics import auroc
-from mismatch.evaluation.threshold import choose_threshold
+from mismatch.evaluation.threshold import choose_again
 from mismatch.export.parity import Outputs
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
@@ -100,7 +102,8 @@ def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None], 
 def _refitted(score: ScoreSpec, logits: np.ndarray[Any, np.dtype[np.float64]], truth: np.ndarray[Any, np.dtype[np.int64]]) -> ScoreSpec:
     """A calibration where there was one, a threshold likewise."""
     if score.calibration is not None:
-        score = replace(score, calibration=fit_platt(logits, truth))
+        score = replace(score, calibration=fit_calibration(logits, truth, kind=score.calibration.kind))
     if score.threshold is not None:
-        score = replace(score, threshold=choose_threshold(truth, scores_from_logits(logits, score), score.threshold.objective))
+        with suppress(InputError):  # a target that these rows don't reach, or a threshold that was given by hand: it stays
+            score = replace(score, threshold=choose_again(score.threshold, truth, scores_from_logits(logits, score)))
     return score

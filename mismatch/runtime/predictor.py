@@ -21,7 +21,7 @@ from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.specs import LongText, ScoreSpec
+from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
 __all__ = ["Prediction", "Predictor", "load"]
 
@@ -37,7 +37,7 @@ class Prediction:
     similarity_score: float | None  # probability of a match 0..1; cosine -1..1 for zero-shot; None for a row in error
     threshold: float
     is_match: bool | None  # similarity_score >= threshold
-    prediction: Literal["match", "mismatch", "error"]
+    prediction: Literal["match", "mismatch", "review", "error"]  # review: a score in the review band, where a person should look
     status: str  # "ok", or why there is no score
     logit: float | None = None  # before calibration
 
@@ -54,10 +54,11 @@ class Predictor:
         workers: int | None = None,
         long_text: LongText | None = None,
         cache: str | Path | None = None,
+        review: ReviewBand | None = None,
     ) -> None:
-        """`threshold` and `long_text` override the stored ones; `batch_size` images a tower call, auto: as many as turn out fastest here; `workers` decoding
-        threads; `cache`: folder of embeddings
-        for `predict_pairs`, which encodes no file and no text that this model has encoded before.
+        """`threshold`, `review` and `long_text` override the stored ones: a threshold all of them, the band and those of slices too. `batch_size` images a
+        tower call, auto: as many as turn out fastest here; `workers` decoding threads; `cache`: folder of embeddings for `predict_pairs`, which encodes no
+        file and no text that this model has encoded before.
         """
         self.engine = engine
         store = None if cache is None else EmbeddingCache(cache, engine.fingerprint)
@@ -65,39 +66,50 @@ class Predictor:
         self.pipeline = Pipeline(engine, batch_size=size, workers=workers, long_text=long_text, cache=store)
         self._score = replace(engine.score, long_text=self.pipeline.long_text)
         self.threshold = check_threshold(engine.score, threshold)
+        self.review = engine.score.review if review is None and threshold is None else review
+        self.slices = engine.score.slices if threshold is None else None
 
     @property
     def score(self) -> ScoreSpec:
         """How this model's logits become scores; the threshold and calibration are the stored ones, also where `long_text` is overridden."""
         return self._score
 
-    def predict(self, image: ImageSource, text: str) -> Prediction:
-        """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array. Raises for an image or text that can't be used."""
+    def threshold_for(self, slice_value: object = None) -> float:
+        """The threshold of one value of the model's slice column, where it has one of its own; else that of all."""
+        return self.threshold if self.slices is None else self.slices.values.get(str(slice_value), self.threshold)
+
+    def predict(self, image: ImageSource, text: str, *, slice_value: object = None) -> Prediction:
+        """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array; `slice_value`: of the column by which the model has thresholds.
+
+        Raises for an image or text that can't be used.
+        """
         if problem := _text_problem(text):
             raise InputError(problem)
         [embedding] = self._see([image])
         [pieces] = self.pipeline.pieces([text])
         said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_width)
         [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
-        return self._prediction(_name(image), text, scored_pair(logit))
+        return self._prediction(_name(image), text, scored_pair(logit), self.threshold_for(slice_value))
 
     def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None) -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
 
-        A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes) and `text`; other keys are ignored, but for
-        `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and no score. `known`: what other calls have encoded, for
-        those that stand together.
+        A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes) and `text`; other keys are ignored, but for the
+        column by which the model has thresholds of slices, and `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and
+        no score. `known`: what other calls have encoded, for those that stand together.
         """
-        seen: deque[tuple[str, str]] = deque()
+        seen: deque[tuple[str, str, float]] = deque()
+        column = None if self.slices is None else self.slices.column
 
         def pairs() -> Iterator[Pair]:
             for number, row in enumerate(rows, start=1):
                 name, pair = _pair(row, number, image_base_path)
-                seen.append((name, pair.text))
+                seen.append((name, pair.text, self.threshold if column is None else self.threshold_for(row.get(column))))
                 yield pair
 
         for scored in self.pipeline.score(pairs(), known=known):
-            yield self._prediction(*seen.popleft(), scored)
+            name, text, threshold = seen.popleft()
+            yield self._prediction(name, text, scored, threshold)
 
     def encode_images(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """N images → (N, image_dim) embeddings, not normalised. Raises for the first one that can't be read."""
@@ -116,12 +128,15 @@ class Predictor:
             return self.engine.encode_images(self.pipeline.preprocess(images[0])[None])
         return _stack(self.pipeline.images(images), self.engine.image_width)
 
-    def _prediction(self, image_path: str, text: str, scored: ScoredPair) -> Prediction:
+    def _prediction(self, image_path: str, text: str, scored: ScoredPair, threshold: float) -> Prediction:
         if scored.logit is None:
-            return Prediction(image_path, text, None, self.threshold, None, "error", scored.problem or "no score")
+            return Prediction(image_path, text, None, threshold, None, "error", scored.problem or "no score")
         score = float(scores_from_logits(scored.logit, self.score))
-        is_match = score >= self.threshold
-        return Prediction(image_path, text, score, self.threshold, is_match, "match" if is_match else "mismatch", "ok", scored.logit)
+        is_match = score >= threshold
+        said: Literal["match", "mismatch", "review"] = "match" if is_match else "mismatch"
+        if self.review is not None and score in self.review:
+            said = "review"
+        return Prediction(image_path, text, score, threshold, is_match, said, "ok", scored.logit)
 
 
 def _pair(row: Mapping[str, Any], number: int, image_base_path: str | Path) -> tuple[str, Pair]:
@@ -180,15 +195,17 @@ def load(
     workers: int | None = None,
     long_text: LongText | None = None,
     cache: str | Path | None = None,
+    review: ReviewBand | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
     `provider`: where it runs, auto, cpu, cuda or, for bundles, tensorrt (cuda without CUDA is an error, never a quiet fallback); `threads`: of the
     towers, by default as many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what
-    the model was trained for; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's next scoring encodes only what has changed.
+    the model was trained for; `review`: scores that a person should look at; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's
+    next scoring encodes only what has changed.
     """
     engine = _open_engine(path, provider, threads)
-    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache)
+    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache, review=review)
 
 
 def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:

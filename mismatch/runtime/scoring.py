@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError
-from mismatch.specs import LongText, ScoreSpec
+from mismatch.specs import Calibration, LongText, ScoreSpec
 
-__all__ = ["pool_pieces", "scores_from_logits", "sigmoid"]
+__all__ = ["log_odds", "pool_pieces", "scores_from_logits", "sigmoid"]
 
 
 def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
@@ -33,6 +33,15 @@ def scores_from_logits(logits: ArrayLike, spec: ScoreSpec) -> NDArray[np.float64
     values = np.asarray(logits, dtype=np.float64)
     if spec.kind == "cosine":
         return values
-    if spec.calibration is not None:
-        values = spec.calibration.slope * values + spec.calibration.intercept
-    return sigmoid(values)
+    return sigmoid(values if spec.calibration is None else log_odds(values, spec.calibration))
+
+
+def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    """Any shape → the same: a strictly rising function of the logit, so that ranks stay."""
+    straight = calibration.slope * logits + calibration.intercept
+    if calibration.kind != "piecewise":
+        return straight
+    knots, bent = np.array(calibration.knots), np.array(calibration.bent)  # (K,) each
+    part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)  # the outer lines go on for ever
+    slopes = np.diff(bent) / np.diff(knots)
+    return np.asarray(bent[part - 1] + slopes[part - 1] * (straight - knots[part - 1]), np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.calibration import fit_calibration
 from mismatch.evaluation.metrics import binary_metrics
 from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.scoring import scores_from_logits
@@ -41,7 +41,7 @@ class Validation:
         metrics["log_loss"] = float(np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean())  # unclipped, as training's
         if len(np.unique(labels)) < 2:
             return cls(metrics, PLAIN, metrics)
-        calibrated = replace(PLAIN, calibration=fit_platt(logits, labels))
+        calibrated = replace(PLAIN, calibration=fit_calibration(logits, labels))
         scores = scores_from_logits(logits, calibrated)
         score = replace(calibrated, threshold=choose_threshold(labels, scores, objective))
         return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))

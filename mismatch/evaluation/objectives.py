@@ -1,0 +1,140 @@
+"""What a threshold is chosen for: the best of a figure, the least cost, or a share that is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.errors import InputError
+
+__all__ = ["NAMES", "Counts", "Objective"]
+
+Floats = NDArray[np.float64]
+Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
+Label = Literal["mismatch", "match"]
+NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")  # that need nothing else; f1 is that of the matches
+WRITTEN = re.compile(r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+) (?P<share>precision|recall)>=(?P<target>.+))")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,) each."""
+
+    true_match: Floats
+    false_match: Floats  # missed mismatches
+    false_mismatch: Floats  # false alarms
+    true_mismatch: Floats
+
+    def precision(self, label: Label) -> Floats:
+        """Of what is called so, the share that is; nan where nothing is called so."""
+        right, wrong = (self.true_match, self.false_match) if label == "match" else (self.true_mismatch, self.false_mismatch)
+        return _share(right, right + wrong)
+
+    def recall(self, label: Label) -> Floats:
+        """Of what is so, the share that is called so."""
+        right, missed = (self.true_match, self.false_mismatch) if label == "match" else (self.true_mismatch, self.false_match)
+        return _share(right, right + missed)
+
+    def f1(self, label: Label) -> Floats:
+        """The harmonic mean of the two."""
+        right = self.true_match if label == "match" else self.true_mismatch
+        return _share(2 * right, 2 * right + self.false_match + self.false_mismatch)
+
+    @property
+    def rows(self) -> Floats:
+        """All of them."""
+        return self.true_match + self.false_match + self.false_mismatch + self.true_mismatch
+
+    @property
+    def accuracy(self) -> Floats:
+        """Share of right decisions."""
+        return (self.true_match + self.true_mismatch) / self.rows
+
+    @property
+    def alarms(self) -> Floats:
+        """Share of the rows that are called mismatches."""
+        return (self.true_mismatch + self.false_mismatch) / self.rows
+
+    @property
+    def mcc(self) -> Floats:
+        """Matthews correlation; 0 where all rows have one label or one decision."""
+        called, others = self.true_match + self.false_match, self.true_mismatch + self.false_mismatch
+        matches, mismatches = self.true_match + self.false_mismatch, self.true_mismatch + self.false_match
+        below = np.sqrt(called * others * matches * mismatches)
+        return np.nan_to_num(_share(self.true_match * self.true_mismatch - self.false_match * self.false_mismatch, below))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    found: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+    return found
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`precision` and `recall` keep `target` for `of`, and make the other one of the two as large as they can."""
+
+    kind: Kind = "accuracy"
+    cost_miss: float = 1.0  # of a mismatch that passes as a match
+    cost_false_alarm: float = 1.0  # of a match that is called a mismatch
+    target: float = 0.0  # 0..1
+    of: Label = "mismatch"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"objective {self.kind!r} is unknown; one of {', '.join(get_args(Kind))} is needed")
+        if self.kind == "cost" and not (self.cost_miss > 0 and self.cost_false_alarm > 0):
+            raise InputError(f"costs of {self.cost_miss} and {self.cost_false_alarm} are given; both must be above 0")
+        if self.kind in ("precision", "recall") and not 0 < self.target <= 1:
+            raise InputError(f"a target {self.kind} of {self.target} is given; a share above 0 and at most 1 is needed")
+        if self.of not in get_args(Label):
+            raise InputError(f"a target is one of mismatches or matches, not of {self.of!r}")
+
+    @classmethod
+    def parse(cls, written: str) -> Self:
+        """From what `str` writes; InputError for anything else."""
+        found = WRITTEN.fullmatch(written)
+        try:
+            if found is None:
+                raise ValueError(written)
+            if found["share"]:
+                return cls(found["share"], target=float(found["target"]), of=found["label"])  # type: ignore[arg-type]
+            if found["miss"]:
+                return cls("cost", float(found["miss"]), float(found["alarm"]))
+            if found["plain"] in NAMES:
+                return cls(found["plain"])  # type: ignore[arg-type]
+        except ValueError:
+            pass
+        raise InputError(f"objective {written!r} is unknown; one of {', '.join(NAMES)}, cost:miss=5,alarm=1 or 'mismatch precision>=0.95' is needed")
+
+    def __str__(self) -> str:
+        if self.kind == "cost":
+            return f"cost:miss={self.cost_miss:g},alarm={self.cost_false_alarm:g}"
+        return f"{self.of} {self.kind}>={self.target:g}" if self.kind in ("precision", "recall") else self.kind
+
+    def describe(self) -> str:
+        """For people: `best accuracy`."""
+        if self.kind == "cost":
+            return f"least cost, a missed mismatch at {self.cost_miss:g} and a false alarm at {self.cost_false_alarm:g}"
+        if self.kind in ("precision", "recall"):
+            other = "recall" if self.kind == "precision" else "precision"
+            return f"{self.kind} of {self.of}es at least {self.target:g}, with the most {other}"
+        return f"best {'F1 of the matches' if self.kind == 'f1' else self.kind.replace('mcc', 'Matthews correlation')}"
+
+    def worth(self, counts: Counts) -> Floats:
+        """(K,): the more the better; -inf where a target is not reached."""
+        if self.kind == "cost":
+            return -(self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch)
+        if self.kind in ("precision", "recall"):
+            kept, other = counts.precision(self.of), counts.recall(self.of)
+            if self.kind == "recall":
+                kept, other = other, kept
+            return np.where(np.nan_to_num(kept, nan=-1.0) >= self.target - 1e-12, np.nan_to_num(other), -np.inf)
+        if self.kind == "f1":
+            return np.nan_to_num(counts.f1("match"))
+        if self.kind == "balanced-accuracy":
+            return (counts.recall("match") + counts.recall("mismatch")) / 2
+        return counts.accuracy if self.kind == "accuracy" else counts.mcc
