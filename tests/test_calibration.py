@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.calibration import fit_platt
-from mismatch.evaluation.metrics import auroc, log_loss
-from mismatch.runtime.scoring import scores_from_logits, sigmoid
+from mismatch.evaluation.calibration import fit_calibration, fit_piecewise, fit_platt, fit_temperature, folds
+from mismatch.evaluation.metrics import auroc, expected_calibration_error, log_loss
+from mismatch.runtime.scoring import log_odds, scores_from_logits, sigmoid
 from mismatch.specs import Calibration, ScoreSpec
 
 
@@ -93,3 +95,98 @@ def test_constant_logits_give_the_base_rate(value: float) -> None:
 def test_what_can_not_be_fitted_is_refused(logits: list[float], labels: list[int], words: str) -> None:
     with pytest.raises(InputError, match=words):
         fit_platt(logits, labels)
+
+
+def held_out(calibration: Calibration, curve: Any, seed: int = 9) -> float:
+    """Log-loss on rows that it has not seen."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, 20_000)
+    return log_loss((rng.random(20_000) < sigmoid(curve(logits))).astype(int), scores(logits, calibration))
+
+
+CURVES = {
+    "temperature": lambda x: 2 * x,
+    "platt": lambda x: 1.5 * x - 1,
+    "piecewise": lambda x: np.where(x < 0, 0.4 * x, 2.5 * x),
+}
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_the_kind_that_made_the_labels_is_chosen(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 2, 8_000)
+    labels = (rng.random(8_000) < sigmoid(CURVES[kind](logits))).astype(int)
+    fitted = fit_calibration(logits, labels)
+    assert fitted.kind == kind
+    ideal = held_out_ideal(CURVES[kind])
+    assert held_out(fitted, CURVES[kind]) < ideal + 0.005
+    if kind == "piecewise":
+        assert held_out(fitted, CURVES[kind]) < held_out(fit_platt(logits, labels), CURVES[kind]) - 0.01
+
+
+def held_out_ideal(curve: Any) -> float:
+    rng = np.random.default_rng(9)
+    logits = rng.normal(0, 2, 20_000)
+    return log_loss((rng.random(20_000) < sigmoid(curve(logits))).astype(int), sigmoid(curve(logits)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_bent_calibration_keeps_every_rank_and_has_neither_jumps_nor_plateaus(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, 2_000)
+    labels = (rng.random(2_000) < sigmoid(np.sign(logits) * 6 * (np.abs(logits) > 1))).astype(int)  # steps, which no bounded slope follows
+    fitted = fit_piecewise(logits, labels)
+    assert fitted.kind == "piecewise"
+    slopes = np.diff(fitted.bent) / np.diff(fitted.knots)
+    assert (slopes >= 0.25 - 1e-9).all()
+    assert (slopes <= 4 + 1e-9).all()
+    line = np.linspace(-30, 30, 5_001)
+    rise = np.diff(log_odds(line, fitted)) / np.diff(line)
+    assert (rise >= 0.25 * fitted.slope - 1e-9).all()
+    assert (rise <= 4 * fitted.slope + 1e-9).all()
+    assert auroc(labels, log_odds(logits, fitted)) == auroc(labels, logits)
+
+
+def test_cosines_within_a_tenth_become_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(3_000) < 0.5).astype(int)
+    cosines = rng.normal(0.22 + 0.04 * labels, 0.02)
+    fitted = fit_calibration(cosines, labels)
+    probabilities = scores(cosines, fitted)
+    assert fitted.kind == "platt"
+    assert expected_calibration_error(labels, probabilities) < 0.03
+    assert probabilities.min() < 0.05
+    assert probabilities.max() > 0.95
+
+
+def test_few_rows_are_not_bent() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 2, 900)
+    labels = (rng.random(900) < sigmoid(CURVES["piecewise"](logits))).astype(int)
+    assert fit_calibration(logits, labels).kind == "platt"
+    assert fit_calibration(logits, labels, kind="piecewise").kind == "piecewise"
+
+
+def test_rows_of_a_group_stay_in_one_fold() -> None:
+    groups = np.repeat(np.arange(50), 3)
+    fold = folds(groups, 0)
+    assert set(fold) == {0, 1, 2, 3, 4}
+    assert all(len(set(fold[groups == group])) == 1 for group in range(50))
+
+
+def test_one_mismatch_alone_is_calibrated_too() -> None:
+    """No fold without it has both labels."""
+    assert fit_calibration([1.0, 2.0, 3.0, -1.0], [1, 1, 1, 0]).kind == "platt"
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="no calibration 'isotonic'; one of auto, temperature, platt, piecewise"):
+        fit_calibration([0.0, 1.0], [0, 1], kind="isotonic")
+
+
+def test_temperature_leaves_the_middle_where_it_is() -> None:
+    logits, labels = simulated(2.0, 0.0, rows=5_000)
+    fitted = fit_temperature(logits, labels)
+    assert (fitted.kind, fitted.intercept) == ("temperature", 0.0)
+    assert fitted.slope == pytest.approx(2.0, rel=0.1)
+    assert fit_temperature([0.0, 0.0], [0, 1]).slope > 0

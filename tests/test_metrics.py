@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.metrics import auroc, average_precision, binary_metrics, confusion_matrix, log_loss
+from mismatch.evaluation.metrics import (
+    auroc,
+    average_precision,
+    binary_metrics,
+    brier_score,
+    confusion_matrix,
+    expected_calibration_error,
+    log_loss,
+    matthews,
+    reliability,
+)
 
 LABELS = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
 SCORES = [0.9, 0.8, 0.5, 0.2, 0.7, 0.4, 0.3, 0.3, 0.1, 0.0]
@@ -93,3 +103,28 @@ def test_with_one_class_a_ranking_does_not_exist(label: int) -> None:
 def test_what_can_not_be_measured_is_refused(labels: list[float], scores: list[float], words: str) -> None:
     with pytest.raises(InputError, match=words):
         binary_metrics(labels, scores, 0.5)
+
+
+def test_brier_and_calibration_error_by_hand() -> None:
+    labels, scores = [1, 1, 0, 1], [0.9, 0.95, 0.05, 0.05]
+    assert brier_score(labels, scores) == pytest.approx((0.01 + 0.0025 + 0.0025 + 0.9025) / 4)
+    np.testing.assert_allclose(reliability(labels, scores, bins=10), [[0.05, 0.5, 2], [0.925, 1, 2]])
+    assert expected_calibration_error(labels, scores, bins=10) == pytest.approx((2 * 0.45 + 2 * 0.075) / 4)
+    assert expected_calibration_error([1, 0], [1.0, 0.0]) == 0
+
+
+def test_cosines_have_neither() -> None:
+    assert np.isnan(brier_score([1, 0], [0.3, -0.1]))
+    assert np.isnan(expected_calibration_error([1, 0], [0.3, -0.1]))
+    assert reliability([1, 0], [0.3, -0.1]).shape == (0, 3)
+
+
+def test_calibrated_scores_are_off_by_chance_alone() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(1000)
+    assert 0.005 < expected_calibration_error((rng.random(1000) < scores).astype(int), scores) < 0.06
+
+
+@pytest.mark.parametrize(("counts", "value"), [((5, 0, 0, 5), 1), ((0, 5, 5, 0), -1), ((5, 5, 5, 5), 0), ((5, 0, 5, 0), 0), ((6, 1, 2, 3), 16 / 1120**0.5)])
+def test_matthews(counts: tuple[int, int, int, int], value: float) -> None:
+    assert matthews(*counts) == pytest.approx(value, abs=0.01)

@@ -22,7 +22,7 @@ import mismatch
 from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError, MissingExtraError
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
-from mismatch.specs import Calibration, ScoreSpec, TextSpec, Threshold
+from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
 
 @pytest.fixture
@@ -298,3 +298,25 @@ def test_a_cache_folder_serves_the_next_predictor_of_the_same_model_only(colour_
         assert sum(engine.image_batches) == images
     assert results[0] == results[1] == results[2]
     assert [result.prediction for result in results[0]] == ["match", "error"]
+
+
+BANDED = ScoreSpec("probability", 0.5, threshold=Threshold(0.5, "f1", 9, "2026-01-01T00:00:00Z"), review=ReviewBand(0.6, 0.8))  # the right colour has 0.73
+SLICED = ScoreSpec("probability", 0.5, slices=SliceThresholds("shop", {"strict": 0.9}, {"strict": 40}))
+
+
+def test_a_score_in_the_review_band_is_for_a_person(colour_engine: Any, colour_images: Path) -> None:
+    said = Predictor(colour_engine(score=BANDED)).predict(colour_images / "red.png", "red")
+    assert (said.prediction, said.is_match) == ("review", True)
+    assert Predictor(colour_engine(score=BANDED)).predict(colour_images / "red.png", "blue").prediction == "mismatch"
+    assert Predictor(colour_engine(score=BANDED), threshold=0.5).predict(colour_images / "red.png", "red").prediction == "match"
+    given = Predictor(colour_engine(), review=ReviewBand(0.0, 0.2)).predict(colour_images / "red.png", "blue")
+    assert (given.prediction, given.is_match) == ("review", False)
+
+
+def test_slices_have_thresholds_of_their_own(colour_engine: Any, colour_images: Path) -> None:
+    predictor = Predictor(colour_engine(score=SLICED))
+    rows = [{"image_path": "red.png", "text": "red", **shop} for shop in ({"shop": "strict"}, {"shop": "other"}, {})]
+    said = list(predictor.predict_pairs(rows, image_base_path=colour_images))
+    assert [(one.threshold, one.prediction) for one in said] == [(0.9, "mismatch"), (0.5, "match"), (0.5, "match")]
+    assert predictor.predict(colour_images / "red.png", "red", slice_value="strict").prediction == "mismatch"
+    assert [one.threshold for one in Predictor(colour_engine(score=SLICED), threshold=0.4).predict_pairs(rows, image_base_path=colour_images)] == [0.4] * 3

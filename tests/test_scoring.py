@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.runtime.scoring import pool_pieces, scores_from_logits, sigmoid
+from mismatch.runtime.scoring import log_odds, pool_pieces, scores_from_logits, sigmoid
 from mismatch.specs import Calibration, ScoreSpec
 
 
@@ -53,3 +53,11 @@ def test_single_pieces_stay_to_the_bit_and_no_number_stays_none(long_text: Any) 
 def test_a_pair_without_a_piece_is_refused(logits: list[float], counts: list[int], pair: int, long_text: Any) -> None:
     with pytest.raises(InputError, match=f"pair {pair} of {len(counts)} has no piece of a text to score; at least one is needed"):
         pool_pieces(logits, counts, long_text)
+
+
+def test_a_piecewise_calibration_follows_its_lines_and_goes_on_beyond_them() -> None:
+    bent = Calibration(2.0, 1.0, 10, "piecewise", knots=(-2.0, 0.0, 4.0), bent=(-1.0, 0.0, 8.0))
+    logits = np.array([-3.5, -1.5, -1.0, -0.5, 0.5, 1.5, 3.5])  # 2 x + 1: -6, -2, -1, 0, 2, 4, 8
+    np.testing.assert_allclose(log_odds(logits, bent), [-3, -1, -0.5, 0, 4, 8, 16])
+    np.testing.assert_allclose(scores_from_logits(logits, ScoreSpec("probability", 0.5, bent)), sigmoid(np.array([-3, -1, -0.5, 0, 4, 8, 16])))
+    assert float(log_odds(np.float64(-1.0), bent)) == -0.5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.specs import Calibration, HeadSpec, ImageSpec, ScoreSpec, TextSpec, Threshold
+from mismatch.specs import Calibration, HeadSpec, ImageSpec, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
 IMAGE = ImageSpec(size=224, resize=256, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28), crop_rounding="floor", fill=(1, 2, 3))
 TEXT = TextSpec(context_length=77, pad_id=49407, padding="longest", cleaning="clip", tokenizer_json='{"version": "1.0"}')
@@ -80,3 +80,53 @@ def test_the_shorter_side_is_the_size_unless_said() -> None:
 def test_specs_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         IMAGE.size = 1  # type: ignore[misc]
+
+
+BENT = Calibration(1.5, -0.25, 1406, "piecewise", knots=(-1.0, 0.5, 2.0), bent=(-2.0, 0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        ScoreSpec("probability", 0.5, BENT, THRESHOLD, review=ReviewBand(0.3, 0.7, 900, 0.05), earlier=(THRESHOLD, THRESHOLD)),
+        ScoreSpec("probability", 0.5, slices=SliceThresholds("language", {"de": 0.4}, {"de": 90})),
+    ],
+)
+def test_a_score_with_everything_survives_json(score: ScoreSpec) -> None:
+    assert ScoreSpec.from_dict(json.loads(json.dumps(score.to_dict()))) == score
+
+
+def test_a_score_of_an_earlier_version_has_platt_and_nothing_else() -> None:
+    old = {"kind": "probability", "default_threshold": 0.5, "calibration": {"slope": 1.5, "intercept": -0.25, "rows": 1406}, "threshold": None}
+    assert ScoreSpec.from_dict(old) == ScoreSpec("probability", 0.5, CALIBRATION)
+    assert CALIBRATION.kind == "platt"
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: Calibration(0.0, 0.0, 9), "a platt calibration of slope 0.0"),
+        (lambda: Calibration(1.0, 0.0, 9, "piecewise"), "a piecewise calibration of slope 1.0 has 0 knots and 0 values"),
+        (lambda: Calibration(1.0, 0.0, 9, "platt", (0.0, 1.0), (0.0, 1.0)), "a platt calibration of slope 1.0 has 2 knots"),
+        (lambda: Calibration(1.0, 0.0, 9, "piecewise", (0.0, 1.0), (1.0, 1.0)), "must rise"),
+        (lambda: Calibration(1.0, 0.0, 9, "isotonic"), "Calibration.kind is 'isotonic'"),  # type: ignore[arg-type]
+        (lambda: ReviewBand(0.7, 0.3), "a review band from 0.7 to 0.3 is none"),
+        (lambda: ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.7), slices=SliceThresholds("a", {}, {})), "don't go together"),
+    ],
+)
+def test_wrong_scores_are_refused(build: Any, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build()
+    assert reason in str(caught.value)
+
+
+def test_a_new_threshold_remembers_the_old_one() -> None:
+    plain = ScoreSpec("probability", 0.5)
+    first = plain.with_threshold(THRESHOLD)
+    assert (first.threshold, first.earlier) == (THRESHOLD, ())
+    assert first.with_threshold(THRESHOLD).earlier == (THRESHOLD,)
+
+
+def test_a_band_holds_its_low_end_only() -> None:
+    band = ReviewBand(0.3, 0.7)
+    assert [score in band for score in (0.29, 0.3, 0.5, 0.7)] == [False, True, True, False]

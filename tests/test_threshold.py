@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from mismatch.errors import InputError
 from mismatch.evaluation.metrics import binary_metrics
-from mismatch.evaluation.threshold import OBJECTIVES, choose_threshold
+from mismatch.evaluation.objectives import Objective
+from mismatch.evaluation.threshold import FIGURES, OBJECTIVES, choose_again, choose_threshold, expected_figures, limit_missed, threshold_table
+from mismatch.specs import Threshold
 
 
 def worth(labels: np.ndarray, scores: np.ndarray, threshold: float, objective: str) -> float:
@@ -69,3 +72,128 @@ def test_it_records_what_it_was_chosen_on() -> None:
 def test_what_it_refuses(labels: list[int], scores: list[float], objective: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         choose_threshold(labels, scores, objective)
+
+
+def drawn(rows: int, seed: int, gap: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores that overlap."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(rows) < 0.5).astype(int)
+    return labels, 1 / (1 + np.exp(-rng.normal(gap * (labels - 0.5), 1)))
+
+
+@pytest.mark.parametrize(
+    "objective", [Objective("precision", target=0.9), Objective("recall", target=0.9), Objective("precision", target=0.9, of="match"), Objective("cost", 10, 1)]
+)
+def test_targets_are_reached_and_no_other_cut_is_better(objective: Objective) -> None:
+    labels, scores = drawn(2_000, 0, 3.0)
+    chosen = choose_threshold(labels, scores, objective)
+    assert chosen.objective == str(objective)
+    [line] = threshold_table(labels, scores, [chosen.value])
+    lines = threshold_table(labels, scores, list(np.quantile(scores, np.linspace(0, 1, 400))))
+    if objective.kind == "cost":
+        costs = [10 * (1 - one["mismatch_recall"]) * (labels == 0).sum() + (1 - one["match_recall"]) * labels.sum() for one in (line, *lines)]
+        assert costs[0] == pytest.approx(min(costs))
+        assert chosen.value > 0.6, "a missed mismatch costs more, so fewer pairs pass"
+    else:
+        name, other = f"{objective.of}_{objective.kind}", f"{objective.of}_{'recall' if objective.kind == 'precision' else 'precision'}"
+        assert line[name] >= 0.9
+        assert line[other] >= max(one[other] for one in lines if one[name] >= 0.9) - 1e-12
+
+
+def test_a_target_out_of_reach_is_refused_with_the_best() -> None:
+    with pytest.raises(InputError, match=r"no threshold reaches precision of mismatches at least 0\.9 on these 4 rows; the best is 0\.500"):
+        choose_threshold([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4], Objective("precision", target=0.9))
+
+
+def test_a_threshold_is_chosen_again_for_other_scores() -> None:
+    labels, scores = drawn(1_000, 1)
+    for first in (
+        choose_threshold(labels, scores, "mcc"),
+        choose_threshold(labels, scores, Objective("recall", target=0.8)),
+        limit_missed(labels, scores, 0.1, 0.9),
+    ):
+        again = choose_again(first, labels, scores**2)
+        assert again.objective == first.objective
+        assert ((scores >= first.value) == (scores**2 >= again.value)).all()
+    with pytest.raises(InputError, match="'by hand' is unknown"):
+        choose_again(Threshold(0.5, "by hand", 0, ""), labels, scores)
+
+
+def test_missed_mismatches_are_bounded_as_often_as_it_says() -> None:
+    """In at least nine of ten draws of the rows, at most a tenth of all mismatches lie above the threshold, and not many less than that."""
+    missed = []
+    for seed in range(300):
+        labels, scores = drawn(400, seed)
+        value = limit_missed(labels, scores, 0.1, 0.9).value
+        missed.append(1 - _normal(np.log(value / (1 - value)) + 1))  # the true share, as logits of mismatches are normal around -1
+    kept = np.mean(np.array(missed) <= 0.1)
+    assert 0.88 <= kept <= 0.97
+    assert np.mean(missed) > 0.06, "no stricter than it has to be"
+
+
+def _normal(z: float) -> float:
+    return 0.5 * (1 + math.erf(z / 2**0.5))
+
+
+def test_too_few_mismatches_promise_nothing() -> None:
+    labels, scores = [0] * 20 + [1] * 20, list(np.linspace(0, 1, 40))
+    with pytest.raises(InputError, match=r"can't be promised from 20 mismatches; 29 are needed"):
+        limit_missed(labels, scores, 0.1, 0.95)
+    assert limit_missed([0] * 29 + [1] * 20, np.linspace(0, 1, 49), 0.1, 0.95).value == pytest.approx(28.5 / 48)
+
+
+@pytest.mark.parametrize(("share", "confidence"), [(0, 0.9), (1, 0.9), (0.1, 0), (0.1, 1)])
+def test_promises_of_nothing_are_refused(share: float, confidence: float) -> None:
+    with pytest.raises(InputError, match="both must lie between 0 and 1"):
+        limit_missed([0, 1], [0.1, 0.9], share, confidence)
+
+
+def test_the_table_is_a_grid_of_a_round_step() -> None:
+    labels, scores = drawn(500, 2)
+    lines = threshold_table(labels, scores)
+    assert 10 <= len(lines) <= 26
+    assert {round(line["threshold"] / 0.05, 6) % 1 for line in lines} == {0.0}
+    for line in lines[::5]:
+        metrics = binary_metrics(labels, scores, line["threshold"])
+        for name in ("accuracy", "mismatch_precision", "mismatch_recall", "mismatch_f1"):
+            assert line[name] == pytest.approx(metrics[name])
+        assert line["match_precision"] == pytest.approx(metrics["precision"])
+        assert line["alarm_rate"] == pytest.approx(float((scores < line["threshold"]).mean()))
+    cosines = threshold_table([0, 1, 1], [0.21, 0.25, 0.3])
+    assert [line["threshold"] for line in cosines][:2] == [0.21, 0.215]
+
+
+def covered(objective: Objective, repeats: int, level: float, rows: int = 700) -> dict[str, float]:
+    """How often a figure on new rows lies in the interval that the rows before it gave."""
+    hits = dict.fromkeys(FIGURES, 0)
+    for seed in range(repeats):
+        labels, scores = drawn(rows, 2 * seed, 3.0)
+        value = choose_threshold(labels, scores, objective).value
+        bounds = expected_figures(labels, scores, objective, level=level, resamples=200, seed=seed)
+        [line] = threshold_table(*drawn(rows, 2 * seed + 1, 3.0), [value])
+        for name in FIGURES:
+            hits[name] += bounds[name].low <= line[name] <= bounds[name].high
+    return {name: count / repeats for name, count in hits.items()}
+
+
+@pytest.mark.parametrize("objective", [Objective("precision", target=0.95), Objective()], ids=str)
+def test_intervals_hold_on_new_rows(objective: Objective) -> None:
+    """80 % intervals, 100 draws: four standard errors of the count are 16 points."""
+    for name, share in covered(objective, 100, 0.8).items():
+        assert 0.64 <= share <= 0.96, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [Objective("precision", target=0.95), Objective("recall", target=0.9), Objective()], ids=str)
+def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> None:
+    for name, share in covered(objective, 600, 0.9).items():
+        assert share == pytest.approx(0.9, abs=0.05), name
+
+
+def test_a_given_threshold_has_intervals_without_a_choice() -> None:
+    labels, scores = drawn(1_000, 3)
+    chosen, given = (expected_figures(labels, scores, objective, threshold=0.5, resamples=300) for objective in (Objective(), None))
+    accuracy = float(((scores >= 0.5) == labels).mean())
+    assert given["accuracy"].low < accuracy < given["accuracy"].high
+    assert chosen["accuracy"] != given["accuracy"]
+    assert np.isnan(expected_figures(labels, scores, None)["accuracy"].low)

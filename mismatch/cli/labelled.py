@@ -84,10 +84,13 @@ def score_labelled(predictor: Predictor, csv_file: Path, base: str, columns: Col
             found.add(row, prediction)
             advance(1)
     if len(found.labels) < least:
-        without = f"; {found.unscorable:,} others could not be scored, mismatch validate says why row by row" if found.unscorable else ""
+        others = f"{found.unscorable:,} other{'s' * (found.unscorable != 1)}"
+        without = f"; {others} could not be scored, mismatch validate says why row by row" if found.unscorable else ""
         raise InputError(f"{csv_file}: {len(found.labels):,} labelled rows, {least:,} are needed{without}")
     if found.unscorable:
-        click.echo(f"{found.unscorable:,} rows could not be scored and are left out:", err=True)
+        click.echo(
+            f"{found.unscorable:,} row{'s' * (found.unscorable != 1)} could not be scored and {'are' if found.unscorable != 1 else 'is'} left out:", err=True
+        )
         for line, status in found.first:
             click.echo(f"{place(csv_file, line)}: {status}", err=True)
     return found

@@ -1,0 +1,67 @@
+"""What thresholds are chosen for: written, read, and worth what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mismatch.errors import InputError
+from mismatch.evaluation.objectives import Counts, Objective
+
+COUNTS = Counts(np.array([8.0, 6.0, 0.0]), np.array([4.0, 1.0, 0.0]), np.array([2.0, 4.0, 10.0]), np.array([6.0, 9.0, 10.0]))  # 10 of each, three cuts
+
+
+@pytest.mark.parametrize(
+    ("objective", "written", "worth"),
+    [
+        (Objective(), "accuracy", [14 / 20, 15 / 20, 10 / 20]),
+        (Objective("f1"), "f1", [16 / 22, 12 / 17, 0]),
+        (Objective("balanced-accuracy"), "balanced-accuracy", [0.7, 0.75, 0.5]),
+        (Objective("mcc"), "mcc", [(8 * 6 - 4 * 2) / (12 * 8 * 100) ** 0.5, (6 * 9 - 1 * 4) / (7 * 13 * 100) ** 0.5, 0]),
+        (Objective("cost", 5, 1), "cost:miss=5,alarm=1", [-22, -9, -10]),
+        (Objective("precision", target=0.7), "mismatch precision>=0.7", [0.6, -np.inf, -np.inf]),
+        (Objective("recall", target=0.9), "mismatch recall>=0.9", [-np.inf, 9 / 13, 0.5]),
+        (Objective("precision", target=0.8, of="match"), "match precision>=0.8", [-np.inf, 0.6, -np.inf]),
+        (Objective("recall", target=0.8, of="match"), "match recall>=0.8", [8 / 12, -np.inf, -np.inf]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_worth(objective: Objective, written: str, worth: list[float]) -> None:
+    np.testing.assert_allclose(objective.worth(COUNTS), worth)
+    assert str(objective) == written
+    assert Objective.parse(written) == objective
+
+
+def test_figures_that_do_not_exist_are_nan() -> None:
+    assert np.isnan(COUNTS.precision("match")[2])
+    assert COUNTS.recall("match")[2] == 0
+    assert COUNTS.alarms.tolist() == [8 / 20, 13 / 20, 1]
+
+
+@pytest.mark.parametrize("written", ["profit", "precision", "cost", "cost:miss=a,alarm=1", "mismatch precision>=x", "dog recall>=0.5", ""])
+def test_what_is_not_understood(written: str) -> None:
+    with pytest.raises(InputError, match=r"is unknown; one of accuracy, f1|not of 'dog'"):
+        Objective.parse(written)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "luck"}, "'luck' is unknown"),
+        ({"kind": "cost", "cost_miss": 0}, "both must be above 0"),
+        ({"kind": "precision"}, "a target precision of 0.0"),
+        ({"kind": "recall", "target": 1.5}, "a target recall of 1.5"),
+        ({"kind": "recall", "target": 0.5, "of": "dog"}, "not of 'dog'"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Objective(**options)
+
+
+def test_it_describes_itself() -> None:
+    assert Objective("precision", target=0.95).describe() == "precision of mismatches at least 0.95, with the most recall"
+    assert Objective("cost", 5, 2).describe() == "least cost, a missed mismatch at 5 and a false alarm at 2"
+    assert Objective("f1").describe() == "best F1 of the matches"
