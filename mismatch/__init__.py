@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.runtime.predictor import Prediction, Predictor, load
-    from mismatch.specs import Calibration, HeadSpec, ImageSpec, ScoreSpec, TextSpec, Threshold
+    from mismatch.specs import Calibration, HeadSpec, ImageSpec, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
 __all__ = [
     "BackboneError",
@@ -39,7 +39,9 @@ __all__ = [
     "ParityError",
     "Prediction",
     "Predictor",
+    "ReviewBand",
     "ScoreSpec",
+    "SliceThresholds",
     "TextSpec",
     "Threshold",
     "__version__",
@@ -52,7 +54,7 @@ __version__ = "0.1.0"
 
 _HOMES = {"Prediction": "runtime.predictor", "Predictor": "runtime.predictor", "load": "runtime.predictor"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
-_HOMES |= dict.fromkeys(("Calibration", "HeadSpec", "ImageSpec", "ScoreSpec", "TextSpec", "Threshold"), "specs")
+_HOMES |= dict.fromkeys(("Calibration", "HeadSpec", "ImageSpec", "ReviewBand", "ScoreSpec", "SliceThresholds", "TextSpec", "Threshold"), "specs")
 _HOMES |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 
