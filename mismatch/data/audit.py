@@ -42,6 +42,7 @@ class FileAudit:
     sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
     images: dict[str, list[int]] = field(default_factory=dict, repr=False)  # where each image lies → the lines that name it
     bad_images: int = 0
+    blind: dict[str, float | None] = field(default_factory=dict)  # AUROC with which texts alone, and images alone, tell the labels
     bad_lines: set[int] = field(default_factory=set, repr=False)
     faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
     problems: list[tuple[int, str]] = field(default_factory=list)  # the first ones, faults included, by line
@@ -70,6 +71,7 @@ class FileAudit:
             "images": len(self.images),
             "bad_images": self.bad_images,
             "texts": self.texts,
+            "blind_auroc": self.blind,
             "problem_count": self.problem_count,
             "problems": [{"line": line, "problem": message} for line, message in self.problems],
             "warnings": self.warnings,
@@ -154,7 +156,8 @@ def validate_files(
         file.warnings += balance_advice(file.labels)
         file.findings += [*oddity_findings(file.images, seen), *common_images(file.images), *findings]
         if duplicates:
-            file.findings += blind_images(file.sample, [_print_of(row, where, columns, seen) for row in file.sample])
+            file.blind["images"], blind = blind_images(file.sample, [_print_of(row, where, columns, seen) for row in file.sample])
+            file.findings += blind
     return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)], broken, leaks)
 
 
@@ -208,6 +211,7 @@ def _read(path: str | Path, where: Resolver, keep: int, columns: Columns, check:
     audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
     audit.warnings += pairs.warnings()
     audit.findings += check.findings()
+    audit.blind["texts"] = check.blind
     return audit
 
 
@@ -325,4 +329,6 @@ def _figures(file: FileAudit) -> Iterator[str]:
     yield f"  labels    {', '.join(shares)}{without}"
     yield f"  images    {len(file.images):,} distinct" + (f", {file.bad_images:,} can't be used" if file.bad_images else "")
     yield f"  texts     {file.texts:,} distinct"
+    if blind := [f"{name} {auroc:.2f}" for name, auroc in file.blind.items() if auroc is not None]:
+        yield f"  blind     {', '.join(blind)} (AUROC with which these alone tell the labels; 0.5 is best)"
     yield f"  problems  {file.problem_count:,}"

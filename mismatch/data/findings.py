@@ -79,6 +79,7 @@ class TextCheck:
         self._example: dict[int, tuple[str, int]] = {}  # of texts that repeat: the text and a line of it
         self._random = random.Random(0)
         self.sample: list[Sampled] = []
+        self.blind: float | None = None  # AUROC of the texts alone, once `findings` has measured it
         self.rows = 0  # with a label
 
     def add(self, row: Row) -> None:
@@ -149,36 +150,40 @@ class TextCheck:
         from mismatch.data.blind import blind_text_auroc, telltales
 
         texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
-        auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
-        if auroc > BLIND_WARNING:
+        self.blind = auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
+        if auroc is not None and auroc > BLIND_WARNING:
             words = ", ".join(f"{told.word!r} ({told.mismatches:.0%} of {told.rows:,} rows are mismatches)" for told in telltales(texts, labels, count=SHOWN))
             yield Finding("blind", f"texts alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the images; words as {words}", self.rows)
 
 
-def blind_images(sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]) -> Iterator[Finding]:
-    """Whether images alone tell the labels, by their means in 8 x 8 parts. `prints`: of each sampled row's image, None where it can't be read."""
+def blind_images(sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]) -> tuple[float | None, list[Finding]]:
+    """How well images alone tell the labels, by their means in 8 x 8 parts: an AUROC, None where it can't be measured, and a finding where it is too much.
+
+    `prints`: of each sampled row's image, None where it can't be read.
+    """
     from mismatch.data.blind import blind_image_auroc
 
     known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
     labels = [row.label for row, _ in known]
     features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in known], np.float32)  # (N, 192)
     auroc = _blind_auroc(labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in known]))
-    if auroc > BLIND_WARNING:
-        message = f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts; do matches and mismatches come from two sources?"
-        yield Finding("blind-image", message, len(known))
+    if auroc is None or auroc <= BLIND_WARNING:
+        return auroc, []
+    message = f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts; do matches and mismatches come from two sources?"
+    return auroc, [Finding("blind-image", message, len(known))]
 
 
-def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float:
-    """0.5 where rows are too few, of one label, or what is needed isn't installed: the report says that it was not looked for."""
+def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float | None:
+    """None where rows are too few, of one label, or what is needed isn't installed: the report says that it was not looked for."""
     from mismatch.data.blind import LEAST_ROWS
     from mismatch.errors import MissingExtraError
 
     if len(labels) < LEAST_ROWS or len(set(labels)) < 2:
-        return 0.5
+        return None
     try:
         return measure()
     except MissingExtraError:
-        return 0.5
+        return None
 
 
 def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:

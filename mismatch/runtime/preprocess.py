@@ -213,6 +213,8 @@ def open_image_file(path: Path | str) -> io.BufferedReader:
 
 def _load(file: IO[bytes], filename: str, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
     image = _identify(file, filename)
+    if image is None and not file.seek(0, os.SEEK_END):
+        raise ImageError(f"{name} is empty (0 bytes); replace the file or drop the row")
     if image is None:
         raise ImageError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
     width, height = _checked(image, name).size
