@@ -1,22 +1,29 @@
-"""`mismatch evaluate`: how good a model is on labelled rows, in figures, and optionally row by row."""
+"""`mismatch evaluate`: how good a model is on labelled rows, in figures, and optionally as a page and row by row."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli import evaluated
+from mismatch.cli.evaluation_lines import result_lines
+from mismatch.cli.labelled import check_labels
 from mismatch.cli.options import long_text_option, model_options, row_options
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
-from mismatch.cli.progress import progress_bar
-from mismatch.cli.scored import predict_rows
-from mismatch.data.pairs import Columns, Row, place, read_rows, refusal
-from mismatch.errors import CheckpointError, InputError
+from mismatch.data.pairs import Columns, Row, read_header, source_digest
+from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
 
 if TYPE_CHECKING:
@@ -24,9 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-SHOWN = 10  # rows that could not be scored
-FIGURES = ("accuracy", "auroc", "average_precision", "log_loss")
-CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys begin in binary_metrics
+KIND = "kind"  # column that is taken for the mismatches' kinds where it is there
+PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transformers", "open_clip_torch")
 
 
 @click.command(short_help="Measure a model on labelled rows.")
@@ -37,71 +43,70 @@ CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys 
 @row_options
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
 @long_text_option
-@click.option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Folder for report.json and predictions.csv.")
+@click.option("--slice", "slices", multiple=True, metavar="COLUMN", help="Figures for each value of this column too; may be repeated.")
+@click.option("--kind-column", metavar="COLUMN", help=f"Column that names the kinds of mismatch, for figures of each.  [default: {KIND}, where there is one]")
+@click.option("--against", metavar="DIR", help="Another model, compared on the same rows by paired tests; its own threshold decides.")
+@click.option("--stress", is_flag=True, help="Score matched rows again with texts and images changed, and see whether decisions follow or withstand.")
+@click.option("--stress-rows", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="Matched rows that --stress draws.")
+@click.option("--brand-column", metavar="COLUMN", help="Column with the brand that --stress removes from the text.  [default: a capitalised first word]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what --stress draws.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for report.html (needs the extra [report]), report.json and predictions.csv.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path | None, as_json: bool, **options: Any) -> None:
-    """Measure a model on labelled rows: accuracy, precision, recall, F1, AUROC and more.
+    """Measure a model on labelled rows: accuracy, precision, recall, F1, AUROC, calibration and more, each with its bootstrap interval.
 
     A row without a usable label is refused. A row whose image or text can't be used is counted and left out of the figures.
     """
-    _check_labels(csv_file, columns)  # before a model is loaded
+    wanted = _wanted(csv_file, columns, options)
+    if report is not None:
+        _require_matplotlib()
     predictor = load_predictor(options)
     if report is not None:
         _make_folder(report)
-    tally = Tally()
-    with _row_writer(report) as write, progress_bar("evaluate", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), image_base_path, columns):
-            tally.add(row, prediction)
-            write(row, prediction)
-            advance(1)
-    result = _result(tally, predictor, csv_file, image_base_path, options)
+    tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, report, options)
     if report is not None:
+        from mismatch.cli.evaluation_page import write_evaluation_page
+
         write_json(report / "report.json", result)
-    click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(result, long_texts(predictor))))
+        write_evaluation_page(report / "report.html", result, tally, image_base_path)
+    click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(result_lines(result, long_texts(predictor))))
     if report is not None:
-        click.echo(f"report.json and predictions.csv written to {report}", err=True)
+        click.echo(f"report.html, report.json and predictions.csv written to {report}", err=True)
 
 
-def _check_labels(csv_file: Path, columns: Columns) -> None:
-    rows, bad = 0, []
-    for row in read_rows(csv_file, require_label=True, columns=columns):
-        rows += 1
-        if row.label is None:
-            bad.append(row)
-    if bad:
-        raise refusal(csv_file, bad)
-    if not rows:
-        raise InputError(f"{csv_file}: there are no rows under the header; nothing to evaluate")
+def _wanted(csv_file: Path, columns: Columns, options: dict[str, Any]) -> list[str]:
+    """The columns that are needed beside image, text and label; refuses rows and columns before a model is loaded."""
+    if options["brand_column"] and not options["stress"]:
+        raise click.UsageError("--brand-column goes with --stress")
+    if options["kind_column"] is None and KIND in read_header(csv_file, require_label=True, columns=columns):
+        options["kind_column"] = KIND
+    named = [*options["slices"], options["kind_column"], options["brand_column"]]
+    wanted = list(dict.fromkeys(name for name in named if name))
+    check_labels(csv_file, columns, wanted)
+    return wanted
 
 
-@dataclass
-class Tally:
-    """Labels and scores of the rows that could be scored, and the first ones that could not."""
-
-    labels: list[int] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    unscorable: int = 0
-    first: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, row: Row, prediction: Prediction) -> None:
-        """Count one row."""
-        if prediction.similarity_score is not None and row.label is not None:
-            self.labels.append(row.label)
-            self.scores.append(prediction.similarity_score)
-            return
-        self.unscorable += 1
-        if len(self.first) < SHOWN:
-            self.first.append({"line": row.line, "status": prediction.status})
+def _require_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("--report", "report")
 
 
-def _result(tally: Tally, predictor: Predictor, csv_file: Path, base: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What report.json holds."""
-    from mismatch.evaluation.metrics import binary_metrics
+def _measured(
+    predictor: Predictor, csv_file: Path, base: str, columns: Columns, wanted: list[str], report: Path | None, options: dict[str, Any]
+) -> tuple[evaluated.Tally, dict[str, Any]]:
+    """The rows, and what report.json holds."""
+    from mismatch.runtime.pipeline import Known
 
-    if not tally.labels:
-        raise InputError(f"{csv_file}: not one of its {tally.unscorable:,} rows could be scored; mismatch validate says why row by row")
-    metrics = binary_metrics(tally.labels, tally.scores, predictor.threshold)
-    return {
+    known = Known.nothing()
+    with _row_writer(report) as write:
+        tally = evaluated.scored(predictor, csv_file, base, columns, wanted=wanted, known=known, write=write)
+    pipeline = predictor.pipeline
+    result = {
         "model": options["model"],
         "engine": predictor.engine.describe(),
         "csv": str(csv_file),
@@ -110,61 +115,63 @@ def _result(tally: Tally, predictor: Predictor, csv_file: Path, base: str, optio
         "scored": len(tally.labels),
         "unscorable": tally.unscorable,
         "first_unscorable": tally.first,
-        "long_text": predictor.pipeline.long_text,
-        "long_texts": predictor.pipeline.long_texts,
-        "truncated_texts": predictor.pipeline.truncated,
+        "long_text": pipeline.long_text,
+        "long_texts": pipeline.long_texts,
+        "truncated_texts": pipeline.truncated,
         "threshold": _threshold(predictor, given=options["threshold"] is not None),
-        "metrics": {key: value for key, value in metrics.items() if key not in ("rows", "threshold")},
+        **evaluated.metrics(tally),
+        **evaluated.parts(tally, options["slices"], options["kind_column"]),
+        "review": evaluated.reviewed(tally, predictor),
+        "blind": evaluated.blind(tally, known, base),
     }
+    if options["stress"]:
+        result["stress"] = evaluated.stressed(tally, predictor, known, base, columns, options)
+    if options["against"]:
+        result["against"] = _against(tally, csv_file, base, columns, options)
+    result["provenance"] = _provenance(predictor, csv_file, columns)
+    return tally, result
+
+
+def _against(tally: evaluated.Tally, csv_file: Path, base: str, columns: Columns, options: dict[str, Any]) -> dict[str, Any]:
+    name = options["against"]
+    other = evaluated.scored(load_predictor(options | {"model": name, "threshold": None}), csv_file, base, columns, label="against")
+    evaluated.warn_unscorable(tally, other, name)
+    return evaluated.compared(tally, other, name)
 
 
 def _threshold(predictor: Predictor, *, given: bool) -> dict[str, Any]:
     stored = predictor.score.threshold
     if given:
         return {"value": predictor.threshold, "source": "flag"}
-    return {"value": predictor.threshold, "source": "default"} if stored is None else {**asdict(stored), "source": "stored"}
+    if stored is None:
+        return {"value": predictor.threshold, "source": "default"}
+    slices = {} if predictor.slices is None else {"slices": predictor.slices.column}
+    return {**asdict(stored), "source": "stored", **slices}
 
 
-def _lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
-    """The result for people, with what is to say of long texts."""
-    metrics = result["metrics"]
-    yield f"{result['csv']}: {result['scored']:,} rows scored by {result['model']}"
-    yield f"threshold          {result['threshold']['value']:.4f}  {_origin(result['threshold'])}"
-    yield ""
-    yield from (f"{name.replace('_', ' '):<18} {_number(metrics[name])}" for name in FIGURES)
-    yield ""
-    yield f"{'':<18} precision  recall     F1"
-    for name, prefix in CLASSES.items():
-        yield f"{name:<18} " + "     ".join(_number(metrics[prefix + figure]) for figure in ("precision", "recall", "f1"))
-    yield ""
-    yield from _confusion(metrics["confusion_matrix"])
-    if long:
-        yield f"\n{long}"
-    yield from _unscorable(result)
+def _provenance(predictor: Predictor, csv_file: Path, columns: Columns) -> dict[str, Any]:
+    import mismatch
+
+    score = predictor.score
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["mismatch", *sys.argv[1:]]),
+        "versions": {"mismatch": mismatch.__version__, "python": platform.python_version(), **_versions()},
+        "weights": predictor.engine.fingerprint,
+        "rows_sha256": source_digest(csv_file, columns),
+        "calibration": None if score.calibration is None else score.calibration.to_dict(),
+    }
 
 
-def _origin(threshold: dict[str, Any]) -> str:
-    if threshold["source"] == "stored":
-        return f"stored with the model: best {threshold['objective']} on {threshold['rows']:,} rows, {threshold['date'][:10]}"
-    return "given by --threshold" if threshold["source"] == "flag" else "the default; none is stored with the model"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if value == value else "–     "
-
-
-def _confusion(matrix: list[list[int]]) -> Iterator[str]:
-    yield f"{'':<18} {'said mismatch':>13} {'said match':>11}"
-    yield from (f"{name:<18} {row[0]:>13,} {row[1]:>11,}" for name, row in zip(("is mismatch", "is match"), matrix, strict=True))
-
-
-def _unscorable(result: dict[str, Any]) -> Iterator[str]:
-    if not result["unscorable"]:
-        return
-    yield f"\n{result['unscorable']:,} of {result['rows']:,} rows could not be scored and are not in these figures:"
-    yield from (f"{place(result['csv'], row['line'])}: {row['status']}" for row in result["first_unscorable"])
-    if more := result["unscorable"] - len(result["first_unscorable"]):
-        yield f"… and {more:,} more"
+def _versions() -> dict[str, str]:
+    """Of what is installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _make_folder(folder: Path) -> None:
@@ -175,7 +182,7 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _row_writer(folder: Path | None) -> Iterator[Any]:
+def _row_writer(folder: Path | None) -> Iterator[Callable[[Row, Prediction], object]]:
     """What is given each row and its prediction; writes predictions.csv, or nothing without a folder."""
     if folder is None:
         yield lambda row, prediction: None

@@ -16,6 +16,7 @@ __all__ = [
     "brier_score",
     "checked",
     "confusion_matrix",
+    "count_metrics",
     "expected_calibration_error",
     "log_loss",
     "matthews",
@@ -25,30 +26,40 @@ __all__ = [
 BINS = 15  # of equal width, as in Guo et al. (2017)
 
 
-def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: float) -> dict[str, Any]:
+def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> dict[str, Any]:
     """(N,) labels 0 or 1, (N,) scores → accuracy, precision, recall and F1 of the matches and of the mismatches, AUROC, average precision,
     log-loss, Brier score, expected calibration error and Matthews correlation.
 
-    Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`. A pair is a match where score >= threshold.
+    Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`. A pair is a match where score >= threshold,
+    which is one, or (N,), each row's own.
     A ranking figure that does not exist (AUROC with one class) is nan; a precision, recall or F1 without any case is 0.
     The confusion matrix is [[true mismatch, false match], [false mismatch, true match]].
     """
     truth, values = checked(labels, scores)
-    matrix = confusion_matrix(truth, values >= threshold)
+    matrix = confusion_matrix(truth, values >= np.asarray(threshold))
     (tn, fp), (fn, tp) = matrix.tolist()
+    counted = count_metrics(tn, fp, fn, tp)
     return {
         "rows": len(truth),
         "threshold": threshold,
-        "accuracy": _share(tp + tn, len(truth)),
-        **_class_metrics(tp, fp, fn),
-        **{f"mismatch_{name}": value for name, value in _class_metrics(tn, fn, fp).items()},
+        **{name: value for name, value in counted.items() if name != "mcc"},
         "auroc": auroc(truth, values),
         "average_precision": average_precision(truth, values),
         "log_loss": log_loss(truth, values),
         "brier": brier_score(truth, values),
         "ece": expected_calibration_error(truth, values),
-        "mcc": matthews(tp, fp, fn, tn),
+        "mcc": counted["mcc"],
         "confusion_matrix": matrix.tolist(),
+    }
+
+
+def count_metrics(tn: int, fp: int, fn: int, tp: int) -> dict[str, float]:
+    """Counts of rows, where a positive is a match → the figures of `binary_metrics` that depend on them alone."""
+    return {
+        "accuracy": _share(tp + tn, tn + fp + fn + tp),
+        **_class_metrics(tp, fp, fn),
+        **{f"mismatch_{name}": value for name, value in _class_metrics(tn, fn, fp).items()},
+        "mcc": matthews(tp, fp, fn, tn),
     }
 
 

@@ -131,6 +131,10 @@ class Known:
         """Before the first window."""
         return cls(Memo(), Memo(), Memo())
 
+    def image(self, source: ImageSource) -> Embedded | None:
+        """What is known of an image: its embedding (image_width,), why there is none, or nothing."""
+        return self.images.values.get(_image_key(source))
+
     def trim(self) -> None:
         for memo in (self.images, self.texts, self.pieces):
             memo.trim()

@@ -1,0 +1,141 @@
+"""What `mismatch evaluate` found, for people on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mismatch.data.pairs import place
+
+__all__ = ["FIGURES", "SHARES", "bounds", "number", "origin", "percent", "result_lines"]
+
+FIGURES = {  # key in metrics → for people
+    "accuracy": "accuracy",
+    "auroc": "auroc",
+    "average_precision": "average precision",
+    "mcc": "mcc",
+    "log_loss": "log loss",
+    "brier": "brier score",
+    "ece": "calibration error",
+}
+CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys begin
+SHARES = {
+    f"{prefix}{name}": f"{said}: {word}" for said, prefix in CLASSES.items() for name, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+}
+WIDTH = 20
+
+
+def result_lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
+    """The result, with what is to say of long texts."""
+    yield f"{result['csv']}: {result['scored']:,} rows scored by {result['model']}"
+    yield f"threshold          {result['threshold']['value']:.4f}  {origin(result['threshold'])}"
+    yield f"\n{'':<{WIDTH}}value   {_interval_head(result['bootstrap'])}"
+    for name, words in (FIGURES | SHARES).items():
+        yield f"{words:<{WIDTH}}{number(result['metrics'][name])}  {bounds(result['intervals'].get(name))}".rstrip()
+    yield ""
+    yield from _confusion(result["metrics"]["confusion_matrix"])
+    yield from _review(result["review"])
+    yield from _parts(result)
+    yield from _blind(result["blind"])
+    yield from _against(result.get("against"))
+    yield from _stress(result.get("stress"))
+    if long:
+        yield f"\n{long}"
+    yield from _unscorable(result)
+
+
+def origin(threshold: dict[str, Any]) -> str:
+    """Where a threshold came from."""
+    if threshold["source"] == "stored":
+        by = f"; thresholds by {threshold['slices']} of their own" if threshold.get("slices") else ""
+        return f"stored with the model: best {threshold['objective']} on {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
+    return "given by --threshold" if threshold["source"] == "flag" else "the default; none is stored with the model"
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash."""
+    return f"{value:.4f}" if value is not None and value == value else "–     "
+
+
+def percent(value: float | None) -> str:
+    """`93.1 %`, or a dash."""
+    return f"{100 * value:.1f} %" if value is not None and value == value else "–"
+
+
+def bounds(interval: Sequence[float] | None, digits: int = 4) -> str:
+    """`0.9034..0.9339`, or nothing."""
+    return "" if interval is None or interval[0] != interval[0] else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
+
+
+def _interval_head(drawn: dict[str, Any]) -> str:
+    by = f"{drawn['images']:,} images drawn anew, with all their rows" if drawn["resampled_by"] == "image" else "rows drawn anew"
+    return f"{drawn['level']:.0%} interval ({by})"
+
+
+def _confusion(matrix: list[list[int]]) -> Iterator[str]:
+    yield f"{'':<18} {'said mismatch':>13} {'said match':>11}"
+    yield from (f"{name:<18} {row[0]:>13,} {row[1]:>11,}" for name, row in zip(("is mismatch", "is match"), matrix, strict=True))
+
+
+def _review(review: dict[str, Any] | None) -> Iterator[str]:
+    if review:
+        yield f"\nreview band {review['low']:.4f} to {review['high']:.4f}: {percent(review['automatic'])} of the rows are decided without a person"
+        yield f"({bounds(review['automatic_interval'])}); of these {percent(review['risk'])} wrongly ({bounds(review['risk_interval'])})"
+
+
+def _parts(result: dict[str, Any]) -> Iterator[str]:
+    tables = {f"by {column}": values for column, values in result["slices"].items()}
+    if result["kinds"]:
+        tables["kind of mismatch, against all matches"] = result["kinds"]
+    for title, values in tables.items():
+        yield f"\n{title}"
+        caught = title.startswith("kind")
+        yield f"{'':<24}{'mismatches' if caught else 'rows':>10}  {'caught' if caught else 'accuracy':<26}AUROC"
+        for name, part in values.items():
+            rows, key = (part["mismatches"], "mismatch_recall") if caught else (part["rows"], "accuracy")
+            figure = f"{number(part['metrics'][key])}  {bounds(part['intervals'][key])}"
+            yield f"{_short(name):<24}{rows:>10,}  {figure:<26}{number(part['metrics']['auroc'])}  {bounds(part['intervals']['auroc'])}".rstrip()
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 23 else name[:22] + "…"
+
+
+def _blind(found: dict[str, Any]) -> Iterator[str]:
+    if "why" in found:
+        yield f"\nno blind baselines: {found['why']}"
+        return
+    image = "" if found["image_auroc"] is None else f", of images alone {found['image_auroc']:.4f}"
+    yield f"\nblind baselines    AUROC of texts alone {found['text_auroc']:.4f}{image}; 0.5 is chance"
+
+
+def _against(found: dict[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    test = found["mcnemar"]
+    yield f"\nagainst {found['model']} (its threshold {found['threshold']:.4f}), on {found['rows']:,} rows that both scored"
+    yield f"accuracy           {found['accuracy_difference']:+.4f}  {bounds(found['accuracy_interval'])}  only this one is right on"
+    yield f"                   {test['only_first']:,} rows, only the other on {test['only_second']:,}: p = {test['p_value']:.2g} (McNemar, exact)"
+    yield f"auroc              {found['auroc_difference']:+.4f}  {bounds(found['auroc_interval'])}  p = {found['delong_p_value']:.2g} (DeLong)"
+
+
+def _stress(found: dict[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    yield f"\nstress: {found['rows']:,} matched rows under controlled changes; `right` of those that were called matches before"
+    yield f"{'change':<21}{'should be':<10}{'rows':>6}  {'right':<24}score moves by"
+    for one in found["changes"]:
+        right = f"{percent(one['right']):<8}{bounds(one['right_interval'], 3)}"
+        moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}  {bounds(one['mean_change_interval'], 3)}"
+        yield f"{one['change']:<21}{one['expected']:<10}{one['rows']:>6,}  {right:<24}{moved}"
+    yield "what to expect of them:"
+    yield from (f"- {line}" for line in found["ceiling"])
+
+
+def _unscorable(result: dict[str, Any]) -> Iterator[str]:
+    if not result["unscorable"]:
+        return
+    yield f"\n{result['unscorable']:,} of {result['rows']:,} rows could not be scored and are not in these figures:"
+    yield from (f"{place(result['csv'], row['line'])}: {row['status']}" for row in result["first_unscorable"])
+    if more := result["unscorable"] - len(result["first_unscorable"]):
+        yield f"… and {more:,} more"

@@ -1,0 +1,290 @@
+"""report.html: an evaluation as one page that needs nothing beside it, no network and no library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mismatch.cli.evaluated import Error, Tally, worst
+from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent
+from mismatch.cli.evaluation_plots import AXES, precision_recall_plot, reliability_plot, roc_plot, scores_plot, sweep_plot, training_plots
+from mismatch.cli.evaluation_style import SCRIPT, STYLE
+from mismatch.cli.gallery import thumbnail
+from mismatch.data.pairs import place, resolve_image
+from mismatch.errors import ImageError, MismatchError
+from mismatch.evaluation.outlines import sweep
+from mismatch.files import atomic_file, finite, read_json
+
+__all__ = ["training_stats", "write_evaluation_page"]
+
+STATS = "training_stats.json"
+TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "ece")
+LIVE = ("precision", "recall", "f1")
+KINDS = {"missed": "Mismatches taken for matches, the highest score first", "alarms": "False alarms: matches taken for mismatches, the lowest score first"}
+
+
+def write_evaluation_page(path: Path, result: Mapping[str, Any], tally: Tally, image_base_path: str) -> None:
+    """What report.json says, with plots and the pictures of the worst errors; whatever comes from files is escaped."""
+    with atomic_file(path) as file:
+        file.write('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n')
+        file.write(
+            f'<title>Evaluation of {escape(str(result["model"]))}</title>\n<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
+        )
+        file.writelines(_page(result, tally, image_base_path))
+        file.write("</main>\n</body>\n</html>\n")
+
+
+def training_stats(model: str) -> dict[str, Any] | None:
+    """What stands beside a checkpoint about its training; None where nothing does or it can't be read."""
+    try:
+        stats = read_json(Path(model) / STATS)
+    except (MismatchError, OSError, ValueError):
+        return None
+    return stats if isinstance(stats, dict) and isinstance(stats.get("train_losses"), list) and stats["train_losses"] else None
+
+
+def _page(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
+    stats = training_stats(str(result["model"]))
+    sections = {"figures": "Figures", "curves": "Curves", "threshold": "Threshold"}
+    sections |= {"parts": "Parts of the rows"} if result["slices"] or result["kinds"] else {}
+    sections |= {"against": "Against another model"} if "against" in result else {}
+    sections |= {"stress": "Stress"} if "stress" in result else {}
+    sections |= {"training": "Training"} if stats else {}
+    sections |= {"errors": "Worst errors", "provenance": "Provenance"}
+    yield from _head(result, sections)
+    made = {
+        "figures": lambda: _figures(result),
+        "curves": lambda: _curves(result, tally),
+        "threshold": lambda: _threshold(result, tally),
+        "parts": lambda: _parts(result),
+        "against": lambda: _against(result["against"]),
+        "stress": lambda: _stress(result["stress"]),
+        "training": lambda: _plots({f"{at}": plot for at, plot in enumerate(training_plots(stats or {}))}),
+        "errors": lambda: _errors(result, tally, base),
+        "provenance": lambda: _provenance(result),
+    }
+    for name, title in sections.items():
+        yield f'<section id="{name}">\n<h2>{title}</h2>\n'
+        yield from made[name]()
+        yield "</section>\n"
+
+
+def _head(result: Mapping[str, Any], sections: Mapping[str, str]) -> Iterator[str]:
+    yield f"<h1>How well {escape(Path(str(result['model'])).name or str(result['model']))} tells matches from mismatches</h1>\n"
+    without = f"; {result['unscorable']:,} more could not be scored" if result["unscorable"] else ""
+    yield f'<p class="small">{result["scored"]:,} rows of {escape(str(result["csv"]))}{without}. {_drawn(result["bootstrap"])}</p>\n'
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in sections.items())
+    yield f"<nav>{links}</nav>\n"
+    yield '<div class="tiles">\n'
+    for name in TILES:
+        value, interval = result["metrics"][name], bounds(result["intervals"].get(name), 3)
+        yield f'<div class="card tile"><span>{_words(name)}</span><b>{number(value)}</b><span>{interval or "&nbsp;"}</span></div>\n'
+    yield "</div>\n"
+
+
+def _drawn(drawn: Mapping[str, Any]) -> str:
+    how = f"{drawn['images']:,} images, each with all its rows," if drawn["resampled_by"] == "image" else "rows"
+    return f"Intervals hold {drawn['level']:.0%} of the figures when {how} are drawn anew with replacement (bootstrap)."
+
+
+def _words(name: str) -> str:
+    words = (FIGURES | SHARES)[name]
+    return words.upper() if name in ("auroc", "mcc") else words[:1].upper() + words[1:]
+
+
+def _figures(result: Mapping[str, Any]) -> Iterator[str]:
+    yield '<div class="two">\n<div class="card">'
+    rows = [(_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name))) for name in FIGURES | SHARES]
+    yield _table(("figure", "value", "interval"), rows, numbers=(1, 2))
+    yield '</div>\n<div class="card">\n<h3>Decisions</h3>\n'
+    yield _matrix(result["metrics"]["confusion_matrix"])
+    yield f"<p>Threshold {result['threshold']['value']:.4f}, {escape(origin(result['threshold']))}.</p>\n"
+    if review := result["review"]:
+        yield f"<p>Review band {review['low']:.4f} to {review['high']:.4f}: {percent(review['automatic'])} of the rows are decided without a person "
+        yield f"({bounds(review['automatic_interval'], 3)}), of these {percent(review['risk'])} wrongly ({bounds(review['risk_interval'], 3)}).</p>\n"
+    yield f'<p class="small">{escape(_blind(result["blind"]))}</p>\n</div>\n</div>\n'
+
+
+def _blind(found: Mapping[str, Any]) -> str:
+    if "why" in found:
+        return f"No blind baselines: {found['why']}"
+    image = "" if found["image_auroc"] is None else f" and of images alone {found['image_auroc']:.3f}"
+    what = f"Blind baselines: a linear model of texts alone has an AUROC of {found['text_auroc']:.3f}{image}."
+    return f"{what} Chance is 0.5; what is above could be had without comparing."
+
+
+def _matrix(matrix: Sequence[Sequence[int]]) -> str:
+    rows = ""
+    for name, counts, good in zip(("is mismatch", "is match"), matrix, (0, 1), strict=True):
+        whole = sum(counts)
+        cells = (
+            f'<td class="{"right" if at == good else "wrong"}"><b>{count:,}</b><br><small>{percent(count / whole if whole else None)}</small></td>'
+            for at, count in enumerate(counts)
+        )
+        rows += f"<tr><th>{name}</th>{''.join(cells)}</tr>"
+    return f'<table class="matrix"><thead><tr><th></th><th>said mismatch</th><th>said match</th></tr></thead><tbody>{rows}</tbody></table>\n'
+
+
+def _curves(result: Mapping[str, Any], tally: Tally) -> Iterator[str]:
+    metrics = result["metrics"]
+    plots = {}
+    if len(set(tally.labels)) == 2:
+        plots["ROC"] = roc_plot(tally, metrics["auroc"])
+        plots["Precision and recall"] = precision_recall_plot(tally)
+    if metrics["ece"] == metrics["ece"]:
+        plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(tally)
+    plots["Scores"] = scores_plot(tally, result["threshold"]["value"])
+    yield from _plots(plots)
+
+
+def _plots(plots: Mapping[str, str]) -> Iterator[str]:
+    yield '<div class="plots">\n'
+    for title, plot in plots.items():
+        yield f'<div class="card">{"" if title.isdigit() else f"<h3>{escape(title)}</h3>"}<div class="plot">{plot}</div></div>\n'
+    yield "</div>\n"
+
+
+def _threshold(result: Mapping[str, Any], tally: Tally) -> Iterator[str]:
+    chosen = result["threshold"]["value"]
+    table = sweep(tally.labels, tally.scores, always=[chosen])
+    probable = min(tally.scores) >= 0 and max(tally.scores) <= 1
+    span = (0.0, 1.0) if probable else (table["threshold"][0], table["threshold"][-1])
+    data = {**table, "span": list(span), "axes": AXES, "chosen": table["threshold"].index(chosen)}
+    yield '<div class="two">\n<div class="card">\n<h3>What another threshold would do</h3>\n'
+    yield f'<label for="slider">Threshold <output id="at" for="slider">{chosen:.4f}</output></label>\n'
+    yield f'<input type="range" id="slider" min="0" max="{len(table["threshold"]) - 1}" value="{data["chosen"]}" step="1">\n'
+    yield f'<button id="reset" type="button">back to {chosen:.4f}</button>\n'
+    rows = [(name, *(f'<span id="live-{said}-{figure}"></span>' for figure in LIVE)) for said, name in (("mismatch", "mismatches"), ("match", "matches"))]
+    yield _table(("", "precision", "recall", "F1"), rows, numbers=(1, 2, 3), plain=False)
+    yield '<p>Accuracy <output id="live-accuracy"></output>; called mismatches (alarm rate) <output id="live-alarm"></output>.</p>\n'
+    yield '<p class="small"><span id="live-counts"></span>. A lower threshold lets more pairs pass, so it catches fewer mismatches.</p>\n</div>\n'
+    yield f'<div class="card"><h3>Threshold sweep</h3><div class="plot">{sweep_plot(table, span)}<div id="marker"></div></div></div>\n</div>\n'
+    yield f'<script type="application/json" id="sweep">{_json(data)}</script>\n<script>{SCRIPT}</script>\n'
+
+
+def _json(data: Any) -> str:
+    """JSON that can stand inside of a script element, whatever its strings say."""
+    return json.dumps(finite(data), separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _parts(result: Mapping[str, Any]) -> Iterator[str]:
+    if result["kinds"]:
+        yield '<div class="card">\n<h3>Kinds of mismatch, each against all matches</h3>\n'
+        rows = [(name, f"{part['mismatches']:,}", _figure(part, "mismatch_recall"), _figure(part, "auroc")) for name, part in result["kinds"].items()]
+        yield _table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
+    for column, values in result["slices"].items():
+        yield f'<div class="card" style="margin-top:.9rem">\n<h3>By {escape(column)}</h3>\n'
+        sliced = [
+            (
+                name,
+                f"{part['rows']:,}",
+                percent(part["mismatches"] / part["rows"]),
+                _figure(part, "accuracy"),
+                _figure(part, "mismatch_recall"),
+                _figure(part, "auroc"),
+            )
+            for name, part in values.items()
+        ]
+        yield _table((column, "rows", "mismatches", "accuracy", "caught", "AUROC"), sliced, numbers=(1, 2)) + "</div>\n"
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def _figure(part: Mapping[str, Any], name: str) -> Markup:
+    return _with_bounds(number(part["metrics"][name]), bounds(part["intervals"].get(name), 3))
+
+
+def _with_bounds(value: str, interval: str) -> Markup:
+    return Markup(f"{escape(value.strip())} <small>{escape(interval)}</small>")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = (), plain: bool = True) -> str:
+    """`numbers`: columns that are aligned to the right; `plain`: cells are text, to be escaped."""
+    mark = [' class="n"' if at in numbers else "" for at in range(len(head))]
+    top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(mark, head, strict=True))
+    cells = ("".join(f"<td{kind}>{_cell(cell, plain)}</td>" for kind, cell in zip(mark, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>\n" for row in cells)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+
+
+def _cell(text: str, plain: bool) -> str:
+    return escape(text) if plain and not isinstance(text, Markup) else text
+
+
+def _against(found: Mapping[str, Any]) -> Iterator[str]:
+    test = found["mcnemar"]
+    yield f'<div class="card">\n<p>Against {escape(str(found["model"]))}, its threshold {found["threshold"]:.4f}, on {found["rows"]:,} rows that both scored. '
+    yield "A difference above 0 is for the model of this page.</p>\n"
+    rows = [
+        ("accuracy", f"{found['accuracy_difference']:+.4f}", bounds(found["accuracy_interval"]), f"{test['p_value']:.2g} (McNemar, exact)"),
+        ("AUROC", f"{found['auroc_difference']:+.4f}", bounds(found["auroc_interval"]), f"{found['delong_p_value']:.2g} (DeLong)"),
+    ]
+    yield _table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
+    yield f'<p class="small">Only this model is right on {test["only_first"]:,} rows, only the other on {test["only_second"]:,}. The tests take rows for '
+    yield "independent; where images repeat, trust the intervals, which draw images.</p>\n</div>\n"
+
+
+def _stress(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f'<div class="card">\n<p>{found["rows"]:,} matched rows, scored again after one controlled change. Right: of those called matches before, how '
+    yield "many have the decision that the changed pair should have.</p>\n"
+    rows = []
+    for one in found["changes"]:
+        moved = _with_bounds("–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}", bounds(one["mean_change_interval"], 3))
+        right = _with_bounds(percent(one["right"]), bounds(one["right_interval"], 3))
+        name = Markup(f"{escape(one['change'])}<br><span class=small>{escape(one['what'])}</span>")
+        rows.append((name, one["expected"], f"{one['rows']:,}", right, moved))
+    yield _table(("change", "should be", "rows", "right", "score moves by"), rows, numbers=(2,))
+    yield '<h3 style="margin-top:1rem">What to expect of them</h3>\n'
+    yield from (f'<p class="small">{escape(line)}</p>\n' for line in found["ceiling"])
+    yield "</div>\n"
+
+
+def _errors(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
+    found = worst(tally)
+    for kind, title in KINDS.items():
+        yield f'<h3 style="margin-top:1rem">{title}</h3>\n'
+        if not found[kind]:
+            yield "<p>None.</p>\n"
+            continue
+        yield '<ol class="errors">\n'
+        for error in found[kind]:
+            yield from _card(error, str(result["csv"]), base)
+        yield "</ol>\n"
+
+
+def _card(error: Error, csv_file: str, base: str) -> Iterator[str]:
+    yield '<li class="card">'
+    try:
+        yield f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}" alt="{escape(error.image_path)}" loading="lazy">'
+    except ImageError as problem:  # gone since it was scored, or several in one row
+        yield f'<p class="small">{escape(str(problem))}</p>'
+    yield f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f}, threshold {error.threshold:.3f}<br>'
+    yield f"{escape(place(csv_file, error.line))}</p></li>\n"
+
+
+def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
+    made = result["provenance"]
+    facts = {
+        "model": result["model"],
+        **{f"engine: {name}" if name != "engine" else name: value for name, value in result["engine"].items()},
+        "weights": made["weights"],
+        "rows": f"{result['csv']}, {result['rows']:,}, of which {result['scored']:,} scored",
+        "sha256 of the rows": made["rows_sha256"],
+        "images": result["image_base_path"] or "the working directory",
+        "threshold": f"{result['threshold']['value']:.6f}, {origin(result['threshold'])}",
+        "calibration": "none" if made["calibration"] is None else json.dumps(made["calibration"]),
+        "long texts": f"{result['long_texts']:,}, policy {result['long_text']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        "command": made["command"],
+        "date": made["date"],
+    }
+    yield '<div class="card"><dl>\n'
+    yield from (f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>\n" for name, value in facts.items())
+    yield "</dl></div>\n"

@@ -1,0 +1,94 @@
+"""Controlled changes of a text, of which it is known whether it still describes its image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mismatch.data.lexicon import Lexicon, exchange
+
+__all__ = ["ATTRIBUTES", "TEXT_EDITS", "Edit", "negated", "replaced", "shuffled", "upper_case", "with_typo", "without_brand"]
+
+Random = np.random.Generator
+Edit = Callable[[str, Random], str | None]  # None where the text gives no occasion
+ATTRIBUTES = ("colour", "count", "material", "gender", "article")  # kinds of the lexicon whose words are replaced
+LEAST_LETTERS = 5  # of a word that gets a typo: shorter ones become other words
+LEAST_WORDS = 3  # of a text that loses its brand
+
+
+def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
+    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that the text names already."""
+    words = lexicon or Lexicon()
+
+    def edit(text: str, random: Random) -> str | None:
+        own = [found for found in words.find(text) if found.kind == kind]
+        if not own:
+            return None
+        found = own[int(random.integers(len(own)))]
+        named = {one.family for one in own}
+        others = [family for number, family in enumerate(words.families[kind]) if number not in named]
+        if not others:
+            return None
+        family = others[int(random.integers(len(others)))]
+        return exchange(text, found, family[0])
+
+    return edit
+
+
+def shuffled(text: str, random: Random) -> str | None:
+    """The same words in another order; None where there is only one order."""
+    words = text.split()
+    if len(set(words)) < 2:
+        return None
+    order = list(words)
+    while order == words:
+        order = [words[i] for i in random.permutation(len(words))]
+    return " ".join(order)
+
+
+def negated(text: str, _random: Random) -> str | None:
+    """`not a …`."""
+    return f"not a {text}"
+
+
+def without_brand(text: str, _random: Random, brand: str = "", lexicon: Lexicon | None = None) -> str | None:
+    """Without `brand`, or, where none is given, without the first word if it is capitalised, no word of the lexicon, and at least two words follow."""
+    words = text.split()
+    if brand:
+        at = text.lower().find(brand.lower())
+        rest = " ".join((text[:at] + text[at + len(brand) :]).split()) if at >= 0 else ""
+        return rest or None
+    if len(words) < LEAST_WORDS or not words[0][:1].isupper():
+        return None
+    known = (lexicon or Lexicon()).find(text)
+    return None if known and known[0].start == 0 else " ".join(words[1:])
+
+
+def with_typo(text: str, random: Random) -> str | None:
+    """Two neighbouring letters inside of a word of five or more change places."""
+    words = text.split()
+    places = [
+        (i, j) for i, word in enumerate(words) if word.isalpha() and len(word) >= LEAST_LETTERS for j in range(1, len(word) - 2) if word[j] != word[j + 1]
+    ]
+    if not places:
+        return None
+    i, j = places[int(random.integers(len(places)))]
+    word = words[i]
+    words[i] = word[:j] + word[j + 1] + word[j] + word[j + 2 :]
+    return " ".join(words)
+
+
+def upper_case(text: str, _random: Random) -> str | None:
+    """IN CAPITALS; None where it is so already."""
+    return None if text.upper() == text else text.upper()
+
+
+TEXT_EDITS: dict[str, Edit] = {
+    **{kind: replaced(kind) for kind in ATTRIBUTES},
+    "negation": negated,
+    "word order": shuffled,
+    "brand removed": without_brand,
+    "typo": with_typo,
+    "upper case": upper_case,
+}

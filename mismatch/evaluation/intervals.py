@@ -1,0 +1,78 @@
+"""Bootstrap intervals of all figures at once: rows are counted per distinct score, so a resample costs no sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
+from mismatch.evaluation.metrics import BINS, checked, count_metrics
+
+__all__ = ["metric_intervals"]
+
+MOST_DRAWN = 100_000_000  # rows over all resamples; with more rows there are fewer resamples, at least `FEWEST`
+FEWEST = 200
+
+
+def metric_intervals(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The figures of `binary_metrics` → their percentile intervals over resampled rows, or `groups` (N,) of rows, such as those of one image.
+
+    `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the resamples have the figure.
+    """
+    truth, values = checked(labels, scores)
+    resampled = _Resampled(truth, values, values >= np.asarray(threshold))
+    count = max(FEWEST, min(resamples, MOST_DRAWN // len(truth)))
+    drawn = [resampled.figures(rows) for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)]
+    return {name: percentiles(np.array([one[name] for one in drawn], np.float64), level) for name in drawn[0]}
+
+
+class _Resampled:
+    """Rows that are drawn again and again."""
+
+    def __init__(self, truth: NDArray[np.int64], values: NDArray[np.float64], said: NDArray[np.bool_]) -> None:
+        distinct, place = np.unique(values, return_inverse=True)  # ascending
+        self.size = len(distinct)
+        self.cell = 2 * place + truth  # (N,) of each distinct score's mismatches and matches
+        self.decided = 2 * truth + said
+        self.truth, self.values = truth, values
+        self.probable = bool(values.min() >= 0 and values.max() <= 1)
+        clipped = values.clip(1e-15, 1 - 1e-15) if self.probable else values
+        self.losses = -np.where(truth == 1, np.log(clipped), np.log1p(-clipped)) if self.probable else values
+        self.bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
+
+    def figures(self, rows: NDArray[np.int64]) -> dict[str, float]:
+        """(M,) numbers of rows → their figures."""
+        (tn, fp), (fn, tp) = np.bincount(self.decided[rows], minlength=4).reshape(2, 2).tolist()
+        negatives, positives = np.bincount(self.cell[rows], minlength=2 * self.size).reshape(-1, 2).T  # (K,) each
+        found: dict[str, Any] = count_metrics(tn, fp, fn, tp)
+        return {**found, **_ranking(negatives, positives), **self._probabilities(rows)}
+
+    def _probabilities(self, rows: NDArray[np.int64]) -> dict[str, float]:
+        if not self.probable:
+            return dict.fromkeys(("log_loss", "brier", "ece"), float("nan"))
+        values, truth = self.values[rows], self.truth[rows]
+        off = np.bincount(self.bins[rows], weights=values - truth, minlength=BINS)
+        return {"log_loss": float(self.losses[rows].mean()), "brier": float(((values - truth) ** 2).mean()), "ece": float(np.abs(off).sum() / len(rows))}
+
+
+def _ranking(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> dict[str, float]:
+    """(K,) counts by ascending score."""
+    total, others = int(positives.sum()), int(negatives.sum())
+    if not total:
+        return {"auroc": float("nan"), "average_precision": float("nan")}
+    below = np.cumsum(negatives) - negatives / 2  # (K,) mismatches below a match, ties by half
+    auroc = float((positives * below).sum() / (total * others)) if others else float("nan")
+    hits = np.cumsum(positives[::-1])
+    precision = hits / np.maximum(hits + np.cumsum(negatives[::-1]), 1)
+    return {"auroc": auroc, "average_precision": float((positives[::-1] * precision).sum() / total)}

@@ -1,0 +1,238 @@
+"""Stress: matched pairs under controlled changes, and whether the decision follows those that matter and withstands those that don't."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from mismatch.data.text_edits import ATTRIBUTES, TEXT_EDITS, without_brand
+from mismatch.errors import ImageError, InputError
+from mismatch.evaluation.bootstrap import RESAMPLES, percentiles, resamples_of
+from mismatch.runtime.preprocess import open_image
+
+if TYPE_CHECKING:
+    from mismatch.runtime.pipeline import Known
+    from mismatch.runtime.predictor import Predictor
+
+__all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress"]
+
+JPEG_QUALITY = 15
+KEPT_SIDE = 0.8  # of each side, by the crop
+DEGREES = 10.0
+TOGETHER = 64  # changed images that are held at a time
+CEILING = (
+    "Negation: towers trained on captions, which say what is there, hardly represent what is not; no threshold helps where the score hardly moves.",
+    (
+        "Word order: a model that sees little more than a bag of words is untouched by it. That is right for titles, and says nothing of texts whose order "
+        "matters: a red shirt and blue shoes are no blue shirt and red shoes."
+    ),
+    "Mirror: left and right are beyond what most backbones tell apart; to stay a match says nothing of texts that name a side.",
+    (
+        "Replaced words: another word of the same kind may still fit by chance, as the second colour of a thing does, so 100 % is not to be reached; "
+        "materials and counts can often not be seen at all."
+    ),
+    "Printed titles: a backbone that reads may believe what is written on a picture more than what it shows; another pair's title tells how far.",
+)
+
+
+class StressRow(NamedTuple):
+    """A matched pair."""
+
+    image: Any  # a path, or whatever else `open_image` takes
+    text: str
+    threshold: float  # of its decision
+    brand: str = ""
+    group: str = ""  # rows of one image are drawn together in intervals
+
+
+class Change(NamedTuple):
+    """One controlled change."""
+
+    name: str
+    part: str  # text or image
+    expected: str  # mismatch or match: what the changed pair is
+    words: str  # what is done
+
+
+def _changes() -> Iterator[Change]:
+    for kind in ATTRIBUTES:
+        yield Change(kind, "text", "mismatch", f"a word for {'a kind of article' if kind == 'article' else kind} is replaced by another")
+    yield Change("negation", "text", "mismatch", '"not a" stands before the text')
+    yield Change("word order", "text", "match", "the words are shuffled")
+    yield Change("brand removed", "text", "match", "the brand is left out: the value of --brand-column, or a capitalised first word")
+    yield Change("typo", "text", "match", "two neighbouring letters of one word change places")
+    yield Change("upper case", "text", "match", "all letters are capitals")
+    yield Change("own title printed", "image", "match", "the pair's text is printed onto the image")
+    yield Change("other title printed", "image", "match", "another pair's text is printed onto the image")
+    yield Change("JPEG", "image", "match", f"saved as JPEG of quality {JPEG_QUALITY}")
+    yield Change("crop", "image", "match", f"the middle {KEPT_SIDE:.0%} of each side")
+    yield Change("mirror", "image", "match", "left and right change places")
+    yield Change("rotate", "image", "match", f"turned by {DEGREES:g} degrees, on white")
+
+
+CHANGES = tuple(_changes())
+
+
+def jpeg(image: Image.Image, _text: str) -> Image.Image:
+    """Saved with low quality and opened again."""
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=JPEG_QUALITY)
+    return Image.open(io.BytesIO(held.getvalue())).convert("RGB")
+
+
+def crop(image: Image.Image, _text: str) -> Image.Image:
+    """Its middle."""
+    width, height = image.size
+    x, y = round(width * (1 - KEPT_SIDE) / 2), round(height * (1 - KEPT_SIDE) / 2)
+    return image.crop((x, y, max(x + 1, width - x), max(y + 1, height - y)))
+
+
+def mirror(image: Image.Image, _text: str) -> Image.Image:
+    """Left and right exchanged."""
+    return ImageOps.mirror(image)
+
+
+def rotate(image: Image.Image, _text: str) -> Image.Image:
+    """Turned on a white ground."""
+    return image.rotate(DEGREES, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255))
+
+
+def printed(image: Image.Image, text: str) -> Image.Image | None:
+    """With the text in black on a white band across the lower part; None for letters that Pillow's own font lacks."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    changed = image.copy()
+    draw = ImageDraw.Draw(changed)
+    width, height = changed.size
+    line = " ".join(text.split())
+    size = max(8.0, height / 10)
+    font = ImageFont.load_default(size)
+    size = max(6.0, min(size, size * 0.94 * width / max(1.0, draw.textlength(line, font=font))))
+    font = ImageFont.load_default(size)
+    top = round(height * 0.85 - size)
+    draw.rectangle((0, top, width, round(top + 1.6 * size)), fill=(255, 255, 255))
+    draw.text((width / 2, top + 0.8 * size), line, fill=(0, 0, 0), font=font, anchor="mm")
+    return changed
+
+
+IMAGE_EDITS: dict[str, Callable[[Image.Image, str], Image.Image | None]] = {
+    "own title printed": printed,
+    "other title printed": printed,
+    "JPEG": jpeg,
+    "crop": crop,
+    "mirror": mirror,
+    "rotate": rotate,
+}
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What rows got, nan where they could not be scored or changed."""
+
+    before: NDArray[np.float64]  # (N,)
+    after: NDArray[np.float64]  # (N,)
+
+
+def stress(
+    predictor: Predictor,
+    rows: Sequence[StressRow],
+    *,
+    seed: int = 0,
+    known: Known | None = None,
+    resamples: int = RESAMPLES,
+    advance: Callable[[int], object] = lambda done: None,
+) -> list[dict[str, Any]]:
+    """Each change of `CHANGES` → what became of the rows that it applies to: `rows`, and of those that were called matches before (`decided`) the share with
+    the decision that the changed pair should have (`right`), the mean `change` of the score over all rows, and both intervals.
+
+    Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each change that is done. InputError without rows.
+    """
+    if not rows:
+        raise InputError("there are no matched rows to stress")
+    before = _scores(predictor, ({"image": row.image, "text": row.text} for row in rows), len(rows), known)
+    found = []
+    for number, change in enumerate(CHANGES):
+        made = _texts(change, rows, [seed, number]) if change.part == "text" else [row.text for row in rows]
+        some = [at for at, text in enumerate(made) if text is not None]
+        after = np.full(len(rows), np.nan)
+        if change.part == "text":
+            after[some] = _scores(predictor, ({"image": rows[at].image, "text": made[at]} for at in some), len(some), known)
+        else:
+            after = _of_images(predictor, change, rows, [seed, number])
+        found.append(_summary(change, rows, _Scored(before, after), resamples, seed))
+        advance(1)
+    return found
+
+
+def _texts(change: Change, rows: Sequence[StressRow], seed: list[int]) -> list[str | None]:
+    made = []
+    for at, row in enumerate(rows):
+        edit = partial(without_brand, brand=row.brand) if change.name == "brand removed" else TEXT_EDITS[change.name]
+        made.append(edit(row.text, np.random.default_rng([*seed, at])))
+    return made
+
+
+def _of_images(predictor: Predictor, change: Change, rows: Sequence[StressRow], seed: list[int]) -> NDArray[np.float64]:
+    after, order = np.full(len(rows), np.nan), np.random.default_rng(seed).permutation(len(rows))
+    texts = {int(at): rows[int(other)].text for at, other in zip(order, np.roll(order, 1), strict=True)}
+    numbers = iter(range(len(rows)))
+    while chunk := list(islice(numbers, TOGETHER)):
+        images = [(at, _changed(change, rows[at], texts[at])) for at in chunk]
+        usable = [(at, image) for at, image in images if image is not None]
+        after[[at for at, _ in usable]] = _scores(predictor, ({"image": image, "text": rows[at].text} for at, image in usable), len(usable), None)
+    return after
+
+
+def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
+    if change.name == "other title printed" and other == row.text:
+        return None
+    try:
+        image = open_image(row.image).convert("RGB")
+    except ImageError:  # gone since it was scored
+        return None
+    return IMAGE_EDITS[change.name](image, other if change.name == "other title printed" else row.text)
+
+
+def _scores(predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None) -> NDArray[np.float64]:
+    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known))
+    return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)
+
+
+def _summary(change: Change, rows: Sequence[StressRow], scored: _Scored, resamples: int, seed: int) -> dict[str, Any]:
+    used = np.flatnonzero(np.isfinite(scored.before) & np.isfinite(scored.after)).tolist()
+    facts = {"change": change.name, "part": change.part, "expected": change.expected, "what": change.words, "rows": len(used)}
+    nothing = dict.fromkeys(("right", "mean_change"), float("nan")) | dict.fromkeys(("right_interval", "mean_change_interval"), [float("nan")] * 2)
+    if not len(used):
+        return {**facts, "decided": 0, **nothing}
+    cuts = np.array([rows[at].threshold for at in used])
+    before, after = scored.before[used], scored.after[used]
+    decided = before >= cuts
+    right = (after >= cuts) == (change.expected == "match")
+    groups = [rows[at].group or str(at) for at in used]
+    drawn = [
+        (_share(right[pick], decided[pick]), float((after - before)[pick].mean()))
+        for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)
+    ]
+    intervals = [percentiles(np.array(values)) for values in zip(*drawn, strict=True)]
+    return {
+        **facts,
+        "decided": int(decided.sum()),
+        "right": _share(right, decided),
+        "right_interval": list(intervals[0]),
+        "mean_change": float((after - before).mean()),
+        "mean_change_interval": list(intervals[1]),
+    }
+
+
+def _share(right: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:
+    return float(right[decided].mean()) if decided.any() else float("nan")
