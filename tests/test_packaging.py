@@ -145,7 +145,7 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
 
 def test_every_dependency_is_declared_and_used() -> None:
     base, extras = declared(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    train, parquet, audit = (declared(extras[name]) for name in ("train", "parquet", "audit"))
+    train, parquet, audit, report = (declared(extras[name]) for name in ("train", "parquet", "audit", "report"))
     imported = third_party(modules(["mismatch", "plugins"]))
     used_by_another = {"onnxscript"}  # by torch.onnx.export(dynamo=True)
     by_name = {"cleanlab"}  # importlib.import_module
@@ -153,8 +153,10 @@ def test_every_dependency_is_declared_and_used() -> None:
     assert base - imported == set()
     assert train - imported - used_by_another <= {"torchvision"}  # by open_clip, and it has to fit torch
     assert base & train == set()
+    assert report == {"matplotlib"}
+    assert report <= imported
 
 
 def test_reserved_extras_are_empty() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert [name for name in sorted(extras) if not extras[name]] == ["ray", "report", "serve"]
+    assert [name for name in sorted(extras) if not extras[name]] == ["ray", "serve"]

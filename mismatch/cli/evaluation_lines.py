@@ -7,7 +7,7 @@ from typing import Any
 
 from mismatch.data.pairs import place
 
-__all__ = ["FIGURES", "SHARES", "bounds", "number", "origin", "percent", "result_lines"]
+__all__ = ["FIGURES", "SHARES", "bounds", "number", "origin", "percent", "percents", "result_lines"]
 
 FIGURES = {  # key in metrics → for people
     "accuracy": "accuracy",
@@ -65,6 +65,11 @@ def percent(value: float | None) -> str:
 def bounds(interval: Sequence[float] | None, digits: int = 4) -> str:
     """`0.9034..0.9339`, or nothing."""
     return "" if interval is None or interval[0] != interval[0] else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
+
+
+def percents(interval: Sequence[float]) -> str:
+    """`90.3..93.4`, or nothing."""
+    return "" if interval[0] != interval[0] else f"{100 * interval[0]:.1f}..{100 * interval[1]:.1f}"
 
 
 def _interval_head(drawn: dict[str, Any]) -> str:
@@ -125,7 +130,7 @@ def _stress(found: dict[str, Any] | None) -> Iterator[str]:
     yield f"\nstress: {found['rows']:,} matched rows under controlled changes; `right` of those that were called matches before"
     yield f"{'change':<21}{'should be':<10}{'rows':>6}  {'right':<24}score moves by"
     for one in found["changes"]:
-        right = f"{percent(one['right']):<8}{bounds(one['right_interval'], 3)}"
+        right = f"{percent(one['right']):<9}{percents(one['right_interval'])}"
         moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}  {bounds(one['mean_change_interval'], 3)}"
         yield f"{one['change']:<21}{one['expected']:<10}{one['rows']:>6,}  {right:<24}{moved}"
     yield "what to expect of them:"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.cli.evaluated import Error, Tally, worst
-from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent
+from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
 from mismatch.cli.evaluation_plots import AXES, precision_recall_plot, reliability_plot, roc_plot, scores_plot, sweep_plot, training_plots
 from mismatch.cli.evaluation_style import SCRIPT, STYLE
 from mismatch.cli.gallery import thumbnail
@@ -21,8 +21,9 @@ from mismatch.files import atomic_file, finite, read_json
 __all__ = ["training_stats", "write_evaluation_page"]
 
 STATS = "training_stats.json"
-TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "ece")
+TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "mismatch_f1", "ece")
 LIVE = ("precision", "recall", "f1")
+EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matches"}
 KINDS = {"missed": "Mismatches taken for matches, the highest score first", "alarms": "False alarms: matches taken for mismatches, the lowest score first"}
 
 
@@ -62,7 +63,7 @@ def _page(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
         "parts": lambda: _parts(result),
         "against": lambda: _against(result["against"]),
         "stress": lambda: _stress(result["stress"]),
-        "training": lambda: _plots({f"{at}": plot for at, plot in enumerate(training_plots(stats or {}))}),
+        "training": lambda: _plots(training_plots(stats or {})),
         "errors": lambda: _errors(result, tally, base),
         "provenance": lambda: _provenance(result),
     }
@@ -143,7 +144,7 @@ def _curves(result: Mapping[str, Any], tally: Tally) -> Iterator[str]:
 def _plots(plots: Mapping[str, str]) -> Iterator[str]:
     yield '<div class="plots">\n'
     for title, plot in plots.items():
-        yield f'<div class="card">{"" if title.isdigit() else f"<h3>{escape(title)}</h3>"}<div class="plot">{plot}</div></div>\n'
+        yield f'<div class="card"><h3>{escape(title)}</h3><div class="plot">{plot}</div></div>\n'
     yield "</div>\n"
 
 
@@ -183,7 +184,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
                 f"{part['rows']:,}",
                 percent(part["mismatches"] / part["rows"]),
                 _figure(part, "accuracy"),
-                _figure(part, "mismatch_recall"),
+                _figure(part, "mismatch_recall") if part["mismatches"] else "–",
                 _figure(part, "auroc"),
             )
             for name, part in values.items()
@@ -234,16 +235,19 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
 def _stress(found: Mapping[str, Any]) -> Iterator[str]:
     yield f'<div class="card">\n<p>{found["rows"]:,} matched rows, scored again after one controlled change. Right: of those called matches before, how '
     yield "many have the decision that the changed pair should have.</p>\n"
-    rows = []
-    for one in found["changes"]:
-        moved = _with_bounds("–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}", bounds(one["mean_change_interval"], 3))
-        right = _with_bounds(percent(one["right"]), bounds(one["right_interval"], 3))
-        name = Markup(f"{escape(one['change'])}<br><span class=small>{escape(one['what'])}</span>")
-        rows.append((name, one["expected"], f"{one['rows']:,}", right, moved))
-    yield _table(("change", "should be", "rows", "right", "score moves by"), rows, numbers=(2,))
+    for expected, title in EXPECTED.items():
+        rows = [_stressed(one) for one in found["changes"] if one["expected"] == expected]
+        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + _table(("change", "rows", "right", "score moves by"), rows, numbers=(1,))
     yield '<h3 style="margin-top:1rem">What to expect of them</h3>\n'
     yield from (f'<p class="small">{escape(line)}</p>\n' for line in found["ceiling"])
     yield "</div>\n"
+
+
+def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
+    name = Markup(f'{escape(one["change"])}<span class="what">{escape(one["what"])}</span>')
+    moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}"
+    right = _with_bounds(percent(one["right"]), percents(one["right_interval"]))
+    return name, f"{one['rows']:,}", right, _with_bounds(moved, bounds(one["mean_change_interval"], 3))
 
 
 def _errors(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
@@ -262,11 +266,11 @@ def _errors(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]
 def _card(error: Error, csv_file: str, base: str) -> Iterator[str]:
     yield '<li class="card">'
     try:
-        yield f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}" alt="{escape(error.image_path)}" loading="lazy">'
+        yield f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}" alt="{escape(error.image_path)}">'
     except ImageError as problem:  # gone since it was scored, or several in one row
         yield f'<p class="small">{escape(str(problem))}</p>'
     yield f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f}, threshold {error.threshold:.3f}<br>'
-    yield f"{escape(place(csv_file, error.line))}</p></li>\n"
+    yield f"{escape(place(Path(csv_file).name, error.line))}</p></li>\n"
 
 
 def _provenance(result: Mapping[str, Any]) -> Iterator[str]:

@@ -15,11 +15,11 @@ from mismatch.evaluation.outlines import histogram, precision_recall_curve, roc_
 
 __all__ = ["AXES", "precision_recall_plot", "reliability_plot", "roc_plot", "scores_plot", "sweep_plot", "training_plots"]
 
-INK, FAINT, GRID, ONE, TWO, THREE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"  # stand for the page's own colours
-VARIABLES = {INK: "--ink", FAINT: "--faint", GRID: "--grid", ONE: "--one", TWO: "--two", THREE: "--three"}
+INK, FAINT, GRID, CARD, ONE, TWO, THREE = (f"#0{n}0{n}0{n}" for n in range(1, 8))  # stand for the page's own colours
+VARIABLES = {INK: "--ink", FAINT: "--faint", GRID: "--grid", CARD: "--card", ONE: "--one", TWO: "--two", THREE: "--three"}
 SIZE = 4.4, 3.3  # inches
-AXES = {"left": 0.13, "right": 0.97, "top": 0.96, "bottom": 0.16}  # shares of the figure; a marker over the sweep is placed by them
-SCORES = {"val_accuracies": ("accuracy", ONE), "val_f1": ("F1", TWO), "val_auroc": ("AUROC", THREE)}
+AXES = {"left": 0.13, "right": 0.97, "top": 0.91, "bottom": 0.16}  # shares of the figure; a marker over the sweep is placed by them
+VALIDATION = {"val_accuracies": ("accuracy", ONE), "val_f1": ("F1", TWO), "val_auroc": ("AUROC", THREE)}
 
 
 def roc_plot(tally: Tally, auroc: float) -> str:
@@ -75,25 +75,28 @@ def sweep_plot(table: Mapping[str, Sequence[float]], span: tuple[float, float]) 
         axes.plot(table["threshold"], values, color=colour, linewidth=1.8, label=name)
     _unit(axes, 0.03)
     axes.set_xlim(*span)
-    return _svg(figure, "sweep", "lower center")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False, fontsize=9.5, labelcolor=INK, columnspacing=1.1, handlelength=1.4)
+    return _svg(figure, "sweep")
 
 
-def training_plots(stats: Mapping[str, Any]) -> list[str]:
-    """`training_stats.json` as loss and, where there were validation rows, accuracy, F1 and AUROC."""
+def training_plots(stats: Mapping[str, Any]) -> dict[str, str]:
+    """`training_stats.json` as loss and, where there were validation rows, accuracy, F1 and AUROC; by title."""
     epochs = range(1, len(stats["train_losses"]) + 1)
-    figure, axes = _figure("epoch", "loss, nats a row")
+    figure, axes = _figure("epoch", "")
     _epochs(axes, stats, epochs)
     axes.plot(epochs, stats["train_losses"], color=ONE, linewidth=1.8, marker=".", label="training")
-    if not stats.get("val_losses"):
-        return [_svg(figure, "losses", "best")]
-    axes.plot(epochs, _numbers(stats["val_losses"]), color=TWO, linewidth=1.8, marker=".", label="validation")
-    plots = [_svg(figure, "losses", "best")]
-    figure, axes = _figure("epoch", "validation rows, decided at 0.5")
+    validated = bool(stats.get("val_losses"))
+    if validated:
+        axes.plot(epochs, _numbers(stats["val_losses"]), color=TWO, linewidth=1.8, marker=".", label="validation")
+    plots = {"Loss, nats a row": _svg(figure, "losses", "best")}
+    if not validated:
+        return plots
+    figure, axes = _figure("epoch", "")
     _epochs(axes, stats, epochs)
-    for name, (label, colour) in SCORES.items():
+    for name, (label, colour) in VALIDATION.items():
         if any(value is not None for value in stats.get(name, [])):
             axes.plot(epochs, _numbers(stats[name]), color=colour, linewidth=1.8, marker=".", label=label)
-    return [*plots, _svg(figure, "validation", "best")]
+    return plots | {"Validation rows, decided at 0.5": _svg(figure, "validation", "best")}
 
 
 def _epochs(axes: Any, stats: Mapping[str, Any], epochs: range) -> None:
@@ -145,12 +148,12 @@ def _point(axes: Any, x: float, y: float) -> None:
     axes.plot([x], [y], color=TWO, marker="o", markersize=7, linestyle="", label="these decisions", zorder=3)
 
 
-def _svg(figure: Any, name: str, legend: str) -> str:
+def _svg(figure: Any, name: str, legend: str = "") -> str:
     """With ids of its own, the page's colours and fonts, as wide as its place, and nothing that names an address."""
     import matplotlib as mpl
 
-    if figure.axes[0].get_legend_handles_labels()[0]:
-        figure.axes[0].legend(loc=legend, frameon=False, fontsize=9.5, labelcolor=INK)
+    if legend and figure.axes[0].get_legend_handles_labels()[0]:
+        figure.axes[0].legend(loc=legend, facecolor=CARD, edgecolor="none", framealpha=0.85, fontsize=9.5, labelcolor=INK)
     held = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -21,10 +21,12 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .75rem 0 0; font
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1rem; min-width: 0; }
 .tile b { display: block; font-size: 1.55rem; line-height: 1.2; font-variant-numeric: tabular-nums; } .tile span { display: block; font-size: .85rem;
   color: var(--faint); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: .9rem; }
-.plot { position: relative; } svg { display: block; width: 100%; height: auto; max-width: 34rem; } svg text { font-family: system-ui, sans-serif !important; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: .9rem; }
+.plot { position: relative; max-width: 36rem; margin: 0 auto; } svg { display: block; width: 100%; height: auto; max-width: 36rem; margin: 0 auto; } svg
+  text { font-family: system-ui, sans-serif !important; }
+.scroll { overflow-x: auto; } .what { display: block; font-size: .85rem; color: var(--faint); min-width: 6rem; } table { border-collapse: collapse; width:
+  100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word; }
 thead th { font-weight: 600; color: var(--faint); font-size: .85rem; } .n { text-align: right; padding-right: .9rem; white-space: nowrap; overflow-wrap:
   normal; }
 td small { color: var(--faint); white-space: nowrap; }
@@ -39,7 +41,8 @@ input[type=range] { width: 100%; margin: .5rem 0; accent-color: var(--one); heig
 .errors .text { font-weight: 600; margin: .5rem 0 .25rem; line-height: 1.3; } dl { display: grid; grid-template-columns: minmax(7rem, max-content)
   minmax(0, 1fr); gap: .3rem 1rem; margin: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; } code { font-size: .88em; }
-@media (max-width: 30rem) { .errors { grid-template-columns: 1fr 1fr; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
+@media (max-width: 30rem) { .what { display: none; } .errors { grid-template-columns: 1fr 1fr; } dl { grid-template-columns: 1fr; gap: 0; } dd {
+  margin-bottom: .5rem; }
   td small { display: block; } th, td { padding-right: .4rem; } table { font-size: .86rem; } .n { padding-right: .5rem; } .tile b { font-size: 1.3rem; }
   .tiles { grid-template-columns: 1fr 1fr; } }
 @media print { :root { --ink: #000; --faint: #444; --grid: #ddd; --card: #fff; --page: #fff; --one: #00558a; --two: #a33f00; --three: #00674d; --line: #bbb;
