@@ -84,7 +84,7 @@ class ColourEngine:
         return {"engine": self.name}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def colour_engine() -> type[ColourEngine]:
     """The class, so that a test may choose its padding."""
     return ColourEngine

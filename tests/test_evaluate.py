@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from click.testing import CliRunner
 
 import mismatch
 from mismatch.cli import main
+from mismatch.data.pairs import source_digest
 from mismatch.runtime.predictor import Predictor
-from mismatch.specs import ScoreSpec, Threshold
+from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 HIGH, LOW = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3))  # scores of the colour engine: the right colour, and another one
 ROWS = [  # with its score at the right
@@ -68,9 +70,10 @@ def test_the_report_for_people(run: Any) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[:2] == ["rows.csv: 6 rows scored by m", "threshold          0.5000  the default; none is stored with the model"]
-    assert "accuracy           0.6667" in lines
-    assert "match              0.6667     0.6667     0.6667" in lines
-    assert "mismatch           0.6667     0.6667     0.6667" in lines
+    assert lines[3] == "                    value   95% interval (3 images drawn anew, with all their rows)"
+    for name in ("accuracy", "match: precision", "match: recall", "match: F1", "mismatch: precision", "mismatch: recall", "mismatch: F1"):
+        assert any(re.fullmatch(rf"{name} +0\.6667  [01]\.\d{{4}}\.\.[01]\.\d{{4}}", line) for line in lines), name
+    assert "no blind baselines: blind baselines need 100 rows with both labels" in lines
     assert "is mismatch                    2           1" in lines
     assert lines[-4] == "3 of 9 rows could not be scored and are not in these figures:"
     for line, (place, words) in zip(
@@ -100,7 +103,7 @@ def test_it_says_where_the_threshold_came_from(run: Any, args: list[str], stored
 def test_the_report_folder(run: Any) -> None:
     result = run("--report", "out/eval")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in Path("out/eval").iterdir()) == ["predictions.csv", "report.json"]
+    assert sorted(path.name for path in Path("out/eval").iterdir()) == ["predictions.csv", "report.html", "report.json"]
     report = json.loads(Path("out/eval/report.json").read_text(encoding="utf-8"))
     assert report["metrics"]["accuracy"] == pytest.approx(2 / 3)
     assert report["engine"] == {"engine": "numpy cpu"}
@@ -135,7 +138,7 @@ def test_what_does_not_exist_is_null_in_json_and_a_dash_for_people(run: Any, wri
     assert metrics["auroc"] is None
     assert metrics["accuracy"] == 1.0
     assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["metrics"]["auroc"] is None
-    assert "auroc              –" in run().stdout
+    assert "auroc               –" in run().stdout
 
 
 def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +176,9 @@ def test_when_no_row_can_be_scored_it_says_so(run: Any, write_rows: Any) -> None
         ("image_path,text\nred.png,red\n", [], "column 'label' is missing"),
         ("image_path,text,label\n", [], "no rows under the header"),
         ("image_path,text,label\nred.png,red,1\n", ["--threshold", "7"], "between 0 and 1"),
+        ("image_path,text,label\nred.png,red,1\n", ["--slice", "shop"], "rows.csv: there is no column 'shop'; found 'image_path', 'text', 'label'"),
+        ("image_path,text,label\nred.png,red,1\n", ["--kind-column", "kin"], "there is no column 'kin'"),
+        ("image_path,text,label\nred.png,red,0\n", ["--stress"], "--stress needs matched rows of one image"),
         ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png/out"], "--report red.png/out can't be created"),
         ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png"], "red.png"),
     ],
@@ -221,3 +227,81 @@ def test_rows_of_several_images(run: Any, write_rows: Any, mode: str, matrix: li
     result = run("--multi-image", mode, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["metrics"]["confusion_matrix"] == matrix
+
+
+def test_slices_and_kinds(run: Any, write_rows: Any) -> None:
+    kinds = ["match", "match", "hard", "random", "random", "match"]
+    shops = ["a", "a", "a", "b", "b", "b"]
+    write_rows(Path("rows.csv"), [(*ROWS[0], "kind", "shop"), *((*row, kind, shop) for row, kind, shop in zip(ROWS[1:7], kinds, shops, strict=True))])
+    report = json.loads(run("--json", "--slice", "shop").stdout)
+    assert report["slices"]["shop"]["a"]["metrics"]["confusion_matrix"] == [[0, 1], [0, 2]]
+    assert report["slices"]["shop"]["b"]["metrics"]["accuracy"] == pytest.approx(2 / 3)
+    assert {kind: (part["mismatches"], part["metrics"]["mismatch_recall"]) for kind, part in report["kinds"].items()} == {"hard": (1, 0), "random": (2, 1)}
+    lines = run("--slice", "shop").stdout.splitlines()
+    assert "by shop" in lines
+    assert any(re.fullmatch(r"random +2  1\.0000  .*", line) for line in lines)
+
+
+def test_thresholds_by_slice_decide(run: Any, write_rows: Any) -> None:
+    score = ScoreSpec("probability", 0.5, threshold=Threshold(0.5, "f1", 9, "2026-03-04"), slices=SliceThresholds("shop", {"b": 0.9}, {"b": 40}))
+    write_rows(Path("rows.csv"), [(*ROWS[0], "shop"), *((*row, shop) for row, shop in zip(ROWS[1:7], "abbaaa", strict=True))])
+    report = json.loads(run("--json", score=score).stdout)
+    assert report["metrics"]["confusion_matrix"] == [[3, 0], [2, 1]]
+    assert report["threshold"]["slices"] == "shop"
+    assert "thresholds by shop of their own" in run(score=score).stdout
+
+
+def test_a_review_band_has_its_coverage(run: Any) -> None:
+    report = json.loads(run("--json", score=ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.8))).stdout)
+    assert report["review"]["automatic"] == pytest.approx(3 / 6)
+    assert report["review"]["risk"] == pytest.approx(1 / 3)
+    assert "review band 0.3000 to 0.8000: 50.0 % of the rows" in run(score=ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.8))).stdout
+
+
+def test_two_models_on_the_same_rows(run: Any) -> None:
+    result = run("--against", "n", "--json", "--threshold", "0.001")
+    found = json.loads(result.stdout)["against"]
+    assert (found["model"], found["rows"], found["threshold"]) == ("n", 6, 0.5)
+    assert found["mcnemar"] == {"only_first": 1, "only_second": 2, "p_value": 1.0}
+    assert found["accuracy_difference"] == pytest.approx(-1 / 6)
+    assert (found["auroc_difference"], found["delong_p_value"]) == (0, 1.0)
+    lines = run("--against", "n").stdout.splitlines()
+    assert "against n (its threshold 0.5000), on 6 rows that both scored" in lines
+
+
+def test_stress_of_the_matched_rows(run: Any) -> None:
+    result = run("--stress", "--json")
+    found = json.loads(result.stdout)["stress"]
+    assert (found["rows"], found["seed"]) == (3, 0)
+    changes = {one["change"]: one for one in found["changes"]}
+    assert (changes["colour"]["decided"], changes["colour"]["right"]) == (2, 1.0)
+    assert changes["material"]["right"] is None
+    assert changes["mirror"]["right"] == 1.0
+    assert json.loads(run("--stress", "--json", "--stress-rows", "2").stdout)["stress"]["rows"] == 2
+    assert json.loads(run("--stress", "--json").stdout)["stress"] == found
+    shown = run("--stress").stdout
+    assert re.search(r"^colour +mismatch +3  100.0 %  100.0..100.0 ", shown, re.MULTILINE)
+    assert "- Negation: " in shown
+
+
+def test_a_brand_column_goes_with_stress(run: Any) -> None:
+    result = run("--brand-column", "brand")
+    assert result.exit_code == 2
+    assert "--brand-column goes with --stress" in result.stderr
+
+
+def test_without_matplotlib_a_report_is_refused_before_the_model_is_loaded(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mismatch.cli.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("mismatch.cli.evaluate.load_predictor", lambda options: pytest.fail("the model was loaded"))
+    result = run("--report", "out")
+    assert result.exit_code == 2
+    assert 'pip install "mismatch-clip[report]"' in result.stderr
+    assert not Path("out").exists()
+
+
+def test_where_the_figures_come_from_is_told(run: Any) -> None:
+    made = json.loads(run("--json").stdout)["provenance"]
+    assert made["weights"] == "c0ffee" * 8
+    assert made["versions"]["mismatch"] == mismatch.__version__
+    assert made["rows_sha256"] == source_digest("rows.csv")
+    assert made["command"].startswith("mismatch ")

@@ -46,7 +46,8 @@ dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; } code { fo
   td small { display: block; } th, td { padding-right: .4rem; } table { font-size: .86rem; } .n { padding-right: .5rem; } .tile b { font-size: 1.3rem; }
   .tiles { grid-template-columns: 1fr 1fr; } }
 @media print { :root { --ink: #000; --faint: #444; --grid: #ddd; --card: #fff; --page: #fff; --one: #00558a; --two: #a33f00; --three: #00674d; --line: #bbb;
-  color-scheme: light; font-size: 11px; } nav, input[type=range] { display: none; } .card, tr, .errors li { break-inside: avoid; } h2 { break-after: avoid; }
+  color-scheme: light; font-size: 11px; } nav, input[type=range], button { display: none; }
+  .card, tr, .errors li { break-inside: avoid; } h2 { break-after: avoid; }
   main { padding: 0; max-width: none; } .plots { grid-template-columns: 1fr 1fr; } .thumb { height: 7rem; filter: none; } }
 """
 

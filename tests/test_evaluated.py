@@ -1,0 +1,83 @@
+"""What is found out of rows and scores beyond the command itself: blind baselines, worst errors, rows that only one model scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mismatch.cli.evaluated import ERRORS, Tally, blind, compared, metrics, warn_unscorable, worst
+from mismatch.data.pairs import resolve_image
+from mismatch.data.rows import Row
+from mismatch.errors import InputError, MissingExtraError
+from mismatch.runtime.pipeline import Known
+from mismatch.runtime.predictor import Prediction
+
+
+def tally(labels: list[int], scores: list[float], **more: Any) -> Tally:
+    count = len(labels)
+    images = [f"{i}.png" for i in range(count)]
+    values = {"thresholds": [0.5] * count, "images": images, "texts": ["red shirt"] * count, "lines": list(range(2, count + 2))}
+    return Tally(labels, scores, **(values | more))
+
+
+def test_rows_and_what_is_asked_of_their_columns() -> None:
+    found = Tally(columns={"shop": []})
+    found.add(Row(2, "a.png", "red", 1, {"shop": "x"}), Prediction("a.png", "red", 0.7, 0.4, True, "match", "ok", 0.8))
+    found.add(Row(3, "b.png", "red", 0, {"shop": "y"}), Prediction("b.png", "red", None, 0.4, None, "error", "gone"))
+    assert (found.labels, found.scores, found.thresholds, found.columns) == ([1], [0.7], [0.4], {"shop": ["x"]})
+    assert (found.unscorable, found.first) == (1, [{"line": 3, "status": "gone"}])
+
+
+def test_how_intervals_were_drawn_is_said() -> None:
+    assert metrics(tally([1, 0], [0.9, 0.1]))["bootstrap"] == {"level": 0.95, "resampled_by": "row", "images": 2}
+    assert metrics(tally([1, 0], [0.9, 0.1], images=["a", "a"]))["bootstrap"] == {"level": 0.95, "resampled_by": "image", "images": 1}
+
+
+def test_the_worst_errors_are_the_surest_ones() -> None:
+    found = worst(tally([0, 0, 0, 1, 1, 1], [0.6, 0.9, 0.2, 0.4, 0.1, 0.8]))
+    assert [(error.line, error.score) for error in found["missed"]] == [(3, 0.9), (2, 0.6)]
+    assert [(error.line, error.score) for error in found["alarms"]] == [(6, 0.1), (5, 0.4)]
+    assert len(worst(tally([0] * 40, [0.9] * 40))["missed"]) == ERRORS
+
+
+def test_texts_and_images_that_give_the_label_away_are_found() -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    labels = [int(label) for label in rng.integers(0, 2, 200)]
+    told = [f"{'genuine' if label else 'fake'} item {i}" for i, label in enumerate(labels)]
+    plain = [f"item {i}" for i in range(200)]
+    known = Known.nothing()
+    for i, label in enumerate(labels):
+        known.images.add(resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32))
+    found = blind(tally(labels, [0.5] * 200, texts=told), known, "")
+    assert found["text_auroc"] > 0.95
+    assert found["image_auroc"] > 0.95
+    found = blind(tally(labels, [0.5] * 200, texts=plain), Known.nothing(), "")
+    assert found["text_auroc"] == pytest.approx(0.5, abs=0.15)
+    assert found["image_auroc"] is None
+
+
+def test_without_the_extra_there_is_a_line_and_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> float:
+        raise MissingExtraError("a blind baseline", "audit")
+
+    monkeypatch.setattr("mismatch.data.blind.blind_text_auroc", missing)
+    found = blind(tally([0, 1] * 60, [0.5] * 120), Known.nothing(), "")
+    assert (found["text_auroc"], found["image_auroc"]) == (None, None)
+    assert 'pip install "mismatch-clip[audit]"' in found["why"]
+
+
+def test_models_are_compared_on_the_rows_of_both(capsys: pytest.CaptureFixture[str]) -> None:
+    first = tally([1, 0, 1, 0], [0.9, 0.1, 0.8, 0.2])
+    second = tally([1, 0, 0], [0.2, 0.1, 0.9], lines=[2, 3, 5])
+    second.unscorable = 1
+    warn_unscorable(first, second, "n")
+    assert "--against n could score 1 rows fewer" in capsys.readouterr().err
+    found = compared(first, second, "n")
+    assert found["rows"] == 3
+    assert found["mcnemar"] == {"only_first": 2, "only_second": 0, "p_value": 0.5}
+    assert found["auroc"] == [1.0, 0.5]
+    with pytest.raises(InputError, match="no row could be scored by both"):
+        compared(first, tally([1], [0.5], lines=[77]), "n")
