@@ -305,3 +305,11 @@ def test_where_the_figures_come_from_is_told(run: Any) -> None:
     assert made["versions"]["mismatch"] == mismatch.__version__
     assert made["rows_sha256"] == source_digest("rows.csv")
     assert made["command"].startswith("mismatch ")
+
+
+def test_the_second_model_is_opened_before_any_row_is_scored(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("mismatch.cli.evaluate.load_predictor", lambda options: opened.append(options["model"]))
+    monkeypatch.setattr("mismatch.cli.evaluated.scored", lambda *_, **__: pytest.fail(f"scored with {opened} open") if len(opened) < 2 else None)
+    run("--against", "n")
+    assert opened == ["m", "n"]

@@ -66,9 +66,12 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path
     if report is not None:
         _require_matplotlib()
     predictor = load_predictor(options)
+    other = load_predictor(options | {"model": options["against"], "threshold": None}) if options["against"] else None  # a wrong name costs no time
     if report is not None:
         _make_folder(report)
     tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, report, options)
+    if other is not None:
+        result["against"] = _against(tally, other, csv_file, image_base_path, columns, options["against"])
     if report is not None:
         from mismatch.cli.evaluation_page import write_evaluation_page
 
@@ -126,15 +129,12 @@ def _measured(
     }
     if options["stress"]:
         result["stress"] = evaluated.stressed(tally, predictor, known, base, columns, options)
-    if options["against"]:
-        result["against"] = _against(tally, csv_file, base, columns, options)
     result["provenance"] = _provenance(predictor, csv_file, columns)
     return tally, result
 
 
-def _against(tally: evaluated.Tally, csv_file: Path, base: str, columns: Columns, options: dict[str, Any]) -> dict[str, Any]:
-    name = options["against"]
-    other = evaluated.scored(load_predictor(options | {"model": name, "threshold": None}), csv_file, base, columns, label="against")
+def _against(tally: evaluated.Tally, predictor: Predictor, csv_file: Path, base: str, columns: Columns, name: str) -> dict[str, Any]:
+    other = evaluated.scored(predictor, csv_file, base, columns, label="against")
     evaluated.warn_unscorable(tally, other, name)
     return evaluated.compared(tally, other, name)
 
