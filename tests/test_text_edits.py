@@ -62,6 +62,13 @@ def test_an_edit_by_hand(name: str, text: str, expected: str | None) -> None:
     assert found == expected if expected is None else found in expected.split("|")
 
 
+@pytest.mark.parametrize(("text", "before", "after"), [("Puma Socks Pack of 3", "Puma Socks Pack of ", ""), ("2 pieces of socks", "", " pieces of socks")])
+def test_a_number_of_pieces_is_a_count(text: str, before: str, after: str) -> None:
+    found = {replaced("count")(text, random(seed)) for seed in range(80)}
+    own = next(letter for letter in text if letter.isdigit())
+    assert found == {f"{before}{number}{after}" for number in range(1, 10) if str(number) != own}
+
+
 def test_a_given_brand_is_removed_wherever_it_stands() -> None:
     assert without_brand("red shirt by PUMA for men", random(), "Puma") == "red shirt by for men"
     assert without_brand("red shirt", random(), "Puma") is None

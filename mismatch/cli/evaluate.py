@@ -20,7 +20,7 @@ import click
 from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
 from mismatch.cli.labelled import check_labels
-from mismatch.cli.options import long_text_option, model_options, row_options
+from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
 from mismatch.data.pairs import Columns, Row, read_header, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
@@ -42,6 +42,7 @@ PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transforme
 )
 @row_options
 @click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
+@review_band_option
 @long_text_option
 @click.option("--slice", "slices", multiple=True, metavar="COLUMN", help="Figures for each value of this column too; may be repeated.")
 @click.option("--kind-column", metavar="COLUMN", help=f"Column that names the kinds of mismatch, for figures of each.  [default: {KIND}, where there is one]")
@@ -66,7 +67,9 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path
     if report is not None:
         _require_matplotlib()
     predictor = load_predictor(options)
-    other = load_predictor(options | {"model": options["against"], "threshold": None}) if options["against"] else None  # a wrong name costs no time
+    other = (
+        load_predictor(options | {"model": options["against"], "threshold": None, "review_band": None}) if options["against"] else None
+    )  # a wrong name costs no time
     if report is not None:
         _make_folder(report)
     tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, report, options)

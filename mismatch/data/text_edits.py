@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,18 +14,19 @@ __all__ = ["ATTRIBUTES", "TEXT_EDITS", "Edit", "negated", "replaced", "shuffled"
 Random = np.random.Generator
 Edit = Callable[[str, Random], str | None]  # None where the text gives no occasion
 ATTRIBUTES = ("colour", "count", "material", "gender", "article")  # kinds of the lexicon whose words are replaced
+NUMBER = re.compile(r"\b(?:pack|set) of (?P<after>\d{1,2})\b|\b(?P<before>\d{1,2})[ -]?(?:pack|pieces?|pcs|pairs?)\b", re.IGNORECASE)
 LEAST_LETTERS = 5  # of a word that gets a typo: shorter ones become other words
 LEAST_WORDS = 3  # of a text that loses its brand
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
-    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that the text names already."""
+    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that the text names already; of counts, numbers too."""
     words = lexicon or Lexicon()
 
     def edit(text: str, random: Random) -> str | None:
         own = [found for found in words.find(text) if found.kind == kind]
         if not own:
-            return None
+            return _other_number(text, random) if kind == "count" else None
         found = own[int(random.integers(len(own)))]
         named = {one.family for one in own}
         others = [family for number, family in enumerate(words.families[kind]) if number not in named]
@@ -34,6 +36,16 @@ def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
         return exchange(text, found, family[0])
 
     return edit
+
+
+def _other_number(text: str, random: Random) -> str | None:
+    """`Pack of 3` and `3 pieces` with another number, 1 to 9."""
+    found = NUMBER.search(text)
+    if found is None:
+        return None
+    at = found.lastgroup or ""
+    others = [number for number in range(1, 10) if number != int(found[at])]
+    return text[: found.start(at)] + str(others[int(random.integers(len(others)))]) + text[found.end(at) :]
 
 
 def shuffled(text: str, random: Random) -> str | None:

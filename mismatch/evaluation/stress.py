@@ -15,18 +15,19 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mismatch.data.text_edits import ATTRIBUTES, TEXT_EDITS, without_brand
 from mismatch.errors import ImageError, InputError
-from mismatch.evaluation.bootstrap import RESAMPLES, percentiles, resamples_of
+from mismatch.evaluation.bootstrap import RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.runtime.preprocess import open_image
 
 if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Known
     from mismatch.runtime.predictor import Predictor
 
-__all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress"]
+__all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress", "wilson"]
 
 JPEG_QUALITY = 15
 KEPT_SIDE = 0.8  # of each side, by the crop
 DEGREES = 10.0
+Z = 1.959964  # standard deviations, of a 95 % interval
 TOGETHER = 64  # changed images that are held at a time
 CEILING = (
     "Negation: towers trained on captions, which say what is there, hardly represent what is not; no threshold helps where the score hardly moves.",
@@ -153,7 +154,8 @@ def stress(
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Any]]:
     """Each change of `CHANGES` → what became of the rows that it applies to: `rows`, and of those that were called matches before (`decided`) the share with
-    the decision that the changed pair should have (`right`), the mean `change` of the score over all rows, and both intervals.
+    the decision that the changed pair should have (`right`), the mean `change` of the score over all rows, and both
+    intervals: Wilson's with as many trials as images, and a bootstrap over images.
 
     Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each change that is done. InputError without rows.
     """
@@ -219,19 +221,26 @@ def _summary(change: Change, rows: Sequence[StressRow], scored: _Scored, resampl
     decided = before >= cuts
     right = (after >= cuts) == (change.expected == "match")
     groups = [rows[at].group or str(at) for at in used]
-    drawn = [
-        (_share(right[pick], decided[pick]), float((after - before)[pick].mean()))
-        for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)
-    ]
-    intervals = [percentiles(np.array(values)) for values in zip(*drawn, strict=True)]
+    moved = [float((after - before)[pick].mean()) for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)]
+    images = len({group for group, one in zip(groups, decided.tolist(), strict=True) if one})
+    share = _share(right, decided)
     return {
         **facts,
         "decided": int(decided.sum()),
-        "right": _share(right, decided),
-        "right_interval": list(intervals[0]),
+        "right": share,
+        "right_interval": list(wilson(share, images)),
         "mean_change": float((after - before).mean()),
-        "mean_change_interval": list(intervals[1]),
+        "mean_change_interval": list(percentiles(np.array(moved))),
     }
+
+
+def wilson(share: float, trials: int) -> Interval:
+    """The 95 % interval of a share (Wilson, 1927), which unlike a bootstrap's has a width where all trials went one way; nan without trials."""
+    if not trials:
+        return Interval(float("nan"), float("nan"))
+    middle = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    half = Z * (share * (1 - share) / trials + Z**2 / (4 * trials**2)) ** 0.5 / (1 + Z**2 / trials)
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _share(right: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:
