@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
@@ -117,6 +116,8 @@ def parts(tally: Tally, slices: Sequence[str], kind_column: str | None) -> dict[
 
 def blind(tally: Tally, known: Known, base: str) -> dict[str, Any]:
     """AUROC of linear models that see texts or images alone, cross-validated on these rows; null where not measured, and then `why`."""
+    import numpy as np
+
     from mismatch.data.blind import LEAST_ROWS, blind_image_auroc, blind_text_auroc
 
     nothing = {"text_auroc": None, "image_auroc": None}
@@ -172,6 +173,8 @@ def reviewed(tally: Tally, predictor: Predictor) -> dict[str, Any] | None:
 
 def stressed(tally: Tally, predictor: Predictor, known: Known, base: str, columns: Columns, options: Mapping[str, Any]) -> dict[str, Any]:
     """`changes`, each with its figures, the rows and seed, and the ceiling in words. InputError where there is no matched row of one image."""
+    import numpy as np
+
     from mismatch.evaluation.stress import CEILING, CHANGES, StressRow, stress
 
     brand = options["brand_column"]
