@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import Negatives, Neighbours
 
-__all__ = ["command"]
+__all__ = ["command", "read_lexicon"]
 
 WARN_FROM = 0.55  # blind AUROC
 ADDED = ("label", "kind")
@@ -87,7 +87,7 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     from mismatch.errors import InputError
 
     refuse_inputs([output], [csv_file])
-    lexicon = Lexicon(_read_lexicon(options["lexicon_file"]))
+    lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
     images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
     good = [row not in broken for row in range(len(images))]  # the others' images can't be read
@@ -126,7 +126,7 @@ def _read(csv_file: Path, columns: Columns) -> _Matches:
     return matches
 
 
-def _read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
+def read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
     """Classes of one's own, from YAML."""
     if path is None:
         return None

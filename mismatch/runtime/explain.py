@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["Explanation", "Part", "Swap", "explain"]
 Array = NDArray[np.float32]
 NAMED_FROM = 1 / 3  # of the strongest word's effect, from which a word is named too: measured on validation rows, see benchmarks/README.md
 MOST_NAMED = 3  # words
+FINEST = 16  # areas a side of a heat map in JSON
 MOST_VARIANTS = 256  # texts an explanation; of a longer text phrases are left out first, then its last words
 SWAPS_SHOWN = 3  # alternatives of one word
 
@@ -70,9 +72,11 @@ class Explanation:
     picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)  # (S, S, 3), what the model sees of the image
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; the heat map as rows of numbers, without the picture."""
-        data = {key: value for key, value in asdict(self).items() if key not in ("heat", "picture")}
-        return data | {"heat": None if self.heat is None else np.round(self.heat, 5).tolist()}
+        """Plain JSON types, without the picture; of the heat map the means of 16 x 16 areas, the finest that are looked at, row by row from the top."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("heat", "picture")}
+        for name in ("words", "phrases", "named", "swaps"):
+            plain[name] = [asdict(part) for part in plain[name]]
+        return plain | {"heat": None if self.heat is None else [[round(value, 5) for value in row] for row in _shrunk(self.heat).tolist()]}
 
 
 def explain(
@@ -105,7 +109,7 @@ def explain(
     found = parts.words()
     covered = occlude(pixels, view.logits_of_pictures, base, batch_size=predictor.pipeline.batch_size) if heat_map else None
     return Explanation(
-        image_path=str(image) if isinstance(image, (str,)) or hasattr(image, "__fspath__") else "",
+        image_path=str(image) if isinstance(image, (str, Path)) else "",
         text=text,
         similarity_score=score,
         threshold=said,
@@ -120,6 +124,15 @@ def explain(
         heat=covered and covered.heat,
         picture=np.asarray(predictor.pipeline.preprocess.picture(image)) if heat_map else None,
     )
+
+
+def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(H, W) → (16, 16), or less where there are fewer pixels: means of areas."""
+    for axis in (0, 1):
+        edges = np.linspace(0, heat.shape[axis], min(FINEST, heat.shape[axis]) + 1).astype(int)
+        sizes = np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
+        heat = np.add.reduceat(heat, edges[:-1], axis=axis) / sizes
+    return heat
 
 
 def _named(words: Sequence[Part]) -> tuple[Part, ...]:

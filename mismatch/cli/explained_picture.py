@@ -1,0 +1,133 @@
+"""An explanation as a picture: the image beside its heat map, the text with its marked words, and what each word does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mismatch.runtime.explain import Explanation, Part
+
+__all__ = ["explanation_png"]
+
+Colour = tuple[int, int, int]
+SIDE = 360  # pixels, of the image and of its heat map
+MARGIN = 24
+WIDTH = 2 * SIDE + 3 * MARGIN
+INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
+FOR, AGAINST = (33, 102, 172), (202, 62, 20)  # blue and vermilion, which colour-blind people tell apart
+STRENGTH = 0.75  # of the strongest place's colour
+BARS = 10  # words whose effect is drawn
+LABEL = 190  # pixels, of a word beside its bar
+LINE = 1.35  # of a font's size
+
+
+def explanation_png(found: Explanation) -> bytes:
+    """A PNG, 792 pixels wide."""
+    canvas = Image.new("RGB", (WIDTH, 4000), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    top = _marked_text(pen, found, MARGIN)
+    top = _line(pen, f"score {found.similarity_score:.3f}, threshold {found.threshold:.3f}: {found.prediction}", top, 18, FAINT) + 8
+    if found.heat is not None and found.picture is not None:
+        top = _pictures(canvas, pen, found.picture, found.heat, top)
+    top = _bars(pen, found, top)
+    for swap in found.swaps:
+        word, score = swap.alternatives[0]
+        top = _line(pen, _fitting(f"{swap.text} → {word}: {found.similarity_score:.2f} → {score:.2f} (the model's view)", 16, WIDTH - 2 * MARGIN), top, 16, INK)
+    held = io.BytesIO()
+    canvas.crop((0, 0, WIDTH, min(top + MARGIN, canvas.height))).save(held, "PNG")
+    return held.getvalue()
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _line(pen: ImageDraw.ImageDraw, text: str, top: int, size: int, colour: Colour) -> int:
+    pen.text((MARGIN, top), text, colour, _font(size))
+    return top + round(LINE * size)
+
+
+def _fitting(text: str, size: int, width: int) -> str:
+    """The text, or as much of its beginning as fits."""
+    font = _font(size)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
+    """The text in lines, the named words white on vermilion; returns where it ends."""
+    size, left = 24, MARGIN
+    font, space = _font(size), _font(size).getlength(" ")
+    at = 0
+    for token in found.text.split():
+        start = found.text.index(token, at)
+        at = start + len(token)
+        named = any(word.start < at and word.end > start for word in found.named)
+        token = _fitting(token, size, WIDTH - 2 * MARGIN)
+        length = font.getlength(token)
+        if left + length > WIDTH - MARGIN and left > MARGIN:
+            left, top = MARGIN, top + round(LINE * size) + 4
+        if top > 2000:  # a book
+            pen.text((left, top), "…", INK, font)
+            break
+        if named:
+            pen.rounded_rectangle((left - 4, top - 1, left + length + 4, top + size + 5), 5, fill=AGAINST)
+        pen.text((left, top), token, PAPER if named else INK, font)
+        left = round(left + length + space + (4 if named else 0))
+    return top + round(LINE * size) + 6
+
+
+def _pictures(canvas: Image.Image, pen: ImageDraw.ImageDraw, picture: NDArray[np.uint8], heat: NDArray[np.float64], top: int) -> int:
+    plain = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    canvas.paste(plain, (MARGIN, top))
+    canvas.paste(_heated(plain, heat), (2 * MARGIN + SIDE, top))
+    for left in (MARGIN, 2 * MARGIN + SIDE):
+        pen.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), outline=(200, 200, 200))
+    top += SIDE + 8
+    pen.text((MARGIN, top), "what the model sees", FAINT, _font(15))
+    left: float = 2 * MARGIN + SIDE
+    for colour, words in ((FOR, "speaks for the text"), (AGAINST, "against it")):
+        pen.rectangle((left, top + 2, left + 13, top + 15), fill=colour)
+        pen.text((left + 20, top), words, FAINT, _font(15))
+        left += 40 + _font(15).getlength(words)
+    return top + 34
+
+
+def _heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
+    """The picture in grey under the colours of its heat map, the strongest place the fullest."""
+    grey = np.asarray(plain.convert("L").convert("RGB"), np.float64)  # (SIDE, SIDE, 3)
+    scaled = Image.fromarray((heat / (np.abs(heat).max() or 1.0)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    share = np.asarray(scaled)[..., None]  # (SIDE, SIDE, 1), -1..1
+    colour = np.where(share > 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
+    weight = STRENGTH * np.abs(share)
+    return Image.fromarray(((1 - weight) * grey + weight * colour).round().clip(0, 255).astype(np.uint8))
+
+
+def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
+    """A line for each word, those that matter most."""
+    shown: Sequence[Part] = sorted(sorted(found.words, key=lambda word: -abs(word.effect))[:BARS], key=lambda word: -word.effect)
+    if not shown:
+        return top
+    top = _line(pen, "Without the word, the score would be", top, 16, FAINT) + 2
+    largest = max(abs(word.effect) for word in shown) or 1.0
+    zero, half = MARGIN + LABEL + 60 + (WIDTH - 2 * MARGIN - LABEL - 60) // 2, (WIDTH - 2 * MARGIN - LABEL - 60) // 2
+    for word in shown:
+        pen.text((MARGIN, top), _fitting(word.text, 16, LABEL), INK, _font(16))
+        pen.text((MARGIN + LABEL + 8, top), f"{word.score_without:.3f}", INK, _font(16))
+        length = round(half * word.effect / largest)
+        pen.rectangle((min(zero, zero + length), top + 2, max(zero, zero + length), top + 17), fill=AGAINST if word.effect > 0 else FOR)
+        top += 24
+    pen.text((zero + 6, top), "it lowers the score →", AGAINST, _font(13))
+    words = "← it raises the score"
+    pen.text((zero - 6 - _font(13).getlength(words), top), words, FOR, _font(13))
+    return top + 28
