@@ -3,9 +3,9 @@
     python benchmarks/bench_explain.py --model bundle --csv test_kinds.csv --image-base-path photos [--quickstart DIR] [--json results.json]
 
 The rows have a column `kind` with match, hard_colour and hard_type (another colour, another article), and each image a row that matches it. The wrong words of
-a mismatch are its colour words, or its article words, that the matching text lacks; a title's last word where the lexicon knows no article in it. No explanation
-uses the lexicon. For `--quickstart`, a folder that `mismatch quickstart` wrote, photos of its held-out combinations are drawn anew with titles of which two
-attributes are wrong.
+a mismatch are its colour words, or its article words, that the matching text lacks; a title's last word where the lexicon knows no article in it. No
+explanation uses the lexicon. For `--quickstart`, a folder that `mismatch quickstart` wrote, photos of its held-out combinations are drawn anew with titles of
+which two attributes are wrong.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def edited(combination: Combination, rng: np.random.Generator) -> Combination:
 def catalogue_lines(result: dict[str, Any]) -> Iterator[str]:
     """A sentence."""
     yield (
-        f"Drawn photos, two attributes wrong: a wrong word named first in {100 * result['top_1']:.1f} % of the {result['judged']} (of {result['rows']}) that the "
-        f"model gets right, by chance {100 * result['top_1_by_chance']:.1f} % (target {100 * TARGETS['catalogue']:.0f} %)."
+        f"Drawn photos, two attributes wrong: a wrong word named first in {100 * result['top_1']:.1f} % of the {result['judged']} (of {result['rows']}) "
+        f"that the model gets right, by chance {100 * result['top_1_by_chance']:.1f} % (target {100 * TARGETS['catalogue']:.0f} %)."
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import Calibration, HeadSpec, ImageSpec, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
@@ -28,6 +29,7 @@ __all__ = [
     "Calibration",
     "CheckpointError",
     "DeviceError",
+    "Explanation",
     "HeadSpec",
     "ImageError",
     "ImageNotFoundError",
@@ -45,6 +47,7 @@ __all__ = [
     "TextSpec",
     "Threshold",
     "__version__",
+    "explain",
     "hookimpl",
     "load",
     "load_backbone",
@@ -53,6 +56,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {"Prediction": "runtime.predictor", "Predictor": "runtime.predictor", "load": "runtime.predictor"}
+_HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(("Calibration", "HeadSpec", "ImageSpec", "ReviewBand", "ScoreSpec", "SliceThresholds", "TextSpec", "Threshold"), "specs")
 _HOMES |= {name: "errors" for name in __all__ if name.endswith("Error")}

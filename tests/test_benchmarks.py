@@ -88,3 +88,19 @@ def test_pipeline_over_many_rows(tmp_path: Path) -> None:
     assert (large["rows"], large["images"], large["texts"]) == (9_000, 9_000, 9_000)
     assert 1e7 < large["early_bytes"] < 1.5e9
     assert 1e7 < large["late_bytes"] < 1.5e9
+
+
+def test_explain(tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("image_path", "text", "label", "kind")]
+    for name, other in (("red", "green"), ("green", "blue"), ("blue", "red")):
+        rows += [(f"{name}.png", f"{name} cotton shirt", 1, "match"), (f"{name}.png", f"{other} cotton shirt", 0, "hard_colour")]
+        rows.append((f"{name}.png", f"{name} cotton shoe", 0, "hard_type"))
+    (tmp_path / "qs").mkdir()
+    (tmp_path / "qs" / "bundle").symlink_to(tiny_bundles["hf-clip"])
+    files = ("--csv", write_rows(tmp_path / "rows.csv", rows), "--image-base-path", colour_images, "--quickstart", tmp_path / "qs")
+    table = run("bench_explain.py", "--model", tiny_bundles["hf-clip"], *files, "--edits", 8, "--timed", 2, "--json", tmp_path / "out.json")
+    assert "| the words named, hard_colour |" in table
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert [results["rows"][kind]["rows"] for kind in ("hard_colour", "hard_type", "match")] == [3, 3, 3]
+    assert results["catalogue"]["rows"] == 8
+    assert (results["rows"]["cost"]["words_images"], results["rows"]["cost"]["with_heat_map_images"]) == (1, 49)

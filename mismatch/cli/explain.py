@@ -20,13 +20,14 @@ from mismatch.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.rows import Row
-    from mismatch.runtime.explain import Explanation
+    from mismatch.runtime.explain import Explanation, Part, Swap
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["command", "explanation_lines"]
+__all__ = ["command", "explanation_lines", "raising"]
 
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
+LEAST_RISE = 0.01  # of the score, by another word
 WORSE = 1.1  # times the effect of its worst word, from which a phrase is worth a line
 Explainer = Callable[..., "Explanation"]
 
@@ -35,7 +36,9 @@ Explainer = Callable[..., "Explanation"]
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text, of which the worst are explained; with labels, the worst errors.")
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text, the worst of which are explained; with labels, the worst errors."
+)
 @row_options
 @click.option("--worst", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="How many rows of --csv.")
 @click.option(
@@ -68,7 +71,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, output:
     lexicon = _lexicon(options)
     if csv_file is None:
         predictor = _predictor(options)
-        found = [(None, _explainer(predictor, lexicon, options)(Path(base) / image, text, slice_value=options["slice_value"]))]  # type: ignore[operator]
+        one = _explainer(predictor, lexicon, options)(Path(base) / (image or ""), text, slice_value=options["slice_value"])
+        found: list[tuple[int | None, Explanation]] = [(None, one)]
     else:
         found = _of_rows(csv_file, base, columns, lexicon, options)
     if output is not None:
@@ -203,7 +207,7 @@ def _write(output: Path, found: Sequence[tuple[int | None, Explanation]], *, man
 
     data = [_plain(line, one) for line, one in found]
     if output.suffix.lower() == ".png":
-        write_bytes(output, explanation_png(found[0][1]))
+        write_bytes(output, explanation_png(found[0][1], raising(found[0][1])))
     elif output.suffix.lower() == ".json":
         write_json(output, data if many else data[0])
     else:
@@ -212,7 +216,7 @@ def _write(output: Path, found: Sequence[tuple[int | None, Explanation]], *, man
         except OSError as error:
             raise CheckpointError(f"--output {output} can't be created: {error.strerror}; choose another") from error
         for rank, (line, one) in enumerate(found, start=1):
-            write_bytes(output / (f"{rank:03}-line-{line}.png" if many else "explanation.png"), explanation_png(one))
+            write_bytes(output / (f"{rank:03}-line-{line}.png" if many else "explanation.png"), explanation_png(one, raising(one)))
         write_json(output / ("explanations.json" if many else "explanation.json"), data if many else data[0])
 
 
@@ -230,9 +234,9 @@ def explanation_lines(found: Explanation, *, colour: bool = False, line: int | N
         yield f"  {word.text:<{max(width, 16)}} {word.score_without:.4f}  {word.effect:+.2f}"
     for phrase in _phrases(found):
         yield f"  without “{phrase.text}” {phrase.score_without:.4f}  {phrase.effect:+.2f}, of which {phrase.interaction:+.2f} because they go together"
-    if found.swaps:
+    if swaps := raising(found):
         yield "other words, in the model's view:"
-        yield from (f"  {swap.text} → {_alternatives(swap.alternatives, found.similarity_score)}" for swap in found.swaps)
+        yield from (f"  {swap.text} → {_alternatives(swap.alternatives, found.similarity_score)}" for swap in swaps)
     if found.unseen:
         yield f"beyond the model's context, so without any effect: {found.unseen}"
 
@@ -243,7 +247,12 @@ def _verdict(found: Explanation) -> str:
     return "no word is named: the model takes the text for fitting" if found.similarity_score >= found.threshold else "no word by itself lowers the score"
 
 
-def _phrases(found: Explanation) -> list[Any]:
+def raising(found: Explanation) -> list[Swap]:
+    """The swaps that are worth a line: those whose best word raises the score by 0.01 or more."""
+    return [swap for swap in found.swaps if swap.alternatives[0][1] >= found.similarity_score + LEAST_RISE]
+
+
+def _phrases(found: Explanation) -> list[Part]:
     """Those without which the score rises clearly more than without any of their words."""
     if not found.named:
         return []

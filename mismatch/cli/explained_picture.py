@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mismatch.runtime.explain import Explanation, Part
+    from mismatch.runtime.explain import Explanation, Part, Swap
 
 __all__ = ["explanation_png"]
 
@@ -24,12 +24,13 @@ INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
 FOR, AGAINST = (33, 102, 172), (202, 62, 20)  # blue and vermilion, which colour-blind people tell apart
 STRENGTH = 0.75  # of the strongest place's colour
 BARS = 10  # words whose effect is drawn
+EDGE = 5  # pixels, of a mark beside its word
 LABEL = 190  # pixels, of a word beside its bar
 LINE = 1.35  # of a font's size
 
 
-def explanation_png(found: Explanation) -> bytes:
-    """A PNG, 792 pixels wide."""
+def explanation_png(found: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
+    """A PNG, 792 pixels wide; `swaps`: those that are told of."""
     canvas = Image.new("RGB", (WIDTH, 4000), PAPER)
     pen = ImageDraw.Draw(canvas)
     top = _marked_text(pen, found, MARGIN)
@@ -37,9 +38,10 @@ def explanation_png(found: Explanation) -> bytes:
     if found.heat is not None and found.picture is not None:
         top = _pictures(canvas, pen, found.picture, found.heat, top)
     top = _bars(pen, found, top)
-    for swap in found.swaps:
+    for swap in swaps:
         word, score = swap.alternatives[0]
-        top = _line(pen, _fitting(f"{swap.text} → {word}: {found.similarity_score:.2f} → {score:.2f} (the model's view)", 16, WIDTH - 2 * MARGIN), top, 16, INK)
+        said = f"In the model's view, “{word}” for “{swap.text}” raises {found.similarity_score:.2f} to {score:.2f}"
+        top = _line(pen, _fitting(said, 16, WIDTH - 2 * MARGIN), top, 16, INK)
     held = io.BytesIO()
     canvas.crop((0, 0, WIDTH, min(top + MARGIN, canvas.height))).save(held, "PNG")
     return held.getvalue()
@@ -66,24 +68,25 @@ def _fitting(text: str, size: int, width: int) -> str:
 
 def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
     """The text in lines, the named words white on vermilion; returns where it ends."""
-    size, left = 24, MARGIN
+    size, left = 24, float(MARGIN)
     font, space = _font(size), _font(size).getlength(" ")
     at = 0
     for token in found.text.split():
         start = found.text.index(token, at)
         at = start + len(token)
         named = any(word.start < at and word.end > start for word in found.named)
-        token = _fitting(token, size, WIDTH - 2 * MARGIN)
-        length = font.getlength(token)
+        shown = _fitting(token, size, WIDTH - 2 * MARGIN)
+        length = font.getlength(shown)
         if left + length > WIDTH - MARGIN and left > MARGIN:
-            left, top = MARGIN, top + round(LINE * size) + 4
+            left, top = float(MARGIN), top + round(LINE * size) + 4
         if top > 2000:  # a book
             pen.text((left, top), "…", INK, font)
             break
         if named:
-            pen.rounded_rectangle((left - 4, top - 1, left + length + 4, top + size + 5), 5, fill=AGAINST)
-        pen.text((left, top), token, PAPER if named else INK, font)
-        left = round(left + length + space + (4 if named else 0))
+            left += EDGE
+            pen.rounded_rectangle((left - EDGE, top - 1, left + length + EDGE, top + size + 5), 5, fill=AGAINST)
+        pen.text((left, top), shown, PAPER if named else INK, font)
+        left += length + space + EDGE * named
     return top + round(LINE * size) + 6
 
 
@@ -91,8 +94,8 @@ def _pictures(canvas: Image.Image, pen: ImageDraw.ImageDraw, picture: NDArray[np
     plain = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     canvas.paste(plain, (MARGIN, top))
     canvas.paste(_heated(plain, heat), (2 * MARGIN + SIDE, top))
-    for left in (MARGIN, 2 * MARGIN + SIDE):
-        pen.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), outline=(200, 200, 200))
+    for edge in (MARGIN, 2 * MARGIN + SIDE):
+        pen.rectangle((edge - 1, top - 1, edge + SIDE, top + SIDE), outline=(200, 200, 200))
     top += SIDE + 8
     pen.text((MARGIN, top), "what the model sees", FAINT, _font(15))
     left: float = 2 * MARGIN + SIDE
@@ -127,7 +130,7 @@ def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
         length = round(half * word.effect / largest)
         pen.rectangle((min(zero, zero + length), top + 2, max(zero, zero + length), top + 17), fill=AGAINST if word.effect > 0 else FOR)
         top += 24
-    pen.text((zero + 6, top), "it lowers the score →", AGAINST, _font(13))
-    words = "← it raises the score"
+    pen.text((zero + 6, top), "it lowers the score", AGAINST, _font(13))
+    words = "it raises the score"
     pen.text((zero - 6 - _font(13).getlength(words), top), words, FOR, _font(13))
     return top + 28

@@ -136,8 +136,10 @@ def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _named(words: Sequence[Part]) -> tuple[Part, ...]:
-    """The words without which the text would fit better, those left out that matter much less than the worst."""
+    """The words without which the text would fit better, but none that matters much less than the worst; a single word anyway, as there is no other."""
     ranked = sorted(words, key=lambda word: -word.effect)
+    if len(ranked) == 1:
+        return tuple(ranked)
     return tuple(word for word in ranked[:MOST_NAMED] if word.effect > 0 and word.effect >= NAMED_FROM * ranked[0].effect)
 
 
@@ -234,7 +236,7 @@ class _Parts:
         return Part(*span, effect, self._score(logit), 0.0 if parts is None else effect - parts)
 
     def _odds(self, logit: float) -> float:
-        return float(logit if self.score.calibration is None else log_odds(np.float64(logit), self.score.calibration))
+        return float(logit if self.score.calibration is None else log_odds(np.array(logit), self.score.calibration))
 
     def _score(self, logit: float) -> float:
         return float(scores_from_logits(logit, self.score))

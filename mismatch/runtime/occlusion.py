@@ -5,6 +5,7 @@ Fergus 2014).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +67,7 @@ def occlude(pixels: Array, value: Callable[[Array], NDArray[np.float64]], whole:
 
 def _grid(height: int, width: int) -> list[Cell]:
     rows, columns = (np.linspace(0, length, min(GRID, length) + 1).astype(int).tolist() for length in (height, width))
-    return [Cell(top, bottom, left, right) for top, bottom in zip(rows, rows[1:], strict=False) for left, right in zip(columns, columns[1:], strict=False)]
+    return [Cell(top, bottom, left, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)]
 
 
 def _covered(pixels: Array, cells: Sequence[Cell], value: Callable[[Array], NDArray[np.float64]], batch_size: int) -> NDArray[np.float64]:

@@ -9,8 +9,11 @@ from typing import NamedTuple
 __all__ = ["Span", "find_phrases", "find_words", "without"]
 
 WORD = re.compile(r"[^\W_]+(?:['’.&/-][^\W_]+)*")
-FUNCTION_WORDS = frozenset(
-    "a an and are as at by for from her his in is it its of on or our the their this to with your".split()  # they name nothing that could be wrong
+FUNCTION_WORDS = frozenset(  # which name nothing that could be wrong
+    [
+        *("a", "an", "and", "are", "as", "at", "by", "for", "from", "her", "his", "in", "is", "it"),
+        *("its", "of", "on", "or", "our", "the", "their", "this", "to", "with"),
+    ]
 )
 LONGEST_PHRASE = 4  # words
 LOOSE_ENDS = ",;:.–-/|& "  # what is left over at an edge when a word goes
@@ -64,7 +67,7 @@ def without(text: str, spans: Sequence[Span]) -> str:
         at = max(at, span.end)
     kept.append(text[at:])
     joined = " ".join(" ".join(kept).split())
+    joined = re.sub(r"\(\s*\)", "", joined)
     joined = re.sub(r"\s+([,;:])", r"\1", joined)
     joined = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined)
-    joined = re.sub(r"\(\s*\)", "", joined)
     return " ".join(joined.split()).strip(LOOSE_ENDS)
