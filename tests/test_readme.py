@@ -58,7 +58,7 @@ def small(command: str) -> list[str]:
 
 
 def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     for language, text in EXAMPLES:
         commands = [[sys.executable, "-c", text]] if language == "python" else [small(line) for line in text.strip().splitlines()]
         for command in commands:

@@ -84,7 +84,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, output:
         click.echo(json.dumps(finite(plain if csv_file is not None else plain[0]), indent=2, ensure_ascii=False))
     else:
         colour = sys.stdout.isatty()
-        click.echo("\n\n".join("\n".join(explanation_lines(one, colour=colour, line=line)) for line, one in found))
+        for number, (line, one) in enumerate(found):
+            click.echo("\n" * (number > 0) + "\n".join(explanation_lines(one, colour=colour, line=line)))
     if output is not None:
         click.echo(f"written to {output}", err=True)
 
@@ -167,9 +168,10 @@ def _worst(predictor: Predictor, csv_file: Path, base: str, columns: Columns, la
             advance(1)
     if failed:
         click.echo(f"{failed:,} of {rows:,} rows could not be scored; mismatch validate says why row by row", err=True)
+    if failed == rows:
+        raise InputError(f"{csv_file}: {'not one of its rows could be scored' if rows else 'there are no rows under the header; nothing to explain'}")
     if not ranked:
-        none = "not one of its rows could be scored" if failed == rows else "not one of its rows is scored against its label; nothing to explain"
-        raise InputError(f"{csv_file}: {none if rows else 'there are no rows under the header; nothing to explain'}")
+        click.echo(f"{csv_file}: no row is scored against its label; nothing to explain", err=True)
     return [row for _, _, row in sorted(ranked, key=lambda one: one[:2])[:count]]
 
 
