@@ -67,3 +67,19 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(stranger: Path, lig
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as out, (fashion / "test.csv").open(newline="", encoding="utf-8") as rows:
         right = [(row["is_match"] == "True") == (known["label"] == "1") for row, known in zip(csv.DictReader(out), csv.DictReader(rows), strict=True)]
     assert sum(right) / len(right) == pytest.approx(report["metrics"]["accuracy"], abs=1e-9)
+    explanations_name_what_is_wrong(tmp_path / "bundle", light, fashion, tmp_path)
+
+
+def explanations_name_what_is_wrong(bundle: Path, light: Path, fashion: Path, folder: Path) -> None:
+    """Without torch; of rows that the model gets right, the wrong word is mostly among the first two, and matching rows are left in peace."""
+    pair = ("--image", fashion / "images" / "15813.jpg", "--text", "Arrow Men White Shirt")
+    found = json.loads(run(light / "mismatch", "explain", "--model", bundle, *pair, "--json", cwd=folder))
+    assert [word["text"] for word in found["words"]] == ["Arrow", "Men", "White", "Shirt"]
+    rows = ("--csv", fashion / "test_kinds.csv", "--image-base-path", fashion, "--rows", 100, "--timed", 2)
+    run(sys.executable, ROOT / "benchmarks" / "bench_explain.py", "--model", bundle, *rows, "--json", "explained.json", cwd=folder)
+    figures = json.loads((folder / "explained.json").read_text())["rows"]
+    for kind in ("hard_colour", "hard_type"):
+        assert figures[kind]["judged"] > 40
+        assert figures[kind]["top_2"] >= 0.6 > figures[kind]["top_2_by_chance"]
+        assert figures[kind]["gain"] > figures[kind]["gain_by_chance"] + 0.1
+    assert figures["match"]["without_blame"] >= 0.9
