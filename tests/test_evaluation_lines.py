@@ -22,6 +22,10 @@ def test_numbers() -> None:
     [
         ({"source": "flag"}, "given by --threshold"),
         ({"source": "default"}, "the default; none is stored with the model"),
+        (
+            {"source": "stored", "objective": "mismatch precision>=0.95", "rows": 90, "date": "2026-03-04T05"},
+            "stored with the model: mismatch precision>=0.95 on 90 rows, 2026-03-04",
+        ),
         ({"source": "stored", "objective": "f1", "rows": 1234, "date": "2026-03-04T05"}, "stored with the model: best f1 on 1,234 rows, 2026-03-04"),
     ],
 )

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import PLAIN, History, Validation
+from mismatch.training.history import PLAIN, History, Validation, threshold_objective
 
 LABELS = np.array([1, 1, 0, 0], np.float32)
 LOGITS = np.array([2.0, -1.0, 0.5, -3.0], np.float32)
@@ -86,3 +87,34 @@ def test_elapsed_seconds_count_from_where_the_run_began(monkeypatch: pytest.Monk
     run.add(2, (0.5, 1.0), None, 3.0, OPTIMIZER)
     stats = run.to_dict()
     assert (stats["elapsed_seconds"], stats["embedding_seconds"]) == ([10.0, 17.0], 2.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        ({}, "accuracy"),
+        ({"best_metric": "f1"}, "f1"),
+        ({"threshold_objective": "mcc"}, "mcc"),
+        ({"threshold_objective": "cost:miss=5,alarm=1.0"}, "cost:miss=5,alarm=1"),
+        ({"threshold_objective": "mismatch precision>=0.95"}, "mismatch precision>=0.95"),
+    ],
+)
+def test_what_the_threshold_is_chosen_for(options: dict[str, Any], written: str) -> None:
+    assert threshold_objective(TrainConfig(train_csv="a.csv", **options)) == written
+
+
+def test_an_unknown_objective_is_refused() -> None:
+    with pytest.raises(InputError, match="'profit' is unknown"):
+        threshold_objective(TrainConfig(train_csv="a.csv", threshold_objective="profit"))
+
+
+def test_a_target_is_kept_where_it_can_be_and_else_accuracy_counts() -> None:
+    labels = np.array([0, 0, 1, 0, 1, 1] * 20, np.float32)
+    logits = np.array([-2, -1, -0.5, 0.5, 1, 2] * 20, np.float32)
+    kept = Validation.of(logits, labels, "mismatch precision>=0.95")
+    assert kept.tuned["mismatch_precision"] >= 0.95
+    assert kept.score.threshold is not None
+    assert kept.score.threshold.objective == "mismatch precision>=0.95"
+    beyond = Validation.of(-logits, labels, "mismatch precision>=0.95")
+    assert beyond.score.threshold is not None
+    assert beyond.score.threshold.objective == "accuracy"

@@ -48,7 +48,8 @@ def origin(threshold: dict[str, Any]) -> str:
     """Where a threshold came from."""
     if threshold["source"] == "stored":
         by = f"; thresholds by {threshold['slices']} of their own" if threshold.get("slices") else ""
-        return f"stored with the model: best {threshold['objective']} on {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
+        plain = not any(mark in threshold["objective"] for mark in ":<>")  # accuracy, f1, …; else a cost or a target, which says itself what it is
+        return f"stored with the model: {'best ' * plain}{threshold['objective']} on {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
     return "given by --threshold" if threshold["source"] == "flag" else "the default; none is stored with the model"
 
 

@@ -105,6 +105,11 @@ class TrainConfig:
     )
     val_fraction: float = option("Fraction of the training images held out without --val-csv; 0 trains on all and stores no threshold.", 0.1)
     best_metric: str = option("What best_model is best at, on validation rows; ties go to the lower loss.", "auroc", choices=BEST_METRICS)
+    threshold_objective: str | None = option(
+        "What the stored threshold is best for: accuracy, f1, balanced-accuracy, mcc, cost:miss=5,alarm=1, or a target as 'mismatch precision>=0.95'.",
+        None,
+        shown="accuracy, f1 with --best-metric f1",
+    )
     early_stopping: int | None = option("Stop after this many epochs without a better one.", None, shown="off")
     cache: str | None = option("Folder of cached embeddings for --tune head.", None, shown="the user's cache folder", free=True)
     track: str | None = option(f"Trackers that are told of the run, by comma: {', '.join(TRACKERS)}.", None, shown="none", free=True)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_calibration
 from mismatch.evaluation.metrics import binary_metrics
+from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
@@ -21,7 +23,7 @@ from mismatch.training.batches import Feed
 from mismatch.training.config import TrainConfig
 from mismatch.training.optim import rate_of
 
-__all__ = ["PLAIN", "History", "Validation"]
+__all__ = ["PLAIN", "History", "Validation", "threshold_objective"]
 
 PLAIN = ScoreSpec("probability", 0.5)
 
@@ -36,15 +38,26 @@ class Validation:
 
     @classmethod
     def of(cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str) -> Validation:
-        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold."""
+        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold. Where `objective` is a target that no threshold reaches,
+        the one of the best accuracy is taken.
+        """
         metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
         metrics["log_loss"] = float(np.logaddexp(0, np.where(labels == 1, -1.0, 1.0) * logits.astype(np.float64)).mean())  # unclipped, as training's
         if len(np.unique(labels)) < 2:
             return cls(metrics, PLAIN, metrics)
         calibrated = replace(PLAIN, calibration=fit_calibration(logits, labels))
         scores = scores_from_logits(logits, calibrated)
-        score = replace(calibrated, threshold=choose_threshold(labels, scores, objective))
+        try:
+            threshold = choose_threshold(labels, scores, objective)
+        except InputError:  # a target that is out of reach as yet
+            threshold = choose_threshold(labels, scores)
+        score = replace(calibrated, threshold=threshold)
         return cls(metrics, score, binary_metrics(labels, scores, score.threshold_in_use))
+
+
+def threshold_objective(config: TrainConfig) -> str:
+    """What the stored threshold is chosen for; InputError for something unknown."""
+    return str(Objective.parse(config.threshold_objective or ("f1" if config.best_metric == "f1" else "accuracy")))
 
 
 VALIDATION_LISTS = MappingProxyType(  # list in training_stats.json → figure of `Validation.metrics`

@@ -23,7 +23,7 @@ from mismatch.training.batches import Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.head import CosineHead, head_options
-from mismatch.training.history import PLAIN, History, Validation
+from mismatch.training.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
@@ -169,6 +169,7 @@ class Run:
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
         self.trackers = Trackers(config, report)
         self.watch = Watch(self.optimizer, self.trackers, self.steps_per_epoch, self.epochs)
+        self.wanted = threshold_objective(config)
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
         if config.compile:
             compile_towers(self.detector)
@@ -207,6 +208,7 @@ class Run:
                     break
                 self._epoch(epoch)
             self.history.finished = True
+            self._check_target()
             if self.main:
                 self.folder.finish(self.history.to_dict())
         except KeyboardInterrupt:
@@ -343,7 +345,14 @@ class Run:
             logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector, self.step.rows_at_once))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")
-        return Validation.of(logits, feed.pairs.labels, "f1" if self.config.best_metric == "f1" else "accuracy")
+        return Validation.of(logits, feed.pairs.labels, self.wanted)
+
+    def _check_target(self) -> None:
+        """Say so where the threshold that was asked for does not exist."""
+        best = self.history.best_validation
+        stored = None if best is None else best.score.threshold
+        if stored is not None and stored.objective != self.wanted:
+            self.report(f"warning: no threshold reaches {self.wanted} on the validation rows; the one of the best {stored.objective} is stored")
 
     def _meta(self, score: ScoreSpec) -> CheckpointMeta:
         spec = self.head.spec  # a checkpoint's own where training went on from one
