@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.cli.evaluated import ERRORS, Tally, blind, compared, metrics, warn_unscorable, worst
+from mismatch.cli.evaluated import ERRORS, blind, compared, metrics, warn_unscorable, worst
+from mismatch.cli.labelled import Labelled
 from mismatch.data.pairs import resolve_image
 from mismatch.data.rows import Row
 from mismatch.errors import InputError, MissingExtraError
@@ -15,15 +16,15 @@ from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Prediction
 
 
-def tally(labels: list[int], scores: list[float], **more: Any) -> Tally:
+def tally(labels: list[int], scores: list[float], **more: Any) -> Labelled:
     count = len(labels)
     images = [f"{i}.png" for i in range(count)]
     values = {"thresholds": [0.5] * count, "images": images, "texts": ["red shirt"] * count, "lines": list(range(2, count + 2))}
-    return Tally(labels, scores, **(values | more))
+    return Labelled(labels, scores, **(values | more))
 
 
 def test_rows_and_what_is_asked_of_their_columns() -> None:
-    found = Tally(columns={"shop": []})
+    found = Labelled(columns={"shop": []})
     found.add(Row(2, "a.png", "red", 1, {"shop": "x"}), Prediction("a.png", "red", 0.7, 0.4, True, "match", "ok", 0.8))
     found.add(Row(3, "b.png", "red", 0, {"shop": "y"}), Prediction("b.png", "red", None, 0.4, None, "error", "gone"))
     assert (found.labels, found.scores, found.thresholds, found.columns) == ([1], [0.7], [0.4], {"shop": ["x"]})

@@ -7,7 +7,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mismatch.cli.evaluated import Tally
 from mismatch.cli.evaluation_plots import (
     VARIABLES,
     precision_recall_plot,
@@ -17,12 +16,13 @@ from mismatch.cli.evaluation_plots import (
     sweep_plot,
     training_plots,
 )
+from mismatch.cli.labelled import Labelled
 from mismatch.evaluation.outlines import sweep
 
 pytest.importorskip("matplotlib")
 
 LABELS, SCORES = [1, 0, 1, 0, 1, 0], [0.9, 0.2, 0.7, 0.8, 0.3, 0.1]
-TALLY = Tally(LABELS, SCORES, [0.5] * 6)
+TALLY = Labelled(LABELS, SCORES, thresholds=[0.5] * 6)
 STATS = {
     "train_losses": [0.7, 0.5, 0.4],
     "val_losses": [0.6, None, 0.5],

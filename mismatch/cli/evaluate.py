@@ -19,7 +19,7 @@ import click
 
 from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
-from mismatch.cli.labelled import check_labels
+from mismatch.cli.labelled import Labelled, check_labels
 from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
 from mismatch.data.pairs import Columns, Row, read_header, source_digest
@@ -104,7 +104,7 @@ def _require_matplotlib() -> None:
 
 def _measured(
     predictor: Predictor, csv_file: Path, base: str, columns: Columns, wanted: list[str], report: Path | None, options: dict[str, Any]
-) -> tuple[evaluated.Tally, dict[str, Any]]:
+) -> tuple[Labelled, dict[str, Any]]:
     """The rows, and what report.json holds."""
     from mismatch.runtime.pipeline import Known
 
@@ -136,7 +136,7 @@ def _measured(
     return tally, result
 
 
-def _against(tally: evaluated.Tally, predictor: Predictor, csv_file: Path, base: str, columns: Columns, name: str) -> dict[str, Any]:
+def _against(tally: Labelled, predictor: Predictor, csv_file: Path, base: str, columns: Columns, name: str) -> dict[str, Any]:
     other = evaluated.scored(predictor, csv_file, base, columns, label="against")
     evaluated.warn_unscorable(tally, other, name)
     return evaluated.compared(tally, other, name)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from mismatch.cli.labelled import Labelled, score_all
 from mismatch.cli.progress import progress_bar
-from mismatch.cli.scored import predict_rows
-from mismatch.data.pairs import Columns, Row, read_rows, resolve_image
+from mismatch.data.pairs import Columns, Row, resolve_image
 from mismatch.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Known
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["Error", "Tally", "blind", "compared", "metrics", "parts", "reviewed", "scored", "stressed", "worst"]
+__all__ = ["Error", "blind", "compared", "metrics", "parts", "reviewed", "scored", "stressed", "worst"]
 
-SHOWN = 10  # rows that could not be scored
 ERRORS = 24  # of each kind that the report shows
 BLIND_IMAGES = 5000  # at most, of the image baseline
 
@@ -39,37 +38,6 @@ class Error(NamedTuple):
     threshold: float
 
 
-@dataclass
-class Tally:
-    """The rows that could be scored, a value a row in each list, and the first ones that could not."""
-
-    labels: list[int] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    thresholds: list[float] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for
-    unscorable: int = 0
-    first: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, row: Row, prediction: Prediction) -> None:
-        """Count one row."""
-        if prediction.similarity_score is None or row.label is None:
-            self.unscorable += 1
-            if len(self.first) < SHOWN:
-                self.first.append({"line": row.line, "status": prediction.status})
-            return
-        self.labels.append(row.label)
-        self.scores.append(prediction.similarity_score)
-        self.thresholds.append(prediction.threshold)
-        self.images.append(row.image_path)
-        self.texts.append(row.text)
-        self.lines.append(row.line)
-        for name, values in self.columns.items():
-            values.append(row.columns.get(name, ""))
-
-
 def scored(
     predictor: Predictor,
     csv_file: Path,
@@ -80,20 +48,15 @@ def scored(
     known: Known | None = None,
     write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
     label: str = "evaluate",
-) -> Tally:
+) -> Labelled:
     """All rows, each also given to `write`. InputError where not one could be scored."""
-    tally = Tally(columns={name: [] for name in wanted})
-    with progress_bar(label, unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), base, columns, known):
-            tally.add(row, prediction)
-            write(row, prediction)
-            advance(1)
-    if not tally.labels:
-        raise InputError(f"{csv_file}: not one of its {tally.unscorable:,} rows could be scored; mismatch validate says why row by row")
-    return tally
+    found = score_all(predictor, csv_file, base, columns, wanted=wanted, known=known, write=write, label=label)
+    if not found.labels:
+        raise InputError(f"{csv_file}: not one of its {found.unscorable:,} rows could be scored; mismatch validate says why row by row")
+    return found
 
 
-def metrics(tally: Tally) -> dict[str, Any]:
+def metrics(tally: Labelled) -> dict[str, Any]:
     """`metrics`, `intervals` and how these were drawn."""
     from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES
     from mismatch.evaluation.strata import measured
@@ -104,7 +67,7 @@ def metrics(tally: Tally) -> dict[str, Any]:
     return {"metrics": found["metrics"], "intervals": found["intervals"], "bootstrap": drawn}
 
 
-def parts(tally: Tally, slices: Sequence[str], kind_column: str | None) -> dict[str, Any]:
+def parts(tally: Labelled, slices: Sequence[str], kind_column: str | None) -> dict[str, Any]:
     """`slices`: column → value → figures; `kinds`: kind of mismatch → figures, against all matches."""
     from mismatch.evaluation.strata import by_kind, by_value
 
@@ -114,7 +77,7 @@ def parts(tally: Tally, slices: Sequence[str], kind_column: str | None) -> dict[
     return found
 
 
-def blind(tally: Tally, known: Known, base: str) -> dict[str, Any]:
+def blind(tally: Labelled, known: Known, base: str) -> dict[str, Any]:
     """AUROC of linear models that see texts or images alone, cross-validated on these rows; null where not measured, and then `why`."""
     import numpy as np
 
@@ -135,7 +98,7 @@ def blind(tally: Tally, known: Known, base: str) -> dict[str, Any]:
     return found
 
 
-def compared(first: Tally, second: Tally, name: str) -> dict[str, Any]:
+def compared(first: Labelled, second: Labelled, name: str) -> dict[str, Any]:
     """The tests of the two models on the rows that both have scored."""
     from mismatch.evaluation.comparison import compare
 
@@ -161,7 +124,7 @@ def compared(first: Tally, second: Tally, name: str) -> dict[str, Any]:
     }
 
 
-def reviewed(tally: Tally, predictor: Predictor) -> dict[str, Any] | None:
+def reviewed(tally: Labelled, predictor: Predictor) -> dict[str, Any] | None:
     """What the model's review band leaves to the machine; None without a band."""
     from mismatch.evaluation.review import coverage
 
@@ -171,7 +134,7 @@ def reviewed(tally: Tally, predictor: Predictor) -> dict[str, Any] | None:
     return {**asdict(predictor.review), **{name: list(value) if isinstance(value, tuple) else value for name, value in found._asdict().items()}}
 
 
-def stressed(tally: Tally, predictor: Predictor, known: Known, base: str, columns: Columns, options: Mapping[str, Any]) -> dict[str, Any]:
+def stressed(tally: Labelled, predictor: Predictor, known: Known, base: str, columns: Columns, options: Mapping[str, Any]) -> dict[str, Any]:
     """`changes`, each with its figures, the rows and seed, and the ceiling in words. InputError where there is no matched row of one image."""
     import numpy as np
 
@@ -191,7 +154,7 @@ def stressed(tally: Tally, predictor: Predictor, known: Known, base: str, column
     return {"rows": len(chosen), "seed": options["seed"], "changes": changes, "ceiling": list(CEILING)}
 
 
-def worst(tally: Tally) -> dict[str, list[Error]]:
+def worst(tally: Labelled) -> dict[str, list[Error]]:
     """`missed`: mismatches taken for matches, the highest score first; `alarms`: matches taken for mismatches, the lowest first."""
     wrong = [
         Error(*values)
@@ -203,7 +166,7 @@ def worst(tally: Tally) -> dict[str, list[Error]]:
     return {"missed": missed[:ERRORS], "alarms": alarms[:ERRORS]}
 
 
-def warn_unscorable(tally: Tally, other: Tally, name: str) -> None:
+def warn_unscorable(tally: Labelled, other: Labelled, name: str) -> None:
     """A line where the second model could not score rows that the first one could."""
     if more := other.unscorable - tally.unscorable:
         click.echo(f"--against {name} could score {abs(more):,} rows {'fewer' if more > 0 else 'more'}; the comparison is on the rows of both", err=True)

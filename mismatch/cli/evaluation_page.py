@@ -8,11 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mismatch.cli.evaluated import Error, Tally, worst
+from mismatch.cli.evaluated import Error, worst
 from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
 from mismatch.cli.evaluation_plots import AXES, precision_recall_plot, reliability_plot, roc_plot, scores_plot, sweep_plot, training_plots
 from mismatch.cli.evaluation_style import SCRIPT, STYLE
 from mismatch.cli.gallery import thumbnail
+from mismatch.cli.labelled import Labelled
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.outlines import sweep
@@ -27,7 +28,7 @@ EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matche
 KINDS = {"missed": "Mismatches taken for matches, the highest score first", "alarms": "False alarms: matches taken for mismatches, the lowest score first"}
 
 
-def write_evaluation_page(path: Path, result: Mapping[str, Any], tally: Tally, image_base_path: str) -> None:
+def write_evaluation_page(path: Path, result: Mapping[str, Any], tally: Labelled, image_base_path: str) -> None:
     """What report.json says, with plots and the pictures of the worst errors; whatever comes from files is escaped."""
     with atomic_file(path) as file:
         file.write('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n')
@@ -47,7 +48,7 @@ def training_stats(model: str) -> dict[str, Any] | None:
     return stats if isinstance(stats, dict) and isinstance(stats.get("train_losses"), list) and stats["train_losses"] else None
 
 
-def _page(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
+def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
     stats = training_stats(str(result["model"]))
     sections = {"figures": "Figures", "curves": "Curves", "threshold": "Threshold"}
     sections |= {"parts": "Parts of the rows"} if result["slices"] or result["kinds"] else {}
@@ -129,7 +130,7 @@ def _matrix(matrix: Sequence[Sequence[int]]) -> str:
     return f'<table class="matrix"><thead><tr><th></th><th>said mismatch</th><th>said match</th></tr></thead><tbody>{rows}</tbody></table>\n'
 
 
-def _curves(result: Mapping[str, Any], tally: Tally) -> Iterator[str]:
+def _curves(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
     metrics = result["metrics"]
     plots = {}
     if len(set(tally.labels)) == 2:
@@ -148,7 +149,7 @@ def _plots(plots: Mapping[str, str]) -> Iterator[str]:
     yield "</div>\n"
 
 
-def _threshold(result: Mapping[str, Any], tally: Tally) -> Iterator[str]:
+def _threshold(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
     chosen = result["threshold"]["value"]
     table = sweep(tally.labels, tally.scores, always=[chosen])
     probable = min(tally.scores) >= 0 and max(tally.scores) <= 1
@@ -250,7 +251,7 @@ def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
     return name, f"{one['rows']:,}", right, _with_bounds(moved, bounds(one["mean_change_interval"], 3))
 
 
-def _errors(result: Mapping[str, Any], tally: Tally, base: str) -> Iterator[str]:
+def _errors(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
     found = worst(tally)
     for kind, title in KINDS.items():
         yield f'<h3 style="margin-top:1rem">{title}</h3>\n'

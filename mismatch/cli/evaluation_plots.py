@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mismatch.cli.evaluated import Tally
+from mismatch.cli.labelled import Labelled
 from mismatch.evaluation.metrics import reliability
 from mismatch.evaluation.outlines import histogram, precision_recall_curve, roc_curve
 
@@ -22,7 +22,7 @@ AXES = {"left": 0.13, "right": 0.97, "top": 0.91, "bottom": 0.16}  # shares of t
 VALIDATION = {"val_accuracies": ("accuracy", ONE), "val_f1": ("F1", TWO), "val_auroc": ("AUROC", THREE)}
 
 
-def roc_plot(tally: Tally, auroc: float) -> str:
+def roc_plot(tally: Labelled, auroc: float) -> str:
     """Matches found against mismatches that pass."""
     figure, axes = _figure("mismatches taken for matches", "matches found")
     curve = roc_curve(tally.labels, tally.scores)
@@ -33,7 +33,7 @@ def roc_plot(tally: Tally, auroc: float) -> str:
     return _svg(figure, "roc", "lower right")
 
 
-def precision_recall_plot(tally: Tally) -> str:
+def precision_recall_plot(tally: Labelled) -> str:
     """Of either class."""
     figure, axes = _figure("recall", "precision")
     for of, name, colour in ((0, "mismatches", TWO), (1, "matches", ONE)):
@@ -43,7 +43,7 @@ def precision_recall_plot(tally: Tally) -> str:
     return _svg(figure, "precision-recall", "lower left")
 
 
-def reliability_plot(tally: Tally) -> str:
+def reliability_plot(tally: Labelled) -> str:
     """Share of matches against score, a dot a bin, by size of the bin."""
     figure, axes = _figure("mean score of a bin", "share of matches in it")
     bins = reliability(tally.labels, tally.scores)
@@ -54,7 +54,7 @@ def reliability_plot(tally: Tally) -> str:
     return _svg(figure, "reliability", "upper left")
 
 
-def scores_plot(tally: Tally, threshold: float) -> str:
+def scores_plot(tally: Labelled, threshold: float) -> str:
     """How many rows have which score."""
     figure, axes = _figure("score", "rows")
     edges, mismatches, matches = histogram(tally.labels, tally.scores)
@@ -137,7 +137,7 @@ def _unit(axes: Any, margin: float) -> None:
     axes.set_ylim(-margin, 1 + margin)
 
 
-def _rates(tally: Tally) -> tuple[float, float]:
+def _rates(tally: Labelled) -> tuple[float, float]:
     """The decisions' place on the ROC; nan with one class."""
     truth, said = np.array(tally.labels), np.array(tally.scores) >= np.array(tally.thresholds)
     shares = [float(said[truth == label].mean()) if (truth == label).any() else float("nan") for label in (0, 1)]

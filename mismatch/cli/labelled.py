@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from mismatch.errors import InputError
 
 if TYPE_CHECKING:
     from mismatch.evaluation.bootstrap import Interval
+    from mismatch.runtime.pipeline import Known
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["FIGURE_NAMES", "Labelled", "bounds", "check_labels", "figure_lines", "score_labelled"]
+__all__ = ["FIGURE_NAMES", "Labelled", "bounds", "check_labels", "figure_lines", "score_all", "score_labelled"]
 
 SHOWN = 10  # rows that could not be scored
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
@@ -35,27 +36,33 @@ FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for peopl
 
 @dataclass
 class Labelled:
-    """Rows that could be scored, and the first ones that could not."""
+    """Rows that could be scored, a value a row in each list, and the first ones that could not."""
 
     labels: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     logits: list[float] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)  # of each row, as written: rows of one image are no independent ones
-    columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for, a value a row
+    thresholds: list[float] = field(default_factory=list)  # that each was decided by
+    images: list[str] = field(default_factory=list)  # as written: rows of one image are no independent ones
+    texts: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for
     unscorable: int = 0
-    first: list[tuple[int, str]] = field(default_factory=list)  # line and status
+    first: list[dict[str, Any]] = field(default_factory=list)  # line and status
 
     def add(self, row: Row, prediction: Prediction) -> None:
         """Count one row."""
         if prediction.similarity_score is None or prediction.logit is None or row.label is None:
             self.unscorable += 1
             if len(self.first) < SHOWN:
-                self.first.append((row.line, prediction.status))
+                self.first.append({"line": row.line, "status": prediction.status})
             return
         self.labels.append(row.label)
         self.scores.append(prediction.similarity_score)
         self.logits.append(prediction.logit)
+        self.thresholds.append(prediction.threshold)
         self.images.append(row.image_path)
+        self.texts.append(row.text)
+        self.lines.append(row.line)
         for name, values in self.columns.items():
             values.append(row.columns.get(name, ""))
 
@@ -76,23 +83,39 @@ def check_labels(csv_file: Path, columns: Columns, wanted: Sequence[str] = ()) -
         raise InputError(f"{csv_file}: there are no rows under the header; nothing to do")
 
 
-def score_labelled(predictor: Predictor, csv_file: Path, base: str, columns: Columns, *, wanted: Sequence[str] = (), least: int = 1) -> Labelled:
-    """All rows with a progress bar. InputError where fewer than `least` could be scored; rows that can't be are named on stderr, the first ten."""
+def score_all(
+    predictor: Predictor,
+    csv_file: Path,
+    base: str,
+    columns: Columns,
+    *,
+    wanted: Sequence[str] = (),
+    known: Known | None = None,
+    write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
+    label: str = "score",
+) -> Labelled:
+    """All rows with a progress bar, each also given to `write`; `wanted`: columns whose values are kept."""
     found = Labelled(columns={name: [] for name in wanted})
-    with progress_bar("score", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), base, columns):
+    with progress_bar(label, unit="row") as advance:
+        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), base, columns, known):
             found.add(row, prediction)
+            write(row, prediction)
             advance(1)
+    return found
+
+
+def score_labelled(predictor: Predictor, csv_file: Path, base: str, columns: Columns, *, wanted: Sequence[str] = (), least: int = 1) -> Labelled:
+    """All rows. InputError where fewer than `least` could be scored; rows that can't be are named on stderr, the first ten."""
+    found = score_all(predictor, csv_file, base, columns, wanted=wanted)
     if len(found.labels) < least:
         others = f"{found.unscorable:,} other{'s' * (found.unscorable != 1)}"
         without = f"; {others} could not be scored, mismatch validate says why row by row" if found.unscorable else ""
         raise InputError(f"{csv_file}: {len(found.labels):,} labelled rows, {least:,} are needed{without}")
     if found.unscorable:
-        click.echo(
-            f"{found.unscorable:,} row{'s' * (found.unscorable != 1)} could not be scored and {'are' if found.unscorable != 1 else 'is'} left out:", err=True
-        )
-        for line, status in found.first:
-            click.echo(f"{place(csv_file, line)}: {status}", err=True)
+        several = found.unscorable != 1
+        click.echo(f"{found.unscorable:,} row{'s' * several} could not be scored and {'are' if several else 'is'} left out:", err=True)
+        for one in found.first:
+            click.echo(f"{place(csv_file, one['line'])}: {one['status']}", err=True)
     return found
 
 
