@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from mismatch.errors import InputError, ParityError
 from mismatch.export.parity import Tolerance, built_in_pairs, check, compare
 from mismatch.runtime.pipeline import Pair
-from mismatch.specs import ScoreSpec, TextSpec
+from mismatch.specs import Calibration, ScoreSpec, TextSpec
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def test_equal_engines_agree(colour_engine: Any, pairs: list[Pair]) -> None:
 @pytest.mark.parametrize(
     ("part", "change", "words"),
     [
-        ("encode_images", lambda x: x + 0.01, "score difference 0.0"),
+        ("encode_images", lambda x: x + 0.01, "score difference before calibration 0.0"),
         ("encode_texts", lambda x: x * 1.01, "embedding difference 0.01"),
         ("logits", lambda x: -x, "flipped decisions 9"),
-        ("logits", lambda x: x * np.nan, "score difference nan"),
+        ("logits", lambda x: x * np.nan, "score difference before calibration nan"),
     ],
 )
 def test_a_difference_is_found_and_refused(colour_engine: Any, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, part: str, change: Any, words: str) -> None:
@@ -102,3 +103,15 @@ def test_built_in_pairs_are_of_odd_shapes_and_the_same_each_time() -> None:
     assert [pair.image.tobytes() for pair in first] == [pair.image.tobytes() for pair in second]
     assert min(len(pair.text) for pair in first) == 1
     assert max(len(pair.text.split()) for pair in first) > 77
+
+
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 1e3])
+def test_a_calibration_neither_hides_nor_magnifies_a_difference(colour_engine: Any, slope: float) -> None:
+    """The logits' own difference is what is judged; that of the scores is reported."""
+    score = ScoreSpec("probability", 0.5, Calibration(slope, 0.0, 9))
+    left, right = colour_engine(score=score), colour_engine(score=score)
+    right.logits = lambda images, texts: colour_engine.logits(left, images, texts) + 0.01
+    report = compare(left, right, built_in_pairs()[:6], source="six pairs", threshold=0.5)
+    assert 0.0003 < report.max_uncalibrated_difference < 0.0026
+    with pytest.raises(ParityError, match="score difference before calibration"):
+        check(replace(report, flipped_decisions=0), Tolerance())

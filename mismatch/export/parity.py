@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class ParityReport:
     max_text_embedding_difference: float  # share of the embedding's norm
     max_logit_difference: float
     max_score_difference: float
+    max_uncalibrated_difference: float  # of scores as they are before calibration, which is what is judged: a steep one would magnify what a flat one hides
     flipped_decisions: int
     threshold: float
     score_min: float
@@ -78,6 +79,7 @@ def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: fl
     """How far `right` is from `left`, which `Outputs.of` made of the same pairs."""
     reference, candidate = left.engine, right.engine
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
+    plain = [scores_from_logits(outputs.logits, replace(reference.score, calibration=None)) for outputs in (left, right)]
     return ParityReport(
         reference=reference.name,
         candidate=candidate.name,
@@ -91,6 +93,7 @@ def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: fl
         max_text_embedding_difference=_largest_difference(left.texts, right.texts, reference.text_dim),
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
         max_score_difference=float(np.abs(a - b).max()),
+        max_uncalibrated_difference=float(np.abs(plain[0] - plain[1]).max()),
         flipped_decisions=int(((a >= threshold) != (b >= threshold)).sum()),
         threshold=threshold,
         score_min=float(a.min()),
@@ -105,7 +108,7 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
     faults = [
         f"{name} {value:.3g} (allowed {allowed:g})"
         for name, value, allowed in [
-            ("score difference", report.max_score_difference, tolerance.score),
+            ("score difference before calibration", report.max_uncalibrated_difference, tolerance.score),
             ("embedding difference", embedding, tolerance.embedding),
             ("flipped decisions", report.flipped_decisions, tolerance.flips),
         ]
