@@ -190,6 +190,23 @@ def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> N
         assert share == pytest.approx(0.9, abs=0.05), name
 
 
+@pytest.mark.slow
+def test_the_coverage_over_resplits_of_the_same_scores() -> None:
+    """Two hundred times half of the rows choose a threshold for precision 0.95 and say where it will lie on the other half."""
+    labels, scores = drawn(2_812, 1, 3.0)
+    wanted, random = Objective("precision", target=0.95), np.random.default_rng(1)
+    hits = dict.fromkeys(FIGURES, 0)
+    for seed in range(200):
+        half = random.permutation(len(labels)) < len(labels) // 2
+        value = choose_threshold(labels[half], scores[half], wanted).value
+        bounds = expected_figures(labels[half], scores[half], wanted, level=0.9, resamples=200, seed=seed)
+        [line] = threshold_table(labels[~half], scores[~half], [value])
+        for name in FIGURES:
+            hits[name] += bounds[name].low <= line[name] <= bounds[name].high
+    for name, count in hits.items():
+        assert count / 200 == pytest.approx(0.9, abs=0.05), name
+
+
 def test_a_given_threshold_has_intervals_without_a_choice() -> None:
     labels, scores = drawn(1_000, 3)
     chosen, given = (expected_figures(labels, scores, objective, threshold=0.5, resamples=300) for objective in (Objective(), None))
