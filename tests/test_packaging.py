@@ -159,4 +159,4 @@ def test_every_dependency_is_declared_and_used() -> None:
 
 def test_reserved_extras_are_empty() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert [name for name in sorted(extras) if not extras[name]] == ["ray", "serve"]
+    assert [name for name in sorted(extras) if not extras[name]] == ["ray"]

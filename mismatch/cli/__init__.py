@@ -21,7 +21,7 @@ __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 # In the order in which a newcomer meets them; `export-onnx` is `command` in mismatch/cli/export_onnx.py.
 VERBS = (
     *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
-    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "benchmark", "backbones"),
+    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "serve", "benchmark", "backbones"),
 )
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone

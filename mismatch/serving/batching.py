@@ -1,0 +1,134 @@
+"""Pairs of many requests are scored together: a queue with a bound, a short wait for company, one thread that calls the predictor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from mismatch.errors import MismatchError
+from mismatch.runtime.predictor import Prediction
+
+__all__ = ["Batcher", "ClosedError", "FullError"]
+
+Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
+
+
+class FullError(MismatchError):
+    """More pairs wait than may; try again later."""
+
+
+class ClosedError(MismatchError):
+    """The service is going down."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """One request's pairs, which may be scored in several batches."""
+
+    rows: Sequence[Mapping[str, Any]]
+    done: asyncio.Future[list[Prediction]]
+    results: list[Prediction]
+    taken: int = 0
+
+
+class Batcher:
+    """Requests in, predictions out, in the order of each request's pairs. Equal images and texts of a batch are encoded once, whichever request they are of."""
+
+    def __init__(self, score: Score, *, batch: int, wait: float, queue: int, seen: Callable[[int], object] = lambda size: None) -> None:
+        """`batch` pairs at most are scored together, after a wait of `wait` seconds for more; `queue` pairs may wait; `seen` is told of each batch's size."""
+        self._score, self._batch, self._wait, self._bound, self._seen = score, batch, wait, queue, seen
+        self._queue: deque[_Waiting] = deque()
+        self.waiting = 0  # pairs
+        self._news = asyncio.Event()
+        self._closing = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mismatch-serving")
+        self._worker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work; within a running loop."""
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    async def close(self) -> None:
+        """Take nothing more, finish what waits."""
+        self._closing = True
+        self._news.set()
+        if self._worker is not None:
+            await self._worker
+        self._pool.shutdown()
+
+    async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """One prediction a row, in order. FullError where they don't fit into the queue, ClosedError while it goes down; what scoring raises, is raised."""
+        if self._closing:
+            raise ClosedError("the service is going down; ask another one")
+        if not rows:
+            return []
+        if self.waiting + len(rows) > self._bound:
+            raise FullError(f"{self.waiting:,} pairs wait already; try again in a moment")
+        one = _Waiting(rows, asyncio.get_running_loop().create_future(), [])
+        self._queue.append(one)
+        self.waiting += len(rows)
+        self._news.set()
+        try:
+            return await one.done
+        except asyncio.CancelledError:  # its client is gone, or its time is up
+            self._forget(one)
+            raise
+
+    async def _work(self) -> None:
+        while not (self._closing and not self._queue):
+            if not self._queue:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            if self.waiting < self._batch and self._wait and not self._closing:
+                await asyncio.sleep(self._wait)
+            await self._round()
+
+    async def _round(self) -> None:
+        """Take a batch from the front, score it, and give out what is whole."""
+        parts = list(self._take())
+        rows = [row for one, count in parts for row in one.rows[one.taken - count : one.taken]]
+        if not rows:
+            return
+        self._seen(len(rows))
+        try:
+            found = list(await asyncio.get_running_loop().run_in_executor(self._pool, self._score, rows))
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it, and the next batch must not suffer
+            for one, _ in parts:
+                self._drop(one, error)
+            return
+        at = 0
+        for one, count in parts:
+            one.results += found[at : at + count]
+            at += count
+            if len(one.results) == len(one.rows) and not one.done.done():
+                one.done.set_result(one.results)
+
+    def _take(self) -> Any:
+        """Requests, and how many of their pairs are in this batch."""
+        room = self._batch
+        while room and self._queue:
+            one = self._queue[0]
+            left = len(one.rows) - one.taken
+            count = min(left, room)
+            one.taken += count
+            self.waiting -= count
+            room -= count
+            if one.taken == len(one.rows):
+                self._queue.popleft()
+            yield one, count
+
+    def _drop(self, one: _Waiting, error: Exception) -> None:
+        if not one.done.done():
+            one.done.set_exception(error)
+        self._forget(one)  # the rest of a long request
+
+    def _forget(self, one: _Waiting) -> None:
+        """Take what still waits of a request out of the queue."""
+        if one in self._queue:
+            self.waiting -= len(one.rows) - one.taken
+            self._queue.remove(one)

@@ -1,0 +1,182 @@
+"""The service, over its real routes: the same scores as the predictor's, limits, tokens, and answers that give nothing away."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from mismatch.runtime.predictor import Predictor
+from mismatch.serving.app import create_app
+from mismatch.serving.configuration import Settings
+from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
+
+
+def image(colour: Any = "red", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", size, colour).save(held, kind)
+    return held.getvalue()
+
+
+def text64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@contextmanager
+def serving(predictor: Predictor, **options: Any) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings("m", **options), predictor), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(colour_engine: Any) -> Iterator[TestClient]:
+    with serving(Predictor(colour_engine())) as found:
+        yield found
+
+
+def problem(response: Any) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == response.status_code
+    return response.status_code, response.json()["detail"]
+
+
+def test_one_pair_in_two_ways_is_scored_as_the_predictor_does(client: TestClient, colour_engine: Any) -> None:
+    expected = Predictor(colour_engine()).predict(image(), "red shirt")
+    for response in (
+        client.post("/v1/predict", json={"image": text64(image()), "text": "red shirt"}),
+        client.post("/v1/predict/upload", files={"image": ("../../etc/passwd", image())}, data={"text": "red shirt"}),
+    ):
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert answer.pop("model_id") == client.get("/v1/model").json()["model_id"]
+        assert answer == {"similarity_score": expected.similarity_score, "threshold": 0.5, "is_match": True, "prediction": "match", "status": "ok"}
+
+
+def test_many_pairs_by_reference_keep_their_order(client: TestClient) -> None:
+    images = {name: text64(image(name)) for name in ("red", "blue")}
+    pairs = [{"image": name, "text": other} for name in images for other in ("is red", "is blue")]
+    response = client.post("/v1/predict/batch", json={"images": images, "texts": {"is red": "red bag", "is blue": "blue bag"}, "pairs": pairs})
+    assert [answer["prediction"] for answer in response.json()["answers"]] == ["match", "mismatch", "mismatch", "match"]
+
+
+def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient) -> None:
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(noise, "JPEG")
+    response = client.post("/v1/predict", json={"image": text64(noise.getvalue()[:900]), "text": "red"})
+    answer = response.json()
+    assert (response.status_code, answer["similarity_score"], answer["is_match"], answer["prediction"]) == (200, None, None, "error")
+    assert "damaged or cut short" in answer["status"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"image": "????", "text": "red"}, 400, "not base64"),
+        ({"image": text64(b"hello"), "text": "red"}, 400, "no known format"),
+        ({"image": text64(image(size=(200, 100))), "text": "red"}, 400, "more than 10,000 pixels"),
+        ({"image": text64(image()), "text": "  "}, 400, "the text is empty"),
+        ({"image": text64(image()), "text": "red " * 100}, 400, "more than 300 characters"),
+        ({"image": text64(image())}, 422, "text: Field required"),
+        ({"image": text64(image()), "text": "red", "shape": 1}, 422, "shape: Extra inputs"),
+        ({"image": 7, "text": "red"}, 422, "image: Input should be a valid string"),
+        ([], 422, ""),
+    ],
+)
+def test_wrong_input_is_one_problem_in_words(colour_engine: Any, body: Any, status: int, words: str) -> None:
+    with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300) as client:
+        said = problem(client.post("/v1/predict", json=body))
+        assert said[0] == status
+        assert words in said[1]
+        assert client.post("/v1/predict", json={"image": text64(image()), "text": "red"}).json()["prediction"] == "match", "the next one is served"
+
+
+def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine()), max_pairs=2) as client:
+        images, texts = {"a": text64(image())}, {"t": "red"}
+        pair = {"image": "a", "text": "t"}
+        assert problem(client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair] * 3}))[1].startswith("there are 3 pairs; 2 are")
+        missing = client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair, pair | {"text": "u"}]})
+        assert problem(missing) == (400, "pair 1 names the text 'u', which is not among those sent")
+        wrong = client.post("/v1/predict/batch", json={"images": {"a": "!"}, "texts": texts, "pairs": [pair]})
+        assert problem(wrong)[1].startswith("image 'a': the image is not base64")
+
+
+def test_a_large_body_is_refused_unread(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine()), max_body=1000) as client:
+        assert problem(client.post("/v1/predict", content=b"x" * 1001)) == (413, "the request has more than 1,000 bytes; send fewer pairs, or smaller images")
+        assert problem(client.post("/v1/predict", content=iter([b"{}"])))[0] == 411
+
+
+def test_tokens(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine()), tokens=("a" * 16, "b" * 16)) as client:
+        assert problem(client.get("/v1/model"))[0] == 401
+        assert problem(client.get("/v1/model", headers={"authorization": "Bearer " + "a" * 15}))[0] == 401
+        for token in ("a" * 16, "b" * 16):
+            assert client.get("/v1/model", headers={"authorization": f"Bearer {token}"}).status_code == 200
+        assert client.get("/healthz").text == "ok\n", "whoever looks after it needs none"
+
+
+def test_bands_and_slices_are_those_of_the_model(colour_engine: Any) -> None:
+    question = {"image": text64(image()), "text": "red"}  # scores 0.73
+    with serving(Predictor(colour_engine(score=ScoreSpec("probability", 0.5, review=ReviewBand(0.6, 0.8))))) as client:
+        assert client.post("/v1/predict", json=question).json()["prediction"] == "review"
+    score = ScoreSpec("probability", 0.5, slices=SliceThresholds("shop", {"strict": 0.9}, {"strict": 40}))
+    with serving(Predictor(colour_engine(score=score))) as client:
+        assert client.post("/v1/predict", json=question | {"slice_value": "strict"}).json()["prediction"] == "mismatch"
+        assert client.post("/v1/predict", json=question | {"slice_value": "other"}).json()["prediction"] == "match"
+
+
+def test_what_it_says_of_itself(client: TestClient) -> None:
+    facts = client.get("/v1/model").json()
+    assert (facts["engine"], facts["threshold"], facts["image_size"], facts["context_length"]) == ({"engine": "numpy cpu"}, 0.5, 8, 6)
+    assert client.get("/readyz").json() == {"ready": True, "waiting": 0}
+    client.post("/v1/predict", json={"image": text64(image()), "text": "red"})
+    assert 'mismatch_requests_total{route="/v1/predict",status="200"} 1.0' in client.get("/metrics").text
+    described = client.get("/openapi.json").json()
+    assert set(described["paths"]) == {"/v1/predict", "/v1/predict/upload", "/v1/predict/batch", "/v1/model"}
+    assert described["components"]["schemas"]["Question"]["properties"]["text"]["examples"] == ["Red leather handbag"]
+    assert client.get("/docs").status_code == 404, "no page that loads scripts from elsewhere"
+    assert client.get("/v1/model").headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_bug_is_told_without_a_trace(colour_engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    predictor = Predictor(colour_engine())
+
+    def broken(rows: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(predictor, "predict_pairs", broken)
+    with serving(predictor) as client:
+        said = problem(client.post("/v1/predict", json={"image": text64(image()), "text": "red"}))
+        assert said == (500, "the service failed at this request; its log says why")
+    assert "secret detail" in caplog.text
+
+
+def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, go = Predictor(colour_engine()), threading.Event()
+    real = predictor.predict_pairs
+    monkeypatch.setattr(predictor, "predict_pairs", lambda rows: (go.wait(20), real(rows))[1])
+    question = {"image": text64(image()), "text": "red"}
+    with serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=1.0) as client:
+        statuses: list[int] = []
+        threads = [threading.Thread(target=lambda: statuses.append(client.post("/v1/predict", json=question).status_code)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        refused = client.post("/v1/predict", json=question)
+        assert problem(refused)[0] == 503
+        assert refused.headers["retry-after"] == "1"
+        for thread in threads:
+            thread.join()
+        go.set()
+        assert statuses == [504] * 3
+        assert client.post("/v1/predict", json=question).status_code == 200

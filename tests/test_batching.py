@@ -1,0 +1,150 @@
+"""Pairs of many requests are scored together, in order, within bounds, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from mismatch.runtime.predictor import Prediction
+from mismatch.serving.batching import Batcher, ClosedError, FullError
+
+
+class Scorer:
+    """Says of each row its own number; may be held up, or fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        self.go.wait(20)
+        self.batches.append([row["n"] for row in rows])
+        if any(row["n"] < 0 for row in rows):
+            raise RuntimeError("a bug")
+        return [Prediction("", str(row["n"]), row["n"] / 1000, 0.5, False, "mismatch", "ok", 0.0) for row in rows]
+
+
+def rows(*numbers: int) -> list[dict[str, int]]:
+    return [{"n": number} for number in numbers]
+
+
+def run(work: Any, **options: Any) -> tuple[Scorer, Any]:
+    """A batcher within a loop of its own; what `work(batcher, scorer)` returns."""
+    scorer = Scorer()
+
+    async def inside() -> Any:
+        batcher = Batcher(scorer, **{"batch": 4, "wait": 0.01, "queue": 20} | options)
+        batcher.start()
+        try:
+            return await work(batcher, scorer)
+        finally:
+            scorer.go.set()
+            await batcher.close()
+
+    return scorer, asyncio.run(inside())
+
+
+def texts(found: Sequence[Prediction]) -> list[str]:
+    return [one.text for one in found]
+
+
+def test_requests_that_come_together_are_scored_together() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        return await asyncio.gather(*(batcher.predict(rows(number)) for number in range(4)))
+
+    scorer, found = run(work)
+    assert [texts(one) for one in found] == [["0"], ["1"], ["2"], ["3"]]
+    assert scorer.batches == [[0, 1, 2, 3]]
+
+
+def test_a_long_request_is_cut_and_keeps_its_order() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        return await asyncio.gather(batcher.predict(rows(*range(10))), batcher.predict(rows(20, 21)))
+
+    scorer, (first, second) = run(work)
+    assert texts(first) == [str(number) for number in range(10)]
+    assert texts(second) == ["20", "21"]
+    assert [len(batch) for batch in scorer.batches] == [4, 4, 4]
+
+
+def test_beyond_the_bound_it_is_refused_at_once_and_later_taken_again() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        scorer.go.clear()
+        first = [asyncio.ensure_future(batcher.predict(rows(number))) for number in range(4)]
+        await asyncio.sleep(0.1)  # these are being scored, so nothing waits
+        more = [asyncio.ensure_future(batcher.predict(rows(*range(5)))) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 20
+        with pytest.raises(FullError, match="20 pairs wait already"):
+            await batcher.predict(rows(1))
+        scorer.go.set()
+        await asyncio.gather(*first, *more)
+        assert batcher.waiting == 0
+        return await batcher.predict(rows(7))
+
+    _, found = run(work)
+    assert texts(found) == ["7"]
+
+
+def test_a_failure_is_told_to_those_it_concerns_and_to_nobody_else() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await batcher.predict(rows(1, -1, 2, 3, 4, 5))
+        assert batcher.waiting == 0
+        return await batcher.predict(rows(8))
+
+    scorer, found = run(work)
+    assert texts(found) == ["8"]
+    assert scorer.batches == [[1, -1, 2, 3], [8]], "the rest of the failed request is not scored"
+
+
+def test_who_has_gone_is_not_scored() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        scorer.go.clear()
+        held = asyncio.ensure_future(batcher.predict(rows(0, 1, 2, 3)))
+        await asyncio.sleep(0.05)
+        gone = asyncio.ensure_future(batcher.predict(rows(50, 51)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        stays = asyncio.ensure_future(batcher.predict(rows(60)))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        return await asyncio.gather(held, stays)
+
+    scorer, (_, stays) = run(work)
+    assert texts(stays) == ["60"]
+    assert scorer.batches == [[0, 1, 2, 3], [60]]
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
+    scorer = Scorer()
+
+    async def inside() -> Any:
+        batcher = Batcher(scorer, batch=2, wait=0.0, queue=20)
+        batcher.start()
+        scorer.go.clear()
+        waiting = [asyncio.ensure_future(batcher.predict(rows(number))) for number in range(5)]
+        await asyncio.sleep(0.05)
+        closing = asyncio.ensure_future(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            await batcher.predict(rows(9))
+        scorer.go.set()
+        await closing
+        return await asyncio.gather(*waiting)
+
+    assert [texts(one) for one in asyncio.run(inside())] == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert sum(map(len, scorer.batches)) == 5
+
+
+def test_no_rows_are_no_work() -> None:
+    def work(batcher: Batcher, scorer: Scorer) -> Coroutine[Any, Any, Any]:
+        return batcher.predict([])
+
+    scorer, found = run(work)
+    assert (found, scorer.batches) == ([], [])

@@ -1,0 +1,53 @@
+"""The service's settings: from a file, from the environment, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mismatch.errors import InputError
+from mismatch.serving.configuration import MODEL_ENV, SETTINGS_ENV, Settings
+
+
+def test_a_file_and_what_is_given_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"model": "m", "batch": 8, "tokens": ["a" * 16]}))
+    found = Settings.read(tmp_path / "s.json", batch=16)
+    assert (found.model, found.batch, found.queue, found.tokens) == ("m", 16, 512, ("a" * 16,))
+
+
+def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MODEL_ENV, raising=False)
+    monkeypatch.delenv(SETTINGS_ENV, raising=False)
+    with pytest.raises(InputError, match=f"names no model; set {MODEL_ENV}"):
+        Settings.from_environment()
+    monkeypatch.setenv(MODEL_ENV, "bundle")
+    assert Settings.from_environment() == Settings("bundle")
+    (tmp_path / "s.json").write_text(json.dumps({"model": "other", "queue": 900}))
+    monkeypatch.setenv(SETTINGS_ENV, str(tmp_path / "s.json"))
+    assert Settings.from_environment() == Settings("bundle", queue=900)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch": 0}, "batch is 0"),
+        ({"deadline": 0}, "deadline 0 seconds"),
+        ({"max_pairs": 1000}, "may have 1000 pairs, but only 512 may wait"),
+        ({"tokens": ("short",)}, "fewer than 16 characters"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings("m", **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "can't be read"), ("[]", "no JSON object"), ('{"modell": 1}', "no setting 'modell'"), ("{}", "names no model")]
+)
+def test_wrong_files(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "s.json").write_text(content)
+    with pytest.raises(InputError, match=words):
+        Settings.read(tmp_path / "s.json")
