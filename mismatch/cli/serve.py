@@ -17,6 +17,7 @@ __all__ = ["command"]
 
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")  # import names of what the extra [serve] brings
 TOKENS_ENV = "MISMATCH_SERVE_TOKENS"
+GRACE = 60  # seconds that accepted requests have after SIGTERM
 
 
 @click.command(short_help="Put a model behind HTTP.")
@@ -49,9 +50,8 @@ def command(host: str, port: int, settings_file: Path | None, **options: Any) ->
     settings = Settings(**given) if settings_file is None else Settings.read(settings_file, **given)
     predictor = load(settings.model, settings.provider, settings.threads)
     log_as_json()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings, predictor), host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=60)
-    )
+    quiet = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": GRACE}
+    server = uvicorn.Server(uvicorn.Config(create_app(settings, predictor), host=host, port=port, **quiet))  # type: ignore[arg-type]
     click.echo(f"{settings.model} at http://{host}:{port}; /openapi.json describes it", err=True)
     server.run()
     if not server.started:
