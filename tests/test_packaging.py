@@ -145,11 +145,11 @@ def test_the_light_parts_import_only_base_dependencies() -> None:
 
 def test_every_dependency_is_declared_and_used() -> None:
     base, extras = declared(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    train, parquet, audit, report = (declared(extras[name]) for name in ("train", "parquet", "audit", "report"))
+    train, parquet, audit, report, serve = (declared(extras[name]) for name in ("train", "parquet", "audit", "report", "serve"))
     imported = third_party(modules(["mismatch", "plugins"]))
     used_by_another = {"onnxscript"}  # by torch.onnx.export(dynamo=True)
-    by_name = {"cleanlab"}  # importlib.import_module
-    assert imported - base - train == parquet | audit - base - train - by_name
+    by_name = {"cleanlab", "python-multipart"}  # importlib.import_module, fastapi
+    assert imported - base - train == (parquet | audit | serve) - base - train - by_name
     assert base - imported == set()
     assert train - imported - used_by_another <= {"torchvision"}  # by open_clip, and it has to fit torch
     assert base & train == set()
