@@ -143,16 +143,34 @@ def test_without_the_extra_it_names_the_pip_line(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_the_promise(tmp_path: Path) -> None:
-    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to 1e-4; no time limit here, machines differ."""
-    done = subprocess.run([sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"], cwd=tmp_path, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """quickstart as users run it; its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = subprocess.run([sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("epoch ")] == []  # a slow machine sees how far training is
-    measured = json.loads((tmp_path / "q" / MARKER).read_text())
+    return folder / "q"
+
+
+@pytest.mark.slow
+def test_the_promise(whole: Path) -> None:
+    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to 1e-4; no time limit here, machines differ."""
+    measured = json.loads((whole / MARKER).read_text())
     assert measured["held_out"]["accuracy"] >= 0.90
     assert measured["parity"]["pairs"] == 2000
     assert measured["parity"]["max_score_difference"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_its_model_names_what_is_wrong(whole: Path, tmp_path: Path) -> None:
+    """Photos of held-out combinations with two wrong attributes: one of the two words is named first."""
+    bench = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_explain.py"
+    command = [sys.executable, bench, "--model", whole / "bundle", "--quickstart", whole, "--edits", "150", "--json", tmp_path / "out.json"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    found = json.loads((tmp_path / "out.json").read_text())["catalogue"]
+    assert found["judged"] > 130
+    assert found["top_1"] >= 0.8 > found["top_1_by_chance"]
 
 
 @pytest.mark.parametrize(("label", "score"), [(None, 0.5), (1, None)])
