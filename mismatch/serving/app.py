@@ -27,6 +27,7 @@ from mismatch.serving.batching import Batcher, ClosedError, FullError
 from mismatch.serving.configuration import Settings
 from mismatch.serving.images import checked_image, from_base64
 from mismatch.serving.messages import Answer, BatchAnswer, BatchQuestion, ModelFacts, Problem, Question
+from mismatch.serving.pages import add_page
 from mismatch.serving.telemetry import Metrics
 
 __all__ = ["create_app"]
@@ -90,6 +91,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    add_page(app)
 
 
 class Service:
@@ -192,7 +195,7 @@ class Service:
         self.metrics.request(route, response.status_code, seconds)
         response.headers["x-request-id"] = name
         response.headers["x-content-type-options"] = "nosniff"
-        response.headers["cache-control"] = "no-store"
+        response.headers.setdefault("cache-control", "no-store")
         line = {"id": name, "method": request.method, "route": route, "status": response.status_code, "ms": round(1000 * seconds, 1)}
         log.info(json.dumps(line))
         return response
