@@ -118,6 +118,7 @@ export function pairTab(served) {
     place.hidden = false;
     const waiting = make("p", {class: "faint"}, "Looking at each word and each part of the image …");
     place.replaceChildren(...verdict(answer, score), waiting);
+    place.scrollIntoView({block: "nearest"});
     by("pair-status").textContent = spoken(answer, score);
     let found;
     try {

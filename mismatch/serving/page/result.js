@@ -11,8 +11,12 @@ const SAID = {
   review: "Too close to call; a person should look.",
 };
 
-/** "0.123", with a real minus. */
-export const figure = number => number.toFixed(3).replace("-", "−");
+/** "0.123", with a real minus; what would be rounded to 0 or 1 says so. */
+export function figure(number) {
+  if (number > 0 && number < 0.0005) return "< 0.001";
+  if (number < 1 && number >= 0.9995) return "> 0.999";
+  return number.toFixed(3).replace("-", "−");
+}
 
 /** Of a decision: a word in its colour. */
 export const badge = prediction => make("span", {class: `badge ${prediction}`}, prediction[0].toUpperCase() + prediction.slice(1));
@@ -79,7 +83,7 @@ function named(word, found) {
   const swap = found.swaps.find(one => one.start === word.start && one.end === word.end);
   const better = swap?.alternatives.filter(([, score]) => score >= found.similarity_score + LEAST_RISE) ?? [];
   return make("li", {},
-    make("span", {}, make("b", {}, word.text), ` without it the score is ${figure(word.score_without)} instead of ${figure(found.similarity_score)}`),
+    make("span", {}, make("b", {}, word.text), `: without it the score is ${figure(word.score_without)} instead of ${figure(found.similarity_score)}`),
     better.length ? make("span", {class: "swap faint"}, "In its place: ", ...better.map(([other, score]) => make("span", {}, `${word.text} → ${other} ${figure(score)}`))) : null);
 }
 
@@ -99,6 +103,6 @@ function allWords(found) {
       make("td", {class: "number"}, figure(word.score_without)),
       make("td", {class: "effect"}, make("div", {class: "bar"}, bar), make("span", {class: "heard"}, word.effect > 0 ? "it lowers the score" : "it raises the score")));
   });
-  const head = make("tr", {}, make("th", {scope: "col"}, "Word"), make("th", {scope: "col", class: "number"}, "Score without it"), make("th", {scope: "col"}, "raises · lowers"));
+  const head = make("tr", {}, make("th", {scope: "col"}, "Word"), make("th", {scope: "col", class: "number"}, "Score without it"), make("th", {scope: "col"}, "It raises · lowers it"));
   return make("details", {}, make("summary", {}, "What each word does"), make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
