@@ -91,7 +91,9 @@ def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch
     [
         (["--model", "m", "--settings", "absent.json"], "absent.json can't be read"),
         (["--model", "m", "--queue", "10"], "may have 256 pairs, but only 10 may wait"),
-        (["--model", "m", "--deadline", "0"], "deadline 0.0 seconds"),
+        (["--model", "m", "--deadline", "0"], "deadline is 0.0"),
+        (["--model", "m", "--also", "second"], "NAME=DIR is needed"),
+        (["--model", "m", "--also", "a/b=dir"], "'a/b' can't be a model's name"),
     ],
 )
 def test_wrong_settings_are_one_line(args: list[str], words: str) -> None:
