@@ -135,7 +135,8 @@ export function pairTab(served) {
   async function heat(found, signal) {
     const most = await drawHeat(by("heat"), found.picture, found.heat);
     if (signal.aborted) return;
-    by("heat-scale").textContent = `The strongest place moves the log-odds by ${most.toFixed(2)}.`;
+    const moved = served().facts.score.kind === "cosine" ? `cosine by ${most.toFixed(3)}` : `log-odds by ${most.toFixed(2)}`;
+    by("heat-scale").textContent = `The strongest place moves the ${moved}.`;
     by("heat-tools").hidden = false;
     showHeat();
   }
