@@ -72,7 +72,7 @@ export function resultsTable(look) {
     return make("tr", {role: "row"},
       make("td", {role: "cell", class: "number faint"}, count(row.number)),
       make("td", {role: "cell", class: "thumbs"}, picture && thumbnail(picture)),
-      make("td", {role: "cell"}, row.text || make("span", {class: "faint"}, "no text"), make("span", {class: "path"}, row.image), answer?.prediction === "error" ? make("span", {class: "why"}, answer.status) : null),
+      make("td", {role: "cell"}, row.text.trim() ? row.text : make("span", {class: "faint"}, "no text"), make("span", {class: "path"}, row.image), answer?.prediction === "error" ? make("span", {class: "why"}, answer.status) : null),
       make("td", {role: "cell", class: "number"}, score === null ? null : figure(score)),
       make("td", {role: "cell"}, answer ? badge(answer.prediction) : make("span", {class: "faint"}, LATER)),
       make("td", {role: "cell"}, score === null ? null : make("button", {type: "button", class: "quiet look", "aria-label": `Look closer at row ${row.number}`, click: () => look(row, picture)}, "Look closer")));
