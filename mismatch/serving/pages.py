@@ -19,6 +19,7 @@ FILES = (
     "batch.js",
     "csv.js",
     "dom.js",
+    "files.js",
     "heat.js",
     "icon.svg",
     "main.js",

@@ -84,7 +84,9 @@ function quotedField(text, at, line, delimiter) {
     end += 2;
   }
   const inside = text.slice(at + 1, end).replaceAll('""', '"');
-  if (end + 1 < text.length && ![delimiter, "\r", "\n"].includes(text[end + 1])) throw new Error(`line ${line}: characters stand after a closing quote; write a quote inside a field twice`);
+  if (end + 1 < text.length && ![delimiter, "\r", "\n"].includes(text[end + 1])) {
+    throw new Error(`line ${line}: characters stand after a closing quote; write a quote inside a field twice`);
+  }
   return {value: inside, end: end + 1, lines: (inside.match(/\r\n|\r|\n/g) ?? []).length};
 }
 

@@ -5,10 +5,10 @@ const STRENGTH = 0.75;  // of the strongest place's colour
 const SIDE = 448;  // pixels
 const NAMES = [["top left", "top", "top right"], ["left", "centre", "right"], ["bottom left", "bottom", "bottom right"]];
 
-/** Draw; `heat`: rows of numbers from the top, or all of them in turn. Gives the largest of them, without its sign. */
+/** Draw; `heat`: rows of numbers from the top. Gives the largest of them, without its sign. */
 export async function drawHeat(canvas, picture, heat) {
   const values = heat.flat(), side = Math.round(Math.sqrt(values.length));
-  const most = Math.max(...values.map(Math.abs)) || 1;
+  const largest = Math.max(...values.map(Math.abs)), most = largest || 1;
   const image = new Image();
   image.src = `data:image/png;base64,${picture}`;
   await image.decode();
@@ -20,7 +20,7 @@ export async function drawHeat(canvas, picture, heat) {
   pen.filter = "none";
   pen.drawImage(layer(values, side, most), 0, 0, SIDE, SIDE);
   canvas.setAttribute("aria-label", inWords(values, side, most));
-  return most;
+  return largest;
 }
 
 /** A canvas with a pixel for each value. */

@@ -15,7 +15,11 @@ const pair = pairTab(served);
 const batch = batchTab(served, async (row, picture) => {
   show("pair");
   by("pair-tab").focus();
-  await pair.open(await picture.open(facts.limits.max_image), row.image, row.text, row.slice);
+  try {
+    await pair.open(await picture.open(facts.limits.max_image), row.image, row.text, row.slice);
+  } catch (error) {
+    tell(by("pair-problem"), `${row.image}: ${error.message}`);
+  }
 });
 
 function show(name) {
@@ -77,12 +81,13 @@ async function choose() {
   const found = await call(model ? `v1/model?name=${encodeURIComponent(model)}` : "v1/model");
   facts = {...found, limits: {...LIMITS, ...found.limits}};
   const {review, slices} = facts.score;
-  by("model-facts").textContent = [model ? "" : `Model ${facts.model_id}`, `threshold ${figure(facts.threshold)}`, review && `review ${figure(review.low)} to ${figure(review.high)}`].filter(Boolean).join(" · ");
+  const parts = [model ? "" : `Model ${facts.model_id}`, `threshold ${figure(facts.threshold)}`, review && `review ${figure(review.low)} to ${figure(review.high)}`];
+  by("model-facts").textContent = parts.filter(Boolean).join(" · ");
   by("slice-field").hidden = !slices;
   by("slice-name").textContent = slices ? `${slices.column} (the model has thresholds of its own for some)` : "";
   by("slice-values").replaceChildren(...Object.keys(slices?.values ?? {}).map(value => make("option", {value})));
   pair.forget();
-  batch.match();
+  batch.serve();
 }
 
 by("model").addEventListener("change", async () => {

@@ -31,7 +31,6 @@ export function pairTab(served) {
 
   /** Show an image; no answer of an earlier one stays beside it. */
   async function take(blob, name) {
-    forget();
     tell(by("pair-problem"), "");
     const limits = served().facts?.limits;
     try {
@@ -40,6 +39,7 @@ export function pairTab(served) {
       tell(by("pair-problem"), `${name}: ${error.message}`);
       return;
     }
+    forget();
     chosen = {blob, name};
     URL.revokeObjectURL(shownUrl);
     shownUrl = URL.createObjectURL(blob);
@@ -107,13 +107,14 @@ export function pairTab(served) {
   /** First the score, which is soon there, then the reasons. */
   async function ask(text, signal) {
     const {facts, model} = served();
-    const slice = facts?.score.slices ? by("slice").value : null;
+    if (!facts) throw new Error("the service has not said yet what it serves; see above");
+    const slice = facts.score.slices ? by("slice").value : null;
     const body = {image: await base64(chosen.blob), text, ...(slice === null ? {} : {slice_value: slice}), ...(model ? {model} : {})};
     const options = {body, signal, busy: seconds => tell(by("pair-problem"), `The service is busy; asking again in ${seconds} s.`)};
     const answer = await call("v1/predict", options);
     tell(by("pair-problem"), "");
     if (answer.similarity_score === null) throw new Error(answer.status);
-    const score = served().facts.score, place = by("result");
+    const {score} = facts, place = by("result");
     by("pair-empty").hidden = true;
     place.hidden = false;
     const waiting = make("p", {class: "faint"}, "Looking at each word and each part of the image …");
@@ -123,20 +124,23 @@ export function pairTab(served) {
     let found;
     try {
       found = await call("v1/explain", options);
+      tell(by("pair-problem"), "");
     } catch (error) {
       if (!signal.aborted) waiting.textContent = `No reasons: ${error.message}`;
       return;
     }
-    place.replaceChildren(...verdict(answer, score), ...words({...found, text}), make("p", {class: "faint"}, `Model ${answer.model_id}; ${count(found.texts_encoded)} texts and ${count(found.images_encoded)} pictures were compared for this.`));
-    by("pair-status").textContent = `${spoken(answer, score)} ${found.named.length ? `Words that don’t fit: ${found.named.map(word => word.text).join(", ")}.` : "No word stands out."}`;
-    if (found.heat && found.picture) await heat(found, signal);
+    const looked = `${count(found.texts_encoded)} variants of the text and ${count(found.images_encoded)} of the image`;
+    place.replaceChildren(...verdict(answer, score), ...words({...found, text}), make("p", {class: "faint"}, `Model ${answer.model_id}. For the reasons it looked at ${looked}.`));
+    const reasons = found.named.length ? `Words that don’t fit: ${found.named.map(word => word.text).join(", ")}.` : "No word stands out.";
+    by("pair-status").textContent = `${spoken(answer, score)} ${reasons}`;
+    if (found.heat && found.picture) await heat(found, score, signal);
   }
 
-  async function heat(found, signal) {
+  async function heat(found, score, signal) {
     const most = await drawHeat(by("heat"), found.picture, found.heat);
     if (signal.aborted) return;
-    const moved = served().facts.score.kind === "cosine" ? `cosine by ${most.toFixed(3)}` : `log-odds by ${most.toFixed(2)}`;
-    by("heat-scale").textContent = `The strongest place moves the ${moved}.`;
+    const moved = score.kind === "cosine" ? `cosine by ${most.toFixed(3)}` : `log-odds by ${most.toFixed(2)}`;
+    by("heat-scale").textContent = most ? `The strongest place moves the ${moved}.` : "No place matters more than another.";
     by("heat-tools").hidden = false;
     showHeat();
   }

@@ -5,6 +5,7 @@ import {make} from "./dom.js";
 const LEAST_RISE = 0.01;  // of the score, by another word
 const WORSE = 1.1;  // times the worst word's effect, from which a phrase is worth a line
 const PHRASES_SHOWN = 3;
+const SCROLLS = 300;  // characters of a text, from which its place may scroll and the keyboard has to reach it
 const SAID = {
   match: "The text probably describes this image.",
   mismatch: "The text probably doesn’t describe this image.",
@@ -66,7 +67,9 @@ export function words(found) {
 
 /** The text, its named words in marks that are read out too. Places are counted in code points. */
 function marked({text, named: some, unseen}) {
-  const points = [...text], block = make("blockquote", {tabindex: "0", "aria-label": "The text with the words that don’t fit"});
+  const points = [...text];
+  const scrolls = points.length > SCROLLS && {role: "group", tabindex: "0", "aria-label": "The text with the words that don’t fit"};
+  const block = make("blockquote", scrolls || {});
   const end = unseen && text.endsWith(unseen) ? points.length - [...unseen].length : points.length;
   let at = 0;
   for (const word of [...some].sort((a, b) => a.start - b.start)) {

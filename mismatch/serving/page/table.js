@@ -5,6 +5,7 @@ import {format, guarded} from "./csv.js";
 import {badge, figure} from "./result.js";
 
 const PAGE = 50;  // rows
+const LARGEST = 32 * 2 ** 20;  // bytes of an image that is shown
 const DECISIONS = ["mismatch", "review", "match", "error"];
 const NAMES = {all: "All", mismatch: "Mismatch", review: "Review", match: "Match", error: "No score"};
 const ADDED = ["similarity_score", "threshold", "prediction", "status"];
@@ -13,7 +14,8 @@ const LATER = "not checked yet";
 /** Wire the table; `look(row)` opens a row in the other tab. Returns `show(rows, find, sheet)` and `refresh()`. */
 export function resultsTable(look) {
   let rows = [], find = null, sheet = null;
-  let decision = "all", page = 0, urls = [];
+  let decision = "all", page = 0;
+  let drawn = new Map();  // row → {answer, element, url}: rows on this page are made anew only when their answer is another one
 
   by("search").addEventListener("input", () => turn(0));
   by("order").addEventListener("change", () => turn(0));
@@ -41,9 +43,11 @@ export function resultsTable(look) {
     const found = selected(), pages = Math.max(1, Math.ceil(found.length / PAGE));
     page = Math.min(Math.max(0, page), pages - 1);
     const part = found.slice(page * PAGE, (page + 1) * PAGE);
-    urls.forEach(url => URL.revokeObjectURL(url));
-    urls = [];
-    by("table").tBodies[0].replaceChildren(...part.map(line));
+    const before = drawn;
+    drawn = new Map();
+    for (const row of part) drawn.set(row, before.get(row)?.answer === row.answer ? before.get(row) : line(row));
+    for (const [row, one] of before) if (drawn.get(row) !== one) URL.revokeObjectURL(one.url);
+    by("table").tBodies[0].replaceChildren(...[...drawn.values()].map(one => one.element));
     by("table").hidden = !part.length;
     by("shown").textContent = part.length ? `Rows ${count(page * PAGE + 1)} to ${count(page * PAGE + part.length)} of ${count(found.length)}` : "No row is like that.";
     by("pager").hidden = pages === 1;
@@ -68,14 +72,19 @@ export function resultsTable(look) {
   }
 
   function line(row) {
-    const answer = row.answer, score = answer?.similarity_score ?? null, picture = pictureOf(row);
-    return make("tr", {role: "row"},
-      make("td", {role: "cell", class: "number faint"}, count(row.number)),
-      make("td", {role: "cell", class: "thumbs"}, picture && thumbnail(picture)),
-      make("td", {role: "cell"}, row.text.trim() ? row.text : make("span", {class: "faint"}, "no text"), make("span", {class: "path"}, row.image), answer?.prediction === "error" ? make("span", {class: "why"}, answer.status) : null),
-      make("td", {role: "cell", class: "number"}, score === null ? null : figure(score)),
-      make("td", {role: "cell"}, answer ? badge(answer.prediction) : make("span", {class: "faint"}, LATER)),
-      make("td", {role: "cell"}, score === null ? null : make("button", {type: "button", class: "quiet look", "aria-label": `Look closer at row ${row.number}`, click: () => look(row, picture)}, "Look closer")));
+    const answer = row.answer, one = {answer, url: "", element: null}, score = answer?.similarity_score ?? null, picture = pictureOf(row);
+    const cell = (attributes, ...children) => make("td", {role: "cell", ...attributes}, ...children);
+    const why = answer?.prediction === "error" ? make("span", {class: "why"}, answer.status) : null;
+    const text = row.text.trim() ? row.text : make("span", {class: "faint"}, "no text");
+    const closer = {type: "button", class: "quiet look", "aria-label": `Look closer at row ${row.number}`, click: () => look(row, picture)};
+    one.element = make("tr", {role: "row"},
+      cell({class: "number faint"}, count(row.number)),
+      cell({class: "thumbs"}, picture && thumbnail(row, one, picture)),
+      cell({}, text, make("span", {class: "path"}, row.image), why),
+      cell({class: "number"}, score === null ? null : figure(score)),
+      cell({}, answer ? badge(answer.prediction) : make("span", {class: "faint"}, LATER)),
+      cell({}, score === null ? null : make("button", closer, "Look closer")));
+    return one;
   }
 
   function pictureOf(row) {
@@ -86,14 +95,10 @@ export function resultsTable(look) {
     }
   }
 
-  function thumbnail(picture) {
-    const image = make("img", {alt: "", loading: "lazy", hidden: true, load: () => { image.hidden = false; }});
-    const own = urls;
-    picture.open(Infinity).then(blob => {
-      if (own !== urls) return;
-      urls.push(URL.createObjectURL(blob));
-      image.loading = "eager";
-      image.src = urls.at(-1);
+  function thumbnail(row, one, picture) {
+    const image = make("img", {alt: "", hidden: true, load: () => { image.hidden = false; }});
+    picture.open(LARGEST).then(blob => {
+      if (drawn.get(row) === one) image.src = one.url = URL.createObjectURL(blob);
     }, () => {});
     return image;
   }
@@ -110,6 +115,8 @@ export function resultsTable(look) {
   return {
     show(newRows, newFind, newSheet) {
       [rows, find, sheet, decision, page] = [newRows, newFind, newSheet, "all", 0];
+      for (const one of drawn.values()) URL.revokeObjectURL(one.url);
+      drawn = new Map();
       by("search").value = "";
       by("order").value = "file";
       by("results").hidden = !rows.length;
