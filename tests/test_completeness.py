@@ -45,6 +45,8 @@ ABOUT_THE_WHOLE = {
     "test_benchmarks",
     "test_fashion",
     "test_lit",
+    "test_page_in_chromium",
+    "test_page_modules",
     "test_planted",
     "test_torch_free",
     "test_types",

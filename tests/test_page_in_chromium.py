@@ -148,12 +148,6 @@ def downloaded(tab: Any) -> list[list[str]]:
     return list(csv.reader(io.StringIO(Path(found.value.path()).read_bytes().decode(), newline="")))
 
 
-def ran(tab: Any, module: str, expression: str, argument: Any = None) -> Any:
-    """An expression of a module's exports (m) and an argument (a), or the message of its error."""
-    code = f"async a => {{ const m = await import('/page/{module}.js'); try {{ return await ({expression}); }} catch (error) {{ return error.message; }} }}"
-    return tab.evaluate(code, argument)
-
-
 # --- one pair -----------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -623,81 +617,3 @@ def test_a_service_that_is_gone_is_said_in_words(opened: Open, colour_engine: An
         tab.wait_for_selector("#model-facts:not(:empty)")
     check(tab, file("blue.png", picture("blue")), "red", "#pair-problem:not([hidden])")
     assert tab.inner_text("#pair-problem") == "The service can’t be reached; is it still running?"
-
-
-# --- the modules --------------------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a,b\n1,2\n", [["a", "b"], [1, "1", "2"]]),
-        ("\ufeffa,b\r\n1,2", [["a", "b"], [1, "1", "2"]]),
-        ("a\r1\r\r2\r", [["a"], [1, "1"], [3, "2"]]),
-        ('a,b\n"x\n""y""",\n,z\n', [["a", "b"], [1, 'x\n"y"', ""], [3, "", "z"]]),
-        ("a;b\n1,5;2\n", [["a", "b"], [1, "1,5", "2"]]),
-        ('a\tb\n"1\t2"\t3\n', [["a", "b"], [1, "1\t2", "3"]]),
-        ('a,b\n5" x,2\n', [["a", "b"], [1, '5" x', "2"]]),
-        ('"a;b",c\n1,2,\n', [["a;b", "c"], [1, "1", "2", ""]]),
-        ('a,b\n"x,2\n', "the quote that begins on line 2 is never closed"),
-        ('a,b\n"x"y,2\n', "line 2: characters stand after a closing quote; write a quote inside a field twice"),
-        ("", "the CSV is empty"),
-    ],
-)
-def test_csv_is_read_as_python_reads_it(opened: Open, text: str, expected: Any) -> None:
-    found = ran(opened(), "csv", "(found => [found.header, ...found.rows.map(({line, cells}) => [line - 1, ...cells])])(m.parse(a))", text)
-    assert found == expected
-    if not isinstance(expected, str) and ";" not in text and "\t" not in text:
-        assert [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")) if row] == [found[0], *(row[1:] for row in found[1:])]
-
-
-def test_csv_is_written_so_that_python_reads_the_same(opened: Open) -> None:
-    rows = [["a", "b"], ['x "y"', "1,2"], ["line\r\nend", ""], [" edge ", ";"], ["", "é"]]
-    tab = opened()
-    assert list(csv.reader(io.StringIO(ran(tab, "csv", "m.format(a)", rows), newline=""))) == rows
-    cells = ["=1", "+1", "-1e3", "- x", "@a", "\tx", "a=1", "+a"]
-    assert ran(tab, "csv", "a.map(m.guarded)", cells) == ["'=1", "+1", "-1e3", "'- x", "'@a", "'\tx", "a=1", "'+a"]
-
-
-@pytest.mark.parametrize(("encoding", "said"), [("utf-8", "utf-8"), ("utf-16", "utf-16le"), ("cp1252", "windows-1252")])
-def test_csv_in_other_encodings(opened: Open, encoding: str, said: str) -> None:
-    assert ran(opened(), "csv", "m.decode(new Uint8Array(a).buffer)", list("prix,é".encode(encoding))) == {"text": "prix,é", "encoding": said}
-
-
-READ = "(async () => { const found = []; for (const entry of await m.entriesOf(new Blob([new Uint8Array(a)]))) found.push([entry.path, %s]); return found; })()"
-TEXT = "await entry.read(100).then(blob => blob.text(), error => error.message)"
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zips_are_read(opened: Open, method: int) -> None:
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", method) as archive:
-        archive.mkdir("folder")
-        archive.writestr("folder/é.txt", "hello " * 10)
-        archive.writestr("large.txt", "x" * 101)
-        archive.comment = b"PK\x05\x06 a comment that looks like an end"
-    found = ran(opened(), "zip", READ % TEXT, list(held.getvalue()))
-    assert found == [["folder/é.txt", "hello " * 10], ["large.txt", "it has more than 100 bytes"]]
-
-
-def test_zips_that_lie_are_stopped(opened: Open) -> None:
-    tab = opened()
-
-    def changed(name: str, at: int, value: bytes, content: bytes = b"x" * 5000) -> Any:
-        """A zip of one file with other bytes in its table of contents."""
-        held = io.BytesIO()
-        with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(name, content)
-        data = bytearray(held.getvalue())
-        start = data.index(b"PK\x01\x02") + at
-        data[start : start + len(value)] = value
-        return ran(tab, "zip", READ % TEXT, list(data))
-
-    assert changed("bomb", 24, (50).to_bytes(4, "little")) == [["bomb", "it has more than 100 bytes"]], "its table claims 50"
-    assert changed("a", 8, b"\x01\x00", b"x") == [["a", "it is encrypted in the zip"]]
-    assert changed("a", 10, b"\x0c\x00", b"x") == [["a", "it is packed by method 12; zip again with Deflate"]]
-    assert changed("a", 16, b"\0\0\0\0", b"x") == [["a", "it is damaged in the zip"]], "its checksum"
-    assert changed("a", 42, b"\x05\0\0\0", b"x") == [["a", "it is damaged in the zip"]], "its place"
-    assert changed("a", 0, b"nope", b"x") == "the zip’s table of contents is damaged"
-    whole = zipped(PHOTOS)["buffer"]
-    assert ran(tab, "zip", READ % "0", list(whole[:-30])) == "the file is no zip, or it is cut short"
