@@ -38,16 +38,18 @@ function delimiterOf(text) {
 
 function recordsOf(text, delimiter) {
   const records = [];
-  let at = 0, line = 1, cells = [], start = 1;
+  let at = 0, line = 1, cells = [], start = 1, quoted = false;
   const ends = new RegExp(`[${delimiter}\r\n]`, "g");
   const endRecord = () => {
-    if (cells.length > 1 || cells[0] !== "") records.push({line: start, cells});
+    if (cells.length > 1 || cells[0] !== "" || quoted) records.push({line: start, cells});
     cells = [];
+    quoted = false;
   };
   while (at < text.length) {
     if (text[at] === '"') {
       const field = quotedField(text, at, line, delimiter);
       cells.push(field.value);
+      quoted = true;
       line += field.lines;
       at = field.end;
     } else {
@@ -93,7 +95,8 @@ function quotedField(text, at, line, delimiter) {
 /** Records → text, lines ending in CRLF. */
 export function format(records, delimiter = ",") {
   const quoted = cell => /["\r\n,;\t]/.test(cell) || cell !== cell.trim() ? `"${cell.replaceAll('"', '""')}"` : cell;
-  return records.map(record => record.map(cell => quoted(String(cell))).join(delimiter) + "\r\n").join("");
+  const line = record => record.map(cell => quoted(String(cell))).join(delimiter) || '""';  // a blank line would be no record
+  return records.map(record => `${line(record)}\r\n`).join("");
 }
 
 /** The cell, with an apostrophe before what a spreadsheet program would take for a formula; numbers stay. */
