@@ -303,6 +303,21 @@ def test_an_image_can_be_pasted_and_dropped(opened: Open, way: str) -> None:
     assert not tab.evaluate("document.getElementById('picture-card').classList.contains('over')")
 
 
+def test_a_paste_of_words_into_the_text_stays_one(opened: Open) -> None:
+    tab = opened()
+    kept = tab.evaluate(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "cells.png", {type: "image/png"}));
+            data.setData("text/plain", "cells as words");
+            return document.getElementById("text").dispatchEvent(new ClipboardEvent("paste", {bubbles: true, cancelable: true, clipboardData: data}));
+        }""",
+        list(picture("red")),
+    )
+    assert kept, "the browser pastes"
+    assert not tab.is_visible("#figure")
+
+
 def test_the_keyboard_alone_is_enough(opened: Open, tmp_path: Path) -> None:
     (tmp_path / "blue.png").write_bytes(picture("blue"))
     tab = opened()
@@ -568,6 +583,12 @@ def test_nothing_overflows_and_all_words_can_be_read(opened: Open, width: int, s
     batch(tab, table(*rows, header=("image_path", "text")), zipped(PHOTOS))
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate(UNREADABLE) == []
+    overlaps = """() => [...document.querySelectorAll("#table tbody tr")].flatMap(row => {
+        const boxes = [...row.cells].flatMap(cell => [...cell.children]).filter(one => one.checkVisibility()).map(one => one.getBoundingClientRect());
+        const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+        return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)));
+    })"""
+    assert tab.evaluate(overlaps) == []
 
 
 UNREADABLE = """() => {  // texts whose contrast with what lies behind them is under 4.5 (WCAG AA)

@@ -20,7 +20,8 @@ export function pairTab(served) {
   dropping(by("picture-card"), files => { if (files.length) take(files[0].file, files[0].file.name); });
   document.addEventListener("paste", event => {
     const file = [...event.clipboardData.files].find(one => one.type.startsWith("image/"));
-    if (by("pair").hidden || !file) return;
+    const words = event.target === by("text") && event.clipboardData.types.includes("text/plain");  // of a program that offers both
+    if (by("pair").hidden || !file || words) return;
     event.preventDefault();
     take(file, file.name);
   });
