@@ -272,6 +272,17 @@ def test_what_the_service_refuses_is_said_in_its_words(opened: Open) -> None:
     assert not tab.is_visible("#result")
 
 
+def test_an_image_that_no_request_could_hold_is_not_sent(opened: Open, colour_engine: Any) -> None:
+    with Server({"default": Predictor(colour_engine())}, max_body=2**16 + 4000) as at:
+        tab = opened(at=at)
+        tab.wait_for_selector("#model-facts:not(:empty)")
+        tab.set_input_files("#image", file("large.png", picture("red") + b"x" * 3000))
+        tab.wait_for_selector("#pair-problem")
+        assert "this service takes 3,000" in tab.inner_text("#pair-problem")
+        batch(tab, table(("large.png", "red"), ("small.png", "red")), file("large.png", picture("red") + b"x" * 3000), file("small.png", picture("red")))
+        assert [line[-1] for line in lines(tab)] == ["Error", "Match"]
+
+
 def test_without_an_image_or_a_text_it_says_which_is_missing(opened: Open) -> None:
     tab = opened()
     tab.click("#check")
@@ -536,6 +547,19 @@ def test_cells_that_look_like_formulas_are_guarded_when_asked(opened: Open) -> N
     header, row = downloaded(tab)
     assert header[0] == "\ufeffimage_path"
     assert row[:4] == ["photos/red.png", "'=1+1", "-1.5", "'@x"]
+
+
+def test_markup_from_files_is_text(opened: Open) -> None:
+    evil = '<img src="//evil.example/x.png" onerror="alert(1)"><b>red</b>'
+    tab = opened()
+    tab.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    batch(tab, table(("photos/blue.png", evil, "1"), (evil, "red", "1"), header=("image_path", "text", evil)), zipped(PHOTOS | {f"{evil}.png": picture("red")}))
+    assert lines(tab)[0][1] == evil
+    assert lines(tab)[1][2] == evil
+    tab.click("[aria-label='Look closer at row 1']")
+    tab.wait_for_selector(SETTLED)
+    assert tab.text_content("blockquote").replace(" (doesn’t fit)", "") == evil
+    assert tab.locator("main :is(img[src*=evil], img[onerror])").count() == 0
 
 
 def test_thresholds_by_slice_come_from_a_column(opened: Open, colour_engine: Any) -> None:

@@ -7,7 +7,7 @@ import {figure} from "./result.js";
 import {askTokensWith, call} from "./service.js";
 
 const TABS = ["pair", "batch"];
-const LIMITS = {max_image: 16 * 2 ** 20, max_body: 32 * 2 ** 20, max_text: 8000, max_pairs: 256};  // of a service that names none
+const ROOM = 2 ** 16;  // bytes of a request beside its image
 
 let facts = null, model = "";
 const served = () => ({facts, model});
@@ -58,7 +58,7 @@ askTokensWith(wrong => {
 async function start() {
   tell(by("page-problem"), "");
   try {
-    const {default: first, models} = await modelsServed();
+    const {default: first, models} = await call("v1/models");
     by("model").replaceChildren(...models.map(({name}) => make("option", {value: name}, name)));
     by("model").value = model = models.length > 1 ? first : "";
     by("model-choice").hidden = models.length < 2;
@@ -68,18 +68,11 @@ async function start() {
   }
 }
 
-async function modelsServed() {
-  try {
-    return await call("v1/models");
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    return {default: "", models: []};
-  }
-}
-
 async function choose() {
-  const found = await call(model ? `v1/model?name=${encodeURIComponent(model)}` : "v1/model");
-  facts = {...found, limits: {...LIMITS, ...found.limits}};
+  const name = model, found = await call(name ? `v1/model?name=${encodeURIComponent(name)}` : "v1/model");
+  if (name !== model) return;  // another one was chosen meanwhile
+  facts = found;
+  facts.limits.max_image = Math.min(facts.limits.max_image, Math.max(1, Math.floor(0.75 * (facts.limits.max_body - ROOM))));  // in base64 it is larger by a third
   const {review, slices} = facts.score;
   const parts = [model ? "" : `Model ${facts.model_id}`, `threshold ${figure(facts.threshold)}`, review && `review ${figure(review.low)} to ${figure(review.high)}`];
   by("model-facts").textContent = parts.filter(Boolean).join(" · ");
