@@ -9,6 +9,7 @@ import {call} from "./service.js";
 /** Wire the tab; `served()` gives {facts, model}. Returns `open(blob, name, text, slice)`, which fills the tab and checks. */
 export function pairTab(served) {
   let chosen = null;  // {blob, name}
+  let taking = null;  // the promise of one that is being looked at
   let running = null;  // AbortController
   let shownUrl = "";
 
@@ -20,8 +21,8 @@ export function pairTab(served) {
   dropping(by("picture-card"), files => { if (files.length) take(files[0].file, files[0].file.name); });
   document.addEventListener("paste", event => {
     const file = [...event.clipboardData.files].find(one => one.type.startsWith("image/"));
-    const words = event.target === by("text") && event.clipboardData.types.includes("text/plain");  // of a program that offers both
-    if (by("pair").hidden || !file || words) return;
+    const written = event.target === by("text") && event.clipboardData.types.includes("text/plain");  // of a program that offers both
+    if (by("pair").hidden || !file || written) return;
     event.preventDefault();
     take(file, file.name);
   });
@@ -30,8 +31,13 @@ export function pairTab(served) {
   by("clear").addEventListener("click", clear);
   by("heat-shown").addEventListener("change", showHeat);
 
+  function take(blob, name) {
+    taking = show(blob, name);
+    return taking;
+  }
+
   /** Show an image; no answer of an earlier one stays beside it. */
-  async function take(blob, name) {
+  async function show(blob, name) {
     tell(by("pair-problem"), "");
     const limits = served().facts?.limits;
     try {
@@ -80,6 +86,7 @@ export function pairTab(served) {
   }
 
   async function check() {
+    await taking;
     const text = by("text").value, missing = !chosen ? "image" : !text.trim() ? "text" : "";
     tell(by("pair-problem"), missing && `An ${missing} is needed first.`.replace("An text", "A text"));
     if (missing) {
@@ -163,4 +170,4 @@ export function pairTab(served) {
   };
 }
 
-const sentence = words => words[0].toUpperCase() + words.slice(1) + (/[.?!]$/.test(words) ? "" : ".");
+const sentence = said => said[0].toUpperCase() + said.slice(1) + (/[.?!]$/.test(said) ? "" : ".");

@@ -41,8 +41,8 @@ function scale({similarity_score: value, threshold, prediction}, {kind, review})
   const low = kind === "cosine" ? -1 : 0;
   const at = number => `${100 * Math.min(1, Math.max(0, (number - low) / (1 - low)))}%`;
   const band = review && make("i", {class: "band", "--from": at(review.low), "--to": at(review.high)});
-  const words = review ? `; to be reviewed from ${figure(review.low)} to ${figure(review.high)}` : "";
-  return make("div", {class: `scale ${prediction}`, role: "img", "aria-label": `${figure(value)} on a scale from ${low} to 1; threshold ${figure(threshold)}${words}`},
+  const between = review ? `; to be reviewed from ${figure(review.low)} to ${figure(review.high)}` : "";
+  return make("div", {class: `scale ${prediction}`, role: "img", "aria-label": `${figure(value)} on a scale from ${low} to 1; threshold ${figure(threshold)}${between}`},
     make("span", {class: "tick-label", "--at": at(threshold)}, `threshold ${figure(threshold)}`),
     make("div", {class: "track"}, make("i", {"--to": at(threshold)}), band),
     make("span", {class: "tick", "--at": at(threshold)}),
