@@ -332,6 +332,7 @@ def test_a_paste_of_words_into_the_text_stays_one(opened: Open) -> None:
 def test_the_keyboard_alone_is_enough(opened: Open, tmp_path: Path) -> None:
     (tmp_path / "blue.png").write_bytes(picture("blue"))
     tab = opened()
+    tab.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "blue.png"))  # from the start: that it is listened for reaches the browser late
     tab.wait_for_selector("#model-facts:not(:empty)")
 
     def to(name: str) -> None:
@@ -351,9 +352,7 @@ def test_the_keyboard_alone_is_enough(opened: Open, tmp_path: Path) -> None:
     tab.keyboard.press("Home")
     assert tab.is_visible("#pair")
     to("image")
-    with tab.expect_file_chooser() as chooser:
-        tab.keyboard.press("Enter")
-    chooser.value.set_files(tmp_path / "blue.png")
+    tab.keyboard.press("Enter")
     tab.wait_for_selector("#preview")
     to("text")
     tab.keyboard.type("red shirt")
