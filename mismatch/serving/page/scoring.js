@@ -77,9 +77,9 @@ class Sender {
       }
       if (content.error) row.answer = failed(content.error);
       else {
-        const more = new Blob([JSON.stringify(row.text), row.slice ?? ""]).size + OVERHEAD + (content.counted === jobs ? 0 : content.data.length);
+        const more = new Blob([JSON.stringify(row.text), row.slice ?? ""]).size + OVERHEAD + (content.counted ? 0 : content.data.length);
         if (jobs.length && bytes + more > this.budget) break;
-        content.counted = jobs;
+        content.counted = true;
         bytes += more;
         jobs.push({row, data: content.data});
       }
