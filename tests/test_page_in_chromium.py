@@ -538,6 +538,31 @@ def test_cancelled_rows_can_be_checked_later(opened: Open) -> None:
     assert tab.inner_text("#start") == "All rows are checked"
 
 
+def test_a_service_that_fails_midway_leaves_what_was_scored(opened: Open) -> None:
+    tab = opened(may_say="status of 500")
+    calls: list[int] = []
+
+    def failing(route: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            route.continue_()
+        else:
+            route.fulfill(status=500, body="<html>", content_type="text/html")
+
+    tab.route("**/v1/predict/batch", failing)
+    tab.wait_for_selector("#model-facts:not(:empty)")
+    tab.click("#batch-tab")
+    tab.set_input_files("#batch-files", [table(*[(f"photos/{name}.png", f"{name} bag {number}") for number in range(5) for name in COLOURS]), zipped(PHOTOS)])
+    tab.click("#start:enabled")
+    assert finished(tab, "Stopped") == "Stopped: 0 mismatches, 0 to review, 8 matches, 0 without a score."
+    assert tab.inner_text("#batch-problem") == "Stopped with 7 rows left: the service answered 500. The button above goes on from there."
+    assert tab.evaluate("document.activeElement.id") == "start"
+    tab.unroute("**/v1/predict/batch")
+    tab.keyboard.press("Enter")
+    assert finished(tab) == "Done: 0 mismatches, 0 to review, 15 matches, 0 without a score."
+    assert not tab.is_visible("#batch-problem")
+
+
 def test_cells_that_look_like_formulas_are_guarded_when_asked(opened: Open) -> None:
     tab = opened()
     batch(tab, table(("photos/red.png", "=1+1", "-1.5", "@x"), header=("image_path", "text", "price", "handle")), zipped(PHOTOS))
@@ -661,4 +686,4 @@ def test_a_service_that_is_gone_is_said_in_words(opened: Open, colour_engine: An
         tab = opened(at=at, may_say="ERR_CONNECTION_REFUSED")
         tab.wait_for_selector("#model-facts:not(:empty)")
     check(tab, file("blue.png", picture("blue")), "red", "#pair-problem:not([hidden])")
-    assert tab.inner_text("#pair-problem") == "The service can’t be reached; is it still running?"
+    assert tab.inner_text("#pair-problem") == "The service can’t be reached; it may have stopped."

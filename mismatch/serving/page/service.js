@@ -46,7 +46,7 @@ async function request(path, body, signal) {
     return await fetch(path, {method: body === undefined ? "GET" : "POST", headers, body: content, signal, cache: "no-store", redirect: "error"});
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "the service can’t be reached; is it still running?");
+    throw new Problem(0, "the service can’t be reached; it may have stopped");
   }
 }
 
