@@ -230,15 +230,20 @@ def serving(model: str, settings: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mismatch", "serve", "--model", model, "--settings", str(settings), "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        for _ in range(600):
+        while not listens(port):
+            if process.poll() is not None:
+                raise click.ClickException(f"the service ended with {process.returncode}; start it by hand to see why: {' '.join(command)}")
             time.sleep(0.1)
-            with socket() as line:
-                if line.connect_ex(("127.0.0.1", port)) == 0:
-                    break
         try:
             yield Server(process.pid, port)
         finally:
             process.terminate()
+
+
+def listens(port: int) -> bool:
+    """Whether anybody does."""
+    with socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
 
 
 def batch_predictor(model: str, csv_file: Path, base: Path, pairs: int, threads: int) -> dict[str, Any]:
