@@ -77,7 +77,10 @@ def main(
         rows = Pairs(csv_file, image_base_path)
         batch = [batch_predictor(found, csv_file, image_base_path, pairs, threads)]
         rate = batch[0]["pairs"] / batch[0]["seconds"]
-        own = {"threads": threads, "max_wait": round(1.5 * clients / rate, 2)}  # seconds: these clients wait for less, three times as many would for more
+        own = {
+            "threads": threads,
+            "max_wait": max(0.1, round(1.5 * clients / rate, 2)),
+        }  # seconds: these clients wait for less, three times as many would for more
         file = Path(folder) / "settings.json"
         file.write_text(json.dumps(own | json.loads(settings)), encoding="utf-8")
         with serving(found, file) as server:
