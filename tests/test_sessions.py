@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -83,7 +84,9 @@ def test_auto_takes_the_cpu_in_words_where_cuda_is_listed_but_broken(tiny_bundle
 def test_a_graph_that_onnxruntime_cannot_load_is_named(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundles["hf-clip"], tmp_path / "bundle"))
     manifest: Any = read_bundle(folder)
-    (folder / "head.onnx").write_bytes(b"not a graph")
+    node = onnx.helper.make_node("NoSuchOperator", ["x"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    (folder / "head.onnx").write_bytes(onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:1], values[1:])).SerializeToString())
     write_manifest(folder, manifest)
     with pytest.raises(CheckpointError, match=r"can't load .*head\.onnx"):
         open_bundle(folder, provider="cpu")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
+from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
 
 __all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
@@ -208,6 +209,7 @@ def _packages() -> list[str]:
 
 
 def _session(path: Path, provider: str, threads: int, spinning: bool, capture: bool) -> ort.InferenceSession:
+    check_self_contained(path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
