@@ -47,6 +47,7 @@ ABOUT_THE_WHOLE = {
     "test_fashion",
     "test_hostile_bodies",
     "test_lit",
+    "test_no_pickle",
     "test_page_in_chromium",
     "test_page_modules",
     "test_openapi",
