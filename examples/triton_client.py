@@ -77,7 +77,8 @@ class Triton:
 
     def logits(self, image_embeddings: NDArray[np.float32], text_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, image_width), (B, text_width) → (B,)."""
-        return self.infer(HEAD, dict(zip(self.sees, (image_embeddings, text_embeddings), strict=True)), ["logit"])["logit"][:, 0]
+        image, text = self.sees
+        return self.infer(HEAD, {image: image_embeddings, text: text_embeddings}, ["logit"])["logit"][:, 0]
 
     def describe(self) -> dict[str, Any]:
         """What the server says of itself."""
@@ -85,7 +86,7 @@ class Triton:
 
     def scores(self, pixel_values: NDArray[np.float32], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, 3, S, S), (B, L), twice → (B,) similarity scores, by the ensemble: one request."""
-        feeds = {"pixel_values": pixel_values, "input_ids": input_ids, "attention_mask": attention_mask}
+        feeds: Tensors = {"pixel_values": pixel_values, "input_ids": input_ids, "attention_mask": attention_mask}
         return self.infer(ENSEMBLE, feeds, ["similarity_score"])["similarity_score"][:, 0]
 
     def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Tensors:

@@ -39,6 +39,8 @@ TESTED_ELSEWHERE = {
 ABOUT_THE_WHOLE = {
     "test_cli",
     "test_completeness",
+    "test_deploy",
+    "test_client",
     "test_imports",
     "test_packaging",
     "test_readme",
@@ -47,6 +49,7 @@ ABOUT_THE_WHOLE = {
     "test_lit",
     "test_planted",
     "test_torch_free",
+    "test_triton_client",
     "test_types",
 }
 
