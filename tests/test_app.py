@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,37 +14,14 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mismatch.runtime.predictor import Predictor
-from mismatch.serving.app import create_app
-from mismatch.serving.configuration import Settings
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
-
-
-def image(colour: Any = "red", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", size, colour).save(held, kind)
-    return held.getvalue()
-
-
-def text64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-@contextmanager
-def serving(predictor: Predictor, **options: Any) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings("m", **options), {"default": predictor}), raise_server_exceptions=False) as client:
-        yield client
+from tests.serving import image, problem, serving, text64
 
 
 @pytest.fixture
 def client(colour_engine: Any) -> Iterator[TestClient]:
     with serving(Predictor(colour_engine())) as found:
         yield found
-
-
-def problem(response: Any) -> tuple[int, str]:
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["status"] == response.status_code
-    return response.status_code, response.json()["detail"]
 
 
 def test_one_pair_in_two_ways_is_scored_as_the_predictor_does(client: TestClient, colour_engine: Any) -> None:

@@ -23,8 +23,9 @@ def test_a_reference_has_tenths_and_fewer_where_values_are_equal() -> None:
     found = reference_of(rng.normal(size=5000), [7] * 4000 + [9] * 1000)
     assert found is not None
     assert found.rows == 5000
-    np.testing.assert_allclose(found.logits.shares, [0.1] * 10, atol=1e-3)
-    assert (found.text_lengths.edges, found.text_lengths.shares) == ((7.0, 9.0), (0.8, 0.2, 0.0))
+    np.testing.assert_allclose(found.logits.shares, [0.0, *[0.1] * 10, 0.0], atol=1e-3)
+    assert found.text_lengths.edges == (np.nextafter(7.0, 0.0), 7.0, 9.0)
+    assert found.text_lengths.shares == (0.0, 0.8, 0.2, 0.0)
     assert Reference.from_dict(found.to_dict()) == found
     assert reference_of(np.zeros(LEAST_PAIRS - 1), np.zeros(LEAST_PAIRS - 1)) is None
 
@@ -52,6 +53,16 @@ def test_only_the_last_pairs_count() -> None:
     assert min(drift.indices().values()) > 1
     drift.add(zip(rng.normal(size=500), rng.integers(5, 60, 500), strict=True))
     assert max(drift.indices().values()) < 0.1
+
+
+def test_what_was_never_seen_is_drift_also_where_all_values_were_equal() -> None:
+    reference = reference_of(np.zeros(500), np.full(500, 20))
+    assert reference is not None
+    for length in (3, 90):
+        drift = Drift(reference, 500)
+        drift.add((0.0, length) for _ in range(300))
+        assert drift.indices()["score"] == pytest.approx(0.0, abs=0.02)
+        assert drift.indices()["text_length"] > 1
 
 
 @pytest.mark.parametrize(("edges", "shares"), [((1.0, 1.0), (0.1, 0.1, 0.8)), ((1.0,), (1.0,)), ((1.0,), (-0.5, 1.5))])

@@ -25,9 +25,9 @@ def reference_of(logits: ArrayLike, lengths: ArrayLike) -> Reference | None:
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
-    """By edges at tenths of the values, fewer where many are equal."""
-    inner = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf")
-    edges = np.unique(inner)
+    """By edges at tenths of the values, fewer where many are equal; the two outermost parts are empty, as what lies there was never seen."""
+    tenths = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:], method="inverted_cdf")
+    edges = np.unique([np.nextafter(values.min(), -np.inf), *tenths])
     return Distribution(tuple(edges.tolist()), tuple((_counts(values, edges) / len(values)).tolist()))
 
 
