@@ -42,20 +42,16 @@ class TritonError(Exception):
 class Triton:
     """Two towers and a head on a server: what `mismatch.Predictor` takes for an engine."""
 
-    name, independent = "triton", False
+    name, independent, length_step = "triton", False, 4  # texts of a file are sorted by length first, and padded as mismatch's own runtime pads them
 
-    def __init__(self, http: httpx.Client, files: Path, *, step: int = 4) -> None:
-        """`http`: a client whose base_url is the server's; `files`: the ensemble's folder in the repository, mismatch/1.
-
-        `step`: tokens to a multiple of which texts are padded. Triton batches only requests of equal shape: 8 or 16 make fewer shapes and fuller batches.
-        """
+    def __init__(self, http: httpx.Client, files: Path) -> None:
+        """`http`: a client whose base_url is the server's; `files`: the ensemble's folder in the repository, mismatch/1."""
         manifest = json.loads((files / "manifest.json").read_text(encoding="utf-8"))
         head = mismatch.HeadSpec.from_dict(manifest["head"])
         self.image_spec = mismatch.ImageSpec.from_dict(manifest["image_spec"])
         self.text_spec = mismatch.TextSpec.from_dict(manifest["text_spec"], tokenizer_json=(files / "tokenizer.json").read_text(encoding="utf-8"))
         self.score = mismatch.ScoreSpec.from_dict(manifest["score"])
         self.image_dim, self.text_dim, self.image_width, self.text_width = head.image_dim, head.text_dim, head.image_width, head.text_width
-        self.length_step = step
         self.fingerprint = hashlib.sha256((files / "manifest.json").read_bytes()).hexdigest()
         self.sees = "image_features" if head.image_features else "image_embedding", "text_features" if head.text_features else "text_embedding"
         self.http = http
@@ -129,11 +125,14 @@ class Triton:
         return response
 
 
-def score_pair(triton: Triton, image: Path, text: str) -> float:
-    """One pair by one request. Of a text over the model's context the beginning is scored: `mismatch.Predictor(triton)` does as the model was trained for."""
+def score_pair(triton: Triton, image: Path, text: str, *, step: int = 16) -> float:
+    """One pair by one request. Of a text over the model's context the beginning is scored: `mismatch.Predictor(triton)` does as the model was trained for.
+
+    `step`: tokens to a multiple of which the text is padded. Triton batches only requests of equal shape, and the fewer shapes there are, the fuller they get.
+    """
     pipeline = mismatch.Predictor(triton).pipeline
     ids, truncated = pipeline.tokenizer.encode([text])
-    tokens = pipeline.tokenizer.pad(ids, truncated, step=triton.length_step)
+    tokens = pipeline.tokenizer.pad(ids, truncated, step=step)
     return float(triton.scores(pipeline.preprocess(image)[None], tokens.input_ids, tokens.attention_mask)[0])
 
 

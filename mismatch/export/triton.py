@@ -164,7 +164,7 @@ def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
     }
     notes = [f"Written by mismatch {__version__}, export-onnx --triton, from a bundle in {manifest.precision}."]
     if name == TEXT and manifest.text_spec.padding == "longest":
-        notes.append("Triton batches requests of equal shape only: pad texts to a multiple of 4 tokens or more, as examples/triton_client.py does.")
+        notes.append("Triton batches requests of equal shape only: pad texts to a multiple of 16 tokens, say, as examples/triton_client.py does.")
     threads = {"key": "intra_op_thread_count", "value": {"string_value": "0"}}
     cpu = {**common, "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}], "parameters": [threads]}
     note = "intra_op_thread_count 0 is one thread a core that the container sees, whatever its quota of CPU time: with a quota, set it to that."
