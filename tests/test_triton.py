@@ -94,7 +94,8 @@ def test_the_configs_say_what_the_graphs_take(repository: Path, bundle: Path) ->
     assert float(facts["threshold"]) == manifest.score.threshold_in_use
 
 
-def test_the_ensemble_scores_as_the_predictor_does(repository: Path, bundle: Path, colour_images: Path) -> None:
+def compare_with_predictor(repository: Path, bundle: Path, colour_images: Path) -> None:
+    """The chained graphs on real pixels and ids against the bundle's Predictor."""
     predictor = mismatch.load(bundle, "cpu", threads=1)
     images = [colour_images / f"{name}.png" for name in ("red", "green", "blue")]
     tokens = predictor.pipeline.tokenizer(TEXTS)
@@ -105,6 +106,10 @@ def test_the_ensemble_scores_as_the_predictor_does(repository: Path, bundle: Pat
     np.testing.assert_allclose(found["logit"][:, 0], [one.logit for one in expected], atol=1e-5)
     np.testing.assert_allclose(found["similarity_score"][:, 0], [one.similarity_score for one in expected], atol=1e-6)
     np.testing.assert_allclose(found["similarity_score"], scores_from_logits(found["logit"], predictor.score), atol=1e-6)
+
+
+def test_the_ensemble_scores_as_the_predictor_does(repository: Path, bundle: Path, colour_images: Path) -> None:
+    compare_with_predictor(repository, bundle, colour_images)
 
 
 def test_tritons_own_schema_reads_every_config(repository: Path) -> None:
@@ -166,7 +171,7 @@ def test_lower_precisions(tiny_checkpoints: dict[str, Path], colour_images: Path
     assert result.exit_code == 0, result.output
     assert (tmp_path / "repository" / IMAGE / "configs").exists() == (precision == "fp16")
     assert ("exact on CPUs with 8-bit dot products only" in result.stderr) == (precision == "int8")
-    test_the_ensemble_scores_as_the_predictor_does(tmp_path / "repository", tmp_path / "bundle", colour_images)
+    compare_with_predictor(tmp_path / "repository", tmp_path / "bundle", colour_images)
 
 
 def test_a_bundle_with_weights_beside_its_graph(tiny_bundles: dict[str, Path], colour_images: Path, tmp_path: Path) -> None:
@@ -178,7 +183,7 @@ def test_a_bundle_with_weights_beside_its_graph(tiny_bundles: dict[str, Path], c
     write_json(bundle / "manifest.json", data | {"files": {path.name: sha256_file(path) for path in bundle.iterdir() if path.name != "manifest.json"}})
     repository = write_repository(bundle, tmp_path / "repository").folder
     assert (repository / TEXT / "1" / "text_encoder.weights").stat().st_size > 1000
-    test_the_ensemble_scores_as_the_predictor_does(repository, bundle, colour_images)
+    compare_with_predictor(repository, bundle, colour_images)
 
 
 def test_an_older_repository_is_replaced_and_nothing_else(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:

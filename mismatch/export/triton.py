@@ -30,10 +30,12 @@ GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.on
 CONFIG, MODEL, VERSION = "config.pbtxt", "model.onnx", "1"
 GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
-PREFERRED = [16, 32]  # rows that don't wait for more
-WAIT = 2_000  # microseconds that a request waits for others
-QUEUE = 512  # requests that may wait; beyond it they are refused
-DEADLINE = 30_000_000  # microseconds after which one that waits is refused
+BATCHING = {
+    "preferred_batch_size": [16, 32],  # rows that don't wait for more
+    "max_queue_delay_microseconds": 2_000,
+    "default_queue_policy": {"timeout_action": Word("REJECT"), "default_timeout_microseconds": 30_000_000, "max_queue_size": 512},
+}
+CUDA = {"name": "cuda", "parameters": [{"key": "use_tf32", "value": "0"}]}
 TOLERANCE = 1e-6  # between a score of the repository and mismatch's own
 TYPES = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.INT64: "TYPE_INT64", TensorProto.INT32: "TYPE_INT32"}
 Message = dict[str, Any]
@@ -150,18 +152,7 @@ def _add_log_odds(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibrati
 def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
     """config.pbtxt for CPUs; a tower that GPUs can run has one for them too."""
     inputs, outputs = _tensors(folder / name / VERSION / MODEL)
-    common = {
-        "name": name,
-        "backend": "onnxruntime",
-        "max_batch_size": MAX_BATCH,
-        "input": inputs,
-        "output": outputs,
-        "dynamic_batching": {
-            "preferred_batch_size": PREFERRED,
-            "max_queue_delay_microseconds": WAIT,
-            "default_queue_policy": {"timeout_action": Word("REJECT"), "default_timeout_microseconds": DEADLINE, "max_queue_size": QUEUE},
-        },
-    }
+    common = {"name": name, "backend": "onnxruntime", "max_batch_size": MAX_BATCH, "input": inputs, "output": outputs, "dynamic_batching": BATCHING}
     notes = [f"Written by mismatch {__version__}, export-onnx --triton, from a bundle in {manifest.precision}."]
     if name == TEXT and manifest.text_spec.padding == "longest":
         notes.append("Triton batches requests of equal shape only: pad texts to a multiple of 16 tokens, say, as examples/triton_client.py does.")
@@ -171,14 +162,10 @@ def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
     (folder / name / CONFIG).write_text(to_text(cpu, "\n".join([*notes, note])), encoding="utf-8")
     if name == HEAD or manifest.precision == "int8":  # the head is small and in double precision; int8's operators are the CPU's
         return
-    cuda = {"name": "cuda", "parameters": [{"key": "use_tf32", "value": "0"}]}
-    gpu = {
-        **common,
-        "instance_group": [{"kind": Word("KIND_GPU"), "count": 1}],
-        "optimization": {"execution_accelerators": {"gpu_execution_accelerator": [cuda]}},
-    }
-    (folder / name / GPU).parent.mkdir()
+    accelerators = {"execution_accelerators": {"gpu_execution_accelerator": [CUDA]}}
+    gpu = {**common, "instance_group": [{"kind": Word("KIND_GPU"), "count": 1}], "optimization": accelerators}
     note = "For GPUs: tritonserver --model-config-name gpu. fp32 means fp32: TF32 would keep 10 bits of each factor."
+    (folder / name / GPU).parent.mkdir()
     (folder / name / GPU).write_text(to_text(gpu, "\n".join([*notes, note])), encoding="utf-8")
 
 
