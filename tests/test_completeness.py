@@ -49,6 +49,8 @@ ABOUT_THE_WHOLE = {
     "test_fashion",
     "test_hostile_bodies",
     "test_lit",
+    "test_page_in_chromium",
+    "test_page_modules",
     "test_openapi",
     "test_planted",
     "test_torch_free",
