@@ -40,6 +40,8 @@ ABOUT_THE_WHOLE = {
     "test_cli",
     "test_compatibility",
     "test_completeness",
+    "test_deploy",
+    "test_client",
     "test_imports",
     "test_packaging",
     "test_readme",
@@ -53,6 +55,7 @@ ABOUT_THE_WHOLE = {
     "test_openapi",
     "test_planted",
     "test_torch_free",
+    "test_triton_client",
     "test_types",
 }
 

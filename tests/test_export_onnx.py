@@ -63,3 +63,34 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     assert labels == [1, 1, None, None, 0, 1]
     assert [pair.problem for pair in pairs[:5]] == [None] * 5
     assert "leaves --image-base-path base" in (pairs[5].problem or "")
+
+
+def test_a_bundle_becomes_a_repository_for_triton(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    result = run("--model", tiny_bundles["openclip"], "--triton", tmp_path / "repository")
+    assert result.exit_code == 0, result.output
+    assert f"for Triton written to {tmp_path / 'repository'}; its scores differ by" in result.stdout
+    assert f"tritonserver --model-repository {tmp_path / 'repository'}   (on GPUs: --model-config-name gpu)" in result.stdout
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mismatch", "mismatch_head", "mismatch_image_encoder", "mismatch_text_encoder"}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--model", "BUNDLE", "--triton", "new", "--output", "out"], "give the trained model's folder, or --triton without --output"),
+        (["--model", "BUNDLE", "--triton", "new", "--precision", "fp16"], "--precision is for an export"),
+        (["--model", "CHECKPOINT", "--triton", "new"], "--output is missing"),
+        (["--model", "CHECKPOINT", "--triton", "taken", "--output", "out"], "taken exists and is not a repository that mismatch wrote"),
+        (["--model", "CHECKPOINT", "--triton", "out/new", "--output", "out"], "lies in the bundle"),
+    ],
+)
+def test_what_it_refuses_for_triton(
+    tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
+) -> None:
+    """Before anything is written or loaded."""
+    (tmp_path / "taken" / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    names = {"BUNDLE": tiny_bundles["openclip"], "CHECKPOINT": tiny_checkpoints["openclip"]}
+    result = run(*(names.get(arg, arg) for arg in args))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"taken"}

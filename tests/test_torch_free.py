@@ -57,3 +57,10 @@ def test_what_needs_torch_says_which_extra_is_missing(light: Path, tiny_checkpoi
         assert done.returncode == 2
         assert 'pip install "mismatch-clip[train]"' in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_repository_for_triton_needs_onnx_alone_and_says_so(light: Path, tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    command = [light / "mismatch", "export-onnx", "--model", tiny_bundles["openclip"], "--triton", "repository"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "mismatch: error: mismatch export-onnx --triton needs the package onnx: pip install onnx\n"

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mismatch.cli.options import model_option, row_options
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
+from mismatch.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from mismatch.data.rows import Row
@@ -22,7 +24,7 @@ __all__ = ["command"]
 
 @click.command(short_help="Write a trained model as ONNX, compared with torch.")
 @model_option
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the bundle; an older bundle there is replaced.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the bundle; an older bundle there is replaced.  [required, but with a bundle]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "fp16", "int8"]),
@@ -49,8 +51,22 @@ __all__ = ["command"]
 @click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="In int8, fp16: share of decisions that may flip; likewise.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the bundle runs for the comparison.")
 @click.option("--threads", type=click.IntRange(1), help="Threads for the comparison.  [default: torch's own choice]")
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the bundle as a model repository for Triton Inference Server too; with a bundle as --model, that alone.",
+)
 def command(
-    model: str, output: Path, verify_csv: Path | None, image_base_path: str, columns: Columns, verify_rows: int, threads: int | None, **options: Any
+    model: str,
+    output: Path | None,
+    verify_csv: Path | None,
+    image_base_path: str,
+    columns: Columns,
+    verify_rows: int,
+    threads: int | None,
+    triton: Path | None,
+    **options: Any,
 ) -> None:
     """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest.
 
@@ -58,6 +74,13 @@ def command(
     differ a little: there the rows of --verify-csv decide, by how well they are ranked and how many decisions flip; what is too costly is tried with
     fewer layers in int8.
     """
+    if _is_bundle(model):
+        _only_for_triton(model, output, triton)
+        return
+    if output is None:
+        raise click.UsageError("--output is missing: the folder of the bundle")
+    if triton is not None:
+        _triton().check_target(triton, output)
     if options["precision"] == "int8" and verify_csv is None:
         raise click.UsageError("--precision int8 needs --verify-csv: rows on which its decisions are compared with the model's own")
     limits = {name: options.pop(f"max_{name}") for name in ("auroc_loss", "flips")}
@@ -88,6 +111,40 @@ def command(
     if result.parity.unscorable:
         click.echo(f"{result.parity.unscorable} rows could be scored by neither; mismatch validate says why")
     click.echo(f"bundle of {result.bytes / 1e6:.1f} MB in {result.precision} written to {output}")
+    if triton is not None:
+        _write_for_triton(output, triton)
+
+
+def _is_bundle(model: str) -> bool:
+    from mismatch.runtime.predictor import is_bundle
+
+    return is_bundle(model)
+
+
+def _only_for_triton(model: str, output: Path | None, triton: Path | None) -> None:
+    if triton is None or output is not None:
+        raise CheckpointError(f"{model} is a bundle already; give the trained model's folder, or --triton without --output for a repository of this bundle")
+    ctx = click.get_current_context()
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if without := sorted(set(given) - {"model", "triton", "debug"}):
+        raise click.UsageError(f"--{without[0].replace('_', '-')} is for an export, and {model} is exported already; give --model and --triton alone")
+    _write_for_triton(Path(model), triton)
+
+
+def _triton() -> Any:
+    try:
+        from mismatch.export import triton
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("mismatch export-onnx --triton", package="onnx") from error
+    return triton
+
+
+def _write_for_triton(bundle: Path, target: Path) -> None:
+    said = _triton().write_repository(bundle, target)
+    click.echo(f"repository of {said.bytes / 1e6:.1f} MB for Triton written to {target}; its scores differ by {said.difference:.1e} at most from mismatch's")
+    click.echo(f"tritonserver --model-repository {target}{'' if said.precision == 'int8' else '   (on GPUs: --model-config-name gpu)'}")
+    if said.precision == "int8":
+        click.echo("int8 under Triton is exact on CPUs with 8-bit dot products only (x86: VNNI, AMX): Triton can't choose the slower, exact kernels", err=True)
 
 
 def _read_rows(csv_file: Path, base: str, columns: Columns, limit: int) -> tuple[list[Pair], list[int | None]]:
@@ -119,11 +176,6 @@ def _fitted(verdict: Verdict) -> str:
 
 
 def _open(model: str, threads: int | None) -> Any:
-    from mismatch.errors import CheckpointError, MissingExtraError
-    from mismatch.runtime.predictor import is_bundle
-
-    if is_bundle(model):
-        raise CheckpointError(f"{model} is a bundle already; give the trained model's folder")
     try:
         from mismatch.training.engine import open_checkpoint
     except ModuleNotFoundError as error:
