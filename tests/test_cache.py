@@ -56,14 +56,14 @@ def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None
 
 
 def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 16))
+    cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 20))
     for i in range(4):
         cache.put_many(rows(i))
         for age, path in enumerate(sorted(cache.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns)):
             os.utime(path, (1000 + 10 * i + age, 1000 + 10 * i + age))
     left = EmbeddingCache(tmp_path, "aa")
     assert key(3) in left.get_many([key(i) for i in range(4)])
-    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 16)
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 20)
     assert {path.stem for path in tmp_path.glob("*/*.npy")} == {path.stem for path in tmp_path.glob("*/*.keys")}
 
 

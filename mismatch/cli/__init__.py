@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.retries import shortage
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -27,7 +28,9 @@ HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-TERMINATE_EXIT = 143  # 128 + SIGTERM
+ENDINGS = {signal.SIGTERM: ("terminated", 143)}  # signals that end a command as Ctrl-C does, and what is said then; 128 + their number
+if sys.platform != "win32":
+    ENDINGS[signal.SIGHUP] = ("hung up", 129)  # its terminal was closed
 TRAIN_EXTRA = frozenset({"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"})  # import names
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
@@ -66,13 +69,13 @@ class LazyGroup(click.Group):
             raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated."""
+        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated, 129 hung up."""
         code: object = 0
         try:
             with _terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except click.Abort:
-            code = _say("terminated", TERMINATE_EXIT) if signals else _say("interrupted", INTERRUPT_EXIT)
+            code = _say(*ENDINGS[signals[0]]) if signals else _say("interrupted", INTERRUPT_EXIT)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = INPUT_EXIT
@@ -85,6 +88,8 @@ class _Failure(click.ClickException):
     """An exception on its way out, with the exit code that it means."""
 
     def __init__(self, error: Exception) -> None:
+        if isinstance(error, MemoryError):
+            error = shortage("the command was ended", error)
         expected = isinstance(error, (MismatchError, OSError))
         unforeseen = f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows where"
         super().__init__(str(error) if expected else unforeseen)
@@ -139,23 +144,26 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[list[int]]:
-    """SIGTERM unwinds as Ctrl-C does, so that no half-written file stays; yields the signals that came. One that somebody else handles is left to them."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield came
-        return
+def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
+    """The signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yields those that came. One that somebody else handles, or that
+    `nohup` has switched off, is left alone.
+    """
+    came: list[signal.Signals] = []
+    ours = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL] if threading.current_thread() is threading.main_thread() else []
 
     def stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
-        came.append(number)
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
+        came.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in ours:
+        signal.signal(number, stop)
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

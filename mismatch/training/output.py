@@ -50,6 +50,11 @@ class RunFolder:
         """Whether something is written that this run can be resumed from."""
         return bool(self.written) or (is_checkpoint(self.folder / LAST) and not self.guards_other)
 
+    def newest(self) -> int:
+        """When the newest state here was saved, nanoseconds since 1970; 0 without any. The next one counts as later, whatever the clock says."""
+        found = unfinished(self.folder)
+        return 0 if found is None else found[1].saved
+
     @property
     def starts_from_own(self) -> bool:
         """Whether the run started from a checkpoint in this folder, which is now started_from."""

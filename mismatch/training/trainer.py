@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
+from mismatch.locks import locked
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
 from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
@@ -54,11 +55,19 @@ class TrainResult:
 
 
 def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
-    """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which.
+
+    CheckpointError while another run writes to the same folder.
+    """
     require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = Processes.start(config.device)
+    with locked(config.output_dir, parents=True) if processes.main else nullcontext():
+        return _train(config, processes, report, progress)
+
+
+def _train(config: TrainConfig, processes: Processes, report: Report, progress: Progress) -> TrainResult:
     if not processes.main:
         report, progress = _say_nothing, no_progress
     with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), Interruption() as interruption:
@@ -337,6 +346,7 @@ class Run:
             from_own_folder=self.folder.starts_from_own,
             engine=f"{self.device} in {self.step.precision}",
             threads=torch.get_num_threads(),
+            saved=self.folder.newest() + 1,
         )
 
     def _validate(self, feed: Feed) -> Validation:
