@@ -15,12 +15,14 @@ from mismatch.errors import MachineError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["PAUSES", "SHORTAGES", "is_transient", "open_patiently", "reason", "retried", "shortage"]
+__all__ = ["PAUSES", "SHORTAGES", "is_transient", "open_once", "open_patiently", "reason", "retried", "shortage", "shortage_in"]
 
 PAUSES = (0.05, 0.2, 0.75)  # seconds before each further try: a second in all
 NAMES = ("EIO", "EREMOTEIO", "ESTALE", "EAGAIN", "EINTR", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH")
 TRANSIENT = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine: they say nothing of the file
+NO_MEMORY = ("allocate memory", "bad allocation", "bad_alloc", "out of memory")  # in what torch and onnxruntime say, whose errors are of no kind
+NO_THREAD = "can't start new thread"
 CURES = {errno.EMFILE: "close other files or raise `ulimit -n`", errno.ENFILE: "close other programs"}
 
 Result = TypeVar("Result")
@@ -55,20 +57,31 @@ def shortage(what: str, error: OSError | MemoryError) -> MachineError:
     return MachineError(f"{what}: {error.strerror}; {CURES.get(error.errno or 0, 'free some')}")
 
 
+def shortage_in(error: Exception) -> MachineError | None:
+    """What an error means that a library raised when memory, handles or threads ran out; None where it means something else."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return shortage("the command was ended", MemoryError())
+    if isinstance(error, RuntimeError) and NO_THREAD in str(error):
+        return MachineError(f"the command was ended: {NO_THREAD}; close other programs, or raise `ulimit -u`")
+    return None
+
+
 def open_patiently(path: str | Path) -> io.BufferedReader:
     """As `open(path, "rb")`, of a file whose errors that may pass are retried, at opening and at each reading."""
     return io.BufferedReader(retried(lambda: _Patient(path)), 2**16)
 
 
-class _Patient(io.FileIO):
-    """A file whose reads are retried where they stand: a read that failed has not moved on."""
+def open_once(path: str | Path) -> io.BufferedReader:
+    """As `open(path, "rb")`, for a caller that begins anew itself where an error may pass; EAGAIN is an error too."""
+    return io.BufferedReader(_Strict(path), 2**16)
+
+
+class _Strict(io.FileIO):
+    """A file that raises what Python would take for its end: a read that is told to come again."""
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        return retried(lambda: self._readinto(buffer))
-
-    def _readinto(self, buffer: WriteableBuffer) -> int:
         count: int | None = super().readinto(buffer)
-        if count is None:  # which Python makes of EAGAIN
+        if count is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return count
 
@@ -78,3 +91,10 @@ class _Patient(io.FileIO):
         while count := self.readinto(piece):
             pieces.append(bytes(piece[:count]))
         return b"".join(pieces)
+
+
+class _Patient(_Strict):
+    """A file whose reads are retried where they stand: a read that failed has not moved on."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        return retried(lambda: super(_Patient, self).readinto(buffer))

@@ -73,7 +73,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise OSError(number, os.strerror(number))
             return real(self, buffer)
 
-        monkeypatch.setattr(retries._Patient, "_readinto", readinto)
+        monkeypatch.setattr(retries._Strict, "readinto", readinto)
 
     return flaky
 

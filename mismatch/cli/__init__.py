@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
 import sys
 import threading
@@ -10,12 +13,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
-from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
-from mismatch.retries import shortage
+from mismatch.errors import MachineError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -71,6 +74,7 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated, 129 hung up."""
         code: object = 0
+        _let_print(sys.stdout)
         try:
             with _terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
@@ -88,8 +92,6 @@ class _Failure(click.ClickException):
     """An exception on its way out, with the exit code that it means."""
 
     def __init__(self, error: Exception) -> None:
-        if isinstance(error, MemoryError):
-            error = shortage("the command was ended", error)
         expected = isinstance(error, (MismatchError, OSError))
         unforeseen = f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows where"
         super().__init__(str(error) if expected else unforeseen)
@@ -183,6 +185,12 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def _let_print(stream: TextIO | None) -> None:
+    """Let a terminal that knows ASCII only show other letters by their codes, where Python would end the command."""
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def _say(text: str, code: int) -> int:
     click.echo(f"mismatch: {text}", err=True)
     return code
@@ -194,9 +202,23 @@ def _where_help_is(error: click.ClickException) -> str:
 
 
 def _explained(error: Exception, verb: str | None) -> Exception:
-    """A module of an extra that isn't installed becomes the pip line that installs it."""
+    """A module of an extra that isn't installed becomes the pip line that installs it; what the machine lacks is said in words."""
+    if not isinstance(error, MismatchError):
+        if short := shortage_in(error):
+            return short
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            return _nameless(error)
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return MissingExtraError(f"mismatch {verb} (no {missing} here)", "train") if missing in TRAIN_EXTRA else error
+
+
+def _nameless(error: OSError) -> Exception:
+    """An error of the system that names no file: of standard output, or of a working directory that somebody has removed."""
+    try:
+        os.getcwd()
+    except OSError:
+        return MachineError("the working directory is gone; go to one that is there, or give absolute paths")
+    return MachineError(f"can't write standard output: {error.strerror}") if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

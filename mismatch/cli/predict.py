@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -331,6 +332,8 @@ def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | Non
         with atomic_binary(output) as file:
             yield from _whole(ParquetTable(file, kept))
     elif output == STANDARD_OUTPUT:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's own: the bytes are those of a file
         yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
-from mismatch.retries import SHORTAGES, is_transient, reason, retried, shortage
+from mismatch.retries import SHORTAGES, is_transient, open_once, reason, retried, shortage
 from mismatch.specs import RGB, ImageSpec
 
 __all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
@@ -221,7 +221,7 @@ def open_image_file(path: Path | str) -> io.BufferedReader:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
             raise ImageError(f"{name} is a folder or a device, not a file; check the row's image_path")
-        return open(path, "rb")
+        return open_once(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageNotFoundError(f"{name} not found; check its path and --image-base-path") from None
     except (OSError, ValueError) as error:

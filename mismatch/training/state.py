@@ -120,7 +120,10 @@ def read_note(folder: Path) -> Note | None:
     """What the state in a checkpoint says of itself; None where there is none. CheckpointError for one of another format or damaged."""
     if not ((folder / NOTE).is_file() and (folder / PARTS).is_file()):
         return None
-    data = read_json(folder / NOTE)
+    try:
+        data = read_json(folder / NOTE)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; train anew without --resume") from error
     found = data.pop("format_version", None) if isinstance(data, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(f"{folder / NOTE} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train anew")

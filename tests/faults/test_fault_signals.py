@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,16 @@ def test_predict_killed_at_random_moments(cases: Any, shop: Path) -> None:
     cases.resumed(shop)
 
 
-@pytest.mark.fault("SIGKILL before each single operation on a file, one after the other", "predict", SAME)
-def test_predict_killed_before_every_change_of_the_disk(cases: Any, shop: Path) -> None:
-    """Each run is allowed three more operations than the one before was, so that the kill walks through all kinds of moments."""
-    kills = 0
-    while cases.predict(shop, "--resume", fault=f"change:out.csv:{3 + kills % 7}:1:kill").code == -signal.SIGKILL:
-        kills += 1
-        assert kills < 60
-    assert kills >= 8
-    cases.check_predicted(shop)
+@pytest.mark.fault("SIGKILL before the 1st, 3rd, 5th, … operation on a file", "predict", SAME)
+def test_predict_killed_before_changes_of_the_disk(cases: Any, shop: Path) -> None:
+    windows = "pipeline.WINDOW = 12\n"
+    for number in range(1, 99, 2):
+        if cases.predict(shop, fault=f"change:out.csv:{number}:1:kill", prelude=windows).code != -signal.SIGKILL:
+            break
+        cases.predict(shop, "--resume", prelude=windows).fine()
+        cases.check_predicted(shop)
+        (shop / "out.csv").unlink()
+    assert number >= 17
 
 
 @pytest.mark.fault("SIGKILL in the middle of a write, half a row on the disk", "predict", SAME)
@@ -120,7 +123,7 @@ def test_train_killed_between_operations_on_its_checkpoints(cases: Any, shop: Pa
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
-@pytest.mark.fault("SIGKILL while a frozen backbone's embeddings are cached", "train --tune head", WEIGHTS)
+@pytest.mark.fault("SIGKILL while a frozen backbone's embeddings are cached", "train --tune head", "what is cached is used, and it trains")
 def test_train_of_a_head_killed_as_it_caches(cases: Any, shop: Path) -> None:
     for number in (2, 5):
         assert cases.train(shop, "head", "--resume", fault=f"change:cache/:{number}:1:kill").code == -signal.SIGKILL
@@ -161,7 +164,7 @@ def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
     bundle = bundle_of(cases, shop)
     before = files(bundle)
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    for calls, number in (("write", 1), ("write", 9), ("rename", 2), ("rename", 4)):
+    for calls, number in (("write", 1), ("rename", 1)):
         assert cases.commands.run(shop, *args, fault=f"{calls}:.bundle.:{number}:1:kill").code == -signal.SIGKILL
         assert files(bundle) == before
     cases.commands.run(shop, *args).fine()
@@ -173,12 +176,11 @@ def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
 @pytest.mark.fault("SIGKILL between the two renames that replace a folder, where the system can't exchange names", "export-onnx", "the older bundle comes back")
 def test_export_killed_between_its_renames(cases: Any, shop: Path, files: Any) -> None:
     before = files(bundle_of(cases, shop))
+    write = "from mismatch import files; files._exchange = lambda *a: False\nwith files.atomic_directory('bundle') as part: (part / 'x').touch()"
+    env = cases.commands.fresh | {"FAULT": "rename:.bundle:2:1:kill"}
+    assert subprocess.run([sys.executable, "-c", write], cwd=shop, env=env).returncode == -signal.SIGKILL
+    assert not (shop / "bundle").exists()
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    number = 1
-    while (shop / "bundle").exists():
-        cases.commands.run(shop, *args, fault=f"rename:bundle:{number}:1:kill", prelude="from mismatch import files; files._exchange = lambda *a: False\n")
-        number += 1
-        assert number < 30
     done = cases.commands.run(shop, *args, "--max-score-difference", 0)
     assert done.code == 2, done
     assert files(shop / "bundle") == before
@@ -216,7 +218,7 @@ def test_validate_killed(cases: Any, shop: Path) -> None:
     kills = 0
     while cases.commands.run(shop, *args, fault=f"change:report.json:{kills + 1}:1:kill").code == -signal.SIGKILL:
         kills += 1
-        assert not (shop / "report.json").exists()
+        assert not (shop / "report.json").exists() or json.loads((shop / "report.json").read_text())["ok"]
     assert kills >= 4
     assert json.loads((shop / "report.json").read_text())["files"][0]["rows"] == 48
     assert [path.name for path in shop.iterdir() if "report" in path.name] == ["report.json"]
