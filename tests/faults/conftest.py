@@ -137,10 +137,10 @@ class Commands:
 
     def really(self, folder: Path, *args: object, prelude: str = "", env: dict[str, str] | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
         """A command as a new process of the interpreter, for what is decided when that begins."""
-        code = f"{SMALL_WINDOW}{prelude}\nfrom mismatch.cli import main; main({[str(arg) for arg in args]!r})"
+        command = [sys.executable, "-c", f"{SMALL_WINDOW}{prelude}\nimport sys; from mismatch.cli import main; main(sys.argv[1:])", *map(str, args)]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
         settings = {"cwd": folder, "text": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
-        return subprocess.run([sys.executable, "-c", code], env=self.fresh | (env or {}), **settings | how)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(command, env=self.fresh | (env or {}), **settings | how)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.fixture(scope="session")

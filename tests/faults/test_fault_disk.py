@@ -137,9 +137,7 @@ CHECKPOINTS = [
     pytest.param(
         "write:training_state:20", errno.EDQUOT, marks=pytest.mark.fault("the quota is used up as the state is written, by torch", "train", SAME), id="state"
     ),
-    pytest.param(
-        "open:.checkpoint_epoch_2:1", errno.EROFS, marks=pytest.mark.fault("the disk becomes read-only before the weights", "train", SAME), id="weights"
-    ),
+    pytest.param("open:.checkpoint_epoch_2:1", errno.EROFS, marks=pytest.mark.fault("the disk becomes read-only between epochs", "train", SAME), id="weights"),
     pytest.param("rename:checkpoint_epoch_2:1", errno.EIO, marks=pytest.mark.fault("the rename of a whole checkpoint fails", "train", SAME), id="rename"),
 ]
 
