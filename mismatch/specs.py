@@ -13,8 +13,10 @@ __all__ = [
     "IMAGE_FEATURES",
     "TEXT_FEATURES",
     "Calibration",
+    "Distribution",
     "HeadSpec",
     "ImageSpec",
+    "Reference",
     "ReviewBand",
     "ScoreSpec",
     "SliceThresholds",
@@ -221,6 +223,33 @@ class SliceThresholds(Spec):
     rows: dict[str, int]  # that each was chosen on
 
 
+@dataclass(frozen=True)
+class Distribution(Spec):
+    """How values were distributed: shares of the parts between edges, an edge belonging to the part below it."""
+
+    edges: tuple[float, ...]  # rising
+    shares: tuple[float, ...]  # one more than edges; their sum is 1
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(self.edges) + 1 or not all(a < b for a, b in pairwise(self.edges)) or not all(share >= 0 for share in self.shares):
+            raise InputError(f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is damaged; export the bundle again")
+
+
+@dataclass(frozen=True)
+class Reference(Spec):
+    """What a bundle's pairs looked like when it was exported, by which a service tells that others come now. Logits: no later calibration changes it."""
+
+    rows: int
+    logits: Distribution
+    text_lengths: Distribution  # characters
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
+        """Rebuild from `to_dict`."""
+        parts = {name: Distribution.from_dict(data[name]) for name in ("logits", "text_lengths") if name in data}
+        return super().from_dict(data, **parts | more)
+
+
 ScoreKind = Literal["probability", "cosine"]
 LongText = Literal["truncate", "chunk", "chunk-mean"]
 
@@ -237,10 +266,11 @@ class ScoreSpec(Spec):
     default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
     calibration: Calibration | None = None
     threshold: Threshold | None = None
-    long_text: LongText = "truncate"  # files of earlier versions, which lack this and the next three, mean truncate and none
+    long_text: LongText = "truncate"  # files of earlier versions, which lack this and the next four, mean truncate and none
     review: ReviewBand | None = None
     slices: SliceThresholds | None = None
     earlier: tuple[Threshold, ...] = ()  # thresholds that were stored before, the oldest first
+    reference: Reference | None = None  # bundles that were exported with --verify-csv
 
     def __post_init__(self) -> None:
         _check_choice(self, "kind", ScoreKind)
@@ -265,4 +295,10 @@ class ScoreSpec(Spec):
         return replace(self, threshold=threshold, earlier=self.earlier if self.threshold is None else (*self.earlier, self.threshold))
 
 
-_PARTS: dict[str, type[Spec]] = {"calibration": Calibration, "threshold": Threshold, "review": ReviewBand, "slices": SliceThresholds}
+_PARTS: dict[str, type[Spec]] = {
+    "calibration": Calibration,
+    "threshold": Threshold,
+    "review": ReviewBand,
+    "slices": SliceThresholds,
+    "reference": Reference,
+}

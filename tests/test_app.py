@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,25 +14,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mismatch.runtime.predictor import Predictor
-from mismatch.serving.app import create_app
-from mismatch.serving.configuration import Settings
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
-
-
-def image(colour: Any = "red", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", size, colour).save(held, kind)
-    return held.getvalue()
-
-
-def text64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-@contextmanager
-def serving(predictor: Predictor, **options: Any) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings("m", **options), predictor), raise_server_exceptions=False) as client:
-        yield client
+from tests.serving import image, problem, serving, text64
 
 
 @pytest.fixture
@@ -43,17 +24,11 @@ def client(colour_engine: Any) -> Iterator[TestClient]:
         yield found
 
 
-def problem(response: Any) -> tuple[int, str]:
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["status"] == response.status_code
-    return response.status_code, response.json()["detail"]
-
-
 def test_one_pair_in_two_ways_is_scored_as_the_predictor_does(client: TestClient, colour_engine: Any) -> None:
     expected = Predictor(colour_engine()).predict(image(), "red shirt")
     for response in (
         client.post("/v1/predict", json={"image": text64(image()), "text": "red shirt"}),
-        client.post("/v1/predict/upload", files={"image": ("../../etc/passwd", image())}, data={"text": "red shirt"}),
+        client.post("/v1/predict", files={"image": ("../../etc/passwd", image())}, data={"text": "red shirt"}),
     ):
         assert response.status_code == 200, response.text
         answer = response.json()
@@ -137,12 +112,14 @@ def test_bands_and_slices_are_those_of_the_model(colour_engine: Any) -> None:
 
 def test_what_it_says_of_itself(client: TestClient) -> None:
     facts = client.get("/v1/model").json()
-    assert (facts["engine"], facts["threshold"], facts["image_size"], facts["context_length"]) == ({"engine": "numpy cpu"}, 0.5, 8, 6)
-    assert client.get("/readyz").json() == {"ready": True, "waiting": 0}
+    assert (facts["name"], facts["engine"], facts["threshold"], facts["image_size"], facts["context_length"]) == ("default", {"engine": "numpy cpu"}, 0.5, 8, 6)
+    assert facts["limits"]["max_pairs"] == 256
+    assert client.get("/v1/models").json() == {"default": "default", "models": [{"name": "default", "model_id": facts["model_id"]}]}
+    assert client.get("/readyz").json() == {"ready": True, "waiting": 0, "warnings": [], "drift": []}
     client.post("/v1/predict", json={"image": text64(image()), "text": "red"})
     assert 'mismatch_requests_total{route="/v1/predict",status="200"} 1.0' in client.get("/metrics").text
     described = client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/v1/predict", "/v1/predict/upload", "/v1/predict/batch", "/v1/model"}
+    assert set(described["paths"]) == {"/v1/predict", "/v1/predict/batch", "/v1/explain", "/v1/model", "/v1/models", "/v1/reload"}
     assert described["components"]["schemas"]["Question"]["properties"]["text"]["examples"] == ["Red leather handbag"]
     assert client.get("/docs").status_code == 404, "no page that loads scripts from elsewhere"
     assert client.get("/v1/model").headers["x-content-type-options"] == "nosniff"
@@ -151,20 +128,21 @@ def test_what_it_says_of_itself(client: TestClient) -> None:
 def test_a_bug_is_told_without_a_trace(colour_engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     predictor = Predictor(colour_engine())
 
-    def broken(rows: Any) -> Any:
+    def broken(rows: Any, known: Any) -> Any:
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(predictor, "predict_pairs", broken)
     with serving(predictor) as client:
         said = problem(client.post("/v1/predict", json={"image": text64(image()), "text": "red"}))
-        assert said == (500, "the service failed at this request; its log says why")
+        assert said[0] == 500
+        assert said[1].startswith("the service failed at this request; its log says why, at id ")
     assert "secret detail" in caplog.text
 
 
 def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, go = Predictor(colour_engine()), threading.Event()
     real = predictor.predict_pairs
-    monkeypatch.setattr(predictor, "predict_pairs", lambda rows: (go.wait(20), real(rows))[1])
+    monkeypatch.setattr(predictor, "predict_pairs", lambda rows, **known: (go.wait(20), real(rows, **known))[1])
     question = {"image": text64(image()), "text": "red"}
     with serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=1.0) as client:
         statuses: list[int] = []

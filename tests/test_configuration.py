@@ -34,9 +34,14 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ("options", "words"),
     [
         ({"batch": 0}, "batch is 0"),
-        ({"deadline": 0}, "deadline 0 seconds"),
+        ({"deadline": 0}, "deadline is 0"),
         ({"max_pairs": 1000}, "may have 1000 pairs, but only 512 may wait"),
         ({"tokens": ("short",)}, "fewer than 16 characters"),
+        ({"models": {"a/b": "m"}}, "'a/b' can't be a model's name"),
+        ({"models": {"default": "m"}}, "'default' can't be a model's name"),
+        ({"fetch_networks": ("10.0.0.1/8",)}, "has host bits set; write it as"),
+        ({"max_wait": float("nan")}, "max_wait is nan"),
+        ({"remember": -1}, "remember is -1"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], words: str) -> None:
@@ -45,7 +50,22 @@ def test_what_is_refused(options: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("{", "can't be read"), ("[]", "no JSON object"), ('{"modell": 1}', "no setting 'modell'"), ("{}", "names no model")]
+    ("content", "words"),
+    [
+        ("{", "can't be read"),
+        ("[" * 100_000, "can't be read"),
+        ("[]", "no JSON object"),
+        ('{"modell": 1}', "no setting 'modell'"),
+        ("{}", "names no model"),
+        ('{"model": 1}', "model is 1, which is no str"),
+        ('{"model": "m", "batch": "8"}', "batch is '8', which is no int"),
+        ('{"model": "m", "batch": true}', "batch is True, which is no int"),
+        ('{"model": "m", "reload": 1}', "reload is 1, which is no bool"),
+        ('{"model": "m", "tokens": "aaaaaaaaaaaaaaaaaaaaa"}', "tokens is 'aaaaaaaaaaaaaaaaaaaaa'"),
+        ('{"model": "m", "models": {"a": 1}}', "models is {'a': 1}"),
+        ('{"model": "m", "provider": "tpu"}', "provider is 'tpu'"),
+        ('{"model": "m", "wait": null}', "wait is None"),
+    ],
 )
 def test_wrong_files(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "s.json").write_text(content)

@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import InputError, ParityError
-from mismatch.export.parity import Tolerance, built_in_pairs, check, compare
+from mismatch.export.parity import Outputs, Tolerance, built_in_pairs, check, compare_outputs
 from mismatch.runtime.pipeline import Pair
 from mismatch.specs import Calibration, ScoreSpec, TextSpec
 
@@ -25,7 +25,8 @@ def pairs(colour_images: Path) -> list[Pair]:
 
 
 def run(a: Any, b: Any, pairs: list[Pair]) -> Any:
-    return compare(a, b, pairs, source="rows.csv", threshold=0.5)
+    left = Outputs.of(a, pairs, source="rows.csv")
+    return compare_outputs(left, Outputs.of(b, pairs, source="rows.csv", like=left), source="rows.csv", threshold=0.5)
 
 
 def test_equal_engines_agree(colour_engine: Any, pairs: list[Pair]) -> None:
@@ -111,7 +112,7 @@ def test_a_calibration_neither_hides_nor_magnifies_a_difference(colour_engine: A
     score = ScoreSpec("probability", 0.5, Calibration(slope, 0.0, 9))
     left, right = colour_engine(score=score), colour_engine(score=score)
     right.logits = lambda images, texts: colour_engine.logits(left, images, texts) + 0.01
-    report = compare(left, right, built_in_pairs()[:6], source="six pairs", threshold=0.5)
+    report = run(left, right, built_in_pairs()[:6])
     assert 0.0003 < report.max_uncalibrated_difference < 0.0026
     with pytest.raises(ParityError, match="score difference before calibration"):
         check(replace(report, flipped_decisions=0), Tolerance())

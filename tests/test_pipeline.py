@@ -94,21 +94,14 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(colour_engine: Any, mon
     assert len(list(results)) == 99
 
 
-def test_the_memo_is_bounded(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMO_BYTES", 3 * (module.ENTRY + 12))
+def test_the_memo_is_bounded(colour_engine: Any) -> None:
+    most = 3 * (module.ENTRY + 12)
+    known = module.Known.nothing(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
-    memos: list[Any] = []
-    real = module.Memo
-
-    def spy() -> Any:
-        memos.append(real())
-        return memos[-1]
-
-    monkeypatch.setattr(module, "Memo", spy)
-    results = list(Pipeline(colour_engine(), batch_size=4).score([Pair(image, "red") for image in images.values()], window=8))
+    results = list(Pipeline(colour_engine(), batch_size=4).score([Pair(image, "red") for image in images.values()], window=8, known=known))
     np.testing.assert_allclose([result.logit for result in results], [1 - 2 * (255 - i) / 255 for i in images], atol=1e-5)
-    assert [memo.size <= module.MEMO_BYTES for memo in memos] == [True, True, True]
-    assert len(memos[0].values) == 3
+    assert max(known.images.size, known.texts.size, known.pieces.size) <= most
+    assert len(known.images.values) == 3
 
 
 def test_an_images_embedding_streams_in_order_with_errors_in_place(colour_engine: Any, colour_images: Path) -> None:

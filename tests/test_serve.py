@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,57 +12,25 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from mismatch.cli import main, serve
-
-
-def image64(colour: tuple[int, int, int]) -> str:
-    held = io.BytesIO()
-    Image.new("RGB", (20, 12), colour).save(held, "PNG")
-    return base64.b64encode(held.getvalue()).decode()
-
-
-def free_port() -> int:
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+from tests.serving import free_port, image, post, served_process, text64
 
 
 def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(tiny_bundles: dict[str, Path]) -> None:
     """`mismatch serve` as a process: what it has accepted when it is told to stop is answered."""
-    port = free_port()
-    command = [sys.executable, "-m", "mismatch", "serve", "--model", str(tiny_bundles["hf-clip"]), "--port", str(port), "--batch", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-        address = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/readyz").read()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        images = {str(number): image64((number, 0, 0)) for number in range(60)}
-        body = json.dumps({"images": images, "texts": {"t": "red"}, "pairs": [{"image": name, "text": "t"} for name in images]}).encode()
+    with served_process("--model", str(tiny_bundles["hf-clip"]), "--batch", "1", "--max-wait", "100") as (process, address):
+        question = many(60)
         answers: list[Any] = []
-
-        def ask() -> None:
-            request = urllib.request.Request(f"{address}/v1/predict/batch", body, {"content-type": "application/json"})
-            answers.append(json.loads(urllib.request.urlopen(request).read())["answers"])
-
-        threads = [threading.Thread(target=ask) for _ in range(3)]
+        threads = [threading.Thread(target=lambda: answers.append(post(address, "/v1/predict/batch", question)["answers"])) for _ in range(3)]
         for thread in threads:
             thread.start()
-        while b"waiting" in (state := urllib.request.urlopen(f"{address}/readyz").read()) and json.loads(state)["waiting"] < 100:
+        while json.loads(urllib.request.urlopen(f"{address}/readyz").read())["waiting"] < 100:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         for thread in threads:
@@ -71,8 +38,66 @@ def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(tiny_bundles: di
         assert process.wait(60) == 143
         assert [len(one) for one in answers] == [60] * 3
         assert all(answer["status"] == "ok" for one in answers for answer in one)
-        lines = [json.loads(line) for line in (process.stderr or io.StringIO()).read().splitlines() if line.startswith("{")]
-        assert [line["status"] for line in lines if line["route"] == "/v1/predict/batch"] == [200] * 3
+        lines = log_lines(process)
+        assert [line["status"] for line in lines if line.get("route") == "/v1/predict/batch"] == [200] * 3
+
+
+def test_a_new_bundle_is_loaded_under_load_and_no_request_is_lost(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    """SIGHUP, and POST /v1/reload, while clients ask all the time: all are answered, by the one model or by the other; one that can't be loaded changes
+    nothing.
+    """
+    place = tmp_path / "bundle"
+    shutil.copytree(tiny_bundles["hf-clip"], place)
+    question = {"image": text64(image("red")), "text": "red"}
+    with served_process("--model", str(place), "--reload") as (process, address):
+        first = json.loads(urllib.request.urlopen(f"{address}/v1/model").read())["model_id"]
+        asked: list[str] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                asked.append(post(address, "/v1/predict", question)["model_id"])
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        shutil.rmtree(place)
+        shutil.copytree(tiny_bundles["openclip"], place)
+        process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 60
+        while len(set(asked)) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        (place / "head.onnx").write_bytes(b"damaged")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(address, "/v1/reload", {})
+        said = refused.value.read().decode()
+        second = post(address, "/v1/predict", question)["model_id"]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert first != second
+        assert set(asked) == {first, second}
+        assert asked[-1] == second
+        assert refused.value.code == 500
+        assert str(tmp_path) not in said
+        shutil.rmtree(place)
+        shutil.copytree(tiny_bundles["hf-clip"], place)
+        assert post(address, "/v1/reload", {}) == {"models": [{"name": "default", "model_id": first}], "changed": ["default"]}
+        process.terminate()
+        lines = log_lines(process)
+    assert [line["level"] for line in lines if "error" in line] == ["error"]
+    assert {line["status"] for line in lines if line.get("route") == "/v1/predict"} == {200}
+
+
+def many(count: int) -> dict[str, Any]:
+    """A message of so many different images."""
+    images = {str(number): text64(image((number, 0, 0))) for number in range(count)}
+    return {"images": images, "texts": {"t": "red"}, "pairs": [{"image": name, "text": "t"} for name in images]}
+
+
+def log_lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """All that it has written to its log until it ended."""
+    return [json.loads(line) for line in (process.stderr or io.StringIO()).read().splitlines() if line.startswith("{")]
 
 
 def run(*args: str) -> Any:
@@ -91,7 +116,9 @@ def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch
     [
         (["--model", "m", "--settings", "absent.json"], "absent.json can't be read"),
         (["--model", "m", "--queue", "10"], "may have 256 pairs, but only 10 may wait"),
-        (["--model", "m", "--deadline", "0"], "deadline 0.0 seconds"),
+        (["--model", "m", "--deadline", "0"], "deadline is 0.0"),
+        (["--model", "m", "--also", "second"], "NAME=DIR is needed"),
+        (["--model", "m", "--also", "a/b=dir"], "'a/b' can't be a model's name"),
     ],
 )
 def test_wrong_settings_are_one_line(args: list[str], words: str) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import model_option, provider_option, threads_option
+from mismatch.cli.options import MODEL_ENV, provider_option, threads_option
 from mismatch.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from mismatch.serving.configuration import Settings
 
 __all__ = ["command"]
 
@@ -21,7 +23,8 @@ GRACE = 60  # seconds that accepted requests have after SIGTERM
 
 
 @click.command(short_help="Put a model behind HTTP.")
-@model_option
+@click.option("--model", envvar=MODEL_ENV, metavar="DIR", help=f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL.  [default: ${MODEL_ENV}]")
+@click.option("--also", "also", metavar="NAME=DIR", multiple=True, help="Another model, for requests that name it; may be repeated.")
 @provider_option
 @threads_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all of the machine's.")
@@ -29,30 +32,63 @@ GRACE = 60  # seconds that accepted requests have after SIGTERM
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JSON with limits and batching; see README.")
 @click.option("--batch", type=click.IntRange(1), help="Pairs that are scored together at most.  [default: 32]")
 @click.option("--queue", type=click.IntRange(1), help="Pairs that may wait; beyond it requests are answered 503.  [default: 512]")
+@click.option("--max-wait", type=float, metavar="SECONDS", help="That a pair may be expected to wait; beyond it likewise.  [default: 5]")
 @click.option("--deadline", type=float, metavar="SECONDS", help="Until a request is given up with 504.  [default: 30]")
-def command(host: str, port: int, settings_file: Path | None, **options: Any) -> None:
-    """Serve POST /v1/predict, /v1/predict/upload and /v1/predict/batch, GET /v1/model, /healthz, /readyz, /metrics and /openapi.json.
+@click.option("--reload", is_flag=True, default=None, help="Let POST /v1/reload load the models anew; SIGHUP always does.")
+def command(host: str, port: int, settings_file: Path | None, also: tuple[str, ...], **options: Any) -> None:
+    """Serve a page at /, POST /v1/predict, /v1/predict/batch and /v1/explain, GET /v1/model, /healthz, /readyz, /metrics and /openapi.json.
 
-    Pairs of several requests are scored together. Bearer tokens, by comma, in MISMATCH_SERVE_TOKENS. SIGTERM finishes what was accepted.
+    Pairs of several requests are scored together. Bearer tokens, by comma, in MISMATCH_SERVE_TOKENS. SIGTERM finishes what was accepted; SIGHUP loads the
+    models anew without losing a request.
     """
     if any(find_spec(name) is None for name in NEEDED):
         raise MissingExtraError("mismatch serve", "serve")
     import uvicorn
 
     from mismatch.runtime.predictor import load
-    from mismatch.serving.app import create_app, log_as_json
-    from mismatch.serving.configuration import Settings
+    from mismatch.serving.app import create_app
+    from mismatch.serving.connections import connection_class
+    from mismatch.serving.telemetry import log_as_json
 
-    names = {item.name for item in fields(Settings)}
-    given = {name: value for name, value in options.items() if name in names and value is not None}
-    if tokens := os.environ.get(TOKENS_ENV):
-        given["tokens"] = tuple(token.strip() for token in tokens.split(",") if token.strip())
-    settings = Settings(**given) if settings_file is None else Settings.read(settings_file, **given)
-    predictor = load(settings.model, settings.provider, settings.threads)
+    settings = _settings(settings_file, also, options)
+    given = {name: load(path, settings.provider, settings.threads) for name, path in settings.named.items()}
+    config = uvicorn.Config(
+        create_app(settings, given),
+        host=host,
+        port=port,
+        http=connection_class(settings.header_deadline),
+        limit_concurrency=settings.connections,
+        timeout_graceful_shutdown=GRACE,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+    )
     log_as_json()
-    quiet = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": GRACE}
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, predictor), host=host, port=port, **quiet))  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
     click.echo(f"{settings.model} at http://{host}:{port}; /openapi.json describes it", err=True)
     server.run()
     if not server.started:
         raise click.ClickException(f"the service could not start at {host}:{port}; its log says why")
+
+
+def _settings(file: Path | None, also: tuple[str, ...], options: dict[str, Any]) -> Settings:
+    """Of the file, the environment and the options; these win."""
+    from mismatch.serving.configuration import Settings
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if tokens := os.environ.get(TOKENS_ENV):
+        given["tokens"] = tuple(token.strip() for token in tokens.split(",") if token.strip())
+    if also:
+        given["models"] = dict(map(_named, also))
+    if file is not None:
+        return Settings.read(file, **given)
+    if "model" not in given:
+        raise click.UsageError(f"no model is named; give --model, --settings with a file that names one, or set {MODEL_ENV}")
+    return Settings(**given)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, given, path = text.partition("=")
+    if not (name and given and path):
+        raise click.UsageError(f"--also {text}: NAME=DIR is needed")
+    return name, path

@@ -21,8 +21,9 @@ from mismatch.backbones.fp16 import to_half
 from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
 from mismatch.backbones.int8 import quantize
 from mismatch.errors import CheckpointError, InputError, ParityError
+from mismatch.evaluation.drift import reference_of
 from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
-from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare, compare_outputs
+from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare_outputs
 from mismatch.files import atomic_directory, write_json
 from mismatch.locks import locked
 from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
@@ -90,7 +91,7 @@ def export_bundle(
             with _on_cpu(engine.detector) as detector:
                 _write_graphs(detector, folder)
             (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
-            export = _Export(engine, folder, rows or Rows(built_in_pairs(), "built-in images and texts"), provider, progress)
+            export = _Export(engine, folder, rows, provider, progress)
             result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
     return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
 
@@ -98,19 +99,21 @@ def export_bundle(
 class _Export:
     """A folder with a bundle's graphs in fp32 and a tokenizer, on its way to a bundle."""
 
-    def __init__(self, engine: TorchEngine, folder: Path, rows: Rows, provider: str, progress: Progress | None) -> None:
-        self.engine, self.folder, self.rows, self.provider, self.progress = engine, folder, rows, provider, progress
+    def __init__(self, engine: TorchEngine, folder: Path, rows: Rows | None, provider: str, progress: Progress | None) -> None:
+        self.engine, self.folder, self.provider, self.progress = engine, folder, provider, progress
+        self.built_in = Rows(built_in_pairs(), "built-in images and texts")
+        self.rows = rows or self.built_in
         self.threshold = engine.score.threshold_in_use
 
     def in_fp32(self, tolerance: Tolerance) -> ExportResult:
         """As torch to within `tolerance`."""
-        report = self._parity(self.rows, tolerance)
-        self._finish("fp32", self.engine.score, {**report.to_dict(), "tolerance": vars(tolerance)})
+        report, outputs = self._parity(self.rows, tolerance)
+        self._finish("fp32", self._referring(self.engine.score, outputs), {**report.to_dict(), "tolerance": vars(tolerance)})
         return ExportResult(self.folder, report, 0)
 
     def in_lower(self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool) -> ExportResult:
         """In int8 or fp16: the first choice that keeps to `limits`."""
-        self._parity(Rows(built_in_pairs(), "built-in images and texts"), tolerance)  # so that what differs later is the precision's doing
+        self._parity(self.built_in, tolerance)  # so that what differs later is the precision's doing
         reference = Outputs.of(self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress)
         tried: list[str] = []
         with tempfile.TemporaryDirectory() as place:
@@ -125,9 +128,8 @@ class _Export:
                 tried.append(f"{precision} in {choice.name}: {verdict.summary()}")
                 if verdict.within(limits):
                     report = compare_outputs(reference, outputs, source=self.rows.source, threshold=self.threshold)
-                    self._finish(
-                        precision, verdict.score, {**report.to_dict(), precision: {"choice": choice.name, **verdict.to_dict()}, "limits": vars(limits)}
-                    )
+                    judged = {"choice": choice.name, **verdict.to_dict()}
+                    self._finish(precision, self._referring(verdict.score, outputs), {**report.to_dict(), precision: judged, "limits": vars(limits)})
                     return ExportResult(self.folder, report, 0, precision, verdict, tuple(tried))
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
@@ -151,12 +153,19 @@ class _Export:
                 layers += quantize(full / name, self.folder / name, keep=keep)
         return layers
 
-    def _parity(self, rows: Rows, tolerance: Tolerance) -> ParityReport:
-        """Of the graphs in fp32."""
-        candidate = self._open("fp32", self.engine.score)
-        report = compare(self.engine, candidate, rows.pairs, source=rows.source, threshold=self.threshold, progress=self.progress)
+    def _parity(self, rows: Rows, tolerance: Tolerance) -> tuple[ParityReport, Outputs]:
+        """Of the graphs in fp32, and what they made of the rows."""
+        left = Outputs.of(self.engine, rows.pairs, source=rows.source, progress=self.progress)
+        right = Outputs.of(self._open("fp32", self.engine.score), rows.pairs, source=rows.source, progress=self.progress, like=left)
+        report = compare_outputs(left, right, source=rows.source, threshold=self.threshold)
         check(report, tolerance)
-        return report
+        return report, right
+
+    def _referring(self, score: ScoreSpec, outputs: Outputs) -> ScoreSpec:
+        """With the user's rows as what later ones are compared with."""
+        if self.rows is self.built_in:
+            return score
+        return replace(score, reference=reference_of(outputs.logits, [len(self.rows.pairs[i].text) for i in outputs.good]))
 
     def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
         write_manifest(self.folder, self._manifest(precision, score))

@@ -16,7 +16,7 @@ from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText
 
-__all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare", "compare_outputs"]
+__all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare_outputs"]
 
 Array = NDArray[np.float32]
 Progress = Callable[[int], object]
@@ -67,12 +67,6 @@ class ParityReport:
             f"(standard deviation {self.score_std:.4f})"
             + (f"; {long_texts_line(self.long_texts, self.context_length, self.long_text)}" if self.long_texts else "")
         )
-
-
-def compare(reference: Engine, candidate: Engine, pairs: Sequence[Pair], *, source: str, threshold: float, progress: Progress | None = None) -> ParityReport:
-    """Run both engines over `pairs`; each image and text once, through the pipeline that predictions take, long texts as the reference's score says."""
-    left = Outputs.of(reference, pairs, source=source, progress=progress)
-    return compare_outputs(left, Outputs.of(candidate, pairs, source=source, progress=progress, like=left), source=source, threshold=threshold)
 
 
 def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: float) -> ParityReport:

@@ -96,8 +96,9 @@ V = TypeVar("V", Embedded, Pieces)
 
 @dataclass
 class Memo(Generic[V]):
-    """What was found out, by key, the oldest dropped beyond `MEMO_BYTES`; failures are remembered too."""
+    """What was found out, by key, the oldest dropped beyond `most` bytes; failures are remembered too."""
 
+    most: int
     values: OrderedDict[Hashable, V] = field(default_factory=OrderedDict)
     size: int = 0  # bytes
 
@@ -107,7 +108,7 @@ class Memo(Generic[V]):
 
     def trim(self) -> None:
         """Drop the oldest. Called between windows, so that a window always finds its own."""
-        while self.size > MEMO_BYTES:
+        while self.size > self.most:
             self.size -= _size(self.values.popitem(last=False)[1])
 
 
@@ -127,9 +128,10 @@ class Known:
     pieces: Memo[Pieces]  # by text, of long ones
 
     @classmethod
-    def nothing(cls) -> Known:
-        """Before the first window."""
-        return cls(Memo(), Memo(), Memo())
+    def nothing(cls, most: int | None = None) -> Known:
+        """Before the first window; `most` bytes of images, as many of texts and of pieces, are remembered from window to window (`MEMO_BYTES`)."""
+        limit = MEMO_BYTES if most is None else most
+        return cls(Memo(limit), Memo(limit), Memo(limit))
 
     def image(self, source: ImageSource) -> Embedded | None:
         """What is known of an image: its embedding (image_width,), why there is none, or nothing."""

@@ -1,12 +1,14 @@
-"""Pairs of many requests are scored together: a queue with a bound, a short wait for company, one thread that calls the predictor."""
+"""Pairs of many requests are scored together: a queue with bounds, a short wait for company, one thread that calls the predictor."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mismatch.errors import MismatchError
@@ -15,10 +17,15 @@ from mismatch.runtime.predictor import Prediction
 __all__ = ["Batcher", "ClosedError", "FullError"]
 
 Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
+KEPT = 0.8  # of what is known of the speed, at each batch
 
 
 class FullError(MismatchError):
-    """More pairs wait than may; try again later."""
+    """More waits than may; `retry_after`: whole seconds after which it may be otherwise."""
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClosedError(MismatchError):
@@ -31,18 +38,32 @@ class _Waiting:
 
     rows: Sequence[Mapping[str, Any]]
     done: asyncio.Future[list[Prediction]]
-    results: list[Prediction]
+    since: float = field(default_factory=time.perf_counter)
+    results: list[Prediction] = field(default_factory=list)
     taken: int = 0
 
 
 class Batcher:
     """Requests in, predictions out, in the order of each request's pairs. Equal images and texts of a batch are encoded once, whichever request they are of."""
 
-    def __init__(self, score: Score, *, batch: int, wait: float, queue: int, seen: Callable[[int], object] = lambda size: None) -> None:
-        """`batch` pairs at most are scored together, after a wait of `wait` seconds for more; `queue` pairs may wait; `seen` is told of each batch's size."""
-        self._score, self._batch, self._wait, self._bound, self._seen = score, batch, wait, queue, seen
+    def __init__(
+        self,
+        score: Score,
+        *,
+        batch: int,
+        wait: float,
+        queue: int,
+        max_wait: float = math.inf,
+        seen: Callable[[int, Sequence[float]], object] = lambda size, waits: None,
+    ) -> None:
+        """`batch` pairs at most are scored together, after a wait of `wait` seconds for more; `queue` pairs may wait, and none for longer than `max_wait`
+        seconds as far as can be told from the batches so far; `seen` is told of each batch's size and of how long its requests have waited, in seconds.
+        """
+        self._score, self._batch, self._wait, self._bound, self._max_wait, self._seen = score, batch, wait, queue, max_wait, seen
         self._queue: deque[_Waiting] = deque()
         self.waiting = 0  # pairs
+        self._scoring = 0  # pairs
+        self._spent = self._done = 0.0  # seconds and pairs of the batches so far, the latest ones above all
         self._news = asyncio.Event()
         self._closing = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mismatch-serving")
@@ -60,15 +81,25 @@ class Batcher:
             await self._worker
         self._pool.shutdown()
 
-    async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """One prediction a row, in order. FullError where they don't fit into the queue, ClosedError while it goes down; what scoring raises, is raised."""
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until a pair that came now would be scored, as far as can be told."""
+        return (self.waiting + self._scoring) * self._spent / self._done if self._done else 0.0
+
+    def check(self, pairs: int = 1) -> None:
+        """FullError where so many more don't fit, ClosedError while it goes down."""
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
+        expected = self.expected_wait
+        if self.waiting + pairs > self._bound or (self.waiting and expected > self._max_wait):
+            raise FullError(f"{self.waiting:,} pairs wait already; try again in a moment", max(1, math.ceil(expected / 2)))
+
+    async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """One prediction a row, in order. FullError where they don't fit into the queue, ClosedError while it goes down; what scoring raises, is raised."""
+        self.check(len(rows))
         if not rows:
             return []
-        if self.waiting + len(rows) > self._bound:
-            raise FullError(f"{self.waiting:,} pairs wait already; try again in a moment")
-        one = _Waiting(rows, asyncio.get_running_loop().create_future(), [])
+        one = _Waiting(rows, asyncio.get_running_loop().create_future())
         self._queue.append(one)
         self.waiting += len(rows)
         self._news.set()
@@ -90,17 +121,23 @@ class Batcher:
 
     async def _round(self) -> None:
         """Take a batch from the front, score it, and give out what is whole."""
+        start = time.perf_counter()
         parts = list(self._take())
         rows = [row for one, count in parts for row in one.rows[one.taken - count : one.taken]]
         if not rows:
             return
-        self._seen(len(rows))
+        self._seen(len(rows), [start - one.since for one, _ in parts])
+        self._scoring = len(rows)
         try:
             found = list(await asyncio.get_running_loop().run_in_executor(self._pool, self._score, rows))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it, and the next batch must not suffer
             for one, _ in parts:
                 self._drop(one, error)
             return
+        finally:
+            self._scoring = 0
+        self._spent = KEPT * self._spent + time.perf_counter() - start
+        self._done = KEPT * self._done + len(rows)
         at = 0
         for one, count in parts:
             one.results += found[at : at + count]
@@ -108,7 +145,7 @@ class Batcher:
             if len(one.results) == len(one.rows) and not one.done.done():
                 one.done.set_result(one.results)
 
-    def _take(self) -> Any:
+    def _take(self) -> Iterator[tuple[_Waiting, int]]:
         """Requests, and how many of their pairs are in this batch."""
         room = self._batch
         while room and self._queue:

@@ -1,28 +1,34 @@
-"""How the service behaves: limits, batches, tokens. Read from a JSON file, the environment, or given."""
+"""How the service behaves: models, limits, batches, tokens. Read from a JSON file, the environment, or given."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
 from mismatch.errors import InputError
 from mismatch.runtime.predictor import Provider
 
-__all__ = ["MODEL_ENV", "SETTINGS_ENV", "Settings"]
+__all__ = ["DEFAULT", "MODEL_ENV", "SETTINGS_ENV", "Settings"]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 SETTINGS_ENV = "MISMATCH_SERVE_SETTINGS"  # path of a JSON file
+DEFAULT = "default"  # name of the model that requests without a name get
 MEGABYTE = 2**20
+NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+SHORTEST_TOKEN = 16  # characters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything but the model's own."""
+    """Everything but the models' own."""
 
     model: str  # folder of a bundle or a checkpoint, or FAMILY:MODEL
+    models: dict[str, str] = field(default_factory=dict)  # further ones by name
     provider: Provider = "auto"
     threads: int | None = None  # of the towers
     max_body: int = 32 * MEGABYTE  # bytes of a request
@@ -33,26 +39,55 @@ class Settings:
     batch: int = 32  # pairs that are scored together at most
     wait: float = 0.005  # seconds that a pair waits for others
     queue: int = 512  # pairs that may wait; beyond it requests are refused
+    max_wait: float = 5.0  # seconds that a pair may be expected to wait; beyond it likewise
+    explanations: int = 8  # that may wait
     deadline: float = 30.0  # seconds until a request is given up
+    header_deadline: float = 10.0  # seconds that a client has for the head of a request
+    connections: int = 1000  # at a time
+    remember: int = 64 * MEGABYTE  # bytes of embeddings, a model, of images and texts that may come again
     tokens: tuple[str, ...] = ()  # bearer tokens, one of which each request to /v1 needs; none: no token is needed
+    origins: tuple[str, ...] = ()  # of other sites' pages that may ask (CORS)
+    reload: bool = False  # whether POST /v1/reload is allowed
+    fetch: tuple[str, ...] = ()  # hosts from which images may be fetched, *.example.com for all below one; none: no address is ever fetched
+    fetch_networks: tuple[str, ...] = ()  # private networks in which these hosts may lie, as 10.1.0.0/16; others are refused
+    fetch_seconds: float = 10.0  # for one image, redirects included
+    drift_pairs: int = 5_000  # the last ones, whose scores and texts are compared with the model's reference
+    drift_warning: float = 0.25  # population stability index from which /readyz warns
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_image", "max_pixels", "max_text", "max_pairs", "batch", "queue"):
+        for name in ("max_body", "max_image", "max_pixels", "max_text", "max_pairs", "batch", "queue", "explanations", "connections", "drift_pairs"):
             if getattr(self, name) < 1:
                 raise InputError(f"the service's {name} is {getattr(self, name)}; at least 1 is needed")
-        if not (self.wait >= 0 and self.deadline > 0):
-            raise InputError(f"the service's wait is {self.wait} and its deadline {self.deadline} seconds; 0 or more, and more than 0, are needed")
+        for name in ("deadline", "max_wait", "header_deadline", "fetch_seconds", "drift_warning"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"the service's {name} is {getattr(self, name)}; more than 0 is needed")
+        for name in ("wait", "remember"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"the service's {name} is {getattr(self, name)}; 0 or more is needed")
         if self.max_pairs > self.queue:
             raise InputError(f"a request may have {self.max_pairs} pairs, but only {self.queue} may wait; raise queue or lower max_pairs")
-        if any(len(token) < 16 for token in self.tokens):
-            raise InputError("a token of the service has fewer than 16 characters; take a longer one")
+        if any(len(token) < SHORTEST_TOKEN for token in self.tokens):
+            raise InputError(f"a token of the service has fewer than {SHORTEST_TOKEN} characters; take a longer one")
+        for name in self.models:
+            if not NAME.fullmatch(name) or name == DEFAULT:
+                raise InputError(f"{name!r} can't be a model's name; take up to 64 letters, digits and . _ -, and not {DEFAULT}")
+        for network in self.fetch_networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise InputError(f"the service's fetch_networks: {error}; write it as 10.1.0.0/16") from None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """All models by name, the default one first."""
+        return {DEFAULT: self.model} | self.models
 
     @classmethod
     def read(cls, path: str | Path, **more: Any) -> Self:
         """From a JSON file of these names; what is given beside it wins."""
         try:
             found = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} can't be read as the service's settings: {error}") from error
         if not isinstance(found, dict):
             raise InputError(f"{path} holds no JSON object of settings")
@@ -69,10 +104,23 @@ class Settings:
 
     @classmethod
     def _of(cls, values: dict[str, Any], source: str) -> Self:
-        known = {item.name for item in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        known = {item.name: item for item in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{source}: there is no setting {unknown[0]!r}; {', '.join(sorted(known))} are there")
         if "model" not in values:
             raise InputError(f"{source} names no model; set {MODEL_ENV}, or model in the file that {SETTINGS_ENV} names")
-        tokens = values.get("tokens", ())
-        return cls(**values | {"tokens": tuple(tokens)})
+        return cls(**{name: _of_type(value, str(known[name].type), f"{source}: {name}") for name, value in values.items()})
+
+
+def _of_type(value: Any, kind: str, what: str) -> Any:
+    """A value of JSON as the field of that annotation has it."""
+    if kind == "tuple[str, ...]" and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if kind == "dict[str, str]" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return value
+    if kind == "Provider" and value in ("auto", "cpu", "cuda", "tensorrt"):
+        return value
+    simple: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "int | None": (int, type(None))}
+    if isinstance(value, simple.get(kind, ())) and isinstance(value, bool) == (kind == "bool"):
+        return value
+    raise InputError(f"{what} is {value!r}, which is no {kind.removesuffix(' | None')}")

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Answer", "BatchAnswer", "BatchQuestion", "ModelFacts", "PairReference", "Problem", "Question"]
+__all__ = [
+    "Answer",
+    "BatchAnswer",
+    "BatchQuestion",
+    "ExplainQuestion",
+    "ExplanationAnswer",
+    "ModelFacts",
+    "ModelList",
+    "PairReference",
+    "Problem",
+    "Question",
+    "Reloaded",
+]
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="  # a red pixel
+MODEL = "Name of one of the service's models; without it, the first one."
+ID = "Of weights and score: the same for the same answers."
+Decision = Literal["match", "mismatch", "review"]
 
 
-class Strict(BaseModel):
+class Message(BaseModel):
+    """Fields may begin with `model_`."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Strict(Message):
     """Unknown keys are refused: a misspelt one would else be ignored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Question(Strict):
     """One pair."""
 
-    image: str = Field(description="The image file, in base64.", examples=[PNG])
+    image: str | None = Field(None, description="The image file, in base64.", examples=[PNG])
+    image_url: str | None = Field(None, description="In its place: where the service fetches it, from a host that its settings allow.", max_length=2000)
     text: str = Field(description="What it is said to show.", examples=["Red leather handbag"])
     slice_value: str | None = Field(None, description="Value of the column by which the model has thresholds, if it has.")
+    model: str | None = Field(None, description=MODEL)
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if (self.image is None) == (self.image_url is None):
+            raise ValueError("one of image and image_url is needed")
+        return self
 
 
 class PairReference(Strict):
     """A pair by the names of its image and its text."""
 
-    image: str = Field(description="A name of `images`.", examples=["front"])
+    image: str = Field(description="A name of `images` or `image_urls`.", examples=["front"])
     text: str = Field(description="A name of `texts`.", examples=["title"])
     slice_value: str | None = None
 
@@ -36,12 +65,20 @@ class PairReference(Strict):
 class BatchQuestion(Strict):
     """Many pairs; each image and each text is sent once, however many pairs it is in."""
 
-    images: dict[str, str] = Field(description="Names → image files in base64.", examples=[{"front": PNG}])
+    images: dict[str, str] = Field({}, description="Names → image files in base64.", examples=[{"front": PNG}])
+    image_urls: dict[str, str] = Field({}, description="Names → where the service fetches them, from hosts that its settings allow.")
     texts: dict[str, str] = Field(description="Names → texts.", examples=[{"title": "Red leather handbag"}])
     pairs: list[PairReference] = Field(min_length=1)
+    model: str | None = Field(None, description=MODEL)
 
 
-class Answer(BaseModel):
+class ExplainQuestion(Question):
+    """A pair, and whether parts of its image are covered too, which takes fifty times as long."""
+
+    heat_map: bool = True
+
+
+class Answer(Message):
     """What is said of one pair."""
 
     similarity_score: float | None = Field(description="Probability of a match, 0 to 1 (cosine for zero-shot); null for a pair that can't be scored.")
@@ -49,33 +86,105 @@ class Answer(BaseModel):
     is_match: bool | None
     prediction: Literal["match", "mismatch", "review", "error"]
     status: str = Field(description="ok, or why there is no score.")
-    model_id: str = Field(description="Of weights and score: the same for the same answers.")
+    model_id: str = Field(description=ID)
 
 
-class BatchAnswer(BaseModel):
+class BatchAnswer(Message):
     """One answer a pair, in their order."""
 
     answers: list[Answer]
 
 
-class ModelFacts(BaseModel):
+class PartAnswer(Message):
+    """A word or a phrase, and what leaving it out does."""
+
+    start: int = Field(description="Of the text's code points.")
+    end: int
+    text: str
+    effect: float = Field(description="Change of the log-odds (zero-shot: of the cosine) without it; above 0: it lowers the probability.")
+    score_without: float
+    interaction: float = Field(description="Of a phrase: its effect beyond the sum of its words'.")
+
+
+class SwapAnswer(Message):
+    """A word, and others in its place that the model likes better."""
+
+    start: int
+    end: int
+    text: str
+    kind: str = Field(description="colour, material, …")
+    alternatives: list[tuple[str, float]] = Field(description="Words and the score with them, the highest first.")
+
+
+class ExplanationAnswer(Message):
+    """What the score of a pair hangs on, as the model sees it, which may be wrong."""
+
+    model_id: str = Field(description=ID)
+    similarity_score: float
+    threshold: float
+    prediction: Decision
+    words: list[PartAnswer]
+    phrases: list[PartAnswer]
+    named: list[PartAnswer] = Field(description="The words that don't fit, the worst first; none where the text fits.")
+    swaps: list[SwapAnswer]
+    unseen: str = Field(description="The end of the text that is beyond the model's context.")
+    texts_encoded: int
+    images_encoded: int
+    heat: list[list[float]] | None = Field(description="16 rows of 16 from the top: above 0 speaks for the text, below against it, in log-odds.")
+    picture: str | None = Field(description="The square that the model sees, which `heat` lies over: a PNG in base64.")
+
+
+class Limits(Message):
+    """What one request may hold."""
+
+    max_body: int = Field(description="Bytes.")
+    max_image: int = Field(description="Bytes.")
+    max_pixels: int
+    max_text: int = Field(description="Characters.")
+    max_pairs: int
+
+
+class ModelFacts(Message):
     """What is being served."""
 
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_id: str
+    name: str
+    model_id: str = Field(description=ID)
     engine: dict[str, Any]
-    version: str = Field(description="Of mismatch.")
+    backbone: dict[str, Any] = Field(description="Family, model, and the plugin's distribution and version.")
+    versions: dict[str, str] = Field(description="Of mismatch, and of the mismatch that wrote the model.")
+    files: dict[str, str] = Field(description="The bundle's files → SHA-256; empty for a checkpoint.")
     threshold: float
     score: dict[str, Any] = Field(description="Calibration, threshold, review band, slices, as the model's file has them.")
     image_size: int = Field(description="Pixels a side that the model sees.")
     context_length: int = Field(description="Tokens of a text that it sees.")
+    limits: Limits
 
 
-class Problem(BaseModel):
+class ModelName(Message):
+    """A name, and what is behind it."""
+
+    name: str
+    model_id: str = Field(description=ID)
+
+
+class ModelList(Message):
+    """All models of the service."""
+
+    default: str
+    models: list[ModelName]
+
+
+class Reloaded(Message):
+    """What each name stands for now."""
+
+    models: list[ModelName]
+    changed: list[str] = Field(description="Names whose answers are other ones now.")
+
+
+class Problem(Message):
     """RFC 9457."""
 
     type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
+    title: str = Field(examples=["Too busy"])
+    status: int = Field(examples=[503])
+    detail: str = Field(examples=["512 pairs wait already; try again in a moment"])

@@ -1,50 +1,110 @@
-"""Figures for Prometheus: requests, latencies, the queue's batches, and what was decided at which scores."""
+"""Figures for Prometheus: requests, latencies by stage, the queue, batches, what was decided at which scores, drift; and the log, in JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from mismatch.runtime.predictor import Prediction
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "log", "log_as_json"]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SCORES = tuple(round(0.05 * step, 2) for step in range(1, 21))
+Readings = Callable[[], Iterable[tuple[Sequence[str], float]]]  # values of the labels, and the figure
+
+log = logging.getLogger("mismatch.serving")
 
 
 class Metrics:
     """Of one service: its own registry, so that two in one process don't mix."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter("mismatch_requests", "Requests.", ["route", "status"], registry=self.registry)
-        self._latency = Histogram("mismatch_request_seconds", "From a request's head to its answer.", ["route"], buckets=SECONDS, registry=self.registry)
-        self._scoring = Histogram("mismatch_scoring_seconds", "Of one batch.", buckets=SECONDS, registry=self.registry)
-        self._batches = Histogram("mismatch_batch_pairs", "Pairs that were scored together.", buckets=SIZES, registry=self.registry)
-        self._scores = Histogram("mismatch_similarity_score", "Scores by decision.", ["prediction"], buckets=SCORES, registry=self.registry)
-        self._errors = Counter("mismatch_unscored_pairs", "Pairs that could not be scored.", registry=self.registry)
+        registry = self.registry = CollectorRegistry()
+        self._requests = Counter("mismatch_requests", "Requests.", ["route", "status"], registry=registry)
+        self._latency = Histogram("mismatch_request_seconds", "From a request's head to its answer.", ["route"], buckets=SECONDS, registry=registry)
+        stages = "read: a request's head to its pairs; queue: a request's wait; score: a batch; explain: one pair; fetch: one image."
+        self._stages = Histogram("mismatch_stage_seconds", stages, ["model", "stage"], buckets=SECONDS, registry=registry)
+        self._batches = Histogram("mismatch_batch_pairs", "Pairs that were scored together.", ["model"], buckets=SIZES, registry=registry)
+        self._scores = Histogram("mismatch_similarity_score", "Scores by decision.", ["model", "prediction"], buckets=SCORES, registry=registry)
+        self._unscored = Counter("mismatch_unscored_pairs", "Pairs that could not be scored.", ["model"], registry=registry)
+        self._problems = Counter("mismatch_problems", "Requests that were refused or failed, by why.", ["kind"], registry=registry)
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """One is answered."""
+    def request(self, route: str, status: int, seconds: float, kind: str) -> None:
+        """One is answered; `kind`: of the problem, if it is one."""
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
+        if kind:
+            self._problems.labels(kind).inc()
 
-    def batch(self, size: int) -> None:
+    def stage(self, model: str, stage: str, seconds: float) -> None:
+        """A part of the work is done."""
+        self._stages.labels(model, stage).observe(seconds)
+
+    def batch(self, model: str, size: int) -> None:
         """Pairs are taken from the queue."""
-        self._batches.observe(size)
+        self._batches.labels(model).observe(size)
 
-    def scored(self, found: Sequence[Prediction], seconds: float) -> None:
+    def scored(self, model: str, found: Sequence[Prediction]) -> None:
         """A batch is scored."""
-        self._scoring.observe(seconds)
         for one in found:
             if one.similarity_score is None:
-                self._errors.inc()
+                self._unscored.labels(model).inc()
             else:
-                self._scores.labels(one.prediction).observe(one.similarity_score)
+                self._scores.labels(model, one.prediction).observe(one.similarity_score)
+
+    def watch(self, name: str, words: str, labels: Sequence[str], read: Readings) -> None:
+        """A figure that is read whenever somebody asks: labels and value of each."""
+        self.registry.register(_Gauge(name, words, labels, read))
 
     def text(self) -> bytes:
         """In Prometheus's own format."""
         return generate_latest(self.registry)
+
+
+class _Gauge(Collector):
+    """Figures as they are at the moment."""
+
+    def __init__(self, name: str, words: str, labels: Sequence[str], read: Readings) -> None:
+        self._name, self._words, self._labels, self._read = name, words, labels, read
+
+    def collect(self) -> Iterable[Any]:
+        family = GaugeMetricFamily(self._name, self._words, labels=self._labels)
+        for labels, value in self._read():
+            family.add_metric(labels, value)
+        yield family
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing is read while it is registered."""
+        return []
+
+
+class _Lines(logging.Formatter):
+    """A record as a line of JSON; what was logged as a mapping, with its own keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
+        line = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"), "level": record.levelname.lower()} | said
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def log_as_json(stream: Any = sys.stderr) -> None:
+    """The service's own log, and what uvicorn has to say, as lines of JSON."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Lines())
+    for name, level in ((log.name, logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

@@ -155,6 +155,13 @@ SYNCER(fdatasync)
 BY_TWO(rename, "rename")
 BY_TWO(link, "link")
 
+int renameat(int from_folder, const char *from, int to_folder, const char *to) {
+    REAL(int, renameat, int, const char *, int, const char *);
+    int action = met("rename", 1, from, to);
+    if (action > 0) FAIL(action);
+    return real(from_folder, from, to_folder, to);
+}
+
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
     REAL(int, renameat2, int, const char *, int, const char *, unsigned);
     int action = met("rename", 1, from, to);

@@ -1,0 +1,147 @@
+"""Images from addresses that a client names: from allowed hosts only, at public network addresses, within bounds of size and time."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import mismatch
+from mismatch.errors import ImageError
+
+__all__ = ["Fetcher"]
+
+REDIRECTS = 3
+MOVED = (301, 302, 303, 307, 308)
+PIECE = 65_536  # bytes
+PORTS = {"http": 80, "https": 443}
+Address = IPv4Address | IPv6Address
+
+
+class Fetcher:
+    """Fetches one image. Thread-safe.
+
+    A name is resolved once and the connection goes to that very address, so that it can't become another one in between; each redirect is checked as the
+    first address was.
+    """
+
+    def __init__(self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, most: int) -> None:
+        """`hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it isn't the scheme's own port; `networks`: private ones in which they
+        may lie; `most`: bytes.
+        """
+        self._hosts, self._seconds, self._most = [host.lower() for host in hosts], seconds, most
+        self._networks = [ip_network(network) for network in networks]
+
+    def __call__(self, url: str) -> bytes:
+        """The bytes; ImageError that says why not, and nothing of what the host answered."""
+        until = time.monotonic() + self._seconds
+        for _ in range(REDIRECTS + 1):
+            found = self._get(self._checked(url), until)
+            if isinstance(found, bytes):
+                return found
+            url = urljoin(url, found)
+        raise ImageError(f"the image's address leads on more than {REDIRECTS} times; give the last one")
+
+    def _checked(self, url: str) -> SplitResult:
+        """ImageError for an address that isn't allowed."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            raise ImageError("the image's address can't be understood; give a URL as https://example.com/a.jpg") from None
+        if parts.scheme not in PORTS or not host:
+            raise ImageError("the image's address is no URL of http or https; give one as https://example.com/a.jpg")
+        if parts.username is not None or parts.password is not None:
+            raise ImageError("the image's address holds a user's name; give one without")
+        named = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
+        if not any(named == allowed or (allowed.startswith("*.") and named.endswith(allowed[1:])) for allowed in self._hosts):
+            raise ImageError(f"images are not fetched from {named[:100]!r}; send the file itself, or let the service's settings allow that host (fetch)")
+        return parts
+
+    def _address(self, host: str, port: int) -> str:
+        """Where the name leads; ImageError where any of its addresses is not allowed."""
+        try:
+            found = {ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        except (OSError, ValueError, UnicodeError):
+            raise ImageError(f"the image's host {host[:100]!r} is not known") from None
+        if not found or not all(self._allowed(address) for address in found):
+            raise ImageError(f"the image's host {host[:100]!r} lies in a network from which nothing is fetched")
+        return str(min(found, key=lambda address: (address.version, address)))
+
+    def _allowed(self, address: Address) -> bool:
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        real = mapped or address
+        return (real.is_global and not real.is_multicast) or any(real in network for network in self._networks)
+
+    def _get(self, parts: SplitResult, until: float) -> bytes | str:
+        """The body, or where it leads on."""
+        host, port = str(parts.hostname), parts.port or PORTS[parts.scheme]
+        connection = _Pinned(host, port, self._address(host, port), secure=parts.scheme == "https", until=until)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            with _cut_off(connection, until):
+                connection.request("GET", path, headers={"user-agent": f"mismatch/{mismatch.__version__}", "accept": "image/*", "connection": "close"})
+                response = connection.getresponse()
+                if response.status in MOVED:
+                    return response.headers.get("location") or ""
+                if response.status != 200:
+                    raise ImageError(f"the image's host answered {response.status}")
+                data = self._body(response)
+                if time.monotonic() >= until:  # cut off; without a length, what came would look whole
+                    raise TimeoutError
+                return data
+        except ImageError:
+            raise
+        except (OSError, http.client.HTTPException, ValueError):  # a reset, a timeout, a certificate, a line of the host's that is none, a path with blanks
+            late = time.monotonic() >= until
+            raise ImageError(f"the image could not be fetched{f' within {self._seconds:g} seconds' if late else ' from its host'}") from None
+        finally:
+            connection.close()
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        pieces, size = [], 0
+        while piece := response.read(PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._most:
+                raise ImageError(f"the image has more than {self._most:,} bytes; send a smaller file")
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(pieces)
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to a given network address, that speaks to the host by its name."""
+
+    def __init__(self, host: str, port: int, address: str, *, secure: bool, until: float) -> None:
+        super().__init__(host, port)
+        self._address, self._secure, self._until = address, secure, until
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), timeout=max(0.01, self._until - time.monotonic()))
+        if self._secure:
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+
+
+@contextmanager
+def _cut_off(connection: _Pinned, until: float) -> Iterator[None]:
+    """However slowly the host sends, its line is cut at `until`; a socket's own timeout begins anew with each byte."""
+
+    def cut() -> None:
+        with suppress(OSError):  # closed already
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,205 @@
+"""The models of a service: each with its queue, its memory of what was encoded and its watch on drift; replaced while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from typing import Any
+
+from PIL import Image
+
+import mismatch
+from mismatch.data.lexicon import Lexicon
+from mismatch.errors import InputError
+from mismatch.evaluation.drift import Drift
+from mismatch.runtime.explain import Explanation, explain
+from mismatch.runtime.pipeline import Known
+from mismatch.runtime.predictor import Prediction, Predictor, load
+from mismatch.serving.batching import Batcher, ClosedError, FullError
+from mismatch.serving.configuration import DEFAULT, Settings
+from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
+from mismatch.serving.telemetry import Metrics
+
+__all__ = ["Models", "Served"]
+
+
+class Served:
+    """One loaded model."""
+
+    def __init__(self, name: str, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
+        self.name, self.predictor, self._settings, self._metrics = name, predictor, settings, metrics
+        self.model_id = _model_id(predictor)
+        reference = predictor.score.reference
+        self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
+        self._known = Known.nothing(settings.remember)
+        self._lexicon = Lexicon()
+        self._explaining, self._closing = 0, False
+        self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
+        s = settings
+        self.batcher = Batcher(self._score, batch=s.batch, wait=s.wait, queue=s.queue, max_wait=s.max_wait, seen=self._seen)
+
+    async def close(self) -> None:
+        """Finish what waits, and take nothing more."""
+        self._closing = True
+        await self.batcher.close()
+        await asyncio.to_thread(self._explainer.shutdown)
+
+    def row(self, image: bytes, text: str, slice_value: str | None) -> dict[str, Any]:
+        """A pair as `predict_pairs` takes it."""
+        column = None if self.predictor.slices is None else self.predictor.slices.column
+        return {"image": image, "text": text} | ({} if column is None else {column: slice_value})
+
+    async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        """One a row, in order."""
+        return [self._answer(one) for one in await self.batcher.predict(rows)]
+
+    async def explanation(self, image: bytes, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
+        """Of one pair; one explanation at a time. FullError where too many wait."""
+        if self._closing:
+            raise ClosedError("the service is going down; ask another one")
+        if self._explaining > self._settings.explanations:
+            raise FullError(f"{self._explaining - 1} explanations wait already; try again in a moment", 2)
+        self._explaining += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, image, text, slice_value, heat_map)
+        finally:
+            self._explaining -= 1
+
+    def _explain(self, image: bytes, text: str, slice_value: str | None, heat_map: bool) -> ExplanationAnswer:
+        start = time.perf_counter()
+        found = explain(self.predictor, image, text, heat_map=heat_map, lexicon=self._lexicon, slice_value=slice_value)
+        self._metrics.stage(self.name, "explain", time.perf_counter() - start)
+        return _explanation(found, self.model_id)
+
+    def _seen(self, size: int, waits: Sequence[float]) -> None:
+        self._metrics.batch(self.name, size)
+        for seconds in waits:
+            self._metrics.stage(self.name, "queue", seconds)
+
+    def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        start = time.perf_counter()
+        found = list(self.predictor.predict_pairs(rows, known=self._known))
+        self._metrics.stage(self.name, "score", time.perf_counter() - start)
+        self._metrics.scored(self.name, found)
+        if self.drift is not None:
+            self.drift.add((one.logit, len(one.text)) for one in found if one.logit is not None)
+        return found
+
+    def _answer(self, one: Prediction) -> Answer:
+        return Answer(
+            similarity_score=one.similarity_score,
+            threshold=one.threshold,
+            is_match=one.is_match,
+            prediction=one.prediction,
+            status=one.status if one.similarity_score is not None else one.status.removeprefix("the image given as bytes "),
+            model_id=self.model_id,
+        )
+
+    def facts(self) -> ModelFacts:
+        """For /v1/model."""
+        engine = self.predictor.engine
+        manifest, meta = getattr(engine, "manifest", None), getattr(engine, "meta", None)  # of a bundle; of a checkpoint
+        written = {} if manifest is None else {"written_by": manifest.mismatch_version}
+        return ModelFacts(
+            name=self.name,
+            model_id=self.model_id,
+            engine=engine.describe(),
+            backbone=dict(getattr(manifest or meta, "backbone", {})),
+            versions={"mismatch": mismatch.__version__} | written,
+            files=dict(getattr(manifest, "files", {})),
+            threshold=self.predictor.threshold,
+            score=self.predictor.score.to_dict(),
+            image_size=engine.image_spec.size,
+            context_length=engine.text_spec.context_length,
+            limits=Limits(**{name: getattr(self._settings, name) for name in Limits.model_fields}),
+        )
+
+
+class Models:
+    """All of a service, by name."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]) -> None:
+        """`given`: models that are loaded already, until they are loaded anew."""
+        self._settings, self._metrics, self._given = settings, metrics, given
+        self._served: dict[str, Served] = {}
+        self._loading = asyncio.Lock()
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def get(self, name: str | None) -> Served:
+        """InputError for a name that there isn't."""
+        found = self._served.get(name or DEFAULT)
+        if found is None:
+            raise InputError(f"there is no model {str(name)[:80]!r}; {', '.join(self._served)} are there")
+        return found
+
+    @property
+    def names(self) -> list[ModelName]:
+        return [ModelName(name=one.name, model_id=one.model_id) for one in self]
+
+    @property
+    def busy(self) -> FullError | ClosedError | None:
+        """Why no model would take a pair now; None where one would."""
+        error = None
+        for one in self:
+            try:
+                one.batcher.check()
+            except (FullError, ClosedError) as raised:
+                error = raised
+            else:
+                return None
+        return error
+
+    async def load(self) -> list[str]:
+        """Load all from where they lie and put them in the place of those that ran, which finish what they have accepted; the names of what is another one now.
+
+        Where one can't be loaded, MismatchError, and all stay as they were.
+        """
+        async with self._loading:
+            found = {name: await asyncio.to_thread(self._open, name, path) for name, path in self._settings.named.items()}
+            fresh = {name: Served(name, predictor, self._settings, self._metrics) for name, predictor in found.items()}
+            self._given = {}
+            before = self._served
+            changed = [name for name, one in fresh.items() if name not in before or before[name].model_id != one.model_id]
+            for one in fresh.values():
+                one.batcher.start()
+            self._served = fresh
+            await asyncio.gather(*(one.close() for one in before.values()))
+            return changed
+
+    def _open(self, name: str, path: str) -> Predictor:
+        return self._given[name] if name in self._given else load(path, self._settings.provider, self._settings.threads)
+
+    async def close(self) -> None:
+        """Finish what waits."""
+        await asyncio.gather(*(one.close() for one in self))
+
+    def drifts(self) -> list[tuple[str, str, float]]:
+        """Model, what has drifted or not, and its index."""
+        return [(one.name, what, index) for one in self if one.drift is not None for what, index in one.drift.indices().items()]
+
+
+def _model_id(predictor: Predictor) -> str:
+    """Hex, 16 digits; of weights and score."""
+    score = replace(predictor.score, reference=None, earlier=())  # these change no answer
+    said = json.dumps([predictor.engine.fingerprint, asdict(score), predictor.threshold], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _explanation(found: Explanation, model_id: str) -> ExplanationAnswer:
+    plain = found.to_dict()
+    picture = None
+    if found.picture is not None:
+        held = io.BytesIO()
+        Image.fromarray(found.picture).save(held, "PNG")
+        picture = base64.b64encode(held.getvalue()).decode()
+    fields = {name: plain[name] for name in ExplanationAnswer.model_fields if name in plain}
+    return ExplanationAnswer(**fields | {"model_id": model_id, "picture": picture})

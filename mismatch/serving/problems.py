@@ -1,0 +1,72 @@
+"""What went wrong, as problem documents (RFC 9457): one sentence that says what to do, and never a path or a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from mismatch.errors import MismatchError
+from mismatch.serving.batching import ClosedError, FullError
+from mismatch.serving.messages import Problem
+
+__all__ = ["RESPONSES", "TITLES", "add_handlers", "problem", "problem_of"]
+
+TITLES = {
+    400: "Wrong input",
+    401: "No valid token",
+    403: "Not allowed",
+    404: "Not found",
+    405: "No such method here",
+    411: "Length needed",
+    413: "Too large",
+    415: "Unknown content type",
+    422: "Not understood",
+    500: "Failed",
+    502: "Not fetched",
+    503: "Too busy",
+    504: "Too late",
+}
+MEDIA_TYPE = "application/problem+json"
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"description": TITLES[code], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for code in (400, 401, 403, 404, 411, 413, 415, 422, 502, 503, 504)
+}
+LONGEST = 500  # characters of a sentence, which may hold what was sent
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The answer."""
+    said = detail if len(detail) <= LONGEST else detail[: LONGEST - 1] + "…"
+    document = Problem(title=TITLES.get(status, "Error"), status=status, detail=said)
+    return JSONResponse(document.model_dump(), status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> JSONResponse:
+    """The answer to an error that is the client's, or the load's; other errors are raised again."""
+    if isinstance(error, FullError):
+        return problem(503, str(error), {"retry-after": str(error.retry_after)})
+    if isinstance(error, ClosedError):
+        return problem(503, str(error), {"retry-after": "5", "connection": "close"})
+    if isinstance(error, HTTPException):
+        return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part)[:80] for part in first["loc"])
+        return problem(422, f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}")
+    if isinstance(error, MismatchError):
+        return problem(400, str(error))
+    raise error
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer the errors that routes raise."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return problem_of(error)
+
+    for kind in (HTTPException, ValidationError, MismatchError):
+        app.add_exception_handler(kind, handle)

@@ -1,0 +1,110 @@
+"""What tests of the service share: images, a client in the same process, a server behind a port, and one in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from socket import socket
+from typing import Any
+
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from mismatch.runtime.predictor import Predictor
+from mismatch.serving.app import create_app
+from mismatch.serving.configuration import Settings
+from mismatch.serving.connections import connection_class
+
+START_SECONDS = 90
+
+
+def image(colour: Any = "red", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", size, colour).save(held, kind)
+    return held.getvalue()
+
+
+def text64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def problem(response: Any) -> tuple[int, str]:
+    """Status and sentence of an answer that must be a problem document."""
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == response.status_code
+    return response.status_code, response.json()["detail"]
+
+
+def settings_of(given: Predictor | Mapping[str, Predictor], **options: Any) -> tuple[Settings, Mapping[str, Predictor]]:
+    predictors = {"default": given} if isinstance(given, Predictor) else given
+    return Settings(**{"model": "m", "models": {name: name for name in predictors if name != "default"}} | options), predictors
+
+
+@contextmanager
+def serving(given: Predictor | Mapping[str, Predictor], **options: Any) -> Iterator[TestClient]:
+    """A client of the application in this process."""
+    with TestClient(create_app(*settings_of(given, **options)), raise_server_exceptions=False) as client:
+        yield client
+
+
+def free_port() -> int:
+    with closing(socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def server(given: Predictor | Mapping[str, Predictor], **options: Any) -> Iterator[int]:
+    """uvicorn, as `mismatch serve` sets it up, in a thread; its port."""
+    settings, predictors = settings_of(given, **options)
+    port = free_port()
+    http: Any = connection_class(settings.header_deadline)
+    found = uvicorn.Server(uvicorn.Config(create_app(settings, predictors), port=port, http=http, log_config=None, access_log=False))
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    while not found.started:
+        time.sleep(0.01)
+    try:
+        yield port
+    finally:
+        found.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def served_process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`mismatch serve` as a process that is ready, and its address; stopped in the end."""
+    port = free_port()
+    command = [sys.executable, "-m", "mismatch", "serve", "--port", str(port), *args]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        address = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/readyz").read()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        try:
+            yield process, address
+        finally:
+            process.terminate()
+
+
+def post(address: str, route: str, message: Any) -> Any:
+    """The answer's JSON."""
+    request = urllib.request.Request(address + route, json.dumps(message).encode(), {"content-type": "application/json"})
+    return json.loads(urllib.request.urlopen(request).read())

@@ -1,0 +1,159 @@
+"""mismatch.serving.fetching: images from addresses, against a real server that behaves badly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from mismatch.errors import ImageError
+from mismatch.serving.fetching import Fetcher
+
+LOOPBACK = ("127.0.0.0/8",)
+
+
+class Host(BaseHTTPRequestHandler):
+    """Answers by its path."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        port = self.server.server_address[1]
+        self.close_connection = True
+        if self.path.startswith("/ok"):
+            self.answer(200, b"image bytes")
+        elif self.path.startswith("/to/"):
+            target = {
+                "ok": "/ok",
+                "itself": "/to/itself",
+                "elsewhere": "http://elsewhere.test/ok",
+                "file": "file:///etc/passwd",
+                "metadata": "http://169.254.169.254/",
+            }
+            self.answer(302, b"", location=target.get(self.path[4:], f"http://localhost:{port}/ok"))
+        elif self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 65536)
+        elif self.path == "/slow":
+            self.send_response(200)
+            self.send_header("content-length", "1000")
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(1000):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+        elif self.path == "/slow-without-length":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+        elif self.path == "/short":
+            self.send_response(200)
+            self.send_header("content-length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x")
+        else:
+            self.answer(404, b"/secret/path")
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"content-length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Host) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def fetcher(port: int, networks: Any = LOOPBACK, **options: Any) -> Fetcher:
+    return Fetcher([f"localhost:{port}", f"*.local.test:{port}"], networks, **{"seconds": 5.0, "most": 1000} | options)
+
+
+def test_an_allowed_image_comes_whole_also_by_a_redirect(port: int) -> None:
+    fetch = fetcher(port)
+    for path in ("/ok", "/ok?size=2", "/to/ok", "/to/whole"):
+        assert fetch(f"http://localhost:{port}{path}") == b"image bytes"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/absent", "the image's host answered 404"),
+        ("/to/itself", "leads on more than 3 times"),
+        ("/to/elsewhere", "not fetched from 'elsewhere.test'"),
+        ("/to/file", "no URL of http or https"),
+        ("/to/metadata", "not fetched from '169.254.169.254'"),
+        ("/endless", "more than 1,000 bytes"),
+        ("/short", "could not be fetched"),
+    ],
+)
+def test_what_a_host_may_not_do(port: int, path: str, words: str) -> None:
+    with pytest.raises(ImageError, match=words) as error:
+        fetcher(port)(f"http://localhost:{port}{path}")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["/slow", "/slow-without-length"])
+def test_a_host_that_sends_byte_by_byte_is_cut_off(port: int, path: str) -> None:
+    with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
+        fetcher(port, seconds=0.3)(f"http://localhost:{port}{path}")
+
+
+def test_private_networks_are_refused_whatever_their_name(port: int) -> None:
+    with pytest.raises(ImageError, match="lies in a network from which nothing is fetched"):
+        fetcher(port, networks=())(f"http://localhost:{port}/ok")
+    for address in ("10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[fd00::1]", "224.0.0.1", "100.64.0.1"):
+        host = address.strip("[]")
+        with pytest.raises(ImageError, match="network from which nothing is fetched"):
+            Fetcher([host], seconds=1, most=10)(f"http://{address}/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/ok",  # another port
+        "http://evil.test/",
+        "http://localhost.evil.test/",
+        "http://evillocal.test/",
+        "ftp://localhost/ok",
+        "//localhost/ok",
+        "localhost/ok",
+        "http:///ok",
+        "http://user:word@localhost/ok",
+        "http://[::1/",
+        "http://localhost:99999/",
+        "",
+        "javascript:alert(1)",
+        "http://localhost\\@evil.test/",
+    ],
+)
+def test_other_addresses_are_refused_unasked(port: int, url: str) -> None:
+    with pytest.raises(ImageError, match=r"the image's address|not fetched from"):
+        fetcher(port)(url)
+
+
+def test_a_line_break_in_a_path_reaches_no_host(port: int) -> None:
+    with pytest.raises(ImageError):
+        fetcher(port)(f"http://localhost:{port}/a b")

@@ -1,0 +1,131 @@
+"""mismatch.serving.models: several models, what is encoded once, explanations, drift, and loading anew."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mismatch.errors import MismatchError
+from mismatch.evaluation.drift import reference_of
+from mismatch.runtime.predictor import Predictor
+from mismatch.serving.configuration import Settings
+from mismatch.serving.models import Models
+from mismatch.serving.telemetry import Metrics
+from mismatch.specs import ScoreSpec
+from tests.serving import image, problem, serving, text64
+
+PAIR = {"image": text64(image("red")), "text": "red shirt"}
+
+
+def test_each_request_gets_the_model_that_it_names(colour_engine: Any) -> None:
+    strict = Predictor(colour_engine(), threshold=0.9)
+    with serving({"default": Predictor(colour_engine()), "strict": strict}) as client:
+        said = {name: client.post("/v1/predict", json=PAIR | ({"model": name} if name else {})).json() for name in ("", "default", "strict")}
+        assert [said[name]["prediction"] for name in said] == ["match", "match", "mismatch"]
+        names = client.get("/v1/models").json()
+        assert names["default"] == "default"
+        assert {one["name"]: one["model_id"] for one in names["models"]} == {name: said[name]["model_id"] for name in ("default", "strict")}
+        assert client.get("/v1/model", params={"name": "strict"}).json()["threshold"] == 0.9
+        form = client.post("/v1/predict", files={"image": image("red")}, data={"text": "red", "model": "strict"})
+        assert form.json()["model_id"] == said["strict"]["model_id"]
+        status, words = problem(client.post("/v1/predict", json=PAIR | {"model": "other"}))
+        assert (status, words) == (400, "there is no model 'other'; default, strict are there")
+        assert 'mismatch_similarity_score_count{model="strict",prediction="mismatch"}' in client.get("/metrics").text
+
+
+def test_what_several_requests_send_is_encoded_once(colour_engine: Any) -> None:
+    engine = colour_engine()
+    with serving(Predictor(engine)) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/predict", json=PAIR).json()["prediction"], range(40)))
+    assert answers == ["match"] * 40
+    assert sum(engine.image_batches) == 1
+    assert sum(shape[0] for shape in engine.text_shapes) == 1
+
+
+def test_what_is_remembered_is_bounded(colour_engine: Any) -> None:
+    engine = colour_engine()
+    with serving(Predictor(engine), remember=0) as client:
+        for _ in range(3):
+            assert client.post("/v1/predict", json=PAIR).json()["prediction"] == "match"
+    assert sum(engine.image_batches) == 3
+
+
+def test_an_explanation_names_the_word_and_shows_what_the_model_sees(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        found = client.post("/v1/explain", json={"image": text64(image("red")), "text": "blue shirt"}).json()
+        assert found["prediction"] == "mismatch"
+        assert [(part["text"], part["start"], part["end"]) for part in found["named"]] == [("blue", 0, 4)]
+        assert "red" in [word for word, _ in found["swaps"][0]["alternatives"]]
+        assert np.array(found["heat"]).shape == (8, 8), "as fine as the eight pixels of this model"
+        with Image.open(io.BytesIO(base64.b64decode(found["picture"]))) as picture:
+            assert picture.size == (8, 8)
+        quick = client.post("/v1/explain", json={"image": text64(image("red")), "text": "blue shirt", "heat_map": False}).json()
+        assert (quick["heat"], quick["picture"], quick["named"]) == (None, None, found["named"])
+        assert problem(client.post("/v1/explain", json={"image": text64(image("red")), "text": " "}))[1] == "the text is empty"
+        noise = io.BytesIO()
+        Image.effect_noise((64, 64), 80).save(noise, "JPEG")
+        cut = client.post("/v1/explain", json={"image": text64(noise.getvalue()[:700]), "text": "red"})
+        assert problem(cut)[1].startswith("is damaged or cut short") or "damaged" in problem(cut)[1]
+
+
+def test_explanations_wait_in_a_queue_of_their_own_with_a_bound(colour_engine: Any) -> None:
+    engine, go = colour_engine(), threading.Event()
+    real = engine.encode_images
+    engine.encode_images = lambda pixels: (go.wait(20), real(pixels))[1]
+    question = {"image": text64(image("red")), "text": "blue", "heat_map": False}
+    with serving(Predictor(engine), explanations=1) as client, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(client.post, "/v1/explain", json=question) for _ in range(3)]
+        [refused], others = wait(asked, return_when=FIRST_COMPLETED)
+        assert problem(refused.result())[1] == "1 explanations wait already; try again in a moment"
+        assert refused.result().headers["retry-after"] == "2"
+        go.set()
+        assert [one.result().status_code for one in others] == [200, 200]
+
+
+def test_drift_is_told_where_the_model_has_a_reference(colour_engine: Any) -> None:
+    logits = np.linspace(-3, 1, 1000)
+    score = ScoreSpec("probability", 0.5, reference=reference_of(logits, [20] * 1000))
+    with serving(Predictor(colour_engine(score=score))) as client:
+        images = {"a": text64(image("red"))}
+        message = {"images": images, "texts": {"t": "red"}, "pairs": [{"image": "a", "text": "t"}] * 250}
+        assert client.get("/readyz").json()["warnings"] == []
+        assert client.post("/v1/predict/batch", json=message).status_code == 200
+        state = client.get("/readyz")
+        assert (state.status_code, state.json()["ready"]) == (200, True), "a warning, no more"
+        assert [warning.split(" are ")[0] for warning in state.json()["warnings"]] == ["model default: scores", "model default: lengths of texts"]
+        assert {one["of"]: one["psi"] > 0.25 for one in state.json()["drift"]} == {"score": True, "text_length": True}
+        assert 'mismatch_drift_psi{model="default",of="score"}' in client.get("/metrics").text
+
+
+def test_a_reference_and_earlier_thresholds_are_no_part_of_the_models_id(colour_engine: Any) -> None:
+    plain = ScoreSpec("probability", 0.5)
+    ids = []
+    for score in (plain, replace(plain, reference=reference_of(np.arange(300), np.arange(300))), replace(plain, default_threshold=0.6)):
+        with serving(Predictor(colour_engine(score=score))) as client:
+            ids.append(client.get("/v1/model").json()["model_id"])
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_all_as_they_were(colour_engine: Any, tmp_path: Path) -> None:
+    async def work() -> None:
+        models = Models(Settings(str(tmp_path / "absent")), Metrics(), {"default": Predictor(colour_engine())})
+        assert await models.load() == ["default"]
+        served = models.get(None)
+        with pytest.raises(MismatchError, match="absent"):
+            await models.load()
+        assert models.get(None) is served
+        [answer] = await served.answers([served.row(image("red"), "red", None)])
+        assert answer.prediction == "match"
+        await models.close()
+
+    asyncio.run(work())
