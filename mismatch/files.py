@@ -94,6 +94,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         try:
             part.mkdir(parents=True)
             yield part
+            _flush(part)
             _swap(part, target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -186,6 +187,14 @@ def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
         raise CheckpointError(f"can't write {target}: it is a folder; add a file name")
     with explained(target, target), target.open(mode, **options) as file:  # type: ignore[call-overload]
         yield file
+
+
+def _flush(folder: Path) -> None:
+    """Have all files of a folder on the disk before it takes its name: else a power cut may leave the name and empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _swap(part: Path, target: Path) -> None:
