@@ -23,12 +23,13 @@ from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
 from mismatch.training.batches import Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
+from mismatch.training.curves import CURVES
 from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
-from mismatch.training.output import BEST, FINAL, RunFolder
+from mismatch.training.output import BEST, FINAL, RunFolder, draw_curves
 from mismatch.training.precision import choose_precision
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.processes import Processes
@@ -88,6 +89,8 @@ def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
     """A run that --resume finds done; its rows are compared still."""
     plan.check_rows(rows_digest([pairs for pairs in load_sets(config, _say_nothing) if pairs is not None], config.image_base_path), config)
     report(f"the run in {config.output_dir} is finished: there is nothing to resume")
+    if not (Path(config.output_dir) / CURVES).is_file():  # it was killed before its very last word
+        draw_curves(Path(config.output_dir), dict(plan.finished or {}), report)
     return TrainResult(Path(config.output_dir) / BEST, Path(config.output_dir) / FINAL, dict(plan.finished or {}))
 
 

@@ -1,7 +1,7 @@
 /* Preloaded into a command: makes chosen calls of the C library fail, or ends the process there, as a disk, a network file system or a power cut would.
 
    A fault is CALLS:PATTERN:FIRST:COUNT:ACTION, taken from the variable FAULT at the start, or given to fault_arm later.
-   CALLS     comma-separated: open, read, write, fsync, rename, link, unlink, mkdir, stat, flock; `change` is all that alter a disk
+   CALLS     comma-separated: open, read, close, write, fsync, rename, link, unlink, mkdir, stat, flock; `change` is all that alter a disk
    PATTERN   part of the path of the file that the call is about; nothing matches every one
    FIRST     the number, from 1, of the first such call that is met; COUNT: how many are
    ACTION    an errno; kill (SIGKILL before the call); half (of a write, the first half of it, then SIGKILL); short (of a write, half of it is written);
@@ -119,6 +119,13 @@ ssize_t read(int fd, void *buffer, size_t size) {
     if (action > 0) FAIL(action);
     if (action == CUT) cut(place);
     return real(fd, buffer, size);
+}
+
+int close(int fd) {
+    REAL(int, close, int);
+    char place[PATH_MAX];
+    if (wanted("close", 0) && met("close", 0, path_of(fd, place), NULL) == CUT) cut(place);
+    return real(fd);
 }
 
 ssize_t write(int fd, const void *buffer, size_t size) {

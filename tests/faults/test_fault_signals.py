@@ -34,10 +34,10 @@ def test_predict_killed_at_random_moments(cases: Any, shop: Path) -> None:
     cases.resumed(shop)
 
 
-@pytest.mark.fault("SIGKILL before the 1st, 3rd, 5th, … operation on a file", "predict", SAME)
+@pytest.mark.fault("SIGKILL before the 1st, 4th, 7th, … operation on a file", "predict", SAME)
 def test_predict_killed_before_changes_of_the_disk(cases: Any, shop: Path) -> None:
     windows = "pipeline.WINDOW = 12\n"
-    for number in range(1, 99, 2):
+    for number in range(1, 99, 3):
         if cases.predict(shop, fault=f"change:out.csv:{number}:1:kill", prelude=windows).code != -signal.SIGKILL:
             break
         cases.predict(shop, "--resume", prelude=windows).fine()
@@ -114,12 +114,12 @@ def test_train_killed_at_random_moments(cases: Any, shop: Path) -> None:
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
-@pytest.mark.fault("SIGKILL before a rename, a link, a removal or a write of a checkpoint, a dozen of them", "train", WEIGHTS)
+@pytest.mark.fault("SIGKILL before a rename, a link, a removal or a write of a checkpoint, eight of them", "train", WEIGHTS)
 def test_train_killed_between_operations_on_its_checkpoints(cases: Any, shop: Path) -> None:
     kills = 0
-    for number in (1, 9, 20, 33, 5, 40, 14, 27, 8, 50, 17, 60):
+    for number in (1, 20, 33, 5, 40, 14, 27, 50):
         kills += cases.train(shop, "full", "--resume", "--checkpoint-steps", 1, fault=f"change:run/:{number}:1:kill").code == -signal.SIGKILL
-    assert kills >= 6
+    assert kills >= 4
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
@@ -164,10 +164,11 @@ def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
     bundle = bundle_of(cases, shop)
     before = files(bundle)
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    for calls, number in (("write", 1), ("rename", 1)):
-        assert cases.commands.run(shop, *args, fault=f"{calls}:.bundle.:{number}:1:kill").code == -signal.SIGKILL
-        assert files(bundle) == before
-    cases.commands.run(shop, *args).fine()
+    for calls, number in (("open", 1), ("write", 1), ("rename", 1), ("rename", 3), ("rename", 4), ("unlink", 1)):
+        done = cases.commands.run(shop, *args, fault=f"{calls}:.bundle.:{number}:1:kill", prelude=cases.quick_export)
+        assert done.code == -signal.SIGKILL, (calls, number)
+        assert calls == "unlink" or files(bundle) == before
+    cases.commands.run(shop, *args, prelude=cases.quick_export).fine()
     assert sorted(path.name for path in shop.iterdir() if "bundle" in path.name) == ["bundle"]
     cases.predict(shop, "--model", "bundle").fine()
     assert (shop / "out.csv").read_bytes() == cases.whole
@@ -181,7 +182,7 @@ def test_export_killed_between_its_renames(cases: Any, shop: Path, files: Any) -
     assert subprocess.run([sys.executable, "-c", write], cwd=shop, env=env).returncode == -signal.SIGKILL
     assert not (shop / "bundle").exists()
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    done = cases.commands.run(shop, *args, "--max-score-difference", 0)
+    done = cases.commands.run(shop, *args, "--max-score-difference", 0, prelude=cases.quick_export)
     assert done.code == 2, done
     assert files(shop / "bundle") == before
     assert sorted(path.name for path in shop.iterdir() if "bundle" in path.name) == ["bundle"]

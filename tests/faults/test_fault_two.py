@@ -17,7 +17,7 @@ import pytest
 REFUSED = "the second is refused in one line that names the first one's process; the first ends as if alone"
 
 
-def held(process: Any, lock: Path, output: Any) -> None:
+def held(process: Any, lock: Path) -> None:
     """Stop a command as soon as it holds its lock, so that another can come."""
     process.until(lambda: lock.exists() and lock.read_bytes()).kill(signal.SIGSTOP)
 
@@ -30,7 +30,7 @@ def who(process: Any) -> str:
 @pytest.mark.parametrize("output", ["out.csv", "out.parquet"])
 def test_two_predictions_into_one_file(cases: Any, shop: Path, output: str, clean: Any) -> None:
     first = cases.start_predict(shop, output=output)
-    held(first, shop / f".{output}.lock", output)
+    held(first, shop / f".{output}.lock")
     for more in ([], ["--resume"] if output == "out.csv" else []):
         cases.predict(shop, *more, output=output).refused(output, who(first), "wait until it is done, or choose another name")
     first.kill(signal.SIGCONT).wait().fine()
@@ -43,7 +43,7 @@ def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
     (shop / "out.csv").write_text("older")
     (shop / "link.csv").symlink_to(shop / "out.csv")
     first = cases.start_predict(shop, output="images/../out.csv")
-    held(first, shop / ".out.csv.lock", None)
+    held(first, shop / ".out.csv.lock")
     cases.predict(shop, output="link.csv").refused("out.csv", who(first))
     first.kill(signal.SIGCONT).wait().fine()
     assert (shop / "out.csv").read_bytes() == cases.whole
@@ -52,7 +52,7 @@ def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
 @pytest.mark.fault("a second training into the same folder, anew and with --resume", "train", REFUSED)
 def test_two_trainings_into_one_folder(cases: Any, shop: Path) -> None:
     first = cases.start_train(shop)
-    held(first, shop / ".run.lock", None)
+    held(first, shop / ".run.lock")
     for more in ([], ["--resume"]):
         cases.train(shop, "full", *more).refused("run", who(first), "wait until it is done, or choose another name")
     first.kill(signal.SIGCONT).wait().fine()
@@ -62,8 +62,8 @@ def test_two_trainings_into_one_folder(cases: Any, shop: Path) -> None:
 @pytest.mark.fault("a second export into the same folder", "export-onnx", REFUSED)
 def test_two_exports_into_one_folder(cases: Any, shop: Path, files: Any) -> None:
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    first = cases.commands.start(shop, *args)
-    held(first, shop / ".bundle.lock", None)
+    first = cases.commands.start(shop, *args, prelude=cases.quick_export)
+    held(first, shop / ".bundle.lock")
     cases.commands.run(shop, *args).refused("bundle", who(first))
     first.kill(signal.SIGCONT).wait().fine()
     assert sorted(path.name for path in shop.iterdir() if "bundle" in path.name) == ["bundle"]
@@ -74,7 +74,7 @@ def test_two_that_change_one_model(cases: Any, shop: Path) -> None:
     shutil.copytree(cases.model.bundle, shop / "bundle")
     args = ("--model", "bundle", "--csv", "all.csv", "--threads", 1)
     first = cases.commands.start(shop, "calibrate", *args)
-    held(first, shop / ".bundle.lock", None)
+    held(first, shop / ".bundle.lock")
     cases.commands.run(shop, "tune-threshold", *args).refused("bundle", who(first))
     cases.commands.run(shop, "tune-threshold", *args, "--dry-run").fine()
     first.kill(signal.SIGCONT).wait().fine()
@@ -92,8 +92,8 @@ def test_two_that_change_one_model(cases: Any, shop: Path) -> None:
     ids=["split", "make-negatives", "validate"],
 )
 def test_two_at_one_place(cases: Any, shop: Path, args: list[str], lock: str, clean: Any) -> None:
-    first = cases.commands.start(shop, *args, prelude="import time; time.sleep(0)\n")
-    held(first, shop / lock, None)
+    first = cases.commands.start(shop, *args)
+    held(first, shop / lock)
     cases.commands.run(shop, *args).refused(lock.removeprefix(".").removesuffix(".lock"), who(first))
     first.kill(signal.SIGCONT).wait().fine()
     clean(shop)
@@ -103,7 +103,7 @@ def test_two_at_one_place(cases: Any, shop: Path, args: list[str], lock: str, cl
 def test_a_killed_command_locks_nobody_out(cases: Any, shop: Path, clean: Any) -> None:
     for start, lock in ((cases.start_predict, ".out.csv.lock"), (cases.start_train, ".run.lock")):
         process = start(shop)
-        held(process, shop / lock, None)
+        held(process, shop / lock)
         process.kill().wait()
         assert (shop / lock).exists()
     cases.predict(shop).fine()
@@ -117,7 +117,7 @@ def test_a_killed_command_locks_nobody_out(cases: Any, shop: Path, clean: Any) -
 def test_a_file_system_without_locks(cases: Any, shop: Path) -> None:
     without = f"flock::1:999999:{errno.ENOLCK}"
     first = cases.start_predict(shop, fault=without)
-    held(first, shop / ".out.csv.lock", None)
+    held(first, shop / ".out.csv.lock")
     cases.predict(shop, fault=without).refused(who(first), "if it is gone, remove ", ".out.csv.lock")
     first.kill().wait()
     assert (shop / ".out.csv.lock").exists()
