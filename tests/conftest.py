@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,19 @@ def colour_images(tmp_path: Path) -> Path:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     (tmp_path / "lie.jpg").write_text("not an image")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The operating system's Chromium, driven by Playwright."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no chromium; apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ TESTED_ELSEWHERE = {
 # Test files that stand for something other than one module.
 ABOUT_THE_WHOLE = {
     "test_cli",
+    "test_compatibility",
     "test_completeness",
     "test_imports",
     "test_packaging",
@@ -45,7 +46,11 @@ ABOUT_THE_WHOLE = {
     "test_benchmarks",
     "test_faults",
     "test_fashion",
+    "test_hostile_bodies",
     "test_lit",
+    "test_page_in_chromium",
+    "test_page_modules",
+    "test_openapi",
     "test_planted",
     "test_torch_free",
     "test_types",

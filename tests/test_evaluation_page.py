@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,19 +111,6 @@ def test_training_stats_that_are_none(tmp_path: Path, content: str | None) -> No
         (tmp_path / "training_stats.json").write_text(content)
     assert training_stats(str(tmp_path)) is None
     assert training_stats("hf-clip:tiny") is None
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """The operating system's Chromium, driven by Playwright."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("there is no chromium; apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

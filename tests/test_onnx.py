@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 import mismatch
 from mismatch.backbones.graphs import OPSET
@@ -53,6 +54,19 @@ def test_both_worlds_predict_the_same(tiny_checkpoints: dict[str, Path], tiny_bu
     np.testing.assert_allclose(np.array(onnx_scores, float), np.array(torch_scores, float), atol=1e-5)
     assert np.std(np.array(onnx_scores, float)) > 1e-3
     assert worlds[0].threshold == worlds[1].threshold == 0.4321
+
+
+def test_rows_of_the_user_leave_a_reference_of_what_they_look_like(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    colours = [Image.new("RGB", (8, 8), (i, 2 * i, 255 - i)) for i in range(10)]
+    texts = [f"shirt {'x' * i}" for i in range(25)]
+    rows = Rows([Pair(image, text) for image in colours for text in texts], "rows.csv")
+    result = export_bundle(open_checkpoint(tiny_checkpoints["hf-clip"]), tmp_path / "bundle", rows=rows)
+    reference = mismatch.load(result.folder).score.reference
+    assert reference is not None
+    assert reference.rows == 250
+    assert sum(reference.logits.shares) == pytest.approx(1.0)
+    assert (reference.text_lengths.edges[1], reference.text_lengths.edges[-1]) == (8.0, 30.0), "characters"
+    assert mismatch.load(tiny_bundles["hf-clip"]).score.reference is None, "built-in pairs look like nobody's"
 
 
 def test_zero_shot_exports_too(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_every_dependency_is_declared_and_used() -> None:
     train, parquet, audit, report, serve = (declared(extras[name]) for name in ("train", "parquet", "audit", "report", "serve"))
     imported = third_party(modules(["mismatch", "plugins"]))
     used_by_another = {"onnxscript"}  # by torch.onnx.export(dynamo=True)
-    by_name = {"cleanlab", "python-multipart"}  # importlib.import_module, fastapi
+    by_name = {"cleanlab", "httptools", "python-multipart"}  # importlib.import_module, uvicorn, fastapi
     assert imported - base - train == (parquet | audit | serve) - base - train - by_name
     assert base - imported == set()
     assert train - imported - used_by_another <= {"torchvision"}  # by open_clip, and it has to fit torch

@@ -80,8 +80,24 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
-    """Weights, statistics and what was printed."""
+STOPPING = """
+import os, signal
+from mismatch.cli import main
+from mismatch.training.trainer import Run
+
+def epoch(run, number, real=Run._epoch):
+    real(run, number)
+    if number == int(os.environ["STOP_AFTER"]) and run.main:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Run._epoch = epoch
+main()
+"""
+
+
+def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int = 0) -> Any:
+    """The process of a run, ended; its main process is killed behind the epoch `stop_after`."""
+    (rows / "stopping.py").write_text(STOPPING)
     place = [
         "--train-csv",
         rows / "train.csv",
@@ -95,8 +111,14 @@ def trained(rows: Path, name: str, *options: object, launcher: str | None = None
         rows / name / "c",
     ]
     how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    command = [sys.executable, *(["-m", *LAUNCHERS[launcher].split()] if launcher else []), "-m", "mismatch", "train", *map(str, place + how)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    program = [str(rows / "stopping.py")] if stop_after else ["-m", "mismatch"]
+    command = [sys.executable, *(["-m", *LAUNCHERS[launcher].split()] if launcher else []), *program, "train", *map(str, place + how)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)})
+
+
+def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
+    """Weights, statistics and what was printed."""
+    done = started(rows, name, *options, launcher=launcher)
     assert done.returncode == 0, done.stderr
     final = rows / name / "final_model"
     return (
@@ -134,3 +156,23 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
 )
 def test_two_processes_agree_with_one_under_each_launcher_and_mode(rows: Path, launcher: str, options: tuple[object, ...]) -> None:
     check_agreement(rows, launcher, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", [2, 1])
+def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> None:
+    """Killed behind its first epoch, with one or two processes, and resumed by the same command with two or one: as one that was never disturbed."""
+    options = ("--tune", "full", "--learning-rate", 1e-4, "--epochs", 3, "--batch-size", 16 // then)
+    straight, stats, _ = trained(rows, f"straight-{then}", *options, launcher="torchrun" if then == 2 else None)
+    killed = started(rows, f"moved-{then}", *options, launcher="torchrun" if then == 2 else None, stop_after=1)
+    assert killed.returncode != 0
+    assert "epoch 1/3" in killed.stdout
+    assert "epoch 2/3" not in killed.stdout
+    moved, went_on, said = trained(rows, f"moved-{then}", *options, "--resume", launcher=None if then == 2 else "torchrun")
+    assert "epoch 1/3" not in said
+    assert ("cpu in fp32 on 2 processes then, cpu in fp32 now" if then == 2 else "cpu in fp32 then, cpu in fp32 on 2 processes now") in said
+    assert ("steps of 16 rows (8 at once x 2 accumulated)" if then == 2 else "steps of 16 rows (8 at once x 2 processes)") in said
+    assert furthest(straight, moved) < 2e-4
+    for name in ("train_losses", "train_contrastive_losses", "val_losses"):
+        np.testing.assert_allclose(went_on[name], stats[name], rtol=1e-4)
+        assert len(went_on[name]) == 3

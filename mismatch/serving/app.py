@@ -30,6 +30,7 @@ from mismatch.serving.messages import (
     Question,
     Reloaded,
 )
+from mismatch.serving.pages import add_page
 from mismatch.serving.problems import RESPONSES, add_handlers
 from mismatch.serving.service import Service
 
@@ -57,6 +58,7 @@ def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None)
     _add_scoring(app, service)
     _add_models(app, service)
     _add_watching(app, service)
+    add_page(app)
     app.openapi = lambda: _described(app, secured=bool(settings.tokens))  # type: ignore[method-assign]
     return app
 

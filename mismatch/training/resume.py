@@ -37,6 +37,11 @@ class Plan:
     note: Note | None = None  # of it
     finished: Mapping[str, Any] | None = None  # statistics of a run that has nothing left to do
 
+    @property
+    def rows_per_step(self) -> int | None:
+        """Those that a step took, and takes again whatever the number of processes; None for a new run."""
+        return None if self.note is None else self.note.rows_per_step
+
     def check_rows(self, digest: str, config: TrainConfig) -> None:
         """InputError where the rows are no longer those that the run has trained on."""
         known = self.note.rows if self.note else self.finished["rows_digest"] if self.finished else digest
@@ -44,12 +49,9 @@ class Plan:
             files = config.train_csv if config.val_csv is None else f"{config.train_csv} or {config.val_csv}"
             raise InputError(f"--resume: {files} has other rows than the run in {config.output_dir} was started with; restore them, {ANEW}")
 
-    def check_step(self, now: Note, config: TrainConfig) -> None:
-        """InputError where a step takes other rows than it did; CheckpointError where the weights that aren't trained are others."""
+    def check_weights(self, now: Note, config: TrainConfig) -> None:
+        """CheckpointError where the weights that aren't trained are others."""
         then = self.note
-        if then and then.rows_per_step != now.rows_per_step:
-            steps = f"a step has {now.rows_per_step} rows, but the run in {config.output_dir} was started with {then.rows_per_step}"
-            raise InputError(f"--resume: {steps}; start as many processes as then, {ANEW}")
         if then and then.frozen != now.frozen:
             name = config.model_name or config.backbone
             raise CheckpointError(f"--resume: the weights of {name} are not those that the run in {config.output_dir} was started with; restore them, {ANEW}")

@@ -83,7 +83,7 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as `state_dict` says."""
-        self.parts = int(state["parts"])
+        self.parts = max(self.parts, int(state["parts"]))  # more where fewer processes go on with a run
         self.scaler.load_state_dict(state["scaler"])
 
     def _try(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor | None:

@@ -124,7 +124,9 @@ def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, proces
     ready = time.perf_counter()
     feeds = make_feeds(config, start, sets, processes, progress)
     embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
-    run = Run(config, start, feeds[0], feeds[1] if val_set is not None else None, folder, processes, precision, report, progress, long_texts)
+    run = Run(
+        config, start, feeds[0], feeds[1] if val_set is not None else None, folder, processes, precision, report, progress, long_texts, plan.rows_per_step
+    )
     run.history.began(began, embedding)
     run.take_up(plan, rows, interruption)
     return run
@@ -162,14 +164,18 @@ class Run:
         report: Report,
         progress: Progress,
         long_texts: int = 0,
+        rows_per_step: int | None = None,
     ) -> None:
-        """`long_texts`: how many different texts are over the context, for the statistics."""
+        """`long_texts`: how many different texts are over the context, for the statistics; `rows_per_step`: of a run that is resumed, maybe by more or fewer
+        processes than began it.
+        """
         self.config, self.start, self.folder, self.processes, self.report, self.progress = config, start, folder, processes, report, progress
         self.device, self.main = processes.device, processes.main
         self.feed, self.val_feed = feed, val_feed
         self.detector, self.head = start.detector, _trained_head(start)
         self.epochs = int(config.value("epochs"))
-        self.rows = int(config.value("batch_size")) * config.gradient_accumulation_steps * processes.count  # of a step
+        rows_together = int(config.value("batch_size")) * processes.count
+        self.rows = rows_per_step or rows_together * config.gradient_accumulation_steps  # of a step
         self.steps_per_epoch = math.ceil(len(feed.pairs) / self.rows)
         self.history = History(config, feed, val_feed, self.device)
         self.history.facts |= {"long_texts": long_texts, "long_text": start.long_text}
@@ -185,7 +191,7 @@ class Run:
         self.objective = Objective(self.head, start.long_text, config.contrastive_weight)
         if config.compile:
             compile_towers(self.detector)
-        how: dict[str, Any] = {"rows": self.rows, "parts": config.gradient_accumulation_steps, "precision": precision, "seed": config.seed}
+        how: dict[str, Any] = {"rows": self.rows, "parts": math.ceil(self.rows / rows_together), "precision": precision, "seed": config.seed}
         self.step = Step(self.detector, self.objective, self.optimizer, processes, report=report, **how)
         self.interruption, self.plan = Interruption(), Plan()
         self.position = Position(sums=torch.zeros(2, device=self.device))
@@ -200,7 +206,7 @@ class Run:
         if plan.folder is None:
             return
         now = self._note()
-        plan.check_step(now, self.config)
+        plan.check_weights(now, self.config)
         for line in plan.remarks(now):
             self.report(line)
         load_parts(plan.folder, self.parts)
@@ -251,7 +257,7 @@ class Run:
 
     def _rows_of_a_step(self) -> str:
         """`32 rows`, or `64 rows (8 at once x 4 accumulated x 2 processes)`."""
-        accumulated, processes = self.config.gradient_accumulation_steps, self.processes.count
+        accumulated, processes = self.step.parts, self.processes.count
         factors = [f"{accumulated} accumulated"] * (accumulated > 1) + [f"{processes} processes"] * (processes > 1)
         return f"{self.rows} rows" + (f" ({' x '.join([f'{self.step.rows_at_once} at once', *factors])})" if factors else "")
 
@@ -347,7 +353,7 @@ class Run:
             frozen=self.frozen,
             embeddings=self.embeddings,
             from_own_folder=self.folder.starts_from_own,
-            engine=f"{self.device} in {self.step.precision}",
+            engine=f"{self.device.type} in {self.step.precision}" + f" on {self.processes.count} processes" * (self.processes.count > 1),
             threads=torch.get_num_threads(),
             saved=self.folder.newest() + 1,
         )
