@@ -113,13 +113,15 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
     """Remove what writers that were killed have left in `folder` beside files and folders of these names; an older folder that one of them had moved away,
     and the new one not yet in its place, gets its name back.
     """
-    for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".old"):
-        found = PART.fullmatch(path.name)
-        if found and names.fullmatch(found[1]):
-            if path.suffix == ".old" and not path.with_name(found[1]).exists():
-                path.rename(path.with_name(found[1]))
-                continue
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    left = [match for name in os.listdir(folder) if (match := PART.fullmatch(name)) and names.fullmatch(match[1])]
+    for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
+        path, target = Path(folder) / match[0], Path(folder) / match[1]
+        if path.suffix == ".old" and not target.exists():
+            path.rename(target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:
@@ -192,7 +194,7 @@ def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
 def _flush(folder: Path) -> None:
     """Have all files of a folder on the disk before it takes its name: else a power cut may leave the name and empty files."""
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and os.name == "posix":  # elsewhere only what is open for writing can be flushed
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 

@@ -167,7 +167,7 @@ def test_there_is_no_place_for_temporary_files(cases: Any, shop: Path) -> None:
     cases.check_predicted(shop)
     cases.train(shop, "full", env=none).fine()
     cases.check_trained(shop)
-    cases.commands.run(shop, "export-onnx", "--model", cases.model.checkpoint, "--output", "bundle", env=none).fine()
+    cases.commands.run(shop, "export-onnx", "--model", cases.model.checkpoint, "--output", "bundle", env=none, prelude=cases.quick_export).fine()
 
 
 @pytest.mark.fault(
