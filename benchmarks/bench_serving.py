@@ -77,7 +77,10 @@ def main(
         rows = Pairs(csv_file, image_base_path)
         batch = [batch_predictor(found, csv_file, image_base_path, pairs, threads)]
         rate = batch[0]["pairs"] / batch[0]["seconds"]
-        own = {"threads": threads, "max_wait": round(1.5 * clients / rate, 2)}  # seconds: these clients wait for less, three times as many would for more
+        own = {
+            "threads": threads,
+            "max_wait": max(0.1, round(1.5 * clients / rate, 2)),
+        }  # seconds: these clients wait for less, three times as many would for more
         file = Path(folder) / "settings.json"
         file.write_text(json.dumps(own | json.loads(settings)), encoding="utf-8")
         with serving(found, file) as server:
@@ -230,15 +233,20 @@ def serving(model: str, settings: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mismatch", "serve", "--model", model, "--settings", str(settings), "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        for _ in range(600):
+        while not listens(port):
+            if process.poll() is not None:
+                raise click.ClickException(f"the service ended with {process.returncode}; start it by hand to see why: {' '.join(command)}")
             time.sleep(0.1)
-            with socket() as line:
-                if line.connect_ex(("127.0.0.1", port)) == 0:
-                    break
         try:
             yield Server(process.pid, port)
         finally:
             process.terminate()
+
+
+def listens(port: int) -> bool:
+    """Whether anybody does."""
+    with socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
 
 
 def batch_predictor(model: str, csv_file: Path, base: Path, pairs: int, threads: int) -> dict[str, Any]:

@@ -50,6 +50,17 @@ def test_quality(write_rows: Any, tmp_path: Path) -> None:
     assert all(0 <= row[figure]["mean"] <= 1 for row in results for figure in ("auroc", "accuracy"))
 
 
+def test_serving(tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), *[(f"{name}.png", f"{name} shirt") for name in ("red", "green", "blue")]])
+    options = ("--model", tiny_bundles["hf-clip"], "--clients", 3, "--seconds", 2, "--pairs", 40, "--threads", 1, "--json", tmp_path / "out.json")
+    table = run("bench_serving.py", "--csv", rows, "--image-base-path", colour_images, *options)
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert "times the batch predictor's" in table
+    assert [results[load]["errors"] for load in ("usual", "heavy", "after")] == [0, 0, 0]
+    assert results["usual"]["pairs"] > 3
+    assert results["usual"]["cpu_ms"] > 0 < results["batch predictor"]["cpu_ms"]
+
+
 def test_startup() -> None:
     assert "mismatch --help" in run("bench_startup.py", "--runs", 1)
 

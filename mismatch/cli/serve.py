@@ -65,7 +65,7 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
     )
     log_as_json()
     server = uvicorn.Server(config)
-    click.echo(f"{settings.model} at http://{host}:{port}; /openapi.json describes it", err=True)
+    click.echo(f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for programs", err=True)
     server.run()
     if not server.started:
         raise click.ClickException(f"the service could not start at {host}:{port}; its log says why")
