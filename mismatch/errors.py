@@ -8,6 +8,7 @@ MismatchError
 ├── BackboneError             an unknown, broken or unreachable backbone
 │   └── ContractError         a backbone that breaks the contract      (also AssertionError)
 ├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
+├── MachineError              the machine failed: a disk that can't be read, memory or file handles that ran out
 ├── DeviceError               a device or provider was asked for and is not there
 ├── ParityError               an export whose scores differ from torch's
 └── MissingExtraError         an optional part is not installed        (also ImportError)
@@ -28,6 +29,7 @@ __all__ = [
     "ImageNotFoundError",
     "InputError",
     "LabelError",
+    "MachineError",
     "MismatchError",
     "MismatchWarning",
     "MissingExtraError",
@@ -71,6 +73,10 @@ class ContractError(BackboneError, AssertionError):
 
 class CheckpointError(MismatchError):
     """A model folder that can't be read or written."""
+
+
+class MachineError(MismatchError):
+    """The machine failed, and not what it was given: a disk that can't be read, memory or file handles that ran out. Later the same may succeed."""
 
 
 class DeviceError(MismatchError):

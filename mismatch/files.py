@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -10,21 +11,26 @@ import math
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
+from mismatch.retries import open_patiently, reason
 
 __all__ = [
+    "SEAL",
     "atomic_binary",
     "atomic_directory",
     "atomic_file",
     "explained",
     "finite",
+    "is_sealed",
     "read_json",
     "remove_directory",
+    "sealed",
     "sha256_file",
     "sweep",
     "write_bytes",
@@ -32,7 +38,9 @@ __all__ = [
 ]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
-PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")  # what `_sibling` makes of a name
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys
+PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(?:part|old)")  # what `_sibling` makes of a name
 
 
 @contextlib.contextmanager
@@ -86,6 +94,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         try:
             part.mkdir(parents=True)
             yield part
+            _flush(part)
             _swap(part, target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -101,19 +110,27 @@ def remove_directory(path: str | Path) -> None:
 
 
 def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
-    """Remove what writers that were killed have left in `folder` beside files and folders of these names."""
-    for path in Path(folder).iterdir():
-        found = PART.fullmatch(path.name)
-        if found and names.fullmatch(found[1]):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove what writers that were killed have left in `folder` beside files and folders of these names; an older folder that one of them had moved away,
+    and the new one not yet in its place, gets its name back.
+    """
+    left = [match for name in os.listdir(folder) if (match := PART.fullmatch(name)) and names.fullmatch(match[1])]
+    for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
+        path, target = Path(folder) / match[0], Path(folder) / match[1]
+        if path.suffix == ".old" and not target.exists():
+            path.rename(target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file; CheckpointError where it can't be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open_patiently(path) as file:
+            return json.loads(file.read().decode())
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
+        raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
@@ -127,15 +144,19 @@ def write_json(path: str | Path, data: Any) -> None:
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file as it is, atomically."""
-    target = _real(path)
-    part = _sibling(target)
-    with explained(target, part):
-        try:
-            part.write_bytes(data)
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    with atomic_binary(path) as file:
+        file.write(data)
+
+
+def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with a checksum of itself, for `is_sealed`: one wrong byte in a threshold would else be taken for the threshold."""
+    plain = {key: value for key, value in finite(data).items() if key != SEAL}
+    return {**plain, SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def is_sealed(data: Mapping[str, Any]) -> bool:
+    """Whether a JSON object still is as `sealed` left it; true of one that has no checksum, as older versions wrote it."""
+    return SEAL not in data or sealed(data)[SEAL] == data[SEAL]
 
 
 def finite(data: Any) -> Any:
@@ -149,7 +170,7 @@ def finite(data: Any) -> Any:
 
 def sha256_file(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
-    with Path(path).open("rb") as file:
+    with open_patiently(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -170,9 +191,20 @@ def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
         yield file
 
 
+def _flush(folder: Path) -> None:
+    """Have all files of a folder on the disk before it takes its name: else a power cut may leave the name and empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file() and os.name == "posix":  # elsewhere only what is open for writing can be flushed
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 def _swap(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`; at no time is there neither, but for the moment between two renames."""
-    old = _sibling(target)
+    """Put `part` in the place of `target`, at once where the system can; else `sweep` puts the older one back if a crash comes between the two renames."""
+    if target.exists() and _exchange(part, target):
+        shutil.rmtree(part, ignore_errors=True)
+        return
+    old = _sibling(target).with_suffix(".old")
     try:
         if target.exists():
             target.replace(old)
@@ -182,6 +214,16 @@ def _swap(part: Path, target: Path) -> None:
             old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step, renameat2 of Linux; whether that was done: not every system and file system knows how."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return not ctypes.CDLL(None, use_errno=True).renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    except AttributeError:  # a C library from before 2018
+        return False
 
 
 @contextlib.contextmanager

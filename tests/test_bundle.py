@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mismatch.errors import CheckpointError
+from mismatch.files import sealed
 from mismatch.runtime.bundle import GRAPHS, read_bundle
 from mismatch.specs import Threshold
 
@@ -62,9 +63,19 @@ def test_a_manifest_that_is_not_ours_is_refused(bundle: Path, change: dict[str, 
     manifest = json.loads((bundle / "manifest.json").read_text())
     if change.get("files") == {"../outside": "00"}:
         change = {"files": manifest["files"] | {"../outside": "00"}}
-    (bundle / "manifest.json").write_text(json.dumps(manifest | change))
+    (bundle / "manifest.json").write_text(json.dumps(sealed(manifest | change)))
     with pytest.raises(CheckpointError, match=words):
         read_bundle(bundle)
+
+
+def test_a_manifest_with_another_threshold_than_was_written_is_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["score"]["default_threshold"] = 0.25
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"manifest\.json differs from its own checksum: damaged or changed by hand"):
+        read_bundle(bundle)
+    (bundle / "manifest.json").write_text(json.dumps({name: value for name, value in manifest.items() if name != "checksum"}))
+    assert read_bundle(bundle).score.default_threshold == 0.25, "as versions before the checksum wrote it"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", ""])

@@ -56,14 +56,14 @@ def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None
 
 
 def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 16))
+    cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 20))
     for i in range(4):
         cache.put_many(rows(i))
         for age, path in enumerate(sorted(cache.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns)):
             os.utime(path, (1000 + 10 * i + age, 1000 + 10 * i + age))
     left = EmbeddingCache(tmp_path, "aa")
     assert key(3) in left.get_many([key(i) for i in range(4)])
-    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 16)
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 20)
     assert {path.stem for path in tmp_path.glob("*/*.npy")} == {path.stem for path in tmp_path.glob("*/*.keys")}
 
 
@@ -150,3 +150,34 @@ def test_what_is_written_anew_counts_for_the_writer(tmp_path: Path) -> None:
     assert cache.get_many([key(1), key(2)]) == {}
     cache.put_many({key(1): np.full(4, 7, np.float32)})
     assert [value.tolist() for value in cache.get_many([key(1), key(2)]).values()] == [[7.0] * 4]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".keys"])
+def test_a_wrong_bit_makes_an_embedding_unknown_and_no_other(tmp_path: Path, suffix: str) -> None:
+    EmbeddingCache(tmp_path, "aa").put_many(rows(1, 2, 3))
+    [path] = (tmp_path / "aa").glob(f"*{suffix}")
+    data = bytearray(path.read_bytes())
+    data[128 + 20 + 5 if suffix == ".npy" else 16 + 3] ^= 4  # of the second one
+    path.write_bytes(data)
+    cache = EmbeddingCache(tmp_path, "aa")
+    found = cache.get_many([key(i) for i in (1, 2, 3)])
+    assert {name: value.tolist() for name, value in found.items()} == {key(i): [float(i)] * 4 for i in (1, 3)}
+    cache.put_many(rows(2))
+    assert cache.get_many([key(2)])[key(2)].tolist() == [2.0] * 4
+
+
+def test_what_an_older_version_wrote_without_checksums_counts_as_unknown(tmp_path: Path) -> None:
+    (tmp_path / "aa").mkdir()
+    np.save(tmp_path / "aa" / "0.npy", np.ones((2, 4), np.float32))
+    (tmp_path / "aa" / "0.keys").write_bytes(key(1) + key(2))
+    assert EmbeddingCache(tmp_path, "aa").get_many([key(1), key(2)]) == {}
+
+
+def test_what_a_killed_writer_began_goes_after_a_day(tmp_path: Path) -> None:
+    (tmp_path / "aa").mkdir()
+    old, young = tmp_path / "aa" / ".0.npy.part.npy", tmp_path / "aa" / ".1.keys.part.keys"
+    for path in (old, young):
+        path.write_text("half")
+    os.utime(old, (1000, 1000))
+    EmbeddingCache(tmp_path, "aa")
+    assert list((tmp_path / "aa").iterdir()) == [young]

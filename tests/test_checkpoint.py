@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mismatch.errors import CheckpointError
+from mismatch.files import sealed
 from mismatch.training import checkpoint
 from mismatch.training.checkpoint import clone_checkpoint, is_checkpoint, load_detector, read_meta, save_checkpoint, write_meta
 
@@ -96,7 +97,7 @@ def test_a_write_that_fails_leaves_nothing_and_the_old_folder_whole(folder: Path
 def edit(**changes: Any) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         data = json.loads((folder / "mismatch.json").read_text())
-        (folder / "mismatch.json").write_text(json.dumps(data | changes))
+        (folder / "mismatch.json").write_text(json.dumps(sealed(data | changes)))
 
     return apply
 
@@ -104,13 +105,29 @@ def edit(**changes: Any) -> Callable[[Path], None]:
 def wider_head(folder: Path) -> None:
     data = json.loads((folder / "mismatch.json").read_text())
     data["head"]["hidden_dim"] += 1
-    (folder / "mismatch.json").write_text(json.dumps(data))
+    (folder / "mismatch.json").write_text(json.dumps(sealed(data)))
 
 
 def wider_embedding(folder: Path) -> None:
     data = json.loads((folder / "mismatch.json").read_text())
     data["head"]["image_dim"] += 1
-    (folder / "mismatch.json").write_text(json.dumps(data))
+    (folder / "mismatch.json").write_text(json.dumps(sealed(data)))
+
+
+def without_hashes(folder: Path) -> None:
+    """As versions before them wrote it."""
+    data = json.loads((folder / "mismatch.json").read_text())
+    (folder / "mismatch.json").write_text(json.dumps({name: value for name, value in data.items() if name not in ("files", "checksum")}))
+
+
+def changed_threshold(folder: Path) -> None:
+    path = folder / "mismatch.json"
+    path.write_text(path.read_text().replace("0.4321", "0.4322"))
+
+
+def cut_old_head(folder: Path) -> None:
+    without_hashes(folder)
+    (folder / "classification_head.safetensors").write_bytes(b"\x00" * 20)
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -124,7 +141,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other widths": (wider_embedding, r"embeddings are 128 and 128 wide, the head expects 129 and 128|embeddings are \d+ and \d+ wide"),
     "other shapes": (wider_head, "classification_head.safetensors can't be read as the head that mismatch.json describes"),
     "no head": (lambda folder: (folder / "classification_head.safetensors").unlink(), "classification_head.safetensors can't be read"),
-    "cut head": (lambda folder: (folder / "classification_head.safetensors").write_bytes(b"\x00" * 20), "classification_head.safetensors can't be read"),
+    "cut head": (
+        lambda folder: (folder / "classification_head.safetensors").write_bytes(b"\x00" * 20),
+        r"classification_head.safetensors differs from the sha256 in mismatch.json: damaged or changed; copy the checkpoint again",
+    ),
+    "an older one's cut head": (cut_old_head, "classification_head.safetensors can't be read as the head"),
+    "another threshold": (changed_threshold, "mismatch.json differs from its own checksum: damaged or changed by hand; copy the checkpoint again"),
 }
 
 
@@ -134,6 +156,14 @@ def test_damage_is_one_line_that_names_the_file(folder: Path, damage: Callable[[
     with pytest.raises(CheckpointError, match=message) as error:
         load_detector(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_an_older_version_has_no_hashes_and_is_read(folder: Path) -> None:
+    detector, meta = load_detector(folder)
+    without_hashes(folder)
+    again, meta_again = load_detector(folder)
+    assert (meta_again, meta_again.files) == (meta, {})
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in detector.state_dict().items())
 
 
 def test_the_folder_above_names_the_checkpoints_in_it(folder: Path) -> None:
@@ -151,6 +181,7 @@ def test_a_relative_folder_called_like_a_model_is_the_folder(
     with torch.no_grad():
         next(detector.backbone.parameters()).add_(1.0)
     detector.backbone.save_pretrained(tmp_path / "tiny")
+    without_hashes(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     again, _ = load_detector("tiny")
     assert torch.equal(next(again.backbone.parameters()), next(detector.backbone.parameters()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -257,19 +258,38 @@ def families():
     with atomic_file(sys.argv[1]) as file:
         file.write("half")
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), int(sys.argv[2]))
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)  # as `timeout` does
+            os.kill(os.getpid(), int(sys.argv[2]))  # as `timeout` does
 
 registry.families = families
 main(["backbones", "list"])
 """
 
 
-def test_sigterm_cleans_up_and_is_exit_143(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", TERMINATED, str(tmp_path / "out.csv")], capture_output=True, text=True, cwd=ROOT)
-    assert (done.stderr.strip(), done.returncode) == ("mismatch: terminated", 143)
+@pytest.mark.parametrize(("number", "said", "code"), [(signal.SIGTERM, "mismatch: terminated", 143), (signal.SIGHUP, "mismatch: hung up", 129)])
+def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(tmp_path: Path, number: int, said: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED, str(tmp_path / "out.csv"), str(int(number))], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stderr.strip(), done.returncode) == (said, code)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "mismatch: error: the command was ended: there is not enough memory; use a smaller --batch-size or fewer --num-workers"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
+        (RuntimeError("can't start new thread"), "mismatch: error: the command was ended: can't start new thread; close other programs, or raise `ulimit -u`"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "mismatch: error: can't write standard output: No space left on device"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_and_no_bug(run: Run, error: Exception, said: str) -> None:
+    def fail() -> None:
+        raise error
+
+    result = run(fail)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert said in result.stderr
 
 
 def test_a_handler_of_somebody_else_stays(run: Run) -> None:

@@ -6,13 +6,17 @@ import errno
 import hashlib
 import json
 import os
+import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mismatch import files
 from mismatch.errors import CheckpointError, ImageNotFoundError
-from mismatch.files import atomic_binary, atomic_directory, atomic_file, finite, read_json, sha256_file, write_bytes, write_json
+from mismatch.files import atomic_binary, atomic_directory, atomic_file, finite, is_sealed, read_json, sealed, sha256_file, sweep, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -80,6 +84,47 @@ def test_a_folder_takes_the_place_of_an_older_one_whole(tmp_path: Path) -> None:
     assert names(tmp_path / "model") == ["second", "sub"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names in one step")
+def test_a_reader_finds_an_older_or_a_newer_folder_at_any_time(tmp_path: Path) -> None:
+    target, absent, done = tmp_path / "model", [], threading.Event()
+
+    def write() -> None:
+        for i in range(100):
+            with atomic_directory(target) as part:
+                (part / "number").write_text(str(i))
+        done.set()
+
+    with atomic_directory(target) as part:
+        (part / "number").write_text("first")
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        absent += [] if target.exists() else [1]
+    writer.join()
+    assert absent == []
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("moved_away", [True, False])
+def test_what_a_crash_left_between_two_renames_is_put_right(tmp_path: Path, moved_away: bool) -> None:
+    for name, content in ((".model.0123abcd.old", "older"), (".model.4567abcd.part", "newer"), *(() if moved_away else (("model", "newest"),))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(content)
+    sweep(tmp_path, re.compile("model"))
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "content").read_text() == ("older" if moved_away else "newest")
+
+
+def test_a_sealed_object_knows_when_it_was_changed() -> None:
+    data = sealed({"b": [1, 0.1, float("nan")], "é": {"x": None}})
+    assert is_sealed(json.loads(json.dumps(data)))
+    assert is_sealed(dict(reversed(data.items())))
+    assert not is_sealed(data | {"b": [1, 0.2, None]})
+    assert not is_sealed({name: value for name, value in data.items() if name != "b"})
+    assert is_sealed({"b": 1}), "older versions wrote none"
+    assert sealed(data) == data
+
+
 def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "a" / "b" / "model") as part:
         (part / "x").write_text("x")
@@ -89,6 +134,7 @@ def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
 def test_when_the_new_folder_can_not_take_the_place_the_older_one_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with atomic_directory(tmp_path / "model") as part:
         (part / "old").write_text("old")
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     real, calls = Path.replace, []
 
     def replace(self: Path, target: Path) -> Any:

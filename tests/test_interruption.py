@@ -24,14 +24,14 @@ def send(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", module.SIGNALS)
 def test_a_signal_ends_at_once_what_is_not_held(number: int) -> None:
     with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
         send(number)
     assert (interruption.came, interruption.number) == (True, number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", module.SIGNALS)
 def test_what_is_held_is_finished_first(number: int) -> None:
     done = []
 
@@ -106,3 +106,15 @@ def test_outside_the_main_thread_handlers_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_what_nohup_has_switched_off_stays_off() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            send(signal.SIGHUP)
+            interruption.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not interruption.came

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 from mismatch.errors import CheckpointError
 from mismatch.training import output
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.output import RunFolder
+from mismatch.training.output import RunFolder, resumable
+from mismatch.training.state import Note, write_state
 
 Loaded = tuple[Any, Any]
 
@@ -166,3 +170,16 @@ def test_a_picture_that_can_not_be_written_is_a_warning(loaded: Loaded, tmp_path
     run.draw({"epochs": 1})
     assert [line.partition(" can't be drawn: ")[0] for line in said] == [f"warning: {tmp_path / 'training_curves.png'}"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, report=print)
+    assert run.newest() == 0
+    note = Note(1, 0, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
+    for epoch, saved in ((1, 2 * time.time_ns()), (2, 0)):
+        write = partial(write_state, note=replace(note, epoch=epoch, saved=max(saved, run.newest() + 1)), states={})
+        run.save_epoch(epoch, *loaded, {"epochs": epoch}, best=True, same_backbone=True, write_state=write)
+        found = resumable(tmp_path)
+        assert found is not None
+        assert (found[0].name, found[1].epoch) == (f"checkpoint_epoch_{epoch}", epoch)
+    assert run.newest() > 2 * time.time_ns() - 10**12

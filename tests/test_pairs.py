@@ -10,7 +10,7 @@ import pytest
 
 from mismatch.data import csv_rows
 from mismatch.data.pairs import load_pairs, parse_label, read_header, read_rows, resolve_image, scan_rows
-from mismatch.errors import InputError, LabelError
+from mismatch.errors import InputError, LabelError, MachineError
 
 HEAD = b"image_path,text,label\n"
 
@@ -273,3 +273,12 @@ def test_usual_names_stand_for_columns_where_they_may(tmp_path: Path, header: st
     if "text" not in header:
         with pytest.raises(InputError, match="rename"):
             read_header(tmp_path / "rows.csv", require_label=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reads fail is needed")
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows_that_can_not_be_read_are_the_machines_fault_and_not_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    (tmp_path / f"rows{suffix}").symlink_to("/proc/self/mem")  # EIO at its beginning
+    monkeypatch.setattr("mismatch.retries.PAUSES", ())
+    with pytest.raises(MachineError, match=rf"rows\{suffix} can't be read to its end: Input/output error, tried 1 times"):
+        list(read_rows(tmp_path / f"rows{suffix}", require_label=False))

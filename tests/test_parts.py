@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from mismatch.cli.parts import Part, part_file
+from mismatch.cli.parts import Part, hold, hold_score, part_file
 from mismatch.errors import CheckpointError, InputError
 
 RUN = {"the model": ["ab" * 32, {"kind": "probability"}], "--threshold": 0.5, "--shard": "none"}
@@ -142,3 +143,33 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     write(tmp_path, "a\n")
     assert (tmp_path / "out.csv").is_symlink()
     assert names(tmp_path / "real") == ["rows.csv"]
+
+
+def test_what_a_command_holds_no_other_writes_until_it_is_through(tmp_path: Path) -> None:
+    with click.Context(click.Command("predict")):
+        hold(tmp_path / "out.csv")
+        with pytest.raises(CheckpointError, match=r"out.csv: process \d+ on .* has been writing it since"), click.Context(click.Command("predict")):
+            hold(tmp_path / "out.csv")
+    assert names(tmp_path) == []
+    with click.Context(click.Command("split")):
+        hold(tmp_path / "new" / "parts", folder=True)
+        assert names(tmp_path / "new") == [".parts.lock"]
+
+
+def test_a_model_is_held_by_what_changes_its_score(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with click.Context(click.Command("calibrate")), pytest.raises(CheckpointError, match="neither a checkpoint nor a bundle"):
+        hold_score(str(tmp_path / "model"))
+    for name in ("manifest.json", ".manifest.json.0123abcd.part", ".head.onnx.0123abcd.part"):
+        (tmp_path / "model" / name).write_text("")
+    with click.Context(click.Command("calibrate")):
+        hold_score(str(tmp_path / "model"))
+        assert names(tmp_path) == [".model.lock", "model"]
+    assert names(tmp_path / "model") == [".head.onnx.0123abcd.part", "manifest.json"]
+
+
+def test_a_record_with_one_digit_changed_is_refused(begun: Path) -> None:
+    record = begun / "out.csv.part.json"
+    record.write_text(record.read_text().replace('"rows": 2', '"rows": 3'))
+    with pytest.raises(InputError, match=r"out.csv.part.json can't be used; leave --resume out to begin anew"):
+        write(begun, "c\n", resume=True)

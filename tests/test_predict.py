@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 import mismatch
 from mismatch.cli import main
 from mismatch.cli.predict import COLUMNS, RowWriter, box
+from mismatch.locks import locked
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import Calibration, ScoreSpec
@@ -569,3 +570,12 @@ def test_a_part_of_other_columns_is_not_gone_on_with(run: Any, write_rows: Any) 
     second = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--resume", "--text-column", "title")
     assert second.exit_code == 0
     assert Path("out.csv").read_text(encoding="utf-8").count("red.png,blue,") == 3
+
+
+def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked("out.csv"):
+        monkeypatch.delattr(mismatch, "load")
+        result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"mismatch: error: can't write {Path('out.csv').resolve()}: process {os.getpid()} on ")
+    assert not [path for path in Path().iterdir() if "out" in path.name]

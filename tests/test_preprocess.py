@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -17,7 +18,8 @@ import PIL
 import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from mismatch.errors import ImageError, ImageNotFoundError
+from mismatch.errors import ImageError, ImageNotFoundError, MachineError
+from mismatch.runtime import preprocess
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
 
@@ -478,3 +480,15 @@ def test_other_formats_and_images_in_memory_keep_every_pixel() -> None:
     expected = preprocess.resize(large).tobytes()
     for source in (encoded(large, "PNG"), large, np.asarray(large)):
         assert preprocess.picture(source).tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "can't be opened: Too many open files"), (MemoryError(), "not enough memory")]
+)
+def test_what_the_machine_lacks_says_nothing_of_the_image(colour_images: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(preprocess, "open_once" if isinstance(error, OSError) else "_load", fail)
+    with pytest.raises(MachineError, match=words):
+        open_image(colour_images / "red.png")

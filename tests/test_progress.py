@@ -95,3 +95,10 @@ def test_a_pipe_sees_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_note_the_line_says_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert in_a_pipe(monkeypatch, 3000, None) == ["epoch 1/2: 600 of 3,000 rows, 4.0 minutes left", "epoch 1/2: 1,200 of 3,000 rows, 3.0 minutes left"]
     assert in_a_pipe(monkeypatch, None, None) == ["epoch 1/2: 600 rows", "epoch 1/2: 1,200 rows"]
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress_bar("check images", total=4, unit="image") as advance:
+        advance(1)
+        advance(3, lambda: "never asked for")

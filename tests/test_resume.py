@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError, InputError
+from mismatch.files import sealed
 from mismatch.runtime import cache as cache_module
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train, trainer
 
@@ -413,6 +414,8 @@ def test_other_frozen_weights_are_refused(shop: Path) -> None:
         run(shop, "head", "out", after=at(3, interrupt()), **more)
     towers = shop / "base" / "best_model" / "towers.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(towers).items()}, towers)
+    meta = json.loads((shop / "base" / "best_model" / "mismatch.json").read_text())
+    (shop / "base" / "best_model" / "mismatch.json").write_text(json.dumps(sealed(meta | {"files": {}})))
     with pytest.raises(CheckpointError, match=r"--resume: the weights of .*best_model are not those that the run in .*out was started with; restore them"):
         run(shop, "head", "out", resume=True, **more)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import torch
 from torch import nn
 
 from mismatch.errors import CheckpointError
+from mismatch.files import sealed
 from mismatch.training.state import Note, Position, Weights, drop_state, load_parts, read_note, states_of, write_state
 
 NOTE = Note(2, 5, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
@@ -52,7 +56,7 @@ def test_the_next_epoch_begins_at_nothing() -> None:
 
 
 def edit(**changes: Any) -> Callable[[Path], Any]:
-    return lambda folder: (folder / "training_state.json").write_text(json.dumps(json.loads((folder / "training_state.json").read_text()) | changes))
+    return lambda folder: (folder / "training_state.json").write_text(json.dumps(sealed(json.loads((folder / "training_state.json").read_text()) | changes)))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,31 @@ def test_a_state_that_is_damaged_or_of_other_parts_is_refused(tmp_path: Path) ->
     (tmp_path / "training_state.pt").write_bytes((tmp_path / "training_state.pt").read_bytes()[:900])
     with pytest.raises(CheckpointError, match="can't be resumed from"):
         load_parts(tmp_path, parts())
+
+
+def test_one_wrong_bit_is_noticed_in_both_files_and_an_older_state_has_no_checksums(tmp_path: Path) -> None:
+    write_state(tmp_path, NOTE, states_of(parts()))
+    whole = {name: (tmp_path / name).read_bytes() for name in ("training_state.pt", "training_state.json")}
+    for name in whole:
+        for at in (len(whole[name]) // 2, len(whole[name]) - 3):
+            (tmp_path / name).write_bytes(whole[name][:at] + bytes([whole[name][at] ^ 1]) + whole[name][at + 1 :])
+            read = partial(load_parts, tmp_path, parts()) if name.endswith(".pt") else partial(read_note, tmp_path)
+            with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+                read()
+        (tmp_path / name).write_bytes(whole[name])
+    data = json.loads(whole["training_state.json"])
+    (tmp_path / "training_state.json").write_text(json.dumps({name: value for name, value in data.items() if name not in ("checksum", "sha256")}))
+    load_parts(tmp_path, parts())
+    note = read_note(tmp_path)
+    assert note is not None
+    assert note.place == "in epoch 2 of 3, 5 steps done"
+
+
+def test_a_state_counts_as_newer_than_the_one_before_whatever_the_clock_says(tmp_path: Path) -> None:
+    write_state(tmp_path, replace(NOTE, saved=2 * time.time_ns()), states_of(parts()))
+    note = read_note(tmp_path)
+    assert note is not None
+    assert note.saved > time.time_ns()
 
 
 def test_without_both_files_there_is_no_state(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 import mismatch
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
-from mismatch.errors import DeviceError, ImageNotFoundError, InputError
+from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
+from mismatch.locks import locked
 from mismatch.training import TrainConfig, TrainResult, objective, output, train
 from mismatch.training import config as config_module
 from mismatch.training import trainer as trainer_module
@@ -706,3 +707,9 @@ def test_what_looks_wrong_is_said_in_words(catalogue: Path, write_rows: WriteRow
     assert looked == [1, 2]
     warned = [line.removeprefix("warning: ") for line in said if line.startswith("warning: ")]
     assert [line[:40] for line in warned[1:]] == ["training: only 12.2% of the rows are lab", "--learning-rate 0.01 is above 1e-04: a p"]
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"), pytest.raises(CheckpointError, match=rf"can't write {tmp_path / 'run'}: process {os.getpid()} on "):
+        train(TrainConfig(train_csv="absent.csv", output_dir=str(tmp_path / "run")))
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
 import sys
 import threading
@@ -10,11 +13,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
-from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.errors import MachineError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -27,7 +31,9 @@ HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-TERMINATE_EXIT = 143  # 128 + SIGTERM
+ENDINGS = {signal.SIGTERM: ("terminated", 143)}  # signals that end a command as Ctrl-C does, and what is said then; 128 + their number
+if sys.platform != "win32":
+    ENDINGS[signal.SIGHUP] = ("hung up", 129)  # its terminal was closed
 TRAIN_EXTRA = frozenset({"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"})  # import names
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
@@ -66,13 +72,14 @@ class LazyGroup(click.Group):
             raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated."""
+        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated, 129 hung up."""
         code: object = 0
+        _let_print(sys.stdout)
         try:
             with _terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except click.Abort:
-            code = _say("terminated", TERMINATE_EXIT) if signals else _say("interrupted", INTERRUPT_EXIT)
+            code = _say(*ENDINGS[signals[0]]) if signals else _say("interrupted", INTERRUPT_EXIT)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = INPUT_EXIT
@@ -139,23 +146,26 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[list[int]]:
-    """SIGTERM unwinds as Ctrl-C does, so that no half-written file stays; yields the signals that came. One that somebody else handles is left to them."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield came
-        return
+def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
+    """The signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yields those that came. One that somebody else handles, or that
+    `nohup` has switched off, is left alone.
+    """
+    came: list[signal.Signals] = []
+    ours = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL] if threading.current_thread() is threading.main_thread() else []
 
     def stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
-        came.append(number)
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
+        came.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in ours:
+        signal.signal(number, stop)
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -175,6 +185,12 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def _let_print(stream: TextIO | None) -> None:
+    """Let a terminal that knows ASCII only show other letters by their codes, where Python would end the command."""
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def _say(text: str, code: int) -> int:
     click.echo(f"mismatch: {text}", err=True)
     return code
@@ -186,9 +202,23 @@ def _where_help_is(error: click.ClickException) -> str:
 
 
 def _explained(error: Exception, verb: str | None) -> Exception:
-    """A module of an extra that isn't installed becomes the pip line that installs it."""
+    """A module of an extra that isn't installed becomes the pip line that installs it; what the machine lacks is said in words."""
+    if not isinstance(error, MismatchError):
+        if short := shortage_in(error):
+            return short
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            return _nameless(error)
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return MissingExtraError(f"mismatch {verb} (no {missing} here)", "train") if missing in TRAIN_EXTRA else error
+
+
+def _nameless(error: OSError) -> Exception:
+    """An error of the system that names no file: of standard output, or of a working directory that somebody has removed."""
+    try:
+        os.getcwd()
+    except OSError:
+        return MachineError("the working directory is gone; go to one that is there, or give absolute paths")
+    return MachineError(f"can't write standard output: {error.strerror}") if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

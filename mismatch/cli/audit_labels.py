@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import model_options, row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows
 from mismatch.errors import InputError, MissingExtraError
@@ -68,6 +69,8 @@ def command(csv_file: Path, output: Path, report: Path | None, top: int | None, 
     from mismatch.evaluation.label_errors import require_cleanlab
 
     _check_files(csv_file, output, report)
+    for path in (output, *([] if report is None else [report])):
+        hold(path)
     require_cleanlab()  # before minutes are spent
     rows = _labelled_rows(csv_file, columns)
     findings, lines = _audit(csv_file, rows, options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import MODEL_ENV, provider_option, row_options, threads_option
+from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, one_image_each, read_rows
 from mismatch.errors import CheckpointError, InputError
@@ -63,6 +64,8 @@ def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str
     if image_base_path and csv_file is None:
         raise click.UsageError("--image-base-path goes with --csv")
     _check_target(json_file)
+    if json_file is not None:
+        hold(json_file)
     job = () if csv_file is None else _read_rows(csv_file, columns, rows)  # a wrong file is refused before a model is loaded
     import mismatch
     from mismatch.evaluation.speed import Contender, Plan, measure, turns

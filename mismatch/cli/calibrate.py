@@ -12,6 +12,7 @@ import click
 
 from mismatch.cli.labelled import Labelled, bounds, check_labels, figure_lines, score_labelled
 from mismatch.cli.options import model_options, row_options
+from mismatch.cli.parts import hold, hold_score
 from mismatch.data.columns import Columns
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_directory, finite
@@ -72,11 +73,11 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, output: Path
 
 
 def _check_target(model: str, output: Path | None) -> None:
-    from mismatch.runtime.stored_score import score_file
-
     if output is None:
-        score_file(model)
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        hold_score(model)
+        return
+    hold(output, folder=True)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CheckpointError(f"--output {output} is there already; choose another name, or remove it")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
 from mismatch.cli.labelled import Labelled, check_labels
 from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
 from mismatch.data.pairs import Columns, Row, read_header, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+WRITTEN = re.compile(r"report\.html|report\.json|predictions\.csv")  # in the folder of --report
 KIND = "kind"  # column that is taken for the mismatches' kinds where it is there
 PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transformers", "open_clip_torch")
 
@@ -72,6 +75,7 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path
     )  # a wrong name costs no time
     if report is not None:
         _make_folder(report)
+        hold(report, folder=True, inside=WRITTEN)
     tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, report, options)
     if other is not None:
         result["against"] = _against(tally, other, csv_file, image_base_path, columns, options["against"])

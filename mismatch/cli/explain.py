@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import long_text_option, model_options, row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
 from mismatch.errors import CheckpointError, InputError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "explanation_lines", "raising"]
 
+FILES = (".png", ".json")  # endings of --output that name a file; anything else is a folder
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
 LEAST_RISE = 0.01  # of the score, by another word
@@ -67,6 +69,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, output:
     the model's view: it says what the score hangs on, not what is true.
     """
     _check(image, text, csv_file, output, options)
+    if output is not None:
+        hold(output, folder=output.suffix.lower() not in FILES)
     base, columns = options["image_base_path"], options["columns"]
     lexicon = _lexicon(options)
     if csv_file is None:

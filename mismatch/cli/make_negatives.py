@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
 from mismatch.data.columns import Columns
 
@@ -87,6 +88,7 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     from mismatch.errors import InputError
 
     refuse_inputs([output], [csv_file])
+    hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
     images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])

@@ -1,4 +1,4 @@
-"""A long output, written beside its name so that a run which was cut short goes on where it was: OUTPUT.part, and OUTPUT.part.json, which says of what."""
+"""What a command writes, held against other writers; a long output beside its name, so that a run which was cut short goes on where it was."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ from typing import IO, Any
 import click
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import explained, finite, read_json, sweep, write_json
+from mismatch.files import explained, finite, is_sealed, read_json, sealed, sweep, write_json
+from mismatch.locks import locked
 
-__all__ = ["Part", "part_file"]
+__all__ = ["Part", "hold", "hold_score", "part_file"]
 
 ANEW = "leave --resume out to begin anew"
 
 
+def hold(path: str | Path, *, folder: bool = False, inside: re.Pattern[str] | None = None) -> None:
+    """Let no other command write this file, or this `folder`, until the running one is through; see `locked`."""
+    click.get_current_context().with_resource(locked(path, parents=folder, inside=inside))
+
+
+def hold_score(model: str) -> None:
+    """Let no other command write this model's calibration and thresholds; CheckpointError for what can't store them."""
+    from mismatch.runtime.stored_score import score_file
+
+    hold(model, inside=re.compile(re.escape(score_file(model).name)))
+
+
 class Part:
-    """The rows that are done. Of what is written to `text`, `commit` makes a state to continue from."""
+    """The rows that are done, in OUTPUT.part; OUTPUT.part.json says of what. Of what is written to `text`, `commit` makes a state to continue from."""
 
     def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
         """`run`: all that the bytes depend on, by a name for people."""
@@ -63,7 +76,8 @@ class Part:
             os.fsync(self._file.fileno())
         self._digest.update(data)
         self._size += len(data)
-        write_json(self.record, {"run": self._run, "counts": dict(counts), "bytes": self._size, "sha256": self._digest.hexdigest()})
+        state = {"run": self._run, "counts": dict(counts), "bytes": self._size, "sha256": self._digest.hexdigest()}
+        write_json(self.record, sealed(state))
         self.counts = dict(counts)
 
     def finish(self) -> None:
@@ -91,7 +105,7 @@ class Part:
             return None
         try:
             state = read_json(self.record)
-            run, complete = state["run"], {"counts", "bytes", "sha256"} <= state.keys()
+            run, complete = state["run"], {"counts", "bytes", "sha256"} <= state.keys() and is_sealed(state)
         except (CheckpointError, TypeError, KeyError) as error:
             raise InputError(f"{self.record} can't be used; {ANEW}") from error
         if not complete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, shard_option
-from mismatch.cli.parts import part_file
+from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
@@ -208,6 +209,8 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
     ranked = bool(top or options["sort"])
     kind = _check_output(output, source, options)
     kept = _kept_columns(source.header) if options["keep_columns"] else {}
+    if output != STANDARD_OUTPUT:
+        hold(output)
     predictor = load_predictor(options)
     rows = source.rows() if options["shard"] is None else options["shard"].of(source.rows())
     resumable = not ranked and kind != "parquet" and _is_plain(output)
@@ -329,6 +332,8 @@ def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | Non
         with atomic_binary(output) as file:
             yield from _whole(ParquetTable(file, kept))
     elif output == STANDARD_OUTPUT:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's own: the bytes are those of a file
         yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:

@@ -27,6 +27,9 @@ def progress_bar(label: str, total: int | None = None, unit: str = "it") -> Iter
 
     Everything goes to stderr.
     """
+    if sys.stderr is None:  # closed before the command began
+        yield lambda done, note=_no_note: None
+        return
     from tqdm import tqdm
 
     with tqdm(desc=label, total=total, unit=unit, disable=None, leave=False, dynamic_ncols=True) as bar:

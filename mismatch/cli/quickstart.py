@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import click
 
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.locks import locked
 from mismatch.runtime.hardware import available_cpus
 
 if TYPE_CHECKING:
@@ -67,16 +69,17 @@ def command(folder: Path, seed: int) -> None:
 def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
     """Run every step in `folder`; returns what was measured, which quickstart.json holds too. A failed or interrupted run leaves nothing behind."""
     _check_extra()
-    created = _claim(folder)
-    try:
-        measured = _run(folder, plan, report)
-        _write_json(folder / MARKER, measured)
-    except BaseException:
-        _remove_own(folder)
-        if created:
-            folder.rmdir()
-        raise
-    return measured
+    with locked(folder, parents=True, inside=re.compile("|".join(map(re.escape, OWN_NAMES)))):
+        created = _claim(folder)
+        try:
+            measured = _run(folder, plan, report)
+            _write_json(folder / MARKER, measured)
+        except BaseException:
+            _remove_own(folder)
+            if created:
+                folder.rmdir()
+            raise
+        return measured
 
 
 def _check_extra() -> None:

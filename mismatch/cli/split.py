@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
 from mismatch.data.columns import Columns
 
@@ -82,6 +84,7 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
         raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
     refuse_inputs([*targets, output_dir / REJECTED], [csv_file])
+    hold(output_dir, folder=True, inside=re.compile("|".join(re.escape(path.name) for path in (*targets, output_dir / REJECTED))))
     if there := [path for path in (*targets, output_dir / REJECTED) if path.exists() and not options["overwrite"]]:
         raise InputError(f"{there[0]} exists already; choose another --output-dir, or say --overwrite")
     table = _read(csv_file, header, columns, options)

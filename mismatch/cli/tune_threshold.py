@@ -11,6 +11,7 @@ import click
 
 from mismatch.cli.labelled import Labelled, check_labels, figure_lines, score_labelled
 from mismatch.cli.options import model_options, review_band_option, row_options
+from mismatch.cli.parts import hold_score
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.files import finite
@@ -79,7 +80,7 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, as_json: boo
     _check(options)
     check_labels(csv_file, columns, [options["column"]] if options["column"] else [])
     if not dry_run:
-        score_file(options["model"])  # refuses what nothing can be stored in
+        hold_score(options["model"])  # refuses what nothing can be stored in
     predictor = load_predictor(options | {"review_band": None})
     wanted = [options["column"]] if options["column"] else []
     rows = score_labelled(predictor, csv_file, image_base_path, columns, wanted=wanted, least=options["min_rows"])

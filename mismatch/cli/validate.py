@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import row_options
+from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
 from mismatch.files import write_json
@@ -64,6 +65,8 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     from mismatch.runtime.preprocess import open_image
 
     refuse_inputs([*report_files, *([] if options["fixed"] is None else [options["fixed"], _rejected(options["fixed"])])], csv_files)
+    for path in (*report_files, *([] if options["fixed"] is None else [options["fixed"]])):
+        hold(path)
     complete = all(find_spec(name) for name in AUDIT)
     report = validate_files(
         csv_files,

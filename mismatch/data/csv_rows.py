@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,7 +12,8 @@ from typing import TextIO
 
 from mismatch.data.columns import COLUMNS, may_leave
 from mismatch.data.rows import Reading, Row
-from mismatch.errors import InputError
+from mismatch.errors import InputError, MachineError
+from mismatch.retries import is_transient, open_patiently, reason
 
 __all__ = ["bad_bytes", "csv_header", "csv_rows", "not_utf8", "open_text"]
 
@@ -50,14 +52,16 @@ def open_text(path: str | Path, errors: str) -> TextIO:
     try:
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be empty when it is opened again
             raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
-        return open(path, encoding="utf-8-sig", errors=errors, newline="")
+        return io.TextIOWrapper(open_patiently(path), encoding="utf-8-sig", errors=errors, newline="")
     except OSError as error:
+        if is_transient(error):
+            raise MachineError(f"{path} can't be read: {reason(error)}") from error
         raise InputError(f"{path}: {error.strerror}") from error
 
 
 def bad_bytes(path: str | Path) -> Iterator[tuple[int, int]]:
     """Each line that is not UTF-8, with its first wrong byte."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with io.TextIOWrapper(open_patiently(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
         if _is_binary(file.read(64)):
             return
         file.seek(0)
@@ -136,7 +140,7 @@ def _is_binary(start: str) -> bool:
 
 def _header(records: Iterator[tuple[int, list[str]]], reading: Reading) -> tuple[list[str], list[str] | None]:
     """The first record, and its names as rows have them, None where it can't be a header."""
-    with open(reading.path, "rb") as file:
+    with open_patiently(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
             reading.fault(1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8")
             return [], None

@@ -11,7 +11,8 @@ from typing import IO, Any
 from mismatch.data.columns import COLUMNS
 from mismatch.data.csv_rows import NEEDED
 from mismatch.data.rows import Reading, Row, as_text
-from mismatch.errors import InputError
+from mismatch.errors import InputError, MachineError
+from mismatch.retries import is_transient, open_patiently, reason
 
 __all__ = ["json_header", "json_rows"]
 
@@ -60,8 +61,10 @@ def _open(path: str | Path) -> IO[bytes]:
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
-        return open(path, "rb")
+        return open_patiently(path)
     except OSError as error:
+        if is_transient(error):
+            raise MachineError(f"{path} can't be read: {reason(error)}") from error
         raise InputError(f"{path}: {error.strerror}") from error
 
 

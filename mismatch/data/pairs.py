@@ -13,8 +13,9 @@ from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label
 from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
 from mismatch.data.json_rows import json_header, json_rows
 from mismatch.data.rows import Fault, Reading, Row
-from mismatch.errors import InputError, LabelError
+from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.files import sha256_file
+from mismatch.retries import reason
 
 __all__ = [
     "ALIASES",
@@ -137,9 +138,13 @@ def _kind(path: str | Path) -> str:
 
 def _rows(reading: Reading) -> Iterator[Row]:
     kind = _kind(reading.path)
-    if kind in DELIMITERS:
-        return csv_rows(reading, DELIMITERS[kind])
-    return json_rows(reading) if kind == "jsonl" else arrow_rows(reading)
+    try:
+        if kind in DELIMITERS:
+            yield from csv_rows(reading, DELIMITERS[kind])
+        else:
+            yield from json_rows(reading) if kind == "jsonl" else arrow_rows(reading)
+    except OSError as error:
+        raise MachineError(f"{reading.path} can't be read to its end: {reason(error)}") from error
 
 
 def _needed(require_label: bool) -> tuple[str, ...]:

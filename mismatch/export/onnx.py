@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 import warnings
@@ -24,6 +25,7 @@ from mismatch.evaluation.drift import reference_of
 from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
 from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare_outputs
 from mismatch.files import atomic_directory, write_json
+from mismatch.locks import locked
 from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.sessions import OnnxEngine, open_bundle
@@ -34,6 +36,7 @@ from mismatch.training.engine import TorchEngine
 __all__ = ["PRECISIONS", "ExportResult", "Rows", "export_bundle"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
+OWN = re.compile("|".join(map(re.escape, (MANIFEST, TOKENIZER, PARITY, *GRAPHS))))  # files of a bundle
 TOWERS = ("image_encoder.onnx", "text_encoder.onnx")
 
 
@@ -73,7 +76,8 @@ def export_bundle(
 
     int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that keeps to them is taken. fp16 likewise, on built-in pairs where
     there are no rows. auto is int8 where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices keeps to `limits`.
-    Raises ParityError beyond `tolerance` or `limits`; then, as after any error, nothing of the new bundle stays and an older one is untouched.
+    Raises ParityError beyond `tolerance` or `limits`, CheckpointError while somebody else writes there;
+    then, as after any error, nothing of the new bundle stays and an older one is untouched.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
@@ -81,13 +85,14 @@ def export_bundle(
     if wanted == "int8" and (rows is None or provider != "cpu"):
         need = "runs on CPUs: use --provider cpu" if rows else "needs --verify-csv: rows on which its decisions are compared with the model's own"
         raise InputError(f"--precision int8 {need}")
-    _check_target(output)
-    with atomic_directory(output) as folder:
-        with _on_cpu(engine.detector) as detector:
-            _write_graphs(detector, folder)
-        (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
-        export = _Export(engine, folder, rows, provider, progress)
-        result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
+    with locked(output, parents=True, inside=OWN):
+        _check_target(output)
+        with atomic_directory(output) as folder:
+            with _on_cpu(engine.detector) as detector:
+                _write_graphs(detector, folder)
+            (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
+            export = _Export(engine, folder, rows, provider, progress)
+            result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
     return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import sha256_file, write_json
+from mismatch.files import is_sealed, read_json, sealed, sha256_file, write_json
+from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
 __all__ = [
@@ -71,7 +72,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write manifest.json over the files that lie in `folder`, hashing each; returns the manifest as written."""
     hashes = {file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST}
     complete = Manifest(**{**vars(manifest), "files": hashes})
-    write_json(folder / MANIFEST, complete.to_dict())
+    write_json(folder / MANIFEST, sealed(complete.to_dict()))
     return complete
 
 
@@ -107,14 +108,14 @@ def looks_like_bundle(folder: Path) -> bool:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); export the bundle again") from error
+        data = read_json(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; export the bundle again") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or export the bundle again")
+    if not is_sealed(data):
+        raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy or export the bundle again")
     return dict(data)
 
 
@@ -125,6 +126,13 @@ def _checked_files(folder: Path, hashes: dict[str, str]) -> str:
             raise CheckpointError(f"{folder / MANIFEST} names no hash for {name}, or a path outside the bundle; export the bundle again")
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing from the bundle; copy the folder again, whole")
-        if sha256_file(folder / name) != hashes[name]:
+        if _sha256(folder / name) != hashes[name]:
             raise CheckpointError(f"{folder / name} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
     return (folder / TOKENIZER).read_text(encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {reason(error)}") from error

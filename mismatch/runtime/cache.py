@@ -1,19 +1,20 @@
 """Embeddings on disk, so that no image and no text is encoded twice with the same weights.
 
 A cache folder holds one folder per namespace (a fingerprint of weights, specs, engine and precision); in it lie segments that never change once written:
-`<name>.npy`, (N, D) float32, and `<name>.keys`, N content hashes. They are mapped only while they are read, since each map holds one of
-the process's few file descriptors. Each writer adds segments of its own, so several may write at once.
+`<name>.npy`, (N, D + 1) float32, of which the last is a checksum of its row, and `<name>.keys`, N content hashes. They are mapped only while they are
+read, since each map holds one of the process's few file descriptors. Each writer adds segments of its own, so several may write at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, ImageError, untraced
+from mismatch.retries import SHORTAGES, reason, retried
 from mismatch.runtime.preprocess import open_image_file
 
 __all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]
@@ -28,7 +30,7 @@ __all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine: they say nothing of the segment
+STALE = 86_400  # seconds, after which a file that is still being written belongs to a writer that was killed
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
 
 
@@ -45,6 +47,7 @@ class EmbeddingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the cache folder {self.root} can't be created: {error.strerror}; choose another with --cache") from error
+        _sweep(self.folder)
         segments = sorted((stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys)))
         self._index = Index([(keys, names) for _, keys in segments if (names := _open(keys))])
 
@@ -52,7 +55,7 @@ class EmbeddingCache:
         return len(self._index.names)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Array]:
-        """Those of `keys` that are known, each with its embedding (D,), copied; one segment is open at a time."""
+        """Those of `keys` that are known and undamaged, each with its embedding (D,), copied; one segment is open at a time."""
         wanted: dict[Path, list[tuple[bytes, int]]] = {}
         with self._lock:
             places = self._index.find(list(keys))
@@ -63,7 +66,7 @@ class EmbeddingCache:
             array = _map(segment)
             if array is None:  # another writer has trimmed it since
                 continue
-            found.update(zip((key for key, _ in chosen), array[[row for _, row in chosen]], strict=True))
+            found.update(_intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]])))
         return found
 
     def put_many(self, embeddings: Mapping[bytes, Array]) -> None:
@@ -72,7 +75,7 @@ class EmbeddingCache:
             return
         keys = self.folder / f"{uuid.uuid4().hex}.keys"
         try:
-            _write(keys.with_suffix(".npy"), lambda part: np.save(part, np.stack(list(embeddings.values())).astype(np.float32)))
+            _write(keys.with_suffix(".npy"), lambda part: np.save(part, _with_checksums(embeddings)))
             _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
         except OSError as error:
             raise CheckpointError(f"the cache {self.root} can't be written: {error.strerror}; make room or choose another with --cache") from error
@@ -133,6 +136,32 @@ def _names(keys: bytes) -> NDArray[np.bytes_]:
     return np.frombuffer(keys, f"S{KEY_BYTES}")
 
 
+def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
+    """(N, D + 1)."""
+    rows = np.ascontiguousarray(np.stack(list(embeddings.values())), np.float32)
+    sums = np.array([_checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32)
+    return np.concatenate([rows, sums.view(np.float32)[:, None]], axis=1)
+
+
+def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]]:
+    """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score, now and for ever."""
+    rows, sums = array[:, :-1], np.ascontiguousarray(array[:, -1]).view(np.uint32)
+    yield from ((key, row) for key, row, known in zip(keys, rows, sums.tolist(), strict=True) if _checksum(key, row) == known)
+
+
+def _checksum(key: bytes, row: Array) -> int:
+    """CRC-32; 1 µs for 512 numbers."""
+    return zlib.crc32(np.ascontiguousarray(row).data, zlib.crc32(key))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed have begun."""
+    for path in folder.glob(".*.part.*"):
+        if (stat := _stat(path)) and time.time() - stat.st_mtime > STALE:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part{path.suffix}")  # np.save appends .npy to other names
     try:
@@ -174,12 +203,16 @@ def _stat(path: Path) -> os.stat_result | None:
 def file_key(path: Path | str) -> bytes | ImageError:
     """The key of an image file's content, or why it can't be read."""
     try:
-        with open_image_file(path) as file:
-            return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
+        return retried(lambda: _file_digest(path))
     except ImageError as error:
         return untraced(error)
     except OSError as error:
-        return ImageError(f"image '{path}' can't be read: {error.strerror}")
+        return ImageError(f"image '{path}' can't be read: {reason(error)}")
+
+
+def _file_digest(path: Path | str) -> bytes:
+    with open_image_file(path) as file:
+        return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
 
 
 def bytes_key(content: bytes) -> bytes:

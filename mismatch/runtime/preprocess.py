@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mismatch.errors import ImageError, ImageNotFoundError
+from mismatch.errors import ImageError, ImageNotFoundError, MachineError
+from mismatch.retries import SHORTAGES, is_transient, open_once, reason, retried, shortage
 from mismatch.specs import RGB, ImageSpec
 
 __all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
@@ -50,7 +51,7 @@ _LONG = 8  # long side over short side, from where on only the cropped part is r
 def open_image(source: ImageSource, background: RGB8 = WHITE) -> Image.Image:
     """Decode the first frame into an upright 8-bit RGB image; `background` (0..255) shows through transparent pixels.
 
-    Raises ImageNotFoundError where no file is, ImageError for anything that can't be decoded wholly.
+    Raises ImageNotFoundError where no file is, ImageError for anything that can't be decoded wholly, MachineError where memory or file handles run out.
     """
     return _open(source, background)[0]
 
@@ -64,12 +65,18 @@ def _open(source: ImageSource, background: RGB8, reduction: Reduction | None = N
         if upright.size != decoded.size:
             width, height = height, width
         return _to_rgb(upright, background, name), (0, 0, width, height)
-    except ImageError:
+    except (ImageError, MachineError):
         raise
+    except MemoryError as error:
+        raise shortage(f"{name} can't be decoded", error) from None
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
+    except OSError as error:
+        if is_transient(error):
+            raise ImageError(f"{name} can't be read ({reason(error)}); look after its disk or network, then score the row again") from error
+        raise _damaged(name, error) from error
     except Exception as error:
-        raise ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row") from error
+        raise _damaged(name, error) from error
 
 
 class Preprocessor:
@@ -178,6 +185,10 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row")
+
+
 def _too_large(name: str) -> str:
     return f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
 
@@ -191,28 +202,38 @@ def _decode(source: ImageSource, name: str, reduction: Reduction | None) -> tupl
         image = _from_array(source, name)
         return image, image.size
     if isinstance(source, bytes):
-        return _load(io.BytesIO(source), "", name, reduction)
-    with open_image_file(source) as file:
-        return _load(file, os.fspath(source), name, reduction)
+        return _load(io.BytesIO(source), name, reduction)
+    return retried(lambda: _decode_file(source, name, reduction))
+
+
+def _decode_file(path: Path | str, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
+    with open_image_file(path) as file:
+        return _load(file, name, reduction)
 
 
 def open_image_file(path: Path | str) -> io.BufferedReader:
-    """An image's file, opened. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read."""
+    """An image's file, opened. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read; MachineError where
+    file handles run out. What may pass is an OSError still, for `retried`.
+    """
     name = _name(path)
     if str(path).startswith(("http://", "https://")):
         raise ImageError(f"{name} is an address; mismatch fetches nothing: download it first and give its path")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
             raise ImageError(f"{name} is a folder or a device, not a file; check the row's image_path")
-        return open(path, "rb")
+        return open_once(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageNotFoundError(f"{name} not found; check its path and --image-base-path") from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_transient(error):
+            raise
+        if isinstance(error, OSError) and error.errno in SHORTAGES:
+            raise shortage(f"{name} can't be opened", error) from None
         raise ImageError(f"{name} can't be opened ({_reason(error)}); check its path and permissions") from None
 
 
-def _load(file: IO[bytes], filename: str, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
-    image = _identify(file, filename)
+def _load(file: IO[bytes], name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
+    image = _identify(file)
     if image is None and not file.seek(0, os.SEEK_END):
         raise ImageError(f"{name} is empty (0 bytes); replace the file or drop the row")
     if image is None:
@@ -227,8 +248,10 @@ def _load(file: IO[bytes], filename: str, name: str, reduction: Reduction | None
     return image, (image.size if times == 1 else (width / times, height / times))
 
 
-def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
-    """Image.open without its size warning, which only a process-wide filter could keep from leaking out of a thread."""
+def _identify(file: IO[bytes]) -> Image.Image | None:
+    """Image.open without its size warning, which only a process-wide filter could keep from leaking out of a thread; and without the file's name, by which
+    Pillow would map a bitmap into memory: one that somebody cuts short meanwhile ends the process by SIGBUS.
+    """
     prefix = file.read(16)
     for name in _formats():
         factory, accepts = Image.OPEN[name]
@@ -236,7 +259,7 @@ def _identify(file: IO[bytes], filename: str) -> Image.Image | None:
             verdict = accepts is None or accepts(prefix)
             if verdict and not isinstance(verdict, str):  # a str says which library Pillow was built without
                 file.seek(0)
-                return factory(file, filename)
+                return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # what Image.open takes for "another format"
             continue
     return None
@@ -295,6 +318,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
         return 1
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.files import write_json
+from mismatch.files import is_sealed, sealed, write_json
 from mismatch.runtime.bundle import MANIFEST
 from mismatch.specs import ScoreSpec
 
@@ -33,4 +33,6 @@ def write_score(folder: str | Path, score: ScoreSpec) -> None:
         raise CheckpointError(f"{path} can't be read ({error}); copy the model again") from error
     if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION or "score" not in data:
         raise CheckpointError(f"{path} is of another format; upgrade mismatch-clip, or train or export the model again")
-    write_json(path, data | {"score": score.to_dict()})
+    if not is_sealed(data):
+        raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy the model again")
+    write_json(path, sealed(data | {"score": score.to_dict()}))

@@ -127,6 +127,8 @@ _CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_c
 def _parse(tokenizer_json: str, context_length: int) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - the library raises Exception itself
         raise InputError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_directory, write_json
+from mismatch.files import atomic_directory, is_sealed, sealed, sha256_file, write_json
+from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.head import build_head
@@ -58,6 +59,7 @@ class CheckpointMeta:
     score: ScoreSpec
     train: dict[str, Any] = field(default_factory=dict)  # TrainConfig.to_dict
     mismatch_version: str = ""
+    files: dict[str, str] = field(default_factory=dict, compare=False)  # name → sha256, hex; none in older ones
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class CheckpointMeta:
             "head": self.head.to_dict(),
             "score": self.score.to_dict(),
             "train": self.train,
+            "files": self.files,
         }
 
     @classmethod
@@ -84,6 +87,7 @@ class CheckpointMeta:
             score=ScoreSpec.from_dict(data["score"]),
             train=data["train"],
             mismatch_version=data["mismatch_version"],
+            files=data.get("files", {}),
         )
 
 
@@ -117,7 +121,7 @@ def save_checkpoint(
         else:
             _share_files(backbone_files, part)
         save_file({name: tensor.contiguous() for name, tensor in detector.head.state_dict().items()}, part / HEAD, metadata={"format": "pt"})
-        write_json(part / META, meta.to_dict())
+        write_meta(part, replace(meta, files=_hashes(part, _known_hashes(backbone_files))))
         write_json(part / STATS, stats)
         if write_more is not None:
             write_more(part)
@@ -143,6 +147,19 @@ def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> No
         write_json(part / STATS, stats)
 
 
+def _known_hashes(folder: Path | None) -> dict[str, str]:
+    """Of the backbone's files in a checkpoint whose files are shared."""
+    if folder is None:
+        return {}
+    return {name: digest for name, digest in read_meta(folder).files.items() if name not in OURS}
+
+
+def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """Of all files in a checkpoint that nothing rewrites later."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: known.get(name) or sha256_file(folder / name) for name in names if name == HEAD or name not in OURS}
+
+
 def _share_files(source: Path, target: Path) -> None:
     """Hard-link, else copy, the backbone's files. Safe, as every writer here replaces a file and none changes one in place."""
     for path in sorted(source.rglob("*")):
@@ -162,7 +179,7 @@ def _link(source: Path, target: Path) -> None:
 
 def write_meta(folder: Path, meta: CheckpointMeta) -> None:
     """Replace mismatch.json, e.g. with another threshold."""
-    write_json(folder / META, meta.to_dict())
+    write_json(folder / META, sealed(meta.to_dict()))
 
 
 def write_stats(folder: Path, stats: Mapping[str, Any]) -> None:
@@ -182,6 +199,8 @@ def read_meta(folder: Path) -> CheckpointMeta:
     found = data.get("format_version") if isinstance(data, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train again")
+    if not is_sealed(data):
+        raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy the checkpoint again")
     try:
         return CheckpointMeta.from_dict(data)
     except (KeyError, TypeError, AttributeError, InputError) as error:
@@ -200,12 +219,24 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     """A checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of itself."""
     folder = Path(folder)
     meta = read_meta(folder)
+    _check_files(folder, meta.files)
     backbone = load_backbone(meta.family, str(folder.resolve()))  # whole, so that a folder called tiny is not taken for the model
     backbone.model_id = meta.model_id
     _check_widths(folder, backbone, meta.head)
     detector = Detector(backbone, build_head(meta.head))
     _load_head(detector, folder / HEAD)
     return detector.eval(), meta
+
+
+def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
+    """CheckpointError for the first file that is not as it was written."""
+    for name, digest in sorted(hashes.items()):
+        try:
+            same = sha256_file(folder / name) == digest
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} can't be read: {reason(error)}; copy the checkpoint again, whole") from error
+        if not same:
+            raise CheckpointError(f"{folder / name} differs from the sha256 in {META}: damaged or changed; copy the checkpoint again, or train again")
 
 
 def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:

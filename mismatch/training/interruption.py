@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM while a run is at work: the first one waits for the step, a second Ctrl-C doesn't."""
+"""Ctrl-C, SIGTERM and SIGHUP while a run is at work: the first one waits for the step, a second Ctrl-C doesn't."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +13,12 @@ from typing import Any
 
 __all__ = ["Interruption"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else []))
 ONE_PRESS = 0.5  # seconds in which a second signal is the first one's echo: launchers hand on what the terminal has sent already
 
 
 class Interruption:
-    """Turns both signals into KeyboardInterrupt, at once, or behind the block that `held` guards. Does nothing outside the main thread."""
+    """Turns these signals into KeyboardInterrupt, at once, or behind the block that `held` guards. Does nothing outside the main thread."""
 
     def __init__(self) -> None:
         self.number: int | None = None  # of the signal that came
@@ -27,16 +28,17 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._come) for number in SIGNALS}
+            heard = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]  # else `nohup` would not hold
+            self._before = {number: signal.signal(number, self._come) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Put the earlier handlers back; one that was set for SIGTERM learns of it, as the command line makes its exit code of that."""
+        """Put the earlier handlers back; one that was set for SIGTERM or SIGHUP learns of it, as the command line makes its exit code of that."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        handler = self._before.get(signal.SIGTERM)
-        if self.number == signal.SIGTERM and isinstance(error, KeyboardInterrupt) and callable(handler):
-            handler(signal.SIGTERM, None)
+        handler = self._before.get(self.number or 0)
+        if self.number not in (None, signal.SIGINT) and isinstance(error, KeyboardInterrupt) and callable(handler):
+            handler(self.number, None)
 
     @property
     def came(self) -> bool:

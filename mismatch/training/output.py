@@ -18,7 +18,7 @@ from mismatch.training.detector import Detector
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 from mismatch.training.state import Note, drop_state, read_note
 
-__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "is_own", "resumable", "unfinished"]
+__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "draw_curves", "is_own", "resumable", "unfinished"]
 
 BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
 EPOCH = "checkpoint_epoch_"
@@ -49,6 +49,11 @@ class RunFolder:
     def holds_this_run(self) -> bool:
         """Whether something is written that this run can be resumed from."""
         return bool(self.written) or (is_checkpoint(self.folder / LAST) and not self.guards_other)
+
+    def newest(self) -> int:
+        """When the newest state here was saved, nanoseconds since 1970; 0 without any. The next one counts as later, whatever the clock says."""
+        found = unfinished(self.folder)
+        return 0 if found is None else found[1].saved
 
     @property
     def starts_from_own(self) -> bool:
@@ -115,12 +120,8 @@ class RunFolder:
 
     def draw(self, stats: Mapping[str, Any]) -> None:
         """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn is a warning."""
-        if not self.written:
-            return
-        try:
-            write_bytes(self.folder / CURVES, curves_png(stats))
-        except Exception as error:  # noqa: BLE001  a run is never lost for its picture
-            self.report(f"warning: {self.folder / CURVES} can't be drawn: {type(error).__name__}: {error}")
+        if self.written:
+            draw_curves(self.folder, stats, self.report)
 
     def contents(self) -> str:
         """What this run has written, for people."""
@@ -186,6 +187,14 @@ class RunFolder:
         for path in self.written[: -self.keep] if self.keep else []:
             remove_directory(path)
             self.written.remove(path)
+
+
+def draw_curves(folder: Path, stats: Mapping[str, Any], report: Callable[[str], object]) -> None:
+    """Write training_curves.png; one that can't be drawn is a warning."""
+    try:
+        write_bytes(folder / CURVES, curves_png(stats))
+    except Exception as error:  # noqa: BLE001  a run is never lost for its picture
+        report(f"warning: {folder / CURVES} can't be drawn: {type(error).__name__}: {error}")
 
 
 def resumable(folder: Path) -> tuple[Path, Note] | None:

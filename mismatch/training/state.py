@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import CheckpointError
-from mismatch.files import read_json, write_json
+from mismatch.files import SEAL, is_sealed, read_json, sealed, sha256_file, write_json
 from mismatch.training.checkpoint import NOTE, PARTS
 from mismatch.training.detector import Detector
 
 __all__ = ["Note", "Position", "Stateful", "Weights", "drop_state", "load_parts", "read_note", "states_of", "write_state"]
 
 FORMAT_VERSION = 1
+DIGEST = "sha256"  # key, in the note, of the other file's; none in older ones
 
 
 class Stateful(Protocol):
@@ -91,7 +92,7 @@ class Note:
     from_own_folder: bool  # whether the run started from a checkpoint that is now started_from
     engine: str  # device and precision
     threads: int  # that torch computed with
-    saved: int = 0  # nanoseconds since 1970
+    saved: int = 0  # nanoseconds since 1970, or, where the clock was set back, just above that of the state before
 
     @property
     def place(self) -> str:
@@ -111,19 +112,25 @@ def write_state(folder: Path, note: Note, states: Mapping[str, Any]) -> None:
     """Write both files into a checkpoint that is being made; the note last, as a state counts as there when its note is."""
     with (folder / PARTS).open("wb") as file:
         _save(dict(states), file)
-    write_json(folder / NOTE, {"format_version": FORMAT_VERSION, **asdict(note), "saved": time.time_ns()})
+    facts = {"format_version": FORMAT_VERSION, **asdict(note), "saved": max(time.time_ns(), note.saved), DIGEST: sha256_file(folder / PARTS)}
+    write_json(folder / NOTE, sealed(facts))
 
 
 def read_note(folder: Path) -> Note | None:
     """What the state in a checkpoint says of itself; None where there is none. CheckpointError for one of another format or damaged."""
     if not ((folder / NOTE).is_file() and (folder / PARTS).is_file()):
         return None
-    data = read_json(folder / NOTE)
+    try:
+        data = read_json(folder / NOTE)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; train anew without --resume") from error
     found = data.pop("format_version", None) if isinstance(data, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(f"{folder / NOTE} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train anew")
+    if not is_sealed({"format_version": found, **data}):
+        raise CheckpointError(f"{folder / NOTE} differs from its own checksum: damaged or changed by hand; train anew without --resume")
     try:
-        return Note(**data)
+        return Note(**{name: value for name, value in data.items() if name not in (DIGEST, SEAL)})
     except TypeError as error:
         raise CheckpointError(f"{folder / NOTE} is incomplete or damaged ({error}); train anew without --resume") from error
 
@@ -132,6 +139,8 @@ def load_parts(folder: Path, parts: Mapping[str, Stateful]) -> None:
     """Give every part its state back; CheckpointError where the file is damaged or is not of these parts."""
     path = folder / PARTS
     try:
+        if read_json(folder / NOTE).get(DIGEST) not in (None, sha256_file(path)):
+            raise ValueError(f"it differs from the sha256 in {NOTE}: damaged or changed")
         states = torch.load(path, map_location="cpu", weights_only=True)
         if states.keys() != parts.keys():
             raise ValueError(f"it has {', '.join(sorted(states))}; {', '.join(sorted(parts))} are needed")

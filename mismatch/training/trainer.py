@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,18 +16,20 @@ import torch
 
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
+from mismatch.locks import locked
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
 from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
 from mismatch.training.batches import Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
+from mismatch.training.curves import CURVES
 from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.interruption import Interruption
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
-from mismatch.training.output import BEST, FINAL, RunFolder
+from mismatch.training.output import BEST, FINAL, RunFolder, draw_curves
 from mismatch.training.precision import choose_precision
 from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.processes import Processes
@@ -54,11 +56,19 @@ class TrainResult:
 
 
 def train(config: TrainConfig, *, report: Report = print, progress: Progress = no_progress) -> TrainResult:
-    """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which."""
+    """Fine-tune as `config` says; `report` is given lines for people, one an epoch. Interrupting keeps the epochs that are done, and says which.
+
+    CheckpointError while another run writes to the same folder.
+    """
     require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = Processes.start(config.device)
+    with locked(config.output_dir, parents=True) if processes.main else nullcontext():
+        return _train(config, processes, report, progress)
+
+
+def _train(config: TrainConfig, processes: Processes, report: Report, progress: Progress) -> TrainResult:
     if not processes.main:
         report, progress = _say_nothing, no_progress
     with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), Interruption() as interruption:
@@ -79,6 +89,8 @@ def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
     """A run that --resume finds done; its rows are compared still."""
     plan.check_rows(rows_digest([pairs for pairs in load_sets(config, _say_nothing) if pairs is not None], config.image_base_path), config)
     report(f"the run in {config.output_dir} is finished: there is nothing to resume")
+    if not (Path(config.output_dir) / CURVES).is_file():  # it was killed before its very last word
+        draw_curves(Path(config.output_dir), dict(plan.finished or {}), report)
     return TrainResult(Path(config.output_dir) / BEST, Path(config.output_dir) / FINAL, dict(plan.finished or {}))
 
 
@@ -343,6 +355,7 @@ class Run:
             from_own_folder=self.folder.starts_from_own,
             engine=f"{self.device.type} in {self.step.precision}" + f" on {self.processes.count} processes" * (self.processes.count > 1),
             threads=torch.get_num_threads(),
+            saved=self.folder.newest() + 1,
         )
 
     def _validate(self, feed: Feed) -> Validation:
