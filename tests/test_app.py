@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -140,21 +141,19 @@ def test_a_bug_is_told_without_a_trace(colour_engine: Any, monkeypatch: pytest.M
 
 
 def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor, go = Predictor(colour_engine()), threading.Event()
+    predictor, go, begun = Predictor(colour_engine()), threading.Event(), threading.Event()
     real = predictor.predict_pairs
-    monkeypatch.setattr(predictor, "predict_pairs", lambda rows, **known: (go.wait(20), real(rows, **known))[1])
+    monkeypatch.setattr(predictor, "predict_pairs", lambda rows, **known: (begun.set(), go.wait(60), real(rows, **known))[2])
     question = {"image": text64(image()), "text": "red"}
-    with serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=1.0) as client:
-        statuses: list[int] = []
-        threads = [threading.Thread(target=lambda: statuses.append(client.post("/v1/predict", json=question).status_code)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-            time.sleep(0.1)
+    with serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=5.0) as client, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(client.post, "/v1/predict", json=question)]
+        begun.wait(60)
+        asked += [pool.submit(client.post, "/v1/predict", json=question) for _ in range(2)]
+        while client.get("/readyz").json()["waiting"] < 2:
+            time.sleep(0.01)
         refused = client.post("/v1/predict", json=question)
         assert problem(refused)[0] == 503
         assert refused.headers["retry-after"] == "1"
-        for thread in threads:
-            thread.join()
+        assert [one.result().status_code for one in asked] == [504] * 3
         go.set()
-        assert statuses == [504] * 3
         assert client.post("/v1/predict", json=question).status_code == 200
