@@ -131,7 +131,7 @@ def read_json(path: str | Path) -> Any:
             return json.loads(file.read().decode())
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
 

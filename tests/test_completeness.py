@@ -48,6 +48,7 @@ ABOUT_THE_WHOLE = {
     "test_benchmarks",
     "test_faults",
     "test_fashion",
+    "test_fuzz",
     "test_hostile_bodies",
     "test_lit",
     "test_no_pickle",

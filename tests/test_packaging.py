@@ -94,7 +94,7 @@ def test_the_sdist_has_what_a_packager_needs_and_no_more(built: Path) -> None:
     with tarfile.open(next(built.glob("mismatch_clip-*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "cli.py", "tests/test_packaging.py", "plugins/mismatch_openclip/backbone.py"} <= names
-    allowed = {".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "cli.py", "pyproject.toml"}
+    allowed = {".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "SECURITY.md", "cli.py", "pyproject.toml"}
     allowed |= {"benchmarks", "docs", "examples", "mismatch", "plugins", "tests"}
     assert {name.split("/")[0] for name in names} <= allowed
 

@@ -99,13 +99,16 @@ class _Source:
             raise self._damaged(error) from error
 
     def texts(self, batch: Any) -> tuple[list[list[str]], dict[int, str]]:
-        """Of each kept column its values, and of rows whose image can't be had from its value why, by their place in the batch."""
+        """Of each kept column its values, and of rows whose image can't be had from its value why, by their place in the batch; InputError for damage."""
         lists, problems = [], dict[int, str]()
-        for name in self.kept:
-            array = batch.column(batch.schema.get_field_index(name))
-            if name == self.reading.columns.image:
-                array, problems = self._images(array)
-            lists.append(self._texts(array, self.class_names.get(name)))
+        try:
+            for name in self.kept:
+                array = batch.column(batch.schema.get_field_index(name))
+                if name == self.reading.columns.image:
+                    array, problems = self._images(array)
+                lists.append(self._texts(array, self.class_names.get(name)))
+        except (self.pa.ArrowException, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
         return lists, problems
 
     def _file(self) -> Path:
@@ -125,7 +128,7 @@ class _Source:
                 raise InputError(f"{self.path} names no data files")
             with self.pa.memory_map(str(self.files[0])) as source:
                 return self.pa.ipc.open_stream(source).schema
-        except (self.pa.ArrowException, OSError) as error:
+        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
@@ -182,7 +185,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         return {name: list(map(str, feature["names"])) for name, feature in features.items() if _is_class(feature)}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -193,6 +196,6 @@ def _is_class(feature: Any) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     return found if isinstance(found, dict) else {}

@@ -100,7 +100,7 @@ def looks_like_bundle(folder: Path) -> bool:
     """Whether manifest.json is one of ours, of any format version; many tools call a file so."""
     try:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and {"format_version", "image_spec", "text_spec", "files"} <= set(data)
 

@@ -16,6 +16,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import TypeVar
 
 import numpy as np
@@ -175,7 +176,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 def _open(keys: Path) -> bytes:
     """The keys of a segment, one behind the other; none of one that is damaged."""
     array, names = _map(keys), _unless_damaged(keys.read_bytes)
-    if array is None or names is None or array.ndim != 2 or len(names) != KEY_BYTES * len(array):
+    if array is None or names is None or array.ndim != 2 or array.dtype != np.float32 or len(names) != KEY_BYTES * len(array):
         return b""
     return names
 
@@ -191,6 +192,8 @@ def _unless_damaged(read: Callable[[], Item]) -> Item | None:
     except (EOFError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in SHORTAGES:
             raise CheckpointError(f"the cache can't be read: {error.strerror} ({error.filename}); close other files or raise `ulimit -n`") from error
+        return None
+    except (SyntaxError, TypeError, OverflowError, RecursionError, TokenError):  # numpy reads the head of an array as Python
         return None
 
 

@@ -29,7 +29,7 @@ def write_score(folder: str | Path, score: ScoreSpec) -> None:
     path = score_file(folder)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read ({error}); copy the model again") from error
     if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION or "score" not in data:
         raise CheckpointError(f"{path} is of another format; upgrade mismatch-clip, or train or export the model again")

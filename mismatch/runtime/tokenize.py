@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import string
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,13 +49,16 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length."""
-        encodings = self._tokenizer.encode_batch_fast([_whole(self._clean(text)) for text in texts])
+        cleaned = [_whole(self._clean(text)) for text in texts]
+        with _encoding():
+            encodings = self._tokenizer.encode_batch_fast(cleaned)
         return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
 
     def beyond(self, text: str) -> tuple[int, str]:
         """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits."""
         cleaned = _whole(self._clean(text))
-        kept = self._tokenizer.encode(cleaned)
+        with _encoding():
+            kept = self._tokenizer.encode(cleaned)
         rest = [offsets for part in kept.overflowing for offsets, special in zip(part.offsets, part.special_tokens_mask, strict=True) if not special]
         return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
 
@@ -121,6 +125,17 @@ def _whole(text: str) -> str:
 
 
 _CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip, "whitespace": clean_whitespace, "canonicalize": clean_canonicalize}
+
+
+@contextmanager
+def _encoding() -> Iterator[None]:
+    """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and contradicts itself."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
+        raise InputError(f"the model's tokenizer.json can't encode texts ({error}); save the model again") from None
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it

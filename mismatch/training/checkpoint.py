@@ -194,7 +194,7 @@ def read_meta(folder: Path) -> CheckpointMeta:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}; {_other_folder(folder)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); train or copy the checkpoint again") from error
     found = data.get("format_version") if isinstance(data, dict) else None
     if found != FORMAT_VERSION:

@@ -72,7 +72,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"--config {path} can't be read: {error}") from error
     if not isinstance(data, Mapping):
         raise InputError(f"--config {path} holds no options; lines of `name: value` are needed")

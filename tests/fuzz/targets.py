@@ -1,0 +1,291 @@
+"""What is fuzzed: readers of what strangers write. Each takes any bytes and must give a result or one line of MismatchError, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mismatch.data.columns import Columns
+from mismatch.data.lexicon import Lexicon
+from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
+from mismatch.errors import MismatchError
+from mismatch.files import read_json, sealed
+from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
+from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.graph_file import check_self_contained
+from mismatch.runtime.preprocess import Preprocessor
+from mismatch.runtime.tokenize import Tokenizer
+from mismatch.serving.configuration import Settings
+from mismatch.serving.images import checked_image, from_base64
+from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
+from mismatch.training.config import TrainConfig
+from mismatch.training.settings import read_settings
+
+__all__ = ["TARGETS", "Target", "one_line"]
+
+LONGEST = 1000  # characters of an error's line
+SPEC = ImageSpec(size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "PCX")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, and inputs that it likes, to begin with."""
+
+    read: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+
+    def check(self, data: bytes) -> None:
+        """Raises where the reader does anything but give a result or one line of MismatchError."""
+        with one_line():
+            self.read(data)
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """MismatchError of one line passes; other errors, and warnings, do not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    except MismatchError as error:
+        if not str(error).strip():
+            raise AssertionError("an error without words") from error
+
+
+@cache
+def folder() -> Path:
+    """Where inputs are put that a reader takes by their path."""
+    keeper = tempfile.TemporaryDirectory(prefix="mismatch-fuzz-")
+    folder.keeper = keeper  # type: ignore[attr-defined]  # removed when the process ends
+    return Path(keeper.name)
+
+
+def written(name: str, data: bytes) -> Path:
+    """The input as a file."""
+    path = folder() / name
+    path.write_bytes(data)
+    return path
+
+
+def rows(kind: str) -> Callable[[bytes], None]:
+    """All that reads a table of that kind."""
+
+    def read(data: bytes) -> None:
+        path = written(f"rows.{kind}", data)
+        for columns in (Columns(), Columns(multi_image="best", inside=str(folder()))):
+            with one_line():
+                read_header(path, require_label=False, columns=columns, aliases=True)
+            with one_line():
+                for row in read_rows(path, require_label=True, columns=columns):
+                    assert row.problem or (row.text.strip() and row.image_path.strip() and row.label in (0, 1)), row
+                    json.dumps(row.columns, ensure_ascii=False).encode()  # what is given out can be written
+        with one_line():
+            list(scan_rows(path, lambda line, words: None))
+        source_digest(path)
+
+    return read
+
+
+def csv_seeds() -> list[bytes]:
+    """Tables of commas: plain, quoted, of several lines, without a label, in Windows' ways."""
+    head = "image_path,text,label\n"
+    texts = (
+        f'{head}a.jpg,red shoe,1\nb.jpg,"a, ""b""",0\n',
+        f'{head}a.jpg,"two\nlines",1\n',
+        "image,caption\r\na.jpg,x\r\n",
+        f"\ufeff{head}../a.jpg;b.jpg,é,1\n",
+        "",
+    )
+    return [text.encode() for text in texts]
+
+
+def json_lines_seeds() -> list[bytes]:
+    """JSON lines: plain, with lists, numbers, nothing."""
+    row = {"image_path": "a.jpg", "text": "red shoe", "label": 1}
+    found: list[dict[str, Any]] = [row, row | {"image_path": ["a.jpg", "b.jpg"], "more": {"a": [1.5, None]}}, row | {"label": "0", "text": "\u00e9\n"}]
+    return ["".join(json.dumps(item) + "\n" for item in found).encode(), json.dumps(row).encode(), b"[]"]
+
+
+def parquet_seeds() -> list[bytes]:
+    """Parquet with a column of each needed kind."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image_path": ["a.jpg", "b.jpg"], "text": ["red", None], "label": [1, 0]}), buffer)
+    return [buffer.getvalue()]
+
+
+def image_seeds() -> list[bytes]:
+    """A small picture in each format."""
+    found, pixels = [], np.arange(20 * 24 * 3, dtype=np.uint8).reshape(20, 24, 3)
+    for name in FORMATS:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, name)
+        found.append(buffer.getvalue())
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif, progressive=True)
+    return [*found, buffer.getvalue()]
+
+
+def read_image(data: bytes) -> None:
+    """As commands read it, then as the service does."""
+    with one_line():
+        assert np.isfinite(Preprocessor(SPEC)(data)).all()
+    with one_line():
+        checked_image(data, most=2**20, pixels=10**6)
+    from_base64(data.decode("latin-1"), most=2**16)
+
+
+def tokenizer_json() -> str:
+    """A word tokenizer of a few words."""
+    import tokenizers
+
+    model = tokenizers.models.WordLevel({"[UNK]": 0, "red": 1, "shoe": 2}, unk_token="[UNK]")
+    found = tokenizers.Tokenizer(model)
+    found.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return str(found.to_str())
+
+
+def text_spec(text: str, cleaning: Any = "clip") -> TextSpec:
+    """Of that tokenizer.json."""
+    return TextSpec(context_length=8, pad_id=0, padding="longest", cleaning=cleaning, tokenizer_json=text)
+
+
+def read_tokenizer(data: bytes) -> None:
+    """The input as tokenizer.json."""
+    Tokenizer(text_spec(data.decode("utf-8", "replace")))(["a red shoe", ""])
+
+
+@cache
+def whole_tokenizer(cleaning: str) -> Tokenizer:
+    """One that texts are given to."""
+    return Tokenizer(text_spec(tokenizer_json(), cleaning))
+
+
+def read_text(data: bytes) -> None:
+    """The input as a text, halves of characters included."""
+    text = data.decode("utf-8", "surrogatepass" if b"\xed" in data else "replace") if _decodes(data) else data.decode("latin-1")
+    for cleaning in ("none", "clip", "whitespace", "canonicalize"):
+        tokenizer = whole_tokenizer(cleaning)
+        assert tokenizer([text]).input_ids.shape[1] <= 8
+        tokenizer.beyond(text)
+    Lexicon().find(text)
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return b"\xed" not in data
+    return True
+
+
+def read_specs(data: bytes) -> None:
+    """The input as the JSON of a manifest's parts."""
+    found = read_json(written("any.json", data))
+    for kind, more in ((ImageSpec, {}), (TextSpec, {"tokenizer_json": tokenizer_json()}), (HeadSpec, {}), (ScoreSpec, {})):
+        with contextlib.suppress(TypeError, AttributeError), one_line():  # both are caught where manifests are read
+            kind.from_dict(found, **more)  # type: ignore[attr-defined]
+
+
+def specs_seeds() -> list[bytes]:
+    """A spec of each kind, as JSON."""
+    specs = (
+        SPEC.to_dict(),
+        {"context_length": 8, "pad_id": 0, "padding": "longest", "cleaning": "clip"},
+        {"kind": "cosine", "version": 1},
+        {"temperature": 1.0, "bias": 0.5},
+    )
+    return [json.dumps(spec).encode() for spec in specs]
+
+
+def read_manifest(data: bytes) -> None:
+    """The input as manifest.json, with the checksum that belongs to it where it is an object."""
+    path = written(MANIFEST, data)
+    looks_like_bundle(folder())
+    with one_line():
+        read_bundle(folder())
+    found = read_json(path)
+    if isinstance(found, dict):
+        path.write_text(json.dumps(sealed(found)))
+        read_bundle(folder())
+
+
+def manifest_seeds() -> list[bytes]:
+    """One of our format, of no files."""
+    spec = {"format_version": 1, "mismatch_version": "0", "backbone": {}, "image_spec": SPEC.to_dict(), "text_spec": {}, "head": {}, "score": {}, "files": {}}
+    return [json.dumps(spec).encode(), b'{"format_version": 1, "files": []}']
+
+
+def read_yaml(data: bytes) -> None:
+    """The input as --config, in both forms."""
+    for name in ("run.yaml", "run.toml"):
+        with one_line():
+            TrainConfig(**{"train_csv": "t.csv", "val_csv": "v.csv"} | read_settings(written(name, data)))
+
+
+def read_serving(data: bytes) -> None:
+    """The input as the service's settings."""
+    Settings.read(written("serve.json", data))
+
+
+def read_cache(data: bytes) -> None:
+    """The input as a segment of the cache and its keys."""
+    space = folder() / "cache" / "ab"
+    space.mkdir(parents=True, exist_ok=True)
+    cut = len(data) % 48
+    (space / "1.keys").write_bytes(data[:cut])
+    (space / "1.npy").write_bytes(data[cut:])
+    cache_ = EmbeddingCache(folder() / "cache", "ab")
+    found = cache_.get_many([data[at : at + 16] for at in range(0, cut - 15, 16)])
+    assert all(np.isfinite(array).all() or array.dtype == np.float32 for array in found.values())
+
+
+def cache_seeds() -> list[bytes]:
+    """An array of two rows behind keys."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((2, 5), np.float32))
+    return [bytes(range(32)) + buffer.getvalue() + b"\0" * (-(len(buffer.getvalue()) + 32) % 48 + 32)]
+
+
+def read_graph(data: bytes) -> None:
+    """The input as an ONNX file; it is not given to onnxruntime."""
+    check_self_contained(written("any.onnx", data))
+
+
+def graph_seeds() -> list[bytes]:
+    """A graph with a tensor, written by hand: graph (7) → initializer (5) → name, raw data."""
+    tensor = b"\x42\x01w\x4a\x04\0\0\0\0"
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    return [b"\x08\x08\x3a" + bytes([len(graph)]) + graph]
+
+
+TARGETS = {
+    "csv": Target(rows("csv"), csv_seeds),
+    "tsv": Target(rows("tsv"), lambda: [seed.replace(b",", b"\t") for seed in csv_seeds()]),
+    "jsonl": Target(rows("jsonl"), json_lines_seeds),
+    "parquet": Target(rows("parquet"), parquet_seeds),
+    "images": Target(read_image, image_seeds),
+    "tokenizer": Target(read_tokenizer, lambda: [tokenizer_json().encode()]),
+    "texts": Target(read_text, lambda: [b"Red &amp; shoe", "é\u200d👟".encode(), b"\xed\xa0\x80"]),
+    "specs": Target(read_specs, specs_seeds),
+    "manifest": Target(read_manifest, manifest_seeds),
+    "config": Target(read_yaml, lambda: [b"epochs: 3\nbatch_size: 8\n", b'epochs = 3\ntune = "head"\n', b"a: &a [*a]\n"]),
+    "serving": Target(read_serving, lambda: [b'{"model": "m", "max_body": 5, "tokens": ["0123456789abcdef"], "fetch_networks": ["10.1.0.0/16"]}']),
+    "cache": Target(read_cache, cache_seeds),
+    "graph": Target(read_graph, graph_seeds),
+}
