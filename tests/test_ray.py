@@ -11,10 +11,12 @@ import pytest
 from mismatch.errors import MissingExtraError
 from mismatch.scale.ray import actors
 
-SCRIPT = """
-import json, os, sys
-from mismatch.errors import InputError, MismatchError
-from mismatch.scale.ray import actors
+TOOL = """
+import os
+from pathlib import Path
+
+from mismatch.errors import InputError
+
 
 class Tool:
     def __init__(self):
@@ -28,6 +30,15 @@ class Tool:
         os.kill(os.getpid(), 9)
     def refuse(self, number):
         raise InputError(f"row {number} is wrong")
+"""
+SCRIPT = """
+import json
+from pathlib import Path
+
+from tool import Tool
+
+from mismatch.errors import MismatchError
+from mismatch.scale.ray import actors
 
 taken = []
 def blocks():
@@ -61,6 +72,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the script prints; a process of its own, since Ray leaves threads and handlers behind."""
     pytest.importorskip("ray", reason='ray is not installed; pip install "mismatch-clip[ray]"')
     folder = tmp_path_factory.mktemp("ray")
+    (folder / "tool.py").write_text(TOOL)
     (folder / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,12 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey"
 RUN = {"the model": ["c0ffee"], "--block-rows": 2}
 
 
+@pytest.fixture(scope="session")
+def installed_ray() -> None:
+    """Asked for first, so that nothing else is made where it is missing."""
+    pytest.importorskip("ray", reason='ray is not installed; pip install "mismatch-clip[ray]"')
+
+
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with rows.csv: 1,200 rows of 96 images, of which every 50th row can't be scored."""
@@ -80,8 +86,7 @@ def first_part(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     return found[0]
 
 
-def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
-    pytest.importorskip("ray", reason='ray is not installed; pip install "mismatch-clip[ray]"')
+def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(installed_ray: None, catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
     bundle = tiny_bundles["hf-clip"]
     run(catalogue, bundle, "--output", "local.parquet")
     process = start(catalogue, bundle, "--engine", "ray", "--actors", "4", "--block-rows", "20", "--output", "parts")
@@ -99,8 +104,7 @@ def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(catal
     assert sorted(os.listdir(catalogue / "parts")) == ["manifest.json", *(f"part-{number:05}.parquet" for number in range(60))]
 
 
-def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
-    pytest.importorskip("ray", reason='ray is not installed; pip install "mismatch-clip[ray]"')
+def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(installed_ray: None, catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
     bundle, folder = tiny_bundles["hf-clip"], catalogue / "resumed"
     options = ("--engine", "ray", "--actors", "2", "--block-rows", "40", "--output", "resumed")
     process = start(catalogue, bundle, *options)
@@ -165,7 +169,9 @@ def test_a_journal_knows_the_parts_that_are_whole(tmp_path: Path) -> None:
         (3, "part-00001.parquet"),
         (5, "part-00002.parquet"),
     ]
-    assert sorted(Journal(tmp_path, RUN, resume=True).blocks) == [0, 1, 2]
+    whole = Journal(tmp_path, RUN, resume=True)
+    whole.close()
+    assert sorted(whole.blocks) == [0, 1, 2]
 
 
 def test_a_journal_of_another_run_or_a_changed_manifest_is_refused(tmp_path: Path) -> None:
@@ -184,5 +190,7 @@ def test_a_journal_begun_anew_removes_the_parts_of_an_earlier_run(tmp_path: Path
     journal = Journal(tmp_path, RUN, resume=False)
     journal.add(block(0, tmp_path))
     journal.finish({})
-    assert Journal(tmp_path, RUN, resume=False).blocks == {}
+    anew = Journal(tmp_path, RUN, resume=False)
+    anew.close()
+    assert anew.blocks == {}
     assert os.listdir(tmp_path) == ["progress.jsonl"]

@@ -127,6 +127,7 @@ class Journal:
     def finish(self, about: dict[str, Any]) -> None:
         """Write the manifest."""
         self.close()
+        sweep(self.folder, OURS)  # what killed actors have left
         first, parts = 1, []
         for _, block in sorted(self.blocks.items()):
             parts.append({"first_row": first, **block})
