@@ -579,3 +579,16 @@ def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(run
     assert result.exit_code == 2
     assert result.stderr.startswith(f"mismatch: error: can't write {Path('out.csv').resolve()}: process {os.getpid()} on ")
     assert not [path for path in Path().iterdir() if "out" in path.name]
+
+
+def test_formulas_are_put_behind_an_apostrophe_where_that_is_asked_for(run: Any, write_rows: Any) -> None:
+    rows = write_rows(Path("rows.csv"), [("image_path", "text", "sku"), ("red.png", "=1+red", "-5"), ("red.png", "red", "@x")])
+    assert run("--model", "m", "--csv", rows, "--output", "plain.csv", "--keep-columns").exit_code == 0
+    assert run("--model", "m", "--csv", rows, "--output", "safe.csv", "--keep-columns", "--safe-csv").exit_code == 0
+    plain, safe = (list(csv.DictReader(Path(name).read_text().splitlines())) for name in ("plain.csv", "safe.csv"))
+    assert [row["text"] for row in plain] == ["=1+red", "red"]
+    assert [(row["text"], row["sku"]) for row in safe] == [("'=1+red", "-5"), ("red", "'@x")]
+    assert [row["similarity_score"] for row in plain] == [row["similarity_score"] for row in safe]
+    refused = run("--model", "m", "--csv", rows, "--output", "out.jsonl", "--safe-csv")
+    assert refused.exit_code == 2
+    assert "--safe-csv goes with CSV" in refused.stderr

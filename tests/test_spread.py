@@ -132,7 +132,7 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(installed_ray: Non
         (("--engine", "ray", "--output", "scores.csv"), "--engine ray writes a folder of parts"),
         (("--engine", "ray"), "--engine ray writes a folder of parts"),
         (("--engine", "ray", "--output", "."), "--output . holds other things"),
-        (("--engine", "ray", "--output", "new", "--top", "3"), "--sort and --top go with --engine local"),
+        (("--engine", "ray", "--output", "new", "--top", "3"), "--sort, --top and --safe-csv go with --engine local"),
         (("--actors", "2"), "--actors goes with --engine ray"),
         (("--block-rows", "9", "--ray-address", "auto"), "--ray-address, --block-rows go with --engine ray"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mismatch.cli import tables as module
-from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, table_kind
+from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, harmless, table_kind
 from mismatch.errors import MissingExtraError
 from mismatch.runtime.predictor import Prediction
 
@@ -80,3 +80,22 @@ def test_without_pyarrow_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r'an --output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"'):
         table_kind("out.parquet")
+
+
+@pytest.mark.parametrize(
+    "cell", ['=HYPERLINK("http://a.test","x")', "=1+1", "+49 30 1234", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-", "+", "-1e", "=-5"]
+)
+def test_a_formula_is_put_behind_an_apostrophe_where_that_is_asked_for(cell: str) -> None:
+    assert harmless(cell) == f"'{cell}"
+    file = io.StringIO(newline="")
+    table = CsvTable(file, [cell], safe=True)
+    table.begin()
+    table.add(Prediction(cell, cell, -0.25, -0.5, True, "match", "ok"), [cell])
+    header, row = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert header[-1] == f"'{cell}"
+    assert row == [f"'{cell}", f"'{cell}", "-0.25", "-0.5", "True", "match", "ok", f"'{cell}"]
+
+
+@pytest.mark.parametrize("cell", ["", "red", "a=b", "-5", "+3.5", "-0.25", "1e-9", "-1.5E+3", "'=1", "007", "Größe -5"])
+def test_everything_else_stays(cell: str) -> None:
+    assert harmless(cell) == cell

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import model_options, row_options
+from mismatch.cli.options import model_options, row_options, safe_csv_option
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows
@@ -53,6 +53,7 @@ class Finding:
 @click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of the rows in order, the most suspicious first.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most suspicious rows.  [default: all, those that can't be scored last]")
+@safe_csv_option
 @click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Parts of the images, each scored by a head that never saw it.")
 @click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="Times that this is done, with other folds.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds and the heads.")
@@ -75,7 +76,7 @@ def command(csv_file: Path, output: Path, report: Path | None, top: int | None, 
     rows = _labelled_rows(csv_file, columns)
     findings, lines = _audit(csv_file, rows, options)
     shown = findings if top is None else [finding for finding in findings if finding.rank is not None][:top]
-    _write(output, csv_file, columns, shown)
+    _write(output, csv_file, columns, shown, safe=options["safe_csv"])
     if report is not None:
         from mismatch.cli.gallery import write_gallery
 
@@ -176,12 +177,12 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _write(output: Path, csv_file: Path, columns: Columns, findings: list[Finding]) -> None:
+def _write(output: Path, csv_file: Path, columns: Columns, findings: list[Finding], *, safe: bool) -> None:
     from mismatch.cli.tables import RowWriter
 
     header = read_header(csv_file, require_label=True, columns=columns)
     with atomic_file(output) as file:
-        writer = RowWriter(file)
+        writer = RowWriter(file, safe=safe)
         writer.writerow([*(_input_name(name, header) for name in header), *ADDED])
         for finding in findings:
             writer.writerow([*(finding.row.columns.get(name, "") for name in header), *_added(finding)])

@@ -21,7 +21,7 @@ import click
 from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
 from mismatch.cli.labelled import Labelled, check_labels
-from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options
+from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option
 from mismatch.cli.parts import hold
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
 from mismatch.data.pairs import Columns, Row, read_header, source_digest
@@ -60,12 +60,15 @@ PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transforme
     metavar="DIR",
     help="Folder for report.html (needs the extra [report]), report.json and predictions.csv.",
 )
+@safe_csv_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path | None, as_json: bool, **options: Any) -> None:
     """Measure a model on labelled rows: accuracy, precision, recall, F1, AUROC, calibration and more, each with its bootstrap interval.
 
     A row without a usable label is refused. A row whose image or text can't be used is counted and left out of the figures.
     """
+    if options["safe_csv"] and report is None:
+        raise click.UsageError("--safe-csv goes with --report, where predictions.csv is")
     wanted = _wanted(csv_file, columns, options)
     if report is not None:
         _require_matplotlib()
@@ -113,7 +116,7 @@ def _measured(
     from mismatch.runtime.pipeline import Known
 
     known = Known.nothing()
-    with _row_writer(report) as write:
+    with _row_writer(report, safe=options["safe_csv"]) as write:
         tally = evaluated.scored(predictor, csv_file, base, columns, wanted=wanted, known=known, write=write)
     pipeline = predictor.pipeline
     result = {
@@ -189,12 +192,12 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _row_writer(folder: Path | None) -> Iterator[Callable[[Row, Prediction], object]]:
+def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[Callable[[Row, Prediction], object]]:
     """What is given each row and its prediction; writes predictions.csv, or nothing without a folder."""
     if folder is None:
         yield lambda row, prediction: None
         return
     with atomic_file(folder / "predictions.csv") as file:
-        out = RowWriter(file)
+        out = RowWriter(file, safe=safe)
         out.writerow((*COLUMNS, "label", "line"))
         yield lambda row, prediction: out.writerow((*fields(prediction), row.label, row.line))

@@ -23,6 +23,7 @@ __all__ = [
     "provider_option",
     "review_band_option",
     "row_options",
+    "safe_csv_option",
     "shard_option",
     "spread_options",
     "threads_option",
@@ -81,6 +82,12 @@ def long_text_option(function: F) -> F:
         "the pieces' mean.  [default: as the model was trained]"
     )
     return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
+
+
+def safe_csv_option(function: F) -> F:
+    """`--safe-csv`."""
+    text = "Put an apostrophe before cells that a spreadsheet would run as a formula (= + - @); numbers stay as they are."
+    return click.option("--safe-csv", is_flag=True, help=text)(function)
 
 
 class Band(click.ParamType[ReviewBand]):

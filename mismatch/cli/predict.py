@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
-from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, shard_option, spread_options
+from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option, shard_option, spread_options
 from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
@@ -92,6 +92,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @click.option("--slice-value", metavar="VALUE", help="Of one pair, in the column by which the model has thresholds; rows have the column.")
 @long_text_option
 @spread_options
+@safe_csv_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
@@ -121,7 +122,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
 
 
 SPREAD = ("actors", "ray_address", "block_rows")  # options of --engine ray
-MANY = ("keep_columns", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
+SAFE = "csv without formulas"  # a kind of table
+MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
 
 
 def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
@@ -225,8 +227,8 @@ class Sink:
 
 def _predict_many(source: Source, options: dict[str, Any]) -> None:
     if options["engine"] == "ray":
-        if options["sort"] or options["top"]:
-            raise click.UsageError("--sort and --top go with --engine local; ray writes parts in the rows' order")
+        if options["sort"] or options["top"] or options["safe_csv"]:
+            raise click.UsageError("--sort, --top and --safe-csv go with --engine local; ray writes parts of Parquet in the rows' order")
         from mismatch.cli.spread import predict_spread
 
         predict_spread(source, options)
@@ -261,6 +263,10 @@ def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
     if output != STANDARD_OUTPUT and Path(output).exists() and any(file.exists() and os.path.samefile(output, file) for file in source.files):
         raise InputError(f"--output {output} is the input; choose another name")
     kind = table_kind(output)
+    if options["safe_csv"]:
+        if kind != "csv":
+            raise click.UsageError(f"--safe-csv goes with CSV, and {output} is none: no spreadsheet runs what is in it")
+        kind = SAFE
     if options["resume"]:
         if options["sort"] or options["top"]:
             raise click.UsageError("with --sort or --top nothing is written before the end, so there is nothing to resume; --cache keeps what is encoded")
@@ -376,7 +382,7 @@ def _whole(table: Table) -> Iterator[Sink]:
 
 
 def _text_table(kind: str, file: TextIO, kept: Sequence[str]) -> Table:
-    return JsonLinesTable(file, kept) if kind == "jsonl" else CsvTable(file, kept)
+    return JsonLinesTable(file, kept) if kind == "jsonl" else CsvTable(file, kept, safe=kind == SAFE)
 
 
 def described(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, TextIO
@@ -14,9 +15,11 @@ from mismatch.errors import InputError
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
 
-__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "refuse_inputs", "table_kind"]
+__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "harmless", "refuse_inputs", "table_kind"]
 
 COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the last four where a spreadsheet folds them
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 GROUP_ROWS = 65_536  # of Parquet that are held and written together
 WHAT = "an --output that ends in .parquet"  # needs pyarrow
 
@@ -37,13 +40,15 @@ class Table(Protocol):
 class RowWriter:
     """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, *, safe: bool = False) -> None:
+        """`safe`: no cell is a formula."""
+        self._safe = safe
         self._plain = csv.writer(file, lineterminator="\n")
         self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def writerow(self, row: Iterable[object]) -> None:
         """Write one row."""
-        values = list(row)
+        values = list(map(harmless, row)) if self._safe else list(row)
         writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
         writer.writerow(values)
 
@@ -51,9 +56,9 @@ class RowWriter:
 class CsvTable:
     """Scores with nine digits; an empty field where there is none."""
 
-    def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
-        """`kept`: names of the columns behind `COLUMNS`."""
-        self._rows, self._names = RowWriter(file), (*COLUMNS, *kept)
+    def __init__(self, file: TextIO, kept: Sequence[str], *, safe: bool = False) -> None:
+        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula."""
+        self._rows, self._names = RowWriter(file, safe=safe), (*COLUMNS, *kept)
 
     def begin(self) -> None:
         self._rows.writerow(self._names)
@@ -111,6 +116,12 @@ class ParquetTable:
         columns = [self._arrow.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)]
         self._writer.write_table(self._arrow.table(columns, schema=self._schema))
         self._rows.clear()
+
+
+def harmless(value: object) -> object:
+    """A cell behind an apostrophe where a spreadsheet would run it as a formula: it begins with = + - @, a tab or a line's end, and is no number."""
+    text = str(value)
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else value
 
 
 def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:

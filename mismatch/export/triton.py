@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import uses_external_data
 
 from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
 from mismatch.files import atomic_directory, sha256_file
 from mismatch.runtime.bundle import MANIFEST, TOKENIZER, Manifest, looks_like_bundle, read_bundle, seen_by
+from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.sessions import Graph
 from mismatch.specs import Calibration, ScoreSpec
@@ -62,7 +62,7 @@ def write_repository(bundle: Path, target: Path) -> Repository:
     with atomic_directory(target) as folder:
         for name, graph in GRAPHS.items():
             _copy_graph(bundle / graph, folder / name / VERSION)
-        onnx.save(with_score(onnx.load(bundle / GRAPHS[HEAD]), manifest.score), folder / HEAD / VERSION / MODEL)
+        onnx.save(with_score(onnx.load(folder / HEAD / VERSION / MODEL, load_external_data=False), manifest.score), folder / HEAD / VERSION / MODEL)
         for name in GRAPHS:
             _write_config(folder, name, manifest)
         _write_ensemble(folder, bundle, manifest)
@@ -86,12 +86,10 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
 
 
 def _copy_graph(graph: Path, version: Path) -> None:
-    """As model.onnx, and the files beside it that hold its weights, under the names by which it knows them."""
+    """As model.onnx. CheckpointError for one whose weights lie in another file, which Triton would open, wherever it lies."""
+    check_self_contained(graph)
     version.mkdir(parents=True)
     shutil.copyfile(graph, version / MODEL)
-    weights = onnx.load(graph, load_external_data=False).graph.initializer
-    for name in {entry.value for one in weights if uses_external_data(one) for entry in one.external_data if entry.key == "location"}:
-        shutil.copyfile(graph.with_name(name), version / name)
 
 
 def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:

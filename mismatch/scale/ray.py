@@ -68,6 +68,8 @@ class Actors:
                 raise error.cause from None
             raise
         except self._ray.exceptions.RayActorError as error:
+            if "creation task" in str(error):
+                raise MachineError(f"a worker could not begin ({str(error).strip().splitlines()[-1]}); install the same mismatch on all machines") from error
             raise MachineError(f"a worker died {ATTEMPTS} times at the same block (of memory?); pass a smaller --block-rows or --batch-size") from error
 
 
