@@ -123,7 +123,7 @@ def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(installed_ray: Non
     assert_same(table(folder), table(catalogue / "local2.parquet"))
     other = start(catalogue, bundle, *options, "--resume", "--threshold", "0.9")
     assert "is of another run, which differs in --threshold" in other.communicate(timeout=120)[1]
-    assert other.returncode == 1
+    assert other.returncode == 2
 
 
 @pytest.mark.parametrize(
