@@ -22,6 +22,7 @@ __all__ = [
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="  # a red pixel
 MODEL = "Name of one of the service's models; without it, the first one."
+EXAMPLE_ID = "559772008b324a0e"
 ID = "Of weights and score: the same for the same answers."
 Decision = Literal["match", "mismatch", "review"]
 
@@ -81,12 +82,14 @@ class ExplainQuestion(Question):
 class Answer(Message):
     """What is said of one pair."""
 
-    similarity_score: float | None = Field(description="Probability of a match, 0 to 1 (cosine for zero-shot); null for a pair that can't be scored.")
-    threshold: float
-    is_match: bool | None
-    prediction: Literal["match", "mismatch", "review", "error"]
-    status: str = Field(description="ok, or why there is no score.")
-    model_id: str = Field(description=ID)
+    similarity_score: float | None = Field(
+        description="Probability of a match, 0 to 1 (cosine for zero-shot); null for a pair that can't be scored.", examples=[0.93]
+    )
+    threshold: float = Field(examples=[0.48])
+    is_match: bool | None = Field(description="Whether the score reaches the threshold.", examples=[True])
+    prediction: Literal["match", "mismatch", "review", "error"] = Field(examples=["match"])
+    status: str = Field(description="ok, or why there is no score.", examples=["ok"])
+    model_id: str = Field(description=ID, examples=[EXAMPLE_ID])
 
 
 class BatchAnswer(Message):
@@ -100,7 +103,7 @@ class PartAnswer(Message):
 
     start: int = Field(description="Of the text's code points.")
     end: int
-    text: str
+    text: str = Field(examples=["Red"])
     effect: float = Field(description="Change of the log-odds (zero-shot: of the cosine) without it; above 0: it lowers the probability.")
     score_without: float
     interaction: float = Field(description="Of a phrase: its effect beyond the sum of its words'.")
@@ -163,8 +166,8 @@ class ModelFacts(Message):
 class ModelName(Message):
     """A name, and what is behind it."""
 
-    name: str
-    model_id: str = Field(description=ID)
+    name: str = Field(examples=["default"])
+    model_id: str = Field(description=ID, examples=[EXAMPLE_ID])
 
 
 class ModelList(Message):
