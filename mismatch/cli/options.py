@@ -25,6 +25,7 @@ __all__ = [
     "row_options",
     "safe_csv_option",
     "shard_option",
+    "spread_options",
     "threads_option",
 ]
 
@@ -170,3 +171,24 @@ def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> S
     if not found or int(found[1]) > int(found[2]):
         raise click.BadParameter(f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4")
     return Shard(int(found[1]), int(found[2]))
+
+
+def spread_options(function: F) -> F:
+    """`--engine`, and the options of its ray."""
+    for decorate in reversed(SPREAD_OPTIONS):
+        function = decorate(function)
+    return function
+
+
+SPREAD_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a folder of Parquet parts and manifest.json.",
+    ),
+    click.option("--actors", metavar="N", type=click.IntRange(1), help="Actors of --engine ray, a predictor each.  [default: all that have room]"),
+    click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to join, auto or HOST:PORT.  [default: one on this machine, for this run]"),
+    click.option("--block-rows", metavar="N", type=click.IntRange(1), default=4096, show_default=True, help="Rows of a part: what a lost actor costs."),
+)

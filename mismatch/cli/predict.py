@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+from click.core import ParameterSource
 
-from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option, shard_option
+from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option, shard_option, spread_options
 from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
@@ -31,7 +32,21 @@ if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Engine
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["COLUMNS", "RowWriter", "box", "command", "fields", "load_predictor", "long_texts", "write_predictions"]
+__all__ = [
+    "COLUMNS",
+    "Counts",
+    "RowWriter",
+    "Source",
+    "box",
+    "command",
+    "described",
+    "fields",
+    "kept_columns",
+    "load_predictor",
+    "long_texts",
+    "windows",
+    "write_predictions",
+]
 
 RULE = "=" * 50
 STANDARD_OUTPUT = "-"
@@ -76,6 +91,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @review_band_option
 @click.option("--slice-value", metavar="VALUE", help="Of one pair, in the column by which the model has thresholds; rows have the column.")
 @long_text_option
+@spread_options
 @safe_csv_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
 def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
@@ -97,12 +113,15 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
         _predict_many(_csv_source(csv_file, base, columns), options)
     elif image is None or text is None:
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
+    elif options["engine"] == "ray":
+        raise click.UsageError("--engine ray goes with --csv and --images")
     elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
         raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv and --images; one pair is printed")
     else:
         _predict_one(Path(base) / image, text, options)
 
 
+SPREAD = ("actors", "ray_address", "block_rows")  # options of --engine ray
 SAFE = "csv without formulas"  # a kind of table
 MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
 
@@ -207,16 +226,25 @@ class Sink:
 
 
 def _predict_many(source: Source, options: dict[str, Any]) -> None:
+    if options["engine"] == "ray":
+        if options["sort"] or options["top"] or options["safe_csv"]:
+            raise click.UsageError("--sort, --top and --safe-csv go with --engine local; ray writes parts of Parquet in the rows' order")
+        from mismatch.cli.spread import predict_spread
+
+        predict_spread(source, options)
+        return
+    if given := [f"--{name.replace('_', '-')}" for name in SPREAD if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT]:
+        raise click.UsageError(f"{', '.join(given)} go{'es' * (len(given) == 1)} with --engine ray")
     output, top = options["output"], options["top"]
     ranked = bool(top or options["sort"])
     kind = _check_output(output, source, options)
-    kept = _kept_columns(source.header) if options["keep_columns"] else {}
+    kept = kept_columns(source.header) if options["keep_columns"] else {}
     if output != STANDARD_OUTPUT:
         hold(output)
     predictor = load_predictor(options)
     rows = source.rows() if options["shard"] is None else options["shard"].of(source.rows())
     resumable = not ranked and kind != "parquet" and _is_plain(output)
-    run = _run(predictor, source, options, kind, kept) if resumable else None
+    run = described(predictor, source, options, kind, kept) if resumable else None
     with _sink(output, kind, list(kept.values()), run, options["resume"]) as sink:
         _score(predictor, rows, source, list(kept), sink, (lambda windows: [_lowest(windows, top)]) if ranked else None)
     counts = sink.counts
@@ -253,7 +281,7 @@ def _is_plain(output: str) -> bool:
     return output != STANDARD_OUTPUT and (Path(output).is_file() or not Path(output).exists())
 
 
-def _kept_columns(header: Iterable[str]) -> dict[str, str]:
+def kept_columns(header: Iterable[str]) -> dict[str, str]:
     """The input's columns → what they are called behind the scores; one that would clash with a score's name is `input_…`."""
     taken, kept = {*COLUMNS, *header}, {}
     for name in header:
@@ -280,14 +308,14 @@ def _score(predictor: Predictor, rows: Iterable[Row], source: Source, kept: Sequ
     counts = sink.counts
     predictor.pipeline.long_texts += counts.long_texts
     with progress_bar("predict", unit="row") as advance:
-        windows = _windows(predictor, islice(rows, counts.rows, None), source, kept, counts, advance)
-        for entries in windows if ordered is None else ordered(windows):
+        found = windows(predictor, islice(rows, counts.rows, None), source, kept, counts, advance)
+        for entries in found if ordered is None else ordered(found):
             for prediction, values in entries:
                 sink.table.add(prediction, values)
             sink.commit()
 
 
-def _windows(
+def windows(
     predictor: Predictor, rows: Iterator[Row], source: Source, kept: Sequence[str], counts: Counts, advance: Callable[..., None]
 ) -> Iterator[list[Entry]]:
     """Windows whose scores don't depend on each other, not in the last digit either, so that a run can be cut between any two: where an embedding depends on
@@ -357,7 +385,7 @@ def _text_table(kind: str, file: TextIO, kept: Sequence[str]) -> Table:
     return JsonLinesTable(file, kept) if kind == "jsonl" else CsvTable(file, kept, safe=kind == SAFE)
 
 
-def _run(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:
+def described(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:
     """All that the bytes of the output depend on, by a name for people."""
     engine = predictor.engine
     return {
