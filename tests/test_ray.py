@@ -84,7 +84,7 @@ def test_each_block_comes_back_once_though_an_actor_died(said: dict[str, object]
     found = said["found"]
     assert isinstance(found, list)
     assert [(number, square) for number, square, _ in found] == [(number, number * number) for number in range(20)]
-    assert len({pid for *_, pid in found}) == 3  # two, and the one that took the dead one's place
+    assert len({pid for *_, pid in found}) >= 2  # two, and the one that took the place of the dead, if blocks were left for it
 
 
 def test_few_blocks_are_taken_ahead(said: dict[str, object]) -> None:
