@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 RGB = tuple[float, float, float]
+LARGEST_SIDE = 8_192  # pixels, and
+LONGEST_CONTEXT = 65_536  # tokens, beyond which a damaged or hostile file asks for gigabytes
 
 
 class Spec:
@@ -79,8 +81,8 @@ class ImageSpec(Spec):
         _check_choice(self, "mode", ResizeMode)
         _check_choice(self, "interpolation", Interpolation)
         _check_choice(self, "crop_rounding", CropRounding)
-        if self.size < 1 or self.resize < 0:
-            raise InputError(f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of pixels are needed")
+        if not (1 <= self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
+            raise InputError(f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of pixels up to {LARGEST_SIDE:,} are needed")
 
     @property
     def resize_to(self) -> int:
@@ -109,6 +111,8 @@ class TextSpec(Spec):
     def __post_init__(self) -> None:
         _check_choice(self, "padding", Padding)
         _check_choice(self, "cleaning", Cleaning)
+        if not 1 <= self.context_length <= LONGEST_CONTEXT:
+            raise InputError(f"TextSpec.context_length is {self.context_length}; a number of tokens up to {LONGEST_CONTEXT:,} is needed")
 
     def to_dict(self) -> dict[str, Any]:
         """Without `tokenizer_json`, which travels as tokenizer.json."""
