@@ -56,6 +56,7 @@ ABOUT_THE_WHOLE = {
     "test_page_modules",
     "test_openapi",
     "test_planted",
+    "test_properties",
     "test_torch_free",
     "test_triton_client",
     "test_types",
