@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.serving.configuration import MODEL_ENV, SETTINGS_ENV, Settings
+from mismatch.serving.configuration import MODEL_ENV, SETTINGS_ENV, TOKENS_ENV, Settings
 
 
 def test_a_file_and_what_is_given_beside_it(tmp_path: Path) -> None:
@@ -28,6 +28,11 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "s.json").write_text(json.dumps({"model": "other", "queue": 900}))
     monkeypatch.setenv(SETTINGS_ENV, str(tmp_path / "s.json"))
     assert Settings.from_environment() == Settings("bundle", queue=900)
+    monkeypatch.setenv(TOKENS_ENV, f"{'a' * 16}, {'b' * 16},")
+    assert Settings.from_environment().tokens == ("a" * 16, "b" * 16), "whichever way the service is started"
+    monkeypatch.setenv(TOKENS_ENV, "short")
+    with pytest.raises(InputError, match="fewer than 16 characters"):
+        Settings.from_environment()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")  # import names of what the extra [serve] brings
-TOKENS_ENV = "MISMATCH_SERVE_TOKENS"
 GRACE = 60  # seconds that accepted requests have after SIGTERM
 
 
@@ -73,11 +71,9 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
 
 def _settings(file: Path | None, also: tuple[str, ...], options: dict[str, Any]) -> Settings:
     """Of the file, the environment and the options; these win."""
-    from mismatch.serving.configuration import Settings
+    from mismatch.serving.configuration import Settings, tokens_of_environment
 
-    given = {name: value for name, value in options.items() if value is not None}
-    if tokens := os.environ.get(TOKENS_ENV):
-        given["tokens"] = tuple(token.strip() for token in tokens.split(",") if token.strip())
+    given = {name: value for name, value in options.items() if value is not None} | tokens_of_environment()
     if also:
         given["models"] = dict(map(_named, also))
     if file is not None:

@@ -13,11 +13,12 @@ from typing import Any, Self
 from mismatch.errors import InputError
 from mismatch.runtime.predictor import Provider
 
-__all__ = ["DEFAULT", "MODEL_ENV", "SETTINGS_ENV", "Settings"]
+__all__ = ["DEFAULT", "MODEL_ENV", "SETTINGS_ENV", "TOKENS_ENV", "Settings", "tokens_of_environment"]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 SETTINGS_ENV = "MISMATCH_SERVE_SETTINGS"  # path of a JSON file
 DEFAULT = "default"  # name of the model that requests without a name get
+TOKENS_ENV = "MISMATCH_SERVE_TOKENS"  # bearer tokens, separated by commas
 MEGABYTE = 2**20
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 SHORTEST_TOKEN = 16  # characters
@@ -95,9 +96,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both."""
+        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both; and `TOKENS_ENV`."""
         path, model = os.environ.get(SETTINGS_ENV), os.environ.get(MODEL_ENV)
-        more = {"model": model} if model else {}
+        more: dict[str, Any] = ({"model": model} if model else {}) | tokens_of_environment()
         if path:
             return cls.read(path, **more)
         return cls._of(more, "the environment")
@@ -110,6 +111,12 @@ class Settings:
         if "model" not in values:
             raise InputError(f"{source} names no model; set {MODEL_ENV}, or model in the file that {SETTINGS_ENV} names")
         return cls(**{name: _of_type(value, str(known[name].type), f"{source}: {name}") for name, value in values.items()})
+
+
+def tokens_of_environment() -> dict[str, tuple[str, ...]]:
+    """The setting `tokens` of `TOKENS_ENV`; nothing where that is not set."""
+    found = tuple(token.strip() for token in os.environ.get(TOKENS_ENV, "").split(",") if token.strip())
+    return {"tokens": found} if found else {}
 
 
 def _of_type(value: Any, kind: str, what: str) -> Any:
