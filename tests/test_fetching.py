@@ -14,6 +14,7 @@ import pytest
 from mismatch.errors import ImageError
 from mismatch.serving.fetching import Fetcher
 
+FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
 
 
@@ -42,14 +43,17 @@ class Host(BaseHTTPRequestHandler):
             with suppress(OSError):
                 while True:
                     self.wfile.write(b"x" * 65536)
-        elif self.path == "/slow":
+        elif self.path.startswith("/slow?") or self.path == "/slow":
             self.send_response(200)
+            if self.path == "/slow?closing":
+                self.send_header("connection", "close")
             self.send_header("content-length", "1000")
             self.end_headers()
             with suppress(OSError):
                 for _ in range(1000):
                     self.wfile.write(b"x")
                     time.sleep(0.05)
+                FINISHED.append(self.path)
         elif self.path == "/slow-without-length":
             self.send_response(200)
             self.end_headers()
@@ -57,6 +61,7 @@ class Host(BaseHTTPRequestHandler):
                 for _ in range(100):
                     self.wfile.write(b"x")
                     time.sleep(0.05)
+                FINISHED.append(self.path)
         elif self.path == "/short":
             self.send_response(200)
             self.send_header("content-length", "1000")
@@ -115,10 +120,11 @@ def test_what_a_host_may_not_do(port: int, path: str, words: str) -> None:
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("path", ["/slow", "/slow-without-length"])
+@pytest.mark.parametrize("path", ["/slow", "/slow?closing", "/slow-without-length"])
 def test_a_host_that_sends_byte_by_byte_is_cut_off(port: int, path: str) -> None:
     with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
         fetcher(port, seconds=0.3)(f"http://localhost:{port}{path}")
+    assert path not in FINISHED, "it was cut off, not waited for"
 
 
 def test_private_networks_are_refused_whatever_their_name(port: int) -> None:

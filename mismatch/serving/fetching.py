@@ -87,12 +87,12 @@ class Fetcher:
         try:
             with _cut_off(connection, until):
                 connection.request("GET", path, headers={"user-agent": f"mismatch/{mismatch.__version__}", "accept": "image/*", "connection": "close"})
-                response = connection.getresponse()
-                if response.status in MOVED:
-                    return response.headers.get("location") or ""
-                if response.status != 200:
-                    raise ImageError(f"the image's host answered {response.status}")
-                data = self._body(response)
+                with connection.getresponse() as response:
+                    if response.status in MOVED:
+                        return response.headers.get("location") or ""
+                    if response.status != 200:
+                        raise ImageError(f"the image's host answered {response.status}")
+                    data = self._body(response)
                 if time.monotonic() >= until:  # cut off; without a length, what came would look whole
                     raise TimeoutError
                 return data
@@ -122,11 +122,13 @@ class _Pinned(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, *, secure: bool, until: float) -> None:
         super().__init__(host, port)
         self._address, self._secure, self._until = address, secure, until
+        self.line: socket.socket | None = None  # the socket, which http.client forgets where the host says that it closes the connection
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), timeout=max(0.01, self._until - time.monotonic()))
         if self._secure:
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+        self.line = self.sock
 
 
 @contextmanager
@@ -135,8 +137,8 @@ def _cut_off(connection: _Pinned, until: float) -> Iterator[None]:
 
     def cut() -> None:
         with suppress(OSError):  # closed already
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            if connection.line is not None:
+                connection.line.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
     timer.daemon = True
