@@ -53,7 +53,7 @@ def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None)
     app = FastAPI(title="mismatch", version=mismatch.__version__, summary=summary, lifespan=service.lifespan, **pages)  # type: ignore[arg-type]
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"])
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics, busy=lambda: service.models.busy)
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics, busy=service.models.busy)
     add_handlers(app)
     _add_scoring(app, service)
     _add_models(app, service)

@@ -81,18 +81,17 @@ class Batcher:
             await self._worker
         self._pool.shutdown()
 
-    @property
-    def expected_wait(self) -> float:
-        """Seconds until a pair that came now would be scored, as far as can be told."""
-        return (self.waiting + self._scoring) * self._spent / self._done if self._done else 0.0
+    def expected_wait(self, ahead: int = 0) -> float:
+        """Seconds until a pair that came now would be scored, as far as can be told; `ahead`: pairs that will be here before it."""
+        return (self.waiting + ahead + self._scoring) * self._spent / self._done if self._done else 0.0
 
-    def check(self, pairs: int = 1) -> None:
-        """FullError where so many more don't fit, ClosedError while it goes down."""
+    def check(self, pairs: int = 1, ahead: int = 0) -> None:
+        """FullError where so many more don't fit, ClosedError while it goes down; `ahead`: pairs that will be here before them."""
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
-        expected = self.expected_wait
-        if self.waiting + pairs > self._bound or (self.waiting and expected > self._max_wait):
-            raise FullError(f"{self.waiting:,} pairs wait already; try again in a moment", max(1, math.ceil(expected / 2)))
+        expected, waiting = self.expected_wait(ahead), self.waiting + ahead
+        if waiting + pairs > self._bound or (waiting and expected > self._max_wait):
+            raise FullError(f"{waiting:,} pairs wait already; try again in a moment", max(1, math.ceil(expected / 2)))
 
     async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """One prediction a row, in order. FullError where they don't fit into the queue, ClosedError while it goes down; what scoring raises, is raised."""

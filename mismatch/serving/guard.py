@@ -7,7 +7,8 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -25,15 +26,16 @@ WITH_BODY = ("POST", "PUT", "PATCH")
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
 SCORING = "/v1/predict"  # routes whose pairs wait in the queue
-Busy = Callable[[], FullError | ClosedError | None]
+Busy = Callable[[int], FullError | ClosedError | None]
 
 
 class Guard:
     """Middleware, in ASGI itself: it sees bodies as they come, and costs little."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, busy: Busy) -> None:
-        """`busy`: why no pair would be taken now, if it is so: then a body isn't even read."""
+        """`busy`: why no pair would be taken now, given how many are being read, if it is so: then a body isn't even read."""
         self._app, self._settings, self._metrics, self._busy = app, settings, metrics, busy
+        self._reading = 0  # requests whose pairs are not yet in the queue: of many that come at once, those beyond it are refused before any is read
         self._tokens = [token.encode() for token in settings.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,10 +50,29 @@ class Guard:
             refused = self._refusal(scope, headers)
             if refused is not None:
                 await self._refuse(refused, scope, headers, receive, answer)
+            elif scope["method"] in WITH_BODY and scope["path"].startswith(SCORING):
+                with self._counted(scope):
+                    await self._guarded(scope, receive, answer)
             else:
                 await self._guarded(scope, receive, answer)
         finally:  # also where its client has gone
             self._note(scope, answer, time.perf_counter() - start)
+
+    @contextmanager
+    def _counted(self, scope: Scope) -> Iterator[None]:
+        """A request counts as being read until its route calls `mismatch.read`, or it ends."""
+        reading = [True]
+
+        def read() -> None:
+            self._reading -= reading[0]
+            reading[0] = False
+
+        self._reading += 1
+        scope["mismatch.read"] = read
+        try:
+            yield
+        finally:
+            read()
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         seconds = 2 * self._settings.deadline  # one deadline for the body, one for the work
@@ -90,7 +111,7 @@ class Guard:
             return problem(411, "the request has no Content-Length; send the body whole")
         if _length(headers) > self._settings.max_body:
             return problem(413, f"the request has more than {self._settings.max_body:,} bytes; send fewer pairs, or smaller images")
-        busy = self._busy() if path.startswith(SCORING) else None
+        busy = self._busy(self._reading) if path.startswith(SCORING) else None
         return None if busy is None else problem_of(busy)
 
     def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:

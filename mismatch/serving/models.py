@@ -145,13 +145,12 @@ class Models:
     def names(self) -> list[ModelName]:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
-    @property
-    def busy(self) -> FullError | ClosedError | None:
-        """Why no model would take a pair now; None where one would."""
+    def busy(self, ahead: int = 0) -> FullError | ClosedError | None:
+        """Why no model would take a pair now, with `ahead` more before it; None where one would."""
         error = None
         for one in self:
             try:
-                one.batcher.check()
+                one.batcher.check(ahead=ahead)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:

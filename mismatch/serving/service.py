@@ -149,6 +149,7 @@ class Service:
 
     def _read(self, request: Request, served: Served, pairs: int) -> None:
         """Pairs are ready for their model."""
+        request.scope.get("mismatch.read", lambda: None)()
         self.metrics.stage(served.name, "read", time.perf_counter() - request.scope["mismatch.start"])
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
