@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")  # import names of what the extra [serve] brings
+SWITCH = 0.001  # seconds that a thread keeps the interpreter while the event loop waits for it; Python's own is 0.005
 GRACE = 60  # seconds that accepted requests have after SIGTERM
 
 
@@ -62,6 +64,7 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
         log_config=None,
     )
     log_as_json()
+    sys.setswitchinterval(SWITCH)
     server = uvicorn.Server(config)
     click.echo(f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for programs", err=True)
     server.run()
