@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from click.testing import CliRunner
 
 from mismatch.cli import main, serve
 from tests.serving import free_port, image, post, served_process, text64
+
+BUNDLE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"
 
 
 def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(tiny_bundles: dict[str, Path]) -> None:
@@ -132,4 +135,15 @@ def test_a_model_that_is_not_there_ends_it_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "absent not found" in line]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_taken_ends_it_in_one_line() -> None:
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "mismatch", "serve", "--model", str(BUNDLE), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "the service could not start at 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
     sys.setswitchinterval(SWITCH)
     server = uvicorn.Server(config)
     click.echo(f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for programs", err=True)
-    server.run()
+    with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
+        server.run()
     if not server.started:
         raise click.ClickException(f"the service could not start at {host}:{port}; its log says why")
 
