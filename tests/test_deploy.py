@@ -21,10 +21,10 @@ import yaml
 
 import mismatch
 from mismatch.cli.options import MODEL_ENV
-from mismatch.cli.serve import GRACE, TOKENS_ENV
+from mismatch.cli.serve import GRACE
 from mismatch.cli.serve import command as serve
 from mismatch.serving.app import create_app
-from mismatch.serving.configuration import SHORTEST_TOKEN, Settings
+from mismatch.serving.configuration import SHORTEST_TOKEN, TOKENS_ENV, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "examples" / "deploy"
