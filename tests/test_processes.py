@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +118,10 @@ def started(rows: Path, name: str, *options: object, launcher: str | None = None
     launched = ["-m", *LAUNCHERS[launcher].format(port=free_port()).split()] if launcher else []
     command = [sys.executable, *launched, *program, "train", *map(str, place + how)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
-    with ExitStack() as stack:  # the same command on each machine
-        others = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)) for _ in range(machines - 1)]
-        done = subprocess.run(command, capture_output=True, text=True, env=env)
-        for other in others:
-            said, errors = other.communicate()
-            done = subprocess.CompletedProcess(command, done.returncode or other.returncode, done.stdout + said, done.stderr + errors)
-    return done
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine
+    said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
+    return subprocess.CompletedProcess(command, max((one.returncode for one in running), key=abs), said, errors)
 
 
 def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
