@@ -250,7 +250,7 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
     options |= {"train_csv": str(write_rows(colour_images / "t.csv", table)), "image_base_path": str(colour_images)}
     train, _ = load_sets(TrainConfig(**options, multi_image="all"), lambda line: None)
     assert [train.images[i].name for i in train.image_of] == ["red.png", "whole.jpg", "green.png"]
-    assert (train.labels.tolist(), train.text_of.tolist(), train.lines) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
+    assert (train.labels.tolist(), train.text_of.tolist(), train.lines.tolist()) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
     with pytest.raises(InputError, match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)"):
         load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
     outside = options | {
