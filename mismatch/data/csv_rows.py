@@ -117,8 +117,8 @@ def _measured(lines: Iterable[str], sizes: list[int]) -> Iterator[str]:
 
 def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv takes an end within quotes for an error."""
-    with open_patiently(reading.path, span.start, span.end) as file:
-        yield from _records(io.TextIOWrapper(file, encoding="utf-8", newline=""), reading, delimiter, span.line)
+    with io.TextIOWrapper(open_patiently(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
+        yield from _records(file, reading, delimiter, span.line)
 
 
 def _records(lines: Iterable[str], reading: Reading, delimiter: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:

@@ -33,6 +33,7 @@ __all__ = ["SCRATCH", "Together", "cut_together", "gathering", "read_together", 
 
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ strings collide with a chance of 10⁻²¹
 TEXTS = 4096  # tokenized at a time
+UNSHARED = "one process reads all of it, since a row is damaged or double quotes stand in a text that is not in quotes itself; write such texts in quotes"
 SCRATCH = re.compile("rows")  # what `sweep` knows a killed run's folder of strings by
 Indices = NDArray[np.int64]
 Keys = NDArray[np.bytes_]
@@ -89,9 +90,7 @@ def read_together(path: str, name: str, image_base_path: str, columns: Columns, 
         found = processes.each(lambda: share.read(span_rows(path, spans[processes.index], columns)))
     if None in found:
         if spans is not None:
-            report(
-                f"{path}: a double quote stands in a text that is not in quotes, or a row is damaged, so one process reads it all; quoted texts are read by all"
-            )
+            report(f"{path}: {UNSHARED}")
         share = _Share(together, name, image_base_path, columns)
         found = processes.each(lambda: share.read(read_rows(path, require_label=True, columns=columns) if processes.main else ()))
     unusable = Unusable()
