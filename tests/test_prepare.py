@@ -20,6 +20,7 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
 from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.processes import Processes
+from tests.teams import in_team
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -225,6 +226,21 @@ def test_frozen_towers_name_every_bad_image_by_file_and_line(
     train, _ = load_sets(config, lambda line: None)
     with pytest.raises(kind, match=message):
         make_feeds(config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress)
+
+
+def test_images_that_several_processes_can_t_embed_are_one_error_in_all(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows) -> None:
+    table = [HEADER, *rows(3), *((f"absent{i}.png", "red", 1) for i in range(11)), ("lie.jpg", "red", 1)]
+    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
+    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
+    train, _ = load_sets(config, lambda line: None)
+    errors = [
+        error for count in (1, 2) for error in in_team(count, lambda processes: make_feeds(config, load_start(config, print), [train], processes, no_progress))
+    ]
+    assert [type(error) for error in errors] == [ImageNotFoundError] * 3
+    assert len({str(error) for error in errors}) == 1
+    assert "t.csv:14: image" in str(errors[0])
+    assert "t.csv:23: image" in str(errors[0])
+    assert "(and 2 more; mismatch validate lists all)" in str(errors[0])
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes:
 
 
 def _shared(items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes) -> tuple[Tensor, dict[int, InputError]]:
-    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D), and why some of them have none, by their number."""
+    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D), unless some have none, and why those have none, by number."""
     places, made = processes.share(len(items)), list[Tensor]()
 
     def work() -> list[tuple[int, str, str]]:
@@ -224,9 +224,8 @@ def _shared(items: Sequence[Item], embed: Callable[[list[Item]], Embedded], proc
         made.append(torch.from_numpy(rows).to(processes.device))
         return [(int(places[i]), type(error).__name__, str(error)) for i, error in problems.items()]
 
-    told = [problem for problems in processes.each(work) for problem in problems]
-    table = made[0] if processes.count == 1 else processes.assemble(len(items), [(places, made[0])])
-    return table, {place: cast("InputError", named(kind, message)) for place, kind, message in told}
+    problems = {place: cast("InputError", named(kind, message)) for told in processes.each(work) for place, kind, message in told}
+    return made[0] if problems or processes.count == 1 else processes.assemble(len(items), [(places, made[0])]), problems
 
 
 def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:
