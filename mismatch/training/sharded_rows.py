@@ -47,6 +47,10 @@ class Together:
     processes: Processes
     folder: Path  # seen by all
 
+    def file(self, name: str, index: int | None = None) -> Path:
+        """Of the strings that a process writes, this one by default."""
+        return self.folder / f"{name}.{self.processes.index if index is None else index}"
+
 
 @contextmanager
 def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together | None]:
@@ -118,8 +122,8 @@ class _Share:
         """Take all of them in → what all processes have to know of that; None where they are a span that only a reading of the whole file can tell apart."""
         try:
             with (
-                StringWriter(self._file("images", self.together.processes.index)) as images,
-                StringWriter(self._file("texts", self.together.processes.index)) as texts,
+                StringWriter(self.together.file(f"{self.name}.images")) as images,
+                StringWriter(self.together.file(f"{self.name}.texts")) as texts,
             ):
                 for row in rows:
                     for one in one_image_each(row, self.columns):
@@ -155,10 +159,10 @@ class _Share:
         first_text, text_at = first_seen(np.concatenate(gather(_keys(self.text_at))))
         image_of = image_at[np.concatenate(gather(np.array(self.image_of) + sum(images[:index])))]
         text_of = text_at[np.concatenate(gather(np.array(self.text_of) + sum(texts[:index])))]
-        said = Stored(self._files("texts", texts), first_text, str)
+        said = Stored(_mapped(f"{self.name}.texts", texts, self.together), first_text, str)
         return PairSet(
             csv_file=path,
-            images=Stored(self._files("images", images), first_image, partial(resolve_image, self.base)),
+            images=Stored(_mapped(f"{self.name}.images", images, self.together), first_image, partial(resolve_image, self.base)),
             texts=said,
             lines=np.concatenate(gather(np.array(self.lines)))[first_image],
             image_of=image_of,
@@ -169,22 +173,17 @@ class _Share:
             starts=np.arange(len(said) + 1),
         )
 
-    def _file(self, what: str, index: int) -> Path:
-        return self.together.folder / f"{self.name}.{what}.{index}"
 
-    def _files(self, what: str, counts: Sequence[int]) -> list[StringFile]:
-        return _mapped([self._file(what, index) for index in range(len(counts))], counts, self.together.processes)
-
-
-def _mapped(paths: Sequence[Path], counts: Sequence[int], processes: Processes) -> list[StringFile]:
+def _mapped(name: str, counts: Sequence[int], together: Together) -> list[StringFile]:
+    """Every process's file of that name, with how many strings each holds."""
     files: list[StringFile] = []
-    processes.each(lambda: files.extend(map(StringFile, paths, counts)))
+    together.processes.each(lambda: files.extend(StringFile(together.file(name, index), count) for index, count in enumerate(counts)))
     return files
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
     """(N,) hashes that stand for texts."""
-    return np.frombuffer(b"".join(map(_key, texts)), f"S{KEY_BYTES}")
+    return _keys(map(_key, texts))
 
 
 def _key(text: str) -> bytes:
@@ -215,14 +214,14 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
     """As `PairSet.cut`; `long`: which texts of this process's part are. Only pieces of long ones are written, the others are there."""
     processes, texts = together.processes, cast("Stored[str]", pairs.texts)
     known = sum(file.count for file in texts.files)  # strings, behind which the new ones are counted
-    keys, places, counts = bytearray(), array("q"), array("q")
+    keys, places, counts = list[bytes](), array("q"), array("q")
 
     def split() -> int:
         own = texts[processes.part(len(texts))]
-        with StringWriter(together.folder / f"{name}.{processes.index}") as file:
+        with StringWriter(together.file(name)) as file:
             for text, place, is_long in zip(own, own.places.tolist(), long, strict=True):
                 pieces = split_long_text(text, tokenizer) if is_long else [text]
-                keys.extend(b"".join(map(_key, pieces)))
+                keys.extend(map(_key, pieces))
                 places.extend([known + file.add(piece) for piece in pieces] if is_long else [place])
                 counts.append(len(pieces))
         return len(file)
@@ -230,7 +229,6 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
     new = processes.each(split)
     own = np.array(places)
     own[own >= known] += sum(new[: processes.index])
-    first, piece_of = first_seen(np.concatenate(processes.gather(np.frombuffer(bytes(keys), f"S{KEY_BYTES}"))))
-    files = _mapped([together.folder / f"{name}.{index}" for index in range(processes.count)], new, processes)
-    pieces = Stored([*texts.files, *files], np.concatenate(processes.gather(own))[first], str)
+    first, piece_of = first_seen(np.concatenate(processes.gather(_keys(keys))))
+    pieces = Stored([*texts.files, *_mapped(name, new, together)], np.concatenate(processes.gather(own))[first], str)
     return replace(pairs, pieces=pieces, piece_of=piece_of, starts=np.cumsum([0, *np.concatenate(processes.gather(np.array(counts)))]))
