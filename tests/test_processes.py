@@ -159,6 +159,18 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
     check_agreement(rows, "torchrun", "--tune", "full", "--learning-rate", 1e-4)
 
 
+def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path) -> None:
+    """One in each process's part of the file."""
+    lines = (rows / "train.csv").read_text().splitlines()
+    (rows / "bad.csv").write_text("\n".join([lines[0], "0.png,,1", *lines[1:], "0.png,red,maybe"]) + "\n")
+    one, two = (started(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher) for launcher in (None, "torchrun"))
+    line = f"error: {rows / 'bad.csv'}:2: the text is empty; {rows / 'bad.csv'}:{len(lines) + 2}: label 'maybe' is neither 0 nor 1"
+    assert (one.returncode, one.stderr.count(line)) == (2, 1)
+    assert two.returncode != 0
+    assert two.stderr.count(line) == 2
+    assert not (rows / "refused").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize(
