@@ -34,6 +34,7 @@ __all__ = [
     "MismatchWarning",
     "MissingExtraError",
     "ParityError",
+    "named",
     "untraced",
 ]
 
@@ -97,6 +98,14 @@ class MissingExtraError(MismatchError, ImportError):
 
 class MismatchWarning(UserWarning):
     """Worth knowing, and the work goes on; the command line prints it as one line."""
+
+
+def named(kind: str, message: str) -> MismatchError:
+    """An error of another process, by the name of its class and what it says; one of a class that is not known here is a plain MismatchError."""
+    found = globals().get(kind)
+    if isinstance(found, type) and issubclass(found, MismatchError) and found is not MissingExtraError:  # which makes its message itself
+        return found(message)
+    return MismatchError(message)
 
 
 def untraced(error: Failure) -> Failure:

@@ -83,6 +83,15 @@ def test_training_on_many_rows(tmp_path: Path) -> None:
     assert "600 rows, 200 images, 600 texts: " in table
 
 
+def test_rows() -> None:
+    table = run("bench_rows.py", "--rows", 10_000, "--processes", 2)
+    parsed = [line.split("|")[2].split(" and ") for line in table.splitlines() if line.startswith(("| whole", "| shared"))]
+    whole, shared = ([int(count.replace(",", "")) for count in counts] for counts in parsed)
+    assert whole == [10_000, 10_000]
+    assert sum(shared) == 10_000
+    assert max(shared) < 5_100
+
+
 def test_pipeline(tmp_path: Path) -> None:
     table = run("bench_pipeline.py", "--tiny", "--rows", 8, "--sizes", "64,300", "--repeats", 1, "--json", tmp_path / "out.json")
     results = json.loads((tmp_path / "out.json").read_text())

@@ -28,7 +28,7 @@ def pair_set(image_of: Any, text_of: Any, labels: Any) -> PairSet:
         csv_file="rows.csv",
         images=[Path(f"{i}.jpg") for i in range(images)],
         texts=texts,
-        lines=list(range(2, images + 2)),
+        lines=np.arange(2, images + 2),
         image_of=image_of,
         text_of=text_of,
         labels=np.asarray(labels, np.float32),

@@ -15,6 +15,7 @@ from mismatch.errors import (
     MismatchError,
     MismatchWarning,
     MissingExtraError,
+    named,
 )
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
@@ -29,8 +30,20 @@ def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exc
 
 def test_all_is_all() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
-    assert set(errors.__all__) == defined | {"untraced"}
+    assert set(errors.__all__) == defined | {"named", "untraced"}
     assert len(defined) == 13
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {MissingExtraError}, key=str))
+def test_an_error_of_another_process_is_made_again(kind: type[Exception]) -> None:
+    found = named(kind.__name__, "t.csv:3: it is wrong")
+    assert (type(found), str(found)) == (kind, "t.csv:3: it is wrong")
+
+
+@pytest.mark.parametrize("kind", ["MissingExtraError", "MismatchWarning", "ValueError", "named", "Failure"])
+def test_one_that_cant_be_made_again_says_the_same(kind: str) -> None:
+    found = named(kind, "it is wrong")
+    assert (type(found), str(found)) == (MismatchError, "it is wrong")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
 from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
 from mismatch.training.processes import Processes
+from tests.teams import in_team
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 HEADER = ("image_path", "text", "label")
@@ -227,6 +228,21 @@ def test_frozen_towers_name_every_bad_image_by_file_and_line(
         make_feeds(config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress)
 
 
+def test_images_that_several_processes_can_t_embed_are_one_error_in_all(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows) -> None:
+    table = [HEADER, *rows(3), *((f"absent{i}.png", "red", 1) for i in range(11)), ("lie.jpg", "red", 1)]
+    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
+    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
+    train, _ = load_sets(config, lambda line: None)
+    errors = [
+        error for count in (1, 2) for error in in_team(count, lambda processes: make_feeds(config, load_start(config, print), [train], processes, no_progress))
+    ]
+    assert [type(error) for error in errors] == [ImageNotFoundError] * 3
+    assert len({str(error) for error in errors}) == 1
+    assert "t.csv:14: image" in str(errors[0])
+    assert "t.csv:23: image" in str(errors[0])
+    assert "(and 2 more; mismatch validate lists all)" in str(errors[0])
+
+
 @pytest.mark.parametrize(
     ("platform", "environment", "tail"),
     [
@@ -250,7 +266,7 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
     options |= {"train_csv": str(write_rows(colour_images / "t.csv", table)), "image_base_path": str(colour_images)}
     train, _ = load_sets(TrainConfig(**options, multi_image="all"), lambda line: None)
     assert [train.images[i].name for i in train.image_of] == ["red.png", "whole.jpg", "green.png"]
-    assert (train.labels.tolist(), train.text_of.tolist(), train.lines) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
+    assert (train.labels.tolist(), train.text_of.tolist(), train.lines.tolist()) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
     with pytest.raises(InputError, match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)"):
         load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
     outside = options | {

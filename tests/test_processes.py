@@ -39,9 +39,17 @@ def test_shares_are_disjoint_even_and_together_everything(size: int, count: int)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize(("size", "count"), [(7, 2), (2, 3), (0, 2), (9, 1)])
+def test_parts_are_neighbours_and_together_everything_in_order(size: int, count: int) -> None:
+    parts = [list(range(size))[alone(count, index).part(size)] for index in range(count)]
+    assert [item for part in parts for item in part] == list(range(size))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def test_one_process_is_the_main_one_and_needs_nobody() -> None:
     one = Processes.start("cpu")
     assert (one.main, one.index, one.count, one.device.type) == (True, 0, 1, "cpu")
+    assert (one.each(lambda: "x"), [array.tolist() for array in one.gather(np.arange(3))]) == (["x"], [[0, 1, 2]])
     assert (one.largest(7), one.any(False), one.any(True)) == (7, False, True)
     table = one.assemble(3, [(np.array([2, 0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])), (np.array([1]), torch.tensor([[5.0, 6.0]], dtype=torch.bfloat16))])
     assert (table.tolist(), table.dtype) == ([[3.0, 4.0], [5.0, 6.0], [1.0, 2.0]], torch.float32)
@@ -82,10 +90,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-STOPPING = """
+PROGRAM = """
 import os, signal
 from mismatch.cli import main
+from mismatch.data import spans
 from mismatch.training.trainer import Run
+
+spans.LEAST_BYTES = 0
 
 def epoch(run, number, real=Run._epoch):
     real(run, number)
@@ -98,8 +109,8 @@ main()
 
 
 def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int = 0) -> Any:
-    """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`."""
-    (rows / "stopping.py").write_text(STOPPING)
+    """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`. Small files are shared too."""
+    (rows / "program.py").write_text(PROGRAM)
     machines = 2 if launcher == "two machines" else 1
     place = [
         "--train-csv",
@@ -114,9 +125,8 @@ def started(rows: Path, name: str, *options: object, launcher: str | None = None
         rows / name / "c",
     ]
     how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    program = [str(rows / "stopping.py")] if stop_after else ["-m", "mismatch"]
     launched = ["-m", *LAUNCHERS[launcher].format(port=free_port()).split()] if launcher else []
-    command = [sys.executable, *launched, *program, "train", *map(str, place + how)]
+    command = [sys.executable, *launched, str(rows / "program.py"), "train", *map(str, place + how)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine
@@ -157,6 +167,18 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
     check_agreement(rows, "torchrun", "--tune", "full", "--learning-rate", 1e-4)
 
 
+def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path) -> None:
+    """One in each process's part of the file."""
+    lines = (rows / "train.csv").read_text().splitlines()
+    (rows / "bad.csv").write_text("\n".join([lines[0], "0.png,,1", *lines[1:], "0.png,red,maybe"]) + "\n")
+    one, two = (started(rows, "refused", "--train-csv", rows / "bad.csv", launcher=launcher) for launcher in (None, "torchrun"))
+    line = f"error: {rows / 'bad.csv'}:2: the text is empty; {rows / 'bad.csv'}:{len(lines) + 2}: label 'maybe' is neither 0 nor 1"
+    assert (one.returncode, one.stderr.count(line)) == (2, 1)
+    assert two.returncode != 0
+    assert two.stderr.count(line) == 2
+    assert not (rows / "refused").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 @pytest.mark.parametrize(
@@ -180,10 +202,12 @@ def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> No
     straight, stats, _ = trained(rows, f"straight-{then}", *options, launcher="torchrun" if then == 2 else None)
     killed = started(rows, f"moved-{then}", *options, launcher="torchrun" if then == 2 else None, stop_after=1)
     assert killed.returncode != 0
+    assert len([*(rows / f"moved-{then}").glob(".rows.*")]) == (then == 2), "what several processes share is left by one that is killed"
     assert "epoch 1/3" in killed.stdout
     assert "epoch 2/3" not in killed.stdout
     moved, went_on, said = trained(rows, f"moved-{then}", *options, "--resume", launcher=None if then == 2 else "torchrun")
     assert "epoch 1/3" not in said
+    assert [*(rows / f"moved-{then}").glob(".*")] == []
     assert ("cpu in fp32 on 2 processes then, cpu in fp32 now" if then == 2 else "cpu in fp32 then, cpu in fp32 on 2 processes now") in said
     assert ("steps of 16 rows (8 at once x 2 accumulated)" if then == 2 else "steps of 16 rows (8 at once x 2 processes)") in said
     assert furthest(straight, moved) < 2e-4

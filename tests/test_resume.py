@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,14 @@ from torch import Tensor, nn
 
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
+from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import sealed
 from mismatch.runtime import cache as cache_module
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train, trainer
+from mismatch.training.batches import PairSet
+from mismatch.training.processes import Processes
+from mismatch.training.resume import Plan, rows_digest
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
 EPOCHS = 4  # of 14 steps of 16 rows
@@ -351,6 +356,18 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
     with pytest.raises(InputError, match=r"--resume: .*train.csv or .*val.csv has other rows than the run in .*out was started with; restore them"):
         run(begun, "head", "out", resume=True)
     assert names(begun / "out" / "checkpoint_last") == sorted([*names(begun / "out" / "best_model"), "training_state.json", "training_state.pt"])
+
+
+def test_a_run_that_was_begun_before_digests_were_made_of_keys_is_recognised_by_its_rows() -> None:
+    rows = [Row(2, "a.png", "red", 1, {}, None), Row(3, "b.png", "blue é", 1, {}, None), Row(4, "a.png", "blue é", 0, {}, None)]
+    then = Plan(finished={"rows_digest": "c3ca17390a5142ead9c537d16098bf459c2215a09ac4fc96084a909dc746ae2e"})  # of these rows, by that version
+    config, alone = TrainConfig(train_csv="t.csv", image_base_path="photos"), Processes(torch.device("cpu"))
+    for chosen in (rows, rows[:2]):
+        sets = [PairSet.from_rows("t.csv", chosen, "photos")]
+        digest = rows_digest(sets, "photos", alone)
+        with nullcontext() if chosen == rows else pytest.raises(InputError, match=r"t\.csv has other rows than the run in"):
+            then.check_rows(digest, sets, config)
+        Plan(finished={"rows_digest": digest}).check_rows(digest, sets, config)
 
 
 def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returned(begun: Path) -> None:

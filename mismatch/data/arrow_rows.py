@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from mismatch.data.csv_rows import NEEDED
-from mismatch.data.rows import Reading, Row, as_text
+from mismatch.data.rows import Reading, Row, Span, as_text
 from mismatch.errors import InputError, MissingExtraError
 
-__all__ = ["STATE", "arrow_header", "arrow_rows", "dataset_files", "import_pyarrow"]
+__all__ = ["STATE", "arrow_header", "arrow_rows", "count_rows", "dataset_files", "import_pyarrow"]
 
 NUL = "a NUL character stands in this row; take it out"
 BATCH = 4096  # rows that are held at a time
@@ -55,6 +57,11 @@ def arrow_header(reading: Reading) -> list[str]:
     return names
 
 
+def count_rows(reading: Reading) -> int:
+    """How many there are, by what the files say of themselves."""
+    return _Source(reading).count()
+
+
 def arrow_rows(reading: Reading) -> Iterator[Row]:
     """Stream the rows, a few thousand at a time."""
     source = _Source(reading)
@@ -62,12 +69,10 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
     if names is None:
         return
     present = reading.present(source.kept, names)
-    before = 0
-    for batch in source.batches():
+    for before, batch in source.batches():
         lists, problems = source.texts(batch)
         for i, values in enumerate(zip(*lists, strict=True)):
             yield _row(before + i + 1, dict(zip(names, values, strict=True)), present, problems.get(i), reading)
-        before += batch.num_rows
 
 
 def _row(number: int, columns: dict[str, str], present: tuple[str, ...], problem: str | None, reading: Reading) -> Row:
@@ -90,11 +95,25 @@ class _Source:
         self.kept = [field.name for field in schema if field.name == reading.columns.image or not self._is_bytes(field.type)]
         self.class_names = _class_names(schema.metadata or {})
 
-    def batches(self) -> Iterator[Any]:
-        """InputError for a file that is damaged."""
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Those of the span, where one is read, each with how many rows stand before it; InputError for a file that is damaged."""
+        span = self.reading.span or Span(0, sys.maxsize, 0)
         try:
-            for file in self.files:
-                yield from self._dataset_batches(file) if self.is_folder else self._parquet_batches(file)
+            for before, batch in self._dataset_batches() if self.is_folder else self._parquet_batches(span):
+                if before >= span.end:
+                    return
+                first, last = max(0, span.start - before), min(batch.num_rows, span.end - before)
+                if first < last:
+                    yield before + first, batch.slice(first, last - first)
+        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    def count(self) -> int:
+        """Rows; InputError for a file that is damaged."""
+        try:
+            if self.is_folder:
+                return sum(batch.num_rows for _, batch in self._dataset_batches())
+            return int(self.pq.read_metadata(self.path).num_rows)
         except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 
@@ -135,15 +154,25 @@ class _Source:
         kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
         return InputError(f"{self.path} can't be read as {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
-    def _parquet_batches(self, file: Path) -> Iterator[Any]:
-        with self.pq.ParquetFile(file, buffer_size=2**16, pre_buffer=False) as parquet:
-            yield from parquet.iter_batches(batch_size=BATCH, columns=self.kept, use_threads=False)
+    def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
+        """Those of the row groups in which a span lies, each with how many rows stand before it."""
+        with self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False) as parquet:
+            ends = list(accumulate(parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)))
+            groups = [i for i, (first, end) in enumerate(pairwise([0, *ends])) if end > span.start and first < span.end]
+            before = [0, *ends][groups[0]] if groups else 0
+            for batch in parquet.iter_batches(batch_size=BATCH, row_groups=groups, columns=self.kept, use_threads=False) if groups else ():
+                yield before, batch
+                before += batch.num_rows
 
-    def _dataset_batches(self, file: Path) -> Iterator[Any]:
-        with self.pa.memory_map(str(file)) as source:
-            for batch in self.pa.ipc.open_stream(source):
-                for start in range(0, batch.num_rows, BATCH):
-                    yield batch.slice(start, BATCH)
+    def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
+        """All, each with how many rows stand before it; mapped, so that one that nobody looks into is not read."""
+        before = 0
+        for file in self.files:
+            with self.pa.memory_map(str(file)) as source:
+                for batch in self.pa.ipc.open_stream(source):
+                    for start in range(0, batch.num_rows, BATCH):
+                        yield before + start, batch.slice(start, BATCH)
+                    before += batch.num_rows
 
     def _is_bytes(self, kind: Any) -> bool:
         """Whether a column holds bytes, or values that do: images, sounds."""

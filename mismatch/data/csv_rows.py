@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 from mismatch.data.columns import COLUMNS, may_leave
-from mismatch.data.rows import Reading, Row
+from mismatch.data.rows import Reading, Row, Span, SpanError
 from mismatch.errors import InputError, MachineError
 from mismatch.retries import is_transient, open_patiently, reason
 
-__all__ = ["bad_bytes", "csv_header", "csv_rows", "not_utf8", "open_text"]
+__all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_text"]
 
 MAX_FIELD = 2**24  # characters; csv's own limit of 2¹⁷ is a text of 40 pages
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
@@ -30,6 +31,17 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
     return names or []
 
 
+def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
+    """Where the header's record ends: how many bytes and how many lines stand before that."""
+    with open_text(reading.path, "strict") as file:
+        sizes: list[int] = []
+        header, names = _header(_records(_measured(file, sizes), reading, delimiter), reading)
+    reading.present(header, names or [])
+    with open_patiently(reading.path) as raw:
+        marked = raw.read(len(BOM_UTF8)) == BOM_UTF8
+    return sum(sizes) + len(BOM_UTF8) * marked, len(sizes)
+
+
 def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
     """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process: csv knows no other way."""
     with open_text(reading.path, "strict" if reading.strict else "replace") as file:
@@ -38,7 +50,8 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
         if names is None:
             return
         present = reading.present(header, names)
-        found = (_row(line, record, names, present, reading, delimiter) for line, record in records)
+        wanted = records if reading.span is None else _span_records(reading, reading.span, delimiter)
+        found = (_row(line, record, names, present, reading, delimiter) for line, record in wanted)
         if reading.columns.label_map or reading.columns.multi_image:
             yield from map(reading.checked, found)
         elif reading.columns.inside:
@@ -95,26 +108,45 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
     return "a NUL byte stands in this row; save the file as plain UTF-8 text" if any("\0" in value for value in record) else None
 
 
-def _records(file: TextIO, reading: Reading, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record that isn't a blank line, with the line on which it starts; after a fault, reading goes on with the next line."""
+def _measured(lines: Iterable[str], sizes: list[int]) -> Iterator[str]:
+    """The same lines; the size of each that is taken, bytes, is added to `sizes`."""
+    for line in lines:
+        sizes.append(len(line.encode()))
+        yield line
+
+
+def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv takes an end within quotes for an error."""
+    with io.TextIOWrapper(open_patiently(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
+        yield from _records(file, reading, delimiter, span.line)
+
+
+def _records(lines: Iterable[str], reading: Reading, delimiter: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Each record that isn't a blank line, with the line on which it starts, of which `before` stand before these; after a fault, reading goes on with the
+    next line.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    reader = csv.reader(file, strict=True, delimiter=delimiter)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
-        start = reader.line_num + 1
+        start = before + reader.line_num + 1
         try:
             record = next(reader)
         except StopIteration:
             return
-        except UnicodeDecodeError:
-            reading.fault(*next(((line, not_utf8(byte)) for line, byte in bad_bytes(reading.path)), (start, "not UTF-8")))
-        except csv.Error as error:
-            reading.fault(*_csv_fault(reading.path, start, str(error), delimiter))
+        except (UnicodeDecodeError, csv.Error) as error:
+            if reading.span is not None:
+                raise SpanError from error
+            reading.fault(*_fault_of(error, reading.path, start, delimiter))
         else:
             if record:
                 yield start, record
 
 
-def _csv_fault(path: str | Path, line: int, said: str, delimiter: str) -> tuple[int, str]:
+def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path, line: int, delimiter: str) -> tuple[int, str]:
+    """The line and what is wrong there, of a record that starts at `line`."""
+    if isinstance(error, UnicodeDecodeError):
+        return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
+    said = str(error)
     if "unexpected end of data" in said:
         return _open_quote(path, line, delimiter), "a double quote opens here and never closes; close it, or write a quote inside a quoted text twice"
     if "field larger" in said:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from mismatch.data.columns import COLUMNS
 from mismatch.data.csv_rows import NEEDED
-from mismatch.data.rows import Reading, Row, as_text
+from mismatch.data.rows import Reading, Row, Span, as_text
 from mismatch.errors import InputError, MachineError
 from mismatch.retries import is_transient, open_patiently, reason
 
@@ -42,7 +42,7 @@ def json_rows(reading: Reading) -> Iterator[Row]:
         present = reading.present(header, names)
         renamed = {name: new for name, new in zip(header, names, strict=True) if name != new}
         file.seek(0)
-        for line, found, damage in _records(file):
+        for line, found, damage in _records(file) if reading.span is None else _span_records(reading, reading.span):
             yield Row(line, "", "", None, {}, damage, intact=False) if found is None else _row(line, found, renamed, present, reading)
 
 
@@ -82,9 +82,14 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     return header
 
 
-def _records(file: IO[bytes]) -> Iterator[Record]:
-    """Each line that isn't blank."""
-    number = 0
+def _span_records(reading: Reading, span: Span) -> Iterator[Record]:
+    with open_patiently(reading.path, span.start, span.end) as file:
+        yield from _records(file, span.line)
+
+
+def _records(file: IO[bytes], before: int = 0) -> Iterator[Record]:
+    """Each line that isn't blank, with its number; `before` stand before these."""
+    number = before
     while data := file.readline(MAX_LINE):
         number += 1
         if number == 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ from mismatch.data.arrow_rows import STATE, arrow_header, arrow_rows, dataset_fi
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
 from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
 from mismatch.data.json_rows import json_header, json_rows
-from mismatch.data.rows import Fault, Reading, Row
+from mismatch.data.rows import Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.files import sha256_file
 from mismatch.retries import reason
@@ -22,7 +23,11 @@ __all__ = [
     "LABELS",
     "Columns",
     "Row",
+    "Unusable",
+    "kind_of",
     "load_pairs",
+    "no_fault",
+    "no_rows",
     "one_image_each",
     "open_text",
     "parse_label",
@@ -34,6 +39,7 @@ __all__ = [
     "rows_files",
     "scan_rows",
     "source_digest",
+    "span_rows",
     "training_problem",
 ]
 
@@ -48,7 +54,7 @@ def read_header(path: str | Path, *, require_label: bool, columns: Columns = PLA
 
     Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that don't hold bytes.
     """
-    reading, kind = Reading(path, columns, _needed(require_label), _raise_at(path), aliases), _kind(path)
+    reading, kind = Reading(path, columns, _needed(require_label), _raise_at(path), aliases), kind_of(path)
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
     return json_header(reading) if kind == "jsonl" else arrow_header(reading)
@@ -67,11 +73,21 @@ def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Itera
 
     A missing column is one fault, and its rows are checked for the rest. InputError only for a file that can't be opened.
     """
-    if _kind(path) in DELIMITERS:
+    if kind_of(path) in DELIMITERS:
         with open_text(path, "replace"):
             for line, byte in bad_bytes(path):
                 fault(line, not_utf8(byte))
     yield from _rows(Reading(path, columns, COLUMNS, fault, strict=False))
+
+
+def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterator[Row]:
+    """Stream the records of a span of a file with labels; SpanError where they can't be read without what stands before them."""
+    yield from _rows(Reading(path, columns, COLUMNS, no_fault, span=span))
+
+
+def no_fault(line: int, message: str) -> NoReturn:
+    """The fault of a reading that leaves it to others to say what is wrong with the file: SpanError."""
+    raise SpanError(f"{line}: {message}")
 
 
 def load_pairs(path: str | Path, image_base_path: str | Path = "", *, require_label: bool = True, columns: Columns = PLAIN) -> list[Row]:
@@ -81,10 +97,15 @@ def load_pairs(path: str | Path, image_base_path: str | Path = "", *, require_la
     """
     rows = [one for row in read_rows(path, require_label=require_label, columns=columns) for one in one_image_each(row, columns)]
     if not rows:
-        raise InputError(f"{path}: there are no rows under the header; nothing to do")
+        raise no_rows(path)
     if bad := [row for row in rows if row.problem]:
         raise refusal(path, bad)
     return rows
+
+
+def no_rows(path: str | Path) -> InputError:
+    """What to raise of a file that holds none."""
+    return InputError(f"{path}: there are no rows under the header; nothing to do")
 
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
@@ -110,13 +131,48 @@ def training_problem(row: Row, columns: Columns) -> str | None:
 
 def refusal(path: str | Path, bad: Sequence[Row]) -> InputError:
     """One error for rows that can't be used: the first ten and the count; a LabelError where all faults are labels."""
-    kind = LabelError if all(re.match(r"(the )?label ", row.problem or "") for row in bad) else InputError
-    return kind(_summary(f"{place(path, row.line)}: {row.problem}" for row in bad))
+    unusable = Unusable()
+    for row in bad:
+        unusable.add(row)
+    return unusable.error(path)
+
+
+@dataclass
+class Unusable:
+    """Rows that can't be used, as far as one error speaks of them."""
+
+    count: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)  # lines and problems, ten at most
+    only_labels: bool = True  # whether all their faults are labels
+
+    def add(self, row: Row) -> None:
+        """Count one more."""
+        problem = row.problem or ""
+        self.count += 1
+        self.only_labels = self.only_labels and re.match(r"(the )?label ", problem) is not None
+        if len(self.first) < SHOWN:
+            self.first.append((row.line, problem))
+
+    def join(self, later: Unusable) -> None:
+        """Count those of a later part of the file too."""
+        self.count, self.only_labels = self.count + later.count, self.only_labels and later.only_labels
+        self.first = [*self.first, *later.first][:SHOWN]
+
+    def error(self, path: str | Path) -> InputError:
+        """What to raise; see `refusal`."""
+        more = f" (and {self.count - SHOWN:,} more; mismatch validate lists all)" if self.count > SHOWN else ""
+        kind = LabelError if self.only_labels else InputError
+        return kind("; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more)
 
 
 def place(path: str | Path, line: int) -> str:
     """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines, `train.parquet:row 17`."""
-    return f"{path}:{line}" if _kind(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
+    return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
+
+
+def kind_of(path: str | Path) -> str:
+    """What a file is read as: csv, tsv, jsonl, parquet or dataset."""
+    return "dataset" if Path(path).is_dir() else SUFFIXES.get(Path(path).suffix.lower(), "csv")
 
 
 def rows_files(path: str | Path) -> list[Path]:
@@ -132,12 +188,8 @@ def source_digest(path: str | Path, columns: Columns = PLAIN) -> str:
     return digest.hexdigest()
 
 
-def _kind(path: str | Path) -> str:
-    return "dataset" if Path(path).is_dir() else SUFFIXES.get(Path(path).suffix.lower(), "csv")
-
-
 def _rows(reading: Reading) -> Iterator[Row]:
-    kind = _kind(reading.path)
+    kind = kind_of(reading.path)
     try:
         if kind in DELIMITERS:
             yield from csv_rows(reading, DELIMITERS[kind])
@@ -156,9 +208,3 @@ def _raise_at(path: str | Path) -> Fault:
         raise InputError(f"{place(path, line)}: {message}")
 
     return fault
-
-
-def _summary(problems: Iterable[str]) -> str:
-    every = list(problems)
-    more = f" (and {len(every) - SHOWN:,} more; mismatch validate lists all)" if len(every) > SHOWN else ""
-    return "; ".join(every[:SHOWN]) + more

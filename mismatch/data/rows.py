@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
 from mismatch.errors import LabelError
 
-__all__ = ["Fault", "Reading", "Row", "as_text"]
+__all__ = ["Fault", "Reading", "Row", "Span", "SpanError", "as_text"]
 
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
@@ -30,6 +30,19 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Span:
+    """Rows of a file that stand together, and no others."""
+
+    start: int  # of its bytes the first, from 0; of Parquet and datasets, of the rows
+    end: int  # behind the last
+    line: int  # how many lines, or rows, stand before it
+
+
+class SpanError(Exception):
+    """A span does not end where a record ends, or has a fault: the file may be faulty or not, which only a reading from its beginning can tell."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """A file that is being read."""
 
@@ -39,6 +52,7 @@ class Reading:
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
     strict: bool = True  # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said before
+    span: Span | None = None  # whose rows alone are read; None: all of the file's
 
     def names(self, header: list[str]) -> list[str] | None:
         """The columns as rows have them, and a fault where a needed one is missing; None for a header that can't be one."""

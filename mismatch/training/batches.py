@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mismatch.data.pairs import Row, place, resolve_image
+from mismatch.data.strings import Stored
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
@@ -25,9 +27,23 @@ from mismatch.specs import ImageSpec
 from mismatch.training.detector import Detector
 from mismatch.training.processes import Processes
 
-__all__ = ["Batch", "EmbeddingFeed", "Feed", "PairSet", "Part", "PixelFeed", "PixelStore", "hold_out", "make_batches", "same_files"]
+__all__ = [
+    "Batch",
+    "EmbeddingFeed",
+    "Feed",
+    "PairSet",
+    "Part",
+    "PixelFeed",
+    "PixelStore",
+    "file_finder",
+    "first_seen",
+    "hold_out",
+    "make_batches",
+    "same_files",
+]
 
 Indices = NDArray[np.int64]
+TEXTS = 4096  # tokenized at a time
 STORE_BYTES = 2**30  # of preprocessed images that are kept in memory between epochs
 T = TypeVar("T")
 S = TypeVar("S")
@@ -38,13 +54,13 @@ class PairSet:
     """Rows as indices into their unique images and unique texts, and the texts as pieces that the text tower sees: one each, unless long ones are cut."""
 
     csv_file: str
-    images: list[Path]  # U unique ones
-    texts: list[str]  # V unique ones
-    lines: list[int]  # (U,) of the first row that names each image
+    images: Sequence[Path]  # U unique ones
+    texts: Sequence[str]  # V unique ones
+    lines: Indices  # (U,) of the first row that names each image
     image_of: Indices  # (N,) in 0..U
     text_of: Indices  # (N,) in 0..V
     labels: NDArray[np.float32]  # (N,) 0 or 1
-    pieces: list[str]  # W unique ones
+    pieces: Sequence[str]  # W unique ones
     piece_of: Indices  # (P,) in 0..W, text after text
     starts: Indices  # (V + 1,) in 0..P, where each text's pieces begin
 
@@ -65,10 +81,28 @@ class PairSet:
             csv_file=csv_file,
             images=[resolve_image(image_base_path, row.image_path) for row in first.values()],
             texts=texts,
-            lines=[row.line for row in first.values()],
+            lines=np.array([row.line for row in first.values()], np.int64),
             image_of=np.array([image_at[files[row.image_path]] for row in rows], np.int64),
             text_of=np.array([text_at[row.text] for row in rows], np.int64),
             labels=np.array([row.label for row in rows], np.float32),
+            pieces=texts,
+            piece_of=np.arange(len(texts)),
+            starts=np.arange(len(texts) + 1),
+        )
+
+    def of_images(self, chosen: NDArray[np.bool_]) -> PairSet:
+        """The rows of these images, (U,), as a set of their own. No text is cut yet."""
+        rows = chosen[self.image_of]  # (N,)
+        images, (first, text_of) = np.flatnonzero(chosen), first_seen(self.text_of[rows])
+        texts = _take(self.texts, self.text_of[rows][first])
+        return PairSet(
+            csv_file=self.csv_file,
+            images=_take(self.images, images),
+            texts=texts,
+            lines=self.lines[images],
+            image_of=(np.cumsum(chosen) - 1)[self.image_of[rows]],
+            text_of=text_of,
+            labels=self.labels[rows],
             pieces=texts,
             piece_of=np.arange(len(texts)),
             starts=np.arange(len(texts) + 1),
@@ -105,8 +139,27 @@ class PairSet:
         return kind(f"{place(self.csv_file, self.lines[image])}: {error}")
 
 
+def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:
+    """N values → where each different one first stands, in that order (U,), and which of those each value is (N,) in 0..U."""
+    _, first, which = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[which]
+
+
+def _take(items: Sequence[T], chosen: Indices) -> Sequence[T]:
+    return items.take(chosen) if isinstance(items, Stored) else [items[i] for i in chosen]
+
+
 def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:
-    """Each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one image. Looks a folder up once, as there are few."""
+    """Each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one image."""
+    file = file_finder(image_base_path)
+    return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
+
+
+def file_finder(image_base_path: str) -> Callable[[str], str]:
+    """What tells the file that a spelling means. Looks a folder up once, as there are few."""
     real = cache(os.path.realpath)
 
     def file(spelling: str) -> str:
@@ -114,18 +167,17 @@ def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, st
         path = os.path.join(real(folder), name)
         return real(path) if name == ".." or os.path.islink(path) else path
 
-    return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
+    return file
 
 
-def hold_out(rows: Sequence[Row], fraction: float, seed: int, image_base_path: str = "") -> tuple[list[Row], list[Row]]:
+def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairSet]:
     """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at least one, is held out."""
-    files = same_files((row.image_path for row in rows), image_base_path)
-    images = list(dict.fromkeys(files.values()))
-    if len(images) < 2:
-        raise InputError(f"{len(images)} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
-    count = min(max(1, round(fraction * len(images))), len(images) - 1)
-    held = {images[i] for i in np.random.default_rng(seed).choice(len(images), count, replace=False)}
-    return [row for row in rows if files[row.image_path] not in held], [row for row in rows if files[row.image_path] in held]
+    images = len(pairs.images)
+    if images < 2:
+        raise InputError(f"{images} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
+    held = np.zeros(images, np.bool_)
+    held[np.random.default_rng(seed).choice(images, min(max(1, round(fraction * images)), images - 1), replace=False)] = True
+    return pairs.of_images(~held), pairs.of_images(held)
 
 
 @dataclass(frozen=True)
@@ -227,8 +279,8 @@ class PixelFeed:
     def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, processes: Processes) -> None:
         self.pairs, self.store, self.tokenizer, self.workers, self.processes = pairs, store, tokenizer, workers, processes
         self.device = processes.device
-        self.ids, _ = tokenizer.encode(pairs.pieces)
-        self.lengths = np.array([len(ids) for ids in self.ids])  # (W,) tokens
+        self.ids, self.lengths = _tokenized(pairs.pieces, tokenizer, processes)
+        self.ends = np.cumsum(self.lengths)  # (W,) in `ids`
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Share]]:
         return ahead(lambda batch: (batch, self._share(batch)), batches, self.workers)
@@ -246,13 +298,13 @@ class PixelFeed:
         return detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs)
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        images, by_length = self.processes.share(len(self.pairs.images)), self._by_length(np.arange(len(self.ids)))
+        images, by_length = self.processes.share(len(self.pairs.images)), self._by_length(np.arange(len(self.lengths)))
         pieces = by_length[self.processes.share(len(by_length))]
         seen = zip(_slices(images, size), ahead(self._pixels, _slices(images, size), self.workers), strict=True)
         said = ((chosen, self._tokens(chosen)) for chosen in _slices(pieces, 4 * size))
         image_rows = [(chosen, detector.encode_image(pixel_values.to(self.device))) for chosen, pixel_values in seen]
         piece_rows = [(chosen, detector.encode_text(*(tensor.to(self.device) for tensor in tokens))) for chosen, tokens in said]
-        return self.processes.assemble(len(self.pairs.images), image_rows), self.processes.assemble(len(self.ids), piece_rows)
+        return self.processes.assemble(len(self.pairs.images), image_rows), self.processes.assemble(len(self.lengths), piece_rows)
 
     def _share(self, batch: Batch) -> Share:
         image_places, by_length = self.processes.share(len(batch.images)), self._by_length(batch.pieces)
@@ -270,8 +322,22 @@ class PixelFeed:
 
     def _tokens(self, pieces: Indices) -> Tensors:
         """(B, L), twice; L is the longest in the batch where the tower allows it."""
-        batch = self.tokenizer.pad([self.ids[i] for i in pieces])
+        batch = self.tokenizer.pad([self.ids[end - length : end].tolist() for end, length in zip(self.ends[pieces], self.lengths[pieces], strict=True)])
         return torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+
+
+def _tokenized(pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes) -> tuple[NDArray[np.int32], Indices]:
+    """W pieces, of which each process takes its part → the ids of all, piece after piece (T,), and how many each piece has (W,)."""
+    own, ids, lengths = pieces[processes.part(len(pieces))], array("i"), array("q")
+
+    def encode() -> None:
+        for start in range(0, len(own), TEXTS):
+            for tokens in tokenizer.encode(list(own[start : start + TEXTS]))[0]:
+                ids.extend(tokens)
+                lengths.append(len(tokens))
+
+    processes.each(encode)
+    return np.concatenate(processes.gather(np.array(ids, np.int32))), np.concatenate(processes.gather(np.array(lengths, np.int64)))
 
 
 def _split(items: Indices, count: int) -> list[Indices]:

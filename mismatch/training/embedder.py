@@ -142,7 +142,7 @@ def _only(pairs: PairSet, good: Indices, images: Array, pieces: Array, rows: Ind
     kept = replace(
         pairs,
         images=[pairs.images[i] for i in seen],
-        lines=[pairs.lines[i] for i in seen],
+        lines=pairs.lines[seen],
         texts=[pairs.texts[i] for i in said],
         image_of=np.asarray(image_of, np.int64),
         text_of=np.asarray(text_of, np.int64),

@@ -18,7 +18,7 @@ from mismatch.training.detector import Detector
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 from mismatch.training.state import Note, drop_state, read_note
 
-__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "draw_curves", "is_own", "resumable", "unfinished"]
+__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "check_usable", "draw_curves", "is_own", "resumable", "unfinished"]
 
 BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
 EPOCH = "checkpoint_epoch_"
@@ -42,7 +42,7 @@ class RunFolder:
         self.folder = Path(folder)
         self.report, self.start, self.settings, self.keep = report, start, settings, keep
         self.written: list[Path] = []
-        _check_usable(self.folder)
+        check_usable(self.folder)
         self.guards_other = unfinished(self.folder) is not None  # run than this one, which an interruption in the first epoch shall not cost
 
     @property
@@ -233,7 +233,8 @@ def _how_to_go_on() -> Iterator[None]:
         raise
 
 
-def _check_usable(folder: Path) -> None:
+def check_usable(folder: Path) -> None:
+    """Make it where it is missing; CheckpointError where it can't be written to, or something else stands in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

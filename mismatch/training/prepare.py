@@ -9,15 +9,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
-from mismatch.data.pairs import Row, load_pairs
-from mismatch.errors import BackboneError, InputError
+from mismatch.data.pairs import load_pairs
+from mismatch.errors import BackboneError, InputError, named
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.chunks import long_texts_line, split_long_text
 from mismatch.runtime.embedding import embed_images, embed_texts
@@ -32,9 +35,12 @@ from mismatch.training.engine import TorchEngine
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 from mismatch.training.processes import Processes
+from mismatch.training.sharded_rows import Together, cut_together, read_together
 
 __all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
 
+Item = TypeVar("Item")
+Embedded = tuple[NDArray[np.float32], dict[int, InputError]]  # (n, D), and why some rows of it are nan
 Report = Callable[[str], object]  # is given one line
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
@@ -123,52 +129,55 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
             raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")
 
 
-def load_sets(config: TrainConfig, report: Report) -> tuple[PairSet, PairSet | None]:
-    """Rows to train on and rows to validate on, None where there shall be none; every row is checked."""
-    rows = load_pairs(config.train_csv, config.image_base_path, columns=config.columns)
-    _check_labels(rows, config.train_csv)
+def load_sets(config: TrainConfig, report: Report, together: Together | None = None) -> tuple[PairSet, PairSet | None]:
+    """Rows to train on and rows to validate on, None where there shall be none; every row is checked, by one of the processes where there are several."""
+    pairs = _load(config.train_csv, "train", config, report, together)
+    _check_labels(pairs, config.train_csv)
     if config.val_csv is not None:
-        held = load_pairs(config.val_csv, config.image_base_path, columns=config.columns)
+        held = _load(config.val_csv, "val", config, report, together)
         _warn_of_one_label(held, report)
-        return _pair_set(config.train_csv, rows, config), _pair_set(config.val_csv, held, config)
+        return pairs, held
     if config.val_fraction == 0:
         report("no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one")
-        return _pair_set(config.train_csv, rows, config), None
-    rows, held = hold_out(rows, config.val_fraction, config.seed, config.image_base_path)
-    _check_labels(rows, f"{config.train_csv} without the images held out for validation (--val-csv and --val-fraction choose others)")
-    _warn_of_one_label(held, report)
-    train, val = _pair_set(config.train_csv, rows, config), _pair_set(config.train_csv, held, config)
-    images = len(train.images) + len(val.images)
-    report(f"{len(val.images):,} of {images:,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
+        return pairs, None
+    train, val = hold_out(pairs, config.val_fraction, config.seed)
+    _check_labels(train, f"{config.train_csv} without the images held out for validation (--val-csv and --val-fraction choose others)")
+    _warn_of_one_label(val, report)
+    report(f"{len(val.images):,} of {len(pairs.images):,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
     return train, val
 
 
-def _check_labels(rows: Sequence[Row], where: str) -> None:
-    labels = {row.label for row in rows}
-    if len(labels) == 1:
-        raise InputError(f"{where}: every label is {labels.pop()}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
+def _load(path: str, name: str, config: TrainConfig, report: Report, together: Together | None) -> PairSet:
+    if together is not None:
+        return read_together(path, name, config.image_base_path, config.columns, together, report)
+    return PairSet.from_rows(path, load_pairs(path, config.image_base_path, columns=config.columns), config.image_base_path)
 
 
-def _warn_of_one_label(held: Sequence[Row], report: Report) -> None:
-    labels = {row.label for row in held}
-    if len(labels) == 1:
-        report(f"warning: every validation label is {labels.pop()}, so no calibration and no threshold is stored, and there is no AUROC")
+def _check_labels(pairs: PairSet, where: str) -> None:
+    if len(labels := np.unique(pairs.labels)) == 1:
+        raise InputError(f"{where}: every label is {int(labels[0])}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
 
 
-def _pair_set(csv_file: str, rows: Sequence[Row], config: TrainConfig) -> PairSet:
-    return PairSet.from_rows(csv_file, rows, config.image_base_path)
+def _warn_of_one_label(held: PairSet, report: Report) -> None:
+    if len(labels := np.unique(held.labels)) == 1:
+        report(f"warning: every validation label is {int(labels[0])}, so no calibration and no threshold is stored, and there is no AUROC")
 
 
-def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report) -> tuple[list[PairSet], int]:
+def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report, together: Together | None = None) -> tuple[list[PairSet], int]:
     """The sets with their long texts in pieces, where `start` asks for that, and how many different texts are long, which is also reported."""
-    spec = start.detector.backbone.text_spec
-    tokenizer, texts = Tokenizer(spec), list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
+    spec, cut = start.detector.backbone.text_spec, start.long_text != "truncate"
+    found, count = _cut(sets, Tokenizer(spec), cut) if together is None else cut_together(sets, Tokenizer(spec), together, cut=cut)
+    if count:
+        line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
+        report(line if cut else f"warning: {line}")
+    return found, count
+
+
+def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list[PairSet], int]:
+    texts = list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
     slices = (texts[i : i + TEXTS] for i in range(0, len(texts), TEXTS))
     long = [text for chosen in slices for text in compress(chosen, tokenizer.encode(chosen)[1])]
-    if long:
-        line = long_texts_line(len(long), spec.context_length, start.long_text, now=True, advise=True)
-        report(f"warning: {line}" if start.long_text == "truncate" else line)
-    if not long or start.long_text == "truncate":
+    if not long or not cut:
         return list(sets), len(long)
     pieces_of = {text: split_long_text(text, tokenizer) for text in long}
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
@@ -186,33 +195,37 @@ def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], proce
 def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
-    pipeline = Pipeline(engine, workers=config.num_workers)
-    folder = config.cache or default_cache()
-    if processes.count > 1:
-        _embed_share(sets, pipeline, EmbeddingCache(folder, namespace=engine.fingerprint), processes, progress)
-    cache = EmbeddingCache(folder, namespace=engine.fingerprint)  # with what the others have embedded
-    return [_embed(pairs, pipeline, cache, processes.device, progress) for pairs in sets]
+    pipeline, feeds = Pipeline(engine, workers=config.num_workers), list[Feed]()
+    for pairs in sets:
+        cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)  # with what other processes have embedded
+        feeds.append(_embed(pairs, pipeline, cache, processes, progress))
+    return feeds
 
 
-def _embed_share(sets: Sequence[PairSet], pipeline: Pipeline, cache: EmbeddingCache, processes: Processes, progress: Progress) -> None:
-    """Each process puts its share into the cache. What can't be embedded is met again, and reported, when all is read from there."""
-    images, pieces = (list(dict.fromkeys(item for pairs in sets for item in getattr(pairs, name))) for name in ("images", "pieces"))
-    own_images, own_pieces = [images[i] for i in processes.share(len(images))], [pieces[i] for i in processes.share(len(pieces))]
-    with progress("embed this process's share", len(own_images) + len(own_pieces), "item") as advance:
-        embed_images(pipeline, own_images, cache=cache, progress=advance)
-        embed_texts(pipeline, own_pieces, cache=cache, progress=advance)
-    processes.wait()
-
-
-def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, device: torch.device, progress: Progress) -> EmbeddingFeed:
-    with progress(f"embed {Path(pairs.csv_file).name}", len(pairs.images) + len(pairs.pieces), "item") as advance:
-        images, problems = embed_images(pipeline, pairs.images, cache=cache, progress=advance)
+def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes: Processes, progress: Progress) -> EmbeddingFeed:
+    """Each process embeds its share, and all get all embeddings."""
+    total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))
+    with progress(f"embed {Path(pairs.csv_file).name}", total, "item") as advance:
+        images, problems = _shared(pairs.images, lambda paths: embed_images(pipeline, paths, cache=cache, progress=advance), processes)
         if problems:
             raise _all_problems(pairs, problems)
-        pieces, bad_pieces = embed_texts(pipeline, pairs.pieces, cache=cache, progress=advance)
+        pieces, bad_pieces = _shared(pairs.pieces, lambda texts: embed_texts(pipeline, texts, cache=cache, progress=advance), processes)
     if bad_pieces:
         raise InputError(f"{pairs.csv_file}: text {pairs.pieces[min(bad_pieces)]!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
-    return EmbeddingFeed(pairs, torch.from_numpy(images).to(device), torch.from_numpy(pieces).to(device))
+    return EmbeddingFeed(pairs, images, pieces)
+
+
+def _shared(items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes) -> tuple[Tensor, dict[int, InputError]]:
+    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D), unless some have none, and why those have none, by number."""
+    places, made = processes.share(len(items)), list[Tensor]()
+
+    def work() -> list[tuple[int, str, str]]:
+        rows, problems = embed([items[i] for i in places])
+        made.append(torch.from_numpy(rows).to(processes.device))
+        return [(int(places[i]), type(error).__name__, str(error)) for i, error in problems.items()]
+
+    problems = {place: cast("InputError", named(kind, message)) for told in processes.each(work) for place, kind, message in told}
+    return made[0] if problems or processes.count == 1 else processes.assemble(len(items), [(places, made[0])]), problems
 
 
 def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:

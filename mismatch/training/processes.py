@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mismatch.errors import DeviceError
+from mismatch.errors import DeviceError, MismatchError, named
 from mismatch.training.detector import choose_device
 
 __all__ = ["Processes"]
@@ -19,6 +21,7 @@ __all__ = ["Processes"]
 Indices = NDArray[np.int64]
 PATIENCE = timedelta(days=1)  # of processes that wait for another's share of a large embedding
 BUCKET = 2**23  # numbers that are summed together: 32 MiB
+T = TypeVar("T")
 
 
 class Processes:
@@ -48,6 +51,46 @@ class Processes:
     def share(self, size: int) -> Indices:
         """Which of `size` items this process takes: every `count`-th, so that what is sorted by length is spread evenly."""
         return np.arange(self.index, size, self.count)
+
+    def part(self, size: int) -> slice:
+        """Which of `size` items this process takes where neighbours stay together; the parts of all processes, in order, are everything."""
+        return slice(size * self.index // self.count, size * (self.index + 1) // self.count)
+
+    def each(self, work: Callable[[], T]) -> list[T]:
+        """What `work` returns in each process, plain JSON types, in order. Where it fails in any of them, the first one's error is raised in all, so that none
+        waits for one that has ended.
+        """
+        if self.count == 1:
+            return [work()]
+        failure: Exception | None = None
+        try:
+            said: list[Any] = [None, work()]
+        except Exception as error:  # noqa: BLE001  raised below, when all know of it
+            expected = "" if isinstance(error, MismatchError) else f"process {self.index} of this run failed: {type(error).__name__}: "
+            failure, said = error, [type(error).__name__, f"{expected}{error}"]
+        answers = [json.loads(answer.tobytes()) for answer in self.gather(np.frombuffer(json.dumps(said).encode(), np.uint8))]
+        for index, (kind, value) in enumerate(answers):
+            if kind is not None:
+                raise failure if failure is not None and index == self.index else named(kind, value)
+        return [value for _, value in answers]
+
+    def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """Each process's array (n, …), of one type and width, in order; `n` may differ."""
+        if self.count == 1:
+            return [array]
+        sizes = self._gathered(torch.tensor([len(array)], device=self.device))
+        rows = [int(size) for size in sizes]
+        width = array.dtype.itemsize * int(np.prod(array.shape[1:]))
+        own = torch.zeros(max(rows) * width, dtype=torch.uint8, device=self.device)
+        own[: len(array) * width] = torch.from_numpy(np.array(array, order="C").view(np.uint8).reshape(-1)).to(self.device)
+        found = [row[: n * width].cpu().numpy() for row, n in zip(self._gathered(own), rows, strict=True)]
+        return [one.view(array.dtype).reshape(-1, *array.shape[1:]) for one in found]
+
+    def _gathered(self, tensor: Tensor) -> list[Tensor]:
+        """Each process's tensor, all of one size."""
+        found = [torch.empty_like(tensor) for _ in range(self.count)]
+        torch.distributed.all_gather(found, tensor)
+        return found
 
     def wait(self) -> None:
         """Until all are here."""

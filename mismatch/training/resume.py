@@ -22,11 +22,14 @@ from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.output import FINAL, STARTED_FROM, is_own, resumable, unfinished
 from mismatch.training.prepare import Report
+from mismatch.training.processes import Processes
+from mismatch.training.sharded_rows import text_keys
 from mismatch.training.state import Note
 
 __all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
 
 ANEW = "or start anew without --resume"
+DIGEST = "keys:"  # how a digest of the rows begins that is made of hashes of each image's path and each text
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,11 @@ class Plan:
         """Those that a step took, and takes again whatever the number of processes; None for a new run."""
         return None if self.note is None else self.note.rows_per_step
 
-    def check_rows(self, digest: str, config: TrainConfig) -> None:
-        """InputError where the rows are no longer those that the run has trained on."""
+    def check_rows(self, digest: str, sets: Sequence[PairSet], config: TrainConfig) -> None:
+        """InputError where the rows, with that digest, are no longer those that the run has trained on."""
         known = self.note.rows if self.note else self.finished["rows_digest"] if self.finished else digest
+        if not known.startswith(DIGEST):
+            digest = _older_digest(sets, config.image_base_path)
         if known != digest:
             files = config.train_csv if config.val_csv is None else f"{config.train_csv} or {config.val_csv}"
             raise InputError(f"--resume: {files} has other rows than the run in {config.output_dir} was started with; restore them, {ANEW}")
@@ -100,11 +105,25 @@ def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
     return replace(config, **names)  # type: ignore[arg-type]
 
 
-def rows_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
-    """Hex; of image paths below the base, texts and labels, in order: the folder itself may have moved."""
+def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Processes) -> str:
+    """Of image paths below the base, texts and labels, in order: the folder itself may have moved. Each process takes its part, and the digest is the same
+    whatever their number.
+    """
     digest = hashlib.sha256()
     for pairs in sets:
-        digest.update(json.dumps([[_below(path, image_base_path) for path in pairs.images], pairs.texts]).encode())
+        images = [_below(path, image_base_path) for path in pairs.images[processes.part(len(pairs.images))]]
+        for own in (images, pairs.texts[processes.part(len(pairs.texts))]):
+            digest.update(np.concatenate(processes.gather(text_keys(own))).tobytes())
+        for array in (pairs.image_of, pairs.text_of, pairs.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return f"{DIGEST}{digest.hexdigest()}"
+
+
+def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
+    """What stands for rows in runs that were begun when each process read all of them."""
+    digest = hashlib.sha256()
+    for pairs in sets:
+        digest.update(json.dumps([[_below(path, image_base_path) for path in pairs.images], list(pairs.texts)]).encode())
         for array in (pairs.image_of, pairs.text_of, pairs.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -35,6 +35,7 @@ from mismatch.training.prepare import Progress, Report, Start, cut_long_texts, l
 from mismatch.training.processes import Processes
 from mismatch.training.resume import Plan, embeddings_digest, frozen_digest, make_plan, rows_digest, with_start
 from mismatch.training.settings import settings_text
+from mismatch.training.sharded_rows import SCRATCH, Together, gathering
 from mismatch.training.state import Note, Position, Stateful, Weights, load_parts, states_of, write_state
 from mismatch.training.step import Step, compile_towers
 from mismatch.training.tracking import Trackers, require_trackers
@@ -64,7 +65,7 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = Processes.start(config.device)
-    with locked(config.output_dir, parents=True) if processes.main else nullcontext():
+    with locked(config.output_dir, parents=True, inside=SCRATCH) if processes.main else nullcontext():
         return _train(config, processes, report, progress)
 
 
@@ -74,20 +75,22 @@ def _train(config: TrainConfig, processes: Processes, report: Report, progress: 
     with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []), Interruption() as interruption:
         torch.manual_seed(config.seed)
         plan = make_plan(config, report)
-        if plan.finished:
-            return _finished(config, plan, report)
-        try:
-            run = _prepare(config, plan, interruption, processes, report, progress)
-        except KeyboardInterrupt:
-            if config.tune == "head":
-                report("interrupted before the first step: what is embedded stays in the cache, and the same command goes on from there")
-            raise
-        return run.train()
+        with gathering(config.output_dir, processes) as together:
+            if plan.finished:
+                return _finished(config, plan, processes, together, report)
+            try:
+                run = _prepare(config, plan, interruption, processes, together, report, progress)
+            except KeyboardInterrupt:
+                if config.tune == "head":
+                    report("interrupted before the first step: what is embedded stays in the cache, and the same command goes on from there")
+                raise
+            return run.train()
 
 
-def _finished(config: TrainConfig, plan: Plan, report: Report) -> TrainResult:
+def _finished(config: TrainConfig, plan: Plan, processes: Processes, together: Together | None, report: Report) -> TrainResult:
     """A run that --resume finds done; its rows are compared still."""
-    plan.check_rows(rows_digest([pairs for pairs in load_sets(config, _say_nothing) if pairs is not None], config.image_base_path), config)
+    sets = [pairs for pairs in load_sets(config, _say_nothing, together) if pairs is not None]
+    plan.check_rows(rows_digest(sets, config.image_base_path, processes), sets, config)
     report(f"the run in {config.output_dir} is finished: there is nothing to resume")
     if not (Path(config.output_dir) / CURVES).is_file():  # it was killed before its very last word
         draw_curves(Path(config.output_dir), dict(plan.finished or {}), report)
@@ -98,21 +101,23 @@ def _say_nothing(line: str) -> None:
     """The report of every process but the main one."""
 
 
-def _prepare(config: TrainConfig, plan: Plan, interruption: Interruption, processes: Processes, report: Report, progress: Progress) -> Run:
+def _prepare(
+    config: TrainConfig, plan: Plan, interruption: Interruption, processes: Processes, together: Together | None, report: Report, progress: Progress
+) -> Run:
     began = time.perf_counter()
     precision = choose_precision(config.precision, config.tune, processes.device, report)
     if config.validate_data:
-        _audit(config, report, progress)
-    train_set, val_set = load_sets(config, report)
+        _audit(config, processes, report, progress)
+    train_set, val_set = load_sets(config, report, together)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)), report)
         warn_of_balance(train_set.labels, report)
     warn_of_rate(config, report)
-    rows = rows_digest(sets, config.image_base_path)
-    plan.check_rows(rows, config)
+    rows = rows_digest(sets, config.image_base_path, processes)
+    plan.check_rows(rows, sets, config)
     start = load_start(with_start(config, plan), report)
-    sets, long_texts = cut_long_texts(start, sets, report)
+    sets, long_texts = cut_long_texts(start, sets, report, together)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config), keep=config.keep_checkpoints)
     start.detector.to(processes.device)
     processes.follow_main([*start.detector.state_dict().values()])
@@ -138,15 +143,19 @@ def _advise(rows: int, report: Report) -> None:
         report(f"{'warning' if rows < MIN_ROWS else 'advice'}: {advice}")
 
 
-def _audit(config: TrainConfig, report: Report, progress: Progress) -> None:
-    """InputError unless every row and every image can be used; what was found is reported first."""
+def _audit(config: TrainConfig, processes: Processes, report: Report, progress: Progress) -> None:
+    """InputError unless every row and every image can be used; what was found is reported first. The main process looks, as duplicates need all of them."""
+    if not processes.each(lambda: not processes.main or _is_fit(config, report, progress))[0]:
+        raise InputError("the data did not pass --validate-data, so nothing was trained; what is wrong stands above, by line")
+
+
+def _is_fit(config: TrainConfig, report: Report, progress: Progress) -> bool:
     paths = [path for path in (config.train_csv, config.val_csv) if path is not None]
     workers, columns = config.num_workers, config.columns
     found = validate_files(paths, config.image_base_path, check_image=open_image, columns=columns, workers=workers, progress=progress)
     for line in found.lines():
         report(line)
-    if not found.ok:
-        raise InputError("the data did not pass --validate-data, so nothing was trained; what is wrong stands above, by line")
+    return found.ok
 
 
 class Run:
