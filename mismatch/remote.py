@@ -269,7 +269,9 @@ def _explained(error: Exception, place: Remote) -> OSError | MachineError:
         return PermissionError(errno.EACCES, "access denied; let the credentials of this environment read and write there")
     if status is not None and 300 <= status < 500 and status not in PASSING:
         return OSError(errno.EINVAL, f"the store refuses it (HTTP {status})")
-    return OSError(errno.EIO, f"the store fails ({type(error).__name__ if status is None else f'HTTP {status}'})")
+    if status is None:
+        return OSError(errno.EHOSTUNREACH, f"the store can't be reached ({type(error).__name__})")
+    return OSError(errno.EIO, f"the store fails (HTTP {status})")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

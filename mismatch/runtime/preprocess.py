@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -74,6 +75,8 @@ def _open(source: ImageSource, background: RGB8, reduction: Reduction | None = N
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
     except OSError as error:
+        if error.errno == errno.EHOSTUNREACH and isinstance(source, Remote):  # which says nothing of the image
+            raise MachineError(f"{name} can't be fetched: {reason(error)}; look after the network, then go on") from error
         if is_transient(error):
             raise ImageError(f"{name} can't be read ({reason(error)}); look after its disk or network, then score the row again") from error
         raise _damaged(name, error) from error
