@@ -127,12 +127,14 @@ class Remote:
         return self._surely(below)
 
     def read_all(self, names: Iterable[str]) -> list[bytes]:
-        """The contents of objects below, several requests at a time."""
+        """The contents of objects below, in the order of their names as given, several requests at a time."""
         paths = [str(self / name) for name in names]
-        if not paths:
-            return []
-        found = self._surely(lambda store: store.cat(paths, on_error="raise"))
-        return [bytes(found)] if isinstance(found, bytes) else [bytes(content) for content in found.values()]
+
+        def contents(store: Any) -> list[bytes]:
+            found = store.cat(paths)  # of one path it is no dict
+            return [found] if isinstance(found, bytes) else [found[store._strip_protocol(path)] for path in paths]
+
+        return self._surely(contents) if paths else []
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects below, if they are there."""
