@@ -243,7 +243,7 @@ def _filesystem(store: str) -> Any:
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtraError(f"{store} needs fsspec, which", "remote") from error
+        raise MissingExtraError(f"reading or writing {store}", "remote") from error
     scheme = store.partition("://")[0]
     try:
         kind = fsspec.get_filesystem_class(scheme)

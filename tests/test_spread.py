@@ -1,4 +1,4 @@
-"""mismatch.cli.spread: the rows and scores of the local engine, from several processes, also where one is killed or the run is cut short; from and to stores."""
+"""mismatch.cli.spread: the rows and scores of the local engine, also where a process is killed or the run is cut short; from and to stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from PIL import Image
 from mismatch.cli import main, spread
 from mismatch.files import read_json
 from mismatch.remote import Remote
-
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 

@@ -28,6 +28,9 @@ from mismatch.scale.ray import actors
 __all__ = ["BlockScorer", "Job", "predict_spread"]
 
 
+FETCHERS = 4  # threads a CPU that fetch and decode images of a store: most of their time they wait for it
+
+
 @dataclass(frozen=True)
 class Job:
     """All that an actor has to know."""
@@ -93,7 +96,8 @@ def predict_spread(source: Source, options: dict[str, Any]) -> None:
     kept = kept_columns(source.header) if options["keep_columns"] else {}
     threads, size = options["threads"] or 1, options["block_rows"]
     provider = "cpu" if options["provider"] == "auto" else options["provider"]
-    own = {**options, "threads": threads, "provider": provider, "num_workers": threads if options["num_workers"] is None else options["num_workers"]}
+    workers = threads * (FETCHERS if isinstance(located(source.base), Remote) else 1)
+    own = {**options, "threads": threads, "provider": provider, "num_workers": workers if options["num_workers"] is None else options["num_workers"]}
     own_folder = folder if isinstance(folder, Remote) else folder.absolute()
     job = Job(own, source.base, source.columns, kept, str(own_folder), _directory(source, folder, options))
     if isinstance(folder, Path):
