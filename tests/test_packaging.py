@@ -71,7 +71,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
     assert (metadata["Name"], metadata["Version"], metadata["Requires-Python"]) == ("mismatch-clip", mismatch.__version__, ">=3.11")
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"audit", "dev", "parquet", "ray", "report", "serve", "train"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"audit", "dev", "parquet", "ray", "remote", "report", "serve", "train"}
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
