@@ -31,6 +31,8 @@ READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand req
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: c:// is a drive
 SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)  # in addresses that carry a permission
 NO_ACCESS = re.compile(r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TokenRefreshRequired|RefreshError|ClientAuthenticationError")
+OUT_OF_REACH = re.compile(r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E")
+BUCKET = re.compile(r"\w[\w.@-]*", re.ASCII)  # of abfs, CONTAINER@ACCOUNT too
 PASSING = {408, 409, 425, 429}  # HTTP's statuses below 500 that may pass
 VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "LastModified", "last_modified", "updated", "mtime", "created")  # strongest first
 
@@ -62,7 +64,7 @@ class Remote:
             raise InputError(f"a {scheme}:// URL holds a password; take it out, and give it by the environment or the files of {STORES[scheme]}")
         if SIGNED.search(key):
             raise InputError(f"a {scheme}:// URL of bucket {bucket} holds a signature; take it out, credentials are those of the environment")
-        if not bucket or {".", ".."} & set(key.split("/")) or "\0" in url:
+        if not BUCKET.fullmatch(bucket) or {".", ".."} & set(key.split("/")) or "\0" in key:
             raise InputError(f"{url!r} names no object; write {scheme}://BUCKET/NAME, without . and .. between the slashes")
         return cls(f"{scheme}://{bucket}", key.rstrip("/"))
 
@@ -82,15 +84,21 @@ class Remote:
         """`.parquet`."""
         return posixpath.splitext(self.name)[1]
 
+    @property
+    def _service(self) -> tuple[str, str]:
+        """What answers for it: the scheme and, of abfs, the account."""
+        scheme, _, bucket = self.store.partition("://")
+        return scheme, bucket.partition("@")[2]
+
     def below(self, path: str, *, outside: bool = False) -> Remote:
-        """What a row's path, or URL, names: an object below this one, or with `outside` any in the stores of its scheme. InputError for another one."""
+        """What a row's path, or URL, names: an object below this one, or with `outside` one in any bucket of the same service. InputError for another one."""
         place = Remote.of(path) if is_url(path) else Remote(self.store, posixpath.normpath(posixpath.join(self.key, path)))
         within = not self.key or place.key.startswith(f"{self.key}/")
         if place.key.startswith(("/", "../")) or place.key in (".", "..") or path.endswith("/"):
             raise InputError(f"image {path!r} names no object of {self.store}; write its name relative to --image-base-path, or its URL")
         if not (within and place.store == self.store) and not outside:
             raise InputError(f"image {path!r} leaves --image-base-path {self}; pass --allow-outside-images if it may lie elsewhere")
-        if place.store.partition("://")[0] != self.store.partition("://")[0]:
+        if place._service != self._service:
             raise InputError(f"image {path!r} is of another store than --image-base-path {self}, and nothing else is fetched for a row")
         return place
 
@@ -271,9 +279,11 @@ def _explained(error: Exception, place: Remote) -> OSError | MachineError:
         return PermissionError(errno.EACCES, "access denied; let the credentials of this environment read and write there")
     if status is not None and 300 <= status < 500 and status not in PASSING:
         return OSError(errno.EINVAL, f"the store refuses it (HTTP {status})")
-    if status is None:
+    if status is not None:
+        return OSError(errno.EIO, f"the store fails (HTTP {status})")
+    if OUT_OF_REACH.search(" ".join(kind.__name__ for kind in type(error).__mro__)):
         return OSError(errno.EHOSTUNREACH, f"the store can't be reached ({type(error).__name__})")
-    return OSError(errno.EIO, f"the store fails (HTTP {status})")
+    return OSError(errno.EINVAL, f"the store's package refuses it ({type(error).__name__})")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

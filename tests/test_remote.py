@@ -47,6 +47,8 @@ def test_a_url_is_a_store_and_a_key(url: str, store: str, key: str) -> None:
         ("s3://shop/a?X-Amz-Credential=secret", "holds a signature"),
         ("abfs://box@account/a?sv=1&sig=secret", "holds a signature"),
         ("s3:///a", "names no object"),
+        ("s3://arn:aws:s3:us-west-9:1:accesspoint/x/a", "names no object"),
+        ("s3://a b/c", "names no object"),
         ("s3://shop/a/../b", "names no object"),
         ("s3://shop/./b", "names no object"),
     ],
@@ -111,12 +113,20 @@ def test_a_row_may_leave_only_if_the_operator_says_so(path: str) -> None:
         "s3://shop/images/../a.jpg",
         "s3://shop/images/a.jpg/",
         "s3://shop//a.jpg",
+        "s3://a b/c.jpg",
     ],
 )
 @pytest.mark.parametrize("outside", [False, True])
 def test_nothing_lets_a_row_leave_the_kind_of_store(path: str, outside: bool) -> None:
     with pytest.raises(InputError):
         BASE.below(path, outside=outside)
+
+
+def test_of_abfs_a_row_can_not_leave_the_account() -> None:
+    base = Remote.of("abfs://box@ours.dfs.core.windows.net/images")
+    assert str(base.below("abfs://other@ours.dfs.core.windows.net/a.jpg", outside=True)) == "abfs://other@ours.dfs.core.windows.net/a.jpg"
+    with pytest.raises(InputError, match="is of another store"):
+        base.below("abfs://box@theirs.dfs.core.windows.net/a.jpg", outside=True)
 
 
 def test_an_object_is_written_whole_and_read_in_pieces(store: Remote) -> None:
@@ -243,6 +253,26 @@ def asked(address: str, **environment: str) -> str:
     assert done.returncode == 0, done.stderr
     assert "SECRET" not in done.stdout.upper()
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("of AKIASECRET"), "memory://shop/a: the store's package refuses it (ValueError)"),
+        (TimeoutError("of AKIASECRET"), "memory://shop/a: the store can't be reached (TimeoutError), tried 4 times"),
+        (ConnectionResetError("of AKIASECRET"), "memory://shop/a: the store can't be reached (ConnectionResetError), tried 4 times"),
+    ],
+)
+def test_what_a_package_refuses_is_no_network_that_is_down(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(memory.MemoryFileSystem, "pipe_file", fail)
+    with pytest.raises(CheckpointError) as caught:
+        Remote.of("memory://shop/a").write(b"")
+    assert str(caught.value) == said
 
 
 @pytest.mark.parametrize(
