@@ -28,6 +28,7 @@ INPUTS = 60  # of each target
 DEEP = "[" * 100_000
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")  # starlette's, of a broken form
 @pytest.mark.parametrize("name", TARGETS)
 def test_damage_gives_a_result_or_one_line(name: str) -> None:
     target, chance = TARGETS[name], random.Random(name)

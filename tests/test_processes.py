@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 from mismatch.errors import DeviceError
 from mismatch.training import processes as module
 from mismatch.training.processes import Processes
+from tests.serving import free_port
 
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
 LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
     "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
+    "two machines": "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint localhost:{port}",
     "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no",
 }
 
@@ -96,8 +98,9 @@ main()
 
 
 def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int = 0) -> Any:
-    """The process of a run, ended; its main process is killed behind the epoch `stop_after`."""
+    """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`."""
     (rows / "stopping.py").write_text(STOPPING)
+    machines = 2 if launcher == "two machines" else 1
     place = [
         "--train-csv",
         rows / "train.csv",
@@ -112,8 +115,13 @@ def started(rows: Path, name: str, *options: object, launcher: str | None = None
     ]
     how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
     program = [str(rows / "stopping.py")] if stop_after else ["-m", "mismatch"]
-    command = [sys.executable, *(["-m", *LAUNCHERS[launcher].split()] if launcher else []), *program, "train", *map(str, place + how)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)})
+    launched = ["-m", *LAUNCHERS[launcher].format(port=free_port()).split()] if launcher else []
+    command = [sys.executable, *launched, *program, "train", *map(str, place + how)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine
+    said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
+    return subprocess.CompletedProcess(command, max((one.returncode for one in running), key=abs), said, errors)
 
 
 def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
@@ -150,12 +158,18 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 @pytest.mark.parametrize(
     "options", [("--tune", "head"), ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)]
 )
 def test_two_processes_agree_with_one_under_each_launcher_and_mode(rows: Path, launcher: str, options: tuple[object, ...]) -> None:
     check_agreement(rows, launcher, *options)
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_process_does(rows: Path) -> None:
+    """Each with a torchrun of its own, that meet at a port."""
+    check_agreement(rows, "two machines", "--tune", "full", "--learning-rate", 1e-4)
 
 
 @pytest.mark.slow

@@ -47,9 +47,10 @@ def test_the_log_is_a_line_of_json_for_each_record() -> None:
             raise RuntimeError("detail")
         except RuntimeError:
             log.exception({"id": "b"})
+        logging.getLogger("python_multipart.multipart").warning("of a broken form")
         logging.getLogger("uvicorn.error").warning("%s is odd", "this")
     finally:
-        for name in (log.name, "uvicorn"):
+        for name in (log.name, "uvicorn", "python_multipart"):
             logger = logging.getLogger(name)
             logger.handlers.clear()
             logger.propagate = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import mismatch
+from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
@@ -29,6 +33,7 @@ from mismatch.runtime.tokenize import Tokenizer
 from mismatch.serving.configuration import Settings
 from mismatch.serving.images import checked_image, from_base64
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
+from mismatch.training.checkpoint import META, read_meta
 from mismatch.training.config import TrainConfig
 from mismatch.training.settings import read_settings
 
@@ -36,6 +41,8 @@ __all__ = ["TARGETS", "Target", "one_line"]
 
 LONGEST = 1000  # characters of an error's line
 SPEC = ImageSpec(size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / "format-1"
+BOUNDARY = b"mismatch-fuzz"  # between the parts of a form
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "PCX")
 
 
@@ -231,6 +238,72 @@ def manifest_seeds() -> list[bytes]:
     return [json.dumps(spec).encode(), b'{"format_version": 1, "files": []}']
 
 
+def read_note(data: bytes) -> None:
+    """The input as a checkpoint's mismatch.json, with the checksum that belongs to it where it is an object."""
+    path = written(META, data)
+    with one_line():
+        read_meta(folder())
+    found = read_json(path)
+    if isinstance(found, dict):
+        path.write_text(json.dumps(sealed(found)))
+        read_meta(folder())
+
+
+def note_seeds() -> list[bytes]:
+    """One of our format."""
+    backbone = {"family": "hf-clip", "model_id": "tiny", "image_width": 4, "text_width": 4}
+    head = {"kind": "cosine", "version": 1, "common_dim": 4, "hidden_dim": 4, "dropout": 0.1, "members": 1}
+    score = {"temperature": 1.0, "bias": 0.5, "threshold": 0.5, "long_text": "truncate", "slices": {"column": "shop", "thresholds": {"a": 0.4}}}
+    note = {"format_version": 1, "mismatch_version": "0", "backbone": backbone, "head": head, "score": score, "train": {}, "files": {}}
+    return [json.dumps(note).encode(), b'{"format_version": 1, "backbone": []}']
+
+
+def read_words(data: bytes) -> None:
+    """The input as --lexicon."""
+    lexicon = Lexicon(read_lexicon(written("words.yaml", data)))
+    for found in lexicon.find("a red leather shoe and two blue hats"):
+        list(lexicon.alternatives(found))
+
+
+@cache
+def service() -> Any:
+    """A client of the service, of a bundle that is kept; it ends with the process."""
+    from fastapi.testclient import TestClient
+
+    from mismatch.serving.app import create_app
+
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    settings = Settings(model=str(BUNDLE), max_body=2**18, max_image=2**17, threads=1)
+    client = TestClient(create_app(settings, {"default": mismatch.load(BUNDLE, threads=1)}), raise_server_exceptions=False)
+    client.__enter__()
+    return client
+
+
+def read_body(data: bytes) -> None:
+    """The input as the body of each kind of request, as JSON and as a form: an answer, or a refusal in one line that says why; never a fault of ours."""
+    form = b"multipart/form-data; boundary=" + BOUNDARY
+    kind = form if data.startswith(b"--") else b"application/json"
+    warnings.simplefilter("ignore", ResourceWarning)  # starlette leaves the file of a form that breaks off to the collector
+    for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain"):
+        answer = service().post(path, content=data, headers={b"content-type": kind})
+        assert answer.status_code < 500, (path, answer.status_code, answer.text)
+        said = answer.json()
+        assert answer.status_code == 200 or (said["status"] == answer.status_code and said["detail"].strip() and "Traceback" not in answer.text), said
+
+
+def body_seeds() -> list[bytes]:
+    """A pair and a batch as JSON, a pair as a form."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    pair = {"image": picture, "text": "red", "slice_value": None}
+    batch = {"images": {"a": picture}, "texts": {"b": "red", "c": "blue"}, "pairs": [{"image": "a", "text": "b"}, {"image": "a", "text": "c"}]}
+    part = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    file = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n%s\r\n'
+    form = file % buffer.getvalue() + part % (b"text", b"red") + b"--" + BOUNDARY + b"--\r\n"
+    return [json.dumps(pair).encode(), json.dumps(batch).encode(), form]
+
+
 def read_yaml(data: bytes) -> None:
     """The input as --config, in both forms."""
     for name in ("run.yaml", "run.toml"):
@@ -284,6 +357,9 @@ TARGETS = {
     "texts": Target(read_text, lambda: [b"Red &amp; shoe", "é\u200d👟".encode(), b"\xed\xa0\x80"]),
     "specs": Target(read_specs, specs_seeds),
     "manifest": Target(read_manifest, manifest_seeds),
+    "note": Target(read_note, note_seeds),
+    "lexicon": Target(read_words, lambda: [b"colour: [red, blue]\nmaterial:\n  - leather\n", b"a: {b: c}\n", b"colour: 3\n"]),
+    "bodies": Target(read_body, body_seeds),
     "config": Target(read_yaml, lambda: [b"epochs: 3\nbatch_size: 8\n", b'epochs = 3\ntune = "head"\n', b"a: &a [*a]\n"]),
     "serving": Target(read_serving, lambda: [b'{"model": "m", "max_body": 5, "tokens": ["0123456789abcdef"], "fetch_networks": ["10.1.0.0/16"]}']),
     "cache": Target(read_cache, cache_seeds),
