@@ -303,6 +303,15 @@ def test_a_row_fetches_nothing_that_the_operator_has_not_asked_for(store: Remote
     }
 
 
+def test_if_no_image_is_there_the_rows_say_so(here: None, store: Remote, tiny_bundles: dict[str, Path]) -> None:
+    (store / "rows.csv").write(b"image_path,text\na.png,red\nb.png,blue\n")
+    options = ("--model", tiny_bundles["hf-clip"], "--csv", store / "rows.csv", "--image-base-path", store / "images", "--engine", "ray")
+    result = CliRunner().invoke(main, ["predict", *map(str, options), "--output", f"{store}/scored"])
+    assert result.exit_code == 2
+    assert f"{store}/rows.csv: not one of its 2 rows could be scored; their status says why" in result.stderr
+    assert all("not found" in row["status"] for row in table(store / "scored"))
+
+
 def from_store(store: Remote) -> tuple[str, ...]:
     return ("--image-base-path", f"{store}/images", "--engine", "ray", "--output", f"{store}/scored")
 

@@ -52,6 +52,7 @@ __all__ = [
     "command",
     "described",
     "fields",
+    "hopeless",
     "kept_columns",
     "load_predictor",
     "long_texts",
@@ -268,7 +269,13 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
         if line:
             click.echo(line, err=True)
     if counts.failed and not done:
-        raise InputError(f"{source.name}: not one of its {counts.failed:,} rows could be scored; mismatch validate says why row by row")
+        raise hopeless(source, counts.failed)
+
+
+def hopeless(source: Source, failed: int) -> InputError:
+    """What to say where no row could be scored."""
+    why = "their status says why" if is_url(source.name) or is_url(source.base) else "mismatch validate says why row by row"
+    return InputError(f"{source.name}: not one of its {failed:,} rows could be scored; {why}")
 
 
 def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import click
 
 from mismatch.cli.journal import Block, Journal, foreign
 from mismatch.cli.parts import hold
-from mismatch.cli.predict import Counts, Source, described, kept_columns, load_predictor, long_texts, windows
+from mismatch.cli.predict import Counts, Source, described, hopeless, kept_columns, load_predictor, long_texts, windows
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.tables import COLUMNS, ParquetTable, table_kind
 from mismatch.data.pairs import Columns, Row
@@ -122,7 +122,7 @@ def predict_spread(source: Source, options: dict[str, Any]) -> None:
         if line:
             click.echo(line, err=True)
     if failed and not done:
-        raise InputError(f"{source.name}: not one of its {failed:,} rows could be scored; mismatch validate says why row by row")
+        raise hopeless(source, failed)
 
 
 @contextmanager
