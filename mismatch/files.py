@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
+from mismatch.remote import Remote, open_located
 from mismatch.retries import open_patiently, reason
 
 __all__ = [
@@ -54,9 +55,9 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def atomic_binary(path: str | Path) -> Iterator[IO[bytes]]:
-    """As `atomic_file`, a file of bytes."""
-    with _atomic(path, "wb") as file:
+def atomic_binary(path: str | Path | Remote) -> Iterator[IO[bytes]]:
+    """As `atomic_file`, a file of bytes, or an object."""
+    with path.writing() if isinstance(path, Remote) else _atomic(path, "wb") as file:
         yield file
 
 
@@ -124,10 +125,10 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; CheckpointError where it can't be read."""
+def read_json(path: str | Path | Remote) -> Any:
+    """The content of a JSON file, or object; CheckpointError where it can't be read."""
     try:
-        with open_patiently(path) as file:
+        with open_located(path) as file:
             return json.loads(file.read().decode())
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
@@ -135,11 +136,11 @@ def read_json(path: str | Path) -> Any:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
 
-def write_json(path: str | Path, data: Any) -> None:
+def write_json(path: str | Path | Remote, data: Any) -> None:
     """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_file(path) as file:
-        file.write(text + "\n")
+    with atomic_binary(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

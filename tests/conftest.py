@@ -6,10 +6,15 @@ import csv
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+import uuid
 import venv
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from mismatch.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, where children would ignore Ctrl-C as well
@@ -116,6 +122,40 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Remote]:
+    """An empty bucket of a server that speaks S3's protocol, for this process and its children."""
+    for module in ("moto.server", "s3fs"):
+        pytest.importorskip(module, reason='moto or s3fs is not installed; pip install "moto[server]" s3fs')
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    named = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "never-shown", "AWS_DEFAULT_REGION": "us-east-1"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in named.items():
+            patch.setenv(name, value)
+        try:
+            end = time.monotonic() + 60
+            while server.poll() is None and time.monotonic() < end:
+                with suppress(OSError), urllib.request.urlopen(urllib.request.Request(f"{address}/shop", method="PUT"), timeout=5):
+                    break
+                time.sleep(0.1)
+            yield Remote.of("s3://shop")
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Remote:
+    """An empty place in a store: fsspec's in memory, and one of S3's protocol where there is a server of it."""
+    pytest.importorskip("fsspec", reason='fsspec is not installed; pip install "mismatch-clip[remote]"')
+    bucket = Remote.of("memory://shop") if request.param == "memory" else request.getfixturevalue("s3")
+    return Remote.of(f"{bucket}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture

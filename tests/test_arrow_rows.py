@@ -8,12 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mismatch.data import arrow_rows
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.remote import Remote
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -156,3 +158,34 @@ def test_without_pyarrow_the_pip_line_is_said(tmp_path: Path, monkeypatch: pytes
     for source in (path, folder):
         with pytest.raises(MissingExtraError, match=rf'reading {source} needs .* pip install "mismatch-clip\[parquet\]"'):
             list(read_rows(source, require_label=True))
+
+
+@pytest.mark.parametrize("groups", [1, 20])
+def test_of_an_object_no_more_is_fetched_than_is_needed_next(store: Remote, monkeypatch: pytest.MonkeyPatch, groups: int) -> None:
+    random, count = np.random.default_rng(0), 60_000
+    columns = {name: [random.bytes(20).hex() for _ in range(count)] for name in ("image_path", "text")} | {"photo": [random.bytes(100)] * count}
+    with (store / "rows.parquet").writing() as file:
+        pq.write_table(pa.table(columns), file, row_group_size=count // groups, use_dictionary=False, compression="none", data_page_size=2**14)
+    size = store.listing()["rows.parquet"] or 0
+    monkeypatch.setattr(arrow_rows, "READ", 2**16)
+    read, asked = Remote.read, list[int]()
+
+    def counted(self: Remote, start: int, end: int) -> bytes:
+        asked.append(end - start)
+        return read(self, start, end)
+
+    monkeypatch.setattr(Remote, "read", counted)
+    rows = read_rows(str(store / "rows.parquet"), require_label=False)
+    assert next(rows).text == columns["text"][0]
+    assert sum(asked) < 0.2 * size
+    assert [row.text for row in rows] == columns["text"][1:]
+    assert max(asked) <= 2**17  # a piece, or the footer
+    assert sum(asked) < 1.2 * size  # each byte of the needed columns once, none of the photos
+
+
+def test_a_damaged_object_is_one_line(store: Remote) -> None:
+    (store / "rows.parquet").write(b"PAR1 no more")
+    with pytest.raises(InputError, match=rf"^{store}/rows.parquet can't be read as a Parquet file: "):
+        read_header(store / "rows.parquet", require_label=False)
+    with pytest.raises(InputError, match=rf"^{store}/gone.parquet: there is no such object$"):
+        read_header(store / "gone.parquet", require_label=False)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.errors import CheckpointError
+from mismatch.errors import CheckpointError, ImageError
+from mismatch.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
 
 
@@ -181,3 +182,9 @@ def test_what_a_killed_writer_began_goes_after_a_day(tmp_path: Path) -> None:
     os.utime(old, (1000, 1000))
     EmbeddingCache(tmp_path, "aa")
     assert list((tmp_path / "aa").iterdir()) == [young]
+
+
+def test_an_object_has_the_key_of_its_bytes(store: Remote) -> None:
+    (store / "a.jpg").write(b"content")
+    assert file_key(store / "a.jpg") == bytes_key(b"content")
+    assert isinstance(file_key(store / "gone.jpg"), ImageError)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data.columns import Columns, parse_label
+from mismatch.data.columns import Columns, locate_image, parse_label
 from mismatch.errors import InputError, LabelError
+from mismatch.remote import Remote
 
 
 @pytest.mark.parametrize(
@@ -134,3 +135,23 @@ def test_the_working_directory_as_base(base: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(base)
     assert Columns(inside=".").path_problem(f"..{os.sep}a.jpg") is not None
     assert Columns(inside=".").path_problem(f"{base}{os.sep}a.jpg") is None
+
+
+def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
+    base = Remote.of("s3://shop/images")
+    assert locate_image(Path("data"), "a.jpg") == Path("data/a.jpg")
+    assert locate_image(base, "a.jpg") == Remote("s3://shop", "images/a.jpg")
+    assert locate_image(base, "s3://other/a.jpg", outside=True) == Remote("s3://other", "a.jpg")
+    for outside in (False, True):
+        for address in ("s3://shop/images/a.jpg", "https://shop.example/a.jpg", "file:///etc/passwd"):
+            with pytest.raises(InputError, match="is an address; only what lies below an --image-base-path that is a URL is fetched"):
+                locate_image(Path("data"), address, outside=outside)
+
+
+@pytest.mark.parametrize("image", ["../a.jpg", "s3://shop/a.jpg", "s3://other/images/a.jpg"])
+def test_names_that_leave_a_url(image: str) -> None:
+    wanted = "leaves --image-base-path s3://shop/images; pass --allow-outside-images if it may lie elsewhere"
+    assert str(Columns(inside="s3://shop/images/").path_problem(image)).endswith(wanted)
+    assert str(Columns(inside="s3://shop/images/", multi_image="all").path_problem(f"b.jpg;{image}")).endswith(wanted)
+    assert Columns(inside="s3://shop/images").path_problem("deep/../a.jpg") is None
+    assert Columns(inside="s3://shop/images").path_problem("s3://shop/images/a.jpg") is None

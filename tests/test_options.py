@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from mismatch.cli.options import MODEL_ENV, Shard, long_text_option, model_option, model_options, row_options, shard_option
+from mismatch.cli.options import (
+    MODEL_ENV,
+    LocationType,
+    Shard,
+    fetching_row_options,
+    long_text_option,
+    model_option,
+    model_options,
+    row_options,
+    shard_option,
+)
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
+from mismatch.remote import Remote
 
 
 @pytest.fixture
@@ -107,3 +119,25 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="three different names are needed"):
         CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
     assert "'any' is not one of 'best', 'all'" in CliRunner().invoke(command, ["--multi-image", "any"]).output
+
+
+def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
+    @click.command()
+    @row_options
+    def other(**options: Any) -> None:
+        """Never come to."""
+
+    @click.command()
+    @fetching_row_options
+    def fetching(**options: Any) -> None:
+        click.echo(f"{options['image_base_path']} {options['columns'].inside}")
+
+    said = CliRunner().invoke(other, ["--image-base-path", "s3://shop/images"]).output
+    assert "it is a URL, which `mismatch predict` alone takes" in " ".join(said.split())
+    assert CliRunner().invoke(fetching, ["--image-base-path", "s3a://shop/images/"]).output == "s3://shop/images s3://shop/images\n"
+    assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/ data/\n"
+
+
+def test_a_location_is_a_path_or_what_a_url_names() -> None:
+    assert LocationType()("a.csv") == Path("a.csv")
+    assert LocationType()("s3://shop/a.csv") == Remote("s3://shop", "a.csv")

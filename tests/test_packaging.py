@@ -71,7 +71,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
     assert (metadata["Name"], metadata["Version"], metadata["Requires-Python"]) == ("mismatch-clip", mismatch.__version__, ">=3.11")
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"audit", "dev", "parquet", "ray", "report", "serve", "train"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"audit", "dev", "parquet", "ray", "remote", "report", "serve", "train"}
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
@@ -138,18 +138,20 @@ def modules(parts: Iterable[str]) -> list[Path]:
 
 def test_the_light_parts_import_only_base_dependencies() -> None:
     imported = third_party(modules(LIGHT_PARTS))
-    lazily = {name for extra in ("audit", "parquet") for name in declared(PROJECT["optional-dependencies"][extra])}  # with the pip line where they are missing
+    lazily = {
+        name for extra in ("audit", "parquet", "remote") for name in declared(PROJECT["optional-dependencies"][extra])
+    }  # with the pip line where they are missing
     assert imported <= declared(PROJECT["dependencies"]) | lazily
     assert {"numpy", "onnxruntime", "tokenizers", "pillow", "click", "pluggy"} <= imported
 
 
 def test_every_dependency_is_declared_and_used() -> None:
     base, extras = declared(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    train, parquet, audit, report, serve, ray = (declared(extras[name]) for name in ("train", "parquet", "audit", "report", "serve", "ray"))
+    train, parquet, remote, audit, report, serve, ray = (declared(extras[name]) for name in ("train", "parquet", "remote", "audit", "report", "serve", "ray"))
     imported = third_party(modules(["mismatch", "plugins"]))
     used_by_another = {"onnxscript"}  # by torch.onnx.export(dynamo=True)
     by_name = {"cleanlab", "httptools", "python-multipart"}  # importlib.import_module, uvicorn, fastapi
-    assert imported - base - train == (parquet | audit | serve | (ray - {"mismatch-clip"})) - base - train - by_name
+    assert imported - base - train == (parquet | remote | audit | serve | (ray - {"mismatch-clip"})) - base - train - by_name
     assert base - imported == set()
     assert train - imported - used_by_another <= {"torchvision"}  # by open_clip, and it has to fit torch
     assert base & train == set()

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mismatch.data import csv_rows
-from mismatch.data.pairs import load_pairs, parse_label, read_header, read_rows, resolve_image, scan_rows
+from mismatch.data.columns import Columns
+from mismatch.data.pairs import load_pairs, parse_label, read_header, read_rows, resolve_image, rows_files, scan_rows, source_digest
 from mismatch.errors import InputError, LabelError, MachineError
+from mismatch.remote import Remote
 
 HEAD = b"image_path,text,label\n"
 
@@ -282,3 +284,33 @@ def test_rows_that_can_not_be_read_are_the_machines_fault_and_not_the_inputs(tmp
     monkeypatch.setattr("mismatch.retries.PAUSES", ())
     with pytest.raises(MachineError, match=rf"rows\{suffix} can't be read to its end: Input/output error, tried 1 times"):
         list(read_rows(tmp_path / f"rows{suffix}", require_label=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("rows.csv", b"image_path,text\na.jpg,red\nb.jpg,\xff\n", "{url}:3: byte 0xff is not UTF-8; save the file as UTF-8"),
+        ("rows.csv", b'image_path,text\na.jpg,red\nb.jpg,"blue\n', "{url}:3: a double quote opens here and never closes"),
+        ("rows.tsv", b"image_path\nred\n", "{url}:1: column 'text' is missing"),
+        ("rows.jsonl", b"[]", "{url}:1: this is a JSON array"),
+        ("rows.csv", b"", "{url}:1: the file is empty"),
+    ],
+)
+def test_faults_of_an_object_name_its_url_and_the_line(store: Remote, name: str, data: bytes, said: str) -> None:
+    url = f"{store}/{name}"
+    (store / name).write(data)
+    with pytest.raises(InputError) as caught:
+        list(read_rows(url, require_label=False))
+    assert str(caught.value).startswith(said.format(url=url))
+
+
+def test_the_digest_of_an_object_is_of_what_the_store_says_of_it(store: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store / "rows.csv").write(b"image_path,text\na.jpg,red\n")
+    with monkeypatch.context() as patch:
+        patch.delattr(Remote, "read")
+        before = source_digest(store / "rows.csv")
+        assert source_digest(store / "rows.csv") == before
+        assert source_digest(store / "rows.csv", Columns("photo", "caption")) != before
+    (store / "rows.csv").write(b"image_path,text\na.jpg,blue\n")
+    assert source_digest(str(store / "rows.csv")) != before
+    assert rows_files(store / "rows.csv") == []

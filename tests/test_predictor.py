@@ -20,6 +20,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 import mismatch
 from mismatch.errors import CheckpointError, ImageError, ImageNotFoundError, InputError, MissingExtraError
+from mismatch.remote import Remote
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
@@ -320,3 +321,18 @@ def test_slices_have_thresholds_of_their_own(colour_engine: Any, colour_images: 
     assert [(one.threshold, one.prediction) for one in said] == [(0.9, "mismatch"), (0.5, "match"), (0.5, "match")]
     assert predictor.predict(colour_images / "red.png", "red", slice_value="strict").prediction == "mismatch"
     assert [one.threshold for one in Predictor(colour_engine(score=SLICED), threshold=0.4).predict_pairs(rows, image_base_path=colour_images)] == [0.4] * 3
+
+
+def test_a_url_as_base(store: Remote, colour_engine: Any, colour_images: Path) -> None:
+    (store / "images" / "red.png").write((colour_images / "red.png").read_bytes())
+    (store / "red.png").write((colour_images / "red.png").read_bytes())
+    names = ["red.png", f"{store}/images/red.png", "../red.png", f"{store}/red.png", str(colour_images / "red.png")]
+    predictor, rows = Predictor(colour_engine()), [{"image_path": name, "text": "red"} for name in names]
+    found = list(predictor.predict_pairs(rows, image_base_path=f"{store}/images"))
+    assert [one.image_path for one in found] == names
+    assert [one.status == "ok" for one in found] == [True, True, False, False, False]
+    assert "leaves --image-base-path" in found[2].status
+    outside = predictor.predict_pairs(rows, image_base_path=f"{store}/images", outside_images=True)
+    assert [one.status == "ok" for one in outside] == [True, True, True, True, False]
+    assert predictor.predict(store / "red.png", "red").image_path == f"{store}/red.png"
+    assert predictor.predict(store / "red.png", "red").similarity_score == found[0].similarity_score

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import threading
 import tracemalloc
@@ -19,6 +20,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
+from mismatch.remote import Remote
 from mismatch.runtime import preprocess
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
@@ -492,3 +494,45 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(colour_images: Path, m
     monkeypatch.setattr(preprocess, "open_once" if isinstance(error, OSError) else "_load", fail)
     with pytest.raises(MachineError, match=words):
         open_image(colour_images / "red.png")
+
+
+def test_an_object_is_the_image_that_a_file_with_its_bytes_is(store: Remote, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("red.png", "whole.jpg", "cut.jpg", "lie.jpg"):
+        (store / name).write((colour_images / name).read_bytes())
+    (store / "empty.jpg").write(b"")
+    for name in ("red.png", "whole.jpg"):
+        assert open_image(store / name).tobytes() == open_image(colour_images / name).tobytes()
+    for name, said in {"cut.jpg": "is damaged or cut short", "lie.jpg": "is not an image in a format", "empty.jpg": "is empty (0 bytes)"}.items():
+        with pytest.raises(ImageError, match=re.escape(f"image '{store}/{name}' ") + ".*" + re.escape(said)):
+            open_image(store / name)
+    with pytest.raises(ImageNotFoundError, match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path"):
+        open_image(store / "gone.jpg")
+    with pytest.raises(ImageError, match="is an address; mismatch fetches nothing"):
+        open_image(str(store / "red.png"))  # a text is never fetched
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    with pytest.raises(ImageError, match="has more than 240 bytes; make it smaller, or raise PIL"):
+        open_image(store / "whole.jpg")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.EIO, ImageError, r"can't be read \(the store fails, tried 4 times\); look after its disk or network, then score the row again"),
+        (errno.EHOSTUNREACH, MachineError, "can't be fetched: the store fails, tried 4 times; look after the network, then go on"),
+        (errno.EACCES, ImageError, "can't be opened .*the store fails.*; check its path and permissions"),
+    ],
+)
+def test_a_store_that_fails_is_the_row_s_error_and_one_out_of_reach_the_machine_s(
+    number: int, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(self: Remote, start: int, end: int) -> bytes:
+        asked.append(start)
+        raise OSError(number, "the store fails")
+
+    monkeypatch.setattr(Remote, "read", fail)
+    monkeypatch.setattr("mismatch.retries.PAUSES", (0.0, 0.0, 0.0))
+    with pytest.raises(kind, match=said):
+        open_image(Remote.of("s3://shop/a.jpg"))
+    assert len(asked) == (1 if number == errno.EACCES else 4)

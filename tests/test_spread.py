@@ -1,4 +1,4 @@
-"""mismatch.cli.spread: the rows and scores of the local engine, from several processes, also where one is killed or the run is cut short."""
+"""mismatch.cli.spread: the rows and scores of the local engine, also where a process is killed or the run is cut short; from and to stores."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli.spread import Block, Journal
-from mismatch.errors import InputError
+from mismatch.cli import main, spread
+from mismatch.files import read_json
+from mismatch.remote import Remote
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
-RUN = {"the model": ["c0ffee"], "--block-rows": 2}
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +46,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, bundle: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mismatch", "predict", "--model", bundle, "--csv", "rows.csv", "--keep-columns", "--threads", "1", *options]
+def start(folder: Path, bundle: Path, *options: str, rows: str = "rows.csv") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mismatch", "predict", "--model", bundle, "--csv", rows, "--keep-columns", "--threads", "1", *options]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
@@ -55,10 +58,13 @@ def run(folder: Path, bundle: Path, *options: str) -> str:
     return said
 
 
-def table(path: Path) -> list[dict[str, Any]]:
+def table(path: Path | Remote) -> list[dict[str, Any]]:
     """The rows of a Parquet file, or of all parts in the order of their names."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    if isinstance(path, Remote):
+        files = [(path / name).open() for name in sorted(path.listing()) if name.startswith("part-")]
+    else:
+        files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
     return [row for file in files for row in parquet.ParquetFile(file).read().to_pylist()]
 
 
@@ -70,13 +76,18 @@ def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> No
         assert one["similarity_score"] == (other["similarity_score"] and pytest.approx(other["similarity_score"], abs=1e-6))
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    progress = folder / "progress.jsonl"
-    lines = progress.read_text().split("\n")[1:-1] if progress.is_file() else []
+def records(folder: Path | Remote) -> list[dict[str, Any]]:
+    if isinstance(folder, Remote):
+        progress = folder / "_progress"
+        found = progress.read_all(sorted(name for name in progress.listing() if name.endswith(".jsonl")))
+        lines = b"".join(found).decode().split("\n")[1:-1]
+    else:
+        path = folder / "progress.jsonl"
+        lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
     return [json.loads(line) for line in lines]
 
 
-def first_part(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
+def first_part(process: subprocess.Popen[str], folder: Path | Remote) -> dict[str, Any]:
     """Wait for the first part."""
     end = time.monotonic() + 240
     while not (found := records(folder)):
@@ -144,53 +155,200 @@ def test_what_does_not_go_together_is_refused(catalogue: Path, options: tuple[st
     assert said in " ".join(error.split())
 
 
-def block(number: int, folder: Path) -> Block:
-    (folder / f"part-{number:05}.parquet").write_bytes(b"rows")
-    return Block(number=number, part=f"part-{number:05}.parquet", bytes=4, rows=2, failed=1, long_texts=0, worker="here:1")
+class Here:
+    """What stands for a cluster where ray is missing: one actor, in this process."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.tool, self.blocks = make(), 0
+
+    def ask(self, method: str, *values: Any) -> Any:
+        return getattr(self.tool, method)(*values)
+
+    def each(self, method: str, blocks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        for block in blocks:
+            yield self.ask(method, *block)
 
 
-def test_a_journal_knows_the_parts_that_are_whole(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, RUN, resume=False)
-    for number in (2, 0, 1):
-        journal.add(block(number, tmp_path))
-    journal.close()
-    (tmp_path / "part-00001.parquet").write_bytes(b"half a row")
-    with (tmp_path / "progress.jsonl").open("a") as file:
-        file.write('{"number": 3, "pa')
-    again = Journal(tmp_path, RUN, resume=True)
-    assert sorted(again.blocks) == [0, 2]
-    assert (again.total("rows"), again.total("failed")) == (4, 2)
-    assert not (tmp_path / "part-00001.parquet").exists()
-    again.add(block(1, tmp_path))
-    again.finish({"input": "rows.csv"})
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert [(part["first_row"], part["part"]) for part in manifest["parts"]] == [
-        (1, "part-00000.parquet"),
-        (3, "part-00001.parquet"),
-        (5, "part-00002.parquet"),
-    ]
-    whole = Journal(tmp_path, RUN, resume=True)
-    whole.close()
-    assert sorted(whole.blocks) == [0, 1, 2]
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are scored in this process."""
+
+    @contextmanager
+    def actors(make: Callable[[], Any], **_: Any) -> Iterator[Here]:
+        yield Here(make)
+
+    monkeypatch.setattr(spread, "actors", actors)
 
 
-def test_a_journal_of_another_run_or_a_changed_manifest_is_refused(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, RUN, resume=False)
-    journal.add(block(0, tmp_path))
-    with pytest.raises(InputError, match="of another run, which differs in --block-rows"):
-        Journal(tmp_path, {**RUN, "--block-rows": 3}, resume=True)
-    journal.finish({})
-    path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"rows": 2', '"rows": 3'))
-    with pytest.raises(InputError, match="not what was written to it"):
-        Journal(tmp_path, RUN, resume=True)
+def upload(folder: Path, store: Remote) -> None:
+    """Images below images/, some of which rows name by their URL, and the rows in each format."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for path in folder.glob("*.png"):
+        (store / "images" / path.name).write(path.read_bytes())
+    header, *lines = [line.replace('"', "").split(",") for line in (folder / "rows.csv").read_text().splitlines()]
+    rows = [(image, f"{first},{second}", sku) for image, first, second, sku in lines]
+    columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+    (store / "rows.csv").write((folder / "rows.csv").read_bytes())
+    (store / "rows.tsv").write("".join("\t".join(row) + "\n" for row in [tuple(header), *rows]).encode())
+    (store / "rows.jsonl").write("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows).encode())
+    with (store / "rows.parquet").writing() as file:
+        parquet.write_table(arrow.table(columns), file, row_group_size=100)
+    columns["image_path"] = [f"{store}/images/{image}" for image in columns["image_path"]]
+    with (store / "urls.parquet").writing() as file:
+        parquet.write_table(arrow.table(columns), file, row_group_size=100)
 
 
-def test_a_journal_begun_anew_removes_the_parts_of_an_earlier_run(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, RUN, resume=False)
-    journal.add(block(0, tmp_path))
-    journal.finish({})
-    anew = Journal(tmp_path, RUN, resume=False)
-    anew.close()
-    assert anew.blocks == {}
-    assert os.listdir(tmp_path) == ["progress.jsonl"]
+def invoke(*options: object) -> str:
+    result = CliRunner().invoke(main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)])
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.parquet", "urls.parquet"])
+def test_rows_images_and_parts_in_a_store(here: None, store: Remote, catalogue: Path, tiny_bundles: dict[str, Path], tmp_path: Path, name: str) -> None:
+    bundle = tiny_bundles["hf-clip"]
+    upload(catalogue, store)
+    invoke("--model", bundle, "--csv", catalogue / "rows.csv", "--image-base-path", catalogue, "--output", tmp_path / "local.parquet")
+    said = invoke(
+        *("--model", bundle, "--csv", f"{store}/{name}", "--image-base-path", f"{store}/images"),
+        *("--engine", "ray", "--block-rows", "200", "--output", f"{store}/scored"),
+    )
+    assert f"1,176 rows scored → {store}/scored, 6 parts; 24 could not be" in said
+    assert sorted((store / "scored").listing()) == ["manifest.json", *(f"part-{number:05}.parquet" for number in range(6))]
+    assert read_json(store / "scored" / "manifest.json")["input"] == f"{store}/{name}"
+    found, wanted = table(store / "scored"), table(tmp_path / "local.parquet")
+    assert found[7]["status"] == f"image '{store}/images/gone.png' not found; check its path and --image-base-path"
+    names = ("image_path", "status")
+    assert [row["image_path"].rpartition("/")[2] for row in found] == [row["image_path"] for row in wanted]
+    assert_same([{**row, **dict.fromkeys(names)} for row in found], [{**row, **dict.fromkeys(names)} for row in wanted])
+
+
+def test_the_local_engine_reads_from_a_store_too(store: Remote, catalogue: Path, tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    bundle = tiny_bundles["hf-clip"]
+    upload(catalogue, store)
+    invoke("--model", bundle, "--csv", catalogue / "rows.csv", "--image-base-path", catalogue, "--output", tmp_path / "local.csv")
+    invoke("--model", bundle, "--csv", store / "rows.parquet", "--image-base-path", store / "images", "--output", tmp_path / "fetched.csv")
+    assert (tmp_path / "fetched.csv").read_text().replace(f"{store}/images", str(catalogue)) == (tmp_path / "local.csv").read_text()
+
+
+def test_a_run_to_a_store_goes_on_where_it_was(
+    here: None, store: Remote, catalogue: Path, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(catalogue, store)
+    common = ("--model", tiny_bundles["hf-clip"], "--csv", store / "rows.parquet", "--image-base-path", store / "images", "--engine", "ray")
+    options = (*common, "--block-rows", "200", "--output", store / "scored")
+    score = spread.BlockScorer.score
+
+    def some(self: spread.BlockScorer, number: int, rows: Any) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return score(self, number, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spread.BlockScorer, "score", some)
+        result = CliRunner().invoke(main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)])
+    assert f"600 rows are kept in {store}/scored; continue with --resume" in result.stderr
+    assert [record["number"] for record in records(store / "scored")] == [0, 1, 2]
+    before = {name: (store / "scored" / name).version() for name in (store / "scored").listing() if name.startswith("part-")}
+    invoke(*options, "--resume")
+    assert len(before) == 3
+    assert {name: (store / "scored" / name).version() for name in before} == before
+    assert [row["sku"] for row in table(store / "scored")] == [str(number) for number in range(1200)]
+    (store / "rows.parquet").write((store / "urls.parquet").read(0, 2**24))
+    result = CliRunner().invoke(main, ["predict", "--keep-columns", "--threads", "1", *map(str, options), "--resume"])
+    assert f"{store}/scored is of another run, which differs in the rows" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--csv", "{store}/gone.csv"), "{store}/gone.csv: there is no such object"),
+        (("--csv", "https://shop.example/rows.csv"), "https:// is no store that mismatch reads"),
+        (("--csv", "{store}/rows.csv", "--output", "{store}/out.csv"), "--output {store}/out.csv is a URL, and one file is written here; add --engine ray"),
+        (("--csv", "{store}/rows.csv", "--engine", "ray", "--output", "{store}/out.csv"), "--engine ray writes a folder of parts"),
+        (("--csv", "{store}/rows.csv", "--engine", "ray", "--output", "{store}/images"), "holds other things (a.png); name a new folder"),
+        (("--csv", "{store}/rows.csv", "--engine", "ray", "--output", "{store}/p[1]"), "has one of * ? [ ] in it"),
+    ],
+)
+def test_urls_that_can_not_be_used_are_one_line(store: Remote, options: tuple[str, ...], said: str) -> None:
+    pytest.importorskip("pyarrow")
+    (store / "rows.csv").write(b"image_path,text\na.png,red\n")
+    (store / "images" / "a.png").write(b"")
+    result = CliRunner().invoke(main, ["predict", "--model", "none", *(option.format(store=store) for option in options)])
+    assert result.exit_code == 2
+    assert said.format(store=store) in " ".join(result.stderr.split())
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_row_fetches_nothing_that_the_operator_has_not_asked_for(store: Remote, catalogue: Path, tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    (store / "images" / "0.png").write((catalogue / "0.png").read_bytes())
+    (store / "secret" / "0.png").write((catalogue / "0.png").read_bytes())
+    image = catalogue / "0.png"
+    names = [f"{store}/secret/0.png", "../secret/0.png", f"{store}/images/0.png", "http://127.0.0.1:9/0.png", f"file://{image}", str(image)]
+    (tmp_path / "rows.csv").write_text("image_path,text\n" + "".join(f"{name},red\n" for name in names))
+    fetched: dict[tuple[str, ...], list[str]] = {}
+    for base in ((), ("--image-base-path", str(catalogue)), ("--image-base-path", f"{store}/images")):
+        for outside in ((), ("--allow-outside-images",)):
+            invoke("--model", tiny_bundles["hf-clip"], "--csv", tmp_path / "rows.csv", *base, *outside, "--output", tmp_path / "out.jsonl")
+            rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+            fetched[(*base[1:], *outside)] = [row["image_path"] for row in rows if row["status"] == "ok"]
+    local = [str(image)]
+    assert fetched == {
+        (): local,
+        ("--allow-outside-images",): local,
+        (str(catalogue),): local,
+        (str(catalogue), "--allow-outside-images"): local,
+        (f"{store}/images",): names[2:3],
+        (f"{store}/images", "--allow-outside-images"): names[:3],
+    }
+
+
+def test_if_no_image_is_there_the_rows_say_so(here: None, store: Remote, tiny_bundles: dict[str, Path]) -> None:
+    (store / "rows.csv").write(b"image_path,text\na.png,red\nb.png,blue\n")
+    options = ("--model", tiny_bundles["hf-clip"], "--csv", store / "rows.csv", "--image-base-path", store / "images", "--engine", "ray")
+    result = CliRunner().invoke(main, ["predict", *map(str, options), "--output", f"{store}/scored"])
+    assert result.exit_code == 2
+    assert f"{store}/rows.csv: not one of its 2 rows could be scored; their status says why" in result.stderr
+    assert all("not found" in row["status"] for row in table(store / "scored"))
+
+
+def from_store(store: Remote) -> tuple[str, ...]:
+    return ("--image-base-path", f"{store}/images", "--engine", "ray", "--output", f"{store}/scored")
+
+
+def test_all_in_s3_and_an_actor_killed(installed_ray: None, s3: Remote, catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
+    bundle, store = tiny_bundles["hf-clip"], s3 / "killed"
+    upload(catalogue, store)
+    run(catalogue, bundle, "--output", "local3.parquet")
+    process = start(catalogue, bundle, *from_store(store), "--actors", "3", "--block-rows", "20", rows=f"{store}/rows.parquet")
+    killed = first_part(process, store / "scored")["worker"]
+    os.kill(int(killed.rpartition(":")[2]), signal.SIGKILL)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    manifest = read_json(store / "scored" / "manifest.json")
+    assert (manifest["rows"], manifest["failed"], len(manifest["parts"])) == (1200, 24, 60)
+    assert len({part["worker"] for part in manifest["parts"]}) >= 3
+    found, wanted = table(store / "scored"), table(catalogue / "local3.parquet")
+    assert_same([{**row, "status": None} for row in found], [{**row, "status": None} for row in wanted])
+    assert [row["status"] == "ok" for row in found] == [row["status"] == "ok" for row in wanted]
+
+
+def test_all_in_s3_and_the_driver_killed(installed_ray: None, s3: Remote, catalogue: Path, tiny_bundles: dict[str, Path]) -> None:
+    bundle, store = tiny_bundles["hf-clip"], s3 / "resumed"
+    upload(catalogue, store)
+    options = (*from_store(store), "--actors", "2", "--block-rows", "40")
+    process = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
+    first_part(process, store / "scored")
+    process.kill()
+    process.communicate(timeout=60)
+    kept = {record["part"] for record in records(store / "scored")}
+    assert 0 < len(kept) < 30
+    before = {name: (store / "scored" / name).version() for name in kept}
+    refused = start(catalogue, bundle, *options, rows=f"{store}/rows.csv")
+    assert "writes there; wait for it or, if it was killed, continue with --resume" in refused.communicate(timeout=120)[1]
+    again = start(catalogue, bundle, *options, "--resume", rows=f"{store}/rows.csv")
+    said = again.communicate(timeout=300)[1]
+    assert again.returncode == 0, said
+    assert {name: (store / "scored" / name).version() for name in kept} == before
+    assert [row["sku"] for row in table(store / "scored")] == [str(number) for number in range(1200)]
+    assert len(read_json(store / "scored" / "manifest.json")["parts"]) == 30

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from mismatch.data.columns import Columns, MultiImage
+from mismatch.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
     "MODEL_ENV",
+    "LocationType",
     "Shard",
+    "fetching_row_options",
     "long_text_option",
     "model_option",
     "model_options",
@@ -113,9 +117,27 @@ def review_band_option(function: F) -> F:
     return click.option("--review-band", type=Band(), help=text)(function)
 
 
-def row_options(function: F) -> F:
-    """`--image-base-path`, and how rows are read; the function is given `image_base_path` and, of all the others, `columns`."""
+class LocationType(click.ParamType[Path | Remote]):
+    """A path, or a URL of a store."""
 
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | Remote:
+        """What it names."""
+        return located(value)
+
+
+def row_options(function: F) -> F:
+    """`--image-base-path`, a folder, and how rows are read; the function is given `image_base_path` and, of all the others, `columns`."""
+    return _row_options(function, BASE)
+
+
+def fetching_row_options(function: F) -> F:
+    """As `row_options`; `--image-base-path` may be a URL of a store."""
+    return _row_options(function, BASE_OR_URL)
+
+
+def _row_options(function: F, base: Callable[[Any], Any]) -> F:
     @wraps(function)
     def called(*args: Any, **options: Any) -> Any:
         found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
@@ -123,13 +145,32 @@ def row_options(function: F) -> F:
         columns = Columns(**found, label_map=options.pop("label_map"), multi_image=options.pop("multi_image"), inside=inside)
         return function(*args, columns=columns, **options)
 
-    for decorate in reversed(ROW_OPTIONS):
+    for decorate in reversed((base, *ROW_OPTIONS)):
         called = decorate(called)
     return called  # type: ignore[return-value]
 
 
+def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if is_url(value):
+        raise click.BadParameter("it is a URL, which `mismatch predict` alone takes; mount the store, or copy the images to a folder")
+    return value
+
+
+def _folder_or_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    return str(located(value)) if is_url(value) else value
+
+
+BASE = click.option(
+    "--image-base-path", default="", metavar="D", callback=_folder, help="Folder that image paths of rows are relative to.  [default: the working directory]"
+)
+BASE_OR_URL = click.option(
+    "--image-base-path",
+    default="",
+    metavar="D",
+    callback=_folder_or_url,
+    help="Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to.  [default: the working directory]",
+)
 ROW_OPTIONS = (
-    click.option("--image-base-path", default="", metavar="D", help="Folder that image paths of rows are relative to.  [default: the working directory]"),
     click.option("--image-column", default="image_path", metavar="NAME", show_default=True, help="Column of the images' paths."),
     click.option("--text-column", default="text", metavar="NAME", show_default=True, help="Column of the texts."),
     click.option("--label-column", default="label", metavar="NAME", show_default=True, help="Column of the labels, where labels are needed."),
@@ -186,7 +227,7 @@ SPREAD_OPTIONS = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a folder of Parquet parts and manifest.json.",
+        help="local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a folder, or URL, of Parquet parts and manifest.json.",
     ),
     click.option("--actors", metavar="N", type=click.IntRange(1), help="Actors of --engine ray, a predictor each.  [default: all that have room]"),
     click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to join, auto or HOST:PORT.  [default: one on this machine, for this run]"),

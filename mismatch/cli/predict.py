@@ -18,15 +18,26 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
-from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option, shard_option, spread_options
+from mismatch.cli.options import (
+    LocationType,
+    fetching_row_options,
+    long_text_option,
+    model_options,
+    review_band_option,
+    safe_csv_option,
+    shard_option,
+    spread_options,
+)
 from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
+from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import Columns, Row, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, atomic_file
+from mismatch.remote import Remote, is_url, located
 
 if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Engine
@@ -41,6 +52,7 @@ __all__ = [
     "command",
     "described",
     "fields",
+    "hopeless",
     "kept_columns",
     "load_predictor",
     "long_texts",
@@ -58,7 +70,9 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder.")
+@click.option(
+    "--csv", "csv_file", type=LocationType(), help="Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL: s3://, gs://, abfs://."
+)
 @click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Folder of images; --titles says what they show, or a .txt beside each.")
 @click.option(
     "--titles",
@@ -66,7 +80,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
     metavar="FILE",
     help="CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below --images.",
 )
-@row_options
+@fetching_row_options
 @click.option(
     "--output",
     default=STANDARD_OUTPUT,
@@ -94,7 +108,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @spread_options
 @safe_csv_option
 @click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
-def command(image: Path | None, text: str | None, csv_file: Path | None, images: Path | None, titles: Path | None, **options: Any) -> None:
+def command(image: Path | None, text: str | None, csv_file: Path | Remote | None, images: Path | None, titles: Path | None, **options: Any) -> None:
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
     base, columns = options.pop("image_base_path"), options.pop("columns")
     if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
@@ -118,7 +132,7 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, images:
     elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
         raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv and --images; one pair is printed")
     else:
-        _predict_one(Path(base) / image, text, options)
+        _predict_one(locate_image(located(base), str(image)), text, options)
 
 
 SPREAD = ("actors", "ray_address", "block_rows")  # options of --engine ray
@@ -126,7 +140,7 @@ SAFE = "csv without formulas"  # a kind of table
 MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
 
 
-def _predict_one(image: Path, text: str, options: dict[str, Any]) -> None:
+def _predict_one(image: Path | Remote, text: str, options: dict[str, Any]) -> None:
     predictor = load_predictor(options)
     result = predictor.predict(image, text, slice_value=options["slice_value"])
     if result.similarity_score is None:
@@ -188,7 +202,7 @@ class Source:
 
     name: str  # for messages
     files: tuple[Path, ...]  # that no output may replace
-    base: str  # folder of the images
+    base: str  # folder of the images, or URL
     header: list[str]
     rows: Callable[[], Iterator[Row]]
     digest: Callable[[], str]  # of all that the rows say
@@ -196,7 +210,7 @@ class Source:
     columns: Columns | None = None
 
 
-def _csv_source(path: Path, base: str, columns: Columns) -> Source:
+def _csv_source(path: Path | Remote, base: str, columns: Columns) -> Source:
     header = read_header(path, require_label=False, columns=columns)  # a wrong file is refused before a model is loaded
     rows, digest = partial(read_rows, path, require_label=False, columns=columns), partial(source_digest, path, columns)
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
@@ -255,11 +269,19 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
         if line:
             click.echo(line, err=True)
     if counts.failed and not done:
-        raise InputError(f"{source.name}: not one of its {counts.failed:,} rows could be scored; mismatch validate says why row by row")
+        raise hopeless(source, counts.failed)
+
+
+def hopeless(source: Source, failed: int) -> InputError:
+    """What to say where no row could be scored."""
+    why = "their status says why" if is_url(source.name) or is_url(source.base) else "mismatch validate says why row by row"
+    return InputError(f"{source.name}: not one of its {failed:,} rows could be scored; {why}")
 
 
 def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
     """The kind of table; refuses what can't be written before a model is loaded."""
+    if is_url(output):
+        raise InputError(f"--output {located(output)} is a URL, and one file is written here; add --engine ray, which writes parts there, or name a file")
     if output != STANDARD_OUTPUT and Path(output).exists() and any(file.exists() and os.path.samefile(output, file) for file in source.files):
         raise InputError(f"--output {output} is the input; choose another name")
     kind = table_kind(output)

@@ -37,7 +37,7 @@ def predict_rows(
             for image in images:
                 yield {"image_path": image, "text": row.text, "problem": row.problem} | ({} if column is None else {column: row.columns.get(column)})
 
-    predictions = predictor.predict_pairs(mappings(), image_base_path=base, known=known)
+    predictions = predictor.predict_pairs(mappings(), image_base_path=base, known=known, outside_images=columns is not None and not columns.inside)
     for first in predictions:
         row, count = pending.popleft()
         yield row, first if count == 1 else replace(_decisive([first, *islice(predictions, count - 1)], best=best), image_path=row.image_path)

@@ -9,9 +9,11 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.csv_rows import NEEDED
+from mismatch.data.csv_rows import NEEDED, open_rows
 from mismatch.data.rows import Reading, Row, Span, as_text
-from mismatch.errors import InputError, MissingExtraError
+from mismatch.errors import InputError, MachineError, MissingExtraError
+from mismatch.remote import READ, Remote
+from mismatch.retries import is_transient, reason
 
 __all__ = ["STATE", "arrow_header", "arrow_rows", "count_rows", "dataset_files", "import_pyarrow"]
 
@@ -87,9 +89,10 @@ class _Source:
     """The batches of a Parquet file or a dataset, and their columns as texts."""
 
     def __init__(self, reading: Reading) -> None:
-        self.reading, self.path = reading, Path(reading.path)
-        self.is_folder = self.path.is_dir()
-        self.files = dataset_files(self.path) if self.is_folder else [self._file()]
+        self.reading = reading
+        self.path = reading.path if isinstance(reading.path, Remote) else Path(reading.path)
+        self.is_folder = isinstance(self.path, Path) and self.path.is_dir()
+        self.files = dataset_files(self.path) if isinstance(self.path, Path) and self.is_folder else [self._file()]
         self.pa, self.pq = import_pyarrow(f"reading {self.path}")
         schema = self._schema()
         self.kept = [field.name for field in schema if field.name == reading.columns.image or not self._is_bytes(field.type)]
@@ -113,7 +116,8 @@ class _Source:
         try:
             if self.is_folder:
                 return sum(batch.num_rows for _, batch in self._dataset_batches())
-            return int(self.pq.read_metadata(self.path).num_rows)
+            with self._parquet() as parquet:
+                return int(parquet.metadata.num_rows)
         except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 
@@ -130,19 +134,15 @@ class _Source:
             raise self._damaged(error) from error
         return lists, problems
 
-    def _file(self) -> Path:
-        if self.path.exists() and not self.path.is_file():
-            raise InputError(f"{self.path} is a folder, a pipe or a device; {NEEDED}")
-        try:
-            self.path.open("rb").close()
-        except OSError as error:
-            raise InputError(f"{self.path}: {error.strerror}") from error
+    def _file(self) -> Path | Remote:
+        open_rows(self.path).close()
         return self.path
 
     def _schema(self) -> Any:
         try:
             if not self.is_folder:
-                return self.pq.read_schema(self.path)
+                with self._parquet() as parquet:
+                    return parquet.schema_arrow
             if not self.files:
                 raise InputError(f"{self.path} names no data files")
             with self.pa.memory_map(str(self.files[0])) as source:
@@ -150,13 +150,21 @@ class _Source:
         except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> InputError:
+    def _damaged(self, error: Exception) -> InputError | MachineError:
+        if isinstance(error, OSError) and is_transient(error):
+            return MachineError(f"{self.path} can't be read: {reason(error)}")
         kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
         return InputError(f"{self.path} can't be read as {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
+    def _parquet(self) -> Any:
+        """Read a column's piece at a time, however large the row groups are."""
+        if isinstance(self.path, Remote):
+            return self.pq.ParquetFile(self.path.open(), buffer_size=READ, pre_buffer=False)
+        return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False)
+
     def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
         """Those of the row groups in which a span lies, each with how many rows stand before it."""
-        with self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False) as parquet:
+        with self._parquet() as parquet:
             ends = list(accumulate(parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)))
             groups = [i for i, (first, end) in enumerate(pairwise([0, *ends])) if end > span.start and first < span.end]
             before = [0, *ends][groups[0]] if groups else 0

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mismatch.errors import InputError, LabelError
+from mismatch.remote import Remote, is_url, located
 
-__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "may_leave", "parse_label", "resolve_image"]
+__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "locate_image", "may_leave", "parse_label", "resolve_image"]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
@@ -24,7 +25,7 @@ ALIASES = {
 OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
 SEPARATOR = ";"  # between the images of a row
 NAMED = {"match": "match/mismatch", "mismatch": "match/mismatch", "true": "true/false", "false": "true/false", "yes": "yes/no", "no": "yes/no"}
-ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:").match  # how such a path may begin, on any system
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]+://").match  # how such a path may begin, on any system, and how a URL does
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Columns:
     label: str = "label"
     label_map: str = ""  # names of labels, match=1,mismatch=0 or match/mismatch for short; 0 and 1 hold too, unless they are named
     multi_image: MultiImage | None = None  # a row's images are separated by ;, and it matches by its best one or by all; None: a row has one image
-    inside: str = ""  # folder that image paths are relative to and may not leave; empty: they may lie anywhere
+    inside: str = ""  # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
 
     def __post_init__(self) -> None:
         names = (self.image, self.text, self.label)
@@ -56,6 +57,10 @@ class Columns:
     def restrained(self) -> bool:
         """Whether a path has to be looked at before it is taken."""
         return bool(self.inside) or self.multi_image is not None
+
+    @cached_property
+    def _home(self) -> Path | Remote:
+        return located(self.inside)
 
     def named(self, header: list[str]) -> list[str]:
         """The columns as rows have them. One that is not asked for, but has the name of one that is, becomes `input_NAME`."""
@@ -86,6 +91,8 @@ class Columns:
         paths = self.images(image_path)
         if not paths:
             return "the image_path is empty"
+        if isinstance(self._home, Remote):
+            return next((problem for path in paths if (problem := _unlocated(self._home, path))), None)
         if self.inside and (out := next((path for path in paths if _leaves(path, self.inside)), None)):
             return f"image {out!r} leaves --image-base-path {self.inside}; pass --allow-outside-images if it may lie elsewhere"
         return None
@@ -111,6 +118,17 @@ def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
     return Path(image_base_path) / image_path
 
 
+def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:
+    """As `resolve_image`, below a base that may be a URL: the one case in which something is fetched for a row. InputError for any other URL, and for a path
+    that leaves such a base; with `outside` it may lie anywhere in the base's kind of store.
+    """
+    if isinstance(base, Remote):
+        return base.below(image_path, outside=outside)
+    if is_url(image_path):
+        raise InputError(f"image {image_path!r} is an address; only what lies below an --image-base-path that is a URL is fetched: pass that, or give a path")
+    return base / image_path
+
+
 def may_leave(path: str) -> bool:
     """Whether a path might lead out of the folder that it is relative to. Quick, since files have millions."""
     return ".." in path or ABSOLUTE(path) is not None
@@ -128,6 +146,14 @@ def _label_map(text: str) -> dict[str, int]:
     if set(found.values()) != {0, 1} or "" in found or len(found) < len(pairs):
         raise InputError(f"--label-map {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0, or match/mismatch for short")
     return found
+
+
+def _unlocated(base: Remote, path: str) -> str | None:
+    try:
+        locate_image(base, path)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _leaves(path: str, folder: str) -> bool:

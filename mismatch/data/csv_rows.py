@@ -14,9 +14,10 @@ from typing import TextIO
 from mismatch.data.columns import COLUMNS, may_leave
 from mismatch.data.rows import Reading, Row, Span, SpanError
 from mismatch.errors import InputError, MachineError
-from mismatch.retries import is_transient, open_patiently, reason
+from mismatch.remote import Remote, open_located
+from mismatch.retries import is_transient, reason
 
-__all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_text"]
+__all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
 
 MAX_FIELD = 2**24  # characters; csv's own limit of 2¹⁷ is a text of 40 pages
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
@@ -37,7 +38,7 @@ def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
         sizes: list[int] = []
         header, names = _header(_records(_measured(file, sizes), reading, delimiter), reading)
     reading.present(header, names or [])
-    with open_patiently(reading.path) as raw:
+    with open_located(reading.path) as raw:
         marked = raw.read(len(BOM_UTF8)) == BOM_UTF8
     return sum(sizes) + len(BOM_UTF8) * marked, len(sizes)
 
@@ -60,21 +61,26 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
             yield from found
 
 
-def open_text(path: str | Path, errors: str) -> TextIO:
+def open_text(path: str | Path | Remote, errors: str) -> TextIO:
     """A file of UTF-8 text, line ends kept; InputError where there is none."""
+    return io.TextIOWrapper(open_rows(path), encoding="utf-8-sig", errors=errors, newline="")
+
+
+def open_rows(path: str | Path | Remote) -> io.BufferedReader:
+    """A file or an object of rows, as bytes; InputError where there is none."""
     try:
-        if Path(path).exists() and not Path(path).is_file():  # a pipe would be empty when it is opened again
+        if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():  # a pipe would be empty when it is opened again
             raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
-        return io.TextIOWrapper(open_patiently(path), encoding="utf-8-sig", errors=errors, newline="")
+        return open_located(path)
     except OSError as error:
         if is_transient(error):
             raise MachineError(f"{path} can't be read: {reason(error)}") from error
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def bad_bytes(path: str | Path) -> Iterator[tuple[int, int]]:
+def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
     """Each line that is not UTF-8, with its first wrong byte."""
-    with io.TextIOWrapper(open_patiently(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with io.TextIOWrapper(open_located(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
         if _is_binary(file.read(64)):
             return
         file.seek(0)
@@ -117,7 +123,7 @@ def _measured(lines: Iterable[str], sizes: list[int]) -> Iterator[str]:
 
 def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv takes an end within quotes for an error."""
-    with io.TextIOWrapper(open_patiently(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
+    with io.TextIOWrapper(open_located(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
         yield from _records(file, reading, delimiter, span.line)
 
 
@@ -142,7 +148,7 @@ def _records(lines: Iterable[str], reading: Reading, delimiter: str, before: int
                 yield start, record
 
 
-def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path, line: int, delimiter: str) -> tuple[int, str]:
+def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str) -> tuple[int, str]:
     """The line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
@@ -154,7 +160,7 @@ def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path, line: int
     return line, f"{said}; write a quote inside a quoted text twice"
 
 
-def _open_quote(path: str | Path, start: int, delimiter: str) -> int:
+def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
     """The line of the quote that never closes, in the record that starts at line `start`: behind all the whole fields."""
     with open_text(path, "replace") as file:
         text = "".join(islice(file, start - 1, None))
@@ -172,7 +178,7 @@ def _is_binary(start: str) -> bool:
 
 def _header(records: Iterator[tuple[int, list[str]]], reading: Reading) -> tuple[list[str], list[str] | None]:
     """The first record, and its names as rows have them, None where it can't be a header."""
-    with open_patiently(reading.path) as file:
+    with open_located(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
             reading.fault(1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8")
             return [], None

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import IO, Any
 
 from mismatch.data.columns import COLUMNS
-from mismatch.data.csv_rows import NEEDED
+from mismatch.data.csv_rows import open_rows
 from mismatch.data.rows import Reading, Row, Span, as_text
-from mismatch.errors import InputError, MachineError
-from mismatch.retries import is_transient, open_patiently, reason
+from mismatch.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 
@@ -24,7 +22,7 @@ Record = tuple[int, dict[str, Any] | None, str]  # line, what it says, and, wher
 
 def json_header(reading: Reading) -> list[str]:
     """The columns as rows have them: the keys of the first hundred objects."""
-    with _open(reading.path) as file:
+    with open_rows(reading.path) as file:
         header = _keys(file, reading)
     names = reading.names(header) or [] if header else []
     if header:
@@ -34,7 +32,7 @@ def json_header(reading: Reading) -> list[str]:
 
 def json_rows(reading: Reading) -> Iterator[Row]:
     """Stream the objects; a key that an object lacks is an empty column."""
-    with _open(reading.path) as file:
+    with open_rows(reading.path) as file:
         header = _keys(file, reading)
         names = reading.names(header) if header else None
         if names is None:
@@ -57,17 +55,6 @@ def _row(line: int, found: dict[str, Any], renamed: dict[str, str], present: tup
     return reading.row(line, columns, present, problem)
 
 
-def _open(path: str | Path) -> IO[bytes]:
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
-        return open_patiently(path)
-    except OSError as error:
-        if is_transient(error):
-            raise MachineError(f"{path} can't be read: {reason(error)}") from error
-        raise InputError(f"{path}: {error.strerror}") from error
-
-
 def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     """In the order in which they come; a fault where there are none."""
     if file.read(64).removeprefix(BOM).lstrip()[:1] == b"[":
@@ -83,7 +70,7 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
 
 
 def _span_records(reading: Reading, span: Span) -> Iterator[Record]:
-    with open_patiently(reading.path, span.start, span.end) as file:
+    with open_located(reading.path, span.start, span.end) as file:
         yield from _records(file, span.line)
 
 

@@ -16,6 +16,7 @@ from mismatch.data.json_rows import json_header, json_rows
 from mismatch.data.rows import Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.files import sha256_file
+from mismatch.remote import Remote, located
 from mismatch.retries import reason
 
 __all__ = [
@@ -49,23 +50,23 @@ SHOWN = 10  # problems in one message
 PLAIN = Columns()
 
 
-def read_header(path: str | Path, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> list[str]:
+def read_header(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> list[str]:
     """The names of the columns, as rows have them; InputError where a needed one is missing. With `aliases`, usual names stand for needed ones: file, title.
 
     Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that don't hold bytes.
     """
-    reading, kind = Reading(path, columns, _needed(require_label), _raise_at(path), aliases), kind_of(path)
+    reading, kind = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases), kind_of(path)
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
     return json_header(reading) if kind == "jsonl" else arrow_header(reading)
 
 
-def read_rows(path: str | Path, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> Iterator[Row]:
+def read_rows(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> Iterator[Row]:
     """Stream the records; a record that can't be used carries its problem, a file that can't be read raises InputError.
 
-    The name says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all others are CSV.
+    The name, or the URL, says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all others are CSV.
     """
-    return _rows(Reading(path, columns, _needed(require_label), _raise_at(path), aliases))
+    return _rows(Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases))
 
 
 def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Iterator[Row]:
@@ -165,24 +166,29 @@ class Unusable:
         return kind("; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more)
 
 
-def place(path: str | Path, line: int) -> str:
+def place(path: str | Path | Remote, line: int) -> str:
     """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines, `train.parquet:row 17`."""
     return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
 
 
-def kind_of(path: str | Path) -> str:
+def kind_of(path: str | Path | Remote) -> str:
     """What a file is read as: csv, tsv, jsonl, parquet or dataset."""
-    return "dataset" if Path(path).is_dir() else SUFFIXES.get(Path(path).suffix.lower(), "csv")
+    path = located(path)
+    return "dataset" if isinstance(path, Path) and path.is_dir() else SUFFIXES.get(path.suffix.lower(), "csv")
 
 
-def rows_files(path: str | Path) -> list[Path]:
-    """The files that rows are read from: this one, or all of a dataset's."""
+def rows_files(path: str | Path | Remote) -> list[Path]:
+    """The files that rows are read from: this one, or all of a dataset's; none of a URL."""
+    path = located(path)
+    if isinstance(path, Remote):
+        return []
     return [*dataset_files(path), Path(path) / STATE] if Path(path).is_dir() else [Path(path)]
 
 
-def source_digest(path: str | Path, columns: Columns = PLAIN) -> str:
-    """Hex; of all that the rows say: the files, and how they are read."""
-    digest = hashlib.sha256("".join(map(sha256_file, rows_files(path))).encode())
+def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
+    """Hex; of all that the rows say: the files, and how they are read. An object is not read for it, its ETag stands for what it holds (`Remote.version`)."""
+    path = located(path)
+    digest = hashlib.sha256((path.version() if isinstance(path, Remote) else "".join(map(sha256_file, rows_files(path)))).encode())
     if (said := Columns(columns.image, columns.text, columns.label, columns.label_map, columns.multi_image)) != PLAIN:
         digest.update(repr(said).encode())
     return digest.hexdigest()
@@ -203,7 +209,7 @@ def _needed(require_label: bool) -> tuple[str, ...]:
     return COLUMNS if require_label else COLUMNS[:2]
 
 
-def _raise_at(path: str | Path) -> Fault:
+def _raise_at(path: str | Path | Remote) -> Fault:
     def fault(line: int, message: str) -> NoReturn:
         raise InputError(f"{place(path, line)}: {message}")
 

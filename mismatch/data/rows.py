@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
 from mismatch.errors import LabelError
+from mismatch.remote import Remote
 
 __all__ = ["Fault", "Reading", "Row", "Span", "SpanError", "as_text"]
 
@@ -46,7 +47,7 @@ class SpanError(Exception):
 class Reading:
     """A file that is being read."""
 
-    path: str | Path
+    path: str | Path | Remote
     columns: Columns
     needed: tuple[str, ...]  # of COLUMNS
     fault: Fault

@@ -15,6 +15,7 @@ from mismatch.data.csv_rows import csv_begin
 from mismatch.data.pairs import DELIMITERS, kind_of, no_fault
 from mismatch.data.rows import Reading, Span, SpanError
 from mismatch.errors import InputError
+from mismatch.remote import Remote, located
 from mismatch.retries import open_patiently
 
 __all__ = ["Team", "find_spans"]
@@ -36,14 +37,17 @@ class Team(Protocol):
 
 
 def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | None:
-    """A span for each process, in order, together all rows; None for a file that one process reads alone, as it is small or its header is at fault.
+    """A span for each process, in order, together all rows; None for one that one process reads alone, as it is small, an object of a store, or its header
+    is at fault.
 
     That a quote never stands within a text that is not in quotes is taken for granted. Where it does, one of the spans begins or ends within a record, and
     reading the one before or that one raises SpanError. InputError where processes see different files; called by all of them.
     """
+    if isinstance(located(path), Remote):
+        return None
     reading = Reading(path, columns, COLUMNS, no_fault)
     kind = kind_of(path)
-    extents = team.each(lambda: _extent(reading, kind))
+    extents = team.each(lambda: _extent(path, reading, kind))
     if extent := next((extent for extent in extents if extent != extents[0]), None):
         raise InputError(f"{path} is not the same file for all processes ({extents[0]} and {extent}); give them all the same one")
     if extents[0] is None:
@@ -56,13 +60,13 @@ def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | N
     return _text_spans(path, bounds, line, team, quotes=kind in DELIMITERS) if is_text else [Span(first, last, first) for first, last in pairwise(bounds)]
 
 
-def _extent(reading: Reading, kind: str) -> list[int] | None:
+def _extent(path: str | Path, reading: Reading, kind: str) -> list[int] | None:
     """Where the rows begin and end, as `Span` has it, and how many lines stand before them; None where only a reading of the whole can say what is wrong."""
     try:
         if kind in DELIMITERS:
             start, line = csv_begin(reading, DELIMITERS[kind])
-            return [start, os.path.getsize(reading.path), line]
-        return [0, os.path.getsize(reading.path) if kind == "jsonl" else count_rows(reading), 0]
+            return [start, os.path.getsize(path), line]
+        return [0, os.path.getsize(path) if kind == "jsonl" else count_rows(reading), 0]
     except (InputError, OSError, SpanError):
         return None
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, ImageError, untraced
+from mismatch.remote import Remote
 from mismatch.retries import SHORTAGES, reason, retried
 from mismatch.runtime.preprocess import open_image_file
 
@@ -203,7 +204,7 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-def file_key(path: Path | str) -> bytes | ImageError:
+def file_key(path: Path | str | Remote) -> bytes | ImageError:
     """The key of an image file's content, or why it can't be read."""
     try:
         return retried(lambda: _file_digest(path))
@@ -213,7 +214,7 @@ def file_key(path: Path | str) -> bytes | ImageError:
         return ImageError(f"image '{path}' can't be read: {reason(error)}")
 
 
-def _file_digest(path: Path | str) -> bytes:
+def _file_digest(path: Path | str | Remote) -> bytes:
     with open_image_file(path) as file:
         return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import ImageError, InputError, untraced
+from mismatch.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
 from mismatch.runtime.chunks import split_long_text
 from mismatch.runtime.hardware import available_cpus
@@ -414,14 +415,14 @@ def _image_key(image: ImageSource) -> Hashable:
     """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other image counts as new (an `id` could be handed out twice)."""
     if isinstance(image, bytes):
         return hashlib.blake2b(image, digest_size=KEY_BYTES).digest()
-    return image if isinstance(image, (str, Path)) else object()
+    return image if isinstance(image, (str, Path, Remote)) else object()
 
 
 def _digest(image: ImageSource) -> bytes | None:
     """The cache's key of an image; none of one that can't be read or has no bytes of its own."""
     if isinstance(image, bytes):
         return bytes_key(image)
-    key = file_key(image) if isinstance(image, (str, Path)) else None
+    key = file_key(image) if isinstance(image, (str, Path, Remote)) else None
     return key if isinstance(key, bytes) else None
 
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.pairs import resolve_image
+from mismatch.data.columns import locate_image
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.remote import Remote, located
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
@@ -91,19 +92,24 @@ class Predictor:
         [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
         return self._prediction(_name(image), text, scored_pair(logit), self.threshold_for(slice_value))
 
-    def predict_pairs(self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None) -> Iterator[Prediction]:
+    def predict_pairs(
+        self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None, outside_images: bool = False
+    ) -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
 
         A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes) and `text`; other keys are ignored, but for the
         column by which the model has thresholds of slices, and `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and
         no score. `known`: what other calls have encoded, for those that stand together.
+
+        `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name objects below it, or with `outside_images` any in stores of its kind.
         """
+        base = located(image_base_path)
         seen: deque[tuple[str, str, float]] = deque()
         column = None if self.slices is None else self.slices.column
 
         def pairs() -> Iterator[Pair]:
             for number, row in enumerate(rows, start=1):
-                name, pair = _pair(row, number, image_base_path)
+                name, pair = _pair(row, number, base, outside=outside_images)
                 seen.append((name, pair.text, self.threshold if column is None else self.threshold_for(row.get(column))))
                 yield pair
 
@@ -139,16 +145,27 @@ class Predictor:
         return Prediction(image_path, text, score, threshold, is_match, said, "ok", scored.logit)
 
 
-def _pair(row: Mapping[str, Any], number: int, image_base_path: str | Path) -> tuple[str, Pair]:
+def _pair(row: Mapping[str, Any], number: int, base: Path | Remote, *, outside: bool) -> tuple[str, Pair]:
     """The row's image name as given, and what the pipeline needs."""
     if "text" not in row or ("image_path" not in row and "image" not in row):
         raise InputError(f"row {number} has the keys {', '.join(row) or 'none'}; image_path and text are needed")
     path, problem = row.get("image_path"), row.get("problem")
     name = str(path) if isinstance(path, (str, os.PathLike)) else ""
-    if "image" not in row:
-        problem = problem or _path_problem(path)
-    image = row["image"] if "image" in row else resolve_image(image_base_path, name)
+    if "image" in row:
+        image = row["image"]
+    else:
+        image, problem = _located(base, name, problem or _path_problem(path), outside=outside)
     return name, Pair(image, str(row["text"]), problem or _text_problem(row["text"]))
+
+
+def _located(base: Path | Remote, path: str, problem: str | None, *, outside: bool) -> tuple[Path | Remote, str | None]:
+    """Where an image lies, and why it can't be had from there."""
+    if problem is None:
+        try:
+            return locate_image(base, path, outside=outside), None
+        except InputError as error:
+            problem = str(error)
+    return Path(path), problem
 
 
 def _path_problem(path: object) -> str | None:
@@ -163,7 +180,7 @@ def _text_problem(text: object) -> str | None:
 
 
 def _name(image: ImageSource) -> str:
-    return str(image) if isinstance(image, (str, Path)) else ""
+    return str(image) if isinstance(image, (str, Path, Remote)) else ""
 
 
 def _stack(values: Iterable[NDArray[np.float32] | InputError], width: int) -> NDArray[np.float32]:

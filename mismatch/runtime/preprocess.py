@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
+from mismatch.remote import Remote, is_url
 from mismatch.retries import SHORTAGES, is_transient, open_once, reason, retried, shortage
 from mismatch.specs import RGB, ImageSpec
 
 __all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
 
-ImageSource = Path | str | bytes | Image.Image | NDArray[Any]
+ImageSource = Path | str | Remote | bytes | Image.Image | NDArray[Any]
 Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
 RGB8 = tuple[int, int, int]  # 0..255
 Reduction = Callable[[tuple[int, int]], int]  # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
@@ -45,6 +47,7 @@ _FILTERS = {
 _REFUSED_FORMATS = {"EPS"}  # Pillow runs Ghostscript to read it
 _REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to each side
 _OVER = 2  # times the resolution that is needed which a JPEG keeps when it is decoded smaller
+_PLAIN = 4  # bytes of a pixel, uncompressed
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
 
 
@@ -72,6 +75,8 @@ def _open(source: ImageSource, background: RGB8, reduction: Reduction | None = N
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name)) from None
     except OSError as error:
+        if error.errno == errno.EHOSTUNREACH and isinstance(source, Remote):  # which says nothing of the image
+            raise MachineError(f"{name} can't be fetched: {reason(error)}; look after the network, then go on") from error
         if is_transient(error):
             raise ImageError(f"{name} can't be read ({reason(error)}); look after its disk or network, then score the row again") from error
         raise _damaged(name, error) from error
@@ -176,7 +181,7 @@ def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def _name(source: ImageSource) -> str:
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike | Remote):
         return f"image '{source}'"
     return "the image given as bytes" if isinstance(source, bytes) else "the image given"
 
@@ -206,19 +211,21 @@ def _decode(source: ImageSource, name: str, reduction: Reduction | None) -> tupl
     return retried(lambda: _decode_file(source, name, reduction))
 
 
-def _decode_file(path: Path | str, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
+def _decode_file(path: Path | str | Remote, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
     with open_image_file(path) as file:
         return _load(file, name, reduction)
 
 
-def open_image_file(path: Path | str) -> io.BufferedReader:
-    """An image's file, opened. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read; MachineError where
-    file handles run out. What may pass is an OSError still, for `retried`.
+def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO:
+    """An image's file, opened, or its object, fetched. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read;
+    MachineError where file handles run out. What may pass is an OSError still, for `retried`.
     """
     name = _name(path)
-    if str(path).startswith(("http://", "https://")):
+    if isinstance(path, str) and is_url(path):
         raise ImageError(f"{name} is an address; mismatch fetches nothing: download it first and give its path")
     try:
+        if isinstance(path, Remote):
+            return io.BytesIO(_fetched(path, name))
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
             raise ImageError(f"{name} is a folder or a device, not a file; check the row's image_path")
         return open_once(path)
@@ -230,6 +237,15 @@ def open_image_file(path: Path | str) -> io.BufferedReader:
         if isinstance(error, OSError) and error.errno in SHORTAGES:
             raise shortage(f"{name} can't be opened", error) from None
         raise ImageError(f"{name} can't be opened ({_reason(error)}); check its path and permissions") from None
+
+
+def _fetched(place: Remote, name: str) -> bytes:
+    """By one request, which asks for no more than a picture of as many pixels as are allowed takes without compression."""
+    most = 2**63 - 2 if Image.MAX_IMAGE_PIXELS is None else _PLAIN * Image.MAX_IMAGE_PIXELS
+    data = place.read(0, most + 1)
+    if len(data) > most:
+        raise ImageError(f"{name} has more than {most:,} bytes; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source")
+    return data
 
 
 def _load(file: IO[bytes], name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
