@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from mismatch.backbones.features import features_offered
+from mismatch.backbones.registry import load_backbone
 from mismatch.errors import DeviceError
 from mismatch.training.checkpoint import load_detector
-from mismatch.training.detector import choose_device, row_cosines
+from mismatch.training.detector import Detector, choose_device, row_cosines, tower_methods
+from mismatch.training.head import build_head, head_spec_for
 
 
 def test_logits_are_the_heads_of_the_towers_embeddings(tiny_checkpoints: dict[str, Any], family: str) -> None:
@@ -23,6 +26,18 @@ def test_logits_are_the_heads_of_the_towers_embeddings(tiny_checkpoints: dict[st
         assert torch.equal(logits, detector.head(images, texts))
     assert logits.shape == (3,)
     assert logits.std() > 0
+
+
+def test_the_methods_called_are_those_that_give_what_the_head_takes(family: str) -> None:
+    backbone = load_backbone(family, "tiny")
+    plain, more = (Detector(backbone, build_head(head_spec_for(backbone, "adapter", features=taken))) for taken in ((), ("colour",)))
+    assert tower_methods(plain) == tower_methods(more) == ["encode_image", "encode_text"]
+    backbone.levels_dim, backbone.text_levels_dim = 3, 5
+    offered = features_offered(backbone)
+    assert tower_methods(Detector(backbone, build_head(head_spec_for(backbone, "adapter", features=offered)))) == [
+        "encode_image_and_levels",
+        "encode_text_and_levels",
+    ]
 
 
 def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 
 from mismatch.errors import DeviceError
 from mismatch.training import processes as module
 from mismatch.training.processes import Processes
-from tests.serving import free_port
-
-COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
-LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
-    "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
-    "two machines": "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint localhost:{port}",
-    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no",
-}
+from tests.launching import check_curves, furthest, started, trained, write_rows
 
 
 def alone(count: int = 1, index: int = 0) -> Processes:
@@ -44,6 +31,13 @@ def test_parts_are_neighbours_and_together_everything_in_order(size: int, count:
     parts = [list(range(size))[alone(count, index).part(size)] for index in range(count)]
     assert [item for part in parts for item in part] == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("size", "count"), [(7, 2), (2, 3), (0, 2), (9, 1), (8, 4)])
+def test_even_shares_are_the_shares_and_at_most_one_item_more(size: int, count: int) -> None:
+    shares = [(alone(count, index).share(size).tolist(), alone(count, index).even_share(size).tolist()) for index in range(count)]
+    assert {len(even) for _, even in shares} == {math.ceil(size / count)}
+    assert all(even in (own, [*own, size - 1]) for own, even in shares)
 
 
 def test_one_process_is_the_main_one_and_needs_nobody() -> None:
@@ -75,80 +69,9 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on."""
     folder = tmp_path_factory.mktemp("rows")
-    noise = np.random.default_rng(0)
-    lines = []
-    for i in range(18):
-        pixels = noise.integers(0, 90, (16, 16, 3))
-        pixels[..., i % 3] += 120
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-        lines += [f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}" for k, colour in enumerate(COLOURS)]
-    order = noise.permutation(len(lines))
-    for name, chosen in (("train.csv", order[:41]), ("val.csv", order[41:])):
-        (folder / name).write_text("\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n")
+    write_rows(folder)
     return folder
-
-
-PROGRAM = """
-import os, signal
-from mismatch.cli import main
-from mismatch.data import spans
-from mismatch.training.trainer import Run
-
-spans.LEAST_BYTES = 0
-
-def epoch(run, number, real=Run._epoch):
-    real(run, number)
-    if number == int(os.environ["STOP_AFTER"]) and run.main:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Run._epoch = epoch
-main()
-"""
-
-
-def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int = 0) -> Any:
-    """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`. Small files are shared too."""
-    (rows / "program.py").write_text(PROGRAM)
-    machines = 2 if launcher == "two machines" else 1
-    place = [
-        "--train-csv",
-        rows / "train.csv",
-        "--val-csv",
-        rows / "val.csv",
-        "--image-base-path",
-        rows,
-        "--output-dir",
-        rows / name,
-        "--cache",
-        rows / name / "c",
-    ]
-    how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    launched = ["-m", *LAUNCHERS[launcher].format(port=free_port()).split()] if launcher else []
-    command = [sys.executable, *launched, str(rows / "program.py"), "train", *map(str, place + how)]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine
-    said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
-    return subprocess.CompletedProcess(command, max((one.returncode for one in running), key=abs), said, errors)
-
-
-def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
-    """Weights, statistics and what was printed."""
-    done = started(rows, name, *options, launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    final = rows / name / "final_model"
-    return (
-        {key: value for file in final.glob("*.safetensors") for key, value in load_file(file).items()},
-        json.loads((final / "training_stats.json").read_text()),
-        done.stdout,
-    )
-
-
-def furthest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
-    assert ours.keys() == theirs.keys()
-    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
 
 
 def check_agreement(rows: Path, launcher: str, *options: object) -> None:
@@ -156,8 +79,7 @@ def check_agreement(rows: Path, launcher: str, *options: object) -> None:
     one, stats, _ = trained(rows, f"one-{launcher}", "--batch-size", 16, *options)
     two, shared, said = trained(rows, f"two-{launcher}", "--batch-size", 8, *options, launcher=launcher)
     assert furthest(one, two) < 2e-4
-    for name in ("train_losses", "train_contrastive_losses", "val_losses"):
-        np.testing.assert_allclose(shared[name], stats[name], rtol=1e-4)
+    check_curves(shared, stats)
     assert (stats["processes"], shared["processes"], shared["rows_per_step"]) == (1, 2, 16)
     assert "steps of 16 rows (8 at once x 2 processes)" in said
     assert said.count("epoch 1/2") == 1, "the main process alone speaks"
@@ -211,6 +133,5 @@ def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> No
     assert ("cpu in fp32 on 2 processes then, cpu in fp32 now" if then == 2 else "cpu in fp32 then, cpu in fp32 on 2 processes now") in said
     assert ("steps of 16 rows (8 at once x 2 accumulated)" if then == 2 else "steps of 16 rows (8 at once x 2 processes)") in said
     assert furthest(straight, moved) < 2e-4
-    for name in ("train_losses", "train_contrastive_losses", "val_losses"):
-        np.testing.assert_allclose(went_on[name], stats[name], rtol=1e-4)
-        assert len(went_on[name]) == 3
+    check_curves(went_on, stats)
+    assert len(went_on["train_losses"]) == 3

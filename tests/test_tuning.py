@@ -231,6 +231,19 @@ def test_the_state_brings_a_fresh_start_to_where_training_was(family: str, tune:
         other.load_state({})
 
 
+def test_weights_that_take_others_places_have_their_factors(family: str) -> None:
+    backbone = tiny(family)
+    tuning = Tuning(config("full", layer_decay=0.5), backbone, silently)
+    factors = {name: tuning.factors[parameter] for name, parameter in backbone.named_parameters() if parameter in tuning.factors}
+    assert {0.5, 1.0} < set(factors.values())
+    with tuning.replacing():
+        assert tuning.factors == {}, "the old ones are let go"
+        for module in backbone.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(parameter.detach().clone()))
+    assert {name: tuning.factors[parameter] for name, parameter in backbone.named_parameters() if parameter in tuning.factors} == factors
+
+
 @pytest.fixture
 def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
     """12 photos of one colour each, and 36 rows in train.csv."""

@@ -64,7 +64,7 @@ class Backbone(nn.Module, ABC):
         return self.encode_text(input_ids, attention_mask), self.text_levels(input_ids, attention_mask)
 
     def blocks(self) -> list[nn.Module]:
-        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora` and `--layer-decay`.
+        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora`, `--layer-decay` and `--fsdp`.
 
         Training sees by running them which tower and place each has, and leaves out those that the gradient passes by. By default: whatever has layers
         of its own and stands with another of its class in an nn.ModuleList or nn.Sequential.

@@ -212,11 +212,13 @@ Tensors = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a batch's unique images, or of its unique pieces of texts, that go through their tower together."""
+    """Some of a batch's unique images, or of its unique pieces of texts, that go through their tower together. Of m inputs, n or n + 1, the last one may serve
+    to keep the processes in step alone.
+    """
 
     is_image: bool
     places: Indices  # (n,) into Batch.images or Batch.pieces
-    inputs: Tensors  # pixel_values (n, 3, S, S); input_ids and attention_mask (n, L)
+    inputs: Tensors  # pixel_values (m, 3, S, S); input_ids and attention_mask (m, L)
 
 
 class Feed(Protocol):
@@ -231,7 +233,7 @@ class Feed(Protocol):
         """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W', text_width), where they need no tower."""
 
     def parts(self, inputs: Any, count: int) -> list[Part]:
-        """Images and texts of this process's share, in at most `count` parts each; none where the embeddings are known."""
+        """Images and texts of this process's share, in at most `count` parts each and in as many in every process; none where the embeddings are known."""
 
     def embed(self, detector: Detector, part: Part) -> Tensor:
         """Embeddings of a part (n, image_width) or (n, text_width)."""
@@ -265,12 +267,12 @@ class EmbeddingFeed:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process embeds of a batch."""
+    """What one process embeds of a batch, even shares of which the last item may be another process's."""
 
-    image_places: Indices  # (u,) into Batch.images
-    pixel_values: Tensor  # (u, 3, S, S)
-    piece_places: Indices  # (w,) into Batch.pieces, short ones first
-    pieces: Indices  # (w,) into PairSet.pieces
+    image_places: Indices  # (u,) into Batch.images, its own
+    pixel_values: Tensor  # (u or u + 1, 3, S, S)
+    piece_places: Indices  # (w,) into Batch.pieces, its own, short ones first
+    pieces: Indices  # (w or w + 1,) into PairSet.pieces
 
 
 class PixelFeed:
@@ -289,28 +291,34 @@ class PixelFeed:
         return None
 
     def parts(self, inputs: Share, count: int) -> list[Part]:
-        images = [Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen[0] : chosen[-1] + 1],)) for chosen in _split(inputs.image_places, count)]
-        chosen_pieces = _split(inputs.piece_places, count)
+        images = [Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen],)) for chosen in _split(len(inputs.pixel_values), count)]
+        chosen_pieces = _split(len(inputs.pieces), count)
         return images + [Part(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen])) for chosen in chosen_pieces]
 
     def embed(self, detector: Detector, part: Part) -> Tensor:
         inputs = (tensor.to(self.device, non_blocking=True) for tensor in part.inputs)
-        return detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs)
+        return (detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs))[: len(part.places)]
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        images, by_length = self.processes.share(len(self.pairs.images)), self._by_length(np.arange(len(self.lengths)))
-        pieces = by_length[self.processes.share(len(by_length))]
-        seen = zip(_slices(images, size), ahead(self._pixels, _slices(images, size), self.workers), strict=True)
-        said = ((chosen, self._tokens(chosen)) for chosen in _slices(pieces, 4 * size))
-        image_rows = [(chosen, detector.encode_image(pixel_values.to(self.device))) for chosen, pixel_values in seen]
-        piece_rows = [(chosen, detector.encode_text(*(tensor.to(self.device) for tensor in tokens))) for chosen, tokens in said]
-        return self.processes.assemble(len(self.pairs.images), image_rows), self.processes.assemble(len(self.lengths), piece_rows)
+        images, by_length = np.arange(len(self.pairs.images)), self._by_length(np.arange(len(self.lengths)))
+        seen = ahead(lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers)
+        said = ((chosen, self._tokens(given)) for chosen, given in self._slices(by_length, 4 * size))
+        image_rows = [(chosen, detector.encode_image(pixel_values.to(self.device))[: len(chosen)]) for chosen, pixel_values in seen]
+        piece_rows = [(chosen, detector.encode_text(*(tensor.to(self.device) for tensor in tokens))[: len(chosen)]) for chosen, tokens in said]
+        return self.processes.assemble(len(images), image_rows), self.processes.assemble(len(self.lengths), piece_rows)
 
     def _share(self, batch: Batch) -> Share:
-        image_places, by_length = self.processes.share(len(batch.images)), self._by_length(batch.pieces)
-        piece_places = by_length[self.processes.share(len(by_length))]
-        pixel_values = self._pixels(batch.images[image_places])
-        return Share(image_places, pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values, piece_places, batch.pieces[piece_places])
+        images, by_length = len(batch.images), self._by_length(batch.pieces)
+        pixel_values = self._pixels(batch.images[self.processes.even_share(images)])
+        pixel_values = pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values
+        pieces = batch.pieces[by_length[self.processes.even_share(len(by_length))]]
+        return Share(self.processes.share(images), pixel_values, by_length[self.processes.share(len(by_length))], pieces)
+
+    def _slices(self, items: Indices, size: int) -> Iterator[tuple[Indices, Indices]]:
+        """The process's share, `size` at a time: its own items, and those with one more that keep the processes in step; as many slices in every process."""
+        own, even = items[self.processes.share(len(items))], items[self.processes.even_share(len(items))]
+        for start in range(0, len(even), size):
+            yield own[start : start + size], even[start : start + size]
 
     def _by_length(self, pieces: Indices) -> Indices:
         """(W,) pieces → their places, short ones first."""
@@ -340,9 +348,9 @@ def _tokenized(pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes
     return np.concatenate(processes.gather(np.array(ids, np.int32))), np.concatenate(processes.gather(np.array(lengths, np.int64)))
 
 
-def _split(items: Indices, count: int) -> list[Indices]:
-    """Places 0..n of the items in at most `count` runs, none of them empty."""
-    return [chosen for chosen in np.array_split(np.arange(len(items)), count) if len(chosen)]
+def _split(size: int, count: int) -> list[slice]:
+    """Of `size` items at most `count` runs, none of them empty."""
+    return [slice(run[0], run[-1] + 1) for run in np.array_split(np.arange(size), count) if len(run)]
 
 
 class PixelStore:
@@ -398,8 +406,3 @@ def _drain(work: Callable[[S], T], items: Iterable[S], pool: ThreadPoolExecutor,
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _slices(items: Indices, size: int) -> Iterator[Indices]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

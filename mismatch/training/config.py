@@ -123,6 +123,11 @@ class TrainConfig:
         "Run the towers through torch.compile, which takes a while at the start and needs a C++ compiler.",
         False,
     )
+    fsdp: bool = option(
+        "Spread the backbone's weights, gradients and AdamW's averages over the processes, for backbones that one GPU can't train; takes several processes.",
+        False,
+        free=True,
+    )
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -219,6 +224,10 @@ def _check_choices(config: TrainConfig) -> None:
     _check_features(config)
     if config.tune == "head" and config.learning_rate is not None:
         raise InputError("--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate")
+    if config.fsdp and config.tune == "head":
+        raise InputError("--fsdp spreads a backbone in training, and --tune head trains none; leave it out")
+    if config.fsdp and config.compile:
+        raise InputError("--fsdp and --compile don't go together; leave one of them out")
     for f in fields(config):
         modes = f.metadata.get("modes", MODES)
         if getattr(config, f.name) is not None and config.mode not in modes:

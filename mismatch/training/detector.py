@@ -11,7 +11,7 @@ from mismatch.errors import DeviceError
 from mismatch.specs import LongText
 from mismatch.training.head import Head
 
-__all__ = ["Detector", "choose_device", "row_cosines"]
+__all__ = ["Detector", "choose_device", "row_cosines", "tower_methods"]
 
 
 class Detector(nn.Module):
@@ -34,6 +34,13 @@ class Detector(nn.Module):
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L), twice → (B, text_width), all that the head sees of a text."""
         return encode_text(self.backbone, input_ids, attention_mask, self.head.spec.text_features)
+
+
+def tower_methods(detector: Detector) -> list[str]:
+    """The backbone's methods that the detector calls: `encode_image` and `encode_text`, or those that give the levels too where the head takes them."""
+    head = detector.head.spec
+    features = {"encode_image": head.image_features, "encode_text": head.text_features}
+    return [f"{name}_and_levels" if "levels" in taken else name for name, taken in features.items()]
 
 
 def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -51,6 +52,10 @@ class Processes:
     def share(self, size: int) -> Indices:
         """Which of `size` items this process takes: every `count`-th, so that what is sorted by length is spread evenly."""
         return np.arange(self.index, size, self.count)
+
+    def even_share(self, size: int) -> Indices:
+        """`share` and, where that is one item short of the first process's, the last of the `size` items once more: as long in every process."""
+        return np.minimum(np.arange(self.index, math.ceil(size / self.count) * self.count, self.count), size - 1)
 
     def part(self, size: int) -> slice:
         """Which of `size` items this process takes where neighbours stay together; the parts of all processes, in order, are everything."""
@@ -147,7 +152,7 @@ class Processes:
     def _together(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:
         """`exchange` in place, many small ones together."""
         for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            flat = torch.cat([tensor.reshape(-1).to(self.device) for tensor in bucket])
             exchange(flat)
             for tensor, total in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(total.view_as(tensor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,11 +12,14 @@ from torch import Tensor
 
 from mismatch.errors import DeviceError
 from mismatch.training.batches import Batch, Feed, Part
-from mismatch.training.detector import Detector
+from mismatch.training.detector import Detector, tower_methods
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, trainable
 from mismatch.training.precision import autocast
 from mismatch.training.processes import Processes
+
+if TYPE_CHECKING:
+    from mismatch.training.fsdp import Shards
 
 __all__ = ["Step", "compile_towers"]
 
@@ -40,11 +43,12 @@ class Step:
         parts: int = 1,
         precision: str = "fp32",
         seed: int = 0,
+        shards: Shards | None = None,
         report: Callable[[str], object] = print,
     ) -> None:
-        """`rows`: of a batch; `parts`: in which each process takes its share of it."""
+        """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of the backbone, where no process has all of it."""
         self.detector, self.objective, self.optimizer, self.processes = detector, objective, optimizer, processes
-        self.rows, self.parts, self.precision, self.seed, self.report = rows, parts, precision, seed, report
+        self.rows, self.parts, self.precision, self.seed, self.shards, self.report = rows, parts, precision, seed, shards, report
         self.parameters = trainable(detector)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
 
@@ -57,8 +61,12 @@ class Step:
         """One update → (2,) binary and contrastive loss before it, nats."""
         losses = self.gradients(feed, batch, inputs, moment)
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
-        self.scaler.step(self.optimizer)
+        if self.shards is None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+            self.scaler.step(self.optimizer)
+        else:
+            self.shards.clip(self.parameters, CLIP_NORM)
+            self.shards.step(self.optimizer)
         self.scaler.update()
         self.objective.clamp()
         return losses
@@ -67,7 +75,7 @@ class Step:
         """Set every parameter's gradient, times the scaler's scale → (2,) losses; in smaller parts from here on where memory runs out."""
         while (losses := self._try(feed, batch, inputs, moment)) is None:
             self._halve()
-        self.processes.sum_gradients(trainable(self.detector.backbone))
+        self.processes.sum_gradients(trainable(self.detector.backbone) if self.shards is None else self.shards.whole_parameters)
         self.processes.average([parameter.grad for parameter in trainable(self.objective.head) if parameter.grad is not None])
         return losses
 
@@ -90,11 +98,11 @@ class Step:
         """The losses, gradients set; None, in every process, where memory ran out in one."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = feed.parts(inputs, self.parts)
-        outputs = _unless_full(lambda: [self._encode(feed, parts, i, moment, self._keeps(parts, i)) for i in range(len(parts))])
+        outputs = self._unless_full(lambda: [self._encode(feed, parts, i, moment, self._keeps(parts, i)) for i in range(len(parts))])
         if self.processes.any(outputs is None):
             return None
         embeddings = self._join(feed, batch, parts, outputs or [])
-        losses = _unless_full(lambda: self._backward(feed, batch, parts, outputs or [], embeddings, moment))
+        losses = self._unless_full(lambda: self._backward(feed, batch, parts, outputs or [], embeddings, moment))
         return None if self.processes.any(losses is None) else losses
 
     def _keeps(self, parts: Sequence[Part], i: int) -> bool:
@@ -145,18 +153,18 @@ class Step:
         then = f"--batch-size {self.rows_at_once} and --gradient-accumulation-steps {self.parts}"
         self.report(f"{device} is out of memory: from here on as with {then}; a step has its {self.rows} rows as before")
 
-
-def _unless_full(work: Callable[[], Any]) -> Any:
-    """None where memory runs out; what was half done is freed with the frames that held it."""
-    try:
-        return work()
-    except torch.OutOfMemoryError:
-        return None
+    def _unless_full(self, work: Callable[[], Any]) -> Any:
+        """None where memory runs out; what was half done is freed with the frames that held it. DeviceError with shards, which others wait for by then."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            if self.shards is None:
+                return None
+        advice = "lower --batch-size and raise --gradient-accumulation-steps as much, or use --gradient-checkpointing"
+        raise DeviceError(f"{self.processes.device} is out of memory, and under --fsdp one process can't take smaller parts than the others; {advice}")
 
 
 def compile_towers(detector: Detector) -> None:
     """Both towers through torch.compile, for any batch and any length, with the levels that the head takes; compiled when they are first called."""
-    backbone, head = detector.backbone, detector.head.spec
-    for name, features in (("encode_image", head.image_features), ("encode_text", head.text_features)):
-        called = f"{name}_and_levels" if "levels" in features else name
-        setattr(backbone, called, torch.compile(getattr(backbone, called), dynamic=True))
+    for name in tower_methods(detector):
+        setattr(detector.backbone, name, torch.compile(getattr(detector.backbone, name), dynamic=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from mismatch.training.batches import Feed, make_batches
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.curves import CURVES
+from mismatch.training.fsdp import ShardedOptimizer, ShardedWeights, Shards, as_launched, shards_towers
 from mismatch.training.head import CosineHead, head_options
 from mismatch.training.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.interruption import Interruption
@@ -61,6 +62,7 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
 
     CheckpointError while another run writes to the same folder.
     """
+    config = as_launched(config)
     require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -106,6 +108,7 @@ def _prepare(
 ) -> Run:
     began = time.perf_counter()
     precision = choose_precision(config.precision, config.tune, processes.device, report)
+    sharded = shards_towers(config, processes, precision, report)
     if config.validate_data:
         _audit(config, processes, report, progress)
     train_set, val_set = load_sets(config, report, together)
@@ -119,7 +122,7 @@ def _prepare(
     start = load_start(with_start(config, plan), report)
     sets, long_texts = cut_long_texts(start, sets, report, together)
     folder = RunFolder(config.output_dir, report=report, start=start.checkpoint, settings=settings_text(config), keep=config.keep_checkpoints)
-    start.detector.to(processes.device)
+    (start.detector.head if sharded else start.detector).to(processes.device)  # a shard goes there by itself: all of them might not fit
     processes.follow_main([*start.detector.state_dict().values()])
     if config.gradient_checkpointing:
         start.detector.backbone.checkpoint_gradients()
@@ -130,7 +133,18 @@ def _prepare(
     feeds = make_feeds(config, start, sets, processes, progress)
     embedding = time.perf_counter() - ready if config.tune == "head" else 0.0
     run = Run(
-        config, start, feeds[0], feeds[1] if val_set is not None else None, folder, processes, precision, report, progress, long_texts, plan.rows_per_step
+        config,
+        start,
+        feeds[0],
+        feeds[1] if val_set is not None else None,
+        folder,
+        processes,
+        precision,
+        report,
+        progress,
+        long_texts,
+        plan.rows_per_step,
+        sharded=sharded,
     )
     run.history.began(began, embedding)
     run.take_up(plan, rows, interruption)
@@ -174,9 +188,11 @@ class Run:
         progress: Progress,
         long_texts: int = 0,
         rows_per_step: int | None = None,
+        *,
+        sharded: bool = False,
     ) -> None:
         """`long_texts`: how many different texts are over the context, for the statistics; `rows_per_step`: of a run that is resumed, maybe by more or fewer
-        processes than began it.
+        processes than began it; `sharded`: whether the backbone is spread over the processes.
         """
         self.config, self.start, self.folder, self.processes, self.report, self.progress = config, start, folder, processes, report, progress
         self.device, self.main = processes.device, processes.main
@@ -192,6 +208,9 @@ class Run:
         self.adviser = Adviser(config, report)
         self.tuning = Tuning(config, self.detector.backbone, report)
         processes.follow_main([*self.tuning.state().values()] if config.mode == "lora" else [])  # adapters that are new
+        self.frozen = frozen_digest(self.detector)
+        with self.tuning.replacing():
+            self.shards = Shards(self.detector, processes, report) if sharded else None
         rates = {"backbone_rate": float(config.value("learning_rate")), "head_rate": float(config.value("head_learning_rate"))}
         self.optimizer = build_optimizer(self.detector, **rates, weight_decay=config.weight_decay, factors=self.tuning.factors)
         self.trackers = Trackers(config, report)
@@ -201,17 +220,19 @@ class Run:
         if config.compile:
             compile_towers(self.detector)
         how: dict[str, Any] = {"rows": self.rows, "parts": math.ceil(self.rows / rows_together), "precision": precision, "seed": config.seed}
-        self.step = Step(self.detector, self.objective, self.optimizer, processes, report=report, **how)
+        self.step = Step(self.detector, self.objective, self.optimizer, processes, shards=self.shards, report=report, **how)
         self.interruption, self.plan = Interruption(), Plan()
         self.position = Position(sums=torch.zeros(2, device=self.device))
         self.parts: dict[str, Stateful] = {"weights": Weights(self.detector), "optimizer": self.optimizer, "step": self.step}
+        if self.shards is not None:
+            self.parts |= {"weights": ShardedWeights(Weights(self.detector), self.shards), "optimizer": ShardedOptimizer(self.optimizer, self.shards)}
         self.parts |= {"history": self.history, "position": self.position}  # whatever else changes from step to step belongs here
 
     def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
         """Be where the run is that is resumed; `rows`: their digest."""
         self.plan, self.interruption = plan, interruption
         self.history.facts["rows_digest"] = rows
-        self.frozen, self.embeddings = frozen_digest(self.detector), embeddings_digest([self.feed, self.val_feed])
+        self.embeddings = embeddings_digest([self.feed, self.val_feed])
         if plan.folder is None:
             return
         now = self._note()
@@ -278,7 +299,7 @@ class Run:
             return
         backbone = self.detector.backbone
         self.detector.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch=1)
             with closing(self.feed.stream(islice(batches, math.ceil(START_ROWS / self.rows)))) as stream:
                 seen = [(batch, *self.step.embed(self.feed, batch, inputs)) for batch, inputs in stream]
@@ -290,22 +311,28 @@ class Run:
     def _epoch(self, epoch: int) -> None:
         losses = self._train_epoch(epoch)
         trained = time.perf_counter()
-        try:
-            validation = None if self.val_feed is None else self._validate(self.val_feed)
-        except KeyboardInterrupt:
-            self._save_last()
-            raise
-        with self.interruption.held():
-            best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer, val_seconds=time.perf_counter() - trained)
-            self.position.next_epoch()
-            write = self._state_writer()
+        with nullcontext() if self.shards is None else self.interruption.held():  # in a pass that one process breaks off the others wait for its shards
+            try:
+                validation = None if self.val_feed is None else self._validate(self.val_feed)
+            except KeyboardInterrupt:
+                if self.shards is None:
+                    self._save_last()
+                raise
+            with self.interruption.held():
+                self._end_epoch(epoch, losses, validation, time.perf_counter() - trained)
+
+    def _end_epoch(self, epoch: int, losses: tuple[float, float], validation: Validation | None, val_seconds: float) -> None:
+        best = self.history.add(epoch, losses, validation, self.position.seconds, self.optimizer, val_seconds=val_seconds)
+        self.position.next_epoch()
+        write = self._state_writer()
+        with self._whole_weights():
             if self.main:
                 meta, stats = self._meta(PLAIN if validation is None else validation.score), self.history.to_dict()
                 with self.tuning.plain():
                     self.folder.save_epoch(epoch, self.detector, meta, stats, best=best, same_backbone=self.tuning.frozen, write_state=write)
-            self.report(self.history.line(self.epochs, best))
-            self.adviser.look(self.history)
-            self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
+        self.report(self.history.line(self.epochs, best))
+        self.adviser.look(self.history)
+        self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the rows, or what is left of it → mean binary and mean contrastive loss, nats."""
@@ -334,18 +361,23 @@ class Run:
     def _ends_here(self) -> bool:
         """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and every --checkpoint-steps."""
         every, step = self.config.checkpoint_steps, self.position.step
-        if self.processes.any(self.interruption.came):
+        came = self.processes.any(self.interruption.came)
+        if came:
             self.interruption.follow()
         due = every is not None and step % every == 0 and step < self.steps_per_epoch
-        if due or (self.interruption.came and not self.folder.guards_other):
+        if (due or came) and self.processes.any(self.main and (due or not self.folder.guards_other)):
             self._save_last()
-        return self.interruption.came
+        return came
 
     def _save_last(self) -> None:
         write = self._state_writer()
-        if self.main:
-            with self.tuning.plain():
-                self.folder.save_last(self.detector, self._meta(PLAIN), self.history.to_dict(), same_backbone=self.tuning.frozen, write_state=write)
+        with self._whole_weights():
+            if self.main:
+                with self.tuning.plain():
+                    self.folder.save_last(self.detector, self._meta(PLAIN), self.history.to_dict(), same_backbone=self.tuning.frozen, write_state=write)
+
+    def _whole_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.shards is None else self.shards.gathered()
 
     def _state_writer(self) -> Callable[[Path], None]:
         """What writes the state into a checkpoint; taken before the backbone is made plain, in which its weights have other names."""
@@ -362,14 +394,19 @@ class Run:
             frozen=self.frozen,
             embeddings=self.embeddings,
             from_own_folder=self.folder.starts_from_own,
-            engine=f"{self.device.type} in {self.step.precision}" + f" on {self.processes.count} processes" * (self.processes.count > 1),
+            engine=self._engine(),
             threads=torch.get_num_threads(),
             saved=self.folder.newest() + 1,
         )
 
+    def _engine(self) -> str:
+        """What computes: `cuda in bf16`, `cpu in fp32 on 2 processes, sharded`."""
+        processes = f" on {self.processes.count} processes" * (self.processes.count > 1) + ", sharded" * (self.shards is not None)
+        return f"{self.device.type} in {self.step.precision}{processes}"
+
     def _validate(self, feed: Feed) -> Validation:
         self.detector.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # in inference_mode what FSDP gathers could not be trained with afterwards
             logits = self.objective.logits(feed.pairs, *feed.embed_all(self.detector, self.step.rows_at_once))
         if not np.isfinite(logits).all():
             raise InputError("the validation scores are no numbers: training has diverged; lower --learning-rate or --head-learning-rate")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,14 @@ class Tuning:
     def plain(self) -> AbstractContextManager[None]:
         """Within, the backbone is one that `save_pretrained` can write: adapters are merged into its weights. Nothing that trains is touched."""
         return merged(self.backbone) if self.mode == "lora" else nullcontext()
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Within, others may take the places of the backbone's parameters, which then have their factors; the ones before are let go."""
+        factors = {name: self.factors[parameter] for name, parameter in self.backbone.named_parameters() if parameter in self.factors}
+        self.factors = {}
+        yield
+        self.factors = {parameter: factors[name] for name, parameter in self.backbone.named_parameters() if name in factors}
 
     def state(self) -> dict[str, Tensor]:
         """What training changes in the backbone, by name, without what a fresh start has as well: the weights that train, and all buffers. No copies."""

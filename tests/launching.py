@@ -1,0 +1,112 @@
+"""What tests of several processes share: a few rows, runs of `mismatch train` under a launcher or killed on their way, and how far two of them agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.serving import free_port
+
+COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
+ACCELERATE = "accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
+LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
+    "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
+    "two machines": "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint localhost:{port}",
+    "accelerate": f"{ACCELERATE} --multi_gpu",
+}
+STOPPING = """
+import os, signal
+from mismatch.cli import main
+from mismatch.training.trainer import Run
+
+def end(run):
+    if run.main:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def epoch(run, number, real=Run._epoch):
+    real(run, number)
+    if str(number) == os.environ["STOP_AFTER"]:
+        end(run)
+
+def save_last(run, real=Run._save_last):
+    real(run)
+    if os.environ["STOP_AFTER"] == "checkpoint_last":
+        end(run)
+
+Run._epoch, Run._save_last = epoch, save_last
+main()
+"""
+
+
+def write_rows(folder: Path) -> None:
+    """41 rows to train on, which no two processes and no batch of 16 divide; 13 to validate on."""
+    noise = np.random.default_rng(0)
+    lines = []
+    for i in range(18):
+        pixels = noise.integers(0, 90, (16, 16, 3))
+        pixels[..., i % 3] += 120
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        lines += [f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}" for k, colour in enumerate(COLOURS)]
+    order = noise.permutation(len(lines))
+    for name, chosen in (("train.csv", order[:41]), ("val.csv", order[41:])):
+        (folder / name).write_text("\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n")
+
+
+def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int | str | None = None) -> Any:
+    """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`, or behind a checkpoint_last. `launcher`: one
+    of LAUNCHERS, or the words of one.
+    """
+    (rows / "stopping.py").write_text(STOPPING)
+    machines = 2 if launcher == "two machines" else 1
+    place = [
+        "--train-csv",
+        rows / "train.csv",
+        "--val-csv",
+        rows / "val.csv",
+        "--image-base-path",
+        rows,
+        "--output-dir",
+        rows / name,
+        "--cache",
+        rows / name / "c",
+    ]
+    how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
+    program = [str(rows / "stopping.py")] if stop_after else ["-m", "mismatch"]
+    launched = ["-m", *LAUNCHERS.get(launcher, launcher).format(port=free_port()).split()] if launcher else []
+    command = [sys.executable, *launched, *program, "train", *map(str, place + how)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine
+    said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
+    return subprocess.CompletedProcess(command, max((one.returncode for one in running), key=abs), said, errors)
+
+
+def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
+    """Weights, statistics and what was printed."""
+    done = started(rows, name, *options, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    final = rows / name / "final_model"
+    return (
+        {key: value for file in final.glob("*.safetensors") for key, value in load_file(file).items()},
+        json.loads((final / "training_stats.json").read_text()),
+        done.stdout,
+    )
+
+
+def furthest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Between two runs' weights, which have the same names and shapes."""
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in theirs.items()}
+    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
+
+
+def check_curves(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    for name in ("train_losses", "train_contrastive_losses", "val_losses"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4)
