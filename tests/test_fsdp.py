@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import DeviceError, InputError
+from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training import fsdp
 from mismatch.training.batches import Batch, PairSet, Part
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
-from mismatch.training.fsdp import Shards, as_launched, shards_towers
+from mismatch.training.fsdp import Shards, as_launched, gather, shards_towers
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
@@ -150,17 +153,16 @@ def test_each_process_holds_half_of_the_towers_and_their_state_is_whole(tmp_path
         assert all(main[name] for name in ("groups", "saved", "weights again", "averages again"))
 
 
-def check_sharded(rows: Path, name: str, *options: object) -> str:
-    """Two processes with and without --fsdp, the same in all that they write → what the sharded one said."""
+def check_sharded(rows: Path, name: str, *options: object) -> None:
+    """Two processes with and without --fsdp write the same."""
     plain, stats, _ = trained(rows, f"{name}-plain", *options, launcher="torchrun")
-    sharded, found, said = trained(rows, f"{name}-sharded", *options, "--fsdp", launcher="torchrun")
+    sharded, found, _ = trained(rows, f"{name}-sharded", *options, "--fsdp", launcher="torchrun")
     assert furthest(sharded, plain) < 2e-4
-    check_curves(found, stats)
+    check_curves(found, stats, 1e-3 if "bf16" in options else 1e-4)  # a weight's last digit decides how bf16 rounds it; one process and two differ by 1e-2
     files = [{path.relative_to(rows / run).as_posix() for path in (rows / run).rglob("*")} for run in (f"{name}-plain", f"{name}-sharded")]
     assert files[0] == files[1]
     configs = [sorted((rows / run / "final_model").glob("*config.json")) for run in (f"{name}-plain", f"{name}-sharded")]
     assert [path.read_text() for path in configs[0]] == [path.read_text() for path in configs[1]]
-    return said
 
 
 def test_two_processes_with_half_of_the_weights_train_what_one_with_all_does(rows: Path) -> None:
@@ -254,6 +256,35 @@ def test_blocks_are_gathered_one_by_one_and_shared_weights_stay_whole(group: Pro
     assert {id(parameter) for parameter in backbone.parameters() if not isinstance(parameter, DTensor)} == whole
     assert {id(parameter) for parameter in shards.whole_parameters} == whole
     assert said == ["--fsdp: 6 blocks and what is around them over 1 processes, 7,657,729 of the backbone's 7,657,729 weights in this one"]
+
+
+KINDS = [("openclip", name) for name in ("resnet", "convnext", "swin", "siglip", "coca", "nllb", "mobileclip-fastvit")]
+KINDS += [("hf-clip", name) for name in ("siglip2", "align", "groupvit", "aimv2", "flava", "dual-encoder-bert")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), KINDS)
+def test_towers_of_every_make_compute_the_same_in_shards(group: Processes, tmp_path: Path, family: str, kind: str) -> None:
+    """Embeddings, levels included, gradients, and what is written."""
+    made = import_module(f"tests.plugins.test_{family.replace('-', '_')}_kinds").KINDS[kind]
+    folder = made.write(tmp_path / "model") if family == "openclip" else made.save(tmp_path)
+    plain, sharded = (load_backbone(family, str(folder)) for _ in range(2))
+    detectors = [Detector(one, build_head(head_spec_for(one, "adapter", features=features_offered(one)))) for one in (plain, sharded)]
+    shards = Shards(detectors[1], group, lambda line: None)
+    tokens = Tokenizer(plain.text_spec)(["a red shirt", "blue shoe"])
+    ids, mask = (torch.from_numpy(array) for array in (tokens.input_ids, tokens.attention_mask))
+    pixel_values = torch.randn(2, 3, plain.image_spec.size, plain.image_spec.size, generator=torch.Generator().manual_seed(0))
+    for detector in detectors:
+        outputs = detector.eval().encode_image(pixel_values), detector.encode_text(ids, mask)
+        for output in outputs:
+            output.square().mean().backward()  # type: ignore[no-untyped-call]
+    found = {name: gather(part.grad, keep=True) for name, part in sharded.named_parameters() if part.grad is not None}
+    wanted = {name: part.grad for name, part in plain.named_parameters() if part.grad is not None}
+    assert len(wanted) > 20
+    assert furthest(found, wanted) < 1e-5 * max(float(gradient.abs().max()) for gradient in wanted.values())
+    with shards.gathered():
+        sharded.save_pretrained(tmp_path / "saved")
+    assert furthest(load_backbone(family, str(tmp_path / "saved")).state_dict(), plain.state_dict()) == 0
 
 
 def test_memory_that_runs_out_in_one_process_ends_all(group: Processes) -> None:

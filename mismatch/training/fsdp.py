@@ -76,9 +76,11 @@ class Shards:
             parameter.data = parameter.data.to(processes.device)
         options: dict[str, Any] = {"mesh": init_device_mesh(processes.device.type, (processes.count,)), "ignored_params": self._whole}
         for block in blocks:
+            block.register_forward_hook(lambda _block, _inputs, output: _no_view(output))
             _sum(fully_shard(block, reshard_after_forward=plugin.reshard_after_forward, **options))
         _sum(fully_shard(self.backbone, **options))
         for name in tower_methods(detector):
+            setattr(self.backbone, name, _without_views(getattr(self.backbone, name)))
             register_fsdp_forward_method(self.backbone, name)
         report(self._line(len(blocks)))
 
@@ -233,6 +235,17 @@ def _sum(module: FSDPModule) -> None:
     """Sum gradients over the processes, where FSDP would average them."""
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)  # gloo can't multiply while it sums
+
+
+def _no_view(output: Any) -> Any:
+    """What a module gives, with copies in place of views: one that is changed in place would lose the hook by which FSDP gathers for the backward pass."""
+    if isinstance(output, Tensor):
+        return output.clone() if output._is_view() else output
+    return type(output)(map(_no_view, output)) if type(output) in (tuple, list) else output
+
+
+def _without_views(method: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *inputs: _no_view(method(*inputs))
 
 
 def _local(parameter: Tensor) -> Tensor:
