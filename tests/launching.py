@@ -22,10 +22,13 @@ LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GP
     "two machines": "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint localhost:{port}",
     "accelerate": f"{ACCELERATE} --multi_gpu",
 }
-STOPPING = """
+PROGRAM = """
 import os, signal
 from mismatch.cli import main
+from mismatch.data import spans
 from mismatch.training.trainer import Run
+
+spans.LEAST_BYTES = 0
 
 def end(run):
     if run.main:
@@ -62,9 +65,9 @@ def write_rows(folder: Path) -> None:
 
 def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int | str | None = None) -> Any:
     """The process of a run, or of both machines, ended; its main process is killed behind the epoch `stop_after`, or behind a checkpoint_last. `launcher`: one
-    of LAUNCHERS, or the words of one.
+    of LAUNCHERS, or the words of one. Small files are read in shares too.
     """
-    (rows / "stopping.py").write_text(STOPPING)
+    (rows / "program.py").write_text(PROGRAM)
     machines = 2 if launcher == "two machines" else 1
     place = [
         "--train-csv",
@@ -79,9 +82,8 @@ def started(rows: Path, name: str, *options: object, launcher: str | None = None
         rows / name / "c",
     ]
     how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    program = [str(rows / "stopping.py")] if stop_after else ["-m", "mismatch"]
     launched = ["-m", *LAUNCHERS.get(launcher, launcher).format(port=free_port()).split()] if launcher else []
-    command = [sys.executable, *launched, *program, "train", *map(str, place + how)]
+    command = [sys.executable, *launched, str(rows / "program.py"), "train", *map(str, place + how)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(command, env=env, **pipes) for _ in range(machines)]  # the same command on each machine

@@ -48,8 +48,8 @@ def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | N
     reading = Reading(path, columns, COLUMNS, no_fault)
     kind = kind_of(path)
     extents = team.each(lambda: _extent(path, reading, kind))
-    if extent := next((extent for extent in extents if extent != extents[0]), None):
-        raise InputError(f"{path} is not the same file for all processes ({extents[0]} and {extent}); give them all the same one")
+    if other := next((index for index, extent in enumerate(extents) if extent != extents[0]), 0):
+        raise InputError(f"{path}: process {other} of {team.count} finds another file there than process 0, or none; give all of them the same one")
     if extents[0] is None:
         return None
     start, end, line = extents[0]
