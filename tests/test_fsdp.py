@@ -30,7 +30,7 @@ from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.processes import Processes
 from mismatch.training.step import Step
-from tests.launching import ACCELERATE, LAUNCHERS, check_curves, furthest, started, trained, write_rows
+from tests.launching import ACCELERATE, FORKED, LAUNCHERS, check_curves, furthest, started, trained, write_rows
 
 FAMILIES = ("hf-clip", "openclip")
 FULL = ("--tune", "full", "--learning-rate", 1e-4, "--batch-size", 8)
@@ -155,8 +155,8 @@ def test_each_process_holds_half_of_the_towers_and_their_state_is_whole(tmp_path
 
 def check_sharded(rows: Path, name: str, *options: object) -> None:
     """Two processes with and without --fsdp write the same."""
-    plain, stats, _ = trained(rows, f"{name}-plain", *options, launcher="torchrun")
-    sharded, found, _ = trained(rows, f"{name}-sharded", *options, "--fsdp", launcher="torchrun")
+    plain, stats, _ = trained(rows, f"{name}-plain", *options, launcher=FORKED)
+    sharded, found, _ = trained(rows, f"{name}-sharded", *options, "--fsdp", launcher=FORKED)
     assert furthest(sharded, plain) < 2e-4
     check_curves(found, stats, 1e-3 if "bf16" in options else 1e-4)  # a weight's last digit decides how bf16 rounds it; one process and two differ by 1e-2
     files = [{path.relative_to(rows / run).as_posix() for path in (rows / run).rglob("*")} for run in (f"{name}-plain", f"{name}-sharded")]
@@ -167,7 +167,7 @@ def check_sharded(rows: Path, name: str, *options: object) -> None:
 
 def test_two_processes_with_half_of_the_weights_train_what_one_with_all_does(rows: Path) -> None:
     one, stats, _ = trained(rows, "one", *FULL, "--batch-size", 16)
-    two, found, said = trained(rows, "two", *FULL, "--fsdp", launcher="torchrun")
+    two, found, said = trained(rows, "two", *FULL, "--fsdp", launcher=FORKED)
     assert furthest(two, one) < 2e-4
     check_curves(found, stats)
     assert said.count("--fsdp: 6 blocks and what is around them over 2 processes, 3,829,057 of the backbone's 7,657,857 weights in this one") == 1
@@ -195,7 +195,7 @@ def test_each_mode_trains_the_same_in_shards(rows: Path, options: tuple[object, 
 @pytest.mark.slow
 def test_accelerates_launcher_asks_for_it_too(rows: Path) -> None:
     """With the classes to shard by named and its activation checkpointing, which is --gradient-checkpointing here."""
-    plain, stats, _ = trained(rows, "launched-plain", *FULL, "--gradient-checkpointing", launcher="torchrun")
+    plain, stats, _ = trained(rows, "launched-plain", *FULL, "--gradient-checkpointing", launcher=FORKED)
     how = "--fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_transformer_layer_cls_to_wrap CLIPEncoderLayer --fsdp_activation_checkpointing true"
     found, found_stats, said = trained(rows, "launched", *FULL, launcher=f"{LAUNCHED} {how} --fsdp_reshard_after_forward false")
     assert furthest(found, plain) < 2e-4
@@ -211,9 +211,7 @@ def undisturbed(rows: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, "checkpoint_last"])
-@pytest.mark.parametrize(
-    ("then", "now"), [(("torchrun", "--fsdp"), (None,)), ((None,), ("torchrun", "--fsdp")), (("torchrun", "--fsdp"), ("torchrun",))], ids=str
-)
+@pytest.mark.parametrize(("then", "now"), [((FORKED, "--fsdp"), (None,)), ((None,), (FORKED, "--fsdp")), ((FORKED, "--fsdp"), (FORKED,))], ids=str)
 def test_a_sharded_run_goes_on_whole_and_a_whole_one_sharded(rows: Path, undisturbed: Any, then: Any, now: Any, stop_after: int | str) -> None:
     """Killed behind its first epoch, or within it, and resumed by other means: as one that was never disturbed."""
     options = (*GOING_ON, "--batch-size", 8 if then[0] else 16)

@@ -12,7 +12,7 @@ import torch
 from mismatch.errors import DeviceError
 from mismatch.training import processes as module
 from mismatch.training.processes import Processes
-from tests.launching import check_curves, furthest, started, trained, write_rows
+from tests.launching import FORKED, check_curves, furthest, started, trained, write_rows
 
 
 def alone(count: int = 1, index: int = 0) -> Processes:
@@ -102,9 +102,12 @@ def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 @pytest.mark.parametrize(
-    "options", [("--tune", "head"), ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)]
+    ("launcher", "options"),
+    [
+        (FORKED, ("--tune", "head")),
+        ("accelerate", ("--tune", "full", "--backbone", "openclip", "--learning-rate", 1e-4, "--gradient-accumulation-steps", 1)),
+    ],
 )
 def test_two_processes_agree_with_one_under_each_launcher_and_mode(rows: Path, launcher: str, options: tuple[object, ...]) -> None:
     check_agreement(rows, launcher, *options)
@@ -121,13 +124,13 @@ def test_two_machines_train_as_one_process_does(rows: Path) -> None:
 def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> None:
     """Killed behind its first epoch, with one or two processes, and resumed by the same command with two or one: as one that was never disturbed."""
     options = ("--tune", "full", "--learning-rate", 1e-4, "--epochs", 3, "--batch-size", 16 // then)
-    straight, stats, _ = trained(rows, f"straight-{then}", *options, launcher="torchrun" if then == 2 else None)
-    killed = started(rows, f"moved-{then}", *options, launcher="torchrun" if then == 2 else None, stop_after=1)
+    straight, stats, _ = trained(rows, f"straight-{then}", *options, launcher=FORKED if then == 2 else None)
+    killed = started(rows, f"moved-{then}", *options, launcher=FORKED if then == 2 else None, stop_after=1)
     assert killed.returncode != 0
     assert len([*(rows / f"moved-{then}").glob(".rows.*")]) == (then == 2), "what several processes share is left by one that is killed"
     assert "epoch 1/3" in killed.stdout
     assert "epoch 2/3" not in killed.stdout
-    moved, went_on, said = trained(rows, f"moved-{then}", *options, "--resume", launcher=None if then == 2 else "torchrun")
+    moved, went_on, said = trained(rows, f"moved-{then}", *options, "--resume", launcher=None if then == 2 else FORKED)
     assert "epoch 1/3" not in said
     assert [*(rows / f"moved-{then}").glob(".*")] == []
     assert ("cpu in fp32 on 2 processes then, cpu in fp32 now" if then == 2 else "cpu in fp32 then, cpu in fp32 on 2 processes now") in said
