@@ -130,6 +130,7 @@ for family in sys.argv[2:]:
     processes.wait()
     found[family] = facts
 (Path(sys.argv[1]) / f"found-{processes.index}.json").write_text(json.dumps(found))
+processes.end()
 """
 
 

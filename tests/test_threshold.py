@@ -186,7 +186,7 @@ def test_intervals_hold_on_new_rows(objective: Objective) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [Objective("precision", target=0.95), Objective("recall", target=0.9), Objective()], ids=str)
 def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> None:
-    for name, share in covered(objective, 600, 0.9).items():
+    for name, share in covered(objective, 300, 0.9).items():
         assert share == pytest.approx(0.9, abs=0.05), name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import os
@@ -28,9 +29,9 @@ T = TypeVar("T")
 class Processes:
     """Who takes part. Every process takes every step on its share of the batch; sums over all of them keep their weights equal, bit for bit."""
 
-    def __init__(self, device: torch.device, index: int = 0, count: int = 1) -> None:
-        """`index`: of this process, 0..count; `device`: its own."""
-        self.device, self.index, self.count = device, index, count
+    def __init__(self, device: torch.device, index: int = 0, count: int = 1, *, own_group: bool = False) -> None:
+        """`index`: of this process, 0..count; `device`: its own; `own_group`: whether torch's group of processes was made for this run."""
+        self.device, self.index, self.count, self.own_group = device, index, count, own_group
 
     @classmethod
     def start(cls, device: str) -> Processes:
@@ -41,8 +42,14 @@ class Processes:
         own = choose_device(_device_of(device, _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)))
         from accelerate import PartialState
 
+        own_group = not torch.distributed.is_initialized()
         state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
-        return cls(own, state.process_index, state.num_processes)
+        return cls(own, state.process_index, state.num_processes, own_group=own_group)
+
+    def end(self) -> None:
+        """All is done: part when the interpreter ends, since a process that ends while the group's threads still run may be taken for one that failed."""
+        if self.own_group:
+            atexit.register(_part)
 
     @property
     def main(self) -> bool:
@@ -156,6 +163,11 @@ class Processes:
             exchange(flat)
             for tensor, total in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(total.view_as(tensor))
+
+
+def _part() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _number(variables: Sequence[str], otherwise: int) -> int:

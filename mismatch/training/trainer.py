@@ -68,7 +68,9 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
         torch.set_num_threads(config.threads)
     processes = Processes.start(config.device)
     with locked(config.output_dir, parents=True, inside=SCRATCH) if processes.main else nullcontext():
-        return _train(config, processes, report, progress)
+        result = _train(config, processes, report, progress)
+    processes.end()
+    return result
 
 
 def _train(config: TrainConfig, processes: Processes, report: Report, progress: Progress) -> TrainResult:
