@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.pairs import read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import read_json
@@ -62,6 +63,28 @@ def test_yaml_nested_without_end(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("[" * 5000)
     with pytest.raises(InputError, match="can't be read: maximum recursion depth"):
         read_settings(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("run.yaml", f"epochs: {'9' * 5000}\n", "is not valid YAML: Exceeds the limit"),
+        ("run.toml", f"epochs = {'9' * 5000}\n", "can't be read: Exceeds the limit"),
+        ("run.yaml", "epochs: 2001-99-99\n", "is not valid YAML: month must be in"),
+        ("run.yaml", f"learning_rate: {'9' * 400}\n", "a number is needed"),
+        ("run.yaml", "batch_size: &a [*a]\n", "batch_size is a list that can't be shown; a whole number is needed"),
+    ],
+)
+def test_values_of_settings_that_are_beyond_python(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_settings(tmp_path / name)
+
+
+def test_a_lexicon_with_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    (tmp_path / "words.yaml").write_text(f"colour: {'9' * 5000}\n")
+    with pytest.raises(InputError, match="is not valid YAML: Exceeds the limit"):
+        read_lexicon(tmp_path / "words.yaml")
 
 
 def test_a_tokenizer_that_lacks_its_own_unknown_token() -> None:

@@ -142,7 +142,7 @@ def read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict) or not all(isinstance(kind, str) and isinstance(families, list) for kind, families in found.items()):
         raise InputError(f'{path}: classes of words are needed, as `shape: ["round, circular", square]`')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 import types
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of UTF-8, of TOML, of numbers with thousands of digits
         raise InputError(f"--config {path} can't be read: {error}") from error
     if not isinstance(data, Mapping):
         raise InputError(f"--config {path} holds no options; lines of `name: value` are needed")
@@ -96,7 +97,7 @@ def _yaml(path: Path, text: str) -> Any:
 
     try:
         return {} if (data := yaml.load(text, Loader)) is None else data
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of dates and of numbers with thousands of digits
         raise InputError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -104,7 +105,7 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
     """The value as the option's type; a number that YAML takes for text is one."""
     if kind is float and isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         return float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < sys.float_info.max:
         return float(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
@@ -114,4 +115,7 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
 
 def _shown(value: Any) -> str:
     """As it stands in the file, nearly: true, "many", [1, 2]."""
-    return json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        return json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # a list in itself, or a number with thousands of digits
+        return f"a {type(value).__name__} that can't be shown"
