@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,9 @@ def _open(keys: Path) -> bytes:
 
 def _map(keys: Path) -> Array | None:
     """A segment's embeddings (N, D), mapped for as long as the array lives; None for one that is damaged or gone."""
-    return _unless_damaged(lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # numpy's, of a damaged head that looks like Python 2's
+        return _unless_damaged(lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
 
 
 def _unless_damaged(read: Callable[[], Item]) -> Item | None:
