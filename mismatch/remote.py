@@ -61,9 +61,9 @@ class Remote:
             raise InputError(f"{scheme}:// is no store that mismatch reads ({known}); download it and give its path")
         bucket, _, key = found[2].partition("/")
         if ":" in bucket.partition("@")[0] and "@" in bucket:
-            raise InputError(f"a {scheme}:// URL holds a password; take it out, and give it by the environment or the files of {STORES[scheme]}")
+            raise InputError(f"the {scheme}:// URL holds a password; take it out, and give it by the environment or the files of {STORES[scheme]}")
         if SIGNED.search(key):
-            raise InputError(f"a {scheme}:// URL of bucket {bucket} holds a signature; take it out, credentials are those of the environment")
+            raise InputError(f"the {scheme}:// URL of bucket {bucket} holds a signature; take it out, credentials are those of the environment")
         if not BUCKET.fullmatch(bucket) or {".", ".."} & set(key.split("/")) or "\0" in key:
             raise InputError(f"{url!r} names no object; write {scheme}://BUCKET/NAME, without . and .. between the slashes")
         return cls(f"{scheme}://{bucket}", key.rstrip("/"))

@@ -22,7 +22,7 @@ from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training.checkpoint import META, read_meta
 from mismatch.training.settings import read_settings
 from tests.fuzz.__main__ import mutated
-from tests.fuzz.targets import TARGETS, text_spec, tokenizer_json
+from tests.fuzz.targets import TARGETS, cache_seeds, text_spec, tokenizer_json
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = 60  # of each target
@@ -79,6 +79,13 @@ def test_values_of_settings_that_are_beyond_python(tmp_path: Path, name: str, te
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_settings(tmp_path / name)
+
+
+def test_a_cached_array_whose_head_is_of_python_2() -> None:
+    [seed] = cache_seeds()
+    damaged = seed.replace(b"(2, 5)", b"(2L,5)")
+    assert damaged != seed
+    TARGETS["cache"].check(damaged)
 
 
 def test_a_lexicon_with_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
