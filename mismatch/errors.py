@@ -4,7 +4,8 @@ MismatchError
 ├── InputError                a file, a row or an option that can't be used
 │   ├── LabelError            a label that is neither 0 nor 1          (also ValueError)
 │   └── ImageError            an image that can't be used
-│       └── ImageNotFoundError                                         (also FileNotFoundError)
+│       ├── ImageNotFoundError                                         (also FileNotFoundError)
+│       └── ImageRefusedError  by its kind, size or structure, before it is decoded
 ├── BackboneError             an unknown, broken or unreachable backbone
 │   └── ContractError         a backbone that breaks the contract      (also AssertionError)
 ├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceError",
     "ImageError",
     "ImageNotFoundError",
+    "ImageRefusedError",
     "InputError",
     "LabelError",
     "MachineError",
@@ -62,6 +64,10 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
 
     def __str__(self) -> str:  # FileNotFoundError would print its errno pair
         return str(self.args[0])
+
+
+class ImageRefusedError(ImageError):
+    """An image that is not decoded at all: empty, of an unknown kind, too large, or too costly for its size."""
 
 
 class BackboneError(MismatchError):

@@ -7,22 +7,34 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mismatch.errors import ImageError, ImageNotFoundError, MachineError
+from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.remote import Remote, is_url
 from mismatch.retries import SHORTAGES, is_transient, open_once, reason, retried, shortage
+from mismatch.runtime.image_bounds import check_structure, is_costly_exif
 from mismatch.specs import RGB, ImageSpec
 
-__all__ = ["ImageSource", "Preprocessor", "open_image", "open_image_file"]
+__all__ = ["Decoder", "ImageSource", "PreparedImage", "Preprocessor", "decoded_by", "image_error", "open_image", "open_image_file", "source_name"]
 
-ImageSource = Path | str | Remote | bytes | Image.Image | NDArray[Any]
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image that was decoded and resized elsewhere."""
+
+    digest: bytes  # of its file
+    pixels: NDArray[np.uint8]  # (S, S, 3), what the tower sees
+
+
+ImageSource = Path | str | Remote | bytes | Image.Image | NDArray[Any] | PreparedImage
 Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
 RGB8 = tuple[int, int, int]  # 0..255
 Reduction = Callable[[tuple[int, int]], int]  # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
@@ -44,56 +56,111 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_REFUSED_FORMATS = {"EPS"}  # Pillow runs Ghostscript to read it
+_REFUSED_FORMATS = {  # beside what else Pillow reads
+    "EPS",  # Pillow runs Ghostscript to read it
+    "FITS",  # may unpack to any size
+    "FPX",
+    "IPTC",
+    "MIC",  # these three open a picture within a picture
+}
 _REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to each side
 _OVER = 2  # times the resolution that is needed which a JPEG keeps when it is decoded smaller
 _PLAIN = 4  # bytes of a pixel, uncompressed
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
 
 
+class Decoder(Protocol):
+    """Whoever decodes in place of this process."""
+
+    def picture(self, spec: ImageSpec, source: ImageSource) -> Image.Image:
+        """What `Preprocessor(spec).picture` gives, and raises."""
+
+    def image(self, source: ImageSource, background: RGB8) -> Image.Image:
+        """What `open_image` gives, and raises."""
+
+
+_decoder: Decoder | None = None  # of this process; see `decoded_by`
+
+
+@contextmanager
+def decoded_by(decoder: Decoder) -> Iterator[None]:
+    """Let `decoder` decode all images of this process, on whichever thread, until the end."""
+    global _decoder
+    before, _decoder = _decoder, decoder
+    try:
+        yield
+    finally:
+        _decoder = before
+
+
 def open_image(source: ImageSource, background: RGB8 = WHITE) -> Image.Image:
     """Decode the first frame into an upright 8-bit RGB image; `background` (0..255) shows through transparent pixels.
 
-    Raises ImageNotFoundError where no file is, ImageError for anything that can't be decoded wholly, MachineError where memory or file handles run out.
+    Raises ImageNotFoundError where no file is, ImageRefusedError for what is too large, too costly or of no known kind, ImageError for anything else that
+    can't be decoded wholly, MachineError where memory or file handles run out.
     """
-    return _open(source, background)[0]
+    if _decoder is not None and is_encoded(source):
+        return _decoder.image(source, background)
+    return open_part(source, background)[0]
 
 
-def _open(source: ImageSource, background: RGB8, reduction: Reduction | None = None) -> tuple[Image.Image, Box]:
-    """The image, and which part of it is the picture: all of it, but for a fraction of a pixel where it was decoded smaller."""
-    name = _name(source)
+def is_encoded(source: ImageSource) -> bool:
+    """Whether it is a file, or the bytes of one, rather than pixels."""
+    return not isinstance(source, Image.Image | np.ndarray | PreparedImage)
+
+
+def open_part(
+    source: ImageSource,
+    background: RGB8,
+    reduction: Reduction | None = None,
+    *,
+    name: str = "",
+    formats: Collection[str] = (),
+) -> tuple[Image.Image, Box]:
+    """Return the image, and which part of it is the picture: all of it, but for a fraction of a pixel where it was decoded smaller.
+
+    `name`: of the image in messages, if not the source's own; `formats`: Pillow's names of those that are read, if not all.
+    """
+    if isinstance(source, PreparedImage):
+        return Image.fromarray(source.pixels), (0, 0, *source.pixels.shape[1::-1])
+    name = name or source_name(source)
     try:
-        decoded, (width, height) = _decode(source, name, reduction)
+        decoded, (width, height) = _decode(source, name, reduction, formats)
         upright = _upright(decoded)
         if upright.size != decoded.size:
             width, height = height, width
         return _to_rgb(upright, background, name), (0, 0, width, height)
     except (ImageError, MachineError):
         raise
-    except MemoryError as error:
-        raise shortage(f"{name} can't be decoded", error) from None
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(name)) from None
-    except OSError as error:
-        if error.errno == errno.EHOSTUNREACH and isinstance(source, Remote):  # which says nothing of the image
-            raise MachineError(f"{name} can't be fetched: {reason(error)}; look after the network, then go on") from error
-        if is_transient(error):
-            raise ImageError(f"{name} can't be read ({reason(error)}); look after its disk or network, then score the row again") from error
-        raise _damaged(name, error) from error
     except Exception as error:
-        raise _damaged(name, error) from error
+        raise image_error(error, source, name) from error
+
+
+def image_error(error: Exception, source: ImageSource, name: str) -> ImageError | MachineError:
+    """What an exception means that reading or decoding an image raised."""
+    if isinstance(error, MemoryError):
+        return shortage(f"{name} can't be decoded", error)
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageRefusedError(_too_large(name))
+    if isinstance(error, OSError) and error.errno == errno.EHOSTUNREACH and isinstance(source, Remote):  # which says nothing of the image
+        return MachineError(f"{name} can't be fetched: {reason(error)}; look after the network, then go on")
+    if isinstance(error, OSError) and is_transient(error):
+        return ImageError(f"{name} can't be read ({reason(error)}); look after its disk or network, then score the row again")
+    return ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row")
 
 
 class Preprocessor:
     """ImageSpec → a function from an image to pixel_values. Stateless, so safe on any number of threads."""
 
-    def __init__(self, spec: ImageSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: ImageSpec, decoder: Decoder | None = None) -> None:
+        """`decoder`: who decodes in place of this process, or of the one that `decoded_by` names."""
+        self.spec, self._decoder = spec, decoder
         self._scale, self._offset = _affine(spec.mean, spec.std)  # both (3, 1, 1)
 
     def __call__(self, source: ImageSource, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Anything `open_image` takes → float32 (3, size, size), written into `out` where given."""
-        pixels = np.asarray(self.picture(source)).transpose(2, 0, 1)  # (3, S, S), uint8
+        square = source.pixels if isinstance(source, PreparedImage) else np.asarray(self.picture(source))  # (S, S, 3), uint8
+        pixels = square.transpose(2, 0, 1)  # (3, S, S)
         out = np.empty(pixels.shape, np.float32) if out is None else out
         np.multiply(pixels, self._scale, out=out)
         out += self._offset
@@ -101,7 +168,16 @@ class Preprocessor:
 
     def picture(self, source: ImageSource) -> Image.Image:
         """Anything `open_image` takes → RGB (size, size): what the tower sees, before it is normalised."""
-        return self.resize(*_open(source, self.spec.background, self.reduction))
+        decoder = self._decoder or _decoder
+        if decoder is not None and is_encoded(source):
+            return decoder.picture(self.spec, source)
+        return self.local_picture(source)
+
+    def local_picture(self, source: ImageSource, *, name: str = "", formats: Collection[str] = ()) -> Image.Image:
+        """The same, decoded by this process; `name` and `formats` as `open_part` takes them."""
+        if isinstance(source, PreparedImage):
+            return Image.fromarray(source.pixels)
+        return self.resize(*open_part(source, self.spec.background, self.reduction, name=name, formats=formats))
 
     def reduction(self, size: tuple[int, int]) -> int:
         """How many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least `_OVER` times the resolution that is needed remains.
@@ -180,7 +256,8 @@ def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float3
     return scale.astype(np.float32), offset.astype(np.float32)
 
 
-def _name(source: ImageSource) -> str:
+def source_name(source: ImageSource) -> str:
+    """What an image is called in messages."""
     if isinstance(source, str | os.PathLike | Remote):
         return f"image '{source}'"
     return "the image given as bytes" if isinstance(source, bytes) else "the image given"
@@ -190,15 +267,11 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file or drop the row")
-
-
 def _too_large(name: str) -> str:
     return f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
 
 
-def _decode(source: ImageSource, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
+def _decode(source: ImageSource, name: str, reduction: Reduction | None, formats: Collection[str]) -> tuple[Image.Image, tuple[float, float]]:
     """Any source → a loaded Pillow image of any mode, and how large the picture is in it, pixels."""
     if isinstance(source, Image.Image):
         _checked(source, name).load()  # a TIFF turns itself upright while it loads
@@ -207,20 +280,20 @@ def _decode(source: ImageSource, name: str, reduction: Reduction | None) -> tupl
         image = _from_array(source, name)
         return image, image.size
     if isinstance(source, bytes):
-        return _load(io.BytesIO(source), name, reduction)
-    return retried(lambda: _decode_file(source, name, reduction))
+        return _load(io.BytesIO(source), name, reduction, formats)
 
+    def decode_file() -> tuple[Image.Image, tuple[float, float]]:
+        with open_image_file(source) as file:
+            return _load(file, name, reduction, formats)
 
-def _decode_file(path: Path | str | Remote, name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
-    with open_image_file(path) as file:
-        return _load(file, name, reduction)
+    return retried(decode_file)
 
 
 def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO:
     """An image's file, opened, or its object, fetched. ImageNotFoundError where none is; ImageError for an address, a folder, a pipe or what may not be read;
     MachineError where file handles run out. What may pass is an OSError still, for `retried`.
     """
-    name = _name(path)
+    name = source_name(path)
     if isinstance(path, str) and is_url(path):
         raise ImageError(f"{name} is an address; mismatch fetches nothing: download it first and give its path")
     try:
@@ -248,12 +321,15 @@ def _fetched(place: Remote, name: str) -> bytes:
     return data
 
 
-def _load(file: IO[bytes], name: str, reduction: Reduction | None) -> tuple[Image.Image, tuple[float, float]]:
-    image = _identify(file)
+def _load(file: IO[bytes], name: str, reduction: Reduction | None, formats: Collection[str]) -> tuple[Image.Image, tuple[float, float]]:
+    check_structure(file, name)
+    image = _identify(file, formats)
     if image is None and not file.seek(0, os.SEEK_END):
-        raise ImageError(f"{name} is empty (0 bytes); replace the file or drop the row")
+        raise ImageRefusedError(f"{name} is empty (0 bytes); replace the file or drop the row")
+    if image is None and formats:
+        raise ImageRefusedError(f"{name} is of no known format; one of {', '.join(formats)} is needed")
     if image is None:
-        raise ImageError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
+        raise ImageRefusedError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
     width, height = _checked(image, name).size
     times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
     if (width % times or height % times) and _orientation(image) in _TURNS:
@@ -264,12 +340,16 @@ def _load(file: IO[bytes], name: str, reduction: Reduction | None) -> tuple[Imag
     return image, (image.size if times == 1 else (width / times, height / times))
 
 
-def _identify(file: IO[bytes]) -> Image.Image | None:
+def _identify(file: IO[bytes], formats: Collection[str]) -> Image.Image | None:
     """Image.open without its size warning, which only a process-wide filter could keep from leaking out of a thread; and without the file's name, by which
     Pillow would map a bitmap into memory: one that somebody cuts short meanwhile ends the process by SIGBUS.
     """
     prefix = file.read(16)
-    for name in _formats():
+    if formats:
+        Image.init()
+    for name in formats or _formats():
+        if name not in Image.OPEN:  # Pillow was built without it
+            continue
         factory, accepts = Image.OPEN[name]
         try:
             verdict = accepts is None or accepts(prefix)
@@ -294,7 +374,7 @@ def _checked(image: Image.Image, name: str) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height}); replace the file or drop the row")
     if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise ImageError(_too_large(name))
+        raise ImageRefusedError(_too_large(name))
     return image
 
 
@@ -332,6 +412,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
+    if is_costly_exif(image.info.get("exif") or b""):
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:

@@ -1,0 +1,139 @@
+"""The processes that decode images from strangers: a nursery, which holds the libraries, and the workers that it forks.
+
+Started by `decoding.DecodingPool`, which is the only one to talk to them. What comes from a worker is JSON and pixels, never a pickle: native code that a
+picture has taken over must not reach further. Runs on systems that can fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from PIL import Image
+
+from mismatch.errors import ImageError, ImageRefusedError, MachineError
+from mismatch.runtime.preprocess import Preprocessor, open_part
+from mismatch.specs import ImageSpec
+
+__all__ = ["END", "FORK", "STATUS", "main"]
+
+FORK, END = b"F", b"E"  # requests to the nursery: a worker, which comes with its end of a connection; the end of one
+REQUEST = struct.Struct("<cqq")  # kind; its niceness and bytes of memory, or its process id and 0
+STATUS = struct.Struct("<q")  # process id, or how it ended, as waitpid tells
+MAX_HEADER = 2**20  # bytes
+OPEN_FILES = 64
+
+
+def main() -> NoReturn:
+    """Be the nursery: `sys.argv[1]` is the file descriptor of the connection to the pool. When that is closed, all workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    Image.init()  # what a worker would have to import, and could not read any more
+    line = socket.socket(fileno=int(sys.argv[1]))
+    children: set[int] = set()
+    with suppress(OSError):
+        while _answer(line, children):
+            pass
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    os._exit(0)
+
+
+def _answer(line: socket.socket, children: set[int]) -> bool:
+    """Answer one request; False where there will be no more."""
+    message, descriptors, _, _ = socket.recv_fds(line, REQUEST.size, 1)
+    if len(message) < REQUEST.size:
+        return False
+    kind, first, second = REQUEST.unpack(message)
+    if kind == FORK:
+        child = os.fork()
+        if not child:
+            line.close()
+            _work(Connection(descriptors[0]), niceness=first, memory=second)
+        children.add(child)
+        os.close(descriptors[0])
+        line.sendall(STATUS.pack(child))
+        return True
+    status = 0
+    if first in children:  # not waited for yet, so the number is still its own
+        children.remove(first)
+        os.kill(first, signal.SIGKILL)
+        _, status = os.waitpid(first, 0)
+    line.sendall(STATUS.pack(status))
+    return True
+
+
+def _work(connection: Connection, *, niceness: int, memory: int) -> NoReturn:
+    """Be a worker: one picture after the other, until the connection is closed."""
+    try:
+        _restrict(niceness, memory)
+        while True:
+            header = json.loads(connection.recv_bytes(MAX_HEADER))
+            answer, pixels = _decoded(header, connection.recv_bytes())
+            connection.send_bytes(json.dumps(answer).encode())
+            if pixels is not None:
+                connection.send_bytes(pixels)
+    except (EOFError, OSError):
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - whatever it is, the pool sees that this worker is gone
+        os._exit(1)
+
+
+def _restrict(niceness: int, memory: int) -> None:
+    """Take from this process what decoding doesn't need. `memory`: bytes beyond what it has now; 0: any."""
+    import resource
+
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what ends a picture that takes too long
+    os.nice(niceness)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    size = _own_size()
+    if memory and size:
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
+
+
+def _own_size() -> int:
+    """Bytes of address space that this process takes; 0 where the system doesn't tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """What is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
+    Image.MAX_IMAGE_PIXELS = header["max_pixels"]
+    signal.setitimer(signal.ITIMER_PROF, header["seconds"])  # of processor time, all threads together
+    try:
+        image = _image(header, data)
+        return {"size": image.size}, image.tobytes()
+    except ImageRefusedError as error:
+        return {"refused": str(error)}, None
+    except ImageError as error:
+        return {"damaged": str(error)}, None
+    except (MachineError, MemoryError):
+        return {"memory": True}, None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _image(header: dict[str, Any], data: bytes) -> Image.Image:
+    options = {"name": header["name"], "formats": tuple(header["formats"])}
+    if header["spec"] is None:
+        image, _ = open_part(data, tuple(header["background"]), **options)
+        return image
+    return _preprocessor(json.dumps(header["spec"])).local_picture(data, **options)
+
+
+@lru_cache(8)
+def _preprocessor(spec: str) -> Preprocessor:
+    return Preprocessor(ImageSpec.from_dict(json.loads(spec)))
