@@ -82,8 +82,33 @@ def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None
         assert problem(client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair] * 3}))[1].startswith("there are 3 pairs; 2 are")
         missing = client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair, pair | {"text": "u"}]})
         assert problem(missing) == (400, "pair 1 names the text 'u', which is not among those sent")
-        wrong = client.post("/v1/predict/batch", json={"images": {"a": "!"}, "texts": texts, "pairs": [pair]})
-        assert problem(wrong)[1].startswith("image 'a': the image is not base64")
+
+
+@pytest.mark.parametrize(
+    ("picture", "text", "words"),
+    [
+        (text64(image()[:60]), "red", "damaged or cut short"),
+        (text64(b"hello"), "red", "no known format"),
+        (text64(b"\0\0\0\x18ftypheic" + bytes(99)), "red", "no known format"),
+        ("", "red", "empty (0 bytes)"),
+        ("!", "red", "not base64"),
+        (text64(image(size=(200, 100))), "red", "more than 10,000 pixels"),
+        (text64(bytes(70_000)), "red", "more than 60,000 bytes"),
+        (text64(image()), " ", "the text is empty"),
+        (text64(image()), "red " * 100, "more than 300 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(colour_engine: Any, picture: str, text: str, words: str) -> None:
+    body = {
+        "images": {"good": text64(image()), "bad": picture},
+        "texts": {"good": "red", "bad": text},
+        "pairs": [{"image": "good", "text": "good"}, {"image": "bad", "text": "bad"}, {"image": "good", "text": "good"}],
+    }
+    with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300, max_image=60_000) as client:
+        answers = client.post("/v1/predict/batch", json=body).json()["answers"]
+        assert [answer["prediction"] for answer in answers] == ["match", "error", "match"]
+        assert words in answers[1]["status"]
+        assert answers[1]["similarity_score"] is None
 
 
 def test_a_large_body_is_refused_unread(colour_engine: Any) -> None:

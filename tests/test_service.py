@@ -108,8 +108,9 @@ def test_images_by_address(colour_engine: Any, photos: str) -> None:
         }
         answers = client.post("/v1/predict/batch", json=batch).json()["answers"]
         assert [answer["prediction"] for answer in answers] == ["mismatch", "match"]
-        page = problem(client.post("/v1/predict/batch", json=batch | {"image_urls": {"fetched": f"http://{photos}/page.html"}}))
-        assert page[1].startswith("image 'fetched': the image is of no known format")
+        page = client.post("/v1/predict/batch", json=batch | {"image_urls": {"fetched": f"http://{photos}/page.html"}}).json()["answers"]
+        assert [answer["prediction"] for answer in page] == ["mismatch", "error"]
+        assert page[1]["status"].startswith("the image is of no known format")
         both = problem(client.post("/v1/predict/batch", json=batch | {"image_urls": {"fetched": url, "sent": url}}))
         assert both[1].startswith("the image 'sent' is among images and image_urls")
         assert problem(client.post("/v1/predict", json={"image_url": "http://elsewhere.test/a.png", "text": "red"}))[0] == 400

@@ -266,16 +266,16 @@ class _Lane:
                 worker = worker or _Worker(self._nursery, self._niceness, self._memory)
                 job.result.set_result(worker.decode(job, self._seconds))
                 if worker.jobs >= JOBS:
-                    worker = _closed_worker(worker)
+                    worker = _without(worker)
             except _EndedError as error:
-                worker = _closed_worker(worker)
+                worker = _without(worker)
                 self._give_up(job, error)
             except ImageError as error:
                 job.result.set_exception(error)
             except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it, and the next picture must not suffer
-                worker = _closed_worker(worker)
+                worker = _without(worker)
                 job.result.set_exception(error if isinstance(error, MismatchError) else MachineError(f"an image could not be handed to a worker: {error}"))
-        _closed_worker(worker)
+        _without(worker)
 
     def _give_up(self, job: _Job, error: _EndedError) -> None:
         """A picture whose worker has ended."""
@@ -289,10 +289,12 @@ class _Lane:
             job.result.set_exception(ImageError(f"{name} ended the process that decoded it: it is damaged; replace the file or drop the row"))
 
 
-def _closed_worker(worker: _Worker | None) -> None:
+def _without(worker: _Worker | None) -> _Worker | None:
+    """No worker, the one that there was ended."""
     if worker is not None:
         with suppress(MachineError, OSError):
             worker.close()
+    return None
 
 
 class DecodingPool:

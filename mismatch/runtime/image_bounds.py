@@ -282,7 +282,7 @@ class _Directory:
             raise _CostlyError(f"more than {MAX_TAGS:,} tags")
         named = 0  # bytes
         for _ in range(count):
-            tag, kind, number, value = self._unpack(entry_format)
+            tag, kind, number, value = struct.unpack(self._order + entry_format, _read(self._file, 20 if self._big else 12))
             self._entries[tag] = kind, number, value
             named += number * _TYPE_BYTES.get(kind, 1) if self._lies_elsewhere(kind, number) else 0
         self.following = int(self._unpack(next_format)[0])

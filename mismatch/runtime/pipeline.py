@@ -22,12 +22,12 @@ from mismatch.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
 from mismatch.runtime.chunks import split_long_text
 from mismatch.runtime.hardware import available_cpus
-from mismatch.runtime.preprocess import ImageSource, Preprocessor
+from mismatch.runtime.preprocess import Decoder, ImageSource, PreparedImage, Preprocessor
 from mismatch.runtime.scoring import pool_pieces
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, LongText, ScoreSpec, TextSpec
 
-__all__ = ["NO_NUMBER", "Engine", "Known", "Pair", "Pipeline", "ScoredPair", "scored_pair"]
+__all__ = ["NO_NUMBER", "Engine", "Known", "Pair", "Pipeline", "ScoredPair", "image_digest", "scored_pair"]
 
 Array = NDArray[np.float32]
 WINDOW = 4096  # rows that are looked at together
@@ -154,10 +154,11 @@ class Pipeline:
         workers: int | None = None,
         long_text: LongText | None = None,
         cache: EmbeddingCache | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         """`batch_size`: images a tower call, and four times as many texts; `workers`: decoding threads, one per CPU by default; `long_text`: what
         becomes of texts over the context, by default what the engine's score says; `cache`: what `score` need not encode, and where it leaves what
-        it has encoded, a window at a time.
+        it has encoded, a window at a time; `decoder`: who decodes images in place of this process.
         """
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; at least 1 is needed")
@@ -167,7 +168,7 @@ class Pipeline:
         self.cache = cache
         self.batch_size = batch_size
         self.workers = max(1, available_cpus() if workers is None else workers)
-        self.preprocess = Preprocessor(engine.image_spec)
+        self.preprocess = Preprocessor(engine.image_spec, decoder)
         self.tokenizer = Tokenizer(engine.text_spec)
         self.long_text: LongText = long_text or engine.score.long_text
         self.long_texts = 0  # texts so far that were longer than the backbone's context
@@ -196,7 +197,7 @@ class Pipeline:
             rows.append(pair)
             letters += len(pair.text)
             encoded += len(pair.image) if isinstance(pair.image, bytes) else 0
-            decoded += isinstance(pair.image, (Image.Image, np.ndarray))
+            decoded += isinstance(pair.image, (Image.Image, np.ndarray, PreparedImage))
             if encoded >= HELD_BYTES or decoded >= max(HELD_IMAGES, self.batch_size) or letters >= held_letters:
                 break
         return rows
@@ -411,10 +412,17 @@ def _reason(value: Embedded | None) -> str | None:
     return str(value) if isinstance(value, InputError) else None
 
 
+def image_digest(data: bytes) -> bytes:
+    """By which an image's bytes are known within a process."""
+    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
+
+
 def _image_key(image: ImageSource) -> Hashable:
     """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other image counts as new (an `id` could be handed out twice)."""
     if isinstance(image, bytes):
-        return hashlib.blake2b(image, digest_size=KEY_BYTES).digest()
+        return image_digest(image)
+    if isinstance(image, PreparedImage):
+        return image.digest
     return image if isinstance(image, (str, Path, Remote)) else object()
 
 

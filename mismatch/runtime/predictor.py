@@ -20,7 +20,7 @@ from mismatch.remote import Remote, located
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
-from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.preprocess import Decoder, ImageSource
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
@@ -56,15 +56,16 @@ class Predictor:
         long_text: LongText | None = None,
         cache: str | Path | None = None,
         review: ReviewBand | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         """`threshold`, `review` and `long_text` override the stored ones: a threshold all of them, the band and those of slices too. `batch_size` images a
         tower call, auto: as many as turn out fastest here; `workers` decoding threads; `cache`: folder of embeddings for `predict_pairs`, which encodes no
-        file and no text that this model has encoded before.
+        file and no text that this model has encoded before; `decoder`: who decodes images in place of this process, a `DecodingPool`.
         """
         self.engine = engine
         store = None if cache is None else EmbeddingCache(cache, engine.fingerprint)
         size = choose_batch_size(engine) if batch_size == "auto" else batch_size
-        self.pipeline = Pipeline(engine, batch_size=size, workers=workers, long_text=long_text, cache=store)
+        self.pipeline = Pipeline(engine, batch_size=size, workers=workers, long_text=long_text, cache=store, decoder=decoder)
         self._score = replace(engine.score, long_text=self.pipeline.long_text)
         self.threshold = check_threshold(engine.score, threshold)
         self.review = engine.score.review if review is None and threshold is None else review
@@ -213,16 +214,18 @@ def load(
     long_text: LongText | None = None,
     cache: str | Path | None = None,
     review: ReviewBand | None = None,
+    decoder: Decoder | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
 
     `provider`: where it runs, auto, cpu, cuda or, for bundles, tensorrt (cuda without CUDA is an error, never a quiet fallback); `threads`: of the
     towers, by default as many as the engine chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by default what
     the model was trained for; `review`: scores that a person should look at; `cache`: folder where `predict_pairs` keeps embeddings, so that a catalogue's
-    next scoring encodes only what has changed.
+    next scoring encodes only what has changed; `decoder`: who decodes images in place of this process, as a `mismatch.runtime.decoding.DecodingPool` does
+    with bounds of time and memory.
     """
     engine = _open_engine(path, provider, threads)
-    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache, review=review)
+    return Predictor(engine, threshold=threshold, batch_size=batch_size, workers=workers, long_text=long_text, cache=cache, review=review, decoder=decoder)
 
 
 def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:

@@ -121,8 +121,6 @@ def open_part(
 
     `name`: of the image in messages, if not the source's own; `formats`: Pillow's names of those that are read, if not all.
     """
-    if isinstance(source, PreparedImage):
-        return Image.fromarray(source.pixels), (0, 0, *source.pixels.shape[1::-1])
     name = name or source_name(source)
     try:
         decoded, (width, height) = _decode(source, name, reduction, formats)
@@ -281,6 +279,9 @@ def _decode(source: ImageSource, name: str, reduction: Reduction | None, formats
         return image, image.size
     if isinstance(source, bytes):
         return _load(io.BytesIO(source), name, reduction, formats)
+    if isinstance(source, PreparedImage):
+        prepared = Image.fromarray(source.pixels)
+        return prepared, prepared.size
 
     def decode_file() -> tuple[Image.Image, tuple[float, float]]:
         with open_image_file(source) as file:

@@ -35,6 +35,7 @@ class Settings:
     max_body: int = 32 * MEGABYTE  # bytes of a request
     max_image: int = 16 * MEGABYTE  # bytes of one image
     max_pixels: int = 50_000_000  # of one image
+    decode_seconds: float = 10.0  # of processor time that one image may take to decode
     max_text: int = 8_000  # characters
     max_pairs: int = 256  # of one request
     batch: int = 32  # pairs that are scored together at most
@@ -59,7 +60,7 @@ class Settings:
         for name in ("max_body", "max_image", "max_pixels", "max_text", "max_pairs", "batch", "queue", "explanations", "connections", "drift_pairs"):
             if getattr(self, name) < 1:
                 raise InputError(f"the service's {name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("deadline", "max_wait", "header_deadline", "fetch_seconds", "drift_warning"):
+        for name in ("deadline", "max_wait", "header_deadline", "fetch_seconds", "decode_seconds", "drift_warning"):
             if not getattr(self, name) > 0:
                 raise InputError(f"the service's {name} is {getattr(self, name)}; more than 0 is needed")
         for name in ("wait", "remember"):

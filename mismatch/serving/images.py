@@ -1,43 +1,97 @@
-"""Image files from strangers: known formats only, and no more bytes or pixels than allowed, before anything is decoded."""
+"""Image files from strangers: base64 as clients write it, bounds on bytes, and decoding in processes of its own, never on the event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import io
+import re
+from collections.abc import Hashable
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
-from mismatch.errors import ImageError
+from mismatch.errors import ImageRefusedError
+from mismatch.runtime.decoding import DecodingPool, can_isolate
+from mismatch.runtime.pipeline import image_digest
+from mismatch.runtime.preprocess import PreparedImage, Preprocessor
+from mismatch.serving.configuration import Settings
+from mismatch.serving.models import Served
+from mismatch.serving.telemetry import log
+from mismatch.specs import ImageSpec
 
-__all__ = ["FORMATS", "checked_image", "from_base64"]
+__all__ = ["FORMATS", "ImageDecoder", "from_base64"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")  # Pillow's names; nothing that runs another program or holds a script
+LARGE = 2**18  # bytes, from which on even a hash is made beside the event loop
+NAME = "the image"  # in messages
+DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w=.+-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE)
+BLANKS = str.maketrans("", "", " \t\r\n")
+STANDARD = str.maketrans("-_", "+/")  # of URL-safe base64
+SPARE = 4_096  # characters, beyond the image's, of blanks and of a data URL's head
 
 
 def from_base64(text: str, *, most: int) -> bytes:
-    """The bytes; ImageError for anything else than base64, or more than `most` bytes."""
-    if len(text) > 4 * (most // 3 + 1):
-        raise ImageError(f"the image has more than {most:,} bytes; send a smaller file")
+    """Return the bytes of an image in base64.
+
+    It may be a data URL, in lines, URL-safe, and without its padding. ImageRefusedError for anything else, and for more than `most` bytes.
+    """
+    longest = 4 * (most // 3 + 1)
+    if len(text) > longest + longest // 32 + SPARE:  # lines of 64 characters and CR LF at the shortest
+        raise _too_large(most)
+    if text[:5].lower() == "data:":
+        head = DATA_URL.match(text)
+        if head is None:
+            raise ImageRefusedError("the image is a data URL, but not in base64; write data:image/png;base64, and the file's bytes")
+        text = text[head.end() :]
+    plain = text.translate(BLANKS).translate(STANDARD).rstrip("=")
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ImageError("the image is not base64; encode the file's bytes") from None
-
-
-def checked_image(data: bytes, *, most: int, pixels: int) -> bytes:
-    """The same bytes, if they look like an image of a known format within the limits. Reads the header only."""
-    if not data:
-        raise ImageError("the image is empty (0 bytes)")
+        raise ImageRefusedError("the image is not base64; encode the file's bytes") from None
     if len(data) > most:
-        raise ImageError(f"the image has more than {most:,} bytes; send a smaller file")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise ImageError(f"the image has more than {pixels:,} pixels; make it smaller") from None
-    except Exception:  # noqa: BLE001 - whatever a hostile header does to Pillow
-        raise ImageError(f"the image is of no known format; one of {', '.join(FORMATS[:-1])} is needed") from None
-    if width * height > pixels:
-        raise ImageError(f"the image has more than {pixels:,} pixels; make it smaller")
+        raise _too_large(most)
     return data
+
+
+def _too_large(most: int) -> ImageRefusedError:
+    return ImageRefusedError(f"the image has more than {most:,} bytes; send a smaller file")
+
+
+class ImageDecoder:
+    """Decodes for all requests of a service. Nothing of an image is looked at in this process, where the system can fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool: DecodingPool | None = None
+        if can_isolate():
+            self._pool = DecodingPool(max_pixels=settings.max_pixels, formats=FORMATS, seconds=settings.decode_seconds)
+        else:
+            log.warning({"message": "this system can't fork: images are decoded in the service's own process"})
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
+
+    async def prepared(self, data: bytes, served: Served, group: Hashable, *, pixels: bool = False) -> PreparedImage:
+        """What the model's tower sees; unless `pixels` are needed, a RememberedImage where it was embedded before.
+
+        `group`: its request, each of which has its turn. ImageRefusedError for what is not decoded at all, ImageError for what is damaged or too costly.
+        """
+        if not data:
+            raise ImageRefusedError("the image is empty (0 bytes)")
+        if len(data) > self._settings.max_image:
+            raise _too_large(self._settings.max_image)
+        digest = image_digest(data) if len(data) < LARGE else await asyncio.to_thread(image_digest, data)
+        remembered = None if pixels else served.remembered(digest)
+        if remembered is not None:
+            return remembered
+        spec = served.predictor.engine.image_spec
+        if self._pool is None:
+            return PreparedImage(digest, await asyncio.to_thread(self._decoded_here, data, spec))
+        return PreparedImage(digest, await asyncio.wrap_future(self._pool.submit(data, spec, name=NAME, group=group)))
+
+    def _decoded_here(self, data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
+        """In this process, on a thread."""
+        return np.asarray(Preprocessor(spec).local_picture(data, name=NAME, formats=FORMATS))

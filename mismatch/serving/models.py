@@ -10,9 +10,10 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 import mismatch
@@ -20,14 +21,24 @@ from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import Explanation, explain
-from mismatch.runtime.pipeline import Known
+from mismatch.runtime.pipeline import Embedded, Known
 from mismatch.runtime.predictor import Prediction, Predictor, load
+from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import Batcher, ClosedError, FullError
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
 
-__all__ = ["Models", "Served"]
+__all__ = ["Models", "RememberedImage", "Served"]
+
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class RememberedImage(PreparedImage):
+    """An image that need not be decoded: it has no pixels."""
+
+    embedding: Embedded
 
 
 class Served:
@@ -51,16 +62,23 @@ class Served:
         await self.batcher.close()
         await asyncio.to_thread(self._explainer.shutdown)
 
-    def row(self, image: bytes, text: str, slice_value: str | None) -> dict[str, Any]:
-        """A pair as `predict_pairs` takes it."""
-        column = None if self.predictor.slices is None else self.predictor.slices.column
-        return {"image": image, "text": text} | ({} if column is None else {column: slice_value})
+    def remembered(self, digest: bytes) -> RememberedImage | None:
+        """An image of these bytes that was embedded before, if that is still known."""
+        embedding = self._known.images.values.get(digest)
+        return None if embedding is None else RememberedImage(digest, NO_PIXELS, embedding)
+
+    def row(self, image: PreparedImage | None, text: str, slice_value: str | None, problem: str | None = None) -> dict[str, Any]:
+        """A pair as `_score` takes it; `problem`: why it can't be scored."""
+        row: dict[str, Any] = {"image": image, "text": text, "problem": problem}
+        if self.predictor.slices is not None:
+            row[self.predictor.slices.column] = slice_value
+        return row
 
     async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """One a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows)]
 
-    async def explanation(self, image: bytes, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
+    async def explanation(self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
         """Of one pair; one explanation at a time. FullError where too many wait."""
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
@@ -72,7 +90,7 @@ class Served:
         finally:
             self._explaining -= 1
 
-    def _explain(self, image: bytes, text: str, slice_value: str | None, heat_map: bool) -> ExplanationAnswer:
+    def _explain(self, image: PreparedImage, text: str, slice_value: str | None, heat_map: bool) -> ExplanationAnswer:
         start = time.perf_counter()
         found = explain(self.predictor, image, text, heat_map=heat_map, lexicon=self._lexicon, slice_value=slice_value)
         self._metrics.stage(self.name, "explain", time.perf_counter() - start)
@@ -85,6 +103,7 @@ class Served:
 
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         start = time.perf_counter()
+        self._recall(rows)
         found = list(self.predictor.predict_pairs(rows, known=self._known))
         self._metrics.stage(self.name, "score", time.perf_counter() - start)
         self._metrics.scored(self.name, found)
@@ -92,13 +111,21 @@ class Served:
             self.drift.add((one.logit, len(one.text)) for one in found if one.logit is not None)
         return found
 
+    def _recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note again what was remembered when these rows came, and may have been dropped since."""
+        images = self._known.images
+        for row in rows:
+            image = row["image"]
+            if isinstance(image, RememberedImage) and image.digest not in images.values:
+                images.add(image.digest, image.embedding)
+
     def _answer(self, one: Prediction) -> Answer:
         return Answer(
             similarity_score=one.similarity_score,
             threshold=one.threshold,
             is_match=one.is_match,
             prediction=one.prediction,
-            status=one.status if one.similarity_score is not None else one.status.removeprefix("the image given as bytes "),
+            status=one.status,
             model_id=self.model_id,
         )
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -16,12 +16,13 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import ImageError, InputError, MismatchError
+from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import Fetcher
-from mismatch.serving.images import checked_image, from_base64
-from mismatch.serving.messages import Answer, BatchAnswer, BatchQuestion, ExplainQuestion, ExplanationAnswer, Question
+from mismatch.serving.images import ImageDecoder, from_base64
+from mismatch.serving.messages import Answer, BatchAnswer, BatchQuestion, ExplainQuestion, ExplanationAnswer, PairReference, Question
 from mismatch.serving.models import Models, Served
 from mismatch.serving.telemetry import Metrics, log
 
@@ -40,6 +41,7 @@ class Service:
     def __init__(self, settings: Settings, given: Mapping[str, Predictor]) -> None:
         self.settings, self.metrics, self.ready = settings, Metrics(), False
         self.models = Models(settings, self.metrics, given)
+        self._decoder = ImageDecoder(settings)
         self._fetch = Fetcher(settings.fetch, settings.fetch_networks, seconds=settings.fetch_seconds, most=settings.max_image)
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="mismatch-fetching")
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -58,6 +60,7 @@ class Service:
         self.ready = False
         await self.models.close()
         await asyncio.to_thread(self._fetchers.shutdown)
+        await asyncio.to_thread(self._decoder.close)
 
     @contextmanager
     def _hangups(self) -> Iterator[None]:
@@ -105,44 +108,63 @@ class Service:
         return {"ready": self.ready, "waiting": waiting, "warnings": warnings, "drift": [{"model": m, "of": of, "psi": round(v, 4)} for m, of, v in drifts]}
 
     async def predict(self, request: Request) -> Answer:
-        """For POST /v1/predict."""
+        """For POST /v1/predict. What is wrong with the pair is a problem, but for an image that is damaged: that is an answer without a score."""
+        data: bytes | None = None
         if _content_type(request) == "multipart/form-data":
-            image, fields = await self._form(request)
+            data, fields = await self._form(request)
             question = Question(image="", image_url=None, text=fields["text"], slice_value=fields.get("slice_value"), model=fields.get("model"))
-            served = self._served(question)
         else:
             question = await self._json(request, Question)
-            served = self._served(question)
-            image = await self._image(question)
-        row = served.row(image, self._text(question.text), question.slice_value)
-        self._read(request, served, 1)
-        [answer] = await self._in_time(served.answers([row]))
+        served = self._served(question)
+        text = self._text(question.text)
+        async with self._in_time():
+            row = await self._row(request, served, question, text, data)
+            self._read(request, served, 1)
+            [answer] = await served.answers([row])
         return answer
 
+    async def _row(self, request: Request, served: Served, question: Question, text: str, data: bytes | None) -> dict[str, Any]:
+        """One pair; `data`: its image, if that isn't in the question."""
+        try:
+            image = await self._image(request, served, question, data)
+        except ImageRefusedError:
+            raise
+        except ImageError as error:
+            return served.row(None, text, question.slice_value, str(error))
+        return served.row(image, text, question.slice_value)
+
     async def predict_batch(self, request: Request) -> BatchAnswer:
-        """For POST /v1/predict/batch."""
+        """For POST /v1/predict/batch. What is wrong with an image or a text is the status of its pairs."""
         question = await self._json(request, BatchQuestion)
         served = self._served(question)
         if len(question.pairs) > self.settings.max_pairs:
             raise InputError(f"there are {len(question.pairs):,} pairs; {self.settings.max_pairs:,} are the most of one request")
         self._check_names(question)
-        images = await self._images(question)
-        texts = {name: self._text(question.texts[name]) for name in dict.fromkeys(pair.text for pair in question.pairs)}
-        rows = [served.row(images[pair.image], texts[pair.text], pair.slice_value) for pair in question.pairs]
-        self._read(request, served, len(rows))
-        return BatchAnswer(answers=await self._in_time(served.answers(rows)))
+        async with self._in_time():
+            images = await self._images(request, served, question)
+            rows = [self._row_of(served, question, pair, images[pair.image]) for pair in question.pairs]
+            self._read(request, served, len(rows))
+            answers = await served.answers(rows)
+        return BatchAnswer(answers=answers)
+
+    def _row_of(self, served: Served, question: BatchQuestion, pair: PairReference, image: PreparedImage | ImageError) -> dict[str, Any]:
+        """A pair of a batch."""
+        problem = str(image) if isinstance(image, ImageError) else None
+        try:
+            text = self._text(question.texts[pair.text])
+        except InputError as error:
+            text, problem = "", problem or str(error)
+        return served.row(None if isinstance(image, ImageError) else image, text, pair.slice_value, problem)
 
     async def explain(self, request: Request) -> ExplanationAnswer:
         """For POST /v1/explain."""
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
-        image = await self._image(question)
-        self._read(request, served, 1)
-        work = served.explanation(image, self._text(question.text), question.slice_value, heat_map=question.heat_map)
-        try:
-            return await self._in_time(work)
-        except ImageError as error:
-            raise ImageError(str(error).removeprefix("the image given as bytes ")) from None
+        text = self._text(question.text)
+        async with self._in_time():
+            image = await self._image(request, served, question, pixels=True)
+            self._read(request, served, 1)
+            return await served.explanation(image, text, question.slice_value, heat_map=question.heat_map)
 
     def _served(self, question: Question | BatchQuestion) -> Served:
         return self.models.get(question.model)
@@ -153,9 +175,12 @@ class Service:
         self.metrics.stage(served.name, "read", time.perf_counter() - request.scope["mismatch.start"])
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
-    async def _in_time(self, work: Awaitable[T]) -> T:
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """HTTPException 504 where it takes longer than the deadline."""
         try:
-            return await asyncio.wait_for(work, self.settings.deadline)
+            async with asyncio.timeout(self.settings.deadline):
+                yield
         except TimeoutError:
             raise HTTPException(504, f"not scored within {self.settings.deadline:g} seconds; try again later") from None
 
@@ -179,7 +204,7 @@ class Service:
             if not isinstance(upload, UploadFile) or "text" not in fields or len(fields) + 1 != len(form):
                 raise HTTPException(422, "a form of image, a file, and text is needed")
             image = await upload.read(self.settings.max_image + 1)
-        return self._usable(image), fields
+        return image, fields
 
     def _text(self, text: str) -> str:
         """InputError for a text that can't be scored."""
@@ -189,33 +214,40 @@ class Service:
             raise InputError(f"the text has more than {self.settings.max_text:,} characters; shorten it")
         return text
 
-    def _usable(self, data: bytes) -> bytes:
-        """Bytes that may be decoded."""
-        return checked_image(data, most=self.settings.max_image, pixels=self.settings.max_pixels)
+    async def _image(self, request: Request, served: Served, question: Question, data: bytes | None = None, *, pixels: bool = False) -> PreparedImage:
+        """The image of a pair, decoded; ImageError."""
+        if data is None and question.image is None:
+            data = await self._fetched(question.image_url or "")
+        elif data is None:
+            data = await self._from_base64(question.image or "")
+        return await self._prepared(request, served, data, pixels=pixels)
 
-    def _decoded(self, text: str) -> bytes:
-        return self._usable(from_base64(text, most=self.settings.max_image))
+    async def _images(self, request: Request, served: Served, question: BatchQuestion) -> dict[str, PreparedImage | ImageError]:
+        """By name, each that a pair has, decoded, or why it can't be."""
+        names = list(dict.fromkeys(pair.image for pair in question.pairs))
+        found = await asyncio.gather(*(self._named(request, served, question, name) for name in names))
+        return dict(zip(names, found, strict=True))
 
-    async def _image(self, question: Question) -> bytes:
-        if question.image is None:
-            return await self._fetched(question.image_url or "")
-        return await _beside_if_large(self._decoded, question.image)
-
-    async def _images(self, question: BatchQuestion) -> dict[str, bytes]:
-        """By name, each that a pair has."""
-        found: dict[str, bytes] = {}
-        for name in dict.fromkeys(pair.image for pair in question.pairs):
+    async def _named(self, request: Request, served: Served, question: BatchQuestion, name: str) -> PreparedImage | ImageError:
+        try:
             if name in question.images:
-                with _named(name):
-                    found[name] = await _beside_if_large(self._decoded, question.images[name])
-        wanted = [name for name in dict.fromkeys(pair.image for pair in question.pairs) if name not in found]
-        fetched = await asyncio.gather(*(self._fetched(question.image_urls[name]) for name in wanted), return_exceptions=True)
-        for name, value in zip(wanted, fetched, strict=True):
-            with _named(name):
-                if isinstance(value, BaseException):
-                    raise value
-                found[name] = value
-        return found
+                data = await self._from_base64(question.images[name])
+            else:
+                data = await self._fetched(question.image_urls[name])
+            return await self._prepared(request, served, data)
+        except ImageError as error:
+            return error
+
+    async def _prepared(self, request: Request, served: Served, data: bytes, *, pixels: bool = False) -> PreparedImage:
+        start = time.perf_counter()
+        image = await self._decoder.prepared(data, served, group=id(request), pixels=pixels)
+        self.metrics.stage(served.name, "decode", time.perf_counter() - start)
+        return image
+
+    async def _from_base64(self, text: str) -> bytes:
+        """On a thread where it would hold up the event loop."""
+        most = self.settings.max_image
+        return from_base64(text, most=most) if len(text) < LARGE else await asyncio.to_thread(from_base64, text, most=most)
 
     async def _fetched(self, url: str) -> bytes:
         if not self.settings.fetch:
@@ -223,7 +255,7 @@ class Service:
         start = time.perf_counter()
         data = await asyncio.get_running_loop().run_in_executor(self._fetchers, self._fetch, url)
         self.metrics.stage("", "fetch", time.perf_counter() - start)
-        return self._usable(data)
+        return data
 
     def _check_names(self, question: BatchQuestion) -> None:
         """InputError for a pair of something that wasn't sent, or an image that was sent in two ways."""
@@ -235,20 +267,6 @@ class Service:
                 name = pair.image if kind == "image" else pair.text
                 if name not in known:
                     raise InputError(f"pair {number} names the {kind} {name[:80]!r}, which is not among those sent")
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """What is wrong with an image, with its name."""
-    try:
-        yield
-    except ImageError as error:
-        raise ImageError(f"image {name[:80]!r}: {error}") from None
-
-
-async def _beside_if_large(work: Any, text: str) -> bytes:
-    """Beside the event loop where it would hold it up."""
-    return work(text) if len(text) < LARGE else await asyncio.to_thread(work, text)
 
 
 def _content_type(request: Request) -> str:

@@ -32,7 +32,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self._requests = Counter("mismatch_requests", "Requests.", ["route", "status"], registry=registry)
         self._latency = Histogram("mismatch_request_seconds", "From a request's head to its answer.", ["route"], buckets=SECONDS, registry=registry)
-        stages = "read: a request's head to its pairs; queue: a request's wait; score: a batch; explain: one pair; fetch: one image."
+        stages = "read: a request's head to its pairs; decode: one image; queue: a request's wait; score: a batch; explain: one pair; fetch: one image."
         self._stages = Histogram("mismatch_stage_seconds", stages, ["model", "stage"], buckets=SECONDS, registry=registry)
         self._batches = Histogram("mismatch_batch_pairs", "Pairs that were scored together.", ["model"], buckets=SIZES, registry=registry)
         self._scores = Histogram("mismatch_similarity_score", "Scores by decision.", ["model", "prediction"], buckets=SCORES, registry=registry)
