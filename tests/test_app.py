@@ -87,7 +87,7 @@ def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None
 @pytest.mark.parametrize(
     ("picture", "text", "words"),
     [
-        (text64(image()[:60]), "red", "damaged or cut short"),
+        (text64(image(size=(64, 64), kind="JPEG")[:-40]), "red", "damaged or cut short"),
         (text64(b"hello"), "red", "no known format"),
         (text64(b"\0\0\0\x18ftypheic" + bytes(99)), "red", "no known format"),
         ("", "red", "empty (0 bytes)"),

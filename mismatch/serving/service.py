@@ -118,15 +118,15 @@ class Service:
         served = self._served(question)
         text = self._text(question.text)
         async with self._in_time():
-            row = await self._row(request, served, question, text, data)
+            row = await self._row(request, served, question, text, await self._bytes(question) if data is None else data)
             self._read(request, served, 1)
             [answer] = await served.answers([row])
         return answer
 
-    async def _row(self, request: Request, served: Served, question: Question, text: str, data: bytes | None) -> dict[str, Any]:
-        """One pair; `data`: its image, if that isn't in the question."""
+    async def _row(self, request: Request, served: Served, question: Question, text: str, data: bytes) -> dict[str, Any]:
+        """One pair, of an image's bytes and a text."""
         try:
-            image = await self._image(request, served, question, data)
+            image = await self._prepared(request, served, data)
         except ImageRefusedError:
             raise
         except ImageError as error:
@@ -162,7 +162,7 @@ class Service:
         served = self._served(question)
         text = self._text(question.text)
         async with self._in_time():
-            image = await self._image(request, served, question, pixels=True)
+            image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
             return await served.explanation(image, text, question.slice_value, heat_map=question.heat_map)
 
@@ -214,13 +214,11 @@ class Service:
             raise InputError(f"the text has more than {self.settings.max_text:,} characters; shorten it")
         return text
 
-    async def _image(self, request: Request, served: Served, question: Question, data: bytes | None = None, *, pixels: bool = False) -> PreparedImage:
-        """The image of a pair, decoded; ImageError."""
-        if data is None and question.image is None:
-            data = await self._fetched(question.image_url or "")
-        elif data is None:
-            data = await self._from_base64(question.image or "")
-        return await self._prepared(request, served, data, pixels=pixels)
+    async def _bytes(self, question: Question) -> bytes:
+        """The image of a pair, as it was sent or fetched; ImageError."""
+        if question.image is None:
+            return await self._fetched(question.image_url or "")
+        return await self._from_base64(question.image)
 
     async def _images(self, request: Request, served: Served, question: BatchQuestion) -> dict[str, PreparedImage | ImageError]:
         """By name, each that a pair has, decoded, or why it can't be."""
