@@ -15,7 +15,7 @@ from mismatch.errors import MachineError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["PAUSES", "SHORTAGES", "is_transient", "open_once", "open_patiently", "reason", "retried", "shortage", "shortage_in"]
+__all__ = ["NO_MEMORY", "PAUSES", "SHORTAGES", "is_transient", "open_once", "open_patiently", "reason", "retried", "shortage", "shortage_in"]
 
 PAUSES = (0.05, 0.2, 0.75)  # seconds before each further try: a second in all
 NAMES = ("EIO", "EREMOTEIO", "ESTALE", "EAGAIN", "EINTR", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH")

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
-from mismatch.runtime.preprocess import Preprocessor, open_part
+from mismatch.runtime.preprocess import ImageLimits, Preprocessor, open_part
 from mismatch.specs import ImageSpec
 
 __all__ = ["END", "FORK", "STATUS", "main"]
@@ -111,7 +111,7 @@ def _own_size() -> int:
 
 def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | None]:
     """What is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
-    Image.MAX_IMAGE_PIXELS = header["max_pixels"]
+    Image.MAX_IMAGE_PIXELS = header["max_pixels"]  # for pictures within pictures
     signal.setitimer(signal.ITIMER_PROF, header["seconds"])  # of processor time, all threads together
     try:
         image = _image(header, data)
@@ -127,11 +127,11 @@ def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
 
 
 def _image(header: dict[str, Any], data: bytes) -> Image.Image:
-    options = {"name": header["name"], "formats": tuple(header["formats"])}
+    name, limits = header["name"], ImageLimits(tuple(header["formats"]), header["max_pixels"])
     if header["spec"] is None:
-        image, _ = open_part(data, tuple(header["background"]), **options)
+        image, _ = open_part(data, tuple(header["background"]), name=name, limits=limits)
         return image
-    return _preprocessor(json.dumps(header["spec"])).local_picture(data, **options)
+    return _preprocessor(json.dumps(header["spec"])).local_picture(data, name=name, limits=limits)
 
 
 @lru_cache(8)

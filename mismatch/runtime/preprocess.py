@@ -19,11 +19,22 @@ from PIL import Image
 
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.remote import Remote, is_url
-from mismatch.retries import SHORTAGES, is_transient, open_once, reason, retried, shortage
+from mismatch.retries import NO_MEMORY, SHORTAGES, is_transient, open_once, reason, retried, shortage
 from mismatch.runtime.image_bounds import check_structure, is_costly_exif
 from mismatch.specs import RGB, ImageSpec
 
-__all__ = ["Decoder", "ImageSource", "PreparedImage", "Preprocessor", "decoded_by", "image_error", "open_image", "open_image_file", "source_name"]
+__all__ = [
+    "Decoder",
+    "ImageLimits",
+    "ImageSource",
+    "PreparedImage",
+    "Preprocessor",
+    "decoded_by",
+    "image_error",
+    "open_image",
+    "open_image_file",
+    "source_name",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +78,17 @@ _REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to 
 _OVER = 2  # times the resolution that is needed which a JPEG keeps when it is decoded smaller
 _PLAIN = 4  # bytes of a pixel, uncompressed
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is read, where that is less than everything."""
+
+    formats: tuple[str, ...] = ()  # Pillow's names; none: all but those that run programs or unpack without end
+    max_pixels: int | None = None  # of one image; None: `PIL.Image.MAX_IMAGE_PIXELS`
+
+
+NO_LIMITS = ImageLimits()
 
 
 class Decoder(Protocol):
@@ -115,15 +137,15 @@ def open_part(
     reduction: Reduction | None = None,
     *,
     name: str = "",
-    formats: Collection[str] = (),
+    limits: ImageLimits = NO_LIMITS,
 ) -> tuple[Image.Image, Box]:
     """Return the image, and which part of it is the picture: all of it, but for a fraction of a pixel where it was decoded smaller.
 
-    `name`: of the image in messages, if not the source's own; `formats`: Pillow's names of those that are read, if not all.
+    `name`: of the image in messages, if not the source's own.
     """
     name = name or source_name(source)
     try:
-        decoded, (width, height) = _decode(source, name, reduction, formats)
+        decoded, (width, height) = _decode(source, name, reduction, limits)
         upright = _upright(decoded)
         if upright.size != decoded.size:
             width, height = height, width
@@ -136,8 +158,8 @@ def open_part(
 
 def image_error(error: Exception, source: ImageSource, name: str) -> ImageError | MachineError:
     """What an exception means that reading or decoding an image raised."""
-    if isinstance(error, MemoryError):
-        return shortage(f"{name} can't be decoded", error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):  # Pillow's own word for it is an OSError
+        return shortage(f"{name} can't be decoded", MemoryError())
     if isinstance(error, Image.DecompressionBombError):
         return ImageRefusedError(_too_large(name))
     if isinstance(error, OSError) and error.errno == errno.EHOSTUNREACH and isinstance(source, Remote):  # which says nothing of the image
@@ -171,11 +193,11 @@ class Preprocessor:
             return decoder.picture(self.spec, source)
         return self.local_picture(source)
 
-    def local_picture(self, source: ImageSource, *, name: str = "", formats: Collection[str] = ()) -> Image.Image:
-        """The same, decoded by this process; `name` and `formats` as `open_part` takes them."""
+    def local_picture(self, source: ImageSource, *, name: str = "", limits: ImageLimits = NO_LIMITS) -> Image.Image:
+        """The same, decoded by this process; `name`: of the image in messages, if not the source's own."""
         if isinstance(source, PreparedImage):
             return Image.fromarray(source.pixels)
-        return self.resize(*open_part(source, self.spec.background, self.reduction, name=name, formats=formats))
+        return self.resize(*open_part(source, self.spec.background, self.reduction, name=name, limits=limits))
 
     def reduction(self, size: tuple[int, int]) -> int:
         """How many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least `_OVER` times the resolution that is needed remains.
@@ -269,7 +291,7 @@ def _too_large(name: str) -> str:
     return f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
 
 
-def _decode(source: ImageSource, name: str, reduction: Reduction | None, formats: Collection[str]) -> tuple[Image.Image, tuple[float, float]]:
+def _decode(source: ImageSource, name: str, reduction: Reduction | None, limits: ImageLimits) -> tuple[Image.Image, tuple[float, float]]:
     """Any source → a loaded Pillow image of any mode, and how large the picture is in it, pixels."""
     if isinstance(source, Image.Image):
         _checked(source, name).load()  # a TIFF turns itself upright while it loads
@@ -278,14 +300,14 @@ def _decode(source: ImageSource, name: str, reduction: Reduction | None, formats
         image = _from_array(source, name)
         return image, image.size
     if isinstance(source, bytes):
-        return _load(io.BytesIO(source), name, reduction, formats)
+        return _load(io.BytesIO(source), name, reduction, limits)
     if isinstance(source, PreparedImage):
         prepared = Image.fromarray(source.pixels)
         return prepared, prepared.size
 
     def decode_file() -> tuple[Image.Image, tuple[float, float]]:
         with open_image_file(source) as file:
-            return _load(file, name, reduction, formats)
+            return _load(file, name, reduction, limits)
 
     return retried(decode_file)
 
@@ -322,16 +344,16 @@ def _fetched(place: Remote, name: str) -> bytes:
     return data
 
 
-def _load(file: IO[bytes], name: str, reduction: Reduction | None, formats: Collection[str]) -> tuple[Image.Image, tuple[float, float]]:
+def _load(file: IO[bytes], name: str, reduction: Reduction | None, limits: ImageLimits) -> tuple[Image.Image, tuple[float, float]]:
     check_structure(file, name)
-    image = _identify(file, formats)
+    image = _identify(file, limits.formats)
     if image is None and not file.seek(0, os.SEEK_END):
         raise ImageRefusedError(f"{name} is empty (0 bytes); replace the file or drop the row")
-    if image is None and formats:
-        raise ImageRefusedError(f"{name} is of no known format; one of {', '.join(formats)} is needed")
+    if image is None and limits.formats:
+        raise ImageRefusedError(f"{name} is of no known format; one of {', '.join(limits.formats)} is needed")
     if image is None:
         raise ImageRefusedError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
-    width, height = _checked(image, name).size
+    width, height = _checked(image, name, limits.max_pixels).size
     times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
     if (width % times or height % times) and _orientation(image) in _TURNS:
         times = 1  # the fraction of a pixel would come to lie at another edge
@@ -371,10 +393,13 @@ def _formats() -> Iterator[str]:
     yield from (name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS and name not in common)
 
 
-def _checked(image: Image.Image, name: str) -> Image.Image:
-    if 0 in image.size:
+def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Image.Image:
+    pixels = image.width * image.height
+    if not pixels:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height}); replace the file or drop the row")
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    if max_pixels is not None and pixels > max_pixels:
+        raise ImageRefusedError(f"{name} has more than {max_pixels:,} pixels; make it smaller")
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise ImageRefusedError(_too_large(name))
     return image
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mismatch.errors import ImageRefusedError
 from mismatch.runtime.decoding import DecodingPool, can_isolate
 from mismatch.runtime.pipeline import image_digest
-from mismatch.runtime.preprocess import PreparedImage, Preprocessor
+from mismatch.runtime.preprocess import ImageLimits, PreparedImage, Preprocessor
 from mismatch.serving.configuration import Settings
 from mismatch.serving.models import Served
 from mismatch.serving.telemetry import log
@@ -94,4 +94,5 @@ class ImageDecoder:
 
     def _decoded_here(self, data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
         """In this process, on a thread."""
-        return np.asarray(Preprocessor(spec).local_picture(data, name=NAME, formats=FORMATS))
+        limits = ImageLimits(FORMATS, self._settings.max_pixels)
+        return np.asarray(Preprocessor(spec).local_picture(data, name=NAME, limits=limits))
