@@ -23,6 +23,8 @@ from mismatch.cli.options import (
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.remote import Remote
+from mismatch.runtime import preprocess
+from mismatch.runtime.decoding import DecodingPool
 
 
 @pytest.fixture
@@ -119,6 +121,15 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="three different names are needed"):
         CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
     assert "'any' is not one of 'best', 'all'" in CliRunner().invoke(command, ["--multi-image", "any"]).output
+
+
+def test_decoding_elsewhere_is_over_with_the_command() -> None:
+    decoders = []
+    command = click.command()(row_options(lambda **options: decoders.append(preprocess._decoder)))
+    for args in ([], ["--isolate-decoding"], []):
+        assert CliRunner().invoke(command, args).exit_code == 0
+    assert [type(one) for one in decoders] == [type(None), DecodingPool, type(None)]
+    assert preprocess._decoder is None
 
 
 def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import mismatch
+from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
 from mismatch.cli.predict import COLUMNS, RowWriter, box
 from mismatch.locks import locked
@@ -99,6 +100,16 @@ def test_good_rows_are_scored_and_bad_ones_marked(run: Any, write_rows: Any) -> 
     for row, word in zip(out[2:7], ["absent.png", "cut.jpg", "lie.jpg", "empty", "fields"], strict=True):
         assert word in row["status"]
     assert "3 rows scored → out.csv; 5 could not be" in result.output
+
+
+def test_images_decoded_in_processes_of_their_own_give_the_same_bytes(run: Any, write_rows: Any) -> None:
+    names = ("red.png", "absent.png", "cut.jpg", "lie.jpg", "whole.jpg", "blue.png")
+    Path("bomb.jpg").write_bytes(jpeg_of_scans(64, 3_000))
+    write_rows(Path("rows.csv"), [("image_path", "text"), *[(name, "red bag") for name in (*names, "bomb.jpg")]])
+    assert run("--model", "m", "--csv", "rows.csv", "--output", "here.csv").exit_code == 0
+    assert run("--model", "m", "--csv", "rows.csv", "--output", "there.csv", "--isolate-decoding").exit_code == 0
+    assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
+    assert "image 'bomb.jpg' has more than 64 progressive scans" in Path("there.csv").read_text(encoding="utf-8")
 
 
 def test_other_columns_are_left_behind_unless_asked_for(run: Any, write_rows: Any) -> None:

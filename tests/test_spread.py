@@ -19,8 +19,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mismatch.cli import main, spread
+from mismatch.cli.spread import BlockScorer, Job
 from mismatch.files import read_json
 from mismatch.remote import Remote
+from mismatch.runtime.decoding import DecodingPool
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 
@@ -113,6 +115,13 @@ def test_four_workers_one_of_them_killed_give_the_rows_of_the_local_engine(insta
     assert len(set(workers)) == 5  # four, and the one that took the killed one's place
     assert_same(table(catalogue / "parts"), table(catalogue / "local.parquet"))
     assert sorted(os.listdir(catalogue / "parts")) == ["manifest.json", *(f"part-{number:05}.parquet" for number in range(60))]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_an_actor_decodes_elsewhere_where_that_is_asked_for(tmp_path: Path, tiny_bundles: dict[str, Path], isolated: bool) -> None:
+    options = {"model": str(tiny_bundles["hf-clip"]), "provider": "cpu", "threads": 1, "batch_size": 16, "num_workers": 1}
+    scorer = BlockScorer(Job(options, "", None, {}, str(tmp_path), "", isolated))
+    assert isinstance(scorer._predictor.pipeline.preprocess._decoder, DecodingPool) == isolated
 
 
 def test_a_run_that_was_cut_short_goes_on_and_keeps_its_parts(installed_ray: None, catalogue: Path, tiny_bundles: dict[str, Path]) -> None:

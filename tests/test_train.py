@@ -25,7 +25,7 @@ def run(*args: object) -> Result:
 
 def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
-    assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {"config"}
+    assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {"config", "isolate_decoding"}
     for field in dataclasses.fields(TrainConfig):
         option = options[field.name]
         assert option.opts == ["--" + field.name.replace("_", "-")]
@@ -62,7 +62,8 @@ def data(colour_images: Path, write_rows: WriteRows) -> Path:
 def test_trains_in_both_spellings(data: Path, dash: str) -> None:
     options = {"train-csv": data / "train.csv", "val-csv": data / "train.csv", "image-base-path": data, "model-name": "tiny", "output-dir": data / "out"}
     options |= {"epochs": 1, "batch-size": 4, "learning-rate": 1e-3, "weight-decay": 0.02, "num-workers": 1, "device": "cpu"}
-    result = run(*(part for name, value in options.items() for part in ("--" + name.replace("-", dash), value)))
+    given = [part for name, value in options.items() for part in ("--" + name.replace("-", dash), value)]
+    result = run(*given, f"--isolate{dash}decoding")
     assert result.exit_code == 0, result.output
     assert "epoch 1/1  train loss" in result.stdout
     stats = json.loads((data / "out" / "best_model" / "training_stats.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
@@ -17,10 +18,12 @@ from mismatch.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
+    "ISOLATE_HELP",
     "MODEL_ENV",
     "LocationType",
     "Shard",
     "fetching_row_options",
+    "isolated_decoding",
     "long_text_option",
     "model_option",
     "model_options",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
+ISOLATE_HELP = "Decode images in processes of their own, with bounds of time and memory: for images from people you don't trust."
 F = TypeVar("F", bound=Callable[..., Any])
 Item = TypeVar("Item")
 
@@ -143,11 +147,25 @@ def _row_options(function: F, base: Callable[[Any], Any]) -> F:
         found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
         inside = "" if options.pop("allow_outside_images") else options["image_base_path"]
         columns = Columns(**found, label_map=options.pop("label_map"), multi_image=options.pop("multi_image"), inside=inside)
-        return function(*args, columns=columns, **options)
+        with isolated_decoding(options.pop("isolate_decoding")):
+            return function(*args, columns=columns, **options)
 
     for decorate in reversed((base, *ROW_OPTIONS)):
         called = decorate(called)
     return called  # type: ignore[return-value]
+
+
+@contextmanager
+def isolated_decoding(wanted: bool) -> Iterator[None]:
+    """Decode all images in processes of their own until the end, if that is wanted."""
+    if not wanted:
+        yield
+        return
+    from mismatch.runtime.decoding import DecodingPool
+    from mismatch.runtime.preprocess import decoded_by
+
+    with DecodingPool() as pool, decoded_by(pool):
+        yield
 
 
 def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -181,6 +199,7 @@ ROW_OPTIONS = (
         help="Several images a row, separated by ;, and whether a row matches by its best one or by all.  [default: one image a row]",
     ),
     click.option("--allow-outside-images", is_flag=True, help="Let image paths leave --image-base-path, by .. or as absolute ones."),
+    click.option("--isolate-decoding", is_flag=True, help=ISOLATE_HELP),
 )
 
 

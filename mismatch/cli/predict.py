@@ -181,6 +181,7 @@ def load_predictor(options: dict[str, Any]) -> Predictor:
         workers=options["num_workers"],
         long_text=options.get("long_text"),
         cache=options.get("cache"),
+        decoder=options.get("decoder"),
     )
 
 

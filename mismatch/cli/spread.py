@@ -23,6 +23,7 @@ from mismatch.data.pairs import Columns, Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, explained
 from mismatch.remote import Remote, located
+from mismatch.runtime.decoding import DecodingPool
 from mismatch.scale.ray import actors
 
 __all__ = ["BlockScorer", "Job", "predict_spread"]
@@ -41,6 +42,7 @@ class Job:
     kept: dict[str, str]
     folder: str  # of the parts, or URL
     directory: str  # that relative paths are relative to; empty where there are none
+    isolate_decoding: bool = False
 
     def source(self) -> Source:
         """Where an actor's rows come from, without the rows."""
@@ -56,7 +58,8 @@ class BlockScorer:
             os.chdir(job.directory or ".")
         except OSError as error:
             raise CheckpointError(f"{socket.gethostname()} has no folder {job.directory}; mount it under the same name on all machines") from error
-        self._job, self._predictor = job, load_predictor(job.options)
+        decoder = DecodingPool() if job.isolate_decoding else None
+        self._job, self._predictor = job, load_predictor({**job.options, "decoder": decoder})
 
     def described(self) -> dict[str, Any]:
         """All that scores depend on, but for the rows."""
@@ -99,7 +102,7 @@ def predict_spread(source: Source, options: dict[str, Any]) -> None:
     workers = threads * (FETCHERS if isinstance(located(source.base), Remote) else 1)
     own = {**options, "threads": threads, "provider": provider, "num_workers": workers if options["num_workers"] is None else options["num_workers"]}
     own_folder = folder if isinstance(folder, Remote) else folder.absolute()
-    job = Job(own, source.base, source.columns, kept, str(own_folder), _directory(source, folder, options))
+    job = Job(own, source.base, source.columns, kept, str(own_folder), _directory(source, folder, options), _isolate_decoding())
     if isinstance(folder, Path):
         hold(folder, folder=True)
     with actors(partial(BlockScorer, job), address=options["ray_address"], count=options["actors"], threads=threads, gpu=provider != "cpu") as pool:
@@ -150,6 +153,12 @@ def _blocks(rows: Iterator[Row], size: int, done: Container[int]) -> Iterator[tu
             yield number, block
         if len(block) < size:
             return
+
+
+def _isolate_decoding() -> bool:
+    """Whether the command was given --isolate-decoding, which has taken effect in its own process only."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("isolate_decoding"))
 
 
 def _directory(source: Source, folder: Path | Remote, options: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 import click
 
+from mismatch.cli.options import ISOLATE_HELP, isolated_decoding
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import MissingExtraError
 from mismatch.training.config import TrainConfig, default_text, help_text
@@ -45,7 +46,8 @@ def _option(field: Field[Any], kind: type) -> click.Option:
 
 def _options() -> list[click.Parameter]:
     hints = get_type_hints(TrainConfig)
-    return [_config_option(), *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig))]
+    isolate = click.Option(["--isolate-decoding"], is_flag=True, help=ISOLATE_HELP)
+    return [_config_option(), *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig)), isolate]
 
 
 def _config_option() -> click.Option:
@@ -62,13 +64,14 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
         ctx.default_map = read_settings(path)
 
 
-def _run(**options: Any) -> None:
+def _run(*, isolate_decoding: bool, **options: Any) -> None:
     config = TrainConfig(**options)  # checked before torch is loaded
     try:
         from mismatch.training.trainer import train
     except ModuleNotFoundError as error:
         raise MissingExtraError("mismatch train", "train") from error
-    train(config, report=click.echo, progress=progress_bar)
+    with isolated_decoding(isolate_decoding):
+        train(config, report=click.echo, progress=progress_bar)
 
 
 HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).

@@ -28,10 +28,11 @@ from mismatch.files import read_json, sealed
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.graph_file import check_self_contained
-from mismatch.runtime.preprocess import Preprocessor
+from mismatch.runtime.preprocess import ImageLimits, Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.serving.configuration import Settings
-from mismatch.serving.images import checked_image, from_base64
+from mismatch.serving.images import FORMATS as SERVED
+from mismatch.serving.images import from_base64
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 from mismatch.training.checkpoint import META, read_meta
 from mismatch.training.config import TrainConfig
@@ -153,7 +154,7 @@ def read_image(data: bytes) -> None:
     with one_line():
         assert np.isfinite(Preprocessor(SPEC)(data)).all()
     with one_line():
-        checked_image(data, most=2**20, pixels=10**6)
+        Preprocessor(SPEC).local_picture(data, limits=ImageLimits(SERVED, 10**6))
     from_base64(data.decode("latin-1"), most=2**16)
 
 
