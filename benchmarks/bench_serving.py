@@ -1,10 +1,11 @@
-"""`mismatch serve` under load: CPU time a pair beside the batch predictor's, latency, memory, and what becomes of three times the load.
+"""`mismatch serve` under load: CPU time a pair beside the batch predictor's, latency, memory, what becomes of three times the load, what it costs to decode in
+processes of their own, and how long a client waits beside eight hostile ones.
 
     python benchmarks/bench_serving.py --csv test.csv --image-base-path photos/ [--model bundle] [--seconds 60] [--json results.json]
 
 Without --model a ViT-B/32 with random weights in int8 is exported (speed does not depend on them; needs the extra [train]). Every request has an image and a
 text of its own: the rows of the CSV in turns, with a few bytes behind the image's end and a number behind the text, so that nothing is encoded twice for free.
-The clients run in this process; what counts is the CPU time of the server's. Linux only: CPU time and memory are read from /proc.
+The clients run in this process; what counts is the CPU time of the server's and its workers. Linux only: CPU time and memory are read from /proc.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from socket import socket
 from typing import Any
 
 import click
+import hostile_pictures as hostile
 import numpy as np
 
 from mismatch.data.pairs import read_rows, resolve_image
@@ -46,6 +48,7 @@ start, cpu = time.perf_counter(), time.process_time()
 scored = sum(one.similarity_score is not None for one in predictor.predict_pairs(rows[32:]))
 print(json.dumps({"pairs": scored, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}))
 """
+PROGRAM = "import mismatch.serving.images as images; images.can_isolate = lambda: {isolated}; from mismatch.cli import main; main()"
 
 
 @click.command()
@@ -56,6 +59,7 @@ print(json.dumps({"pairs": scored, "seconds": time.perf_counter() - start, "cpu"
 @click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the towers.")
 @click.option("--pairs", default=1500, show_default=True, help="Of the batch predictor, before and after the load.")
+@click.option("--turns", default=2, show_default=True, help="Of both ways to decode.")
 @click.option("--settings", "settings", default="{}", help="JSON of the service's settings, over those of this benchmark.")
 @click.option("--tiny", is_flag=True, help="A tiny model: to see that it runs.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
@@ -67,6 +71,7 @@ def main(
     seconds: float,
     threads: int,
     pairs: int,
+    turns: int,
     settings: str,
     tiny: bool,
     json_file: Path | None,
@@ -89,6 +94,11 @@ def main(
             heavy = asyncio.run(load(server, rows, 3 * clients, seconds / 2))
             after = asyncio.run(load(server, rows, clients, 5.0))
         batch.append(batch_predictor(found, csv_file, image_base_path, pairs, threads))
+        isolation = compare_isolation(found, file, rows, clients, seconds / 2, turns)
+        patient = Path(folder) / "patient.json"
+        patient.write_text(json.dumps({"threads": threads} | json.loads(settings)), encoding="utf-8")
+        with serving(found, patient) as server:
+            waits = asyncio.run(beside_hostile(server, rows, seconds / 2))
     results = {
         "settings": own | json.loads(settings),
         "batch predictor": {
@@ -98,6 +108,8 @@ def main(
         "usual": usual.figures(),
         "heavy": heavy.figures(),
         "after": after.figures(),
+        "isolation": isolation,
+        "beside hostile pictures": waits,
     }
     click.echo(report(results, clients))
     if json_file is not None:
@@ -206,6 +218,54 @@ async def client(port: int, rows: Pairs, until: float, found: Load) -> None:
     writer.close()
 
 
+def compare_isolation(model: str, settings: Path, rows: Pairs, clients: int, seconds: float, turns: int) -> dict[str, list[float]]:
+    """Pairs a second with images decoded in the service's process and in others, in turns."""
+    found: dict[str, list[float]] = {"in the service's process": [], "in processes of their own": []}
+    for _ in range(turns):
+        for name, rates in found.items():
+            with serving(model, settings, isolated=name == "in processes of their own") as server:
+                asyncio.run(load(server, rows, clients, min(5.0, seconds)))  # warm
+                rates.append(asyncio.run(load(server, rows, clients, seconds)).figures()["pairs_per_s"])
+    return found
+
+
+HOSTILE = {  # one a client; the last two pass all counts, and take seconds of pixels
+    "a JPEG of 3,000 scans": lambda: hostile.jpeg_of_scans(7_000, 3_000),
+    "a JPEG of 400,000 segments": lambda: hostile.jpeg_of_exif(400_000),
+    "a JPEG of 64 scans": lambda: hostile.jpeg_of_scans(7_000, 64),
+    "a GIF of 97,000 comments": lambda: hostile.gif_of_comments(97_000),
+    "a TIFF in a tile of 20,000 x 20,000": lambda: hostile.tiff_of_tile(20_000),
+    "a PNG of 600,000 chunks": lambda: hostile.png_of_chunks(600_000),
+    "a PNG of 49 megapixels": lambda: hostile.png_of_zeros(7_000),
+    "a BMP of 16 megapixels in runs": lambda: hostile.bmp_of_runs(4_000),
+}
+
+
+async def beside_hostile(server: Server, rows: Pairs, seconds: float) -> dict[str, Any]:
+    """One client alone, then beside eight that send a hostile picture each, again as soon as it is answered."""
+    alone, beside, answers = Load(), Load(), Load()
+    await client(server.port, rows, time.perf_counter() + seconds / 2, alone)
+    until = time.perf_counter() + seconds
+    pictures = [make() for make in HOSTILE.values()]
+    await asyncio.gather(
+        client(server.port, rows, until, beside),
+        *(client(server.port, Same(picture), until, answers) for picture in pictures),
+    )
+    return {
+        "alone_ms": [percentile(alone.accepted, share) for share in (50, 95, 100)],
+        "beside_ms": [percentile(beside.accepted, share) for share in (50, 95, 100)],
+        "hostile_requests": len(answers.accepted) + len(answers.other) + len(answers.refused),
+        "not_answered": len(beside.refused) + len(beside.other),
+    }
+
+
+class Same(Pairs):
+    """One picture, but for its last bytes."""
+
+    def __init__(self, picture: bytes) -> None:
+        self._rows = [(picture, "a red bag")]
+
+
 @dataclass
 class Server:
     """A running `mismatch serve`."""
@@ -215,23 +275,33 @@ class Server:
 
     @property
     def cpu(self) -> float:
-        """Seconds so far, of all its threads."""
-        parts = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(parts[11]) + int(parts[12])) / TICKS
+        """Seconds so far, of all its threads and those of the processes that decode, ended ones too."""
+        return sum(sum(map(int, stat(pid)[11:15])) for pid in processes(self.pid)) / TICKS
 
     @property
     def memory(self) -> float:
-        """MB that are resident."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
+        """MB that are resident, of the processes that decode too; what these share counts several times."""
+        return sum(int(stat(pid)[21]) for pid in processes(self.pid)) * PAGE / 1e6
+
+
+def stat(pid: int) -> list[str]:
+    """What the system tells of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def processes(pid: int) -> list[int]:
+    """It, and all below it."""
+    below = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [pid, *(one for child in below for one in processes(child))]
 
 
 @contextmanager
-def serving(model: str, settings: Path) -> Iterator[Server]:
-    """The service as a process, ready."""
+def serving(model: str, settings: Path, *, isolated: bool = True) -> Iterator[Server]:
+    """The service as a process, ready; as on a system that can't fork, if it isn't isolated."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mismatch", "serve", "--model", model, "--settings", str(settings), "--port", str(port)]
+    command = [sys.executable, "-c", PROGRAM.format(isolated=isolated), "serve", "--model", model, "--settings", str(settings), "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not listens(port):
             if process.poll() is not None:
@@ -253,7 +323,7 @@ def batch_predictor(model: str, csv_file: Path, base: Path, pairs: int, threads:
     """`predict_pairs` in a process of its own, without its start."""
     command = [sys.executable, "-c", BATCH_PREDICTOR, model, str(csv_file), str(base), str(pairs + 32), str(threads)]
     root = Path(__file__).resolve().parent.parent
-    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [str(root), str(root / "benchmarks"), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths})
     return dict(json.loads(done.stdout))
 
@@ -285,6 +355,12 @@ def report(results: dict[str, Any], clients: int) -> str:
         figures = [str(number), f"{one['pairs_per_s']:.1f}", f"{one['cpu_ms']:.1f}", f"{one['cpu_ms'] / batch['cpu_ms']:.2f}", f"{one['p50_ms']:.0f}"]
         figures += [f"{one['p95_ms']:.0f}", str(one["refused"]), f"{one['refused_p95_ms']:.0f}", f"{one['refused_max_ms']:.0f}", str(one["errors"])]
         lines.append(f"| {' | '.join(figures)} | {one['memory_mb'][0]:.0f}, {one['memory_mb'][1]:.0f} |")
+    lines += ["", "| images are decoded | pairs/s, in turns |", "|---|---|"]
+    lines += [f"| {where} | {', '.join(f'{rate:.1f}' for rate in rates)} |" for where, rates in results["isolation"].items()]
+    waits = results["beside hostile pictures"]
+    lines += ["", "| a client waits, ms | p50 | p95 | at most |", "|---|---|---|---|"]
+    lines += [f"| {name} | {' | '.join(f'{value:.0f}' for value in waits[key])} |" for name, key in (("alone", "alone_ms"), ("beside eight", "beside_ms"))]
+    lines.append(f"{waits['hostile_requests']} hostile requests were answered meanwhile; {waits['not_answered']} of the client's were not")
     return "\n".join(lines + [results[name]["first_error"] for name in ("usual", "heavy", "after") if results[name]["first_error"]])
 
 

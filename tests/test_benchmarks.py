@@ -52,12 +52,15 @@ def test_quality(write_rows: Any, tmp_path: Path) -> None:
 
 def test_serving(tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), *[(f"{name}.png", f"{name} shirt") for name in ("red", "green", "blue")]])
-    options = ("--model", tiny_bundles["hf-clip"], "--clients", 3, "--seconds", 2, "--pairs", 40, "--threads", 1, "--json", tmp_path / "out.json")
+    options = ("--model", tiny_bundles["hf-clip"], "--clients", 3, "--seconds", 2, "--pairs", 40, "--threads", 1, "--turns", 1, "--json", tmp_path / "out.json")
     table = run("bench_serving.py", "--csv", rows, "--image-base-path", colour_images, *options)
     results = json.loads((tmp_path / "out.json").read_text())
     assert "times the batch predictor's" in table
     assert [results[load]["errors"] for load in ("usual", "heavy", "after")] == [0, 0, 0]
     assert results["usual"]["pairs"] > 3
+    assert all(len(rates) == 1 for rates in results["isolation"].values())
+    assert results["beside hostile pictures"]["hostile_requests"] >= 8
+    assert results["beside hostile pictures"]["not_answered"] == 0
     assert results["usual"]["cpu_ms"] > 0 < results["batch predictor"]["cpu_ms"]
 
 
