@@ -245,8 +245,8 @@ async def beside_hostile(server: Server, rows: Pairs, seconds: float) -> dict[st
     """One client alone, then beside eight that send a hostile picture each, again as soon as it is answered."""
     alone, beside, answers = Load(), Load(), Load()
     await client(server.port, rows, time.perf_counter() + seconds / 2, alone)
-    until = time.perf_counter() + seconds
     pictures = [make() for make in HOSTILE.values()]
+    until = time.perf_counter() + seconds
     await asyncio.gather(
         client(server.port, rows, until, beside),
         *(client(server.port, Same(picture), until, answers) for picture in pictures),
