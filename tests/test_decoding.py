@@ -204,6 +204,17 @@ def test_its_processes_hold_no_secrets_and_end_with_it(monkeypatch: pytest.Monke
     pool.close()
 
 
+def test_closing_does_not_wait_for_costly_pictures() -> None:
+    pool = DecodingPool(workers=1, max_pixels=50_000_000, seconds=60.0)
+    pictures = [hostile.bmp_of_runs(4_000) + bytes([number]) for number in range(4)]
+    waiting = [pool.submit(picture + bytes(decoding.LARGE), SPEC) for picture in pictures]
+    time.sleep(0.5)
+    pool.close()
+    for one in waiting:
+        assert one.done()
+        assert one.cancelled() or isinstance(one.exception(), MachineError), one
+
+
 KILLED = """
 import os, signal, sys
 from mismatch.runtime.decoding import DecodingPool

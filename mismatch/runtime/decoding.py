@@ -41,6 +41,7 @@ NICENESS = 5  # of the slow lane's workers
 PIXEL_BYTES = 20  # that decoding a pixel may take: its own four, five times over where an image is transparent
 SPARE_BYTES = 256 * 2**20  # beyond the pixels'
 FILE_BYTES = 8  # of a file, for each pixel that is allowed
+PATIENCE = 5.0  # seconds for the nursery to end
 JOBS = 5_000  # pictures of a worker, after which a fresh one takes its place
 
 Pixels = NDArray[np.uint8]
@@ -121,6 +122,7 @@ class _Nursery:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._closed = False
 
     def fork(self, niceness: int, memory: int) -> tuple[Connection, int]:
         """A connection to a new worker, and its process id."""
@@ -138,14 +140,17 @@ class _Nursery:
         return self._ask(b"E", process_id, 0, [])
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers, whatever they do, for good."""
         with self._lock:
+            self._closed = True
             self._stop()
 
     def _ask(self, kind: bytes, first: int, second: int, descriptors: list[int]) -> int:
         from mismatch.runtime.decode_worker import REQUEST, STATUS
 
         with self._lock:
+            if self._closed:
+                raise _closed()
             try:
                 if self._line is None:
                     self._start()
@@ -178,9 +183,17 @@ class _Nursery:
         if self._line is not None:
             self._line.close()
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            _wait_or_kill(self._process)
         self._line = self._process = None
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    """Let the nursery end its workers, which it does where its line is closed."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 # Isolated, so that no module of the working directory is imported in place of ours.
@@ -251,9 +264,13 @@ class _Lane:
             thread.start()
 
     def close(self) -> None:
-        """Give up what waits; what is being decoded is finished or ended."""
+        """Give up what waits, and take nothing more."""
         for job in self.queue.close():
-            job.result.cancel()
+            if not job.result.cancel():  # it has been begun once
+                job.result.set_exception(_closed())
+
+    def join(self) -> None:
+        """Wait for its threads, which end with their workers."""
         for thread in self._threads:
             thread.join()
 
@@ -327,6 +344,9 @@ class DecodingPool:
             for lane in lanes:
                 lane.close()
             self._nursery.close()
+            for lane in lanes:
+                lane.join()
+            self._nursery = _Nursery()
 
     def submit(self, data: bytes, spec: ImageSpec | None, *, name: str = "", background: RGB8 = (255, 255, 255), group: Hashable = None) -> Future[Pixels]:
         """Decode an image's bytes: with a spec to what its tower sees, (S, S, 3); without to all of it, upright, (H, W, 3), uint8.
