@@ -35,7 +35,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 CAPTURE_ENV = "MISMATCH_CUDA_GRAPHS"  # 1: with CUDA, what runs on a shape is recorded once and replayed
 LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
-LOADING, TRYING = (60.0, 120.0), (20.0, 60.0)  # seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the usual
+LOADING, TRYING = (60.0, 120.0), (10.0, 60.0)  # seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the usual
 TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
 OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
 
@@ -81,7 +81,10 @@ class Graph:
 
         def run() -> Array:
             [output] = self._session.run([self._output], {name: value for name, value in feeds.items() if name in self._inputs}, options)
-            return np.asarray(output, dtype=np.float32)
+            array = np.asarray(output)
+            if array.dtype.kind != "f":
+                raise TypeError(f"{self._output} is of type {array.dtype}, and float32 is needed")
+            return array.astype(np.float32)
 
         def stop() -> None:
             options.terminate = True
