@@ -28,6 +28,7 @@ __all__ = [
     "atomic_binary",
     "atomic_directory",
     "atomic_file",
+    "check_model_folder",
     "check_regular",
     "explained",
     "finite",
@@ -47,6 +48,7 @@ __all__ = [
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 LARGEST_JSON = 32 * 2**20  # bytes of a file of settings, or of what a model says of itself: parsed, it takes ten times as many and more
+LARGEST_MODEL_JSON = 128 * 2**20  # bytes of any JSON file in a model's folder; the largest tokenizer.json in use has 35 MB
 SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys
 PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(?:part|old)")  # what `_sibling` makes of a name
 
@@ -139,6 +141,20 @@ def check_regular(path: str | Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device, and only files are read", str(path))
+
+
+def check_model_folder(folder: str | Path) -> None:
+    """CheckpointError for a pipe, a device or a huge JSON file in a folder that another library is to load: it would hang, or take all memory."""
+    path = Path(folder)
+    try:
+        for path in sorted(Path(folder).iterdir()):
+            if path.is_dir() or not path.exists():
+                continue  # a link that leads nowhere is missed by whoever needs it
+            check_regular(path)
+            if path.suffix == ".json" and path.stat().st_size > LARGEST_MODEL_JSON:
+                raise OSError(errno.EINVAL, f"it is larger than the {LARGEST_MODEL_JSON:,} bytes that such a file may have", str(path))
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the model's folder again") from error
 
 
 def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
