@@ -152,7 +152,7 @@ def check_model_folder(folder: str | Path) -> None:
                 continue  # a link that leads nowhere is missed by whoever needs it
             check_regular(path)
             if path.suffix == ".json" and path.stat().st_size > LARGEST_MODEL_JSON:
-                raise OSError(errno.EINVAL, f"it is larger than the {LARGEST_MODEL_JSON:,} bytes that such a file may have", str(path))
+                raise _too_large(path, LARGEST_MODEL_JSON)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the model's folder again") from error
 
@@ -161,7 +161,10 @@ def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
     """The content of a regular file. OSError for a pipe, a device or a folder, and for a file of more than `max_bytes`, which is not read."""
     check_regular(path)
     with open_patiently(path) as file:
-        return _read_at_most(file, max_bytes, path)
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise _too_large(path, max_bytes)
+        return _read_at_most(file, size, path, max_bytes)
 
 
 def read_text(path: str | Path, max_bytes: int = LARGEST_JSON, encoding: str = "utf-8") -> str:
@@ -169,11 +172,18 @@ def read_text(path: str | Path, max_bytes: int = LARGEST_JSON, encoding: str = "
     return read_bytes(path, max_bytes).decode(encoding)
 
 
-def _read_at_most(file: IO[bytes], max_bytes: int, path: str | Path | Remote) -> bytes:
-    data = file.read(max_bytes + 1)
+def _read_at_most(file: IO[bytes], expected: int, path: str | Path | Remote, max_bytes: int) -> bytes:
+    """All of it, where it has no more than `max_bytes`; memory is asked for as `expected`, which a file may have outgrown by now."""
+    data = file.read(expected + 1)
+    if expected < len(data) <= max_bytes:
+        data += file.read(max_bytes + 1 - len(data))
     if len(data) > max_bytes:
-        raise OSError(errno.EINVAL, f"it is larger than the {max_bytes:,} bytes that such a file may have", str(path))
+        raise _too_large(path, max_bytes)
     return data
+
+
+def _too_large(path: str | Path | Remote, max_bytes: int) -> OSError:
+    return OSError(errno.EINVAL, f"it is larger than the {max_bytes:,} bytes that such a file may have", str(path))
 
 
 def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
@@ -182,7 +192,7 @@ def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
         if not isinstance(path, Remote):
             check_regular(path)
         with open_located(path) as file:
-            return parse_json(_read_at_most(file, max_bytes, path).decode())
+            return parse_json(_read_at_most(file, max_bytes, path, max_bytes).decode())
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
     except (ValueError, RecursionError) as error:

@@ -54,8 +54,9 @@ class Spec:
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - known):
             raise InputError(f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer mismatch: upgrade")
+        hints = _hints(cls.__qualname__)
         for name, value in values.items():
-            if not _fits(value, _hints(cls)[name]):
+            if not _fits(value, hints[name]):
                 raise InputError(f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed")
         try:
             return cls(**values)
@@ -69,8 +70,9 @@ class Spec:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _hints(name: str) -> dict[str, Any]:
+    """Of a class of this module by its name."""
+    return get_type_hints(globals()[name])
 
 
 def _wanted(cls: type, name: str) -> str:
