@@ -36,6 +36,7 @@ __all__ = [
     "MismatchWarning",
     "MissingExtraError",
     "ParityError",
+    "is_panic",
     "named",
     "untraced",
 ]
@@ -118,3 +119,8 @@ def untraced(error: Failure) -> Failure:
     """The same error to keep for later, without the frames of its traceback and causes: they would keep half-decoded images alive, 24 MB and more each."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust met what its authors took for impossible. pyo3 derives that from BaseException, so that `except Exception` lets it pass."""
+    return type(error).__name__ == "PanicException"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import types
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mismatch.errors import InputError
 
@@ -27,6 +31,12 @@ __all__ = [
 RGB = tuple[float, float, float]
 LARGEST_SIDE = 8_192  # pixels, and
 LONGEST_CONTEXT = 65_536  # tokens, beyond which a damaged or hostile file asks for gigabytes
+WIDEST = 65_536  # of embeddings and layers, likewise
+MOST_MEMBERS = 256  # of a head, likewise
+LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
+LARGEST_LEVEL = 255  # of a channel
+KINDS = {"int": "a whole number", "float": "a finite number", "str": "text", "RGB": "a list of three numbers", "tuple[int, int, int]": "a list of three levels"}
+SHOWN = 80  # characters of a wrong value in an error
 
 
 class Spec:
@@ -38,20 +48,75 @@ class Spec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere."""
+        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere. InputError for a value of another type than the field's."""
+        cls._check_object(data)
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()} | more
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - known):
             raise InputError(f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer mismatch: upgrade")
+        hints = _hints(cls.__qualname__)
+        for name, value in values.items():
+            if not _fits(value, hints[name]):
+                raise InputError(f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed")
         try:
             return cls(**values)
         except TypeError as error:
             raise InputError(f"{cls.__name__} is incomplete: {error}") from None
 
+    @classmethod
+    def _check_object(cls, data: object) -> None:
+        if not isinstance(data, Mapping):
+            raise InputError(f"{cls.__name__} is {_brief(data)}; an object is needed")
+
+
+@cache
+def _hints(name: str) -> dict[str, Any]:
+    """Of a class of this module by its name."""
+    return get_type_hints(globals()[name])
+
+
+def _wanted(cls: type, name: str) -> str:
+    """What a field takes, for people."""
+    annotation = next(str(item.type) for item in fields(cls) if item.name == name)
+    return KINDS.get(annotation, annotation)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none; choices are left to `_check_choice`."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is types.UnionType:
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return True
+    if origin is tuple:
+        return isinstance(value, tuple) and _all_fit(value, parts)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
+    return isinstance(value, hint)
+
+
+def _all_fit(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
+    if kinds[-1] is Ellipsis:
+        return all(_fits(value, kinds[0]) for value in values)
+    return len(values) == len(kinds) and all(_fits(value, kind) for value, kind in zip(values, kinds, strict=True))
+
+
+def _brief(value: Any) -> str:
+    """As Python writes it, or its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
 
 def _check_choice(owner: object, name: str, choices: Any) -> None:
     if getattr(owner, name) not in get_args(choices):
-        raise InputError(f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; one of {', '.join(get_args(choices))} is needed")
+        raise InputError(f"{type(owner).__name__}.{name} is {_brief(getattr(owner, name))}; one of {', '.join(get_args(choices))} is needed")
 
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -83,6 +148,10 @@ class ImageSpec(Spec):
         _check_choice(self, "crop_rounding", CropRounding)
         if not (1 <= self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
             raise InputError(f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of pixels up to {LARGEST_SIDE:,} are needed")
+        if not all(spread > 0 for spread in self.std):
+            raise InputError(f"ImageSpec.std is {_brief(self.std)}; three numbers above 0 are needed")
+        if not all(0 <= level <= LARGEST_LEVEL for level in (*self.background, *self.fill)):
+            raise InputError(f"ImageSpec.background is {_brief(self.background)} and fill {_brief(self.fill)}; levels of 0 to {LARGEST_LEVEL} are needed")
 
     @property
     def resize_to(self) -> int:
@@ -113,6 +182,8 @@ class TextSpec(Spec):
         _check_choice(self, "cleaning", Cleaning)
         if not 1 <= self.context_length <= LONGEST_CONTEXT:
             raise InputError(f"TextSpec.context_length is {self.context_length}; a number of tokens up to {LONGEST_CONTEXT:,} is needed")
+        if not 0 <= self.pad_id <= LARGEST_INTEGER:
+            raise InputError(f"TextSpec.pad_id is {self.pad_id}; the id of a token is needed")
 
     def to_dict(self) -> dict[str, Any]:
         """Without `tokenizer_json`, which travels as tokenizer.json."""
@@ -146,6 +217,7 @@ class HeadSpec(Spec):
     def __post_init__(self) -> None:
         _check_choice(self, "kind", HeadKind)
         _check_choice(self, "normalisation", Normalisation)
+        _check_sizes(self)
         for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
             if value != tuple(kind for kind in known if kind in value):
@@ -164,6 +236,20 @@ class HeadSpec(Spec):
     def text_width(self) -> int:
         """Of what the head is given of a text."""
         return self.text_dim + self.text_features_dim
+
+
+def _check_sizes(head: HeadSpec) -> None:
+    """Refuse what would ask for gigabytes, or for nothing."""
+    for name in ("image_dim", "text_dim", "common_dim", "hidden_dim"):
+        if not 1 <= getattr(head, name) <= WIDEST:
+            raise InputError(f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed")
+    for name in ("image_features_dim", "text_features_dim"):
+        if not 0 <= getattr(head, name) <= WIDEST:
+            raise InputError(f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed")
+    if not 1 <= head.members <= MOST_MEMBERS:
+        raise InputError(f"HeadSpec.members is {head.members}; up to {MOST_MEMBERS} are possible")
+    if not 0 <= head.dropout <= 1:
+        raise InputError(f"HeadSpec.dropout is {head.dropout}; a share from 0 to 1 is needed")
 
 
 CalibrationKind = Literal["temperature", "platt", "piecewise"]
@@ -250,6 +336,7 @@ class Reference(Spec):
     @classmethod
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
+        cls._check_object(data)
         parts = {name: Distribution.from_dict(data[name]) for name in ("logits", "text_lengths") if name in data}
         return super().from_dict(data, **parts | more)
 
@@ -290,8 +377,12 @@ class ScoreSpec(Spec):
     @classmethod
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
-        parts: dict[str, Any] = {name: data[name] and kind.from_dict(data[name]) for name, kind in _PARTS.items() if name in data}
-        parts["earlier"] = tuple(Threshold.from_dict(one) for one in data.get("earlier", ()))
+        cls._check_object(data)
+        parts: dict[str, Any] = {name: kind.from_dict(data[name]) for name, kind in _PARTS.items() if data.get(name) is not None}
+        earlier = data.get("earlier", ())
+        if not isinstance(earlier, list | tuple):
+            raise InputError(f"{cls.__name__}.earlier is {_brief(earlier)}; a list is needed")
+        parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
         return super().from_dict(data, **parts | more)
 
     def with_threshold(self, threshold: Threshold) -> Self:

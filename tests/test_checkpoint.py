@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,77 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an older one's cut head": (cut_old_head, "classification_head.safetensors can't be read as the head"),
     "another threshold": (changed_threshold, "mismatch.json differs from its own checksum: damaged or changed by hand; copy the checkpoint again"),
 }
+
+
+def in_meta(part: str, **values: Any) -> Callable[[Path], None]:
+    """Other values in a part of what the checkpoint says of itself, with a checksum that vouches for them."""
+
+    def apply(folder: Path) -> None:
+        data = json.loads((folder / "mismatch.json").read_text())
+        data[part].update(values)
+        (folder / "mismatch.json").write_text(json.dumps(sealed(data)))
+
+    return apply
+
+
+def instead(name: str, kind: str) -> Callable[[Path], None]:
+    """What is no file, in a file's place."""
+
+    def apply(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        elif kind == "device":
+            (folder / name).symlink_to("/dev/zero")
+        elif kind == "huge":
+            (folder / name).touch()
+            os.truncate(folder / name, 10 * 2**30)
+        else:
+            (folder / name).mkdir()
+
+    return apply
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a width of a thousand millions": (in_meta("head", hidden_dim=10**9), "HeadSpec.hidden_dim is 1000000000"),
+    "widths as text": (in_meta("head", common_dim="8"), "HeadSpec.common_dim is '8'"),
+    "a head of gigabytes": (in_meta("head", hidden_dim=65_000, common_dim=65_000), "classification_head.safetensors can't be read as the head"),
+    "members without number": (in_meta("head", members=10**9), "HeadSpec.members is"),
+    "a threshold as text": (in_meta("score", default_threshold="0.5"), "ScoreSpec.default_threshold is '0.5'"),
+    "a family that is a list": (in_meta("backbone", family=["hf-clip"]), "incomplete or damaged"),
+    "an unknown fact of the backbone": (in_meta("backbone", more=1), "incomplete or damaged"),
+    "a format of true": (edit(format_version=True), "format_version True"),
+    "files by a list": (edit(files=[]), "incomplete or damaged"),
+    "a file above": (in_meta("files", **{"../x": "0" * 64}), "outside the folder"),
+    "a file anywhere": (in_meta("files", **{"/dev/zero": "0" * 64}), "outside the folder"),
+    "a hash by a number": (in_meta("files", x=5), "incomplete or damaged"),
+    "nan": (lambda folder: (folder / "mismatch.json").write_text('{"format_version": NaN}'), "mismatch.json is not valid JSON"),
+    "meta is a pipe": (instead("mismatch.json", "pipe"), "mismatch.json can't be read: it is a pipe or a device"),
+    "meta is a device": (instead("mismatch.json", "device"), "mismatch.json can't be read: it is a pipe or a device"),
+    "meta is a folder": (instead("mismatch.json", "folder"), "mismatch.json can't be read"),
+    "meta is huge": (instead("mismatch.json", "huge"), "mismatch.json can't be read: it is larger than"),
+    "the head is a pipe": (instead("classification_head.safetensors", "pipe"), "classification_head.safetensors can't be read: it is a pipe"),
+    "the head is a device": (instead("classification_head.safetensors", "device"), "classification_head.safetensors can't be read: it is a pipe"),
+    "weights are a pipe": (instead("model.safetensors", "pipe"), "model.safetensors can't be read: it is a pipe"),
+    "another file is a pipe": (instead("more.json", "pipe"), "more.json can't be read: it is a pipe"),
+    "another file is huge": (instead("more.json", "huge"), "more.json can't be read: it is larger than"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_a_checkpoint_of_a_stranger_is_refused_in_one_line(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_detector(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_older_checkpoint_without_hashes_is_looked_at_too(folder: Path, kind: str) -> None:
+    without_hashes(folder)
+    instead("config.json" if (folder / "config.json").exists() else "open_clip_config.json", kind)(folder)
+    with pytest.raises(CheckpointError, match="can't be read: it is a pipe or a device"):
+        load_detector(folder)
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)

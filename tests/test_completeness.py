@@ -38,6 +38,7 @@ TESTED_ELSEWHERE = {
 # Test files that stand for something other than one module.
 ABOUT_THE_WHOLE = {
     "test_cli",
+    "test_hostile_bundles",
     "test_compatibility",
     "test_completeness",
     "test_deploy",

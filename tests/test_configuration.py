@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,21 @@ def test_wrong_files(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(InputError, match=words):
         Settings.read(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge", "nan"])
+def test_what_is_no_file_of_settings_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "settings.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 10 * 2**30)
+    else:
+        path.write_text('{"model": "m", "wait": NaN}')
+    with pytest.raises(InputError, match="can't be read as the service's settings"):
+        Settings.read(path)

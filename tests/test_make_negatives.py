@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mismatch.cli import main
+from mismatch.cli.make_negatives import read_lexicon
+from mismatch.errors import InputError
 
 COLOURS, ARTICLES = ("Red", "Blue", "Green", "Black", "White", "Pink"), ("Shirt", "Skirt", "Watch", "Belt", "Bag")
 
@@ -137,3 +140,12 @@ def test_the_input_is_never_written_over(pairs: Path) -> None:
     result = run(pairs, "--no-near-duplicates", "--output", pairs)
     assert (result.exit_code, pairs.read_bytes()) == (2, before)
     assert "pairs.csv is the input, which would be lost" in result.stderr
+
+
+def test_a_lexicon_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "huge.yaml").touch()
+    os.truncate(tmp_path / "huge.yaml", 10 * 2**30)
+    for name, words in (("pipe.yaml", "a pipe or a device"), ("huge.yaml", "larger than")):
+        with pytest.raises(InputError, match=words):
+            read_lexicon(tmp_path / name)

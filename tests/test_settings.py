@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,21 @@ def test_from_python_options_win_over_the_file_and_the_file_over_defaults(tmp_pa
     with pytest.raises(InputError, match=r"a.yaml names no train_csv, and none is given beside it"):
         TrainConfig.from_file(write(tmp_path, "epochs: 3"))
     assert TrainConfig.from_file(path, train_csv="b.csv").train_csv == "b.csv"
+
+
+def test_only_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(10 * 2**30)
+    (tmp_path / "folder.yaml").mkdir()
+    for name, words in (("pipe.yaml", "a pipe or a device"), ("huge.toml", "larger than"), ("folder.yaml", "can't be read")):
+        with pytest.raises(InputError, match=words):
+            read_settings(tmp_path / name)
+
+
+def test_a_value_of_aliases_is_shown_by_its_beginning(tmp_path: Path) -> None:
+    """Written out, it would be gigabytes."""
+    doubled = [f"&a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    with pytest.raises(InputError, match="run_name is") as caught:
+        read_settings(write(tmp_path, f"run_name: [&a0 [x], {', '.join(doubled)}]"))
+    assert len(str(caught.value)) < 500

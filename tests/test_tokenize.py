@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer as Upstream
 from tokenizers import models, pre_tokenizers, processors
 
-from mismatch.errors import InputError
+from mismatch.errors import CheckpointError
 from mismatch.runtime.tokenize import Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
 from mismatch.specs import TextSpec
 
@@ -148,7 +148,7 @@ def test_plain_ascii_needs_no_mending() -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0"}'])
 def test_a_damaged_tokenizer_file_is_one_line(content: str) -> None:
-    with pytest.raises(InputError, match=r"tokenizer\.json can't be read") as caught:
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json can't be read") as caught:
         Tokenizer(spec(tokenizer_json=content))
     assert "\n" not in str(caught.value)
 

@@ -18,7 +18,8 @@ import pluggy
 
 from mismatch.backbones import hookspecs
 from mismatch.backbones.hookspecs import API_VERSION, Load
-from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError, is_panic
+from mismatch.files import check_model_folder
 
 if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
@@ -146,6 +147,8 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
     """`openclip:MODEL` → the backbone, on the CPU. Here, and not before, torch is imported."""
     name, model_id = parse_reference(reference, model_name)
     found = family(name)
+    if Path(model_id).expanduser().is_dir():
+        check_model_folder(Path(model_id).expanduser())
     try:
         backbone = found.load(model_id)
     except BackboneError as error:
@@ -154,7 +157,9 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
         raise
     except ImportError as error:
         raise _import_failure(found, error) from error
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise BackboneError(f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}") from error
     return _checked(backbone, found)
 

@@ -133,13 +133,14 @@ def read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
     if path is None:
         return None
     from mismatch.errors import InputError, MissingExtraError
+    from mismatch.files import read_text
 
     try:
         import yaml
     except ImportError as error:
         raise MissingExtraError("--lexicon", "audit") from error
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

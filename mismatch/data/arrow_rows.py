@@ -12,6 +12,7 @@ from typing import Any
 from mismatch.data.csv_rows import NEEDED, open_rows
 from mismatch.data.rows import Reading, Row, Span, as_text
 from mismatch.errors import InputError, MachineError, MissingExtraError
+from mismatch.files import parse_json, read_text
 from mismatch.remote import READ, Remote
 from mismatch.retries import is_transient, reason
 
@@ -232,7 +233,7 @@ def _is_class(feature: Any) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     return found if isinstance(found, dict) else {}

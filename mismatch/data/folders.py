@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
 from mismatch.errors import InputError
-from mismatch.files import sha256_file
+from mismatch.files import read_text, sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
@@ -130,7 +130,7 @@ def _printable(name: str) -> str:
 def _title(path: Path) -> tuple[str, str | None]:
     """What a text file says, and what is wrong with it."""
     try:
-        title = path.read_text(encoding="utf-8-sig").strip()
+        title = read_text(path, encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
         return "", f"{_printable(path.name)} is not UTF-8; save it as UTF-8"
     except OSError as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import is_sealed, read_json, sealed, sha256_file, write_json
+from mismatch.files import check_regular, is_sealed, read_bytes, read_json, sealed, sha256_file, write_json
 from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
@@ -21,6 +24,7 @@ __all__ = [
     "Manifest",
     "looks_like_bundle",
     "read_bundle",
+    "read_manifest",
     "seen_by",
     "write_manifest",
 ]
@@ -31,6 +35,9 @@ TOKENIZER = "tokenizer.json"
 PARITY = "parity.json"
 GRAPHS = ("image_encoder.onnx", "text_encoder.onnx", "head.onnx")
 NEEDED = (*GRAPHS, TOKENIZER)
+UNHASHED = {"readme.md", "license", "license.txt", "license.md", "notice", "thumbs.db", "desktop.ini"}  # that may lie beside: no code opens them
+LARGEST_TOKENIZER = 128 * 2**20  # bytes; the largest in use, of 256,000 words in many scripts, have 35 MB
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -77,30 +84,41 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def read_bundle(folder: Path) -> Manifest:
-    """Read and check a bundle; raises CheckpointError for another format, a missing file or one whose hash differs."""
+    """Read and check a bundle; raises CheckpointError for another format, a missing file, one whose hash differs, or one that has none."""
+    manifest = read_manifest(folder)
+    for name, digest in sorted(manifest.files.items()):
+        if name in GRAPHS and _sha256(folder / name) != digest:
+            raise _differs(folder / name)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """As `read_bundle`, but of the graphs only whether they are there: who loads them compares what is loaded (`graph_file.read_graph`)."""
     data = _read_manifest(folder)
     try:
-        tokenizer = _checked_files(folder, data["files"])
+        files = data["files"]
+        _check_names(folder, files)
+        tokenizer = _checked_files(folder, files)
         return Manifest(
-            backbone=data["backbone"],
+            backbone=_checked_backbone(data["backbone"]),
             image_spec=ImageSpec.from_dict(data["image_spec"]),
             text_spec=TextSpec.from_dict(data["text_spec"], tokenizer_json=tokenizer),
             head=HeadSpec.from_dict(data["head"]),
             score=ScoreSpec.from_dict(data["score"]),
-            precision=data["precision"],
-            opset=data["opset"],
-            files=data["files"],
-            mismatch_version=data["mismatch_version"],
+            precision=_of_type(data, "precision", str),
+            opset=_of_type(data, "opset", int),
+            files=files,
+            mismatch_version=_of_type(data, "mismatch_version", str),
         )
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is incomplete or damaged ({error!r}); export the bundle again") from error
 
 
 def looks_like_bundle(folder: Path) -> bool:
     """Whether manifest.json is one of ours, of any format version; many tools call a file so."""
     try:
-        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        data = read_json(folder / MANIFEST)
+    except CheckpointError:
         return False
     return isinstance(data, dict) and {"format_version", "image_spec", "text_spec", "files"} <= set(data)
 
@@ -112,23 +130,91 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise CheckpointError(f"{error}; export the bundle again") from error
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise CheckpointError(f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or export the bundle again")
     if not is_sealed(data):
         raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy or export the bundle again")
     return dict(data)
 
 
-def _checked_files(folder: Path, hashes: dict[str, str]) -> str:
-    """Compare every file with its hash; returns the tokenizer's text."""
+def _of_type(data: dict[str, Any], name: str, kind: type) -> Any:
+    if not isinstance(data[name], kind) or isinstance(data[name], bool):
+        raise InputError(f"{name} is no {kind.__name__}")
+    return data[name]
+
+
+def _checked_backbone(data: Any) -> dict[str, Any]:
+    for name in ("family", "model_id"):
+        _of_type(data, name, str)
+    return dict(data)
+
+
+def _check_names(folder: Path, hashes: Any) -> None:
+    """Every file that is needed has a hash, every hash is one, and every file in the folder has one, so that nothing unknown lies beside a graph."""
+    if not isinstance(hashes, dict):
+        raise InputError("files is no object of hashes")
     for name in sorted({*NEEDED, *hashes}):
-        if Path(name).name != name or name not in hashes:
+        if name not in hashes or not _is_plain(name):
             raise CheckpointError(f"{folder / MANIFEST} names no hash for {name}, or a path outside the bundle; export the bundle again")
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder / name} is missing from the bundle; copy the folder again, whole")
+        if not isinstance(hashes[name], str) or not SHA256.fullmatch(hashes[name]):
+            raise CheckpointError(f"{folder / MANIFEST} has no sha256 for {name}; export the bundle again")
+    for name in sorted(_names_in(folder)):
+        if name not in hashes and not _may_lie_beside(name):
+            raise CheckpointError(f"{folder / name} has no hash in {MANIFEST}, so it is no part of the bundle; move it elsewhere")
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it names a file in the folder itself."""
+    return Path(name).name == name and "\0" not in name and "\\" not in name and name != MANIFEST
+
+
+def _may_lie_beside(name: str) -> bool:
+    """Whether a file without a hash may lie in a bundle: what systems and hubs put there, hidden, and what is written for people."""
+    return name == MANIFEST or name.startswith(".") or name.lower() in UNHASHED
+
+
+def _names_in(folder: Path) -> Iterable[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder} can't be read: {reason(error)}") from error
+
+
+def _checked_files(folder: Path, hashes: dict[str, str]) -> str:
+    """Compare every file but the graphs with its hash; returns the tokenizer's text."""
+    for name in sorted(hashes):
+        _check_there(folder / name)
+    for name in sorted({*hashes} - {*GRAPHS, TOKENIZER}):
         if _sha256(folder / name) != hashes[name]:
-            raise CheckpointError(f"{folder / name} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
-    return (folder / TOKENIZER).read_text(encoding="utf-8")
+            raise _differs(folder / name)
+    return _tokenizer(folder / TOKENIZER, hashes[TOKENIZER])
+
+
+def _tokenizer(path: Path, digest: str) -> str:
+    """Its text, if it has that hash: of what is used, not of what the file was a moment before."""
+    try:
+        content = read_bytes(path, LARGEST_TOKENIZER)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise _differs(path)
+        return content.decode()
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is no UTF-8 text ({error}); export the bundle again") from error
+
+
+def _check_there(path: Path) -> None:
+    try:
+        check_regular(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing from the bundle; copy the folder again, whole") from error
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path} can't be read: {why}; copy the folder again, whole") from error
+
+
+def _differs(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
 
 
 def _sha256(path: Path) -> str:

@@ -1,90 +1,167 @@
-"""Whether an ONNX file holds all of its weights: a stranger's may say that they lie at a path of its choice, which onnxruntime would open. Needs no onnx."""
+"""ONNX files of strangers, looked at before onnxruntime sees them: a graph may say that its weights lie at a path of its choice. Needs no onnx.
+
+The reader is stricter than protobuf, so that both can't read one file differently: what no writer of protobuf writes is refused, not interpreted. A field that
+stands twice is merged or replaced by protobuf; here each one is looked at, and one that points elsewhere is enough.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
+from mismatch.files import check_regular, read_bytes
+from mismatch.retries import reason
 
-__all__ = ["check_self_contained"]
+__all__ = ["LARGEST", "check_graph", "check_self_contained", "read_graph"]
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
-DEEPEST = 256  # messages within messages
+LARGEST = 2**31 - 1  # bytes of a message of protobuf, so of a graph
+MOST_FIELDS = 1_000_000  # a ViT-B/32 has some ten thousand; each may take onnxruntime hundreds of bytes, and two in the file
+DEEPEST = 100  # messages within messages, as protobuf itself has it
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf; 3 and 4, groups, are in no message of ONNX
+TAG_BYTES, VALUE_BYTES, LENGTH_BYTES = 5, 10, 5  # the most that protobuf reads of a tag, a number and a length
+LARGEST_TAG = 2**32 - 1
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of TensorProto
-# Of each message, the fields that lead to a TensorProto, and what they hold. Numbers are those of onnx.proto, which never change.
+OP_TYPE = 4  # field of NodeProto
+ELSEWHERE = {b"EPContext"}  # operators that name files: a compiled graph of an execution provider
+FLATBUFFER = b"ORTM"  # bytes 4 to 8 of onnxruntime's own format, which it knows by them and which is not looked through here
+# Of each message, the fields that hold messages. Numbers are those of onnx.proto, which never change.
 LEADS: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "model": {7: "graph", 8: "entry", 14: "entry", 20: "training", 25: "function", 26: "entry"},
+    "training": {1: "graph", 2: "graph", 3: "entry", 4: "entry"},
+    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "annotation", 15: "sparse tensor", 16: "entry"},
+    "function": {7: "node", 9: "entry", 11: "attribute", 12: "value", 14: "entry"},
+    "node": {5: "attribute", 9: "entry", 10: "entry"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 14: "type", 15: "type", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {EXTERNAL_DATA: "entry", 16: "entry"},
+    "value": {2: "type", 4: "entry"},
+    "type": {1: "tensor type", 4: "element", 5: "map", 8: "tensor type", 9: "element"},
+    "tensor type": {2: "shape"},
+    "element": {1: "type"},
+    "map": {2: "type"},
+    "shape": {1: "entry"},
+    "annotation": {2: "entry"},
+    "entry": {},  # of strings and numbers only
 }
+
+
+class _ElsewhereError(ValueError):
+    """The graph would have another file opened."""
+
+
+def read_graph(path: Path, sha256: str | None = None) -> bytes:
+    """An ONNX file, checked; with `sha256`, hex, only one of that digest. What is returned is what was checked, whatever becomes of the file.
+
+    CheckpointError where it can't be read, is another, is no ONNX, or names other files.
+    """
+    try:
+        data = read_bytes(path, LARGEST)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the bundle again, whole") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise CheckpointError(f"{path} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
+    check_graph(data, path)
+    return data
 
 
 def check_self_contained(path: Path) -> None:
     """CheckpointError where a weight lies in another file, or where the file is no ONNX at all. Weights themselves are not read."""
     try:
+        check_regular(path)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            elsewhere = any(_lies_elsewhere(data, start, end) for start, end in _tensors(data, "model", 0, len(data), 0))
-    except (OSError, ValueError, IndexError, RecursionError) as error:  # ValueError: also of mmap, for an empty file
-        raise CheckpointError(f"{path} can't be read as ONNX ({error}); copy or export the bundle again") from error
-    if elsewhere:
-        raise CheckpointError(f"{path} says that its weights lie in another file, which is not opened: a bundle's graphs hold all of theirs; export it again")
+            check_graph(data, path)
+    except (OSError, ValueError) as error:  # ValueError: of mmap, for an empty file
+        raise _unreadable(path, error) from error
 
 
-def _tensors(data: mmap.mmap, kind: str, start: int, end: int, depth: int) -> Iterator[tuple[int, int]]:
-    """Where each TensorProto within a message begins and ends."""
-    if depth > DEEPEST:
-        raise ValueError("graphs lie too deep in each other")
-    for field, wire, first, last in _fields(data, start, end):
-        found = LEADS[kind].get(field) if wire == BYTES else None
-        if found == "tensor":
-            yield first, last
-        elif found is not None:
-            yield from _tensors(data, found, first, last, depth + 1)
+def check_graph(data: bytes | mmap.mmap, path: Path) -> None:
+    """As `check_self_contained`, of the bytes that `path` has."""
+    try:
+        if not len(data):
+            raise ValueError("it is empty")
+        if data[4:8] == FLATBUFFER:
+            raise ValueError("it is in onnxruntime's own format")
+        _Reader(data).message("model", 0, len(data), 0)
+    except _ElsewhereError as error:
+        raise CheckpointError(f"{path} says that {error}, which is not opened: a bundle's graphs hold all that they need; export it again") from error
+    except (ValueError, IndexError) as error:
+        raise _unreadable(path, error) from error
 
 
-def _lies_elsewhere(data: mmap.mmap, start: int, end: int) -> bool:
-    """Whether a TensorProto says so, by its location or by naming a file."""
-    for field, wire, first, _ in _fields(data, start, end):
-        if (field == DATA_LOCATION and wire == VARINT and _varint(data, first, end)[0] != 0) or (field == EXTERNAL_DATA and wire == BYTES):
-            return True
-    return False
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} can't be read as ONNX ({error}); copy or export the bundle again")
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, and where its value begins and ends, of each field of a message."""
-    at = start
-    while at < end:
-        key, at = _varint(data, at, end)
-        field, wire = key >> 3, key & 7
-        first = at
+class _Reader:
+    """One pass over all messages of a file."""
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        self._left = MOST_FIELDS
+
+    def message(self, kind: str, start: int, end: int, depth: int) -> None:
+        """Look through a message and those in it. ValueError for what protobuf's writers never write, _ElsewhereError for what names a file."""
+        if depth > DEEPEST:
+            raise ValueError("graphs lie too deep in each other")
+        leads = LEADS[kind]
+        check = CHECKS.get(kind)
+        at = start
+        while at < end:
+            field, wire, first, at = self._field(at, end)
+            if check is not None:
+                check(self._data, field, wire, first, at)
+            if wire == BYTES and field in leads:
+                self.message(leads[field], first, at, depth + 1)
+
+    def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
+        """Number, wire type, and where its value begins and ends, of the field at `at`."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it has more than {MOST_FIELDS:,} fields")
+        tag, first = self._varint(at, end, TAG_BYTES)
+        field, wire = tag >> 3, tag & 7
+        if tag > LARGEST_TAG or field == 0:
+            raise ValueError(f"a field without a number at byte {at}")
         if wire == VARINT:
-            _, at = _varint(data, at, end)
+            _, stop = self._varint(first, end, VALUE_BYTES)
         elif wire == BYTES:
-            length, first = _varint(data, at, end)
-            at = first + length
+            length, first = self._varint(first, end, LENGTH_BYTES)
+            stop = first + length
         elif wire in (FIXED64, FIXED32):
-            at += 8 if wire == FIXED64 else 4
+            stop = first + (8 if wire == FIXED64 else 4)
         else:
-            raise ValueError(f"a field of wire type {wire} at byte {first}")
-        if at > end:
-            raise ValueError(f"it is cut short within the field at byte {first}")
-        yield field, wire, first, at
+            raise ValueError(f"a field of wire type {wire} at byte {at}")
+        if stop > end:
+            raise ValueError(f"it is cut short within the field at byte {at}")
+        return field, wire, first, stop
+
+    def _varint(self, at: int, end: int, max_bytes: int) -> tuple[int, int]:
+        """A number of 7 bits a byte, the lowest first, and where it ends."""
+        value = 0
+        for index in range(max_bytes):
+            if at + index >= end:
+                raise ValueError(f"it is cut short at byte {at + index}")
+            byte = self._data[at + index]
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                return value, at + index + 1
+        raise ValueError(f"a number of more than {max_bytes} bytes at byte {at}")
 
 
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, the lowest first, and where it ends."""
-    value = 0
-    for place in range(10):
-        if at + place >= end:
-            raise ValueError(f"it is cut short at byte {at + place}")
-        byte = data[at + place]
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return value, at + place + 1
-    raise ValueError(f"a number of more than ten bytes at byte {at}")
+def _check_tensor(data: bytes | mmap.mmap, field: int, wire: int, first: int, stop: int) -> None:
+    """Refuse a weight that says, or only hints, that it lies in a file."""
+    located = field == DATA_LOCATION and (wire != VARINT or any(byte & 0x7F for byte in data[first:stop]))
+    if located or field == EXTERNAL_DATA:
+        raise _ElsewhereError("its weights lie in another file")
+
+
+def _check_node(data: bytes | mmap.mmap, field: int, wire: int, first: int, stop: int) -> None:
+    """Refuse an operator that reads a file."""
+    if field == OP_TYPE and wire == BYTES and data[first:stop] in ELSEWHERE:
+        raise _ElsewhereError("a part of it lies in another file")
+
+
+CHECKS: dict[str, Callable[[bytes | mmap.mmap, int, int, int, int], None]] = {"tensor": _check_tensor, "node": _check_node}

@@ -246,5 +246,5 @@ def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> E
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether the folder is a bundle that `mismatch export-onnx` wrote."""
-    return (Path(path) / "manifest.json").is_file()
+    """Whether the folder is a bundle that `mismatch export-onnx` wrote. What is no file there is for its reader to refuse."""
+    return (Path(path) / "manifest.json").exists()

@@ -15,10 +15,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
-from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
-from mismatch.runtime.graph_file import check_self_contained
+from mismatch.errors import CheckpointError, DeviceError, InputError, MismatchWarning
+from mismatch.retries import shortage_in
+from mismatch.runtime.bundle import GRAPHS, TOKENIZER, Manifest, read_manifest, seen_by
+from mismatch.runtime.graph_file import read_graph
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
+from mismatch.runtime.time_limit import OverdueError, within
+from mismatch.runtime.tokenize import TokenBatch, Tokenizer
 
 __all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
 
@@ -32,25 +35,78 @@ OPTIONS: dict[str, dict[str, str]] = {
 CAPTURE_ENV = "MISMATCH_CUDA_GRAPHS"  # 1: with CUDA, what runs on a shape is recorded once and replayed
 LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
 SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
+LOADING, TRYING = (60.0, 120.0), (10.0, 60.0)  # seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the usual
+TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
 OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
 
 
 class Graph:
     """One ONNX file in onnxruntime. Thread-safe, as its session is."""
 
-    def __init__(self, path: Path, provider: str = "cpu", threads: int = 1, *, output: str | None = None, spinning: bool = True, capture: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        provider: str = "cpu",
+        threads: int = 1,
+        *,
+        output: str | None = None,
+        spinning: bool = True,
+        capture: bool = False,
+        sha256: str | None = None,
+    ) -> None:
         """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its threads keep a CPU busy while they wait for work;
-        `capture`: as a CUDA graph.
+        `capture`: as a CUDA graph; `sha256`: that the file must have.
 
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had.
         """
-        self._session = _session(path, provider, threads, spinning, capture)
-        self._output = output or self._session.get_outputs()[0].name
+        self._path, self._provider = path, provider
+        self._session, self._size = _session(path, provider, threads, spinning, capture, sha256)
+        self._output = output or next((entry.name for entry in self._session.get_outputs()), "")
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def __call__(self, **feeds: NDArray[Any]) -> Array:
-        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left out."""
-        return self._run({name: value for name, value in feeds.items() if name in self._inputs})
+        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left out. CheckpointError where the graph can't take them."""
+        try:
+            return self._run({name: value for name, value in feeds.items() if name in self._inputs})
+        except Exception as error:  # onnxruntime's own classes share no base but Exception
+            if shortage := shortage_in(error):
+                raise shortage from error
+            raise self._failure(error) from error
+
+    def try_once(self, shape: tuple[int, ...], **feeds: NDArray[Any]) -> Array:
+        """Run once, within a time, and compare the output's shape; CheckpointError for another one, for a graph that fails or doesn't end."""
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # what goes wrong is raised
+        options.add_run_config_entry("gpu_graph_id", "-1")  # never recorded
+
+        def run() -> Array:
+            [output] = self._session.run([self._output], {name: value for name, value in feeds.items() if name in self._inputs}, options)
+            array = np.asarray(output)
+            if array.dtype.kind != "f":
+                raise TypeError(f"{self._output} is of type {array.dtype}, and float32 is needed")
+            return array.astype(np.float32)
+
+        def stop() -> None:
+            options.terminate = True
+
+        try:
+            output = within(_seconds(TRYING, self._size), run, stop)
+        except OverdueError as error:
+            raise CheckpointError(f"{self._path} does not end: {error}; it is no graph of a bundle; export the bundle again") from error
+        except Exception as error:
+            if shortage := shortage_in(error):
+                raise shortage from error
+            raise self._failure(error) from error
+        self.check_shape(output, shape)
+        return output
+
+    def check_shape(self, output: Array, shape: tuple[int, ...]) -> None:
+        """CheckpointError for an output of another shape."""
+        if output.shape != shape:
+            raise CheckpointError(f"{self._path} gives {self._output} of shape {output.shape}, and the manifest needs {shape}; export the bundle again")
+
+    def _failure(self, error: Exception) -> CheckpointError:
+        return CheckpointError(f"{self._path} can't be run as the graph that the manifest describes: {' '.join(str(error).split())}; export the bundle again")
 
     def _run(self, feeds: dict[str, NDArray[Any]]) -> Array:
         [output] = self._session.run([self._output], feeds)
@@ -63,9 +119,19 @@ class BoundGraph(Graph):
     With `capture` the GPU's work on a shape is recorded at its second call and replayed from then on. onnxruntime has no pinned buffers for Python.
     """
 
-    def __init__(self, path: Path, provider: str, threads: int = 1, *, output: str | None = None, device: str = "cuda", capture: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        provider: str,
+        threads: int = 1,
+        *,
+        output: str | None = None,
+        device: str = "cuda",
+        capture: bool = False,
+        sha256: str | None = None,
+    ) -> None:
         """`device`: where the buffers lie, cuda or cpu."""
-        super().__init__(path, provider, threads, output=output, capture=capture)
+        super().__init__(path, provider, threads, output=output, capture=capture, sha256=sha256)
         self._device, self._capture = device, capture
         self._buffers: dict[tuple[Any, ...], _Buffers] = {}
         self._lock = Lock()  # buffers are written in place: one call at a time
@@ -124,29 +190,63 @@ class OnnxEngine:
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
         self._sees = seen_by(head)
-        image, text = folder / "image_encoder.onnx", folder / "text_encoder.onnx"
+        image, text, head_graph = (folder / name for name in GRAPHS)
+        image_hash, text_hash, head_hash = (manifest.files.get(name) for name in GRAPHS)
+        self._image: Graph
+        self._text: Graph
         if provider == "cpu":
             # Each session has threads of its own, and those that spin slow the next one's: one pair took 43 ms with three such pools, and 24 with one.
             # onnxruntime's pool for the whole process won nothing over that, and it forbids sessions of one's own beside it.
-            self._image = Graph(image, provider, threads, output=self._sees[0])
-            self._text = Graph(text, provider, threads, output=self._sees[1], spinning=False)
+            self._image = Graph(image, provider, threads, output=self._sees[0], sha256=image_hash)
+            self._text = Graph(text, provider, threads, output=self._sees[1], spinning=False, sha256=text_hash)
         else:
             capture = provider == "cuda" and os.environ.get(CAPTURE_ENV) == "1"
-            self._image = BoundGraph(image, provider, threads, output=self._sees[0], capture=capture)
-            self._text = BoundGraph(text, provider, threads, output=self._sees[1], capture=capture)
-        self._head = Graph(folder / "head.onnx")  # embeddings are on the CPU, where some are remembered
+            self._image = BoundGraph(image, provider, threads, output=self._sees[0], capture=capture, sha256=image_hash)
+            self._text = BoundGraph(text, provider, threads, output=self._sees[1], capture=capture, sha256=text_hash)
+        self._head = Graph(head_graph, sha256=head_hash)  # embeddings are on the CPU, where some are remembered
+        self._try_all(folder)
+
+    def _try_all(self, folder: Path) -> None:
+        """Score one image with two texts, so that graphs, tokenizer and manifest that don't go together are refused here, and not at a user's first row."""
+        widths = (self.image_width, self.text_width)
+        if self.provider == "tensorrt":  # which builds an engine for each new shape, for minutes
+            image, texts = (np.zeros((2, width), np.float32) for width in widths)
+        else:
+            side = self.image_spec.size
+            image = self._image.try_once((1, widths[0]), pixel_values=np.zeros((1, 3, side, side), np.float32))
+            tokens = self._trial_tokens(folder)
+            texts = self._text.try_once((2, widths[1]), input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        self._head.try_once((2,), **dict(zip(self._sees, (np.resize(image, (2, widths[0])), texts), strict=True)))
+
+    def _trial_tokens(self, folder: Path) -> TokenBatch:
+        try:
+            tokenizer = Tokenizer(self.text_spec)
+            ids, cut = tokenizer.encode(TRIAL_TEXTS)
+        except (InputError, CheckpointError) as error:
+            raise CheckpointError(f"{folder / TOKENIZER}: {error}") from error
+        if longest := max((len(row) for row in ids if len(row) > self.text_spec.context_length), default=0):
+            raise CheckpointError(
+                f"{folder / TOKENIZER} makes {longest} tokens, beyond the context of {self.text_spec.context_length}; export the bundle again"
+            )
+        return tokenizer.pad(ids, cut, step=self.length_step)
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_width)."""
-        return self._image(pixel_values=pixel_values)
+        return self._shaped(self._image, (len(pixel_values), self.image_width), self._image(pixel_values=pixel_values))
 
     def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
         """(B, L), twice → (B, text_width)."""
-        return self._text(input_ids=input_ids, attention_mask=attention_mask)
+        return self._shaped(self._text, (len(input_ids), self.text_width), self._text(input_ids=input_ids, attention_mask=attention_mask))
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
         """(B, image_width), (B, text_width) → (B,)."""
-        return self._head(**dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True)))
+        logits = self._head(**dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True)))
+        return self._shaped(self._head, (len(image_embeddings),), logits)
+
+    def _shaped(self, graph: Graph, shape: tuple[int, ...], output: Array) -> Array:
+        """The output, if it has a row for each that was given: a stranger's graph may lose some that come together."""
+        graph.check_shape(output, shape)
+        return output
 
     def describe(self) -> dict[str, Any]:
         """What runs and where."""
@@ -166,7 +266,7 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
             f"onnxruntime {ort.__version__} gives wrong scores for bundles; upgrade it: pip install 'onnxruntime>={'.'.join(map(str, OLDEST))}'"
         )
     folder = Path(path)
-    manifest = read_bundle(folder)
+    manifest = read_manifest(folder)
     threads = threads or available_cpus()
     chosen = _choose_provider(provider, manifest.precision)
     try:
@@ -208,25 +308,49 @@ def _packages() -> list[str]:
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
-def _session(path: Path, provider: str, threads: int, spinning: bool, capture: bool) -> ort.InferenceSession:
-    check_self_contained(path)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-    options.log_severity_level = 3  # errors only; what went wrong is raised
-    if not exact_int8_products():
-        options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
+def _session(path: Path, provider: str, threads: int, spinning: bool, capture: bool, sha256: str | None) -> tuple[ort.InferenceSession, int]:
+    """A session of the file's content, and its size. Of bytes, as then there is no folder from which onnxruntime could open another file."""
+    content = read_graph(path, sha256)
+    options = _session_options(threads, spinning)
+    disabled = SLOWER if provider == "cpu" else []
+
+    def load() -> ort.InferenceSession:
+        others = {"disabled_optimizers": disabled, "read_config_from_model": 0}
+        return ort.InferenceSession(content, options, providers=_providers(provider, capture), **others)
+
+    def stop() -> None:
+        options.set_load_cancellation_flag(True)
+
     try:
-        disabled = SLOWER if provider == "cpu" else []
-        session = ort.InferenceSession(path, options, providers=_providers(provider, capture), disabled_optimizers=disabled)
+        limit = None if provider == "tensorrt" else _seconds(LOADING, len(content))
+        session = load() if limit is None else within(limit, load, stop)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
-        raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
+        if shortage := shortage_in(error):
+            raise shortage from error
+        raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {' '.join(str(error).split())}") from error
+    session._model_bytes = None  # it would keep the whole file in memory, beside its own copy of the weights
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
         raise DeviceError(
             f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them"
         )
-    return session
+    return session, len(content)
+
+
+def _session_options(threads: int, spinning: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing but what was looked through, whatever its first bytes say
+    options.log_severity_level = 3  # errors only; what went wrong is raised
+    if not exact_int8_products():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
+    return options
+
+
+def _seconds(limit: tuple[float, float], size: int) -> float:
+    """For a graph of `size` bytes."""
+    return limit[0] + limit[1] * size / 2**30
 
 
 def _providers(provider: str, capture: bool) -> list[tuple[str, dict[str, str]]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.files import is_sealed, sealed, write_json
+from mismatch.files import is_sealed, parse_json, read_text, sealed, write_json
 from mismatch.runtime.bundle import MANIFEST
 from mismatch.specs import ScoreSpec
 
@@ -28,7 +27,7 @@ def write_score(folder: str | Path, score: ScoreSpec) -> None:
     """Replace a checkpoint's or a bundle's calibration and thresholds, at once or not at all."""
     path = score_file(folder)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read ({error}); copy the model again") from error
     if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION or "score" not in data:

@@ -15,7 +15,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from mismatch.errors import InputError
+from mismatch.errors import CheckpointError, InputError, is_panic
+from mismatch.runtime.tokenizer_file import check_tokenizer_file
 from mismatch.specs import TextSpec
 
 __all__ = ["TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace"]
@@ -76,7 +77,8 @@ class Tokenizer:
         count = sum(map(len, letters))
         if count < LEAST_LETTERS:
             return True
-        encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
+        with _encoding():
+            encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
         tokens = [token for part in (encoding, *encoding.overflowing) for token in part.tokens if token != SPACE]
         return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(tokens)
 
@@ -132,20 +134,26 @@ def _encoding() -> Iterator[None]:
     """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and contradicts itself."""
     try:
         yield
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
+    except BaseException as error:  # the library raises Exception itself, and panics
+        if not _is_librarys(error):
+            raise
         raise InputError(f"the model's tokenizer.json can't encode texts ({error}); save the model again") from None
+
+
+def _is_librarys(error: BaseException) -> bool:
+    """Whether it says something of the tokenizer, and not of the machine or of who ends the program."""
+    return is_panic(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError))
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it
 def _parse(tokenizer_json: str, context_length: int) -> tokenizers.Tokenizer:
+    check_tokenizer_file(tokenizer_json)
     try:
         tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
-        raise InputError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
+    except BaseException as error:
+        if not _is_librarys(error):
+            raise
+        raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
     return tokenizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mismatch.errors import InputError
+from mismatch.files import parse_json, read_text
 from mismatch.runtime.predictor import Provider
 
 __all__ = ["DEFAULT", "MODEL_ENV", "SETTINGS_ENV", "TOKENS_ENV", "Settings", "tokens_of_environment"]
@@ -88,7 +88,7 @@ class Settings:
     def read(cls, path: str | Path, **more: Any) -> Self:
         """From a JSON file of these names; what is given beside it wins."""
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = parse_json(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} can't be read as the service's settings: {error}") from error
         if not isinstance(found, dict):

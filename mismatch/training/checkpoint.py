@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from mismatch import __version__
@@ -19,7 +19,7 @@ from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_directory, is_sealed, sealed, sha256_file, write_json
+from mismatch.files import atomic_directory, check_regular, is_sealed, parse_json, read_text, sealed, sha256_file, write_json
 from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
@@ -81,7 +81,7 @@ class CheckpointMeta:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CheckpointMeta:
         """Rebuild from `to_dict`."""
-        return cls(
+        meta = cls(
             **data["backbone"],
             head=HeadSpec.from_dict(data["head"]),
             score=ScoreSpec.from_dict(data["score"]),
@@ -89,6 +89,24 @@ class CheckpointMeta:
             mismatch_version=data["mismatch_version"],
             files=data.get("files", {}),
         )
+        meta._check_types()
+        return meta
+
+    def _check_types(self) -> None:
+        """InputError for a value of another type than the annotations say."""
+        for name in ("family", "model_id", "distribution", "version", "mismatch_version"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} is no text")
+        if not isinstance(self.train, dict) or not isinstance(self.files, dict):
+            raise InputError("train or files is no object")
+        for name, digest in self.files.items():
+            if not isinstance(digest, str) or not _is_inside(name):
+                raise InputError(f"files names {name!r}, which is outside the folder, or has no hash for it")
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name with / between its parts is one of a file below a folder."""
+    return "\0" not in name and "\\" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 def meta_for(family: str, model_id: str, head: HeadSpec, *, score: ScoreSpec | None = None, train: dict[str, Any] | None = None) -> CheckpointMeta:
@@ -191,19 +209,19 @@ def read_meta(folder: Path) -> CheckpointMeta:
     """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another format."""
     path = folder / META
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path))
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}; {_other_folder(folder)}") from error
+        raise CheckpointError(f"{path} can't be read: {reason(error)}; {_other_folder(folder)}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); train or copy the checkpoint again") from error
     found = data.get("format_version") if isinstance(data, dict) else None
-    if found != FORMAT_VERSION:
+    if found != FORMAT_VERSION or isinstance(found, bool):
         raise CheckpointError(f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train again")
     if not is_sealed(data):
         raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy the checkpoint again")
     try:
         return CheckpointMeta.from_dict(data)
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
         raise CheckpointError(f"{path} is incomplete or damaged ({error!r}); train or copy the checkpoint again") from error
 
 
@@ -223,6 +241,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     backbone = load_backbone(meta.family, str(folder.resolve()))  # whole, so that a folder called tiny is not taken for the model
     backbone.model_id = meta.model_id
     _check_widths(folder, backbone, meta.head)
+    _check_head_size(folder / HEAD, meta.head)
     detector = Detector(backbone, build_head(meta.head))
     _load_head(detector, folder / HEAD)
     return detector.eval(), meta
@@ -232,6 +251,7 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
     """CheckpointError for the first file that is not as it was written."""
     for name, digest in sorted(hashes.items()):
         try:
+            check_regular(folder / name)
             same = sha256_file(folder / name) == digest
         except OSError as error:
             raise CheckpointError(f"{folder / name} can't be read: {reason(error)}; copy the checkpoint again, whole") from error
@@ -247,6 +267,19 @@ def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
         check_features(backbone, head)
     except InputError as error:
         raise CheckpointError(f"{folder}: {error}; install the plugin in the version that trained it, or train again") from error
+
+
+def _check_head_size(path: Path, head: HeadSpec) -> None:
+    """CheckpointError where the file is too small for the head that was described: making that first could take all memory."""
+    try:
+        check_regular(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the checkpoint again, whole") from error
+    with torch.device("meta"):
+        needed = sum(parameter.numel() * parameter.element_size() for parameter in build_head(head).parameters())
+    if size < needed:
+        raise CheckpointError(f"{path} can't be read as the head that {META} describes: it has {size:,} bytes, and {needed:,} are needed")
 
 
 def _load_head(detector: Detector, path: Path) -> None:

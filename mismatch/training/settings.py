@@ -9,11 +9,13 @@ import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mismatch import __version__
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.files import read_text
 from mismatch.training.config import MODES, TrainConfig
 
 __all__ = ["SETTINGS", "SETTINGS_HEAD", "plain_type", "read_settings", "settings_text"]
@@ -22,6 +24,7 @@ SETTINGS = "run.yaml"  # in a run's folder
 SETTINGS_HEAD = "# mismatch "  # how one that a run wrote begins
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-5 for text
 NEEDED = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+SHOWN = 200  # characters of a value in an error
 NOT_SAVED = ("resume",)  # says how a run began, not what it is
 
 
@@ -69,7 +72,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
     if path.suffix.lower() not in (".yaml", ".yml", ".toml"):
         raise InputError(f"--config {path} must end in .yaml, .yml or .toml, which says how it is read")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}") from error
@@ -116,6 +119,8 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
 def _shown(value: Any) -> str:
     """As it stands in the file, nearly: true, "many", [1, 2]."""
     try:
-        return json.dumps(value, default=str, ensure_ascii=False)
-    except ValueError:  # a list in itself, or a number with thousands of digits
+        pieces = json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value)  # one by one: aliases of YAML can make gigabytes of a few lines
+        text = "".join(islice(pieces, SHOWN))
+    except (ValueError, RecursionError):  # a list in itself, or a number with thousands of digits
         return f"a {type(value).__name__} that can't be shown"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

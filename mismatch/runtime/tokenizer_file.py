@@ -1,0 +1,134 @@
+"""tokenizer.json of strangers, looked at before the tokenizers library takes texts by it: what grows them without end, or searches them without end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mismatch.errors import CheckpointError
+from mismatch.files import parse_json
+
+__all__ = ["check_tokenizer_file"]
+
+MOST_STEPS = 64  # normalizers and pre-tokenizers together; the longest in use have a dozen
+DEEPEST = 16  # sequences within sequences
+MOST_GROWTH = 1_000  # how many times as long all replacements together may make a text
+LONGEST_PATTERN = 5_000  # characters of a regular expression; the longest in use have some hundred
+REPETITION = re.compile(r"[*+]|\{(\d*)(,?)(\d*)\}")
+FEW = 8  # times; a group in a group that repeats at most so often is no danger
+BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, itself too
+
+
+def check_tokenizer_file(text: str) -> None:
+    """CheckpointError where a tokenizer.json is no JSON object, or describes steps whose cost for a short text has no bound."""
+    try:
+        data = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from error
+    if not isinstance(data, dict):
+        raise CheckpointError("the model's tokenizer.json can't be read (it is no JSON object); save the model again")
+    steps = [step for name in ("normalizer", "pre_tokenizer") for step in _steps(data.get(name), 0)]
+    if len(steps) > MOST_STEPS:
+        raise _unbounded(f"it has {len(steps)} steps before its model, more than {MOST_STEPS}")
+    growth = 1.0
+    for step in steps:
+        pattern = step.get("pattern")
+        growth *= _growth(step, pattern)
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            _check_pattern(pattern["Regex"])
+    if growth > MOST_GROWTH:
+        raise _unbounded(f"its replacements make a text up to {growth:.3g} times as long")
+
+
+def _unbounded(why: str) -> CheckpointError:
+    return CheckpointError(f"the model's tokenizer.json can't be used: {why}, so that short texts could take hours; save the model again")
+
+
+def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """A normalizer or pre-tokenizer, or those of a sequence, one by one."""
+    if not isinstance(step, dict):
+        return
+    if depth > DEEPEST:
+        raise _unbounded("its sequences lie too deep in each other")
+    yield step
+    for name in ("normalizers", "pretokenizers"):
+        parts = step.get(name)
+        if isinstance(parts, list):
+            for part in parts:
+                yield from _steps(part, depth + 1)
+
+
+def _growth(step: dict[str, Any], pattern: Any) -> float:
+    """How many times as long a step makes a text, at most. What Unicode's forms and SentencePiece's tables do is small beside that."""
+    content = step.get("content")
+    if step.get("type") != "Replace" or not isinstance(content, str) or not isinstance(pattern, dict):
+        return 1.0
+    literal = pattern.get("String")
+    replaced = len(literal) if isinstance(literal, str) else 1  # characters; of an expression, one at least in practice
+    return max(1.0, len(content) / max(1, replaced))
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse what makes a search by trying back and forth exponential: repetition of what is repeated, or of one of several; references back."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise _unbounded(f"it has a pattern of {len(pattern):,} characters")
+    if BACK_REFERENCE.search(pattern):
+        raise _unbounded(f"its pattern {pattern[:80]!r} refers back to a group")
+    if _repeats_repetition(pattern):
+        raise _unbounded(f"its pattern {pattern[:80]!r} repeats what may itself repeat")
+
+
+def _repeats_repetition(pattern: str) -> bool:
+    """Whether a group that holds a repetition without bound, or alternatives, is itself repeated without bound."""
+    open_groups: list[bool] = []  # of each group around here: whether repeating it is dangerous
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\":
+            at += 2
+            continue
+        if char == "[":
+            at = _end_of_class(pattern, at)
+        elif char == "(":
+            open_groups.append(False)
+        elif char == ")" and open_groups:
+            dangerous = open_groups.pop()
+            repeated = _is_unbounded(pattern, at + 1)
+            if dangerous and repeated:
+                return True
+            if open_groups:
+                open_groups[-1] |= dangerous or repeated
+        elif open_groups and (char == "|" or _is_unbounded(pattern, at)):
+            open_groups[-1] = True
+        at += 1
+    return False
+
+
+def _is_unbounded(pattern: str, at: int) -> bool:
+    """Whether a repetition begins there that goes on as long as it can, or many times."""
+    found = REPETITION.match(pattern, at)
+    if found is None:
+        return False
+    if found[0] in "*+":
+        return True
+    least, comma, most = found[1], found[2], found[3]
+    if comma and not most:
+        return True
+    return int((most or least or "0")[:9]) > FEW
+
+
+def _end_of_class(pattern: str, at: int) -> int:
+    """Where the brackets that open there close, those within them passed over."""
+    depth = 0
+    while at < len(pattern):
+        if pattern[at] == "\\":
+            at += 1
+        elif pattern[at] == "[":
+            depth += 1
+        elif pattern[at] == "]":
+            depth -= 1
+            if depth == 0:
+                break
+        at += 1
+    return at
