@@ -122,7 +122,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | Remote | None
     if images is not None:
         if base:
             raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
-        _predict_many(_folder_source(images, titles), options)
+        allowed = click.get_current_context().params["allow_outside_images"]
+        _predict_many(_folder_source(images, titles, Columns(inside="" if allowed else str(images))), options)
     elif csv_file is not None:
         _predict_many(_csv_source(csv_file, base, columns), options)
     elif image is None or text is None:
@@ -216,9 +217,17 @@ def _csv_source(path: Path | Remote, base: str, columns: Columns) -> Source:
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 
 
-def _folder_source(folder: Path, titles: Path | None) -> Source:
+def _folder_source(folder: Path, titles: Path | None, columns: Columns) -> Source:
     found = TitledImages(folder, titles)
-    return Source(str(titles or folder), (titles,) if titles else (), str(folder), found.header, found.rows, found.digest, found.notes)
+    own = (titles,) if titles else ()
+    rows = partial(_confined, found, columns)
+    return Source(str(titles or folder), own, str(folder), found.header, rows, found.digest, found.notes, columns=columns)
+
+
+def _confined(found: TitledImages, columns: Columns) -> Iterator[Row]:
+    """The rows, each that leads out of the folder with that as its problem."""
+    for row in found.rows():
+        yield row if row.problem else row._replace(problem=columns.path_problem(row.image_path))
 
 
 @dataclass
