@@ -55,7 +55,7 @@ def json_rows(reading: Reading) -> Iterator[Row]:
 
 
 def _as_written(data: bytes) -> str:
-    """A line without its end; bytes that are not UTF-8 as `\\xff`."""
+    r"""Decode a line, without its end; a byte that is not UTF-8 becomes `\xff`."""
     return data.decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
