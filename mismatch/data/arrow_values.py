@@ -98,9 +98,7 @@ class ArrowValues:
             return int(pc.sum(pc.binary_length(words).take(array.indices)).as_py() or 0)
         if _is_string(types, kind):
             return int(pc.sum(pc.binary_length(array)).as_py() or 0)
-        if types.is_map(kind):
-            return self._unpacked(array.keys) + self._unpacked(array.items)
-        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        if types.is_map(kind) or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             values = array.flatten()
             return self._unpacked(values) + 8 * len(values)
         if types.is_struct(kind):
