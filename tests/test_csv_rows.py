@@ -55,7 +55,7 @@ def test_a_header_without_end_is_one_line(tmp_path: Path, count: int) -> None:
 
 def test_a_missing_column_among_thousands_is_a_short_line(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(",".join(["image_path", *(f"c{i}" for i in range(4_000))]) + "\n")
-    with pytest.raises(InputError, match="column 'text' is missing; .* and 3,981 more") as caught:
+    with pytest.raises(InputError, match=r"column 'text' is missing; .* and 3,981 more") as caught:
         read_header(tmp_path / "rows.csv", require_label=False)
     assert len(str(caught.value)) < 1_000
 

@@ -98,7 +98,10 @@ class ArrowValues:
             return int(pc.sum(pc.binary_length(words).take(array.indices)).as_py() or 0)
         if _is_string(types, kind):
             return int(pc.sum(pc.binary_length(array)).as_py() or 0)
-        if types.is_map(kind) or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        if types.is_map(kind):
+            first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+            return self._unpacked(array.keys[first:last]) + self._unpacked(array.items[first:last])
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             values = array.flatten()
             return self._unpacked(values) + 8 * len(values)
         if types.is_struct(kind):
