@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.data import arrow_rows
+from mismatch.data import arrow_rows, arrow_values, parquet_pages
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
 from mismatch.errors import InputError, MissingExtraError
@@ -189,3 +189,116 @@ def test_a_damaged_object_is_one_line(store: Remote) -> None:
         read_header(store / "rows.parquet", require_label=False)
     with pytest.raises(InputError, match=rf"^{store}/gone.parquet: there is no such object$"):
         read_header(store / "gone.parquet", require_label=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pa.array([float("nan"), 1.5]), "the text is nan, not a string"),
+        (pa.array([5, 6]), "the text is 5, not a string"),
+        (pa.array([True, False]), "the text is True, not a string"),
+        (pa.array([["red"], ["blue"]]), "the text is ['red'], not a string"),
+        (pa.array([{"a": 1}, {"a": 2}]), "the text is {'a': 1}, not a string"),
+        (pa.array([date(2026, 1, 2)] * 2), "the text is datetime.date(2026, 1, 2), not a string"),
+        (pa.array([5, 6]).dictionary_encode(), "the text is 5, not a string"),
+        (pa.array([None, None], pa.string()), "the text is empty"),
+    ],
+    ids=["nan", "number", "boolean", "list", "object", "date", "dictionary", "null"],
+)
+def test_what_is_no_text_is_a_problem(write: Any, values: Any, words: str) -> None:
+    first, _ = read_rows(write({"image_path": ["a.jpg", "b.jpg"], "text": values}), require_label=False)
+    assert first.problem == words
+
+
+def test_numbers_are_no_path(write: Any) -> None:
+    [row] = read_rows(write({"image_path": [5], "text": ["red"]}), require_label=False)
+    assert row.problem == "the image_path is 5, not a path"
+
+
+def shared(count: int, length: int) -> Any:
+    """One string, named `count` times."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array(["a" * length]))
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds of a hundredth, so that no test needs the memory."""
+    monkeypatch.setattr(arrow_rows, "FREE", 2**20)
+    monkeypatch.setattr(arrow_values, "MAX_UNPACKED", 2**18)
+    for name, value in {"MAX_PAGE": 2**21, "MAX_DICTIONARY": 2**21, "HELD": 2**18, "MAX_LISTED": 2**14, "MAX_PAGE_VALUES": 2**16}.items():
+        monkeypatch.setattr(parquet_pages, name, value)
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (shared(3000, 2**16), {}, "unpacks to more than 1,000 times its size"),
+        (pa.array(["a" * 2**22]), {}, "a page unpacks to 4,194,308 bytes; at most 2,097,152 are read"),
+        (pa.array(["a" * 2**22]), {"use_dictionary": False, "compression": "none"}, "a page unpacks to 4,19"),
+        (pa.array(["a" * 2**22]), {"use_dictionary": False, "data_page_version": "2.0"}, "a page unpacks to 4,19"),
+        (pa.array(["a" * 2**19]), {}, "a row holds 524,293 bytes; at most 262,144 are read"),
+        (pa.array([["a" * 2**10] * 2**12]), {}, "bytes; at most 262,144 are read"),
+        (pa.array([["a"] * 2**18]), {}, "values of lists stand in|values; at most"),
+        (pa.array([[None] * 2**15], pa.list_(pa.string())), {}, "32,768 values of lists stand in"),
+        (pa.array(["a" * 2**16] * 3000), {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}, "unpacks to more than 1,000 times"),
+        (pa.nulls(100_000, pa.string()), {}, "unpacks to more than 1,000 times its size|values; at most 65,536 are read"),
+    ],
+    ids=["dictionary", "value", "plain", "second version", "row", "list", "long list", "nulls of a list", "delta", "nulls"],
+)
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, text: Any, options: dict[str, Any], words: str) -> None:
+    path = tmp_path / "bomb.parquet"
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * len(text), pa.int32()), pa.array(["a.jpg"]))
+    pq.write_table(pa.table({"image_path": images, "text": text}), path, **({"compression": "zstd"} | options))
+    with pytest.raises(InputError, match=words):
+        list(read_rows(path, require_label=False))
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}, {"row_group_size": 100}])
+def test_what_is_large_is_read_in_small_parts(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = [f"{number} " + "red shirt " * (number % 2_000) for number in range(600)]
+    pq.write_table(pa.table({"image_path": [f"{number}.jpg" for number in range(600)], "text": texts}), path, **options)
+    assert [row.text for row in read_rows(path, require_label=False)] == texts
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_dataset_of_compressed_batches_is_refused(tmp_path: Path, compression: str) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    table = pa.table(GOOD | {"kind": pa.array(["x"] * len(GOOD["text"])).dictionary_encode()})
+    for options in (pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression=compression)):
+        with pa.ipc.new_stream(next(folder.glob("*.arrow")), table.schema, options=options) as writer:
+            writer.write_table(table)
+        if options.compression is None:
+            assert len(list(read_rows(folder, require_label=True))) == len(GOOD["text"])
+        else:
+            with pytest.raises(InputError, match="holds compressed batches, which save_to_disk does not write"):
+                list(read_rows(folder, require_label=True))
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("text", [shared(3000, 2**16), pa.nulls(2**22)], ids=["dictionary", "nulls"])
+def test_a_dataset_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, text: Any) -> None:
+    folder = dataset(tmp_path / "set", {"image_path": pa.nulls(len(text)), "text": text})
+    with pytest.raises(InputError, match="unpacks to more than 1,000 times its size"):
+        list(read_rows(folder, require_label=False))
+
+
+def test_types_that_no_table_of_rows_has_are_left_out(tmp_path: Path) -> None:
+    views = pa.ListViewArray.from_arrays(pa.array([0] * 3, pa.int32()), pa.array([3] * 3, pa.int32()), pa.array(["a", "b", "c"]))
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array(["x"]))
+    folder = dataset(tmp_path / "set", GOOD | {"views": views, "runs": runs})
+    assert read_header(folder, require_label=True) == [*GOOD]
+    assert len(list(read_rows(folder, require_label=True))) == 3
+
+
+@pytest.mark.parametrize("value", [2**30, -5])
+def test_offsets_that_lie_are_damage(tmp_path: Path, value: int) -> None:
+    folder = dataset(tmp_path / "set", GOOD | {"text": ["red", "blue", "green"]})
+    [path] = folder.glob("*.arrow")
+    offsets = np.array([0, 3, 7, 12], np.int32).tobytes()
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, np.array([0, 3, 7, value], np.int32).tobytes()))
+    with pytest.raises(InputError, match="can't be read as an Arrow dataset"):
+        list(read_rows(folder, require_label=True))

@@ -13,7 +13,8 @@ from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from mismatch.runtime.chunks import long_texts_line, split_text
+from mismatch.errors import InputError
+from mismatch.runtime.chunks import MAX_LETTERS, cutting_problem, long_texts_line, split_text
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import TextSpec
 
@@ -199,3 +200,14 @@ def test_a_text_that_fits_is_tokenized_once() -> None:
 )
 def test_how_reports_speak_of_long_texts(arguments: Any, options: Any, line: str) -> None:
     assert long_texts_line(*arguments, **options) == line
+
+
+@pytest.mark.parametrize("text", ["a " * (MAX_LETTERS // 2 + 1), "x" * (MAX_LETTERS + 1), "。" * (MAX_LETTERS + 1), "e" + "\u0301" * MAX_LETTERS])
+def test_a_text_of_too_many_letters_is_not_cut(text: str) -> None:
+    with pytest.raises(InputError, match=f"{MAX_LETTERS + 1:,} characters; at most {MAX_LETTERS:,} are scored in pieces"):
+        split_text(text, tokenizer_for("letters", 12))
+
+
+def test_white_space_is_no_letter() -> None:
+    assert cutting_problem("a" + " \n" * MAX_LETTERS + "b") is None
+    assert cutting_problem("red " * (MAX_LETTERS // 4)) is None

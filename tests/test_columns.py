@@ -85,11 +85,14 @@ def test_images_are_told_apart_only_where_there_may_be_several() -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """data/, with data/near → data/deep/down, data/far → elsewhere/deep."""
+    """data/, with links to folders, data/near → data/deep/down and data/far → elsewhere/deep, and to files."""
     (tmp_path / "data" / "deep" / "down").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "data" / "near").symlink_to(tmp_path / "data" / "deep" / "down")
     (tmp_path / "data" / "far").symlink_to(tmp_path / "elsewhere" / "deep")
+    (tmp_path / "data" / "link.jpg").symlink_to("../elsewhere/deep/a.jpg")
+    (tmp_path / "data" / "inner.jpg").symlink_to("deep/a.jpg")
+    (tmp_path / "data" / "loop.jpg").symlink_to("loop.jpg")
     return tmp_path / "data"
 
 
@@ -113,7 +116,13 @@ def base(tmp_path: Path) -> Path:
         ("{base}/../a.jpg", True),
         ("near/../a.jpg", False),  # data/deep/a.jpg
         ("near/../../../a.jpg", True),
-        ("far/a.jpg", False),  # whoever made the link wanted it
+        ("far/a.jpg", True),  # elsewhere/deep/a.jpg
+        ("near/a.jpg", False),
+        ("link.jpg", True),
+        ("inner.jpg", False),
+        ("loop.jpg", False),  # which opening it says
+        ("a\0.jpg", False),
+        ("x/" * 20_000 + "a.jpg", False),
         ("far/../a.jpg", True),  # elsewhere/a.jpg
     ],
 )

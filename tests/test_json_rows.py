@@ -44,12 +44,47 @@ def test_values_of_every_type(tmp_path: Path) -> None:
         (b'{"image_path": "a.jpg", "text": "red", "label": true}', "label 'true' is neither 0 nor 1 .*; pass --label-map true/false", True),
         (b'{"image_path": "a.jpg", "text": "red", "label": 1.0}', "label '1.0' is neither", True),
         (b'{"image_path": ["a.jpg", "b.jpg"], "text": "red", "label": 1}', "this row has 2 images; pass --multi-image best or all", True),
+        (b'{"image_path": "a.jpg", "text": NaN, "label": 1}', "the text is nan, not a string", True),
+        (b'{"image_path": "a.jpg", "text": -Infinity, "label": 1}', "the text is -inf, not a string", True),
+        (b'{"image_path": "a.jpg", "text": 5, "label": 1}', "the text is 5, not a string", True),
+        (b'{"image_path": "a.jpg", "text": false, "label": 1}', "the text is False, not a string", True),
+        (b'{"image_path": "a.jpg", "text": {"a": 1}, "label": 1}', "the text is {'a': 1}, not a string", True),
+        (b'{"image_path": "a.jpg", "text": ["red", "blue"], "label": 1}', r"the text is \['red', 'blue'\], not a string", True),
+        (b'{"image_path": "a.jpg", "text": [], "label": 1}', r"the text is \[\], not a string", True),
+        (b'{"image_path": 5, "text": "red", "label": 1}', "the image_path is 5, not a path", True),
+        (b'{"image_path": {"path": "a.jpg"}, "text": "red", "label": 1}', "the image_path is .*, not a path", True),
+        (b'{"image_path": ["a.jpg", 5], "text": true, "label": 1}', "the image_path is .*, not a path; the text is True, not a string", True),
+        (b'{"image_path": "a.jpg", "text": "red", "label": NaN}', "label 'NaN' is neither 0 nor 1", True),
+        (b'{"image_path": "a.jpg", "text": "red", "label": 1, "x": [' + b"[]," * 3_000_000 + b"1]}", "this line holds more than 2,097,152 values", False),
+        (b"{" + b",".join(b'"k%d":1' % i for i in range(5000)) + b"}", "this object has 5,000 keys; at most 4,096 are read", False),
+        (b'{"image_path": "a.jpg", "text": "' + b"x" * (2**24 + 1) + b'", "label": 1}', "a value is longer than 16,777,216 characters", False),
+        (b'{"image_path": "a.jpg", "text": "red", "label": 1, "x": ' + b"[" * 970 + b"]" * 970 + b"}", "", False),
     ],
-    ids=["comma", "list", "latin-1", "half", "nul", "deep", "no text", "null", "no label", "true", "float", "two images"],
+    ids=[
+        *("comma", "list", "latin-1", "half", "nul", "deep", "no text", "null", "no label", "true", "float", "two images", "nan", "infinity", "number"),
+        *(
+            "boolean",
+            "object",
+            "texts",
+            "no texts",
+            "number of an image",
+            "object of an image",
+            "both",
+            "nan label",
+            "many values",
+            "many keys",
+            "endless value",
+        ),
+        "nested",
+    ],
 )
 def test_a_line_that_can_not_be_used_says_why_and_the_next_one_is_read(tmp_path: Path, line: bytes, words: str, intact: bool) -> None:
     path = save(tmp_path, GOOD + line + b"\n" + GOOD)
     first, bad, last = read_rows(path, require_label=True)
+    if not words:  # Python's stack decides
+        assert bad.problem is None or "can't be read as JSON" in bad.problem
+        return
+    assert bad.raw == line.decode("utf-8", "backslashreplace")
     assert (first.problem, last.problem, bad.line, bad.intact) == (None, None, 2, intact)
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(bad.problem)
@@ -99,3 +134,9 @@ def test_a_file_that_is_not_there(tmp_path: Path, name: str, words: str) -> None
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InputError, match=words):
         list(read_rows(tmp_path / name, require_label=False))
+
+
+def test_more_keys_than_a_table_has_columns(tmp_path: Path) -> None:
+    lines = [b"{" + b",".join(b'"k%d":1' % (i + 90 * n) for i in range(90)) + b"}" for n in range(60)]
+    with pytest.raises(InputError, match=r":1: there are 5,400 columns; a file of rows has at most 4,096"):
+        read_header(save(tmp_path, b"\n".join(lines)), require_label=False)

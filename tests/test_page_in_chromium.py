@@ -384,7 +384,7 @@ def test_a_csv_and_a_zip_become_results_and_a_download(opened: Open) -> None:
     assert lines(tab) == [
         ["1", 'red "big" shirt', "photos/red.png", "0.731", "Match"],
         ["2", "red bag", "blue.png", "0.047", "Mismatch"],
-        ["3", "red", "gone.png", "no image of this name was chosen", "", "Error"],
+        ["3", "red", "gone.png", "no image of this path was chosen", "", "Error"],
         ["4", "no text", "photos/green.png", "the text is empty", "", "Error"],
     ]
     header, *rows = downloaded(tab)
@@ -394,10 +394,10 @@ def test_a_csv_and_a_zip_become_results_and_a_download(opened: Open) -> None:
     assert [row[2] for row in rows] == ['red "big"\r\nshirt', "red bag", "red", "  "]
     assert [round(float(row[3]), 3) for row in rows[:2]] == [0.731, 0.047]
     assert [row[4:] for row in rows[:2]] == [["0.4", "match", "ok"], ["0.4", "mismatch", "ok"]]
-    assert [row[3:] for row in rows[2:]] == [["", "", "error", "no image of this name was chosen"], ["", "", "error", "the text is empty"]]
+    assert [row[3:] for row in rows[2:]] == [["", "", "error", "no image of this path was chosen"], ["", "", "error", "the text is empty"]]
     assert tab.locator("#table img:visible").count() == 3
     tab.click("text=Which images are missing")
-    assert tab.inner_text("#missing li") == "gone.png: no image of this name was chosen"
+    assert tab.inner_text("#missing li") == "gone.png: no image of this path was chosen"
 
 
 def test_a_folder_with_everything_in_it(opened: Open, tmp_path: Path) -> None:

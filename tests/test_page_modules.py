@@ -1,11 +1,15 @@
-"""The page's modules by themselves, in Chromium: CSV and zip files read and written, paths matched with images."""
+"""The page's modules by themselves, in Chromium, or in node where that is missing: CSV and zip files read and written, paths matched with images."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,29 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def ran(chromium: Any) -> Iterator[Run]:
+def ran(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs an expression of a module's exports (m) and an argument (a); gives its value, or the message of its error."""
+    node = shutil.which("node")
+    if node is None or shutil.which("chromium") or shutil.which("chromium-browser"):
+        yield from _in_chromium(request.getfixturevalue("chromium"))
+    else:
+        yield partial(_in_node, node)
+
+
+def _in_node(node: str, module: str, expression: str, argument: Any = None) -> Any:
+    lines = [
+        f"import * as m from {json.dumps((FOLDER / f'{module}.js').as_uri())};",
+        "const read = async () => { let all = ''; for await (const part of process.stdin) all += part; return all; };",
+        "const a = JSON.parse(await read());",
+        f"const value = await (async () => {expression})().catch(error => error.message);",
+        "console.log(JSON.stringify(value ?? null));",
+    ]
+    program = [node, "--no-warnings", "--experimental-default-type=module", "--input-type=module", "--eval", "\n".join(lines)]
+    done = subprocess.run(program, input=json.dumps(argument), capture_output=True, encoding="utf-8", timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+def _in_chromium(chromium: Any) -> Iterator[Run]:
 
     def answer(route: Any) -> None:
         path = FOLDER / route.request.url.rpartition("/")[2]
@@ -105,6 +130,7 @@ def test_zips_that_lie_are_stopped(ran: Run) -> None:
     assert changed("a", 8, b"\x01\x00", b"x") == [["a", "it is encrypted in the zip"]]
     assert changed("a", 10, b"\x0c\x00", b"x") == [["a", "it is packed by method 12; zip again with Deflate"]]
     assert changed("a", 16, b"\0\0\0\0", b"x") == [["a", "it is damaged in the zip"]], "its checksum"
+    assert changed("a", 10, b"\0\0", b"x") == [["a", "it is damaged in the zip"]], "it is stored, and of another size than it says"
     assert changed("a", 42, b"\x05\0\0\0", b"x") == [["a", "it is damaged in the zip"]], "its place"
     assert changed("a", 0, b"nope", b"x") == "the zip’s table of contents is damaged"
     held = io.BytesIO()
@@ -126,13 +152,62 @@ CHOSEN = "const found = new m.Pictures(); for (const path of a[0]) found.add(pat
         (["a/cafe\u0301.png"], "caf\u00e9.png", "a/caf\u00e9.png"),
         (["A.png", "a.png"], "a.png", "a.png"),
         (["a/1.jpg", "b/1.jpg"], "1.jpg", "2 images have this name; write more of the path"),
-        (["a/1.jpg", "b/1.jpg"], "c/1.jpg", "2 images have this name; write more of the path"),
-        (["1.jpg"], "11.jpg", "no image of this name was chosen"),
+        (["a/1.jpg", "b/1.jpg"], "c/1.jpg", "no image of this path was chosen"),
+        (["bags/1.jpg"], "shoes/1.jpg", "no image of this path was chosen"),
+        (["bags/1.jpg"], "SHOES/1.JPG", "no image of this path was chosen"),
+        (["bags/1.jpg"], "ags/1.jpg", "no image of this path was chosen"),
+        (["bags/1.jpg"], "x/y/Bags/1.JPG", "bags/1.jpg"),
+        (["shop/bags/1.jpg"], "home/bags/1.jpg", "no image of this path was chosen"),
+        (["1.jpg", "x/1.JPG"], "x/1.jpg", "x/1.JPG"),
+        (["1.jpg", "b/1.jpg"], "a/b/1.jpg", "b/1.jpg"),
+        (["a/1.jpg", "a/1.jpg"], "a/1.jpg", "2 images have this name; write more of the path"),
+        (["1.jpg"], "/1.jpg", "1.jpg"),
+        (["1.jpg"], "11.jpg", "no image of this path was chosen"),
         (["1.jpg"], "  ", "the row names no image"),
     ],
 )
 def test_a_path_means_an_image(ran: Run, paths: list[str], wanted: str, expected: str) -> None:
     assert ran("pictures", f"(() => {{ {CHOSEN} }})()", [paths, wanted]) == expected
+
+
+EXPECTED = "(() => { const found = new m.Pictures(); found.add(a[0], null); found.expect(a[1]); return found.find(a[2]).path; })()"
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "given"),
+    [
+        (["bags/1.jpg", "shoes/1.jpg"], "bags/1.jpg", False),
+        (["bags/1.jpg", "shoes/1.jpg", "1.jpg"], "1.jpg", True),
+        (["bags/1.jpg", "Shoes/1.JPG"], "Shoes/1.JPG", False),
+        (["bags/1.jpg", "x/bags/1.jpg", "./bags/1.jpg"], "bags/1.jpg", True),
+        (["bags/1.jpg", "bags/1.jpg", "bags/2.jpg"], "bags/1.jpg", True),
+    ],
+)
+def test_one_image_is_not_given_to_rows_of_two_folders(ran: Run, rows: list[str], wanted: str, given: bool) -> None:
+    found = ran("pictures", EXPECTED, ["1.jpg", rows, wanted])
+    assert (found == "1.jpg") is given
+    assert given or "rows of several folders mean this image" in found
+
+
+def test_images_of_one_name_and_deep_paths_take_no_longer(ran: Run) -> None:
+    many = "const p = new m.Pictures(); for (let i = 0; i < 30000; i += 1) p.add(`d${i}/1.jpg`, null);"
+    rows = "p.expect(Array.from({length: 30000}, (_, i) => `x/d${i}/1.jpg`));"
+    deep = "p.add('a/'.repeat(30000) + '2.jpg', null);"
+    find = "return [p.find('d7/1.jpg').path, p.find('y/d29999/1.jpg').path, p.find('a/a/2.jpg').path.length, p.find('/'.repeat(1e5) + 'd7/1.jpg').path];"
+    assert ran("pictures", f"(() => {{ {many} {rows} {deep} {find} }})()") == ["d7/1.jpg", "d29999/1.jpg", 60_005, "d7/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("'a,' + ','.repeat(5000)", "line 1 has more than 4,096 fields"),
+        ("'a,b\\n1,2\\n' + ','.repeat(5000)", "line 3 has more than 4,096 fields"),
+        ("'a\\n' + '1\\n'.repeat(1000001)", "the CSV has more than 1,000,000 rows; split it"),
+        ("'a\\n' + '\\n'.repeat(3000000) + '1'", [3_000_002]),
+    ],
+)
+def test_csvs_that_no_page_can_show_are_refused(ran: Run, text: str, said: Any) -> None:
+    assert ran("csv", f"(() => m.parse({text}).rows.map(row => row.line))()") == said
 
 
 def test_an_earlier_download_can_be_checked_again(ran: Run) -> None:

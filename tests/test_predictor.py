@@ -336,3 +336,64 @@ def test_a_url_as_base(store: Remote, colour_engine: Any, colour_images: Path) -
     assert [one.status == "ok" for one in outside] == [True, True, True, True, False]
     assert predictor.predict(store / "red.png", "red").image_path == f"{store}/red.png"
     assert predictor.predict(store / "red.png", "red").similarity_score == found[0].similarity_score
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+def test_texts_without_end_cost_their_rows_alone(colour_engine: Any, colour_images: Path, long_text: Any) -> None:
+    predictor = Predictor(colour_engine(), long_text=long_text)
+    rows = [{"image_path": "red.png", "text": text} for text in ("red", "红色衬衫" * 250_000, "red " * 250_000, "blue")]
+    found = list(predictor.predict_pairs(rows, image_base_path=colour_images))
+    assert [one.status == "ok" for one in found] == [True, long_text == "truncate", long_text == "truncate", True]
+    if long_text != "truncate":
+        assert "1,000,000 characters; at most 50,000 are scored in pieces" in found[1].status
+        with pytest.raises(InputError, match="999,999 characters"):
+            predictor.predict(colour_images / "red.png", rows[2]["text"])
+
+
+@pytest.fixture
+def linked(colour_images: Path) -> Path:
+    """A folder with in.png, which is a link within it, and out.png and away, which are links out of it; above it lies red.png."""
+    folder = colour_images / "base"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(colour_images / "blue.png", folder / "deep" / "blue.png")
+    (folder / "in.png").symlink_to("deep/blue.png")
+    (folder / "out.png").symlink_to("../red.png")
+    (folder / "away").symlink_to("..")
+    return folder
+
+
+def statuses(predictor: Predictor, paths: list[Any], **options: Any) -> list[bool]:
+    found = predictor.predict_pairs([{"image_path": path, "text": "red"} for path in paths], **options)
+    return [one.status == "ok" for one in found]
+
+
+def test_paths_stay_below_the_base(predictor: Predictor, linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = ["deep/blue.png", "in.png", str(linked / "in.png"), "deep/../in.png"]
+    outside = ["out.png", "away/red.png", "../red.png", str(linked.parent / "red.png"), Path("out.png")]
+    for options in ({}, {"outside_images": False}):
+        assert statuses(predictor, [*inside, *outside], image_base_path=linked, **options) == [True] * 4 + [False] * 5
+    assert statuses(predictor, [*inside, *outside], image_base_path=linked, outside_images=True) == [True] * 9
+    (linked.parent / "link").symlink_to("base")
+    assert statuses(predictor, inside, image_base_path=linked.parent / "link") == [True] * 4  # the base is the caller's own
+    monkeypatch.chdir(linked)
+    assert statuses(predictor, [*inside, *outside]) == [True] * 9
+    assert statuses(predictor, [*inside, *outside], outside_images=False) == [True] * 4 + [False] * 5
+    [own] = predictor.predict_pairs([{"image": linked / "out.png", "text": "red"}], image_base_path=linked, outside_images=False)
+    assert own.status == "ok", "an `image` is the caller's own"
+
+
+@pytest.mark.parametrize("text", [float("nan"), 5, True, None, b"red", {"a": 1}, ["red"], [], np.float32(1)])
+def test_what_is_no_text_has_no_score(predictor: Predictor, colour_images: Path, text: Any) -> None:
+    [row] = predictor.predict_pairs([{"image_path": "red.png", "text": text}], image_base_path=colour_images)
+    assert (row.similarity_score, row.prediction) == (None, "error")
+    assert row.status.startswith("the text is ")
+    for call in (lambda: predictor.predict(colour_images / "red.png", text), lambda: predictor.encode_texts(["red", text])):
+        with pytest.raises(InputError, match="the text is"):
+            call()
+
+
+@pytest.mark.parametrize("path", [5, True, ["red.png"], {"path": "red.png"}, b"red.png"])
+def test_what_is_no_path_has_no_score(predictor: Predictor, colour_images: Path, path: Any) -> None:
+    [row] = predictor.predict_pairs([{"image_path": path, "text": "red"}], image_base_path=colour_images)
+    assert row.status.startswith("the image_path is ")
+    assert row.status.endswith(", not a path")

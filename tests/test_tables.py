@@ -71,7 +71,9 @@ def test_a_parquet_without_rows_has_its_columns(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "out.parquet").column_names == list(COLUMNS)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("-", "csv"), ("a.csv", "csv"), ("a", "csv"), ("a.tsv", "csv"), ("a.JSONL", "jsonl"), ("x.y/a.jsonl", "jsonl")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("-", "csv"), ("a.csv", "csv"), ("a", "csv"), ("a.tsv", "tsv"), ("a.JSONL", "jsonl"), ("a.ndjson", "jsonl"), ("x.y/a.jsonl", "jsonl")]
+)
 def test_the_name_decides(name: str, kind: str) -> None:
     assert table_kind(name) == kind
 

@@ -15,7 +15,6 @@ from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.files import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +49,12 @@ class Finding:
 @model_options
 @click.option("--csv", "csv_file", required=True, type=click.Path(path_type=Path), help="Rows image_path,text,label.")
 @row_options
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of the rows in order, the most suspicious first.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Table of the rows, the most suspicious first: .csv, .tsv, .jsonl, .parquet.",
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most suspicious rows.  [default: all, those that can't be scored last]")
 @safe_csv_option
@@ -67,9 +71,11 @@ def command(csv_file: Path, output: Path, report: Path | None, top: int | None, 
     anew without each fold of images and their texts, and a row is scored by heads that never saw it; the labels of the nearest pairs are asked as well.
     Adds rank, label_error_score, out_of_sample_probability, reason and status to the columns. Nothing is changed: look at the first rows, then decide.
     """
+    from mismatch.cli.row_tables import check_table
     from mismatch.evaluation.label_errors import require_cleanlab
 
     _check_files(csv_file, output, report)
+    check_table(output, safe=options["safe_csv"])
     for path in (output, *([] if report is None else [report])):
         hold(path)
     require_cleanlab()  # before minutes are spent
@@ -178,14 +184,14 @@ def _short(text: str) -> str:
 
 
 def _write(output: Path, csv_file: Path, columns: Columns, findings: list[Finding], *, safe: bool) -> None:
-    from mismatch.cli.tables import RowWriter
+    from mismatch.cli.row_tables import row_table
 
     header = read_header(csv_file, require_label=True, columns=columns)
-    with atomic_file(output) as file:
-        writer = RowWriter(file, safe=safe)
-        writer.writerow([*(_input_name(name, header) for name in header), *ADDED])
+    keys = dict.fromkeys(name for finding in findings for name in finding.row.columns)  # of JSON lines, whose later objects may have others
+    header += [name for name in keys if name not in header]
+    with row_table(output, [*(_input_name(name, header) for name in header), *ADDED], safe=safe) as table:
         for finding in findings:
-            writer.writerow([*(finding.row.columns.get(name, "") for name in header), *_added(finding)])
+            table.writerow([*(finding.row.columns.get(name, "") for name in header), *_added(finding)])
 
 
 def _input_name(name: str, header: list[str]) -> str:

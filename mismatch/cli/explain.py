@@ -195,7 +195,8 @@ def _decisive(predictor: Predictor, row: Row, base: str, columns: Columns) -> st
     images = columns.images(row.image_path)
     if len(images) == 1:
         return images[0]
-    scores = [one.similarity_score or 0.0 for one in predictor.predict_pairs([{"image_path": name, "text": row.text} for name in images], image_base_path=base)]
+    pairs = [{"image_path": name, "text": row.text} for name in images]  # which `columns` has let pass
+    scores = [one.similarity_score or 0.0 for one in predictor.predict_pairs(pairs, image_base_path=base, outside_images=True)]
     return images[scores.index(max(scores) if columns.multi_image == "best" else min(scores))]
 
 

@@ -56,7 +56,12 @@ class _Matches:
 
 @click.command(short_help="Make mismatches from matching pairs.")
 @click.argument("csv_file", metavar="CSV", type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of the matches and the mismatches, with a column `kind`.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Matches and mismatches, with a column `kind`: .csv, .tsv, .jsonl, .parquet.",
+)
 @click.option(
     "--kinds",
     type=Shares(),
@@ -82,12 +87,14 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     mismatch as often as a match where possible, and the labels can't be told from the texts alone; how well they can is reported as blind AUROC. Split
     first, then make mismatches in each part.
     """
+    from mismatch.cli.row_tables import check_table
     from mismatch.cli.tables import refuse_inputs
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import make_negatives
     from mismatch.errors import InputError
 
     refuse_inputs([output], [csv_file])
+    check_table(output)
     hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
@@ -125,6 +132,8 @@ def _read(csv_file: Path, columns: Columns) -> _Matches:
         else:
             matches.rows.append(row.columns)
             matches.pictures.add(columns.images(row.image_path))
+    keys = dict.fromkeys(name for row in matches.rows for name in row)  # of JSON lines, whose later objects may have others
+    matches.header += [name for name in keys if name not in matches.header]
     return matches
 
 
@@ -169,19 +178,16 @@ def _embedded(backbone: str) -> Neighbours:
 
 def _write(output: Path, matches: _Matches, made: Negatives) -> None:
     """Each match, and behind it its mismatches."""
-    from mismatch.cli.tables import RowWriter
-    from mismatch.files import atomic_file
+    from mismatch.cli.row_tables import row_table
 
     of_row: dict[int, list[tuple[str, str]]] = {}
     for one in made.made:
         of_row.setdefault(one.row, []).append((one.text, one.kind))
-    with atomic_file(output) as file:
-        writer = RowWriter(file)
-        writer.writerow(matches.header)
+    with row_table(output, matches.header) as table:
         for number, row in enumerate(matches.rows):
             for text, kind in ((row["text"], "match"), *of_row.get(number, ())):
                 values = {**row, "text": text, "label": int(kind == "match"), "kind": kind}
-                writer.writerow(values[name] for name in matches.header)
+                table.writerow([values.get(name, "") for name in matches.header])
 
 
 def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int], made: Negatives, lexicon: Lexicon) -> Iterator[str]:

@@ -198,7 +198,7 @@ ROW_OPTIONS = (
         type=click.Choice(get_args(MultiImage)),
         help="Several images a row, separated by ;, and whether a row matches by its best one or by all.  [default: one image a row]",
     ),
-    click.option("--allow-outside-images", is_flag=True, help="Let image paths leave --image-base-path, by .. or as absolute ones."),
+    click.option("--allow-outside-images", is_flag=True, help="Let image paths leave --image-base-path, by .., as absolute ones or through links."),
     click.option("--isolate-decoding", is_flag=True, help=ISOLATE_HELP),
 )
 

@@ -34,7 +34,7 @@ from mismatch.cli.scored import predict_rows
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
 from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
-from mismatch.data.pairs import Columns, Row, read_header, read_rows, rows_files, source_digest
+from mismatch.data.pairs import DELIMITERS, Columns, Row, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, atomic_file
 from mismatch.remote import Remote, is_url, located
@@ -85,7 +85,7 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
     "--output",
     default=STANDARD_OUTPUT,
     show_default=True,
-    help="Table to write: NAME.jsonl is JSON lines, NAME.parquet Parquet, any other name CSV; - is CSV on standard output.",
+    help="Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other name CSV; - is CSV on standard output.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the byte.")
 @click.option(
@@ -122,7 +122,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | Remote | None
     if images is not None:
         if base:
             raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
-        _predict_many(_folder_source(images, titles), options)
+        allowed = click.get_current_context().params["allow_outside_images"]
+        _predict_many(_folder_source(images, titles, Columns(inside="" if allowed else str(images))), options)
     elif csv_file is not None:
         _predict_many(_csv_source(csv_file, base, columns), options)
     elif image is None or text is None:
@@ -136,7 +137,7 @@ def command(image: Path | None, text: str | None, csv_file: Path | Remote | None
 
 
 SPREAD = ("actors", "ray_address", "block_rows")  # options of --engine ray
-SAFE = "csv without formulas"  # a kind of table
+SAFE = {kind: f"{kind} without formulas" for kind in DELIMITERS}  # kinds of tables
 MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
 
 
@@ -217,9 +218,17 @@ def _csv_source(path: Path | Remote, base: str, columns: Columns) -> Source:
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 
 
-def _folder_source(folder: Path, titles: Path | None) -> Source:
+def _folder_source(folder: Path, titles: Path | None, columns: Columns) -> Source:
     found = TitledImages(folder, titles)
-    return Source(str(titles or folder), (titles,) if titles else (), str(folder), found.header, found.rows, found.digest, found.notes)
+    own = (titles,) if titles else ()
+    rows = partial(_confined, found, columns)
+    return Source(str(titles or folder), own, str(folder), found.header, rows, found.digest, found.notes, columns=columns)
+
+
+def _confined(found: TitledImages, columns: Columns) -> Iterator[Row]:
+    """The rows, each that leads out of the folder with that as its problem."""
+    for row in found.rows():
+        yield row if row.problem else row._replace(problem=columns.path_problem(row.image_path))
 
 
 @dataclass
@@ -287,9 +296,9 @@ def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
         raise InputError(f"--output {output} is the input; choose another name")
     kind = table_kind(output)
     if options["safe_csv"]:
-        if kind != "csv":
+        if kind not in SAFE:
             raise click.UsageError(f"--safe-csv goes with CSV, and {output} is none: no spreadsheet runs what is in it")
-        kind = SAFE
+        kind = SAFE[kind]
     if options["resume"]:
         if options["sort"] or options["top"]:
             raise click.UsageError("with --sort or --top nothing is written before the end, so there is nothing to resume; --cache keeps what is encoded")
@@ -405,7 +414,9 @@ def _whole(table: Table) -> Iterator[Sink]:
 
 
 def _text_table(kind: str, file: TextIO, kept: Sequence[str]) -> Table:
-    return JsonLinesTable(file, kept) if kind == "jsonl" else CsvTable(file, kept, safe=kind == SAFE)
+    if kind == "jsonl":
+        return JsonLinesTable(file, kept)
+    return CsvTable(file, kept, safe=kind in SAFE.values(), delimiter=DELIMITERS[kind.partition(" ")[0]])
 
 
 def described(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:

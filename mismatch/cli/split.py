@@ -71,15 +71,15 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     """Split a file of rows image_path,text[,label] into train.csv, val.csv and test.csv.
 
     Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
-    can't be used, as their image can't be read, go to rejected.csv with the reason. Exit 0: done; 2: nothing was written.
+    can't be used, as their image can't be read, go to rejected.csv with the reason, their line and what stands there. Exit 0: done; 2: nothing was written.
     """
     from mismatch.cli.tables import refuse_inputs
-    from mismatch.data.pairs import place, read_header
+    from mismatch.data.pairs import all_columns, place
     from mismatch.data.split import NAMES, assign, join, report_of
     from mismatch.errors import InputError
 
     fractions: Sequence[float] = options["fractions"]
-    header = read_header(csv_file, require_label=False, columns=columns)
+    header = all_columns(csv_file, require_label=False, columns=columns)
     if unknown := [name for name in (*options["group_columns"], *options["strata"]) if name not in header]:
         raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
@@ -118,9 +118,9 @@ def _read(csv_file: Path, header: list[str], columns: Columns, options: dict[str
         table.lines.append(row.line)
         table.pictures.add(columns.images(row.image_path))
         table.labels.append(row.label)
-        table.strata.append((row.label, *(row.columns[name] for name in options["strata"])))
+        table.strata.append((row.label, *(row.columns.get(name, "") for name in options["strata"])))
         for values, name in zip(table.joined, by, strict=True):
-            values.append(hash(row.columns[name]))
+            values.append(hash(row.columns.get(name, "")))
     return table
 
 
@@ -135,27 +135,22 @@ def _leave_out(table: _Table, images: list[int], broken: Mapping[int, str]) -> N
 
 def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons: dict[int, str], targets: Sequence[Path], columns: Columns) -> None:
     """All files at once, or none; rows in the order in which they stand."""
-    from mismatch.cli.tables import RowWriter
+    from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.pairs import read_rows
-    from mismatch.files import atomic_file
 
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     if not reasons:
         (folder / REJECTED).unlink(missing_ok=True)  # of an earlier split
     with contextlib.ExitStack() as stack:
-        writers = [RowWriter(stack.enter_context(atomic_file(path))) for path in targets]
-        for writer in writers:
-            writer.writerow(header)
+        tables = [stack.enter_context(row_table(path, header)) for path in targets]
         if reasons:
-            rejected = RowWriter(stack.enter_context(atomic_file(folder / REJECTED)))
-            rejected.writerow((*header, "reason"))
-        for row in read_rows(csv_file, require_label=False, columns=columns):
-            values = [row.columns.get(name, "") for name in header]
+            rejected = stack.enter_context(row_table(folder / REJECTED, rejected_header(header)))
+        for row in read_rows(csv_file, require_label="label" in header, columns=columns):
             if row.line in reasons:
-                rejected.writerow((*values, reasons[row.line]))
+                rejected.writerow(rejected_values(row, header, reasons[row.line]))
             else:
-                writers[split_of[row.line]].writerow(values)
+                tables[split_of[row.line]].writerow([row.columns.get(name, "") for name in header])
 
 
 def _said(report: SplitReport, rejected: int, targets: Sequence[Path], fractions: Sequence[float]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Predictions as CSV, JSON lines or Parquet: the same columns in the same order, whichever the name of the file asks for."""
+"""Predictions as CSV, TSV, JSON lines or Parquet: the same columns in the same order, whichever the name of the file asks for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, TextIO
 
 from mismatch.data.arrow_rows import import_pyarrow
+from mismatch.data.pairs import SUFFIXES
 from mismatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class Table(Protocol):
 class RowWriter:
     """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
 
-    def __init__(self, file: TextIO, *, safe: bool = False) -> None:
-        """`safe`: no cell is a formula."""
+    def __init__(self, file: TextIO, *, safe: bool = False, delimiter: str = ",") -> None:
+        """`safe`: no cell is a formula; `delimiter`: a tab for TSV."""
         self._safe = safe
-        self._plain = csv.writer(file, lineterminator="\n")
-        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self._plain = csv.writer(file, lineterminator="\n", delimiter=delimiter)
+        self._quoted = csv.writer(file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL)
 
     def writerow(self, row: Iterable[object]) -> None:
         """Write one row."""
@@ -56,9 +57,10 @@ class RowWriter:
 class CsvTable:
     """Scores with nine digits; an empty field where there is none."""
 
-    def __init__(self, file: TextIO, kept: Sequence[str], *, safe: bool = False) -> None:
-        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula."""
-        self._rows, self._names = RowWriter(file, safe=safe), (*COLUMNS, *kept)
+    def __init__(self, file: TextIO, kept: Sequence[str], *, safe: bool = False, delimiter: str = ",") -> None:
+        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula; `delimiter`: a tab for TSV."""
+        self._rows = RowWriter(file, safe=safe, delimiter=delimiter)
+        self._names = (*COLUMNS, *kept)
 
     def begin(self) -> None:
         self._rows.writerow(self._names)
@@ -134,12 +136,12 @@ def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
             raise InputError(f"{output} is the input, which would be lost; choose another name or folder")
 
 
-def table_kind(output: str) -> str:
-    """What a file of this name holds: parquet, jsonl or csv. MissingExtraError where its writer is not installed."""
-    kind = Path(output).suffix.lower().removeprefix(".")
+def table_kind(output: str | Path) -> str:
+    """What a file of this name holds, as it would be read: csv, tsv, jsonl or parquet. MissingExtraError where its writer is not installed."""
+    kind = SUFFIXES.get(Path(output).suffix.lower(), "csv")
     if kind == "parquet":
         import_pyarrow(WHAT)
-    return kind if kind in ("parquet", "jsonl") else "csv"
+    return kind
 
 
 def fields(result: Prediction) -> tuple[str, ...]:

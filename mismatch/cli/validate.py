@@ -46,7 +46,8 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
     "fixed",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the first CSV's rows that are fit to train on to FILE, the others with their reasons to FILE.rejected.csv (out.csv: out.rejected.csv).",
+    help="Write the first CSV's rows that are fit to train on to FILE, the others with reason, line and raw text to out.rejected.csv for out.csv; "
+    "the name says the format: .csv, .tsv, .jsonl, .parquet.",
 )
 def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_files: tuple[Path, ...], **options: Any) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
@@ -59,12 +60,15 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
     """
     from mismatch.cli.audit_page import write_audit_page
+    from mismatch.cli.row_tables import check_table
     from mismatch.cli.tables import refuse_inputs
     from mismatch.data.audit import validate_files
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
     refuse_inputs([*report_files, *([] if options["fixed"] is None else [options["fixed"], _rejected(options["fixed"])])], csv_files)
+    if options["fixed"] is not None:
+        check_table(options["fixed"])
     for path in (*report_files, *([] if options["fixed"] is None else [options["fixed"]])):
         hold(path)
     complete = all(find_spec(name) for name in AUDIT)
@@ -109,23 +113,21 @@ def _reader(backbone: str) -> TextReader:
 
 def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path) -> tuple[int, int, Path]:
     """The first file's rows in two files, both or neither; how many there are in each, and where the rejected ones are."""
-    from mismatch.cli.tables import RowWriter
+    from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.fix import sorted_out
-    from mismatch.data.pairs import read_header
-    from mismatch.files import atomic_file
+    from mismatch.data.pairs import all_columns
 
     other = _rejected(target)
-    header = read_header(files[0], require_label=True, columns=columns)
+    header = all_columns(files[0], require_label=True, columns=columns)
     leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
     leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
     counts = [0, 0]
-    with atomic_file(target) as good, atomic_file(other) as bad:
-        writers = (RowWriter(good), RowWriter(bad))
-        writers[0].writerow(header)
-        writers[1].writerow((*header, "reason"))
+    with row_table(target, header) as good, row_table(other, rejected_header(header)) as bad:
         for row, reason in sorted_out(files[0], base, broken=report.broken, leaked=leaked, columns=columns):
-            values = [row.columns.get(name, "") for name in header]
-            writers[reason is not None].writerow(values if reason is None else (*values, reason))
+            if reason is None:
+                good.writerow([row.columns.get(name, "") for name in header])
+            else:
+                bad.writerow(rejected_values(row, header, reason))
             counts[reason is not None] += 1
     return counts[0], counts[1], other
 

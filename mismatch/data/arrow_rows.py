@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import sys
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from mismatch.data.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
 from mismatch.data.csv_rows import NEEDED, open_rows
-from mismatch.data.rows import Reading, Row, Span, as_text
+from mismatch.data.parquet_pages import Leaf, PageError, rows_at_a_time
+from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.files import parse_json, read_text
 from mismatch.remote import READ, Remote
 from mismatch.retries import is_transient, reason
 
-__all__ = ["STATE", "arrow_header", "arrow_rows", "count_rows", "dataset_files", "import_pyarrow"]
+__all__ = ["EMBEDDED", "STATE", "arrow_header", "arrow_rows", "count_rows", "dataset_files", "import_pyarrow"]
 
 NUL = "a NUL character stands in this row; take it out"
+TOO_LONG = f"a value is longer than {MAX_FIELD:,} characters"
+ROW_BYTES = 16  # that a row counts for, however little it says
+PACKED = 1_000  # characters for each byte of a file, from which on, above `FREE`, it is taken for a bomb
+FREE = 2**28  # characters
+STRINGS, DELTA = "BYTE_ARRAY", "DELTA_BYTE_ARRAY"  # a type and an encoding of Parquet; pyarrow reads no indices of that encoding
 BATCH = 4096  # rows that are held at a time
 STATE, SPLITS = "state.json", "dataset_dict.json"  # which save_to_disk writes
-EMBEDDED = "the image itself stands in this row, not its path; write the images to files and name those"
 
 
 def import_pyarrow(what: str) -> tuple[Any, Any]:
@@ -73,16 +80,17 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
         return
     present = reading.present(source.kept, names)
     for before, batch in source.batches():
-        lists, problems = source.texts(batch)
-        for i, values in enumerate(zip(*lists, strict=True)):
-            yield _row(before + i + 1, dict(zip(names, values, strict=True)), present, problems.get(i), reading)
+        for within, lists, problems in source.texts(batch):
+            first = before + within + 1
+            for i, values in enumerate(zip(*lists, strict=True)):
+                yield _row(first + i, dict(zip(names, values, strict=True)), present, problems.get(i), reading)
 
 
 def _row(number: int, columns: dict[str, str], present: tuple[str, ...], problem: str | None, reading: Reading) -> Row:
+    if is_too_long(columns.values()):
+        return Row(number, "", "", None, {}, TOO_LONG, intact=False)
     if "\0" in "".join(columns.values()):
-        return Row(
-            number, columns.get("image_path", ""), columns.get("text", ""), None, columns, "a NUL character stands in this row; take it out", intact=False
-        )
+        return Row(number, columns.get("image_path", ""), columns.get("text", ""), None, columns, NUL, intact=False)
     return reading.row(number, columns, present, problem)
 
 
@@ -94,10 +102,12 @@ class _Source:
         self.path = reading.path if isinstance(reading.path, Remote) else Path(reading.path)
         self.is_folder = isinstance(self.path, Path) and self.path.is_dir()
         self.files = dataset_files(self.path) if isinstance(self.path, Path) and self.is_folder else [self._file()]
+        self.size = sum(map(_size, self.files))  # bytes
         self.pa, self.pq = import_pyarrow(f"reading {self.path}")
         schema = self._schema()
-        self.kept = [field.name for field in schema if field.name == reading.columns.image or not self._is_bytes(field.type)]
-        self.class_names = _class_names(schema.metadata or {})
+        self.kept = [field.name for field in schema if field.name == reading.columns.image or is_readable(self.pa, field.type)]
+        self._values = ArrowValues(self.pa, reading.columns, self.kept, _class_names(schema.metadata or {}))
+        self._characters = 0  # of all values that have been handed out
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Those of the span, where one is read, each with how many rows stand before it; InputError for a file that is damaged."""
@@ -109,7 +119,7 @@ class _Source:
                 first, last = max(0, span.start - before), min(batch.num_rows, span.end - before)
                 if first < last:
                     yield before + first, batch.slice(first, last - first)
-        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
             raise self._damaged(error) from error
 
     def count(self) -> int:
@@ -119,21 +129,20 @@ class _Source:
                 return sum(batch.num_rows for _, batch in self._dataset_batches())
             with self._parquet() as parquet:
                 return int(parquet.metadata.num_rows)
-        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
             raise self._damaged(error) from error
 
-    def texts(self, batch: Any) -> tuple[list[list[str]], dict[int, str]]:
-        """Of each kept column its values, and of rows whose image can't be had from its value why, by their place in the batch; InputError for damage."""
-        lists, problems = [], dict[int, str]()
+    def texts(self, batch: Any) -> Iterator[tuple[int, list[list[str]], dict[int, str]]]:
+        """A batch in parts: how many of its rows stand before one, what `ArrowValues.texts` says of it. InputError for damage and for bombs."""
         try:
-            for name in self.kept:
-                array = batch.column(batch.schema.get_field_index(name))
-                if name == self.reading.columns.image:
-                    array, problems = self._images(array)
-                lists.append(self._texts(array, self.class_names.get(name)))
-        except (self.pa.ArrowException, UnicodeDecodeError) as error:
+            for before, part in self._values.slices(batch):
+                lists, problems = self._values.texts(part)
+                self._characters += ROW_BYTES * part.num_rows + sum(sum(map(len, values)) for values in lists)
+                if self._characters > max(FREE, PACKED * self.size):
+                    raise InputError(f"{self.path} unpacks to more than {PACKED:,} times its size; write it anew without what repeats")
+                yield before, lists, problems
+        except (self.pa.ArrowException, ValueError, RecursionError) as error:
             raise self._damaged(error) from error
-        return lists, problems
 
     def _file(self) -> Path | Remote:
         open_rows(self.path).close()
@@ -148,7 +157,7 @@ class _Source:
                 raise InputError(f"{self.path} names no data files")
             with self.pa.memory_map(str(self.files[0])) as source:
                 return self.pa.ipc.open_stream(source).schema
-        except (self.pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError | MachineError:
@@ -157,65 +166,73 @@ class _Source:
         kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
         return InputError(f"{self.path} can't be read as {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
-    def _parquet(self) -> Any:
+    def _parquet(self, **options: Any) -> Any:
         """Read a column's piece at a time, however large the row groups are."""
         if isinstance(self.path, Remote):
-            return self.pq.ParquetFile(self.path.open(), buffer_size=READ, pre_buffer=False)
-        return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False)
+            return self.pq.ParquetFile(self.path.open(), buffer_size=READ, pre_buffer=False, **options)
+        return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False, **options)
 
     def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
         """Those of the row groups in which a span lies, each with how many rows stand before it."""
-        with self._parquet() as parquet:
-            ends = list(accumulate(parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)))
-            groups = [i for i, (first, end) in enumerate(pairwise([0, *ends])) if end > span.start and first < span.end]
-            before = [0, *ends][groups[0]] if groups else 0
-            for batch in parquet.iter_batches(batch_size=BATCH, row_groups=groups, columns=self.kept, use_threads=False) if groups else ():
-                yield before, batch
-                before += batch.num_rows
+        with self._parquet() as described:
+            metadata, leaves = described.metadata, self._leaves(described)
+            columns = {leaf: described.schema.column(leaf.number) for leaf in leaves}
+        indexed = [column.path for leaf, column in columns.items() if column.physical_type == STRINGS and not leaf.is_expanded]
+        with self._parquet(metadata=metadata, read_dictionary=indexed) as parquet, self._pages() as pages:
+            before = 0
+            for group in range(metadata.num_row_groups):
+                described_group = metadata.row_group(group)
+                end = before + described_group.num_rows
+                if end > span.start and before < span.end:
+                    count = rows_at_a_time(pages, described_group, leaves, most=BATCH)
+                    for batch in parquet.iter_batches(batch_size=count, row_groups=[group], columns=self.kept, use_threads=False):
+                        yield before, batch
+                        before += batch.num_rows
+                before = end
+
+    def _pages(self) -> Any:
+        """The file, of which no more is read than is asked for: heads stand far from each other."""
+        return self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
+
+    def _leaves(self, parquet: Any) -> list[Leaf]:
+        """Those of the kept columns."""
+        kept = {*self.kept}
+        groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
+        found = []
+        for number in range(len(parquet.schema)):
+            column = parquet.schema.column(number)
+            parts = column.path.split(".")
+            if any(".".join(parts[:count]) in kept for count in range(1, len(parts) + 1)):
+                is_expanded = column.physical_type == STRINGS and any(DELTA in group.column(number).encodings for group in groups)
+                found.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
+        return found
 
     def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
         """All, each with how many rows stand before it; mapped, so that one that nobody looks into is not read."""
         before = 0
         for file in self.files:
             with self.pa.memory_map(str(file)) as source:
+                self._refuse_compressed(source)
+                source.seek(0)
                 for batch in self.pa.ipc.open_stream(source):
                     for start in range(0, batch.num_rows, BATCH):
-                        yield before + start, batch.slice(start, BATCH)
+                        part = batch.slice(start, BATCH)
+                        part.validate(full=True)
+                        yield before + start, part
                     before += batch.num_rows
 
-    def _is_bytes(self, kind: Any) -> bool:
-        """Whether a column holds bytes, or values that do: images, sounds."""
-        types = self.pa.types
-        if types.is_struct(kind):
-            return any(self._is_bytes(kind.field(i).type) for i in range(kind.num_fields))
-        if types.is_list(kind) or types.is_large_list(kind):
-            return self._is_bytes(kind.value_type)
-        return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+    def _refuse_compressed(self, source: Any) -> None:
+        for message in self.pa.ipc.MessageReader.open_stream(source):
+            if is_compressed(message.type, message.metadata.to_pybytes()):
+                raise InputError(f"{self.path} holds compressed batches, which save_to_disk does not write; write the dataset anew with it")
 
-    def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
-        """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
-        types, kind = self.pa.types, array.type
-        if types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}:
-            parts = dict(zip((kind.field(i).name for i in range(kind.num_fields)), array.flatten(), strict=True))  # null where the whole is
-            there = parts["bytes"].is_valid().to_pylist()
-            return parts["path"], {i: EMBEDDED for i, embedded in enumerate(there) if embedded}
-        if self._is_bytes(kind):
-            return self.pa.nulls(len(array), self.pa.string()), dict.fromkeys(range(len(array)), EMBEDDED)
-        if (types.is_list(kind) or types.is_large_list(kind)) and self.reading.columns.multi_image is None:
-            counts = [0 if value is None else len(value) for value in array.to_pylist()]
-            said = {i: f"this row has {count} images; pass --multi-image best or all" for i, count in enumerate(counts) if count > 1}
-            return array, said
-        return array, {}
 
-    def _texts(self, array: Any, class_names: list[str] | None) -> list[str]:
-        types = self.pa.types
-        if types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if class_names is not None and types.is_integer(array.type):
-            return [class_names[value] if value is not None and 0 <= value < len(class_names) else "" for value in array.to_pylist()]
-        if types.is_temporal(array.type) or types.is_decimal(array.type):
-            array = array.cast(self.pa.string())
-        return ["" if value is None else value if type(value) is str else as_text(value) for value in array.to_pylist()]
+def _size(file: Path | Remote) -> int:
+    """Bytes; 0 of a file that is not there, which opening it says."""
+    if isinstance(file, Path):
+        return file.stat().st_size if file.exists() else 0
+    with file.open() as opened:
+        return opened.seek(0, io.SEEK_END)
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:

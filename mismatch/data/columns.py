@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+from mismatch.data.confined import ConfinedFolder
 from mismatch.errors import InputError, LabelError
 from mismatch.remote import Remote, is_url, located
 
-__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "locate_image", "may_leave", "parse_label", "resolve_image"]
+__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "leaving", "locate_image", "parse_label", "resolve_image"]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
@@ -25,7 +24,6 @@ ALIASES = {
 OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
 SEPARATOR = ";"  # between the images of a row
 NAMED = {"match": "match/mismatch", "mismatch": "match/mismatch", "true": "true/false", "false": "true/false", "yes": "yes/no", "no": "yes/no"}
-ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]+://").match  # how such a path may begin, on any system, and how a URL does
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,10 @@ class Columns:
         return bool(self.inside) or self.multi_image is not None
 
     @cached_property
+    def _confined(self) -> ConfinedFolder:
+        return ConfinedFolder(self.inside)
+
+    @cached_property
     def _home(self) -> Path | Remote:
         return located(self.inside)
 
@@ -86,16 +88,17 @@ class Columns:
 
     def path_problem(self, image_path: str) -> str | None:
         """Why a row's image can't be taken from where it is said to lie."""
-        if self.multi_image is None and not (self.inside and may_leave(image_path)):
+        if not self.restrained:
             return None
         paths = self.images(image_path)
         if not paths:
             return "the image_path is empty"
         if isinstance(self._home, Remote):
             return next((problem for path in paths if (problem := _unlocated(self._home, path))), None)
-        if self.inside and (out := next((path for path in paths if _leaves(path, self.inside)), None)):
-            return f"image {out!r} leaves --image-base-path {self.inside}; pass --allow-outside-images if it may lie elsewhere"
-        return None
+        if not self.inside:
+            return None
+        outside = next((path for path in paths if self._confined.leaves(path)), None)
+        return None if outside is None else leaving(outside, self.inside)
 
 
 def parse_label(value: str, columns: Columns | None = None) -> int:
@@ -129,9 +132,9 @@ def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False)
     return base / image_path
 
 
-def may_leave(path: str) -> bool:
-    """Whether a path might lead out of the folder that it is relative to. Quick, since files have millions."""
-    return ".." in path or ABSOLUTE(path) is not None
+def leaving(path: str, folder: str) -> str:
+    """What to say of an image that lies outside the folder that paths may not leave."""
+    return f"image {path!r} leaves --image-base-path {folder}; pass --allow-outside-images if it may lie elsewhere"
 
 
 def folded(name: str) -> str:
@@ -154,16 +157,3 @@ def _unlocated(base: Remote, path: str) -> str | None:
     except InputError as error:
         return str(error)
     return None
-
-
-def _leaves(path: str, folder: str) -> bool:
-    """Whether a path below `folder` leads out of it. Links are followed where a .. is resolved, as they are when the file is opened."""
-    if not may_leave(path):
-        return False
-    whole, homes = os.path.join(folder, path), {os.path.abspath(folder), os.path.realpath(folder)}
-    if ".." in (parts := re.split(r"[/\\]" if os.sep == "\\" else "/", whole[len(folder) :] if whole.startswith(folder) else whole)):
-        last = whole.rindex("..") + 2 if parts[-1] == ".." else max(found.end() for found in re.finditer(r"(?:^|[/\\])\.\.(?=[/\\])", whole))
-        whole = os.path.join(os.path.realpath(whole[:last]), whole[last:].lstrip("/\\"))
-    else:
-        whole = os.path.abspath(whole)
-    return not any(whole == home or whole.startswith(os.path.join(home, "")) for home in homes)

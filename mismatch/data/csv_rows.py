@@ -6,28 +6,30 @@ import csv
 import io
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
-from mismatch.data.columns import COLUMNS, may_leave
-from mismatch.data.rows import Reading, Row, Span, SpanError
+from mismatch.data.columns import COLUMNS
+from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, MachineError
 from mismatch.remote import Remote, open_located
 from mismatch.retries import is_transient, reason
 
 __all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
 
-MAX_FIELD = 2**24  # characters; csv's own limit of 2¹⁷ is a text of 40 pages
+MAX_RECORD = 2**26  # characters; a file without line ends would else be read whole
+MAX_FIELDS = 2**20  # of a record: a thousand times more than any header has, as a comma takes one byte there and eight in memory
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+LINE_ENDS = ("\n", "\r")
 NEEDED = "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets wrote, is needed"
 
 
 def csv_header(reading: Reading, delimiter: str) -> list[str]:
     """The columns as rows have them."""
     with open_text(reading.path, "strict") as file:
-        header, names = _header(_records(file, reading, delimiter), reading)
+        header, names = _header(_records(_Lines(file, delimiter), reading), reading)
     reading.present(header, names or [])
     return names or []
 
@@ -35,30 +37,28 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
 def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
     """Where the header's record ends: how many bytes and how many lines stand before that."""
     with open_text(reading.path, "strict") as file:
-        sizes: list[int] = []
-        header, names = _header(_records(_measured(file, sizes), reading, delimiter), reading)
+        lines = _Lines(file, delimiter, measure=True)
+        header, names = _header(_records(lines, reading), reading)
     reading.present(header, names or [])
     with open_located(reading.path) as raw:
         marked = raw.read(len(BOM_UTF8)) == BOM_UTF8
-    return sum(sizes) + len(BOM_UTF8) * marked, len(sizes)
+    return lines.bytes + len(BOM_UTF8) * marked, lines.count
 
 
 def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
     """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process: csv knows no other way."""
     with open_text(reading.path, "strict" if reading.strict else "replace") as file:
-        records = _records(file, reading, delimiter)
+        records = _records(_Lines(file, delimiter), reading)
         header, names = _header(records, reading)
         if names is None:
             return
         present = reading.present(header, names)
-        wanted = records if reading.span is None else _span_records(reading, reading.span, delimiter)
-        found = (_row(line, record, names, present, reading, delimiter) for line, record in wanted)
-        if reading.columns.label_map or reading.columns.multi_image:
-            yield from map(reading.checked, found)
-        elif reading.columns.inside:
-            yield from (reading.checked(row) if may_leave(row.image_path) else row for row in found)
-        else:
-            yield from found
+        checked = bool(reading.columns.label_map) or reading.columns.restrained
+        for record in records if reading.span is None else _span_records(reading, reading.span, delimiter):
+            row = _row(record, names, present, reading, delimiter)
+            if checked:
+                row = reading.checked(row)
+            yield row if row.problem is None else row._replace(raw="".join(record.lines).rstrip("\r\n"))
 
 
 def open_text(path: str | Path | Remote, errors: str) -> TextIO:
@@ -84,9 +84,11 @@ def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
         if _is_binary(file.read(64)):
             return
         file.seek(0)
-        for number, line in enumerate(file, start=1):
+        number = 1
+        while line := file.readline(MAX_RECORD):
             if not line.isascii() and (wrong := ESCAPED.search(line)):
                 yield number, ord(wrong[0]) - 0xDC00
+            number += line.endswith(LINE_ENDS)
 
 
 def not_utf8(byte: int) -> str:
@@ -94,15 +96,77 @@ def not_utf8(byte: int) -> str:
     return f"byte {byte:#04x} is not UTF-8; save the file as UTF-8"
 
 
-def _row(line: int, record: list[str], names: list[str], present: Sequence[str], reading: Reading, delimiter: str) -> Row:
-    columns = dict(zip(names, record, strict=False))
+class _Record(NamedTuple):
+    """A record as csv takes it apart, and as it stands in the file."""
+
+    line: int  # where it starts, from 1
+    fields: list[str]
+    lines: list[str]  # with their ends
+
+
+class _TooLongError(csv.Error):
+    """A record is over the bounds; what is left of its line has been passed over."""
+
+
+class _Lines:
+    """The lines of a file, for csv, with those of the record that is being read."""
+
+    def __init__(self, file: TextIO, delimiter: str, *, measure: bool = False) -> None:
+        """`measure`: count bytes too."""
+        self.taken: list[str] = []  # since `begin`
+        self.count = 0  # lines, of all
+        self.bytes = 0
+        self.delimiter = delimiter
+        self._read = file.readline
+        self._measure = measure
+        self._size = 0  # characters since `begin`
+        self._marks = 0  # delimiters since `begin`, in the first `_counted` lines
+        self._counted = 0
+
+    def begin(self) -> None:
+        """Begin a record."""
+        self.taken = []
+        self._size = self._marks = self._counted = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._read(MAX_RECORD)
+        if not line:
+            raise StopIteration
+        self.count += 1
+        self.taken.append(line)
+        self._size += len(line)
+        if self._measure:
+            self.bytes += len(line.encode())
+        if self._size > MAX_FIELDS:
+            self._check(line)
+        return line
+
+    def _check(self, line: str) -> None:
+        """Refuse what csv would make too much of."""
+        if self._size >= MAX_RECORD:
+            rest = line
+            while rest and not rest.endswith(LINE_ENDS):
+                rest = self._read(MAX_RECORD)
+            raise _TooLongError(f"a row is longer than {MAX_RECORD:,} characters; is a double quote missing?")
+        self._marks += sum(taken.count(self.delimiter) for taken in self.taken[self._counted :])
+        self._counted = len(self.taken)
+        if self._marks >= MAX_FIELDS:
+            raise _TooLongError(f"a row has more than {MAX_FIELDS:,} fields")
+
+
+def _row(record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str) -> Row:
+    columns = dict(zip(names, record.fields, strict=False))
     image_path, text = columns.get("image_path", ""), columns.get("text", "")
     label = reading.columns.labels.get(columns.get("label", "")) if "label" in present else None
-    if len(record) == len(names) and image_path.strip() and text.strip() and (label is not None or "label" not in present) and "\0" not in "".join(record):
-        return Row(line, image_path, text, label, columns)
-    if damage := _damage(record, len(names), delimiter):
-        return Row(line, image_path, text, None, columns, damage, intact=False)
-    return reading.row(line, columns, present)
+    whole = len(record.fields) == len(names) and "\0" not in "".join(record.fields)
+    if whole and image_path.strip() and text.strip() and (label is not None or "label" not in present):
+        return Row(record.line, image_path, text, label, columns)
+    if damage := _damage(record.fields, len(names), delimiter):
+        return Row(record.line, image_path, text, None, columns, damage, intact=False)
+    return reading.row(record.line, columns, present)
 
 
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:
@@ -114,29 +178,24 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
     return "a NUL byte stands in this row; save the file as plain UTF-8 text" if any("\0" in value for value in record) else None
 
 
-def _measured(lines: Iterable[str], sizes: list[int]) -> Iterator[str]:
-    """The same lines; the size of each that is taken, bytes, is added to `sizes`."""
-    for line in lines:
-        sizes.append(len(line.encode()))
-        yield line
-
-
-def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Record]:
     """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv takes an end within quotes for an error."""
     with io.TextIOWrapper(open_located(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
-        yield from _records(file, reading, delimiter, span.line)
+        yield from _records(_Lines(file, delimiter), reading, span.line)
 
 
-def _records(lines: Iterable[str], reading: Reading, delimiter: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Record]:
     """Each record that isn't a blank line, with the line on which it starts, of which `before` stand before these; after a fault, reading goes on with the
     next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+    delimiter = lines.delimiter
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
-        start = before + reader.line_num + 1
+        start = before + lines.count + 1
+        lines.begin()
         try:
-            record = next(reader)
+            fields = next(reader)
         except StopIteration:
             return
         except (UnicodeDecodeError, csv.Error) as error:
@@ -144,8 +203,8 @@ def _records(lines: Iterable[str], reading: Reading, delimiter: str, before: int
                 raise SpanError from error
             reading.fault(*_fault_of(error, reading.path, start, delimiter))
         else:
-            if record:
-                yield start, record
+            if fields:
+                yield _Record(start, fields, lines.taken)
 
 
 def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str) -> tuple[int, str]:
@@ -153,6 +212,8 @@ def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, 
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
     said = str(error)
+    if isinstance(error, _TooLongError):
+        return line, said
     if "unexpected end of data" in said:
         return _open_quote(path, line, delimiter), "a double quote opens here and never closes; close it, or write a quote inside a quoted text twice"
     if "field larger" in said:
@@ -163,7 +224,7 @@ def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, 
 def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
     """The line of the quote that never closes, in the record that starts at line `start`: behind all the whole fields."""
     with open_text(path, "replace") as file:
-        text = "".join(islice(file, start - 1, None))
+        text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
     whole_field = re.compile(rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)')
     at = 0
     while found := whole_field.match(text, at):
@@ -176,14 +237,14 @@ def _is_binary(start: str) -> bool:
     return "\0" in start.partition("\n")[0]
 
 
-def _header(records: Iterator[tuple[int, list[str]]], reading: Reading) -> tuple[list[str], list[str] | None]:
+def _header(records: Iterator[_Record], reading: Reading) -> tuple[list[str], list[str] | None]:
     """The first record, and its names as rows have them, None where it can't be a header."""
     with open_located(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
             reading.fault(1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8")
             return [], None
-    for _, record in records:
-        header = [name.strip() for name in record]
+    for record in records:
+        header = [name.strip() for name in record.fields]
         return header, reading.names(header)
     reading.fault(1, f"the file is empty; a header {','.join(COLUMNS)} is needed")
     return [], None

@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from mismatch.data.columns import COLUMNS
 from mismatch.data.csv_rows import open_rows
-from mismatch.data.rows import Reading, Row, Span, as_text
+from mismatch.data.rows import MAX_COLUMNS, MAX_FIELD, Reading, Row, Span, as_text, is_too_long, not_text
 from mismatch.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 
 HEADER_LINES = 100  # whose keys are the columns
 MAX_LINE = 2**26  # bytes; a file without line ends would else be read whole
+MAX_VALUES = 2**21  # of a line, counted by the marks between them: an empty list takes two bytes there and 64 in memory
 BOM = b"\xef\xbb\xbf"
-Record = tuple[int, dict[str, Any] | None, str]  # line, what it says, and, where that is not an object, why
+
+
+class _Line(NamedTuple):
+    """A line that isn't blank."""
+
+    number: int  # from 1
+    data: bytes  # of a line over `MAX_LINE` its beginning
+    found: dict[str, Any] | None  # the object that it says
+    damage: str  # why there is none
 
 
 def json_header(reading: Reading) -> list[str]:
@@ -40,19 +49,41 @@ def json_rows(reading: Reading) -> Iterator[Row]:
         present = reading.present(header, names)
         renamed = {name: new for name, new in zip(header, names, strict=True) if name != new}
         file.seek(0)
-        for line, found, damage in _records(file) if reading.span is None else _span_records(reading, reading.span):
-            yield Row(line, "", "", None, {}, damage, intact=False) if found is None else _row(line, found, renamed, present, reading)
+        for line in _lines(file) if reading.span is None else _span_lines(reading, reading.span):
+            row = _row(line, renamed, present, reading)
+            yield row if row.problem is None else row._replace(raw=_as_written(line.data))
 
 
-def _row(line: int, found: dict[str, Any], renamed: dict[str, str], present: tuple[str, ...], reading: Reading) -> Row:
-    columns = {name: value if type(value) is str else as_text(value) for name, value in found.items()}
-    if renamed:
-        columns = {renamed.get(name, name): value for name, value in columns.items()}
-    images = found.get(reading.columns.image)
-    problem = None
-    if isinstance(images, list) and len(images) > 1 and reading.columns.multi_image is None:
-        problem = f"this row has {len(images)} images; pass --multi-image best or all"
-    return reading.row(line, columns, present, problem)
+def _as_written(data: bytes) -> str:
+    r"""Decode a line, without its end; a byte that is not UTF-8 becomes `\xff`."""
+    return data.decode("utf-8", "backslashreplace").rstrip("\r\n")
+
+
+def _row(line: _Line, renamed: dict[str, str], present: tuple[str, ...], reading: Reading) -> Row:
+    if line.found is None:
+        return Row(line.number, "", "", None, {}, line.damage, intact=False)
+    values = {renamed.get(name, name): value for name, value in line.found.items()} if renamed else line.found
+    try:
+        columns = {name: value if type(value) is str else as_text(value) for name, value in values.items()}
+    except RecursionError:
+        return Row(line.number, "", "", None, {}, "this line can't be read as JSON: it is nested too deeply", intact=False)
+    if len(line.data) > MAX_FIELD and is_too_long(columns.values()):
+        return Row(line.number, "", "", None, {}, f"a value is longer than {MAX_FIELD:,} characters", intact=False)
+    return reading.row(line.number, columns, present, _problem(values, reading))
+
+
+def _problem(values: dict[str, Any], reading: Reading) -> str | None:
+    """Why an image or a text is none: a number, a list of texts, an object."""
+    image, text = values.get("image_path"), values.get("text")
+    problems = []
+    if isinstance(image, list) and image and all(isinstance(name, str) for name in image):
+        if len(image) > 1 and reading.columns.multi_image is None:
+            problems.append(f"this row has {len(image)} images; pass --multi-image best or all")
+    elif not (image is None or isinstance(image, str)):
+        problems.append(not_text("image_path", image))
+    if not (text is None or isinstance(text, str)):
+        problems.append(not_text("text", text))
+    return "; ".join(problems) or None
 
 
 def _keys(file: IO[bytes], reading: Reading) -> list[str]:
@@ -61,20 +92,25 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
         reading.fault(1, "this is a JSON array; JSON lines are needed, one object a line, as jq -c '.[]' writes them")
         return []
     file.seek(0)
-    records = list(islice(_records(file), HEADER_LINES))
-    header = list(dict.fromkeys(name for _, found, _ in records for name in found or ()))
+    header: dict[str, None] = {}
+    first_damage: tuple[int, str] | None = None
+    for line in islice(_lines(file), HEADER_LINES):
+        if line.found is not None:
+            header |= dict.fromkeys(line.found)
+        elif first_damage is None:
+            first_damage = (line.number, line.damage)
     if not header:
-        line, why = next(((line, why) for line, found, why in records if found is None), (1, "there is no object with keys in this file"))
-        reading.fault(line, f"{why}; one object a line with the keys {', '.join(map(reading.columns.asked, COLUMNS))} is needed")
-    return header
+        number, why = first_damage or (1, "there is no object with keys in this file")
+        reading.fault(number, f"{why}; one object a line with the keys {', '.join(map(reading.columns.asked, COLUMNS))} is needed")
+    return list(header)
 
 
-def _span_records(reading: Reading, span: Span) -> Iterator[Record]:
+def _span_lines(reading: Reading, span: Span) -> Iterator[_Line]:
     with open_located(reading.path, span.start, span.end) as file:
-        yield from _records(file, span.line)
+        yield from _lines(file, span.line)
 
 
-def _records(file: IO[bytes], before: int = 0) -> Iterator[Record]:
+def _lines(file: IO[bytes], before: int = 0) -> Iterator[_Line]:
     """Each line that isn't blank, with its number; `before` stand before these."""
     number = before
     while data := file.readline(MAX_LINE):
@@ -84,12 +120,16 @@ def _records(file: IO[bytes], before: int = 0) -> Iterator[Record]:
         if len(data) == MAX_LINE and not data.endswith(b"\n"):
             while (more := file.readline(MAX_LINE)) and not more.endswith(b"\n"):
                 pass
-            yield number, None, f"this line is longer than {MAX_LINE:,} bytes"
+            yield _Line(number, data, None, f"this line is longer than {MAX_LINE:,} bytes")
         elif data.strip():
-            yield number, *_parsed(data)
+            found, damage = _parsed(data)
+            yield _Line(number, data, found, damage)
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
+    """The object of a line, or why there is none."""
+    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        return None, f"this line holds more than {MAX_VALUES:,} values"
     try:
         text = data.decode()
         found = json.loads(text)
@@ -105,4 +145,8 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"this line is not JSON: {error.msg} at column {error.colno}"
     except (RecursionError, ValueError) as error:
         return None, f"this line can't be read as JSON: {error}"
-    return (found, "") if isinstance(found, dict) else (None, f"an object {{…}} is needed, and this is {type(found).__name__}")
+    if not isinstance(found, dict):
+        return None, f"an object {{…}} is needed, and this is {type(found).__name__}"
+    if len(found) > MAX_COLUMNS:
+        return None, f"this object has {len(found):,} keys; at most {MAX_COLUMNS:,} are read"
+    return found, ""

@@ -13,7 +13,7 @@ from mismatch.data.arrow_rows import STATE, arrow_header, arrow_rows, dataset_fi
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
 from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
 from mismatch.data.json_rows import json_header, json_rows
-from mismatch.data.rows import Fault, Reading, Row, Span, SpanError
+from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.files import sha256_file
 from mismatch.remote import Remote, located
@@ -21,10 +21,13 @@ from mismatch.retries import reason
 
 __all__ = [
     "ALIASES",
+    "DELIMITERS",
     "LABELS",
+    "SUFFIXES",
     "Columns",
     "Row",
     "Unusable",
+    "all_columns",
     "kind_of",
     "load_pairs",
     "no_fault",
@@ -102,6 +105,17 @@ def load_pairs(path: str | Path, image_base_path: str | Path = "", *, require_la
     if bad := [row for row in rows if row.problem]:
         raise refusal(path, bad)
     return rows
+
+
+def all_columns(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN) -> list[str]:
+    """As `read_header`, with the keys of all objects of JSON lines, in the order in which they come; InputError for more than a table has columns."""
+    header = dict.fromkeys(read_header(path, require_label=require_label, columns=columns))
+    if kind_of(path) == "jsonl":
+        for row in read_rows(path, require_label=require_label, columns=columns):
+            header |= dict.fromkeys(row.columns)
+            if len(header) > MAX_COLUMNS:
+                raise InputError(f"{place(path, row.line)}: the keys of all objects are more than {MAX_COLUMNS:,}; a file of rows has no more columns")
+    return list(header)
 
 
 def no_rows(path: str | Path) -> InputError:

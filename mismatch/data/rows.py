@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,8 +15,11 @@ from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns,
 from mismatch.errors import LabelError
 from mismatch.remote import Remote
 
-__all__ = ["Fault", "Reading", "Row", "Span", "SpanError", "as_text"]
+__all__ = ["MAX_COLUMNS", "MAX_FIELD", "Fault", "Reading", "Row", "Span", "SpanError", "as_text", "is_too_long", "not_text"]
 
+MAX_FIELD = 2**24  # characters of a value; csv's own limit of 2¹⁷ is a text of 40 pages
+MAX_COLUMNS = 4_096
+NAMES_SHOWN = 20  # columns in one message
 Fault = Callable[[int, str], None]  # is given a line and what is wrong with the file there
 
 
@@ -28,6 +33,7 @@ class Row(NamedTuple):
     columns: dict[str, str]  # all columns, as written, those of image, text and label as image_path, text and label
     problem: str | None = None  # why this row can't be used
     intact: bool = True  # whether its fields can be told apart: as many as the header has, and no NUL byte
+    raw: str = ""  # of a row with a problem the text that stands in the file; none in Parquet and datasets
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ class Reading:
 
     def names(self, header: list[str]) -> list[str] | None:
         """The columns as rows have them, and a fault where a needed one is missing; None for a header that can't be one."""
-        if twice := sorted({name for name in header if header.count(name) > 1}):
+        if len(header) > MAX_COLUMNS:
+            self.fault(1, f"there are {len(header):,} columns; a file of rows has at most {MAX_COLUMNS:,}")
+            return None
+        if twice := sorted(name for name, count in Counter(header).items() if count > 1):
             self.fault(1, f"column {twice[0]!r} stands twice in the header; rename one")
             return None
         names = self.columns.named(header)
@@ -69,7 +78,7 @@ class Reading:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(repr(said) if said == name else f"{said!r} ({OPTIONS[name]})" for said, name in zip(asked, missing, strict=True))
             what = f"column{'s' * (len(missing) > 1)} {words} {'are' if len(missing) > 1 else 'is'} missing"
-            self.fault(1, f"{what}; found {', '.join(map(repr, header))}{_hint(header, missing, self.columns)}")
+            self.fault(1, f"{what}; found {_listed(header)}{_hint(header, missing, self.columns)}")
         return tuple(name for name in self.needed if name in names)
 
     def row(self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None) -> Row:
@@ -103,6 +112,16 @@ class Reading:
         return problems
 
 
+def not_text(name: str, value: object) -> str:
+    """What to say of a value of the column `name`, image_path or text, that is none."""
+    return f"the {name} is {reprlib.repr(value)}, not a {'path' if name == 'image_path' else 'string'}"
+
+
+def is_too_long(values: Iterable[str]) -> bool:
+    """Whether one of a row's values has more than `MAX_FIELD` characters."""
+    return any(len(value) > MAX_FIELD for value in values)
+
+
 def as_text(value: Any) -> str:
     """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a list are joined as the images of a row are."""
     if isinstance(value, str):
@@ -114,6 +133,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return SEPARATOR.join(value)
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:NAMES_SHOWN]))
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def _said(row: Row) -> str:

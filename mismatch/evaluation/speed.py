@@ -227,7 +227,8 @@ def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) ->
 
     def turn(one: Contender) -> tuple[float, int]:
         start = time.perf_counter()
-        scored = sum(said.similarity_score is not None for said in one.predictor.predict_pairs(mappings, image_base_path=plan.image_base_path))
+        predictions = one.predictor.predict_pairs(mappings, image_base_path=plan.image_base_path, outside_images=True)  # those that may not have a problem
+        scored = sum(said.similarity_score is not None for said in predictions)
         seconds = time.perf_counter() - start
         if not scored:
             raise InputError(f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch validate says why row by row")

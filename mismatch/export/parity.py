@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import InputError, ParityError
-from mismatch.runtime.chunks import long_texts_line
+from mismatch.runtime.chunks import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText
@@ -134,7 +134,8 @@ class Outputs:
         Raises InputError where no pair can be scored, ParityError where the engines disagree on which.
         """
         pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
-        usable = [(i, pair) for i, pair in enumerate(pairs) if pair.problem is None]
+        cut = pipeline.long_text != "truncate"
+        usable = [(i, pair) for i, pair in enumerate(pairs) if pair.problem is None and not (cut and cutting_problem(pair.text))]
         sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for _, pair in usable}
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
         pieces_of = dict(zip(texts, pipeline.pieces(texts), strict=True))

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mismatch.errors import InputError
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import LongText
 
-__all__ = ["long_texts_line", "split_long_text", "split_text"]
+__all__ = ["MAX_LETTERS", "cutting_problem", "long_texts_line", "split_long_text", "split_text"]
+
+MAX_LETTERS = 50_000  # of a text that is cut, white space folded; in Chinese they are 2,000 pieces of CLIP's, 10 s of its text tower
+SHOWN = 40  # letters of a text, by which it is found
 
 CLOSING = r"[\"'”’»›)\]}]*"  # what may stand between a mark and the space behind it
 CJK_CLOSING = r"[”’」』）】》]*"
@@ -28,14 +32,25 @@ def split_text(text: str, tokenizer: Tokenizer) -> list[str]:
 
     A longer text is cut at sentence ends; a sentence that is too long at clause marks, then at spaces, then between letters. Neighbours are packed
     together into as few pieces as possible, of about the same length, so that no scrap is left over to be scored on its own. No word is lost; a piece of
-    nothing but punctuation, which says nothing of an image, is left out.
+    nothing but punctuation, which says nothing of an image, is left out. InputError for a longer text of more than `MAX_LETTERS`.
     """
     _, [too_long] = tokenizer.encode([text])
     return split_long_text(text, tokenizer) if too_long else [text]
 
 
+def cutting_problem(text: str) -> str | None:
+    """Why a text can't be scored in pieces: it has too many letters, as each piece costs as much as a text of its own."""
+    letters = len(text) if len(text) <= MAX_LETTERS else len(" ".join(text.split()))
+    if letters <= MAX_LETTERS:
+        return None
+    which = f"the text that begins {text[:SHOWN].strip()!r} has {letters:,} characters"
+    return f"{which}; at most {MAX_LETTERS:,} are scored in pieces: shorten it, or pass --long-text truncate"
+
+
 def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
-    """`split_text` of a text that is known not to fit."""
+    """`split_text` of a text that is known not to fit. InputError for one of more than `MAX_LETTERS`."""
+    if problem := cutting_problem(text):
+        raise InputError(problem)
     splitter = _Splitter(text, tokenizer)
     pieces = [splitter.piece(part.start, part.end) for part in splitter.pack(splitter.parts(0, len(text), level=0))]
     return [piece for piece in pieces if _says_something(piece)] or [piece for piece in pieces if piece]

@@ -20,7 +20,7 @@ from PIL import Image
 from mismatch.errors import ImageError, InputError, untraced
 from mismatch.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
-from mismatch.runtime.chunks import split_long_text
+from mismatch.runtime.chunks import cutting_problem, split_long_text
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import Decoder, ImageSource, PreparedImage, Preprocessor
 from mismatch.runtime.scoring import pool_pieces
@@ -262,10 +262,11 @@ class Pipeline:
 
     def _split(self, texts: list[str], known: Known) -> dict[str, list[int]]:
         """The ids of the texts that fit; for the others, their pieces are noted."""
-        for text in texts:
-            if not text.strip():
-                known.texts.add(text, InputError(EMPTY))
-        filled = [text for text in texts if text.strip()]
+        problems = {text: EMPTY if not text.strip() else cutting_problem(text) for text in texts}
+        for text, problem in problems.items():
+            if problem is not None:
+                known.texts.add(text, InputError(problem))
+        filled = [text for text, problem in problems.items() if problem is None]
         ids, too_long = self.tokenizer.encode(filled)
         self._count(long_texts=sum(too_long))
         for text in compress(filled, too_long):
@@ -305,10 +306,13 @@ class Pipeline:
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
         """What of each text goes through the text tower on its own: all of it, or the pieces of a long one where `long_text` asks for them.
 
-        A text of white space is its own piece however long it is, so that `piece_embeddings` says that it is empty.
+        A text of white space is its own piece however long it is, so that `piece_embeddings` says that it is empty. InputError for a text that has too many
+        letters to be cut.
         """
         if self.long_text == "truncate":
             return [(text,) for text in texts]
+        if problem := next(filter(None, map(cutting_problem, texts)), None):
+            raise InputError(problem)
         _, too_long = self.tokenizer.encode(texts)
         long = [cut and bool(text.strip()) for text, cut in zip(texts, too_long, strict=True)]
         self._count(long_texts=sum(long))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import locate_image
+from mismatch.data.confined import ConfinedFolder
+from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.remote import Remote, located
 from mismatch.runtime.cache import EmbeddingCache
@@ -94,7 +97,7 @@ class Predictor:
         return self._prediction(_name(image), text, scored_pair(logit), self.threshold_for(slice_value))
 
     def predict_pairs(
-        self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None, outside_images: bool = False
+        self, rows: Iterable[Mapping[str, Any]], *, image_base_path: str | Path = "", known: Known | None = None, outside_images: bool | None = None
     ) -> Iterator[Prediction]:
         """One prediction a row, in order, lazily, in bounded memory.
 
@@ -102,15 +105,17 @@ class Predictor:
         column by which the model has thresholds of slices, and `problem`: a reason why the row can't be scored. A row that can't be scored gets a status and
         no score. `known`: what other calls have encoded, for those that stand together.
 
+        `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an absolute path or through a link; by default only where no
+        base is given. False without a base holds paths to the working directory. An `image` is the caller's own and may lie anywhere.
         `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name objects below it, or with `outside_images` any in stores of its kind.
         """
-        base = located(image_base_path)
+        locate = _locator(image_base_path, outside_images)
         seen: deque[tuple[str, str, float]] = deque()
         column = None if self.slices is None else self.slices.column
 
         def pairs() -> Iterator[Pair]:
             for number, row in enumerate(rows, start=1):
-                name, pair = _pair(row, number, base, outside=outside_images)
+                name, pair = _pair(row, number, locate)
                 seen.append((name, pair.text, self.threshold if column is None else self.threshold_for(row.get(column))))
                 yield pair
 
@@ -123,10 +128,13 @@ class Predictor:
         return self._see(images)[:, : self.engine.image_dim]
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one.
+        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one, and for what is no text.
 
         Of a text over the context the beginning only is embedded, whatever `long_text` says.
         """
+        for text in texts:
+            if problem := _text_problem(text):
+                raise InputError(problem)
         return _stack(self.pipeline.texts(texts), self.engine.text_width)[:, : self.engine.text_dim]
 
     def _see(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
@@ -146,24 +154,46 @@ class Predictor:
         return Prediction(image_path, text, score, threshold, is_match, said, "ok", scored.logit)
 
 
-def _pair(row: Mapping[str, Any], number: int, base: Path | Remote, *, outside: bool) -> tuple[str, Pair]:
+Locate = Callable[[str], Path | Remote]  # raises InputError for a path that can't be had
+
+
+def _locator(base_path: str | Path, outside: bool | None) -> Locate:
+    """What finds the file or object of a row's path; InputError for a path that leaves the base and may not."""
+    base = located(base_path)
+    folder = str(base_path)
+    if isinstance(base, Remote) or outside or (outside is None and not folder):
+        return partial(locate_image, base, outside=bool(outside))
+    confined = ConfinedFolder(folder)
+
+    def locate(path: str) -> Path | Remote:
+        place = locate_image(base, path)
+        if confined.leaves(path):
+            where = folder or "the working directory"
+            raise InputError(f"image {path!r} leaves {where}; pass outside_images=True if it may lie elsewhere")
+        return place
+
+    return locate
+
+
+def _pair(row: Mapping[str, Any], number: int, locate: Locate) -> tuple[str, Pair]:
     """The row's image name as given, and what the pipeline needs."""
     if "text" not in row or ("image_path" not in row and "image" not in row):
-        raise InputError(f"row {number} has the keys {', '.join(row) or 'none'}; image_path and text are needed")
+        raise InputError(f"row {number} has the keys {', '.join(map(str, row)) or 'none'}; image_path and text are needed")
     path, problem = row.get("image_path"), row.get("problem")
     name = str(path) if isinstance(path, (str, os.PathLike)) else ""
     if "image" in row:
         image = row["image"]
     else:
-        image, problem = _located(base, name, problem or _path_problem(path), outside=outside)
-    return name, Pair(image, str(row["text"]), problem or _text_problem(row["text"]))
+        image, problem = _located(locate, name, problem or _path_problem(path))
+    text = row["text"]
+    return name, Pair(image, str(text), problem or _text_problem(text))
 
 
-def _located(base: Path | Remote, path: str, problem: str | None, *, outside: bool) -> tuple[Path | Remote, str | None]:
+def _located(locate: Locate, path: str, problem: str | None) -> tuple[Path | Remote, str | None]:
     """Where an image lies, and why it can't be had from there."""
     if problem is None:
         try:
-            return locate_image(base, path, outside=outside), None
+            return locate(path), None
         except InputError as error:
             problem = str(error)
     return Path(path), problem
@@ -173,11 +203,11 @@ def _path_problem(path: object) -> str | None:
     if isinstance(path, (str, os.PathLike)):
         return None
     missing = path is None or (isinstance(path, float) and math.isnan(path))  # nan: an empty cell in pandas
-    return "the image_path is missing" if missing else f"the image_path is {path!r}, not a path"
+    return "the image_path is missing" if missing else not_text("image_path", path)
 
 
 def _text_problem(text: object) -> str | None:
-    return None if isinstance(text, str) else f"the text is {text!r}, not a string"
+    return None if isinstance(text, str) else not_text("text", text)
 
 
 def _name(image: ImageSource) -> str:

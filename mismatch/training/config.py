@@ -59,7 +59,7 @@ class TrainConfig:
         shown="one image a row",
         free=True,
     )
-    allow_outside_images: bool = option("Let image paths leave --image-base-path, by .. or as absolute ones.", False, free=True)
+    allow_outside_images: bool = option("Let image paths leave --image-base-path, by .., as absolute ones or through links.", False, free=True)
     backbone: str = option("FAMILY, FAMILY:MODEL or a mismatch checkpoint; `mismatch backbones list` names them.", "hf-clip")
     model_name: str | None = option("MODEL of the family, a local directory, or a mismatch checkpoint to go on from.", None, shown="the family's own")
     output_dir: str = option("Folder that best_model, final_model and a checkpoint per epoch are written to.", "./fine_tuned_clip", free=True)

@@ -17,6 +17,7 @@ from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.data.pairs import Row
 from mismatch.errors import InputError
 from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.chunks import cutting_problem
 from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Pipeline
@@ -78,10 +79,12 @@ class Embedder:
         progress: Progress = no_progress,
     ) -> EmbeddedRows:
         """Each unique image and text once; what the cache knows is not encoded again. InputError where no row is left."""
-        problems = {i: row.problem for i, row in enumerate(rows) if row.problem}
-        usable = np.array([i for i in range(len(rows)) if i not in problems], np.int64)
         size = choose_batch_size(self.engine) if isinstance(batch_size, str) else batch_size
         pipeline = Pipeline(self.engine, batch_size=size, workers=workers)
+        cut = pipeline.long_text != "truncate"
+        reasons = (row.problem or (cutting_problem(row.text) if cut else None) for row in rows)
+        problems = {i: reason for i, reason in enumerate(reasons) if reason}
+        usable = np.array([i for i in range(len(rows)) if i not in problems], np.int64)
         pairs = PairSet.from_rows(csv_file, [rows[i] for i in usable], image_base_path)
         pairs = pairs.cut(dict(zip(pairs.texts, pipeline.pieces(pairs.texts), strict=True)))
         store = EmbeddingCache(cache, self.engine.fingerprint)

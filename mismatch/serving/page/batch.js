@@ -14,6 +14,12 @@ const NAMES = {  // of columns, the first of which is there is chosen
 const COLUMNS = ["image-column", "text-column", "slice-column"];
 const CHOICES = [...COLUMNS, "batch-files", "batch-folder", "model"];  // that stay as they are while rows are checked
 
+/** The first of many messages, and how many more there are. */
+function shortened(messages) {
+  const more = messages.length - MISSING_SHOWN;
+  return more > 0 ? [...messages.slice(0, MISSING_SHOWN), `and ${count(more)} more`] : messages;
+}
+
 /** Wire the tab; `served()` gives {facts, model}, `look(row, picture)` opens a pair in the other tab. Returns `serve()`, for another model. */
 export function batchTab(served, look) {
   let sources = [];  // of files.js
@@ -45,8 +51,8 @@ export function batchTab(served, look) {
   async function add(files) {
     if (running) return;
     const found = await sourcesOf(files);
-    tell(by("files-problem"), found.problems.join("; "));
-    sources.push(...found.sources);
+    tell(by("files-problem"), shortened(found.problems).join("; "));
+    sources = sources.concat(found.sources);
     const last = sources.findLast(source => source.sheet && !source.packed);
     sources = sources.filter(source => source === last || source.pictures.length || source.packed);
     changed();
@@ -119,6 +125,7 @@ export function batchTab(served, look) {
 
   function sayWhatIsMissing() {
     const reasons = [];
+    pictures.expect(rows.filter(row => !row.damage).map(row => row.image));
     for (const row of rows) {
       try {
         if (!row.damage) pictures.find(row.image);
@@ -132,8 +139,7 @@ export function batchTab(served, look) {
     else by("matching").textContent = rows.length === 1 ? "The row has its image." : `All ${count(rows.length)} rows have their image.`;
     by("missing").hidden = !without;
     by("missing").querySelector("summary").textContent = "Which images are missing";
-    const more = few.length > MISSING_SHOWN ? [`and ${count(few.length - MISSING_SHOWN)} more`] : [];
-    by("missing").querySelector("ul").replaceChildren(...[...few.slice(0, MISSING_SHOWN), ...more].map(words => make("li", {}, words)));
+    by("missing").querySelector("ul").replaceChildren(...shortened(few).map(words => make("li", {}, words)));
   }
 
   function buttons() {

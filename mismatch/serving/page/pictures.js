@@ -30,38 +30,94 @@ export function plain(path) {
   return path.trim().replaceAll("\\", "/").replace(/^(\.?\/)+/, "").normalize("NFC");
 }
 
+const DEEPEST = 64;  // parts of a path that are compared, from its end
+
 /** Images by their paths. */
 export class Pictures {
-  #byName = new Map();  // file name in lower case → [{path, open}]
+  #exact = new Index();
+  #folded = new Index();  // paths in lower case
   size = 0;
 
   /** `open()` gives a Blob. */
   add(path, open) {
-    const entry = {path: plain(path), open};
-    const name = nameOf(entry.path);
-    this.#byName.set(name, [...(this.#byName.get(name) ?? []), entry]);
+    const entry = {path: plain(path), open, claim: null, torn: false};
+    this.#exact.add(entry.path, entry);
+    this.#folded.add(entry.path.toLowerCase(), entry);
     this.size += 1;
   }
 
-  /** The one that a path means: by the path, by as much of its end as one of the two has, or by its file name where that is unique. Error in words. */
+  /**
+   * What all rows write. An image chosen without its folder, `1.jpg`, is then given to no row where rows of two folders,
+   * `bags/1.jpg` and `shoes/1.jpg`, would get it.
+   */
+  expect(paths) {
+    for (const path of new Set(paths)) {
+      const wanted = plain(path), found = this.#lookUp(wanted);
+      if (found.length === 1) claim(found[0], wanted.toLowerCase());
+    }
+  }
+
+  /** The one that a path means: the path itself, or one whose end is the path, or that is the path's end. Error in words. */
   find(path) {
     const wanted = plain(path);
-    const same = this.#byName.get(nameOf(wanted)) ?? [];
     if (!wanted) throw new Error("the row names no image");
-    if (!same.length) throw new Error("no image of this name was chosen");
-    const tests = [
-      entry => entry.path === wanted,
-      entry => entry.path.endsWith(`/${wanted}`) || wanted.endsWith(`/${entry.path}`),
-      entry => entry.path.split("/").at(-1) === wanted.split("/").at(-1),
-      () => true,
-    ];
-    for (const test of tests) {
-      const found = same.filter(test);
-      if (found.length === 1) return found[0];
-      if (found.length > 1) throw new Error(`${found.length} images have this name; write more of the path`);
-    }
-    throw new Error("no image of this name was chosen");
+    const found = this.#lookUp(wanted);
+    if (found.length > 1) throw new Error(`${found.length} images have this name; write more of the path`);
+    if (!found.length) throw new Error("no image of this path was chosen");
+    const [entry] = found;
+    if (entry.torn && wanted.length > entry.path.length) throw new Error("rows of several folders mean this image; choose its folder instead of the file");
+    return entry;
+  }
+
+  /** As it is written, else in whatever case; only where no image has all of the path, one whose own path is its end. */
+  #lookUp(wanted) {
+    const low = wanted.toLowerCase();
+    return this.#exact.named(wanted) ?? this.#folded.named(low) ?? this.#exact.endOf(wanted) ?? this.#folded.endOf(low) ?? [];
   }
 }
 
-const nameOf = path => path.split("/").at(-1).toLowerCase();
+/** Values by paths and by the ends of paths; adding and finding take as long for the last as for the first. */
+class Index {
+  #whole = new Map();  // path → values
+  #ends = new Map();  // each end of a path that begins behind a slash → values
+
+  add(path, value) {
+    put(this.#whole, path, value);
+    for (const end of endsOf(path)) put(this.#ends, end, value);
+  }
+
+  /** Values whose path is this one, else those whose path ends so. */
+  named(path) {
+    return this.#whole.get(path) ?? this.#ends.get(path);
+  }
+
+  /** Values whose whole path is an end of this one, the longest there is. */
+  endOf(path) {
+    return this.#whole.get(endsOf(path).find(end => this.#whole.has(end)));
+  }
+}
+
+function put(map, key, value) {
+  const values = map.get(key);
+  if (values) values.push(value);
+  else map.set(key, [value]);
+}
+
+/** a/b/c → b/c, c; of a path of more than `DEEPEST` parts the shortest ones. */
+function endsOf(path) {
+  const starts = [];
+  for (let at = path.lastIndexOf("/"); at >= 0 && starts.length < DEEPEST; at = path.lastIndexOf("/", at - 1)) {
+    starts.push(at + 1);
+    if (at === 0) break;
+  }
+  return starts.reverse().map(start => path.slice(start));
+}
+
+/** Note that a row means an image; of two paths that differ by more than their beginning the image can't be both. */
+function claim(entry, wanted) {
+  if (wanted.length <= entry.path.length) return;
+  const earlier = entry.claim ?? wanted;
+  const [longer, shorter] = earlier.length > wanted.length ? [earlier, wanted] : [wanted, earlier];
+  if (longer !== shorter && !longer.endsWith(`/${shorter}`)) entry.torn = true;
+  entry.claim = longer;
+}

@@ -60,6 +60,7 @@ async function contentOf(blob, entry, most) {
   if (entry.encrypted) throw new Error("it is encrypted in the zip");
   if (entry.method !== STORED && entry.method !== DEFLATED) throw new Error(`it is packed by method ${entry.method}; zip again with Deflate`);
   if (entry.size > most) throw new Error(tooLarge(most));
+  if (entry.method === STORED && entry.packed !== entry.size) throw new Error("it is damaged in the zip");
   const head = await viewOf(blob, entry.offset, entry.offset + 30);
   if (head.byteLength < 30 || head.getUint32(0, true) !== LOCAL) throw new Error("it is damaged in the zip");
   const start = entry.offset + 30 + head.getUint16(26, true) + head.getUint16(28, true);

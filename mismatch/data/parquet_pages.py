@@ -1,0 +1,202 @@
+"""What the pages of a Parquet file hold once they are unpacked, read from their heads before a page is: 900 MB of one letter take 30 kB in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+__all__ = ["Leaf", "PageError", "PageHead", "page_heads", "rows_at_a_time"]
+
+FIRST_READ = 2**8  # bytes; most heads have fewer than a hundred
+MAX_HEAD = 2**24  # bytes, as pyarrow has it
+MAX_PAGE = 2**28  # bytes, unpacked; writers aim at 1 to 100 MB
+MAX_DICTIONARY = 2**27  # bytes, unpacked; writers stop at 1 or 2 MB, or behind a thousand values
+MAX_PAGE_VALUES = 2**24
+MAX_LISTED = 2**22  # values of a column of lists, from which on the file must have a byte for eight of them
+HELD = 2**26  # bytes that the rows of a batch may take, before the two pages in which they begin and end
+MAX_DEPTH = 32  # structs in structs, of which a head has two
+DICTIONARY_PAGE = 2  # type of a page
+DICTIONARY, DATA, DATA_2 = 7, 5, 8  # fields of a head, one of which says more of its kind of page
+DELTA_STRINGS = 7  # encoding: each value as what it shares with the one before it, and the rest
+STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)  # types of Thrift's compact protocol
+
+
+class PageError(ValueError):
+    """A page is damaged, or over a bound; the message is a clause."""
+
+
+class PageHead(NamedTuple):
+    """A page, as its head has it."""
+
+    is_dictionary: bool
+    unpacked: int  # bytes
+    packed: int  # bytes
+    values: int
+    encoding: int
+
+
+class Leaf(NamedTuple):
+    """A column of plain values, as Parquet stores all others in such."""
+
+    number: int  # from 0
+    is_list: bool
+    is_expanded: bool  # whether each value is a string of its own, even where the file has it as an index into a dictionary
+
+
+def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int) -> int:
+    """How many rows of a row group, `most` at most, can be read together; PageError for a page that would take too much.
+
+    `group`: pyarrow's metadata of it; `leaves`: those that are read.
+    """
+    largest = max((_largest(file, group.column(leaf.number), leaf) for leaf in leaves), default=1.0)
+    return int(max(1, min(most, HELD // largest)))
+
+
+def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
+    """Bytes of a value, on average of the page where that is most; at least 1."""
+    largest, dictionary, values = 1.0, 0, 0
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        start = min(start, chunk.dictionary_page_offset)
+    values = 0
+    for head in page_heads(file, start, chunk.total_compressed_size):
+        size = head.packed if chunk.compression == "UNCOMPRESSED" else head.unpacked
+        _check(head, size)
+        if head.is_dictionary:
+            dictionary = max(dictionary, size)
+            continue
+        values += head.values
+        longest = dictionary if leaf.is_expanded else 0  # bytes of a value that takes next to nothing in the page
+        if head.encoding == DELTA_STRINGS:
+            longest = max(longest, size)
+        if leaf.is_list and longest * head.values > MAX_PAGE:
+            raise PageError(f"a page's lists may unpack to {longest * head.values:,} bytes; at most {MAX_PAGE:,} are read")
+        largest = max(largest, longest, size / max(1, head.values))
+    if leaf.is_list and values > max(MAX_LISTED, 8 * chunk.total_compressed_size):
+        raise PageError(f"{values:,} values of lists stand in {chunk.total_compressed_size:,} bytes")
+    return largest
+
+
+def _check(head: PageHead, size: int) -> None:
+    limit = MAX_DICTIONARY if head.is_dictionary else MAX_PAGE
+    if size > limit:
+        raise PageError(f"a page unpacks to {size:,} bytes; at most {limit:,} are read")
+    if head.values > MAX_PAGE_VALUES:
+        raise PageError(f"a page holds {head.values:,} values; at most {MAX_PAGE_VALUES:,} are read")
+
+
+def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
+    """The heads of the pages in file[start : start + size], in order; PageError for one that can't be read."""
+    end = start + size
+    while start < end:
+        head, length = _head_at(file, start, end)
+        yield head
+        start += length + head.packed
+
+
+def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
+    """A head, and how many bytes it has itself."""
+    size = FIRST_READ
+    while True:
+        file.seek(start)
+        data = file.read(min(size, end - start))
+        reader = _Compact(data)
+        try:
+            fields = reader.struct()
+            return _head(fields), reader.at
+        except IndexError:
+            if size >= MAX_HEAD or start + size >= end:
+                raise PageError("the head of a page is damaged") from None
+            size *= 4
+
+
+def _head(fields: dict[int, Any]) -> PageHead:
+    unpacked, packed = fields.get(2), fields.get(3)
+    kinds = [number for number in (DICTIONARY, DATA, DATA_2) if isinstance(fields.get(number), dict)]
+    details = fields[kinds[0]] if kinds else {}
+    counts = (unpacked, packed, details.get(1, 0))
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise PageError("the head of a page is damaged")
+    is_dictionary = fields.get(1) == DICTIONARY_PAGE
+    encoding = details.get(4 if DATA_2 in kinds else 2, 0)
+    return PageHead(is_dictionary, *counts, encoding)  # type: ignore[arg-type]
+
+
+class _Compact:
+    """A reader of Thrift's compact protocol that takes numbers as Thrift does: of a longer one the lower 32 bits. IndexError behind the end of the data."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """Numbers of fields → values; i32 are int, structs dict, all others None. Of a field that stands twice the last."""
+        if depth > MAX_DEPTH:
+            raise PageError("the head of a page is damaged")
+        fields: dict[int, Any] = {}
+        number = 0
+        while kind_byte := self._byte():
+            kind, step = kind_byte & 15, kind_byte >> 4
+            number = number + step if step else self._zigzag()
+            fields[number] = self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind == I32:
+            return self._zigzag()
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        if kind in (I16, I64):
+            self._varint()
+        elif kind == BINARY:
+            self._skip(self._varint())
+        elif kind in (BYTE, DOUBLE):
+            self._skip(1 if kind == BYTE else 8)
+        elif kind in (LIST, SET, MAP):
+            self._items(kind, depth)
+        elif kind not in (TRUE, FALSE):
+            raise PageError("the head of a page is damaged")
+        return None
+
+    def _items(self, kind: int, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise PageError("the head of a page is damaged")
+        if kind == MAP:
+            count = self._varint()
+            types = self._byte() if count else 0
+            kinds = [types >> 4, types & 15]
+        else:
+            types = self._byte()
+            count = types >> 4
+            count = self._varint() if count == 15 else count
+            kinds = [types & 15]
+        for _ in range(count):
+            for item in kinds:
+                if item in (TRUE, FALSE):  # a byte each, other than in a struct
+                    self._skip(1)
+                else:
+                    self._value(item, depth + 1)
+
+    def _byte(self) -> int:
+        value = self.data[self.at]
+        self.at += 1
+        return value
+
+    def _skip(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self.data):
+            raise IndexError
+
+    def _varint(self) -> int:
+        """Unsigned."""
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value & 0xFFFFFFFF
+        raise PageError("the head of a page is damaged")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
