@@ -81,17 +81,17 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", responses=_only(401))
+    @app.get("/v1/models", responses=_only(401, 421, 503))
     async def models() -> ModelList:
         """The service's models."""
         return ModelList(default=service.models.names[0].name, models=service.models.names)
 
-    @app.get("/v1/model", responses=_only(400, 401, 422))
+    @app.get("/v1/model", responses=_only(400, 401, 421, 422, 503))
     async def model(name: str | None = None) -> ModelFacts:
         """What one model is, by default the first."""
         return service.models.get(name).facts()
 
-    @app.post("/v1/reload", responses=_only(401, 403, 411, 413, 500))
+    @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
     async def reload() -> Reloaded:
         """Load all models anew from where they lie; what was accepted is finished by those that were."""
         if not service.settings.reload:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # the standard library's, in C
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 from fastapi import Request

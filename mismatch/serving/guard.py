@@ -297,7 +297,7 @@ class _Answer:
             if "location" in headers:
                 headers["location"] = _own_path(headers["location"])
         elif self.method == "HEAD" and "body" in message:
-            message = message | {"body": b""}
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def instead(self, response: Response, scope: Scope, receive: Receive) -> None:
