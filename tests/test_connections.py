@@ -159,6 +159,15 @@ def test_who_still_sends_reads_the_answer(port: int) -> None:
         assert closed(line)
 
 
+def test_nonsense_behind_an_answer_ends_the_connection_without_a_trace(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    chunked = b"POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    for path in (b"/nowhere", b"/healthz", b"/v1/predict"):
+        assert len(answers(port, chunked.replace(b"/nowhere", path), b"no chunk\r\n", b"more")) == 1
+    assert answers(port, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nno request\r\n\r\n")[0] == b"200"
+    assert answers(port, b"no request\r\n\r\n") == [b"400"]
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 def test_lengths_that_disagree_are_no_request(port: int) -> None:
     for lines in (b"content-length: 3\r\ncontent-length: 4\r\n", b"content-length: 3,4\r\n", b"content-length: -1\r\n", b"content-length: 0x3\r\n"):
         said = answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\nabc" + INNER)

@@ -52,6 +52,13 @@ class Connection(H11Protocol):
         self._forget_head()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Say so where no answer has begun; behind one, only the connection can end."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
     def _is_sending(self) -> bool:
         """Whether the client may not have sent all of a body."""
         return self.conn.their_state is h11.SEND_BODY
