@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.serving.configuration import MODEL_ENV, SETTINGS_ENV, TOKENS_ENV, Settings
+from mismatch.serving.configuration import HOSTS_ENV, MODEL_ENV, SETTINGS_ENV, TOKENS_ENV, Settings
 
 
 def test_a_file_and_what_is_given_beside_it(tmp_path: Path) -> None:
@@ -31,6 +31,8 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Settings.from_environment() == Settings("bundle", queue=900)
     monkeypatch.setenv(TOKENS_ENV, f"{'a' * 16}, {'b' * 16},")
     assert Settings.from_environment().tokens == ("a" * 16, "b" * 16), "whichever way the service is started"
+    monkeypatch.setenv(HOSTS_ENV, "match.example.com, *.shop.test")
+    assert Settings.from_environment().hosts == ("match.example.com", "*.shop.test")
     monkeypatch.setenv(TOKENS_ENV, "short")
     with pytest.raises(InputError, match="fewer than 16 characters"):
         Settings.from_environment()
@@ -48,6 +50,13 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"fetch_networks": ("10.0.0.1/8",)}, "has host bits set; write it as"),
         ({"max_wait": float("nan")}, "max_wait is nan"),
         ({"remember": -1}, "remember is -1"),
+        ({"tokens": ("a" * 16 + " ",)}, "holds a blank"),
+        ({"tokens": ("a" * 16 + " " + "b" * 16,)}, "holds a blank"),
+        ({"max_bodies": 1000}, "all together only 1,000"),
+        ({"hosts": ("match.example.com:443",)}, "is no name"),
+        ({"hosts": ("https://match.example.com",)}, "is no name"),
+        ({"hosts": ("",)}, "is no name"),
+        ({"open_routes": ("/v1/predict",)}, "'/v1/predict' can't be opened; /metrics and /openapi.json can"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], words: str) -> None:

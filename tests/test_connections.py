@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,9 +13,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvicorn
 
 from mismatch.runtime.predictor import Predictor
-from tests.serving import image, post, server, text64
+from mismatch.serving.app import create_app
+from tests.serving import free_port, image, post, server, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
 
@@ -75,3 +79,98 @@ def test_a_body_that_takes_longer_than_a_head_may_is_no_matter(port: int) -> Non
             line.sendall(body[start : start + len(body) // 5])
             time.sleep(0.2)
         assert b"200 OK" in line.recv(65536)
+
+
+BODY = json.dumps(PAIR).encode()
+INNER = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
+OFFERS = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+    b"Upgrade: foo, h2c\r\nConnection: keep-alive, upgrade\r\n",
+    b"Upgrade: TLS/1.2\r\n",
+)
+
+
+def request(offer: bytes, body: bytes, path: bytes = b"/v1/predict", method: bytes = b"POST") -> tuple[bytes, bytes]:
+    """Head and body."""
+    kind = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return method + b" " + path + b" HTTP/1.1\r\nhost: a\r\n" + offer + kind, body
+
+
+def answers(port: int, *pieces: bytes) -> list[bytes]:
+    """Statuses of what comes back for pieces that are sent one after the other."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line, suppress(OSError):
+        for piece in pieces:
+            line.sendall(piece)
+            time.sleep(0.1)
+        line.shutdown(socket.SHUT_WR)
+        while piece := line.recv(65536):
+            said += piece
+    return re.findall(rb"HTTP/1\.1 (\d+)", said)
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_an_offered_upgrade_changes_nothing(port: int, offer: bytes) -> None:
+    head, body = request(offer, BODY)
+    assert answers(port, head + body) == [b"200"]
+    assert answers(port, head, body) == [b"200"]
+    assert answers(port, head, body[:9], body[9:], head + body, INNER) == [b"200", b"200", b"200"], "the connection goes on"
+    chunked = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+    assert answers(port, chunked, b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")[0] == b"411"
+
+
+@pytest.mark.parametrize("path", [b"/v1/predict", b"/nowhere"])
+def test_a_body_is_never_the_next_request(port: int, path: bytes) -> None:
+    for offer in OFFERS:
+        head, body = request(offer, INNER, path)
+        assert len(answers(port, head + body)) == 1
+        assert len(answers(port, head, body)) == 1
+
+
+def test_nor_is_it_with_uvicorns_other_parser(colour_engine: Any) -> None:
+    """`uvicorn mismatch.serving.app:app` with httptools: refused, as the body is lost there."""
+    pytest.importorskip("httptools")
+    port = free_port()
+    app = create_app(*settings_of(Predictor(colour_engine())))
+    found = uvicorn.Server(uvicorn.Config(app, port=port, http="httptools", log_config=None, access_log=False))
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    while not found.started:
+        time.sleep(0.01)
+    try:
+        for offer in OFFERS:
+            for path in (b"/v1/predict", b"/nowhere", b"/v1/models"):
+                head, body = request(offer, INNER, path)
+                assert len(answers(port, head, body)) <= 1  # none where the connection was reset
+    finally:
+        found.should_exit = True
+        thread.join()
+
+
+def test_who_still_sends_reads_the_answer(port: int) -> None:
+    """A socket closed with bytes unread would reset the connection, and the answer with it."""
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(head + b" " * 2**20)
+        time.sleep(0.3)
+        said = line.recv(65536)
+        assert said.startswith(b"HTTP/1.1 413")
+        assert closed(line)
+
+
+def test_nonsense_behind_an_answer_ends_the_connection_without_a_trace(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    chunked = b"POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    for path in (b"/nowhere", b"/healthz", b"/v1/predict"):
+        assert len(answers(port, chunked.replace(b"/nowhere", path), b"no chunk\r\n", b"more")) == 1
+    assert answers(port, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nno request\r\n\r\n")[0] == b"200"
+    assert answers(port, b"no request\r\n\r\n") == [b"400"]
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_lengths_that_disagree_are_no_request(port: int) -> None:
+    for lines in (b"content-length: 3\r\ncontent-length: 4\r\n", b"content-length: 3,4\r\n", b"content-length: -1\r\n", b"content-length: 0x3\r\n"):
+        said = answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\nabc" + INNER)
+        assert said in ([b"400"], [b"411"]), lines
+    both = b"content-length: 3\r\ntransfer-encoding: chunked\r\n"
+    assert answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + both + b"\r\n0\r\n\r\n" + INNER)[0] in (b"400", b"411")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,25 @@ from typing import Any
 import pytest
 
 from mismatch.errors import ImageError
-from mismatch.serving.fetching import Fetcher
+from mismatch.serving.budget import Budget
+from mismatch.serving.fetching import SHARE, FairFetcher, Fetcher
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
+BAD_TARGETS = {
+    "bracket": "http://[bad",
+    "two-brackets": "http://[::1]]/",
+    "zone": "http://[fe80::1%25x]/",
+    "no-port": "http://localhost:port/",
+    "large-port": "http://localhost:70000/",
+    "signs": "http://local host/",
+    "nothing": "http://",
+    "long": "http://localhost/" + "a" * 3000,
+    "long-host": "http://xn--" + "a" * 3000 + ".local.test/",
+    "latin": "http://localhost/\xe9\xff",
+    "script": "javascript:alert(1)",
+    "word": "http://user@localhost/",
+}
 
 
 class Host(BaseHTTPRequestHandler):
@@ -35,6 +51,7 @@ class Host(BaseHTTPRequestHandler):
                 "elsewhere": "http://elsewhere.test/ok",
                 "file": "file:///etc/passwd",
                 "metadata": "http://169.254.169.254/",
+                **BAD_TARGETS,
             }
             self.answer(302, b"", location=target.get(self.path[4:], f"http://localhost:{port}/ok"))
         elif self.path == "/endless":
@@ -125,6 +142,61 @@ def test_a_host_that_sends_byte_by_byte_is_cut_off(port: int, path: str) -> None
     with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
         fetcher(port, seconds=0.3)(f"http://localhost:{port}{path}")
     assert path not in FINISHED, "it was cut off, not waited for"
+
+
+@pytest.mark.parametrize("name", BAD_TARGETS)
+def test_a_redirect_to_what_is_no_address_is_the_hosts_fault(port: int, name: str) -> None:
+    with pytest.raises(ImageError):
+        fetcher(port)(f"http://localhost:{port}/to/{name}")
+
+
+def test_no_client_takes_all_threads() -> None:
+    """While one client waits for many slow hosts, another one's image comes."""
+    gate = threading.Event()
+    started: list[str] = []
+
+    def slow(url: str) -> bytes:
+        started.append(url)
+        if url.startswith("slow"):
+            gate.wait(20)
+        return b"x"
+
+    async def work() -> None:
+        budget = Budget(10**6, 10**6)
+        fetch = FairFetcher(slow, 10**6)
+
+        async def ask(client: str, url: str) -> bytes:
+            with budget.account(client):
+                return await fetch(url)
+
+        waiting = [asyncio.create_task(ask("hostile", f"slow {number}")) for number in range(256)]
+        await asyncio.sleep(0.1)
+        assert len(started) == SHARE
+        assert await asyncio.wait_for(ask("other", "quick"), 10) == b"x"
+        for task in waiting[20:]:
+            task.cancel()  # its request is given up
+        gate.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert done[:20] == [b"x"] * 20
+        assert len(started) == 21
+        assert budget.held == 0
+        await fetch.close()
+
+    asyncio.run(work())
+
+
+def test_the_images_of_one_request_are_bounded_together() -> None:
+    async def work() -> None:
+        budget = Budget(1000, 100)
+        fetch = FairFetcher(lambda url: b"x" * 40, 100)
+        with budget.account("a"):
+            assert len(await fetch("1")) + len(await fetch("2")) == budget.held
+            with pytest.raises(ImageError, match="more than 100 bytes"):
+                await fetch("3")
+        assert budget.held == 0
+        await fetch.close()
+
+    asyncio.run(work())
 
 
 def test_private_networks_are_refused_whatever_their_name(port: int) -> None:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import select
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
-from tests.serving import image, problem, server, serving, settings_of, text64
+from tests.serving import image, post, problem, server, serving, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
 
@@ -61,22 +71,234 @@ def test_where_the_queue_is_full_a_body_is_not_even_parsed(colour_engine: Any) -
 def test_a_body_that_comes_too_slowly_is_given_up(colour_engine: Any) -> None:
     body = json.dumps(PAIR).encode()
 
-    async def ask(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
-        for byte in body:
-            writer.write(bytes([byte]))
-            await asyncio.sleep(0.1)
-            if reader._buffer:  # type: ignore[attr-defined]
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with server(Predictor(colour_engine()), deadline=0.3) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(head)
+        line.setblocking(False)
+        said = b""
+        for byte in body:  # also after the answer has come
+            line.send(bytes([byte]))
+            time.sleep(0.02)
+            with suppress(BlockingIOError):
+                said += line.recv(65536)
+            if said:
                 break
-        said = await reader.read()
-        writer.close()
-        return said
-
-    with server(Predictor(colour_engine()), deadline=0.3) as port:
-        said = asyncio.run(ask(port))
+        line.setblocking(True)
+        with suppress(ConnectionError):  # where this machine stood still in between
+            line.sendall(body)
+            while piece := line.recv(65536):
+                said += piece
     assert said.startswith(b"HTTP/1.1 504")
     assert b"send the body faster" in said
+
+
+TOKEN = "a" * 16
+WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
+OPEN_ROUTES = ("/", "/page/main.js", "/healthz", "/readyz")
+ROUTES = {
+    "/v1/models": "GET",
+    "/v1/model": "GET",
+    "/metrics": "GET",
+    "/openapi.json": "GET",
+    "/v1/predict": "POST",
+    "/v1/predict/batch": "POST",
+    "/v1/explain": "POST",
+    "/v1/reload": "POST",
+    "/extra": "GET",  # added by whoever embeds the application
+}
+
+
+@contextmanager
+def below(prefix: str, way: str, predictor: Predictor, **options: Any) -> Iterator[TestClient]:
+    """A client of the application, which a proxy or another application has below a prefix."""
+    app = create_app(*settings_of(predictor, **options))
+    app.add_api_route("/extra", lambda: "extra")
+    outer, root = app, ""
+    if way == "mounted":
+        outer = FastAPI(lifespan=lambda _: app.router.lifespan_context(app))
+        outer.mount(prefix, app)
+    elif way == "root path":
+        root = prefix
+    with TestClient(outer, root_path=root, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("way", ["alone", "mounted", "root path"])
+def test_all_routes_but_the_open_ones_need_a_token_wherever_the_application_is(colour_engine: Any, way: str) -> None:
+    prefix = "" if way == "alone" else "/match"
+    with below(prefix, way, Predictor(colour_engine()), tokens=(TOKEN,)) as client:
+        for path, method in ROUTES.items():
+            for head in ({}, {"authorization": "Bearer " + "b" * 16}, {"authorization": TOKEN}):
+                assert problem(client.request(method, prefix + path, headers=head))[0] == 401, path
+            assert client.request(method, prefix + path, headers=WITH_TOKEN).status_code != 401, path
+            assert client.request("DELETE", prefix + path).status_code == 401, path
+        for path in OPEN_ROUTES:
+            assert client.get(prefix + path).status_code == 200, path
+        for odd in ("/v1/models/", "/v1//models", "/V1/models", "/v1%2Fmodels", "/x/../v1/models", "/match/match/v1/models"):
+            assert client.get(prefix + odd, follow_redirects=False).status_code in (307, 401, 404), odd
+        assert client.post(prefix + "/v1/predict", json=PAIR, headers=WITH_TOKEN).json()["prediction"] == "match"
+
+
+def test_figures_and_the_description_can_be_opened(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine()), tokens=(TOKEN,), open_routes=("/metrics",)) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/openapi.json").status_code == 401
+
+
+@pytest.mark.parametrize("said", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}", "bEaReR {}  "])
+def test_a_token_is_taken_in_each_spelling_of_its_scheme(colour_engine: Any, said: str) -> None:
+    with serving(Predictor(colour_engine()), tokens=(TOKEN, "ключ-ключ-ключ-ключ")) as client:
+        for token in (TOKEN, "ключ-ключ-ключ-ключ"):
+            head = {"authorization": said.format(token).encode()}
+            assert client.get("/v1/models", headers=head).status_code == 200
+
+
+@pytest.mark.parametrize("said", ["", "Bearer", "Bearer ", "Basic {}", "{}", "Bearer{}", "Bearer {}x", "Bearer x {}", "Bearer {},{}"])
+def test_anything_else_is_no_token(colour_engine: Any, said: str) -> None:
+    with serving(Predictor(colour_engine()), tokens=(TOKEN,)) as client:
+        assert client.get("/v1/models", headers={"authorization": said.format(TOKEN, TOKEN)}).status_code == 401
+
+
+def test_where_no_lifespan_has_run_what_needs_models_is_503_in_words(colour_engine: Any) -> None:
+    app = create_app(*settings_of(Predictor(colour_engine()), reload=True))
+    outer = FastAPI()
+    outer.mount("/match", app)
+    with TestClient(outer, raise_server_exceptions=False) as client:
+        for path, method in ROUTES.items():
+            if path.startswith("/v1"):
+                status, words = problem(client.request(method, "/match" + path, json=PAIR))
+                assert (status, "lifespan" in words) == (503, True), path
+        assert client.get("/match/readyz").status_code == 503
+        for path in ("/", "/healthz", "/metrics", "/openapi.json"):
+            assert client.get("/match" + path).status_code == 200, path
+
+
+@pytest.mark.parametrize("way", ["mounted", "root path"])
+def test_below_a_prefix_a_full_queue_refuses_bodies_unread_too(colour_engine: Any, way: str) -> None:
+    engine, go, begun = colour_engine(), threading.Event(), threading.Event()
+    real = engine.encode_images
+    engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
+    with below("/match", way, Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.post, "/match/v1/predict", json=PAIR)]
+        begun.wait(20)
+        waiting.append(pool.submit(client.post, "/match/v1/predict", json=PAIR))
+        while client.get("/match/readyz").json()["waiting"] < 1:
+            time.sleep(0.01)
+        refused = client.post("/match/v1/predict", content=b"this is no message")
+        go.set()
+        assert problem(refused)[0] == 503
+        assert [one.result().status_code for one in waiting] == [200, 200]
+
+
+def test_head_is_get_without_a_body(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        for path in (*OPEN_ROUTES, "/v1/models", "/v1/model", "/openapi.json", "/nowhere"):
+            got, asked = client.get(path), client.head(path)
+            assert (asked.status_code, asked.content) == (got.status_code, b""), path
+            assert asked.headers["content-length"] == got.headers["content-length"]
+        assert client.head("/v1/predict").status_code == 405
+    with server(Predictor(colour_engine())) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(b"HEAD /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        said = b"".join(iter(lambda: line.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200", b"404"]
+    assert b"ok\n" not in said
+
+
+@pytest.mark.parametrize("length", ["{} ", "{}\t", " {}"])
+def test_blanks_around_a_length_are_no_part_of_it(colour_engine: Any, length: str) -> None:
+    body = json.dumps(PAIR).encode()
+    with serving(Predictor(colour_engine())) as client:
+        head = {"content-length": length.format(len(body))}
+        assert client.post("/v1/predict", content=body, headers=head).status_code == 200
+
+
+@pytest.mark.parametrize("head", [{"content-length": "5, 5"}, {"content-length": "+5"}, {"content-length": "0x5"}, {"transfer-encoding": "chunked"}])
+def test_a_length_that_can_be_read_in_two_ways_is_refused(colour_engine: Any, head: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        assert client.post("/v1/predict", content=b"hello", headers=head).status_code == 411
+
+
+def test_a_body_shorter_than_its_length_ends_the_connection(colour_engine: Any) -> None:
+    """As of a server that takes the body behind an Upgrade for another request."""
+    with serving(Predictor(colour_engine())) as client:
+        refused = client.post("/v1/predict", content=b"{", headers={"content-length": "5"})
+        assert (problem(refused)[0], refused.headers["connection"]) == (400, "close")
+        offering = {"connection": "upgrade", "upgrade": "h2c"}
+        for path in ("/v1/predict", "/nowhere"):
+            assert client.post(path, json=PAIR, headers=offering).headers["connection"] == "close"
+
+
+def test_other_names_and_other_sites_pages_are_refused(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine()), hosts=("match.example.com",), reload=True) as client:
+        for path, method in (*ROUTES.items(), *((path, "GET") for path in OPEN_ROUTES)):
+            assert problem(client.request(method, path, headers={"host": "evil.example"}))[0] == 421
+        for host in ("match.example.com", "127.0.0.1:8000", "[::1]:8000", "localhost"):
+            assert client.get("/v1/models", headers={"host": host}).status_code == 200
+        for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v1/reload"):
+            assert problem(client.post(path, json=PAIR, headers={"origin": "http://evil"}))[0] == 403
+        assert client.post("/v1/predict", json=PAIR, headers={"origin": "http://testserver"}).status_code == 200
+        assert client.get("/v1/models", headers={"origin": "http://evil"}).status_code == 200
+    with serving(Predictor(colour_engine()), origins=("https://shop.test",)) as client:
+        assert client.post("/v1/predict", json=PAIR, headers={"origin": "https://shop.test"}).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["alone", "mounted", "root path"])
+def test_a_slash_too_many_leads_on_without_a_host(colour_engine: Any, way: str) -> None:
+    prefix = "" if way == "alone" else "/match"
+    with below(prefix, way, Predictor(colour_engine())) as client:
+        moved = client.get(prefix + "/v1/model/?name=default", headers={"host": "other"}, follow_redirects=False)
+        assert (moved.status_code, moved.headers["location"]) == (307, f"{prefix}/v1/model?name=default")
+        assert client.get(prefix + "/v1/models/").status_code == 200
+        assert "location" not in client.get(prefix + "/x//evil.example/v1/models/", follow_redirects=False).headers
+
+
+def test_there_is_no_websocket(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client, pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/predict"):
+        raise AssertionError("it was opened")
+
+
+def test_unfinished_bodies_hold_no_more_than_their_budget(colour_engine: Any) -> None:
+    """Those beyond it are refused, small requests of others go on, and what they held comes back."""
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    size = 3 * 2**20
+    with server(Predictor(colour_engine()), max_body=4 * 2**20, max_bodies=16 * 2**20) as port, ExitStack() as stack:
+        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(6)]
+        for line in lines:
+            line.sendall(head % size + b" " * (size - 1))
+        until = time.monotonic() + 20
+        while len(lines) > 4 and time.monotonic() < until:
+            ready, _, _ = select.select(lines, [], [], 0.1)
+            for line in ready:
+                said = line.recv(65536)
+                assert said.startswith(b"HTTP/1.1 503")
+                assert b"retry-after: 1" in said
+                lines.remove(line)
+        assert 1 <= len(lines) <= 4, "twelve megabytes are for large ones"
+        assert post(f"http://127.0.0.1:{port}", "/v1/predict", PAIR)["prediction"] == "match"
+        for line in lines:
+            line.close()
+        body = json.dumps(PAIR).encode()
+        padded = body + b" " * (size - len(body))
+        status = 503
+        while status == 503 and time.monotonic() < until:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+                connection.request("POST", "/v1/predict", padded, {"content-type": "application/json"})
+                status = connection.getresponse().status
+        assert status == 200
+
+
+def test_a_client_that_goes_away_in_its_body_is_no_failure(colour_engine: Any, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: %s\r\ncontent-length: 100\r\n\r\n{"
+    with server(Predictor(colour_engine())) as port:
+        for kind in (b"application/json", b"multipart/form-data; boundary=b"):
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+                line.sendall(head % kind)
+        until = time.monotonic() + 20
+        noted = 'mismatch_requests_total{route="/v1/predict",status="499"} 2.0'
+        while noted not in urlopen(f"http://127.0.0.1:{port}/metrics").read().decode():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_a_client_that_goes_away_is_noted_and_not_answered(colour_engine: Any) -> None:

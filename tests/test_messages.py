@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from mismatch.serving.messages import PNG, BatchQuestion, Question
+from mismatch.serving.messages import PNG, BatchQuestion, Limits, ModelFacts, Question, without_folders
 
 
 def test_the_example_is_an_image() -> None:
@@ -22,3 +23,45 @@ def test_misspelt_keys_are_refused() -> None:
         Question.model_validate({"image": PNG, "text": "red", "txt": "red"})
     with pytest.raises(ValidationError, match="at least 1"):
         BatchQuestion.model_validate({"images": {}, "texts": {}, "pairs": []})
+
+
+PATHS = {
+    "/models/clip": "clip",
+    "/models/clip/": "clip",
+    "./clip": "clip",
+    "../a/clip": "clip",
+    "~/clip": "clip",
+    "a/b/clip": "clip",
+    "C:\\models\\clip": "clip",
+    "C:/models/clip": "clip",
+    "ViT-B-32//home/me/weights.pt": "weights.pt",
+    "tiny": "tiny",
+    "openai/clip-vit-base-patch32": "openai/clip-vit-base-patch32",
+    "ViT-B-32/laion2b_s34b_b79k": "ViT-B-32/laion2b_s34b_b79k",
+}
+
+
+@pytest.mark.parametrize("model_id", PATHS)
+def test_where_a_model_lies_is_not_told(model_id: str) -> None:
+    facts = ModelFacts(
+        name="default",
+        model_id="0",
+        engine={"engine": "torch", "backbone": f"hf-clip:{model_id}"},
+        backbone={"family": "hf-clip", "model_id": model_id},
+        versions={},
+        files={},
+        threshold=0.5,
+        score={},
+        image_size=8,
+        context_length=6,
+        limits=Limits(max_body=1, max_image=1, max_pixels=1, max_text=1, max_pairs=1),
+    )
+    assert facts.backbone == {"family": "hf-clip", "model_id": PATHS[model_id]}
+    assert facts.engine["backbone"] == f"hf-clip:{PATHS[model_id]}"
+
+
+def test_a_relative_path_that_is_there_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "clip").mkdir(parents=True)
+    assert without_folders("models/clip") == "models/clip"
+    monkeypatch.chdir(tmp_path)
+    assert without_folders("models/clip") == "clip"

@@ -19,20 +19,22 @@ EXAMPLES = "100"  # requests an operation
 
 def test_each_operation_says_what_it_takes_and_answers(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), tokens=("a" * 16,)) as client:
-        document = client.get("/openapi.json").json()
+        token = {"authorization": "Bearer " + "a" * 16}
+        document = client.get("/openapi.json", headers=token).json()
         shown = {
             path: operation["post"]["requestBody"]["content"] for path, operation in document["paths"].items() if "requestBody" in operation.get("post", {})
         }
         assert set(shown) == {"/v1/predict", "/v1/predict/batch", "/v1/explain"}
         for path, content in shown.items():
-            answer = client.post(path, json=content["application/json"]["example"], headers={"authorization": "Bearer " + "a" * 16})
+            answer = client.post(path, json=content["application/json"]["example"], headers=token)
             assert answer.status_code == 200, (path, answer.text)
         assert set(shown["/v1/predict"]) == {"application/json", "multipart/form-data"}
         for path, operation in document["paths"].items():
             for found in operation.values():
                 assert found["summary"], path
                 assert found["description"], path
-                assert "application/problem+json" in found["responses"]["401"]["content"]
+                for status in ("401", "421", "503"):
+                    assert "application/problem+json" in found["responses"][status]["content"]
         assert document["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
         assert "HTTPValidationError" not in document["components"]["schemas"]
 

@@ -150,7 +150,7 @@ def test_every_dependency_is_declared_and_used() -> None:
     train, parquet, remote, audit, report, serve, ray = (declared(extras[name]) for name in ("train", "parquet", "remote", "audit", "report", "serve", "ray"))
     imported = third_party(modules(["mismatch", "plugins"]))
     used_by_another = {"onnxscript"}  # by torch.onnx.export(dynamo=True)
-    by_name = {"cleanlab", "httptools", "python-multipart"}  # importlib.import_module, uvicorn, fastapi
+    by_name = {"cleanlab"}  # importlib.import_module
     assert imported - base - train == (parquet | remote | audit | serve | (ray - {"mismatch-clip"})) - base - train - by_name
     assert base - imported == set()
     assert train - imported - used_by_another <= {"torchvision"}  # by open_clip, and it has to fit torch

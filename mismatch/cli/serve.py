@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +36,13 @@ GRACE = 60  # seconds that accepted requests have after SIGTERM
 @click.option("--queue", type=click.IntRange(1), help="Pairs that may wait; beyond it requests are answered 503.  [default: 512]")
 @click.option("--max-wait", type=float, metavar="SECONDS", help="That a pair may be expected to wait; beyond it likewise.  [default: 5]")
 @click.option("--deadline", type=float, metavar="SECONDS", help="Until a request is given up with 504.  [default: 30]")
+@click.option("--allow-host", "hosts", metavar="NAME", multiple=True, help="Name by which it may be asked, as match.example.com; may be repeated. See README.")
 @click.option("--reload", is_flag=True, default=None, help="Let POST /v1/reload load the models anew; SIGHUP always does.")
-def command(host: str, port: int, settings_file: Path | None, also: tuple[str, ...], **options: Any) -> None:
+def command(host: str, port: int, settings_file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], **options: Any) -> None:
     """Serve a page at /, POST /v1/predict, /v1/predict/batch and /v1/explain, GET /v1/model, /healthz, /readyz, /metrics and /openapi.json.
 
-    Pairs of several requests are scored together. Bearer tokens, by comma, in MISMATCH_SERVE_TOKENS. SIGTERM finishes what was accepted; SIGHUP loads the
-    models anew without losing a request.
+    Pairs of several requests are scored together. Bearer tokens, by comma, in MISMATCH_SERVE_TOKENS, and names for --allow-host in
+    MISMATCH_SERVE_HOSTS. SIGTERM finishes what was accepted; SIGHUP loads the models anew without losing a request.
     """
     if any(find_spec(name) is None for name in NEEDED):
         raise MissingExtraError("mismatch serve", "serve")
@@ -48,16 +50,21 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
 
     from mismatch.runtime.predictor import load
     from mismatch.serving.app import create_app
-    from mismatch.serving.connections import connection_class
+    from mismatch.serving.connections import MOST, connection_class
+    from mismatch.serving.hosts import HOST_NAME
     from mismatch.serving.telemetry import log_as_json
 
-    settings = _settings(settings_file, also, options)
+    settings = _settings(settings_file, also, hosts, options)
+    if HOST_NAME.fullmatch(host):
+        settings = replace(settings, hosts=(*settings.hosts, host))
     given = {name: load(path, settings.provider, settings.threads) for name, path in settings.named.items()}
     config = uvicorn.Config(
         create_app(settings, given),
         host=host,
         port=port,
         http=connection_class(settings.header_deadline),
+        ws="none",
+        h11_max_incomplete_event_size=MOST,
         limit_concurrency=settings.connections,
         timeout_graceful_shutdown=GRACE,
         access_log=False,
@@ -74,13 +81,15 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
         raise click.ClickException(f"the service could not start at {host}:{port}; its log says why")
 
 
-def _settings(file: Path | None, also: tuple[str, ...], options: dict[str, Any]) -> Settings:
+def _settings(file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], options: dict[str, Any]) -> Settings:
     """Of the file, the environment and the options; these win."""
-    from mismatch.serving.configuration import Settings, tokens_of_environment
+    from mismatch.serving.configuration import Settings, settings_of_environment
 
-    given = {name: value for name, value in options.items() if value is not None} | tokens_of_environment()
+    given = {name: value for name, value in options.items() if value is not None} | settings_of_environment()
     if also:
         given["models"] = dict(map(_named, also))
+    if hosts:
+        given["hosts"] = hosts
     if file is not None:
         return Settings.read(file, **given)
     if "model" not in given:

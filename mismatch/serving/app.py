@@ -48,12 +48,12 @@ MANY = {"images": {"front": PNG}, "texts": {"title": "Red leather handbag"}, "pa
 def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None) -> FastAPI:
     """The application; `given`: models by name that are loaded already, in place of those that the settings name."""
     service = Service(settings, given or {})
-    pages = {"docs_url": None, "redoc_url": None}  # they load scripts from elsewhere
+    pages = {"docs_url": None, "redoc_url": None, "openapi_url": None}  # the first two load scripts from elsewhere, the last is a route here
     summary = "Does this text describe this image?"
     app = FastAPI(title="mismatch", version=mismatch.__version__, summary=summary, lifespan=service.lifespan, **pages)  # type: ignore[arg-type]
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"])
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics, busy=service.models.busy)
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics, busy=service.models.busy, ready=lambda: service.ready)
     add_handlers(app)
     _add_scoring(app, service)
     _add_models(app, service)
@@ -81,17 +81,17 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", responses=_only(401))
+    @app.get("/v1/models", responses=_only(401, 421, 503))
     async def models() -> ModelList:
         """The service's models."""
         return ModelList(default=service.models.names[0].name, models=service.models.names)
 
-    @app.get("/v1/model", responses=_only(400, 401, 422))
+    @app.get("/v1/model", responses=_only(400, 401, 421, 422, 503))
     async def model(name: str | None = None) -> ModelFacts:
         """What one model is, by default the first."""
         return service.models.get(name).facts()
 
-    @app.post("/v1/reload", responses=_only(401, 403, 411, 413, 500))
+    @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
     async def reload() -> Reloaded:
         """Load all models anew from where they lie; what was accepted is finished by those that were."""
         if not service.settings.reload:
@@ -111,6 +111,10 @@ def _add_watching(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description() -> JSONResponse:
+        return JSONResponse(app.openapi())
 
 
 def _only(*codes: int) -> dict[int | str, dict[str, Any]]:

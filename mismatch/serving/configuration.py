@@ -12,15 +12,40 @@ from typing import Any, Self
 from mismatch.errors import InputError
 from mismatch.files import parse_json, read_text
 from mismatch.runtime.predictor import Provider
+from mismatch.serving.hosts import HOST_NAME
 
-__all__ = ["DEFAULT", "MODEL_ENV", "SETTINGS_ENV", "TOKENS_ENV", "Settings", "tokens_of_environment"]
+__all__ = [
+    "DEFAULT",
+    "DESCRIBING",
+    "HOSTS_ENV",
+    "MODEL_ENV",
+    "SETTINGS_ENV",
+    "TOKENS_ENV",
+    "Settings",
+    "settings_of_environment",
+]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
 SETTINGS_ENV = "MISMATCH_SERVE_SETTINGS"  # path of a JSON file
 DEFAULT = "default"  # name of the model that requests without a name get
 TOKENS_ENV = "MISMATCH_SERVE_TOKENS"  # bearer tokens, separated by commas
+HOSTS_ENV = "MISMATCH_SERVE_HOSTS"  # names, separated by commas
+DESCRIBING = frozenset({"/metrics", "/openapi.json"})  # routes that `open_routes` may open
 MEGABYTE = 2**20
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+POSITIVE = (
+    "max_body",
+    "max_bodies",
+    "max_image",
+    "max_pixels",
+    "max_text",
+    "max_pairs",
+    "batch",
+    "queue",
+    "explanations",
+    "connections",
+    "drift_pairs",
+)
 SHORTEST_TOKEN = 16  # characters
 
 
@@ -33,6 +58,7 @@ class Settings:
     provider: Provider = "auto"
     threads: int | None = None  # of the towers
     max_body: int = 32 * MEGABYTE  # bytes of a request
+    max_bodies: int = 256 * MEGABYTE  # bytes of all requests that are being answered, and of the images fetched for them
     max_image: int = 16 * MEGABYTE  # bytes of one image
     max_pixels: int = 50_000_000  # of one image
     decode_seconds: float = 10.0  # of processor time that one image may take to decode
@@ -47,7 +73,9 @@ class Settings:
     header_deadline: float = 10.0  # seconds that a client has for the head of a request
     connections: int = 1000  # at a time
     remember: int = 64 * MEGABYTE  # bytes of embeddings, a model, of images and texts that may come again
-    tokens: tuple[str, ...] = ()  # bearer tokens, one of which each request to /v1 needs; none: no token is needed
+    tokens: tuple[str, ...] = ()  # bearer tokens, one of which a request needs; none: no token is needed
+    open_routes: tuple[str, ...] = ()  # of /metrics and /openapi.json, those that need no token
+    hosts: tuple[str, ...] = ()  # names by which it may be asked, beside addresses and names without a dot; *.example.com, or * for any
     origins: tuple[str, ...] = ()  # of other sites' pages that may ask (CORS)
     reload: bool = False  # whether POST /v1/reload is allowed
     fetch: tuple[str, ...] = ()  # hosts from which images may be fetched, *.example.com for all below one; none: no address is ever fetched
@@ -57,7 +85,19 @@ class Settings:
     drift_warning: float = 0.25  # population stability index from which /readyz warns
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_image", "max_pixels", "max_text", "max_pairs", "batch", "queue", "explanations", "connections", "drift_pairs"):
+        for name in (
+            "max_body",
+            "max_image",
+            "max_pixels",
+            "max_text",
+            "max_pairs",
+            "max_bodies",
+            "batch",
+            "queue",
+            "explanations",
+            "connections",
+            "drift_pairs",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"the service's {name} is {getattr(self, name)}; at least 1 is needed")
         for name in ("deadline", "max_wait", "header_deadline", "fetch_seconds", "decode_seconds", "drift_warning"):
@@ -70,6 +110,16 @@ class Settings:
             raise InputError(f"a request may have {self.max_pairs} pairs, but only {self.queue} may wait; raise queue or lower max_pairs")
         if any(len(token) < SHORTEST_TOKEN for token in self.tokens):
             raise InputError(f"a token of the service has fewer than {SHORTEST_TOKEN} characters; take a longer one")
+        if any(len(token.split()) != 1 or token != token.strip() for token in self.tokens):
+            raise InputError("a token of the service holds a blank, which no header could; take another one")
+        if self.max_bodies < self.max_body:
+            raise InputError(f"a request may have {self.max_body:,} bytes, but all together only {self.max_bodies:,}; raise max_bodies or lower max_body")
+        for host in self.hosts:
+            if not HOST_NAME.fullmatch(host):
+                raise InputError(f"the service's hosts: {host!r} is no name; write it as match.example.com, *.example.com or *, without a port")
+        for route in self.open_routes:
+            if route not in DESCRIBING:
+                raise InputError(f"the service's open_routes: {route!r} can't be opened; {' and '.join(sorted(DESCRIBING))} can")
         for name in self.models:
             if not NAME.fullmatch(name) or name == DEFAULT:
                 raise InputError(f"{name!r} can't be a model's name; take up to 64 letters, digits and . _ -, and not {DEFAULT}")
@@ -97,9 +147,12 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both; and `TOKENS_ENV`."""
+        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both.
+
+        Tokens and hosts come from `TOKENS_ENV` and `HOSTS_ENV`, where these are set.
+        """
         path, model = os.environ.get(SETTINGS_ENV), os.environ.get(MODEL_ENV)
-        more: dict[str, Any] = ({"model": model} if model else {}) | tokens_of_environment()
+        more: dict[str, Any] = ({"model": model} if model else {}) | settings_of_environment()
         if path:
             return cls.read(path, **more)
         return cls._of(more, "the environment")
@@ -114,10 +167,15 @@ class Settings:
         return cls(**{name: _of_type(value, str(known[name].type), f"{source}: {name}") for name, value in values.items()})
 
 
-def tokens_of_environment() -> dict[str, tuple[str, ...]]:
-    """The setting `tokens` of `TOKENS_ENV`; nothing where that is not set."""
-    found = tuple(token.strip() for token in os.environ.get(TOKENS_ENV, "").split(",") if token.strip())
-    return {"tokens": found} if found else {}
+def settings_of_environment() -> dict[str, tuple[str, ...]]:
+    """The settings `tokens` and `hosts` of `TOKENS_ENV` and `HOSTS_ENV`, where these are set."""
+    found = {"tokens": _listed(TOKENS_ENV), "hosts": _listed(HOSTS_ENV)}
+    return {name: values for name, values in found.items() if values}
+
+
+def _listed(variable: str) -> tuple[str, ...]:
+    values = os.environ.get(variable, "").split(",")
+    return tuple(value.strip() for value in values if value.strip())
 
 
 def _of_type(value: Any, kind: str, what: str) -> Any:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import mismatch
 from mismatch.errors import ImageError
+from mismatch.serving.budget import UNKNOWN, current_account
 
-__all__ = ["Fetcher"]
+__all__ = ["FairFetcher", "Fetcher"]
 
+FETCHES = 32  # images that are fetched at a time
+SHARE = 8  # of them for one client
+LONGEST = 2000  # characters of an address, also of one that another leads to
+LONGEST_HOST = 253  # characters, as in the DNS
+NOT_UNDERSTOOD = "the image's address can't be understood; give a URL as https://example.com/a.jpg"
 REDIRECTS = 3
 MOVED = (301, 302, 303, 307, 308)
 PIECE = 65_536  # bytes
@@ -45,17 +53,19 @@ class Fetcher:
             found = self._get(self._checked(url), until)
             if isinstance(found, bytes):
                 return found
-            url = urljoin(url, found)
+            url = _joined(url, found)
         raise ImageError(f"the image's address leads on more than {REDIRECTS} times; give the last one")
 
     def _checked(self, url: str) -> SplitResult:
         """ImageError for an address that isn't allowed."""
+        if len(url) > LONGEST:
+            raise ImageError(f"the image's address has more than {LONGEST:,} characters")
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower(), parts.port
         except ValueError:
-            raise ImageError("the image's address can't be understood; give a URL as https://example.com/a.jpg") from None
-        if parts.scheme not in PORTS or not host:
+            raise ImageError(NOT_UNDERSTOOD) from None
+        if parts.scheme not in PORTS or not host or len(host) > LONGEST_HOST:
             raise ImageError("the image's address is no URL of http or https; give one as https://example.com/a.jpg")
         if parts.username is not None or parts.password is not None:
             raise ImageError("the image's address holds a user's name; give one without")
@@ -114,6 +124,72 @@ class Fetcher:
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         return b"".join(pieces)
+
+
+class FairFetcher:
+    """Fetches for many clients at a time, of which none can take all threads.
+
+    What was fetched counts as held by the request that it is for, and one request gets at most
+    `most` bytes in all.
+    """
+
+    def __init__(self, fetch: Callable[[str], bytes], most: int) -> None:
+        self._fetch = fetch
+        self._most = most
+        self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetching")
+        self._shares: dict[str, _Share] = {}  # of clients that wait for something
+
+    async def __call__(self, url: str) -> bytes:
+        """The bytes; ImageError that says why not."""
+        account = current_account()
+        client = UNKNOWN if account is None else account.client
+        async with self._share(client):
+            if account is not None and account.fetched > self._most:
+                raise ImageError(self._too_much())
+            loop = asyncio.get_running_loop()
+            data = await loop.run_in_executor(self._threads, self._fetch, url)
+        if account is not None:
+            account.fetched += len(data)
+            if account.fetched > self._most:
+                raise ImageError(self._too_much())
+            account.take(len(data))
+        return data
+
+    async def close(self) -> None:
+        """Wait for what is being fetched, and take nothing more."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _too_much(self) -> str:
+        return f"the images of one request have more than {self._most:,} bytes; send fewer pairs"
+
+    @asynccontextmanager
+    async def _share(self, client: str) -> AsyncIterator[None]:
+        """One of the threads that a client may take."""
+        share = self._shares.setdefault(client, _Share())
+        share.users += 1
+        try:
+            async with share.threads:
+                yield
+        finally:
+            share.users -= 1
+            if not share.users:
+                del self._shares[client]
+
+
+class _Share:
+    """Of one client."""
+
+    def __init__(self) -> None:
+        self.threads = asyncio.Semaphore(SHARE)
+        self.users = 0  # fetches that wait or run
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads; ImageError where that is no address."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ImageError(NOT_UNDERSTOOD) from None
 
 
 class _Pinned(http.client.HTTPConnection):

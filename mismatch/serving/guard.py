@@ -1,4 +1,4 @@
-"""What is done for every request before and after its route: its id, its token, its size, its time, figures, a line of the log, and headers."""
+"""What is done for every request before and after its route: id, host, token, size, time, figures."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from mismatch.serving.batching import ClosedError, FullError
-from mismatch.serving.configuration import Settings
+from mismatch.serving.budget import FULL, RETRY, Account, Budget, client_of
+from mismatch.serving.configuration import DESCRIBING, Settings
+from mismatch.serving.hosts import Hosts
 from mismatch.serving.problems import TITLES, problem, problem_of
 from mismatch.serving.telemetry import Metrics, log
 
@@ -25,47 +32,90 @@ REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 WITH_BODY = ("POST", "PUT", "PATCH")
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
-SCORING = "/v1/predict"  # routes whose pairs wait in the queue
+BLANKS = " \t"  # that may stand around a header's value
+OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
+SCORING = frozenset({"/v1/predict", "/v1/predict/batch"})  # whose pairs wait in the queue
+WITHOUT_MODELS = OPEN | DESCRIBING
+UNLOADED = "no model is loaded; where this application is mounted in another one, the other's lifespan has to run this one's"
+NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
+NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
+UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
 Busy = Callable[[int], FullError | ClosedError | None]
 
 
 class Guard:
     """Middleware, in ASGI itself: it sees bodies as they come, and costs little."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, busy: Busy) -> None:
-        """`busy`: why no pair would be taken now, given how many are being read, if it is so: then a body isn't even read."""
-        self._app, self._settings, self._metrics, self._busy = app, settings, metrics, busy
-        self._reading = 0  # requests whose pairs are not yet in the queue: of many that come at once, those beyond it are refused before any is read
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        metrics: Metrics,
+        busy: Busy,
+        ready: Callable[[], bool],
+    ) -> None:
+        """Bounds, tokens and names come from the settings.
+
+        `busy`: why no pair would be taken now, given how many are being read: then a body isn't
+        even read. `ready`: whether the models are loaded.
+        """
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._busy = busy
+        self._ready = ready
+        self._reading = 0  # scoring requests whose pairs are not yet in the queue
         self._tokens = [token.encode() for token in settings.tokens]
+        self._hosts = Hosts(settings.hosts, settings.origins)
+        self._open = OPEN | set(settings.open_routes)
+        self._budget = Budget(settings.max_bodies, settings.max_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)  # there is none, and none is guarded
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
-        answer = _Answer(send, _request_id(headers))
+        answer = _Answer(send, _request_id(headers), scope["method"])
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # a copy: the server's own stays HEAD
+        if "upgrade" in headers and scope["method"] in WITH_BODY:
+            answer.closes = True  # this server may take the body for the next request
         scope["mismatch.start"] = start
+        route = _route(scope)
         try:
-            refused = self._refusal(scope, headers)
-            if refused is not None:
-                await self._refuse(refused, scope, headers, receive, answer)
-            elif scope["method"] in WITH_BODY and scope["path"].startswith(SCORING):
+            await self._answer(route, scope, headers, receive, answer)
+        finally:  # also where its client has gone
+            self._note(route, scope, answer, time.perf_counter() - start)
+
+    async def _answer(self, route: str | None, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
+        refusal = self._refusal(route, scope, headers)
+        if refusal is not None:
+            await self._refuse(refusal, scope, headers, receive, answer)
+            return
+        client = scope.get("client")
+        with self._budget.account(client_of(client[0] if client else None)) as account:
+            if scope["method"] in WITH_BODY:
+                receive = _weighed(receive, account, _length(headers))
+            if scope["method"] in WITH_BODY and route in SCORING:
                 with self._counted(scope):
                     await self._guarded(scope, receive, answer)
             else:
                 await self._guarded(scope, receive, answer)
-        finally:  # also where its client has gone
-            self._note(scope, answer, time.perf_counter() - start)
 
     @contextmanager
     def _counted(self, scope: Scope) -> Iterator[None]:
         """A request counts as being read until its route calls `mismatch.read`, or it ends."""
-        reading = [True]
+        reading = True
 
         def read() -> None:
-            self._reading -= reading[0]
-            reading[0] = False
+            nonlocal reading
+            if reading:
+                reading = False
+                self._reading -= 1
 
         self._reading += 1
         scope["mismatch.read"] = read
@@ -80,53 +130,143 @@ class Guard:
             async with asyncio.timeout(seconds):
                 await self._app(scope, receive, answer.send)
         except TimeoutError:
-            await answer.instead(problem(504, f"not done within {seconds:g} seconds; send the body faster", {"connection": "close"}), scope, receive)
+            late = f"not done within {seconds:g} seconds; send the body faster"
+            await answer.instead(problem(504, late, {"connection": "close"}), scope, receive)
+        except ClientDisconnect:
+            return
         except Exception:  # noqa: BLE001 - a bug; the log gets all of it, the client nothing
             log.exception({"id": answer.request_id, "message": "a request failed"})
-            await answer.instead(problem(500, f"the service failed at this request; its log says why, at id {answer.request_id}"), scope, receive)
+            words = "the service failed at this request; its log says why, at id"
+            await answer.instead(problem(500, f"{words} {answer.request_id}"), scope, receive)
 
-    async def _refuse(self, refused: Response, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
-        """A short body is taken off the line, so that the client reads the answer and goes on with the same connection."""
+    async def _refuse(self, refusal: Response, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
+        """A short body is taken off the line, so that the client goes on with its connection."""
         if 0 < _length(headers) <= SHORT:
             try:
                 async with asyncio.timeout(self._settings.deadline):
                     while (await receive()).get("more_body"):
                         pass
             except TimeoutError:
-                refused.headers["connection"] = "close"
+                refusal.headers["connection"] = "close"
         elif scope["method"] in WITH_BODY:
-            refused.headers["connection"] = "close"
-        await refused(scope, receive, answer.send)
+            refusal.headers["connection"] = "close"
+        await refusal(scope, receive, answer.send)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Why a request is not even read."""
-        path, method = scope["path"], scope["method"]
-        if path.startswith("/v1/") and self._tokens and method != "OPTIONS":
-            given = headers.get("authorization", "").removeprefix("Bearer ").encode()
-            if sum(hmac.compare_digest(given, token) for token in self._tokens) == 0:  # all of them, so that time tells nothing
-                return problem(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
-        if method not in WITH_BODY:
+        if not self._hosts.serves(headers):
+            return problem(421, NO_HOST)
+        if not self._may(route, scope, headers):
+            return problem(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
+        if scope["method"] in WITH_BODY:
+            refusal = self._body_refusal(headers)
+            if refusal is not None:
+                return refusal
+        if route is None or route in WITHOUT_MODELS:
             return None
-        if _length(headers) < 0:
-            return problem(411, "the request has no Content-Length; send the body whole")
-        if _length(headers) > self._settings.max_body:
-            return problem(413, f"the request has more than {self._settings.max_body:,} bytes; send fewer pairs, or smaller images")
-        busy = self._busy(self._reading) if path.startswith(SCORING) else None
+        if not self._ready():
+            return problem(503, UNLOADED, {"retry-after": "5"})
+        if scope["method"] not in WITH_BODY or route not in SCORING:
+            return None
+        busy = self._busy(self._reading)
         return None if busy is None else problem_of(busy)
 
-    def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+    def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:
+        """Whether a route is open, there are no tokens, or the request has one of them."""
+        if route is None or route in self._open or not self._tokens:
+            return True
+        if _is_preflight(scope, headers) and self._settings.origins:
+            return True  # the browser's own question, which has no token and reaches no route
+        given = _token(scope)
+        # All of them are compared, so that time tells nothing.
+        return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
+
+    def _body_refusal(self, headers: Headers) -> Response | None:
+        """Why a body is not read."""
+        most = self._settings.max_body
+        length = _length(headers)
+        if not self._hosts.allows(headers):
+            return problem(403, NO_ORIGIN)
+        if length < 0:
+            words = "the request has no Content-Length, or none that holds; send the body whole"
+            return problem(411, words)
+        if length > most:
+            words = f"the request has more than {most:,} bytes; send fewer pairs, or smaller images"
+            return problem(413, words)
+        return None if self._budget.fits(length) else problem(503, FULL, RETRY)
+
+    def _note(self, route: str | None, scope: Scope, answer: _Answer, seconds: float) -> None:
+        shown = route or "other"
         status = answer.status or GONE
-        kind = TITLES.get(status, "client gone" if status == GONE else "other") if status >= 400 else ""
-        self._metrics.request(route, status, seconds, kind.lower())
-        said = {"id": answer.request_id, "method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 1)}
-        log.info(said | scope.get("mismatch.log", {}))
+        kind = ""
+        if status >= 400:
+            kind = TITLES.get(status, "client gone" if status == GONE else "other")
+        self._metrics.request(shown, status, seconds, kind.lower())
+        line = {
+            "id": answer.request_id,
+            "method": answer.method,
+            "route": shown,
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+        }
+        log.info(line | scope.get("mismatch.log", {}))
+
+
+def _route(scope: Scope) -> str | None:
+    """The path of the route that the application will take, as it is declared; None: of none.
+
+    Routes know prefixes, of a proxy or of another application, which the path itself holds.
+    """
+    partial = None
+    for route in scope["app"].routes:
+        match, _ = route.matches(dict(scope))
+        if match == Match.FULL:
+            return str(getattr(route, "path", ""))
+        if match == Match.PARTIAL and partial is None:
+            partial = str(getattr(route, "path", ""))
+    return partial
+
+
+def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
+    asks: Collection[str] = ("origin", "access-control-request-method")
+    return scope["method"] == "OPTIONS" and all(name in headers for name in asks)
+
+
+def _token(scope: Scope) -> bytes:
+    """The bearer token, as bytes; nothing where there is none."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            return bytes(token.strip()) if scheme.lower() == b"bearer" else b""
+    return b""
 
 
 def _length(headers: Headers) -> int:
-    """Bytes of the body; -1 where it isn't said."""
-    said = headers.get("content-length", "")
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
+    """Bytes of the body; -1 where it isn't said, or said in two ways."""
+    lengths = {length.strip(BLANKS) for length in headers.getlist("content-length")}
+    if len(lengths) != 1 or "transfer-encoding" in headers:
+        return -1
+    [length] = lengths
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else -1
+
+
+def _weighed(receive: Receive, account: Account, length: int) -> Receive:
+    """`receive` with the body's bytes on an account; HTTPException where they aren't all there."""
+    size = 0
+
+    async def weigh() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        piece = len(message.get("body", b""))
+        size += piece
+        account.take(piece)
+        if size != length and not message.get("more_body", False):
+            raise HTTPException(400, UNSENT, {"connection": "close"})
+        return message
+
+    return weigh
 
 
 def _request_id(headers: Headers) -> str:
@@ -138,8 +278,12 @@ def _request_id(headers: Headers) -> str:
 class _Answer:
     """Adds headers to an answer on its way, and remembers its status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.request_id, self.status = send, request_id, 0
+    def __init__(self, send: Send, request_id: str, method: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.method = method
+        self.status = 0
+        self.closes = False  # whether the connection ends with this answer
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -148,9 +292,22 @@ class _Answer:
             headers["x-request-id"] = self.request_id
             headers["x-content-type-options"] = "nosniff"
             headers.setdefault("cache-control", "no-store")
+            if self.closes:
+                headers["connection"] = "close"
+            if "location" in headers:
+                headers["location"] = _own_path(headers["location"])
+        elif self.method == "HEAD" and "body" in message:
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def instead(self, response: Response, scope: Scope, receive: Receive) -> None:
         """Another answer, unless one has begun."""
         if not self.status:
             await response(scope, receive, self.send)
+
+
+def _own_path(location: str) -> str:
+    """Where a slash too many leads, without the host, which is whatever the request said."""
+    parts = urlsplit(location)
+    path = "/" + parts.path.lstrip("/")
+    return f"{path}?{parts.query}" if parts.query else path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "Answer",
@@ -18,6 +20,7 @@ __all__ = [
     "Problem",
     "Question",
     "Reloaded",
+    "without_folders",
 ]
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="  # a red pixel
@@ -147,6 +150,16 @@ class Limits(Message):
     max_pairs: int
 
 
+PATH = re.compile(r"[/~.]|.*\\|[A-Za-z]:/|[^/]*/[^/]*/")  # begins what is no name of a hub
+
+
+def without_folders(model_id: str) -> str:
+    """A backbone's model; of one that was read from a path only the last part, as a name."""
+    if not PATH.match(model_id) and not Path(model_id).exists():
+        return model_id
+    return model_id.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 class ModelFacts(Message):
     """What is being served."""
 
@@ -161,6 +174,21 @@ class ModelFacts(Message):
     image_size: int = Field(description="Pixels a side that the model sees.")
     context_length: int = Field(description="Tokens of a text that it sees.")
     limits: Limits
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_without_folders(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        if "backbone" not in engine:
+            return engine
+        family, colon, model_id = str(engine["backbone"]).partition(":")
+        return engine | {"backbone": family + colon + without_folders(model_id)}
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone_without_folders(cls, backbone: dict[str, Any]) -> dict[str, Any]:
+        if "model_id" not in backbone:
+            return backbone
+        return backbone | {"model_id": without_folders(str(backbone["model_id"]))}
 
 
 class ModelName(Message):

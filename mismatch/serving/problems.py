@@ -13,7 +13,7 @@ from mismatch.errors import MismatchError
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.messages import Problem
 
-__all__ = ["RESPONSES", "TITLES", "add_handlers", "problem", "problem_of"]
+__all__ = ["RESPONSES", "TITLES", "add_handlers", "first_error", "problem", "problem_of"]
 
 TITLES = {
     400: "Wrong input",
@@ -24,6 +24,7 @@ TITLES = {
     411: "Length needed",
     413: "Too large",
     415: "Unknown content type",
+    421: "Not this host",
     422: "Not understood",
     500: "Failed",
     502: "Not fetched",
@@ -33,7 +34,7 @@ TITLES = {
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"description": TITLES[code], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for code in (400, 401, 403, 404, 411, 413, 415, 422, 502, 503, 504)
+    for code in (400, 401, 403, 404, 411, 413, 415, 421, 422, 502, 503, 504)
 }
 LONGEST = 500  # characters of a sentence, which may hold what was sent
 
@@ -54,12 +55,18 @@ def problem_of(error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
         return problem(error.status_code, str(error.detail), dict(error.headers or {}))
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"])
-        return problem(422, f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}")
+        return problem(422, first_error(error))
     if isinstance(error, MismatchError):
         return problem(400, str(error))
     raise error
+
+
+def first_error(error: ValidationError, where: str = "") -> str:
+    """The place and the words of the first thing that is wrong; `where`: the place of the whole."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    places = [where] if where else []
+    places += [str(part)[:80] for part in first["loc"]]
+    return f"{'.'.join(places) or 'the body'}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def add_handlers(app: FastAPI) -> None:

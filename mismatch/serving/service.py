@@ -7,20 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
+from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
-from mismatch.serving.fetching import Fetcher
+from mismatch.serving.fetching import FairFetcher, Fetcher
+from mismatch.serving.forms import read_form
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import Answer, BatchAnswer, BatchQuestion, ExplainQuestion, ExplanationAnswer, PairReference, Question
 from mismatch.serving.models import Models, Served
@@ -28,8 +28,6 @@ from mismatch.serving.telemetry import Metrics, log
 
 __all__ = ["Service"]
 
-LARGE = 2**18  # bytes of a body, from which it is read beside the event loop
-FETCHERS = 8  # images that are fetched at a time
 FORM_FIELDS = ("image", "text", "slice_value", "model")
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
@@ -42,8 +40,8 @@ class Service:
         self.settings, self.metrics, self.ready = settings, Metrics(), False
         self.models = Models(settings, self.metrics, given)
         self._decoder = ImageDecoder(settings)
-        self._fetch = Fetcher(settings.fetch, settings.fetch_networks, seconds=settings.fetch_seconds, most=settings.max_image)
-        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="mismatch-fetching")
+        fetch = Fetcher(settings.fetch, settings.fetch_networks, seconds=settings.fetch_seconds, most=settings.max_image)
+        self._fetch = FairFetcher(fetch, settings.max_body)
         self._tasks: set[asyncio.Task[Any]] = set()
         watch = self.metrics.watch
         watch("mismatch_queue_pairs", "Pairs that wait.", ["model"], lambda: (([one.name], one.batcher.waiting) for one in self.models))
@@ -59,7 +57,7 @@ class Service:
             yield
         self.ready = False
         await self.models.close()
-        await asyncio.to_thread(self._fetchers.shutdown)
+        await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
 
     @contextmanager
@@ -185,26 +183,15 @@ class Service:
             raise HTTPException(504, f"not scored within {self.settings.deadline:g} seconds; try again later") from None
 
     async def _json(self, request: Request, kind: type[Q]) -> Q:
-        """The body as a message; ValidationError for another one."""
+        """The body as a message; HTTPException for another one."""
         if _content_type(request) not in ("application/json", ""):
             raise HTTPException(415, f"the content type {_content_type(request)[:80]!r} is not understood; send application/json")
-        body = await request.body()
-        if len(body) < LARGE:
-            return kind.model_validate_json(body)
-        return await asyncio.to_thread(kind.model_validate_json, body)
+        return await read_message(request, kind, self.settings.max_pairs)
 
     async def _form(self, request: Request) -> tuple[bytes, dict[str, str]]:
         """The image and the other fields of a form; HTTPException for another one."""
-        async with request.form(max_files=1, max_fields=len(FORM_FIELDS), max_part_size=8 * self.settings.max_text) as form:
-            wrong = [name for name in form if name not in FORM_FIELDS]
-            if wrong or len(form.multi_items()) > len(form):
-                raise HTTPException(422, f"the form has a field {wrong[0][:80]!r}, which is unknown" if wrong else "a field of the form is there twice")
-            upload = form.get("image")
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            if not isinstance(upload, UploadFile) or "text" not in fields or len(fields) + 1 != len(form):
-                raise HTTPException(422, "a form of image, a file, and text is needed")
-            image = await upload.read(self.settings.max_image + 1)
-        return image, fields
+        form = await read_form(request, FORM_FIELDS, 8 * self.settings.max_text)
+        return form.file, form.fields
 
     def _text(self, text: str) -> str:
         """InputError for a text that can't be scored."""
@@ -251,7 +238,7 @@ class Service:
         if not self.settings.fetch:
             raise InputError("images are not fetched from addresses here; send the file itself (image), or let the service's settings allow hosts (fetch)")
         start = time.perf_counter()
-        data = await asyncio.get_running_loop().run_in_executor(self._fetchers, self._fetch, url)
+        data = await self._fetch(url)
         self.metrics.stage("", "fetch", time.perf_counter() - start)
         return data
 

@@ -1,0 +1,214 @@
+"""Messages in JSON, read field by field: the first thing that is wrong, or too many, ends it.
+
+A general parser would make objects of all that was sent before anyone looks at it. This one knows
+what it reads, so that it needs memory in proportion to what is right, and never recurses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from json.decoder import scanstring  # type: ignore[attr-defined]  # the standard library's, in C
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from mismatch.errors import InputError
+from mismatch.serving.problems import first_error
+
+__all__ = ["LARGE", "MORE", "parse_message", "read_body", "read_message"]
+
+LARGE = 2**18  # bytes of a body, from which it is read beside the event loop
+MORE = 4  # times `max_pairs`: names and pairs that are read at all, so that a few too many are counted
+SPACE = re.compile(r"[ \t\n\r]*")
+WORDS = {"true": True, "false": False, "null": None}
+SCALAR = re.compile(
+    r"true|false|null|-?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?(?![\w.+-])",
+    re.ASCII,
+)
+SURROGATE = re.compile("[\ud800-\udfff]")
+SHOWN = 80  # characters of a name that a problem repeats
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """All of it, which nothing else keeps."""
+    pieces = [piece async for piece in request.stream()]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def read_message(request: Request, kind: type[Kind], max_pairs: int) -> Kind:
+    """The body as a message; HTTPException or InputError for another one."""
+    body = await read_body(request)
+    if len(body) < LARGE:
+        return parse_message(body, kind, max_pairs)
+    return await asyncio.to_thread(parse_message, body, kind, max_pairs)
+
+
+def parse_message(body: bytes, kind: type[Kind], max_pairs: int) -> Kind:
+    """JSON in UTF-8 as a message of that kind.
+
+    HTTPException (422) for the first thing that is wrong in it; InputError where it has more than
+    `MORE * max_pairs` pairs, or names of one sort.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise HTTPException(422, "the body is not UTF-8; send JSON in that encoding") from None
+    return _checked(kind, _Reader(text, max_pairs).message(kind), "")
+
+
+class _Reader:
+    """One text, and how far it is read."""
+
+    def __init__(self, text: str, max_pairs: int) -> None:
+        self._text = text
+        self._at = 0
+        self._max_pairs = max_pairs
+
+    def message(self, kind: type[BaseModel]) -> dict[str, Any]:
+        """The fields of the one object that the text is."""
+        fields = self._object(kind, "")
+        if self._next():
+            self._broken()
+        return fields
+
+    def _object(self, kind: type[BaseModel], where: str) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for name in self._keys(where, "an object"):
+            place = _join(where, name)
+            if name not in kind.model_fields:
+                _wrong(place, "Extra inputs are not permitted")
+            fields[name] = self._value(kind.model_fields[name].annotation, place)
+        return fields
+
+    def _value(self, annotation: Any, where: str) -> Any:
+        """Of a field: names with their texts, objects, or something simple."""
+        if get_origin(annotation) is dict:
+            return self._texts(where)
+        if get_origin(annotation) is list:
+            return self._objects(get_args(annotation)[0], where)
+        if bool in (annotation, *get_args(annotation)):
+            return self._simple(where, "a valid boolean")
+        return self._simple(where, "a valid string")
+
+    def _texts(self, where: str) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for name in self._keys(where, "an object"):
+            place = _join(where, name)
+            value = self._simple(place, "a valid string")
+            if not isinstance(value, str):
+                _wrong(place, "Input should be a valid string")
+            texts[name] = value
+            self._bound(len(texts), where)
+        return texts
+
+    def _objects(self, kind: type[BaseModel], where: str) -> list[BaseModel]:
+        objects: list[BaseModel] = []
+        if not self._takes("["):
+            self._unfit(where, "a valid array")
+        if self._takes("]"):
+            return objects
+        while True:
+            place = _join(where, str(len(objects)))
+            objects.append(_checked(kind, self._object(kind, place), place))
+            self._bound(len(objects), where)
+            if self._takes("]"):
+                return objects
+            self._expect(",")
+
+    def _keys(self, where: str, what: str) -> Iterator[str]:
+        """Each key of an object; whoever takes one reads its value before the next."""
+        if not self._takes("{"):
+            self._unfit(where, what)
+        if self._takes("}"):
+            return
+        seen: set[str] = set()
+        while True:
+            if self._next() != '"':
+                self._broken()
+            key = self._string()
+            if key in seen:
+                _wrong(_join(where, key), "it is there twice")
+            seen.add(key)
+            self._expect(":")
+            yield key
+            if self._takes("}"):
+                return
+            self._expect(",")
+
+    def _simple(self, where: str, what: str) -> str | float | bool | None:
+        """A string, a number, true, false or null."""
+        sign = self._next()
+        if sign == '"':
+            return self._string()
+        if sign in ("{", "["):
+            self._unfit(where, what)
+        found = SCALAR.match(self._text, self._at)
+        if found is None:
+            self._broken()
+        self._at = found.end()
+        word = found.group()
+        return WORDS[word] if word in WORDS else float(word)
+
+    def _string(self) -> str:
+        try:
+            value, self._at = scanstring(self._text, self._at + 1, True)
+        except ValueError:
+            self._broken()
+        if not value.isascii() and SURROGATE.search(value):
+            raise HTTPException(422, "the body holds half of a surrogate pair, which is no text")
+        return str(value)
+
+    def _next(self) -> str:
+        """The next character that is no space, which stays; none at the end."""
+        found = SPACE.match(self._text, self._at)
+        if found is not None:
+            self._at = found.end()
+        return self._text[self._at : self._at + 1]
+
+    def _takes(self, sign: str) -> bool:
+        """Whether that character is next, which is then behind."""
+        if self._next() != sign:
+            return False
+        self._at += 1
+        return True
+
+    def _expect(self, sign: str) -> None:
+        if not self._takes(sign):
+            self._broken()
+
+    def _bound(self, count: int, where: str) -> None:
+        most = MORE * self._max_pairs
+        if count > most:
+            raise InputError(f"there are more than {most:,} {where}; {self._max_pairs:,} are the most pairs of one request")
+
+    def _unfit(self, where: str, what: str) -> NoReturn:
+        """Something else than `what` is next: another kind of value, or nothing of JSON."""
+        sign = self._next()
+        if sign in ("{", "[", '"') or SCALAR.match(self._text, self._at):
+            _wrong(where, f"Input should be {what}")
+        self._broken()
+
+    def _broken(self) -> NoReturn:
+        problem = f"Invalid JSON at character {self._at:,}; send one object in UTF-8"
+        raise HTTPException(422, f"the body: {problem}")
+
+
+def _checked(kind: type[Kind], fields: dict[str, Any], where: str) -> Kind:
+    """What was read as a message; no field can hold more than one error."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise HTTPException(422, first_error(error, where)) from None
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name[:SHOWN]}" if where else name[:SHOWN]
+
+
+def _wrong(where: str, what: str) -> NoReturn:
+    raise HTTPException(422, f"{where or 'the body'}: {what}")

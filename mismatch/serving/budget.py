@@ -1,0 +1,82 @@
+"""Bytes that requests hold in memory: one budget for all of them, and which request holds how many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from ipaddress import IPv6Address, ip_address
+
+from starlette.exceptions import HTTPException
+
+__all__ = ["FULL", "RETRY", "SMALL", "Account", "Budget", "client_of", "current_account"]
+
+SMALL = 2**20  # bytes of a request that may also use what is kept back from large ones
+KEPT_BACK = 4  # one part of so many, for small requests
+CLIENT_NETWORK = 64  # bits of an IPv6 address that stand for one client
+FULL = "the requests that are being answered hold all the memory that they may; try again in a moment"
+RETRY = {"retry-after": "1", "connection": "close"}
+UNKNOWN = "unknown"  # the client of a socket without addresses
+
+_CURRENT: ContextVar[Account | None] = ContextVar("mismatch_account", default=None)
+
+
+class Budget:
+    """For one service; used by its event loop alone."""
+
+    def __init__(self, total: int, largest: int) -> None:
+        """`total`: bytes of all requests; `largest`: bytes of one, that always has room when alone."""
+        self._total = total
+        self._for_large = max(total - total // KEPT_BACK, largest)
+        self.held = 0  # bytes
+
+    def fits(self, size: int, held: int = 0) -> bool:
+        """Whether a request that holds `held` bytes could hold `size` in all."""
+        limit = self._total if size <= SMALL else self._for_large
+        return self.held - held + size <= limit
+
+    @contextmanager
+    def account(self, client: str) -> Iterator[Account]:
+        """What one request holds, given back at the end; `current_account` finds it meanwhile."""
+        account = Account(self, client)
+        token = _CURRENT.set(account)
+        try:
+            yield account
+        finally:
+            _CURRENT.reset(token)
+            self.held -= account.size
+
+
+class Account:
+    """What one request holds."""
+
+    def __init__(self, budget: Budget, client: str) -> None:
+        self._budget = budget
+        self.client = client
+        self.size = 0  # bytes
+        self.fetched = 0  # bytes of images from addresses, which are part of `size`
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more; HTTPException (503) where all requests would hold too many."""
+        if not self._budget.fits(self.size + size, self.size):
+            raise HTTPException(503, FULL, RETRY)
+        self._budget.held += size
+        self.size += size
+
+
+def current_account() -> Account | None:
+    """Of the request that is being answered here; None outside of one."""
+    return _CURRENT.get()
+
+
+def client_of(address: str | None) -> str:
+    """The client that an address stands for: of IPv6 its network, of which one client has all."""
+    try:
+        found = ip_address(address or "")
+    except ValueError:
+        return address or UNKNOWN
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> CLIENT_NETWORK << CLIENT_NETWORK)}/{CLIENT_NETWORK}"

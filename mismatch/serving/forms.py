@@ -1,0 +1,192 @@
+"""Forms with one file, as browsers and curl send them: the first thing that is wrong ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.exceptions import HTTPException
+
+from mismatch.serving.bodies import LARGE, SHOWN, read_body
+
+__all__ = ["Form", "parse_form", "read_form"]
+
+LONGEST_TYPE = 1000  # characters of a Content-Type
+LONGEST_HEAD = 8192  # bytes of a part's head
+MOST_HEADERS = 16  # lines of a part's head
+UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
+BOUNDARY = re.compile(rb"[\x20-\x7e]{0,255}[\x21-\x7e]")
+NEEDED = "a form of image, a file, and text is needed"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What one holds."""
+
+    file: bytes
+    fields: dict[str, str]
+
+
+@dataclass
+class _Part:
+    """One that is being read."""
+
+    head_size: int = 0  # bytes
+    header: bytes = b""  # its name
+    value: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    name: str = ""
+    is_file: bool = False
+    data: bytearray = field(default_factory=bytearray)
+
+
+async def read_form(request: Request, names: Collection[str], largest: int) -> Form:
+    """The body as a form of these fields, of which `image` is a file; HTTPException for another."""
+    kind = request.headers.get("content-type", "")
+    body = await read_body(request)
+    if len(body) < LARGE:
+        return parse_form(body, kind, names, largest)
+    return await asyncio.to_thread(parse_form, body, kind, names, largest)
+
+
+def parse_form(body: bytes, content_type: str, names: Collection[str], largest: int) -> Form:
+    """`largest`: bytes of a field that is no file."""
+    parts = _Parts(names, largest)
+    try:
+        parser = MultipartParser(_boundary(content_type), parts.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise HTTPException(400, "the form is malformed; send multipart/form-data whole") from None
+    return parts.form()
+
+
+def _boundary(content_type: str) -> bytes:
+    """HTTPException for a form without one, or in another encoding than UTF-8."""
+    if len(content_type) > LONGEST_TYPE:
+        raise HTTPException(400, "the content type is too long")
+    _, options = parse_options_header(content_type)
+    if not _is_utf8(options):
+        raise HTTPException(415, "the form is not in UTF-8; send it in that encoding")
+    boundary = options.get(b"boundary", b"")
+    if not BOUNDARY.fullmatch(boundary):
+        raise HTTPException(400, "the form has no boundary of 1 to 256 characters")
+    return boundary
+
+
+def _is_utf8(options: dict[bytes, bytes]) -> bool:
+    return options.get(b"charset", b"utf-8").decode("latin-1").lower() in UTF8
+
+
+class _Parts:
+    """Those of one form, as the parser reports them."""
+
+    def __init__(self, names: Collection[str], largest: int) -> None:
+        self._names = names
+        self._largest = largest
+        self._part = _Part()
+        self._file: bytes | None = None
+        self._fields: dict[str, str] = {}
+        self._is_whole = False
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_end,
+            "on_part_data": self._data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def form(self) -> Form:
+        """What was found; HTTPException where something is missing."""
+        if not self._is_whole:
+            raise HTTPException(400, "the form ends before its last boundary; send it whole")
+        if self._file is None or "text" not in self._fields:
+            raise HTTPException(422, NEEDED)
+        return Form(self._file, self._fields)
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._grow_head(end - start)
+        self._part.header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._grow_head(end - start)
+        self._part.value += data[start:end]
+
+    def _header_end(self) -> None:
+        part = self._part
+        name = part.header.lower()
+        if name in part.headers:
+            raise HTTPException(400, "a part of the form has a header twice")
+        part.headers[name] = part.value
+        part.header = b""
+        part.value = b""
+        if len(part.headers) > MOST_HEADERS:
+            raise HTTPException(400, f"a part of the form has more than {MOST_HEADERS} headers")
+
+    def _grow_head(self, size: int) -> None:
+        self._part.head_size += size
+        if self._part.head_size > LONGEST_HEAD:
+            raise HTTPException(400, f"a part's head has more than {LONGEST_HEAD:,} bytes")
+
+    def _headers_end(self) -> None:
+        part = self._part
+        kind, options = _options(part, b"content-disposition")
+        if kind != b"form-data" or b"name" not in options:
+            raise HTTPException(400, "a part of the form has no name")
+        part.name = _text(options[b"name"], "a name of a field")
+        part.is_file = b"filename" in options
+        if part.is_file and self._file is not None:
+            raise HTTPException(422, "Too many files are in the form; one image is needed")
+        if part.name not in self._names:
+            shown = part.name[:SHOWN]
+            raise HTTPException(422, f"the form has a field {shown!r}, which is unknown")
+        if part.name in self._fields:
+            raise HTTPException(422, f"the form's field {part.name!r} is there twice")
+        if part.is_file != (part.name == "image"):
+            raise HTTPException(422, NEEDED)
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        part.data += memoryview(data)[start:end]
+        if not part.is_file and len(part.data) > self._largest:
+            words = f"the form's field {part.name!r} exceeded maximum size"
+            raise HTTPException(400, f"{words}, {self._largest:,} bytes; shorten it")
+
+    def _part_end(self) -> None:
+        part = self._part
+        if part.is_file:
+            self._file = bytes(part.data)
+            return
+        _, options = _options(part, b"content-type")
+        if not part.data.isascii() and not _is_utf8(options):
+            words = f"the form's field {part.name!r} is not in UTF-8"
+            raise HTTPException(415, f"{words}; send it in that encoding")
+        self._fields[part.name] = _text(bytes(part.data), f"the form's field {part.name!r}")
+
+    def _end(self) -> None:
+        self._is_whole = True
+
+
+def _options(part: _Part, header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    return parse_options_header(part.headers.get(header, b"").decode("latin-1"))
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise HTTPException(422, f"{what} is not UTF-8; send it in that encoding") from None
