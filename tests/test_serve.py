@@ -122,12 +122,27 @@ def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch
         (["--model", "m", "--deadline", "0"], "deadline is 0.0"),
         (["--model", "m", "--also", "second"], "NAME=DIR is needed"),
         (["--model", "m", "--also", "a/b=dir"], "'a/b' can't be a model's name"),
+        (["--model", "m", "--allow-host", "ok.example", "--allow-host", "match.example:80"], "'match.example:80' is no name"),
     ],
 )
 def test_wrong_settings_are_one_line(args: list[str], words: str) -> None:
     result = run(*args)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_hosts_that_it_answers_to_come_from_options_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("mismatch.serving.app.create_app", lambda settings, given: seen.append(settings.hosts) or sys.exit(3))
+    monkeypatch.setattr("mismatch.runtime.predictor.load", lambda *args: None)
+    (tmp_path / "s.json").write_text(json.dumps({"model": "m", "hosts": ["file.example"]}))
+    monkeypatch.setenv("MISMATCH_SERVE_HOSTS", "environment.example")
+    run("--model", "m", "--host", "0.0.0.0")
+    run("--model", "m", "--allow-host", "a.example", "--allow-host", "*.b.example")
+    monkeypatch.delenv("MISMATCH_SERVE_HOSTS")
+    run("--settings", str(tmp_path / "s.json"), "--host", "here.example")
+    run("--model", "m", "--host", "::1")
+    assert seen == [("environment.example", "0.0.0.0"), ("a.example", "*.b.example", "127.0.0.1"), ("file.example", "here.example"), ()]
 
 
 def test_a_model_that_is_not_there_ends_it_in_one_line(tmp_path: Path) -> None:
