@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import MismatchError
+from mismatch.errors import MachineError, MismatchError
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.messages import Problem
+from mismatch.serving.telemetry import log
 
 __all__ = ["RESPONSES", "TITLES", "add_handlers", "first_error", "problem", "problem_of"]
 
@@ -56,6 +57,9 @@ def problem_of(error: Exception) -> JSONResponse:
         return problem(error.status_code, str(error.detail), dict(error.headers or {}))
     if isinstance(error, ValidationError):
         return problem(422, first_error(error))
+    if isinstance(error, MachineError):
+        log.error({"message": "the machine failed a request", "error": str(error)})
+        return problem(503, "the service's machine is short of something; its log says of what", {"retry-after": "5"})
     if isinstance(error, MismatchError):
         return problem(400, str(error))
     raise error
