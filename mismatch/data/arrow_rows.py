@@ -53,6 +53,8 @@ def dataset_files(folder: str | Path) -> list[Path]:
         files = [folder / entry["filename"] for entry in state["_data_files"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / STATE} names no data files; write the dataset anew with save_to_disk") from error
+    if wrong := next((file for file in files if not _is_below(folder, file)), None):
+        raise InputError(f"{folder / STATE} names {str(wrong)!r}, which is no file of this folder; write the dataset anew with save_to_disk")
     if state.get("_indices_data_files"):
         raise InputError(f"{folder} selects rows of its files by an index; call flatten_indices() before save_to_disk")
     return files
@@ -247,8 +249,15 @@ def _is_class(feature: Any) -> bool:
     return isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
 
 
+def _is_below(folder: Path, file: Path) -> bool:
+    """Whether a file that a folder names lies in it. It may be a link, as hubs' clients put them there."""
+    return file.parent == folder and file.name not in ("", "..")
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MAX_FIELD:
+            raise InputError(f"{path} has more than {MAX_FIELD:,} bytes; write the dataset anew with save_to_disk")
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
