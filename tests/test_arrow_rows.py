@@ -302,3 +302,12 @@ def test_offsets_that_lie_are_damage(tmp_path: Path, value: int) -> None:
     path.write_bytes(path.read_bytes().replace(offsets, np.array([0, 3, 7, value], np.int32).tobytes()))
     with pytest.raises(InputError, match="can't be read as an Arrow dataset"):
         list(read_rows(folder, require_label=True))
+
+
+@pytest.mark.parametrize("name", ["../other.arrow", "/etc/passwd", "deep/data.arrow", ".."])
+def test_a_dataset_names_files_of_its_own_only(tmp_path: Path, name: str) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    (tmp_path / "other.arrow").write_bytes(next(folder.glob("*.arrow")).read_bytes())
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(InputError, match="which is no file of this folder"):
+        list(read_rows(folder, require_label=True))

@@ -113,3 +113,20 @@ def test_what_can_not_be_used_is_named(folder: Path, tmp_path: Path, images: str
     (tmp_path / "latin.tsv").write_bytes(b"a.jpg\tgr\xfcn\n")
     with pytest.raises(InputError, match=words):
         list(TitledImages(tmp_path / images, titles and tmp_path / titles).rows())
+
+
+def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a secret")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        (folder / name).write_bytes(b"")
+    (folder / "a.txt").symlink_to("../secret.txt")
+    os.mkfifo(folder / "b.txt")
+    (folder / "c.txt").write_text("red")
+    (folder / "d.txt").symlink_to("c.txt")
+    found = {row.image_path: (row.text, row.problem) for row in TitledImages(folder).rows()}
+    assert found["a.png"] == ("", f"a.txt is a link that leaves {folder}; pass --allow-outside-images if it may lie elsewhere")
+    assert found["b.png"] == ("", "b.txt is no regular file")
+    assert found["c.png"] == found["d.png"] == ("red", None)
+    assert {row.image_path: row.text for row in TitledImages(folder, outside=True).rows()}["a.png"] == "a secret"

@@ -219,7 +219,7 @@ def _csv_source(path: Path | Remote, base: str, columns: Columns) -> Source:
 
 
 def _folder_source(folder: Path, titles: Path | None, columns: Columns) -> Source:
-    found = TitledImages(folder, titles)
+    found = TitledImages(folder, titles, outside=not columns.inside)
     own = (titles,) if titles else ()
     rows = partial(_confined, found, columns)
     return Source(str(titles or folder), own, str(folder), found.header, rows, found.digest, found.notes, columns=columns)

@@ -54,6 +54,8 @@ def dataset_files(folder: str | Path) -> list[Path]:
         files = [folder / entry["filename"] for entry in state["_data_files"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / STATE} names no data files; write the dataset anew with save_to_disk") from error
+    if wrong := next((file for file in files if not _is_below(folder, file)), None):
+        raise InputError(f"{folder / STATE} names {str(wrong)!r}, which is no file of this folder; write the dataset anew with save_to_disk")
     if state.get("_indices_data_files"):
         raise InputError(f"{folder} selects rows of its files by an index; call flatten_indices() before save_to_disk")
     return files
@@ -246,6 +248,11 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
 
 def _is_class(feature: Any) -> bool:
     return isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+
+
+def _is_below(folder: Path, file: Path) -> bool:
+    """Whether a file that a folder names lies in it. It may be a link, as hubs' clients put them there."""
+    return file.parent == folder and file.name not in ("", "..")
 
 
 def _json(path: Path) -> dict[str, Any]:

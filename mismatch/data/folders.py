@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from mismatch.data.confined import ConfinedFolder
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
+from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError
-from mismatch.files import read_text, sha256_file
+from mismatch.files import sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
@@ -41,13 +43,15 @@ class Unmatched:
 class TitledImages:
     """The images below a folder, with their titles. The files' names are held in memory, the titles streamed."""
 
-    def __init__(self, folder: Path, titles: Path | None = None) -> None:
+    def __init__(self, folder: Path, titles: Path | None = None, *, outside: bool = False) -> None:
         """`titles`: a CSV with columns image_path,text (or usual names for them, as file,title), or lines NAME, tab, TITLE; names are relative to
-        `folder`. Without it, the title of a/b.jpg is what a/b.txt says. InputError where the folder or the file can't be used.
+        `folder`. Without it, the title of a/b.jpg is what a/b.txt says, which may be a link out of the folder with `outside`
+        only. InputError where the folder or the file can't be used.
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; --images needs a folder of images")
         self.folder, self.titles = folder, titles
+        self._confined = None if outside else ConfinedFolder(str(folder))
         self._tabbed = titles is not None and _is_tabbed(titles)
         self.header = list(HEADER) if titles is None or self._tabbed else read_header(titles, require_label=False, aliases=True)
         self._untitled, self._imageless = Unmatched(), Unmatched()
@@ -94,12 +98,31 @@ class TitledImages:
                 for name in images:
                     self._untitled.add(_printable(name))
                 continue
-            title, problem = _title(self.folder / text)
+            title, problem = self._title(text)
             if not images:
                 self._imageless.add(_printable(text))
                 yield _row(_printable(stem), title, f"there is no image beside {_printable(text)}")
             for name in images:
                 yield _row(_printable(name), title, problem if name == _printable(name) else "the image's name is not UTF-8; rename the file")
+
+    def _title(self, name: str) -> tuple[str, str | None]:
+        """What a text file says, and what is wrong with it."""
+        shown = _printable(os.path.basename(name))
+        if self._confined is not None and self._confined.leaves(name):
+            return "", f"{shown} is a link that leaves {self.folder}; pass --allow-outside-images if it may lie elsewhere"
+        path = self.folder / name
+        try:
+            if not path.is_file():  # nobody may ever write to a pipe
+                return "", f"{shown} is no regular file"
+            with path.open(encoding="utf-8-sig") as file:
+                title = file.read(MAX_FIELD + 1).strip()
+        except UnicodeDecodeError:
+            return "", f"{shown} is not UTF-8; save it as UTF-8"
+        except OSError as error:
+            return "", f"{shown} can't be read: {error.strerror}"
+        if len(title) > MAX_FIELD:
+            return "", f"{shown} is longer than {MAX_FIELD:,} characters"
+        return title, None if title else f"{shown} is empty"
 
 
 def _row(image_path: str, text: str, problem: str | None, line: int = 1) -> Row:
@@ -127,21 +150,10 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _title(path: Path) -> tuple[str, str | None]:
-    """What a text file says, and what is wrong with it."""
-    try:
-        title = read_text(path, encoding="utf-8-sig").strip()
-    except UnicodeDecodeError:
-        return "", f"{_printable(path.name)} is not UTF-8; save it as UTF-8"
-    except OSError as error:
-        return "", f"{_printable(path.name)} can't be read: {error.strerror}"
-    return title, None if title else f"{_printable(path.name)} is empty"
-
-
 def _is_tabbed(titles: Path) -> bool:
     """Whether the first line has a tab, and no comma before it."""
     with open_text(titles, "replace") as file:
-        return "\t" in file.readline().partition(",")[0]
+        return "\t" in file.readline(MAX_FIELD).partition(",")[0]
 
 
 def _is_header(name: str, title: str) -> bool:
@@ -151,7 +163,11 @@ def _is_header(name: str, title: str) -> bool:
 def _tabbed_rows(titles: Path) -> Iterator[Row]:
     with open_text(titles, "strict") as file:
         try:
-            for number, line in enumerate(file, start=1):
+            number = 0
+            while line := file.readline(MAX_FIELD):
+                number += 1
+                if len(line) == MAX_FIELD:
+                    raise InputError(f"{titles}:{number}: this line is longer than {MAX_FIELD:,} characters; a title is a few words")
                 name, tab, title = line.rstrip("\r\n").partition("\t")
                 if line.strip() and not (number == 1 and _is_header(name, title)):
                     problem = "there is no tab in this line; NAME, tab, TITLE is needed" if not tab else None if title.strip() else "the text is empty"
