@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 import string
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 import ftfy
 import numpy as np
@@ -16,14 +18,27 @@ import tokenizers
 from numpy.typing import NDArray
 
 from mismatch.errors import InputError
+from mismatch.runtime.bisection import run_bisected
 from mismatch.specs import TextSpec
 
-__all__ = ["TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace"]
+__all__ = ["Encoded", "TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace", "shown"]
 
 LOOKED_AT = 200  # characters from which a text's language is told
 LEAST_LETTERS = 4  # from which it is told
 UNKNOWN, FEW = {"[UNK]", "<unk>"}, 0.2  # and their share
 SPACE = "\u2581"  # SentencePiece's
+SAMPLE = "a"  # a text that every tokenizer can encode
+SHOWN = 60  # characters of a text that an error quotes
+T = TypeVar("T")
+CHARACTERS = 0x110000  # code points of Unicode
+DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")  # &#65; with more digits than a code point has
+
+
+class Encoded(NamedTuple):
+    """A text as tokens."""
+
+    ids: list[int]  # special ones included, cut at context_length
+    cut: bool  # whether the text was longer than that
 
 
 @dataclass(frozen=True)
@@ -48,14 +63,38 @@ class Tokenizer:
         return self.pad(*self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length."""
+        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length.
+
+        InputError, which quotes it, for the first text that can't be encoded.
+        """
+        encoded = self.encode_each(texts)
+        for text, one in zip(texts, encoded, strict=True):
+            if isinstance(one, InputError):
+                raise InputError(f"text {shown(text)!r}: {one}")
+        ids, cut = [], []
+        for one in encoded:
+            ids.append(one.ids)
+            cut.append(one.cut)
+        return ids, cut
+
+    def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
+        """B texts → the tokens of each, or why it has none. InputError where no text at all can be encoded: then the model is to blame."""
+        return run_bisected(self._encode, texts, sample=lambda: SAMPLE, problem=_not_encoded)
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         cleaned = [_whole(self._clean(text)) for text in texts]
         with _encoding():
             encodings = self._tokenizer.encode_batch_fast(cleaned)
-        return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
+        return [Encoded(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits."""
+        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits.
+
+        InputError for a text that can't be encoded.
+        """
+        return _alone(self._beyond, text)
+
+    def _beyond(self, text: str) -> tuple[int, str]:
         cleaned = _whole(self._clean(text))
         with _encoding():
             kept = self._tokenizer.encode(cleaned)
@@ -70,13 +109,18 @@ class Tokenizer:
     def knows(self, text: str) -> bool:
         """Whether a text is in a language that the tokenizer was made for, and falls neither into single bytes nor into unknown tokens; True of few letters.
 
-        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts.
+        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts. InputError for a text
+        that can't be encoded.
         """
+        return _alone(self._knows, text)
+
+    def _knows(self, text: str) -> bool:
         letters = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in self._clean(text)[:LOOKED_AT]).split()
         count = sum(map(len, letters))
         if count < LEAST_LETTERS:
             return True
-        encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
+        with _encoding():
+            encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
         tokens = [token for part in (encoding, *encoding.overflowing) for token in part.tokens if token != SPACE]
         return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(tokens)
 
@@ -98,8 +142,19 @@ class Tokenizer:
 def clean_whitespace(text: str) -> str:
     """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved twice, white space folded."""
     if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = _unescape(_unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
+
+
+def _unescape(text: str) -> str:
+    """As `html.unescape`, which raises for a decimal reference of more digits than Python makes an int of (4,300, or what the user has set)."""
+    return html.unescape(DECIMAL_REFERENCE.sub(_short_reference, text))
+
+
+def _short_reference(match: re.Match[str]) -> str:
+    """`&#` and at most seven digits that stand for the same; any number beyond the last code point does for another one, as both become U+FFFD."""
+    digits = match[1] or "0"
+    return f"&#{digits}" if len(digits) < 8 else f"&#{CHARACTERS}"
 
 
 def clean_clip(text: str) -> str:
@@ -132,10 +187,27 @@ def _encoding() -> Iterator[None]:
     """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and contradicts itself."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
+    except BaseException as error:  # noqa: BLE001 - the library raises Exception itself; a panic in Rust is a BaseException
         raise InputError(f"the model's tokenizer.json can't encode texts ({error}); save the model again") from None
+
+
+def _alone(work: Callable[[str], T], text: str) -> T:
+    """`work` of one text; InputError where it fails on that and not on others."""
+    [found] = run_bisected(lambda texts: [work(one) for one in texts], [text], sample=lambda: SAMPLE, problem=_not_encoded)
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def _not_encoded() -> InputError:
+    return InputError("the text can't be tokenized; change it, or drop the row")
+
+
+def shown(text: str) -> str:
+    """The beginning of a text, for an error that quotes it."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it

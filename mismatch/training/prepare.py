@@ -22,10 +22,10 @@ from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import load_pairs
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.chunks import long_texts_line, split_long_text
+from mismatch.runtime.chunks import long_texts_line, split_each
 from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
-from mismatch.runtime.tokenize import Tokenizer
+from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
@@ -179,7 +179,11 @@ def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list
     long = [text for chosen in slices for text in compress(chosen, tokenizer.encode(chosen)[1])]
     if not long or not cut:
         return list(sets), len(long)
-    pieces_of = {text: split_long_text(text, tokenizer) for text in long}
+    pieces_of = dict[str, Sequence[str]]()
+    for text, pieces in zip(long, split_each(long, tokenizer), strict=True):
+        if isinstance(pieces, InputError):
+            raise InputError(f"text {shown(text)!r}: {pieces}")
+        pieces_of[text] = pieces
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
 
 
@@ -211,7 +215,7 @@ def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes:
             raise _all_problems(pairs, problems)
         pieces, bad_pieces = _shared(pairs.pieces, lambda texts: embed_texts(pipeline, texts, cache=cache, progress=advance), processes)
     if bad_pieces:
-        raise InputError(f"{pairs.csv_file}: text {pairs.pieces[min(bad_pieces)]!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
+        raise InputError(f"{pairs.csv_file}: text {shown(pairs.pieces[min(bad_pieces)])!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
     return EmbeddingFeed(pairs, images, pieces)
 
 

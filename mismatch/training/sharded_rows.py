@@ -22,9 +22,9 @@ from mismatch.data.pairs import Columns, Row, Unusable, no_rows, one_image_each,
 from mismatch.data.rows import SpanError
 from mismatch.data.spans import find_spans
 from mismatch.data.strings import Stored, StringFile, StringWriter
-from mismatch.errors import CheckpointError
-from mismatch.runtime.chunks import split_long_text
-from mismatch.runtime.tokenize import Tokenizer
+from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.chunks import split_each
+from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.training.batches import PairSet, file_finder, first_seen
 from mismatch.training.output import check_usable
 from mismatch.training.processes import Processes
@@ -220,7 +220,7 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
         own = texts[processes.part(len(texts))]
         with StringWriter(together.file(name)) as file:
             for text, place, is_long in zip(own, own.places.tolist(), long, strict=True):
-                pieces = split_long_text(text, tokenizer) if is_long else [text]
+                pieces = _pieces(text, tokenizer) if is_long else (text,)
                 keys.extend(map(_key, pieces))
                 places.extend([known + file.add(piece) for piece in pieces] if is_long else [place])
                 counts.append(len(pieces))
@@ -232,3 +232,11 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
     first, piece_of = first_seen(np.concatenate(processes.gather(_keys(keys))))
     pieces = Stored([*texts.files, *_mapped(name, new, together)], np.concatenate(processes.gather(own))[first], str)
     return replace(pairs, pieces=pieces, piece_of=piece_of, starts=np.cumsum([0, *np.concatenate(processes.gather(np.array(counts)))]))
+
+
+def _pieces(text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """InputError, which quotes it, for a text that can't be split."""
+    [pieces] = split_each([text], tokenizer)
+    if isinstance(pieces, InputError):
+        raise InputError(f"text {shown(text)!r}: {pieces}")
+    return pieces
