@@ -19,6 +19,7 @@ import pluggy
 from mismatch.backbones import hookspecs
 from mismatch.backbones.hookspecs import API_VERSION, Load
 from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.runtime.libraries import send_nothing
 
 if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
@@ -146,6 +147,7 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
     """`openclip:MODEL` → the backbone, on the CPU. Here, and not before, torch is imported."""
     name, model_id = parse_reference(reference, model_name)
     found = family(name)
+    send_nothing("huggingface_hub", "onnxruntime", "transformers")
     try:
         backbone = found.load(model_id)
     except BackboneError as error:

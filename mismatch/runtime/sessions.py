@@ -12,13 +12,16 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime.bundle import Manifest, read_bundle, seen_by
 from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
+from mismatch.runtime.libraries import send_nothing
+
+send_nothing("onnxruntime")
+import onnxruntime as ort  # noqa: E402 - it reads its switch as it is loaded
 
 __all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
 
