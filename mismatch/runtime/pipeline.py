@@ -436,7 +436,15 @@ class Pipeline:
 
     def image(self, source: ImageSource) -> Embedded:
         """One image's embedding with its features (image_width,), or why there is none; no thread is started."""
-        [value] = self._run_image_tower(iter([self._decode(source)]))
+        return self.seen(self._decode(source))
+
+    def pixels(self, source: ImageSource) -> Array | ImageError:
+        """One image's pixel values (3, S, S), or why there are none."""
+        return self._decode(source)
+
+    def seen(self, pixels: Array | ImageError) -> Embedded:
+        """The embedding (image_width,) of what `pixels` gave."""
+        [value] = self._run_image_tower(iter([pixels]))
         return value
 
     def _run_image_tower(self, decoded: Iterator[Array | ImageError]) -> Iterator[Embedded]:
