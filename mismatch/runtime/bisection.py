@@ -92,11 +92,12 @@ def prepare_alone(prepare: Callable[[Source | Image.Image], Result], source: Sou
     def work(sources: Sequence[Source | Image.Image]) -> list[Result | ImageError]:
         return [_prepared(prepare, one) for one in sources]
 
-    [found] = run_bisected(work, [source], sample=sample_image, problem=_not_prepared)
+    sources: list[Source | Image.Image] = [source]
+    [found] = run_bisected(work, sources, sample=sample_image, problem=_not_prepared)
     return found
 
 
-def _prepared(prepare: Callable[[Source], Result], source: Source) -> Result | ImageError:
+def _prepared(prepare: Callable[[Source | Image.Image], Result], source: Source | Image.Image) -> Result | ImageError:
     try:
         return prepare(source)
     except ImageError as error:

@@ -67,14 +67,12 @@ class Tokenizer:
 
         InputError, which quotes it, for the first text that can't be encoded.
         """
-        encoded = self.encode_each(texts)
-        for text, one in zip(texts, encoded, strict=True):
-            if isinstance(one, InputError):
-                raise InputError(f"text {shown(text)!r}: {one}")
-        ids, cut = [], []
-        for one in encoded:
-            ids.append(one.ids)
-            cut.append(one.cut)
+        ids, cut = list[list[int]](), list[bool]()
+        for text, encoded in zip(texts, self.encode_each(texts), strict=True):
+            if isinstance(encoded, InputError):
+                raise InputError(f"text {shown(text)!r}: {encoded}")
+            ids.append(encoded.ids)
+            cut.append(encoded.cut)
         return ids, cut
 
     def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
