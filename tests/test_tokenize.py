@@ -268,3 +268,17 @@ def test_a_cleaning_that_fails_on_all_texts_is_no_texts_fault(monkeypatch: pytes
     failing_on(monkeypatch, tokenizer, "")
     with pytest.raises(ValueError, match="a bug"):
         tokenizer.encode_each(["a red bag", "shoe"])
+
+
+@pytest.mark.parametrize("clean", [clean_clip, clean_whitespace, clean_canonicalize])
+def test_accents_without_end_take_no_time_without_end(clean: Any) -> None:
+    for marks in ("\u0301\u0323" * 150_000, "&#769;&#803;" * 100_000, "\u00cc\u0081\u00cc\u00a3" * 100_000):  # as they are, as references, as garbled UTF-8
+        assert len(clean(f"e{marks} bag")) < 1000  # a minute and more where they are sorted as they come
+    short = "e" + "\u0301\u0323" * 1000 + " bag"
+    assert clean_whitespace(short) == " ".join(html.unescape(html.unescape(ftfy.fix_text(short))).split())
+
+
+def test_long_texts_are_mended_as_short_ones() -> None:
+    text = "Ã©t&eacute; e\u0301 a\u0323\u0301 ﬁ â€œhighâ€\x9d &amp;lt; ﷺ \ud83d\ude00 ₂ 한글 "
+    for long in (text * 200, text * 3000):
+        assert clean_whitespace(long) == " ".join(html.unescape(html.unescape(ftfy.fix_text(long))).split())

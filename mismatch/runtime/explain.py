@@ -29,9 +29,10 @@ MOST_NAMED = 3  # words
 FINEST = 16  # areas a side of a heat map in JSON
 MOST_VARIANTS = 256  # texts an explanation, beside the text itself: words come first, then phrases, then exchanges
 MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
-MOST_LETTERS = 2**22  # of all variants together
+MOST_LETTERS = 2**19  # of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
 READ_LETTERS = 2**16  # of a text in which words are looked for
 VARIANTS_TOGETHER = 64  # that are tokenized and encoded between two looks at whether the work shall go on
+LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
 SWAPS_SHOWN = 3  # alternatives of one word
 
 
@@ -174,8 +175,9 @@ class _View:
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
         """Of the image with each text. The first one's embedding is kept, and InputError is raised where it can't be scored; another one is left out then."""
         found: dict[str, float] = {}
-        for start in range(0, len(texts), VARIANTS_TOGETHER):
-            found.update(self._logits(texts[start : start + VARIANTS_TOGETHER], first=start == 0))
+        size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
+        for start in range(0, len(texts), size):
+            found.update(self._logits(texts[start : start + size], first=start == 0))
         return found
 
     def _logits(self, texts: Sequence[str], *, first: bool) -> dict[str, float]:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
 import ftfy
@@ -30,6 +30,8 @@ SPACE = "\u2581"  # SentencePiece's
 SAMPLE = "a"  # a text that every tokenizer can encode
 SHOWN = 60  # characters of a text that an error quotes
 T = TypeVar("T")
+LONG = 4096  # characters, up to which the square of their number costs nothing
+MOST_MARKS = 256  # accents on one letter
 CHARACTERS = 0x110000  # code points of Unicode
 DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")  # &#65; with more digits than a code point has
 
@@ -140,8 +142,24 @@ class Tokenizer:
 def clean_whitespace(text: str) -> str:
     """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved twice, white space folded."""
     if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
-        text = _unescape(_unescape(ftfy.fix_text(text)))
+        text = _unescape(_unescape(_mended(text)))
     return " ".join(text.split())
+
+
+def _mended(text: str) -> str:
+    """As `ftfy.fix_text`, in linear time: of a long text the accents on one letter beyond `MOST_MARKS` are left out before it is composed, since Python sorts
+    them in the square of their number.
+    """
+    if len(text) <= LONG:
+        return ftfy.fix_text(text)
+    fixed = ftfy.fix_text(text, normalization=None)
+    return unicodedata.normalize("NFC", _many_marks().sub(lambda match: match[0][:MOST_MARKS], fixed))
+
+
+@cache
+def _many_marks() -> re.Pattern[str]:
+    marks = "".join(char for char in map(chr, range(CHARACTERS)) if unicodedata.combining(char))
+    return re.compile(f"[{marks}]{{{MOST_MARKS + 1},}}")
 
 
 def _unescape(text: str) -> str:
