@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -176,15 +175,27 @@ def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report, togeth
 def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list[PairSet], int]:
     texts = list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
     slices = (texts[i : i + TEXTS] for i in range(0, len(texts), TEXTS))
-    long = [text for chosen in slices for text in compress(chosen, tokenizer.encode(chosen)[1])]
+    long = list[str]()
+    for chosen in slices:
+        for text, encoded in zip(chosen, tokenizer.encode_each(chosen), strict=True):
+            if isinstance(encoded, InputError):
+                raise _text_error(sets, text, encoded)
+            if encoded.cut:
+                long.append(text)
     if not long or not cut:
         return list(sets), len(long)
     pieces_of = dict[str, Sequence[str]]()
     for text, pieces in zip(long, split_each(long, tokenizer), strict=True):
         if isinstance(pieces, InputError):
-            raise InputError(f"text {shown(text)!r}: {pieces}")
+            raise _text_error(sets, text, pieces)
         pieces_of[text] = pieces
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
+
+
+def _text_error(sets: Sequence[PairSet], text: str, error: InputError) -> InputError:
+    """What is wrong with a text, with the file that it stands in."""
+    file = next(pairs.csv_file for pairs in sets if text in pairs.texts)
+    return InputError(f"{file}: text {shown(text)!r}: {error}")
 
 
 def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
