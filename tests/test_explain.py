@@ -277,3 +277,67 @@ def test_what_cannot_be_explained_is_one_line(
     assert done.exit_code == 2
     assert said in done.stderr
     assert len([line for line in done.stderr.splitlines() if "could not be scored; mismatch validate" not in line]) == 1
+
+
+def test_of_a_long_text_a_bounded_part_is_tried_and_what_is_left_out_is_counted(predictor: Predictor, colour_images: Path) -> None:
+    image = colour_images / "red.png"
+    for text in ("red blue " * 900, "red shirt, " * 700, "word " * 1600, "red " * 20_000, "a" * 300_000, "red" + "!" * 100_000):
+        found = explain(predictor, image, text, heat_map=False, lexicon=Lexicon())
+        assert found.texts_encoded <= 257
+        assert len(found.words) <= 256
+        assert json.loads(json.dumps(found.to_dict()))["left_out"] == found.left_out
+    assert explain(predictor, image, "red blue " * 900, heat_map=False, lexicon=Lexicon()).left_out > 10_000
+    assert explain(predictor, image, "red shoe and blue bag", heat_map=False, lexicon=Lexicon()).left_out == 0
+
+
+def test_exchanges_are_left_out_before_phrases_and_these_before_words(predictor: Predictor, colour_images: Path) -> None:
+    counts = []
+    for words in (3, 40, 80, 100, 300):
+        found = explain(predictor, colour_images / "red.png", "blue, green " + "word " * (words - 2), heat_map=False, lexicon=Lexicon())
+        counts.append((len(found.words), len(found.phrases) > 0, len(found.swaps), found.left_out > 0))
+    assert counts == [(3, True, 2, False), (40, True, 2, False), (80, False, 2, True), (100, False, 2, True), (256, False, 0, True)]
+
+
+@pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
+def test_pieces_of_all_variants_are_bounded_together(colour_engine: Any, colour_images: Path, long_text: Any) -> None:
+    engine = colour_engine()
+    found = explain(Predictor(engine, long_text=long_text), colour_images / "red.png", "red blue " * 900, lexicon=Lexicon())
+    assert sum(rows for rows, _ in engine.text_shapes) <= 1024 + 600
+    assert found.left_out > 0
+    few = explain(Predictor(engine, long_text=long_text), colour_images / "red.png", "red blue bag shoe shirt", heat_map=False, lexicon=Lexicon())
+    assert few.left_out == 0
+
+
+class StoppedError(Exception):
+    """What a test's check raises."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_what_check_raises_ends_the_work_between_calls_of_the_towers(colour_engine: Any, colour_images: Path, after: int) -> None:
+    engine, asked = colour_engine(), [0]
+
+    def check() -> None:
+        asked[0] += 1
+        if asked[0] == after:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        explain(Predictor(engine), colour_images / "red.png", "red blue green shirt " * 20, lexicon=Lexicon(), check=check)
+    assert len(engine.text_shapes) + len(engine.image_batches) <= after + 1
+
+
+def test_a_variant_that_cannot_be_scored_is_left_out(colour_engine: Any, colour_images: Path) -> None:
+    predictor = Predictor(colour_engine())
+    clean = predictor.pipeline.tokenizer._clean
+
+    def failing(text: str) -> str:
+        if text == "blue shirt":
+            raise ValueError("a bug")
+        return clean(text)
+
+    predictor.pipeline.tokenizer._clean = failing
+    found = explain(predictor, colour_images / "red.png", "blue green shirt", heat_map=False)
+    assert [word.text for word in found.words] == ["blue", "green", "shirt"]
+    assert found.words[1].effect == 0
+    with pytest.raises(InputError, match="tokenized"):
+        explain(predictor, colour_images / "red.png", "blue shirt", heat_map=False)

@@ -12,6 +12,7 @@ from mismatch.data import findings
 from mismatch.data.findings import Sampled, TextCheck, blind_images, common_images, near_duplicates, text_key
 from mismatch.data.pairs import Row
 from mismatch.data.similar import Fingerprint
+from mismatch.errors import InputError
 
 
 def found(rows: list[tuple[str, str, int]]) -> dict[str, Any]:
@@ -85,6 +86,23 @@ def test_what_a_backbone_can_not_read_is_named() -> None:
     assert unread.message.startswith("1 text is in a language that the backbone's tokenizer doesn't know")
     assert unread.message.endswith("single bytes or unknown tokens (line 4: 'красная рубашка')")
     assert script.message.startswith("1 text is written in Cyrillic letters, most are in Latin; ")
+
+
+class Failing(Reader):
+    """A tokenizer that can't encode what is green."""
+
+    def beyond(self, text: str) -> tuple[int, str]:
+        if "green" in text:
+            raise InputError("the text can't be tokenized")
+        return super().beyond(text)
+
+
+def test_a_text_that_a_tokenizer_fails_on_is_named_and_ends_nothing() -> None:
+    check = TextCheck(Failing())
+    for line, text in enumerate(["a red shirt for men", "a green shirt for men", "a blue shirt for men"], start=2):
+        check.add(Row(line, "a.jpg", text, 1, {}))
+    [finding] = [finding for finding in check.findings() if finding.kind == "untokenized"]
+    assert (finding.count, finding.lines) == (1, [3])
 
 
 def test_one_script_alone_is_no_doubt() -> None:

@@ -129,3 +129,51 @@ def test_a_model_that_cannot_be_loaded_leaves_all_as_they_were(colour_engine: An
         await models.close()
 
     asyncio.run(work())
+
+
+def test_an_explanation_that_nobody_waits_for_ends_and_leaves_its_thread_to_the_next(colour_engine: Any) -> None:
+    engine, slow, began = colour_engine(), threading.Event(), threading.Event()
+    real = engine.encode_texts
+
+    def encode_texts(ids: Any, mask: Any) -> Any:
+        began.set()
+        slow.wait(30)
+        return real(ids, mask)
+
+    engine.encode_texts = encode_texts
+    with serving(Predictor(engine), deadline=0.5) as client:
+        question = {"image": text64(image()), "text": "red blue " * 800}
+        status, said = problem(client.post("/v1/explain", json=question))
+        assert (status, began.is_set(), "not scored within" in said) == (504, True, True)
+        before = len(engine.text_shapes)
+        slow.set()
+        assert client.post("/v1/explain", json={"image": text64(image()), "text": "red bag", "heat_map": False}).json()["left_out"] == 0
+        assert len(engine.text_shapes) - before <= 2, "what was given up has made one call more, and the next one its own"
+
+
+@pytest.mark.parametrize("text", ["red bag &#" + "1" * 4301 + ";", "\x00", "<|endoftext|> red", "e" + "\u0301" * 7000, "&" * 7000, "🏳️‍🌈" * 1000])
+def test_any_text_is_scored_and_explained(colour_engine: Any, text: str) -> None:
+    with serving(Predictor(colour_engine()), max_text=8000) as client:
+        for route in ("predict", "explain"):
+            assert client.post(f"/v1/{route}", json={"image": text64(image()), "text": text}).status_code == 200
+
+
+def test_a_text_that_the_model_fails_on_costs_its_own_request_alone(colour_engine: Any) -> None:
+    predictor = Predictor(colour_engine())
+    clean = predictor.pipeline.tokenizer._clean
+
+    def failing(text: str) -> str:
+        if "green" in text:
+            raise ValueError("a bug")
+        return clean(text)
+
+    predictor.pipeline.tokenizer._clean = failing
+    with serving(predictor) as client:
+        pairs = [{"image": "one", "text": name} for name in ("red", "green", "blue")]
+        texts = {name: name for name in ("red", "green", "blue")}
+        message = {"images": {"one": text64(image())}, "texts": texts, "pairs": pairs}
+        answers = client.post("/v1/predict/batch", json=message).json()["answers"]
+        assert [answer["prediction"] == "error" for answer in answers] == [False, True, False]
+        assert "a bug" not in answers[1]["status"]
+        status, said = problem(client.post("/v1/explain", json={"image": text64(image()), "text": "green bag"}))
+        assert (status, "tokenized" in said) == (400, True)

@@ -349,3 +349,78 @@ def test_a_window_is_one_segment_of_images_and_one_of_texts(score_cached: Any, c
     score_cached([Pair(colour_images / f"{name}.png", name) for name in ("red", "green", "blue", "red")], window=2)
     sizes = sorted(len(np.load(path)) for path in (colour_images / "cache").glob("*/*.npy"))
     assert sizes == [1, 1, 2, 2]
+
+
+class Failing:
+    """An engine, or a step of a pipeline, that fails where `fails` says so."""
+
+    def __init__(self, real: Any, fails: Any) -> None:
+        self.real, self.fails = real, fails
+
+    def __call__(self, *args: Any) -> Any:
+        if self.fails(*args):
+            raise KeyError("an internal name")
+        return self.real(*args)
+
+
+def break_step(pipeline: Pipeline, step: str, *, always: bool = False) -> None:
+    """Let one step fail on what is green, or on everything."""
+    engine: Any = pipeline.engine
+    if step == "clean":
+        pipeline.tokenizer._clean = Failing(pipeline.tokenizer._clean, lambda text: always or "green" in text)
+    elif step == "text tower":
+        engine.encode_texts = Failing(engine.encode_texts, lambda ids, mask: always or (ids == module_word("green")).any())
+    elif step == "image tower":
+        engine.encode_images = Failing(engine.encode_images, lambda pixels: always or (pixels[:, 1].mean(axis=(1, 2)) > pixels[:, 0].mean(axis=(1, 2))).any())
+    elif step == "prepare":
+        pipeline.preprocess.picture = Failing(pipeline.preprocess.picture, lambda source: always or "green" in str(source))  # type: ignore[method-assign]
+    elif step == "head":
+        engine.logits = Failing(engine.logits, lambda images, texts: always or ((images[:, 1] > 0.5) & (texts[:, 1] > 0.5)).any())
+    else:
+        raise ValueError(step)
+
+
+def module_word(word: str) -> int:
+    from tests.conftest import WORDS
+
+    return WORDS.index(word)
+
+
+STEPS = ["clean", "text tower", "image tower", "prepare", "head"]
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+@pytest.mark.parametrize("step", STEPS)
+def test_an_error_of_a_pair_costs_that_pair_alone(colour_engine: Any, colour_images: Path, step: str, long_text: Any) -> None:
+    pairs = [Pair(colour_images / f"{name}.png", f"{name} {noun}") for name in ("red", "green", "blue") for noun in ("bag", "shoe", "bag shoe bag shoe bag")]
+    whole = list(Pipeline(colour_engine(), batch_size=3, long_text=long_text).score(pairs))
+    pipeline = Pipeline(colour_engine(), batch_size=3, long_text=long_text)
+    break_step(pipeline, step)
+    found = list(pipeline.score(pairs))
+    said = [one.problem for one in found]
+    assert [problem is None for problem in said] == [True] * 3 + [False] * 3 + [True] * 3
+    assert [one.logit for one in found if one.problem is None] == [one.logit for one in [*whole[:3], *whole[6:]]]
+    assert not any("internal" in problem or "Error" in problem for problem in said if problem)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_step_that_fails_on_everything_is_no_pairs_fault(colour_engine: Any, colour_images: Path, step: str, count: int) -> None:
+    pipeline = Pipeline(colour_engine(), batch_size=3)
+    break_step(pipeline, step, always=True)
+    with pytest.raises(KeyError, match="an internal name"):
+        list(pipeline.score([Pair(colour_images / "red.png", f"red {number}") for number in range(count)]))
+
+
+def test_a_text_that_cannot_be_split_costs_its_pair_alone(colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mismatch.runtime import chunks
+
+    real = chunks.split_long_text
+    monkeypatch.setattr(chunks, "split_long_text", Failing(real, lambda text, tokenizer: "green" in text))
+    texts = ["red bag shoe bag shoe bag", "green bag shoe bag shoe bag", "red"]
+    pipeline = Pipeline(colour_engine(), long_text="chunk")
+    first, bad, last = pipeline.score([Pair(colour_images / "red.png", text) for text in texts])
+    assert (first.problem, last.problem) == (None, None)
+    assert "pieces" in (bad.problem or "")
+    pieces = pipeline.pieces(texts)
+    assert [isinstance(own, InputError) for own in pieces] == [False, True, False]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mismatch.errors import BackboneError, CheckpointError, ImageError, ImageNotFoundError, InputError, LabelError
+from mismatch.runtime import chunks, tokenize
 from mismatch.runtime.predictor import Predictor
 from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector, save_checkpoint
@@ -120,6 +121,28 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
     assert (cut.texts, cut.text_of.tolist()) == (train.texts, train.text_of.tolist())
     for text, first, last in zip(cut.texts, cut.starts, cut.starts[1:], strict=False):
         assert " ".join(cut.pieces[i] for i in cut.piece_of[first:last]).split() == text.split()
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk"])
+@pytest.mark.parametrize("step", ["clean", "split"])
+def test_a_text_that_cannot_be_used_is_named_with_its_file(
+    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_text: str, step: str
+) -> None:
+    def fail(text: str, *more: object) -> str:
+        if "word" in text:
+            raise ValueError("a bug")
+        return text
+
+    monkeypatch.setitem(tokenize._CLEANERS, "clip", fail) if step == "clean" else monkeypatch.setattr(chunks, "split_long_text", fail)
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "word " * 200, 0), ("b.png", "red", 1)])
+    config = TrainConfig(train_csv=str(rows), val_fraction=0.0, model_name=str(tiny_checkpoints["openclip"]), backbone="openclip", long_text=long_text)
+    train, _ = load_sets(config, lambda line: None)
+    start = load_start(config, print)
+    if (long_text, step) == ("truncate", "split"):
+        assert cut_long_texts(start, [train], print)[1] == 1
+        return
+    with pytest.raises(InputError, match=r"t\.csv: text 'word word .*…'"):
+        cut_long_texts(start, [train], print)
 
 
 @pytest.mark.parametrize(("option", "expected"), [(None, "chunk-mean"), ("truncate", "truncate"), ("chunk", "chunk")])

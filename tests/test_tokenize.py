@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer as Upstream
 from tokenizers import models, pre_tokenizers, processors
 
-from mismatch.errors import CheckpointError
+from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.tokenize import Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
 from mismatch.specs import TextSpec
 
@@ -181,3 +181,104 @@ def test_cleanings_are_open_clips() -> None:
     texts = ["Größe_42 &lt;b&gt; it's", "\u00a0x\u2003Y  z", "cafÃ© !?", "a\x00B", "_ _", "ΟΔΥΣΣΕΥΣ İ", "“a” ‘b’"]
     for name, clean in ours.items():
         assert [clean(text) for text in texts] == [get_clean_fn(name)(text) for text in texts]
+
+
+LONG_REFERENCES = ["&#" + "1" * 4301 + ";", "&#" + "9" * 100_000, "&#x" + "f" * 100_000 + ";", "&#" + "0" * 5000 + "65;", "&#" + "0" * 9000 + ";"]
+
+
+@pytest.mark.parametrize("clean", [clean_clip, clean_whitespace, clean_canonicalize])
+def test_references_of_any_number_of_digits_are_cleaned(clean: Any) -> None:
+    cleaned = [clean(f"red {reference} bag") for reference in LONG_REFERENCES]
+    assert [text.casefold() for text in cleaned] == ["red \ufffd bag", "red \ufffd bag", "red \ufffd bag", "red a bag", "red \ufffd bag"]
+    assert clean("red &amp;#" + "1" * 4301 + "; bag") == "red \ufffd bag", "what comes out of the first unescaping too"
+
+
+@pytest.mark.parametrize("number", [0, 9, 38, 65, 128, 159, 0xD800, 0xFDD0, 999_999, 9_999_999, 0x10FFFE, 0x10FFFF, 0x110000, 10**8, 10**4000])
+@pytest.mark.parametrize("zeros", [0, 1, 7, 200])
+def test_references_mean_what_they_mean_upstream(number: int, zeros: int) -> None:
+    text = f"red &#{'0' * zeros}{number}; bag &#{number}x"
+    assert clean_whitespace(text) == " ".join(html.unescape(html.unescape(text)).split())
+
+
+HOSTILE = [
+    "\ud800",
+    "red \udc00 bag",
+    "\x00",
+    "red\x00bag",
+    "".join(map(chr, range(32))),
+    "\x7f\x80\x9f",
+    "\ufffe\uffff",
+    "\u202e\u200b\ufeff",
+    "e" + "\u0301" * 3000,
+]
+HOSTILE += [
+    "<|endoftext|>",
+    "<|startoftext|> red <|endoftext|> bag",
+    "<s>",
+    "</s>",
+    "[PAD]",
+    "<pad>",
+    "a" * 300_000,
+    "🏳️‍🌈" * 3000,
+    "ﷺ" * 1000,
+    *LONG_REFERENCES,
+]
+
+
+@pytest.mark.parametrize("cleaning", ["none", "clip", "whitespace", "canonicalize"])
+def test_every_text_can_be_encoded(cleaning: Any) -> None:
+    from mismatch_openclip.tokenizer import tokenizer_json
+
+    tokenizer = Tokenizer(TextSpec(77, 0, "longest", cleaning, tokenizer_json()))
+    for text in HOSTILE:
+        [encoded] = tokenizer.encode_each([text])
+        assert not isinstance(encoded, InputError)
+        assert 2 <= len(encoded.ids) <= 77
+        tokenizer.beyond(text)
+        tokenizer.knows(text)
+
+
+def failing_on(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, *words: str) -> None:
+    real = tokenizer._clean
+
+    def clean(text: str) -> str:
+        if any(word in text for word in words):
+            raise ValueError("a bug")
+        return real(text)
+
+    monkeypatch.setattr(tokenizer, "_clean", clean)
+
+
+def test_a_text_that_cannot_be_encoded_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(spec())
+    failing_on(monkeypatch, tokenizer, "shoe")
+    first, bad, last = tokenizer.encode_each(["a red bag", "shoe", "red"])
+    assert isinstance(bad, InputError)
+    assert "a bug" not in str(bad)
+    assert (first, last) == (([0, 4, 5, 6, 1], False), ([0, 5, 1], False))
+    for ask in (tokenizer.beyond, tokenizer.knows, lambda text: tokenizer.encode(["red", text])):
+        with pytest.raises(InputError, match="tokenized"):
+            ask("shoe")
+    with pytest.raises(InputError, match=r"'shoe x{54}…'"):
+        tokenizer.encode(["shoe " + "x" * 10_000])
+
+
+def test_a_cleaning_that_fails_on_all_texts_is_no_texts_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(spec())
+    failing_on(monkeypatch, tokenizer, "")
+    with pytest.raises(ValueError, match="a bug"):
+        tokenizer.encode_each(["a red bag", "shoe"])
+
+
+@pytest.mark.parametrize("clean", [clean_clip, clean_whitespace, clean_canonicalize])
+def test_accents_without_end_take_no_time_without_end(clean: Any) -> None:
+    for marks in ("\u0301\u0323" * 150_000, "&#769;&#803;" * 100_000, "\u00cc\u0081\u00cc\u00a3" * 100_000):  # as they are, as references, as garbled UTF-8
+        assert len(clean(f"e{marks} bag")) < 1000  # a minute and more where they are sorted as they come
+    short = "e" + "\u0301\u0323" * 1000 + " bag"
+    assert clean_whitespace(short) == " ".join(html.unescape(html.unescape(ftfy.fix_text(short))).split())
+
+
+def test_long_texts_are_mended_as_short_ones() -> None:
+    text = "Ã©t&eacute; e\u0301 a\u0323\u0301 ﬁ â€œhighâ€\x9d &amp;lt; ﷺ \ud83d\ude00 ₂ 한글 "
+    for long in (text * 200, text * 3000):
+        assert clean_whitespace(long) == " ".join(html.unescape(html.unescape(ftfy.fix_text(long))).split())

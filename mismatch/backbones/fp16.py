@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+from mismatch.runtime.libraries import send_nothing
+
+send_nothing("onnxruntime")
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16  # noqa: E402 - it reads its switch as it is loaded
 
 __all__ = ["to_half"]
 

@@ -20,6 +20,7 @@ from mismatch.backbones import hookspecs
 from mismatch.backbones.hookspecs import API_VERSION, Load
 from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError, is_panic
 from mismatch.files import check_model_folder
+from mismatch.runtime.libraries import send_nothing
 
 if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
@@ -149,6 +150,7 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
     found = family(name)
     if Path(model_id).expanduser().is_dir():
         check_model_folder(Path(model_id).expanduser())
+    send_nothing("huggingface_hub", "onnxruntime", "transformers")
     try:
         backbone = found.load(model_id)
     except BackboneError as error:

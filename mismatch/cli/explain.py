@@ -244,6 +244,8 @@ def explanation_lines(found: Explanation, *, colour: bool = False, line: int | N
     if swaps := raising(found):
         yield "other words, in the model's view:"
         yield from (f"  {swap.text} → {_alternatives(swap.alternatives, found.similarity_score)}" for swap in swaps)
+    if found.left_out:
+        yield f"the text is long: {found.left_out:,} of its variants (words left out or exchanged) were not tried"
     if found.unseen:
         yield f"beyond the model's context, so without any effect: {found.unseen}"
 

@@ -15,6 +15,7 @@ from ftfy.badness import is_bad
 from mismatch.data.pairs import Row
 from mismatch.data.scripts import main_script
 from mismatch.data.similar import Fingerprint, near_duplicate_groups
+from mismatch.errors import InputError
 
 __all__ = ["Finding", "Sampled", "TextCheck", "TextReader", "blind_images", "common_images", "in_lines", "near_duplicates", "text_key"]
 
@@ -38,10 +39,10 @@ class TextReader(Protocol):
         """Tokens."""
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, and its part that is cut off."""
+        """How many tokens a text has, and its part that is cut off; InputError for a text that can't be tokenized."""
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a script that the tokenizer was made for."""
+        """Whether a text is in a script that the tokenizer was made for; InputError for a text that can't be tokenized."""
 
 
 class Sampled(NamedTuple):
@@ -56,7 +57,9 @@ class Sampled(NamedTuple):
 class Finding:
     """A doubt, with the rows it is about."""
 
-    kind: str  # markup, garbled, long, unread, script, boilerplate, common-image, near-duplicates, animated, mode, aspect, small, blind, blind-image
+    kind: (
+        str  # markup, garbled, long, unread, untokenized, script, boilerplate, common-image, near-duplicates, animated, mode, aspect, small, blind, blind-image
+    )
     message: str
     count: int = 0  # rows
     lines: list[int] = field(default_factory=list)  # the first of them
@@ -73,6 +76,7 @@ class TextCheck:
         """`reader`: the tokenizer of the backbone that is to see the texts."""
         self._reader = reader
         self._markup, self._garbled, self._long, self._unread = _Lines(), _Lines(), _Lines(), _Lines()
+        self._untokenized = _Lines()
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
@@ -92,13 +96,19 @@ class TextCheck:
         if script := main_script(text):
             self._scripts.setdefault(script, _Lines()).add(row.line, text)
         if self._reader is not None:
-            self._read(row.line, text, self._reader)
+            self._look_up(row.line, text, self._reader)
         key = hash(text)
         self._uses[key] += 1
         if self._uses[key] == 2:
             self._example[key] = (text, row.line)
         if row.label is not None:
             self._keep(Sampled(text, row.label, row.image_path))
+
+    def _look_up(self, line: int, text: str, reader: TextReader) -> None:
+        try:
+            self._read(line, text, reader)
+        except InputError:
+            self._untokenized.add(line, text)
 
     def _read(self, line: int, text: str, reader: TextReader) -> None:
         if not text.isascii() and not reader.knows(text):
@@ -124,6 +134,7 @@ class TextCheck:
             ("markup", self._markup, ("holds", "hold"), "HTML: tags or entities; take them out"),
             ("garbled", self._garbled, ("is", "are"), "garbled, as by a wrong encoding; ftfy repairs most of them"),
             ("unread", self._unread, ("is", "are"), "in a language that the backbone's tokenizer doesn't know: it sees single bytes or unknown tokens"),
+            ("untokenized", self._untokenized, ("makes", "make"), "the backbone's tokenizer fail, and can't be trained on or scored; change them"),
         ):
             if found.count:
                 yield found.finding(kind, f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]} {what}")

@@ -138,7 +138,9 @@ class Outputs:
         usable = [(i, pair) for i, pair in enumerate(pairs) if pair.problem is None and not (cut and cutting_problem(pair.text))]
         sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for _, pair in usable}
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
-        pieces_of = dict(zip(texts, pipeline.pieces(texts), strict=True))
+        split = zip(texts, pipeline.pieces(texts), strict=True)
+        pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
+        usable = [(i, pair) for i, pair in usable if pair.text in pieces_of]
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
         piece_of = dict(zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mismatch.errors import InputError
+from mismatch.runtime.bisection import run_bisected
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import LongText
 
-__all__ = ["MAX_LETTERS", "cutting_problem", "long_texts_line", "split_long_text", "split_text"]
+__all__ = ["MAX_LETTERS", "cutting_problem", "long_texts_line", "split_each", "split_long_text", "split_text"]
 
 MAX_LETTERS = 50_000  # of a text that is cut, white space folded; in Chinese they are 2,000 pieces of CLIP's, 10 s of its text tower
 SHOWN = 40  # letters of a text, by which it is found
@@ -54,6 +55,20 @@ def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
     splitter = _Splitter(text, tokenizer)
     pieces = [splitter.piece(part.start, part.end) for part in splitter.pack(splitter.parts(0, len(text), level=0))]
     return [piece for piece in pieces if _says_something(piece)] or [piece for piece in pieces if piece]
+
+
+def split_each(texts: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, ...] | InputError]:
+    """N texts that are known not to fit → the pieces of each, or why it has none."""
+    return run_bisected(
+        lambda chosen: [tuple(split_long_text(text, tokenizer)) for text in chosen],
+        texts,
+        sample=lambda: "a. " * tokenizer.context_length,
+        problem=_not_split,
+    )
+
+
+def _not_split() -> InputError:
+    return InputError("the text is too long for the model and can't be cut into pieces; shorten it, or drop the row")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.lexicon import Found, Lexicon, exchange
+from mismatch.data.lexicon import Found as Word
+from mismatch.data.lexicon import Lexicon, exchange
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.occlusion import occlude
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
@@ -22,10 +23,16 @@ from mismatch.runtime.scoring import log_odds, scores_from_logits
 __all__ = ["Explanation", "Part", "Swap", "explain"]
 
 Array = NDArray[np.float32]
+Found = TypeVar("Found")
 NAMED_FROM = 1 / 3  # of the strongest word's effect, from which a word is named too: measured on validation rows, see benchmarks/README.md
 MOST_NAMED = 3  # words
 FINEST = 16  # areas a side of a heat map in JSON
-MOST_VARIANTS = 256  # texts an explanation; of a longer text phrases are left out first, then its last words
+MOST_VARIANTS = 256  # texts an explanation, beside the text itself: words come first, then phrases, then exchanges
+MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
+MOST_LETTERS = 2**19  # of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
+READ_LETTERS = 2**16  # of a text in which words are looked for
+VARIANTS_TOGETHER = 64  # that are tokenized and encoded between two looks at whether the work shall go on
+LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
 SWAPS_SHOWN = 3  # alternatives of one word
 
 
@@ -68,6 +75,7 @@ class Explanation:
     unseen: str  # the end of the text that is beyond the model's context, which no score depends on
     texts_encoded: int
     images_encoded: int
+    left_out: int = 0  # variants of the text that were not tried, as there would be too many: first exchanges, then phrases, then words
     heat: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)  # (S, S) over `picture`; > 0 speaks for the text, < 0 against it
     picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)  # (S, S, 3), what the model sees of the image
 
@@ -87,22 +95,23 @@ def explain(
     heat_map: bool = True,
     lexicon: Lexicon | None = None,
     slice_value: object = None,
+    check: Callable[[], object] = lambda: None,
 ) -> Explanation:
     """Which words lower the probability that `text` describes `image`.
 
     Every word and phrase is left out once, and where a `lexicon` is given each of its words is exchanged for others of its class; all these texts are encoded
-    together, the image once (a heat map covers parts of it, about fifty times more). Words are named only where the model takes the pair for no match. Works
-    the same for a checkpoint and a bundle. Raises for an image or text that can't be used.
+    together, the image once (a heat map covers parts of it, about fifty times more). Of a long text not all are tried: `MOST_VARIANTS`, and fewer where it is
+    scored in many pieces; `left_out` counts the others. Words are named only where the model takes the pair for no match. Works the same for a checkpoint and
+    a bundle. `check` is called between calls of the towers; what it raises ends the work. Raises for an image or text that can't be used.
     """
     if not isinstance(text, str) or not text.strip():
         raise InputError(EMPTY if isinstance(text, str) else f"the text is {text!r}, not a string")
-    pixels = predictor.pipeline.preprocess(image)  # (3, S, S)
-    view = _View(predictor, predictor.engine.encode_images(pixels[None])[0])
-    words = find_words(text)
-    plan = _Plan(text, words, find_phrases(text, words), lexicon)
+    pixels = _usable(predictor.pipeline.pixels(image))  # (3, S, S)
+    view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
+    plan = _Plan(text, lexicon, _most_variants(text, view.count_pieces(text)))
     logits = view.logits(plan.texts)
-    parts = _Parts(plan, dict(zip(plan.texts, logits, strict=True)), predictor)
-    base = float(logits[0])
+    parts = _Parts(plan, logits, predictor)
+    base = logits[text]
     said = predictor.threshold_for(slice_value)
     score = float(scores_from_logits(base, predictor.score))
     in_review = predictor.review is not None and score in predictor.review
@@ -121,9 +130,15 @@ def explain(
         unseen=predictor.pipeline.tokenizer.beyond(text)[1] if predictor.pipeline.long_text == "truncate" else "",
         texts_encoded=len(plan.texts),
         images_encoded=1 + (covered.passes if covered else 0),
+        left_out=plan.left_out,
         heat=covered and covered.heat,
-        picture=np.asarray(predictor.pipeline.preprocess.picture(image)) if heat_map else None,
+        picture=predictor.pipeline.preprocess.levels(pixels) if heat_map else None,
     )
+
+
+def _most_variants(text: str, pieces: int) -> int:
+    """How many variants of a text are tried that the text tower sees in so many pieces."""
+    return min(MOST_VARIANTS, MOST_PIECES // pieces, MOST_LETTERS // len(text))
 
 
 def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,63 +161,115 @@ def _named(words: Sequence[Part]) -> tuple[Part, ...]:
 class _View:
     """One image, as the head sees it."""
 
-    def __init__(self, predictor: Predictor, embedding: Array) -> None:
-        self.pipeline, self.engine = predictor.pipeline, predictor.engine
+    def __init__(self, predictor: Predictor, embedding: Array, check: Callable[[], object]) -> None:
+        self.pipeline, self.engine, self.check = predictor.pipeline, predictor.engine, check
         self.embedding = embedding  # (image_width,)
         self.own: list[Array] = []  # of the text itself, for the pictures
+        self.pieces: dict[str, Array | InputError] = {}  # of texts so far
 
-    def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(N,): of the image with each text; the first one's embedding is kept."""
-        before = self.pipeline.long_texts, self.pipeline.truncated
-        pieces = self.pipeline.pieces(texts)
-        embeddings = iter(self.pipeline.piece_embeddings([piece for own in pieces for piece in own]))
-        said = [[_usable(next(embeddings)) for _ in own] for own in pieces]
-        self.pipeline.long_texts, self.pipeline.truncated = before  # variants of one text are no texts of the user's
-        self.own = said[0]
-        return _finite(self.pipeline.pooled_logits([self.embedding] * len(texts), said))
+    def count_pieces(self, text: str) -> int:
+        """In how many pieces the text tower sees a text."""
+        [pieces] = self._split([text])
+        return len(_usable(pieces))
+
+    def logits(self, texts: Sequence[str]) -> dict[str, float]:
+        """Of the image with each text. The first one's embedding is kept, and InputError is raised where it can't be scored; another one is left out then."""
+        found: dict[str, float] = {}
+        size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
+        for start in range(0, len(texts), size):
+            found.update(self._logits(texts[start : start + size], first=start == 0))
+        return found
+
+    def _logits(self, texts: Sequence[str], *, first: bool) -> dict[str, float]:
+        embedded = self._embed(texts)
+        if first:
+            self.own = _usable(embedded[0])
+        usable = [(text, said) for text, said in zip(texts, embedded, strict=True) if not isinstance(said, InputError)]
+        logits = self.pipeline.pair_logits([(self.embedding, said) for _, said in usable])
+        if first:
+            _usable(logits[0])
+        found = {text: logit for (text, _), logit in zip(usable, logits, strict=True) if not isinstance(logit, InputError)}
+        _finite(list(found.values()))
+        return found
 
     def logits_of_pictures(self, pixels: Array) -> NDArray[np.float64]:
         """(B, 3, S, S) → (B,): of each picture with the text itself."""
+        self.check()
         seen = self.engine.encode_images(pixels)
-        return _finite(self.pipeline.pooled_logits(list(seen), [self.own] * len(seen)))
+        return np.array(_finite(self.pipeline.pooled_logits(list(seen), [self.own] * len(seen))))
+
+    def _embed(self, texts: Sequence[str]) -> list[list[Array] | InputError]:
+        """Of each text the embeddings of its pieces, or why there are none; pieces that were there before are not encoded again."""
+        self.check()
+        split = self._split(texts)
+        before = self.pipeline.long_texts, self.pipeline.truncated
+        new = [piece for own in split if not isinstance(own, InputError) for piece in own if piece not in self.pieces]
+        embeddings = self.pipeline.piece_embeddings(new, progress=lambda done: self.check())
+        self.pieces.update(zip(new, embeddings, strict=True))
+        self.pipeline.long_texts, self.pipeline.truncated = before
+        return [own if isinstance(own, InputError) else self._said(own) for own in split]
+
+    def _split(self, texts: Sequence[str]) -> list[tuple[str, ...] | InputError]:
+        before = self.pipeline.long_texts, self.pipeline.truncated
+        split = self.pipeline.pieces(texts)
+        self.pipeline.long_texts, self.pipeline.truncated = before  # variants of one text are no texts of the user's
+        return split
+
+    def _said(self, pieces: Sequence[str]) -> list[Array] | InputError:
+        found: list[Array] = []
+        for piece in pieces:
+            value = self.pieces[piece]
+            if isinstance(value, InputError):
+                return value
+            found.append(value)
+        return found
 
 
-def _usable(value: Array | InputError) -> Array:
+def _usable(value: Found | InputError) -> Found:
     if isinstance(value, InputError):
         raise value
     return value
 
 
-def _finite(logits: Sequence[float]) -> NDArray[np.float64]:
-    values = np.asarray(logits, np.float64)
-    if not np.isfinite(values).all():
+def _finite(logits: list[float]) -> list[float]:
+    if not np.isfinite(np.asarray(logits, np.float64)).all():
         raise CheckpointError(NO_NUMBER)
-    return values
+    return logits
 
 
 class _Plan:
-    """The texts whose logits an explanation needs, each once; the text itself first."""
+    """The texts whose logits an explanation needs, each once; the text itself first, and behind it at most `most`. Of what is too much, exchanges are left out
+    first, then phrases, then the last words.
+    """
 
-    def __init__(self, text: str, words: Sequence[Span], phrases: Sequence[Span], lexicon: Lexicon | None) -> None:
+    def __init__(self, text: str, lexicon: Lexicon | None, most: int) -> None:
         self.text = text
-        self.words = list(words[:MOST_VARIANTS])
-        self.phrases = list(phrases) if len(words) + len(phrases) <= MOST_VARIANTS else []
-        self.exchanged: list[tuple[Found, list[tuple[str, str]]]] = [] if lexicon is None else list(map(self._exchange(lexicon), lexicon.find(text)))
-        reduced = (self.without(span) for span in [*self.words, *self.phrases])
-        exchanged = (new for _, options in self.exchanged for _, new in options)
+        read = text[:READ_LETTERS]
+        words = find_words(read)
+        phrases = find_phrases(read, words)
+        self.words = words[:most]
+        self.phrases = phrases if len(words) + len(phrases) <= most else []
+        self.left_out = len(words) + len(phrases) - len(self.words) - len(self.phrases)
+        self.exchanged: list[tuple[Word, list[tuple[str, str]]]] = []
+        if lexicon is not None:
+            self._exchange(lexicon, read, most - len(self.words) - len(self.phrases))
+        reduced = [self.without(span) for span in [*self.words, *self.phrases]]
+        exchanged = [new for _, options in self.exchanged for _, new in options]
         self.texts = list(dict.fromkeys([text, *(new for new in reduced if new), *exchanged]))
 
     def without(self, span: Span) -> str:
         return without(self.text, [span])
 
-    def _exchange(self, lexicon: Lexicon) -> Any:
-        """Of a word: the first word of each other family, with the text that has it."""
-
-        def one(found: Found) -> tuple[Found, list[tuple[str, str]]]:
+    def _exchange(self, lexicon: Lexicon, read: str, room: int) -> None:
+        """Of each word of the lexicon: the first word of each other family, with the text that has it; all of a word's, or none."""
+        for found in lexicon.find(read):
             heads = [family[0] for number, family in enumerate(lexicon.families[found.kind]) if number != found.family]
-            return found, [(head, exchange(self.text, found, head)) for head in heads]
-
-        return one
+            if len(heads) > room:
+                self.left_out += len(heads)
+                room = 0  # those behind it wait their turn too, so that what is tried is the text's beginning
+                continue
+            room -= len(heads)
+            self.exchanged.append((found, [(head, exchange(self.text, found, head)) for head in heads]))
 
 
 class _Parts:
@@ -223,7 +290,7 @@ class _Parts:
         found = []
         own = self.logits[self.plan.text]
         for word, options in self.plan.exchanged:
-            ranked = sorted(((self.logits[text], new) for new, text in options), key=lambda pair: -pair[0])
+            ranked = sorted(((self.logits[text], new) for new, text in options if text in self.logits), key=lambda pair: -pair[0])
             better = tuple((new, self._score(logit)) for logit, new in ranked[:SWAPS_SHOWN] if logit > own)
             if better:
                 found.append(Swap(word.start, word.end, self.plan.text[word.start : word.end], word.kind, better))

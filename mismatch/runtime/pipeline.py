@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import compress, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mismatch.errors import ImageError, InputError, untraced
+from mismatch.errors import ImageError, InputError
 from mismatch.remote import Remote
+from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
 from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
-from mismatch.runtime.chunks import cutting_problem, split_long_text
+from mismatch.runtime.chunks import cutting_problem, split_each
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import Decoder, ImageSource, PreparedImage, Preprocessor
 from mismatch.runtime.scoring import pool_pieces
@@ -138,6 +139,11 @@ class Known:
         """What is known of an image: its embedding (image_width,), why there is none, or nothing."""
         return self.images.values.get(_image_key(source))
 
+    def said(self, text: str) -> list[Embedded | None]:
+        """What is known of a text, or of each of its pieces."""
+        pieces = self.pieces.values.get(text, (text,))
+        return [self.texts.values.get(piece) for piece in pieces]
+
     def trim(self) -> None:
         for memo in (self.images, self.texts, self.pieces):
             memo.trim()
@@ -244,12 +250,17 @@ class Pipeline:
         fitting = self._split(unseen, known)
         parts = (part for text in texts for part in known.pieces.values.get(text, ()))
         pieces = list(dict.fromkeys(part for part in parts if part not in known.texts.values and part not in fitting))
-        ids, cut = self.tokenizer.encode(pieces)
-        self._count(truncated=sum(cut))  # a letter that is longer than the context
-        for text, embedding in zip([*fitting, *pieces], self._recall_texts([*fitting, *pieces], [*fitting.values(), *ids]), strict=True):
+        for piece, encoded in zip(pieces, self.tokenizer.encode_each(pieces), strict=True):
+            if isinstance(encoded, InputError):
+                known.texts.add(piece, encoded)
+            else:
+                fitting[piece] = encoded.ids
+                self._count(truncated=int(encoded.cut))  # a letter that is longer than the context
+        embeddings = self._recall_texts(list(fitting), list(fitting.values()))
+        for text, embedding in zip(fitting, embeddings, strict=True):
             known.texts.add(text, embedding)
 
-    def _recall_texts(self, texts: Sequence[str], ids: Sequence[list[int]]) -> list[Array]:
+    def _recall_texts(self, texts: Sequence[str], ids: Sequence[list[int]]) -> list[Embedded]:
         """Each text's embedding, in order: the cache's, else the tower's."""
         if self.cache is None:
             return self._run_text_tower(ids)
@@ -267,24 +278,37 @@ class Pipeline:
             if problem is not None:
                 known.texts.add(text, InputError(problem))
         filled = [text for text, problem in problems.items() if problem is None]
-        ids, too_long = self.tokenizer.encode(filled)
-        self._count(long_texts=sum(too_long))
-        for text in compress(filled, too_long):
-            known.pieces.add(text, tuple(split_long_text(text, self.tokenizer)))
-        return {text: row for text, row, long in zip(filled, ids, too_long, strict=True) if not long}
+        fitting, too_long = dict[str, list[int]](), list[str]()
+        for text, encoded in zip(filled, self.tokenizer.encode_each(filled), strict=True):
+            if isinstance(encoded, InputError):
+                known.texts.add(text, encoded)
+            elif encoded.cut:
+                too_long.append(text)
+            else:
+                fitting[text] = encoded.ids
+        self._count(long_texts=len(too_long))
+        for text, pieces in zip(too_long, split_each(too_long, self.tokenizer), strict=True):
+            if isinstance(pieces, InputError):
+                known.texts.add(text, pieces)
+            else:
+                known.pieces.add(text, pieces)
+        return fitting
 
     def _join(self, rows: list[Pair], images: list[Embedded | None], known: Known) -> list[ScoredPair]:
-        texts = [known.texts.values.get(row.text) for row in rows]
-        problems = [row.problem or _reason(image) or _reason(text) for row, image, text in zip(rows, images, texts, strict=True)]
+        texts = [known.said(row.text) for row in rows]
+        problems = [row.problem or _reason([image, *said]) for row, image, said in zip(rows, images, texts, strict=True)]
         good = [i for i, problem in enumerate(problems) if problem is None]
-        seen, said = [images[i] for i in good], [texts[i] for i in good]
-        if known.pieces.values:
-            pieces = [known.pieces.values.get(rows[i].text) for i in good]
-            parts = [[text] if own is None else [known.texts.values[piece] for piece in own] for text, own in zip(said, pieces, strict=True)]
-            logits = iter(self.pooled_logits(seen, parts))  # type: ignore[arg-type]
-        else:
-            logits = iter(self.logits(seen, said))  # type: ignore[arg-type]
-        return [scored_pair(next(logits)) if problem is None else ScoredPair(None, problem) for problem in problems]
+        logits = iter(self.pair_logits([(images[i], texts[i]) for i in good]))  # type: ignore[misc]
+        return [ScoredPair(None, problem) if problem is not None else _scored(next(logits)) for problem in problems]
+
+    def pair_logits(self, pairs: Sequence[tuple[Array, Sequence[Array]]]) -> list[float | InputError]:
+        """Embeddings of N images, each with those of the pieces of its text → N logits, or why there is none."""
+        return run_bisected(
+            lambda chosen: self.pooled_logits([image for image, _ in chosen], [pieces for _, pieces in chosen]),
+            pairs,
+            sample=lambda: (np.zeros(self.engine.image_width, np.float32), [np.zeros(self.engine.text_width, np.float32)]),
+            problem=lambda: InputError("the pair can't be scored: the model's head fails on it; change its text or its image, or drop the row"),
+        )
 
     def logits(self, images: Sequence[Array], texts: Sequence[Array]) -> list[float]:
         """Embeddings of N pairs → N logits."""
@@ -303,20 +327,24 @@ class Pipeline:
             values += self.logits(*zip(*chosen, strict=True))
         return [float(x) for x in pool_pieces(values, counts, self.long_text)]
 
-    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
-        """What of each text goes through the text tower on its own: all of it, or the pieces of a long one where `long_text` asks for them.
+    def pieces(self, texts: Sequence[str]) -> list[Pieces | InputError]:
+        """What of each text goes through the text tower on its own: all of it, or the pieces of a long one where `long_text` asks for them; or why nothing
+        of it can.
 
         A text of white space is its own piece however long it is, so that `piece_embeddings` says that it is empty. InputError for a text that has too many
         letters to be cut.
         """
         if self.long_text == "truncate":
             return [(text,) for text in texts]
-        if problem := next(filter(None, map(cutting_problem, texts)), None):
-            raise InputError(problem)
-        _, too_long = self.tokenizer.encode(texts)
-        long = [cut and bool(text.strip()) for text, cut in zip(texts, too_long, strict=True)]
-        self._count(long_texts=sum(long))
-        return [tuple(split_long_text(text, self.tokenizer)) if cut else (text,) for text, cut in zip(texts, long, strict=True)]
+        problems = {text: problem for text in texts if (problem := cutting_problem(text)) is not None}
+        usable = [text for text in texts if text not in problems]
+        encoded = dict(zip(usable, self.tokenizer.encode_each(usable), strict=True))
+        long = [text for text, one in encoded.items() if not isinstance(one, InputError) and one.cut and text.strip()]
+        self._count(long_texts=len(long))
+        found: dict[str, Pieces | InputError] = {text: InputError(problem) for text, problem in problems.items()}
+        found |= {text: one if isinstance(one, InputError) else (text,) for text, one in encoded.items()}
+        found |= zip(long, split_each(long, self.tokenizer), strict=True)
+        return [found[text] for text in texts]
 
     def _count(self, *, long_texts: int = 0, truncated: int = 0) -> None:
         with self._lock:
@@ -347,29 +375,45 @@ class Pipeline:
         progress: Callable[[int], object] | None,
         *,
         long: bool,
-        tower: Callable[[Sequence[str], Sequence[list[int]]], list[Array]] | None = None,
+        tower: Callable[[Sequence[str], Sequence[list[int]]], list[Embedded]] | None = None,
     ) -> list[Embedded]:
         """`long`: whether those over the context count as long texts, they lose their end in any case; `tower`: of texts and their ids."""
         results: list[Embedded] = [InputError(EMPTY)] * len(texts)
         filled = [i for i, text in enumerate(texts) if text.strip()]
-        said = [texts[i] for i in filled]
-        ids, cut = self.tokenizer.encode(said)
-        self._count(long_texts=sum(cut) if long else 0, truncated=sum(cut))
-        embeddings = self._run_text_tower(ids, progress) if tower is None else tower(said, ids)
-        for i, embedding in zip(filled, embeddings, strict=True):
+        usable, ids, cut = list[int](), list[list[int]](), 0
+        for i, encoded in zip(filled, self.tokenizer.encode_each([texts[i] for i in filled]), strict=True):
+            if isinstance(encoded, InputError):
+                results[i] = encoded
+            else:
+                usable.append(i)
+                ids.append(encoded.ids)
+                cut += encoded.cut
+        self._count(long_texts=cut if long else 0, truncated=cut)
+        if progress is not None and len(usable) < len(texts):
+            progress(len(texts) - len(usable))
+        embeddings = self._run_text_tower(ids, progress) if tower is None else tower([texts[i] for i in usable], ids)
+        for i, embedding in zip(usable, embeddings, strict=True):
             results[i] = embedding
         return results
 
-    def _run_text_tower(self, ids: Sequence[list[int]], progress: Callable[[int], object] | None = None) -> list[Array]:
-        """Each text's embedding, in order; the tower sees texts of like length together."""
+    def _run_text_tower(self, ids: Sequence[list[int]], progress: Callable[[int], object] | None = None) -> list[Embedded]:
+        """Each text's embedding, in order, or why there is none; the tower sees texts of like length together."""
         results: list[Any] = [None] * len(ids)
         for chosen in self._of_like_length(ids):
-            batch = self.tokenizer.pad([ids[k] for k in chosen], step=self.engine.length_step)
-            for k, embedding in zip(chosen, self.engine.encode_texts(batch.input_ids, batch.attention_mask), strict=True):
+            embeddings = run_bisected(self._encode_texts, [ids[k] for k in chosen], sample=self._sample_ids, problem=_no_text_embedding)
+            for k, embedding in zip(chosen, embeddings, strict=True):
                 results[k] = embedding
             if progress is not None:
                 progress(len(chosen))
         return results
+
+    def _encode_texts(self, ids: Sequence[list[int]]) -> list[Array]:
+        batch = self.tokenizer.pad(ids, step=self.engine.length_step)
+        return list(self.engine.encode_texts(batch.input_ids, batch.attention_mask))
+
+    def _sample_ids(self) -> list[int]:
+        [ids], _ = self.tokenizer.encode(["a"])
+        return ids
 
     def _of_like_length(self, ids: Sequence[list[int]]) -> Iterator[list[int]]:
         """Positions in batches; with a `length_step`, all of a batch become equally long, so that no text depends on its neighbours."""
@@ -395,16 +439,37 @@ class Pipeline:
         return drain()
 
     def _decode(self, source: ImageSource) -> Array | ImageError:
-        try:
-            return self.preprocess(source)
-        except ImageError as error:
-            return untraced(error)
+        return prepare_alone(self.preprocess, source)
+
+    def image(self, source: ImageSource) -> Embedded:
+        """One image's embedding with its features (image_width,), or why there is none; no thread is started."""
+        return self.seen(self._decode(source))
+
+    def pixels(self, source: ImageSource) -> Array | ImageError:
+        """One image's pixel values (3, S, S), or why there are none."""
+        return self._decode(source)
+
+    def seen(self, pixels: Array | ImageError) -> Embedded:
+        """The embedding (image_width,) of what `pixels` gave."""
+        [value] = self._run_image_tower(iter([pixels]))
+        return value
 
     def _run_image_tower(self, decoded: Iterator[Array | ImageError]) -> Iterator[Embedded]:
         for batch in iter(lambda: list(islice(decoded, self.batch_size)), []):
             pixels = [value for value in batch if isinstance(value, np.ndarray)]
-            embeddings = iter(self.engine.encode_images(np.stack(pixels)) if pixels else ())
+            embeddings = iter(run_bisected(self._encode_images, pixels, sample=lambda: self.preprocess(sample_image()), problem=_no_image_embedding))
             yield from [next(embeddings) if isinstance(value, np.ndarray) else value for value in batch]
+
+    def _encode_images(self, pixels: Sequence[Array]) -> list[Array]:
+        return list(self.engine.encode_images(np.stack(pixels)))
+
+
+def _no_image_embedding() -> ImageError:
+    return ImageError("the model's image tower fails on the image; replace the file or drop the row")
+
+
+def _no_text_embedding() -> InputError:
+    return InputError("the model's text tower fails on the text; change it, or drop the row")
 
 
 def scored_pair(logit: float) -> ScoredPair:
@@ -412,8 +477,13 @@ def scored_pair(logit: float) -> ScoredPair:
     return ScoredPair(logit) if math.isfinite(logit) else ScoredPair(None, NO_NUMBER)
 
 
-def _reason(value: Embedded | None) -> str | None:
-    return str(value) if isinstance(value, InputError) else None
+def _scored(logit: float | InputError) -> ScoredPair:
+    return ScoredPair(None, str(logit)) if isinstance(logit, InputError) else scored_pair(logit)
+
+
+def _reason(values: Iterable[Embedded | None]) -> str | None:
+    """The first of the reasons among embeddings."""
+    return next((str(value) for value in values if isinstance(value, InputError)), None)
 
 
 def image_digest(data: bytes) -> bytes:

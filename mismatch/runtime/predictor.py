@@ -25,6 +25,7 @@ from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import Decoder, ImageSource
 from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.tokenize import shown
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
 __all__ = ["Prediction", "Predictor", "load"]
@@ -92,8 +93,12 @@ class Predictor:
             raise InputError(problem)
         [embedding] = self._see([image])
         [pieces] = self.pipeline.pieces([text])
+        if isinstance(pieces, InputError):
+            raise pieces
         said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_width)
-        [logit] = self.pipeline.pooled_logits([embedding], [list(said)])
+        [logit] = self.pipeline.pair_logits([(embedding, list(said))])
+        if isinstance(logit, InputError):
+            raise logit
         return self._prediction(_name(image), text, scored_pair(logit), self.threshold_for(slice_value))
 
     def predict_pairs(
@@ -135,12 +140,16 @@ class Predictor:
         for text in texts:
             if problem := _text_problem(text):
                 raise InputError(problem)
-        return _stack(self.pipeline.texts(texts), self.engine.text_width)[:, : self.engine.text_dim]
+        embeddings = self.pipeline.texts(texts)
+        for text, value in zip(texts, embeddings, strict=True):
+            if isinstance(value, InputError):
+                raise InputError(f"text {shown(text)!r}: {value}")
+        return _stack(embeddings, self.engine.text_width)[:, : self.engine.text_dim]
 
     def _see(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """N images → (N, image_width), all that the head sees of them."""
         if len(images) == 1:  # one pair needs no threads
-            return self.engine.encode_images(self.pipeline.preprocess(images[0])[None])
+            return _stack([self.pipeline.image(images[0])], self.engine.image_width)
         return _stack(self.pipeline.images(images), self.engine.image_width)
 
     def _prediction(self, image_path: str, text: str, scored: ScoredPair, threshold: float) -> Prediction:

@@ -186,6 +186,11 @@ class Preprocessor:
         out += self._offset
         return out
 
+    def levels(self, pixel_values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(3, S, S) that this has made → (S, S, 3): the picture that it was made of."""
+        pixels = (pixel_values.astype(np.float64) - self._offset) / self._scale
+        return np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
     def picture(self, source: ImageSource) -> Image.Image:
         """Anything `open_image` takes → RGB (size, size): what the tower sees, before it is normalised."""
         decoder = self._decoder or _decoder

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, InputError, MismatchWarning
@@ -20,8 +19,12 @@ from mismatch.retries import shortage_in
 from mismatch.runtime.bundle import GRAPHS, TOKENIZER, Manifest, read_manifest, seen_by
 from mismatch.runtime.graph_file import read_graph
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
+from mismatch.runtime.libraries import send_nothing
 from mismatch.runtime.time_limit import OverdueError, within
 from mismatch.runtime.tokenize import TokenBatch, Tokenizer
+
+send_nothing("onnxruntime")
+import onnxruntime as ort  # noqa: E402 - it reads its switch as it is loaded
 
 __all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
 

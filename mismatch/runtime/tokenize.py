@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 import string
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple, TypeVar
 
 import ftfy
 import numpy as np
@@ -16,15 +18,30 @@ import tokenizers
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, InputError, is_panic
+from mismatch.runtime.bisection import run_bisected
 from mismatch.runtime.tokenizer_file import check_tokenizer_file
 from mismatch.specs import TextSpec
 
-__all__ = ["TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace"]
+__all__ = ["Encoded", "TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace", "shown"]
 
 LOOKED_AT = 200  # characters from which a text's language is told
 LEAST_LETTERS = 4  # from which it is told
 UNKNOWN, FEW = {"[UNK]", "<unk>"}, 0.2  # and their share
 SPACE = "\u2581"  # SentencePiece's
+SAMPLE = "a"  # a text that every tokenizer can encode
+SHOWN = 60  # characters of a text that an error quotes
+T = TypeVar("T")
+LONG = 4096  # characters, up to which the square of their number costs nothing
+MOST_MARKS = 256  # accents on one letter
+CHARACTERS = 0x110000  # code points of Unicode
+DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")  # &#65; with more digits than a code point has
+
+
+class Encoded(NamedTuple):
+    """A text as tokens."""
+
+    ids: list[int]  # special ones included, cut at context_length
+    cut: bool  # whether the text was longer than that
 
 
 @dataclass(frozen=True)
@@ -49,14 +66,36 @@ class Tokenizer:
         return self.pad(*self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length."""
+        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length.
+
+        InputError, which quotes it, for the first text that can't be encoded.
+        """
+        ids, cut = list[list[int]](), list[bool]()
+        for text, encoded in zip(texts, self.encode_each(texts), strict=True):
+            if isinstance(encoded, InputError):
+                raise InputError(f"text {shown(text)!r}: {encoded}")
+            ids.append(encoded.ids)
+            cut.append(encoded.cut)
+        return ids, cut
+
+    def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
+        """B texts → the tokens of each, or why it has none. InputError where no text at all can be encoded: then the model is to blame."""
+        return run_bisected(self._encode, texts, sample=lambda: SAMPLE, problem=_not_encoded)
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         cleaned = [_whole(self._clean(text)) for text in texts]
         with _encoding():
             encodings = self._tokenizer.encode_batch_fast(cleaned)
-        return [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
+        return [Encoded(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits."""
+        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits.
+
+        InputError for a text that can't be encoded.
+        """
+        return _alone(self._beyond, text)
+
+    def _beyond(self, text: str) -> tuple[int, str]:
         cleaned = _whole(self._clean(text))
         with _encoding():
             kept = self._tokenizer.encode(cleaned)
@@ -71,8 +110,12 @@ class Tokenizer:
     def knows(self, text: str) -> bool:
         """Whether a text is in a language that the tokenizer was made for, and falls neither into single bytes nor into unknown tokens; True of few letters.
 
-        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts.
+        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts. InputError for a text
+        that can't be encoded.
         """
+        return _alone(self._knows, text)
+
+    def _knows(self, text: str) -> bool:
         letters = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in self._clean(text)[:LOOKED_AT]).split()
         count = sum(map(len, letters))
         if count < LEAST_LETTERS:
@@ -100,8 +143,35 @@ class Tokenizer:
 def clean_whitespace(text: str) -> str:
     """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved twice, white space folded."""
     if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = _unescape(_unescape(_mended(text)))
     return " ".join(text.split())
+
+
+def _mended(text: str) -> str:
+    """As `ftfy.fix_text`, in linear time: of a long text the accents on one letter beyond `MOST_MARKS` are left out before it is composed, since Python sorts
+    them in the square of their number.
+    """
+    if len(text) <= LONG:
+        return ftfy.fix_text(text)
+    fixed = ftfy.fix_text(text, normalization=None)
+    return unicodedata.normalize("NFC", _many_marks().sub(lambda match: match[0][:MOST_MARKS], fixed))
+
+
+@cache
+def _many_marks() -> re.Pattern[str]:
+    marks = "".join(char for char in map(chr, range(CHARACTERS)) if unicodedata.combining(char))
+    return re.compile(f"[{marks}]{{{MOST_MARKS + 1},}}")
+
+
+def _unescape(text: str) -> str:
+    """As `html.unescape`, which raises for a decimal reference of more digits than Python makes an int of (4,300, or what the user has set)."""
+    return html.unescape(DECIMAL_REFERENCE.sub(_short_reference, text))
+
+
+def _short_reference(match: re.Match[str]) -> str:
+    """`&#` and at most seven digits that stand for the same; any number beyond the last code point does for another one, as both become U+FFFD."""
+    digits = match[1] or "0"
+    return f"&#{digits}" if len(digits) < 8 else f"&#{CHARACTERS}"
 
 
 def clean_clip(text: str) -> str:
@@ -143,6 +213,23 @@ def _encoding() -> Iterator[None]:
 def _is_librarys(error: BaseException) -> bool:
     """Whether it says something of the tokenizer, and not of the machine or of who ends the program."""
     return is_panic(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError))
+
+
+def _alone(work: Callable[[str], T], text: str) -> T:
+    """`work` of one text; InputError where it fails on that and not on others."""
+    [found] = run_bisected(lambda texts: [work(one) for one in texts], [text], sample=lambda: SAMPLE, problem=_not_encoded)
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def _not_encoded() -> InputError:
+    return InputError("the text can't be tokenized; change it, or drop the row")
+
+
+def shown(text: str) -> str:
+    """The beginning of a text, for an error that quotes it."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it

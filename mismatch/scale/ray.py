@@ -9,13 +9,14 @@ from typing import Any
 
 from mismatch.errors import InputError, MachineError, MismatchError, MissingExtraError
 from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.libraries import send_nothing
 
 __all__ = ["Actors", "actors"]
 
 AHEAD = 2  # blocks that an actor has been given: one it works on, one that waits
 ATTEMPTS = 4  # at a block whose actor dies
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory of a cluster of one's own: it holds the blocks that wait, no more
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # nothing is sent home; actors without a GPU leave CUDA alone
+KEEP_CUDA = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"  # 0: actors without a GPU leave CUDA alone
 
 
 class Worker:
@@ -94,8 +95,8 @@ def actors(make: Callable[[], Any], *, address: str | None = None, count: int | 
 
 
 def _import_ray() -> Any:
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    send_nothing("ray")
+    os.environ.setdefault(KEEP_CUDA, "0")
     try:
         import ray
     except ImportError as error:

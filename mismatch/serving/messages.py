@@ -136,6 +136,7 @@ class ExplanationAnswer(Message):
     unseen: str = Field(description="The end of the text that is beyond the model's context.")
     texts_encoded: int
     images_encoded: int
+    left_out: int = Field(description="Variants of the text that were not tried, as it is too long: exchanges first, then phrases, then its last words.")
     heat: list[list[float]] | None = Field(description="16 rows of 16 from the top: above 0 speaks for the text, below against it, in log-odds.")
     picture: str | None = Field(description="The square that the model sees, which `heat` lies over: a PNG in base64.")
 

@@ -7,9 +7,10 @@ import base64
 import hashlib
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -79,20 +80,26 @@ class Served:
         return [self._answer(one) for one in await self.batcher.predict(rows)]
 
     async def explanation(self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
-        """Of one pair; one explanation at a time. FullError where too many wait."""
+        """Of one pair; one explanation at a time. FullError where too many wait. One that nobody waits for any more ends at its next step."""
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
         if self._explaining > self._settings.explanations:
             raise FullError(f"{self._explaining - 1} explanations wait already; try again in a moment", 2)
         self._explaining += 1
+        unwanted = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, image, text, slice_value, heat_map)
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, image, text, slice_value, heat_map, unwanted)
         finally:
+            unwanted.set()
             self._explaining -= 1
 
-    def _explain(self, image: PreparedImage, text: str, slice_value: str | None, heat_map: bool) -> ExplanationAnswer:
+    def _explain(self, image: PreparedImage, text: str, slice_value: str | None, heat_map: bool, unwanted: threading.Event) -> ExplanationAnswer:
+        def check() -> None:
+            if unwanted.is_set():
+                raise CancelledError
+
         start = time.perf_counter()
-        found = explain(self.predictor, image, text, heat_map=heat_map, lexicon=self._lexicon, slice_value=slice_value)
+        found = explain(self.predictor, image, text, heat_map=heat_map, lexicon=self._lexicon, slice_value=slice_value, check=check)
         self._metrics.stage(self.name, "explain", time.perf_counter() - start)
         return _explanation(found, self.model_id)
 

@@ -103,7 +103,7 @@ def log_as_json(stream: Any = sys.stderr) -> None:
     """The service's own log, and what uvicorn has to say, as lines of JSON; not each flaw of each broken form, which its sender is told of."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Lines())
-    for name, level in ((log.name, logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
+    for name, level in ((log.name, logging.INFO), ("mismatch.runtime", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)

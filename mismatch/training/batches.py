@@ -21,6 +21,7 @@ from torch import Tensor
 from mismatch.data.pairs import Row, place, resolve_image
 from mismatch.data.strings import Stored
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime.bisection import prepare_alone
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
@@ -375,10 +376,10 @@ class PixelStore:
         path = pairs.images[image]
         if (found := self.known.get(path)) is not None:
             return found
-        try:
-            pixels = np.asarray(self.picture(path))
-        except ImageError as error:
-            raise pairs.image_error(image, error) from error
+        picture = prepare_alone(self.picture, path)
+        if isinstance(picture, ImageError):
+            raise pairs.image_error(image, picture)
+        pixels = np.asarray(picture)
         if pixels.nbytes <= self.room:
             self.room -= pixels.nbytes
             self.known[path] = pixels

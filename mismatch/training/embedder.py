@@ -86,12 +86,15 @@ class Embedder:
         problems = {i: reason for i, reason in enumerate(reasons) if reason}
         usable = np.array([i for i in range(len(rows)) if i not in problems], np.int64)
         pairs = PairSet.from_rows(csv_file, [rows[i] for i in usable], image_base_path)
-        pairs = pairs.cut(dict(zip(pairs.texts, pipeline.pieces(pairs.texts), strict=True)))
+        split = dict(zip(pairs.texts, pipeline.pieces(pairs.texts), strict=True))
+        unsplit = {text: error for text, error in split.items() if isinstance(error, InputError)}
+        pairs = pairs.cut({text: pieces for text, pieces in split.items() if not isinstance(pieces, InputError)})
         store = EmbeddingCache(cache, self.engine.fingerprint)
         with progress(f"embed {Path(csv_file).name}", len(pairs.images) + len(pairs.pieces), "item") as advance:
             images, bad_images = embed_images(pipeline, pairs.images, cache=store, progress=advance)
             pieces, bad_pieces = embed_texts(pipeline, pairs.pieces, cache=store, progress=advance)
-        bad = [_why(pairs, at, bad_images, bad_pieces) for at in range(len(pairs))]
+        unsplit_at = {at: unsplit[text] for at, text in enumerate(pairs.texts) if text in unsplit}
+        bad = [_why(pairs, at, bad_images, bad_pieces, unsplit_at) for at in range(len(pairs))]
         problems |= {int(usable[at]): why for at, why in enumerate(bad) if why is not None}
         good = np.array([at for at, why in enumerate(bad) if why is None], np.int64)
         if not len(good):
@@ -129,9 +132,16 @@ def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
     return load_backbone(f"{family}:{model_id}" if is_legacy(reference) else reference), family, model_id, None, note
 
 
-def _why(pairs: PairSet, row: int, bad_images: Mapping[int, InputError], bad_pieces: Mapping[int, InputError]) -> str | None:
+def _why(
+    pairs: PairSet,
+    row: int,
+    bad_images: Mapping[int, InputError],
+    bad_pieces: Mapping[int, InputError],
+    bad_texts: Mapping[int, InputError],
+) -> str | None:
     """Why a row has no embedding."""
-    if (error := bad_images.get(int(pairs.image_of[row]))) is not None:
+    error = bad_images.get(int(pairs.image_of[row])) or bad_texts.get(int(pairs.text_of[row]))
+    if error is not None:
         return str(error)
     pieces, _ = pairs.row_pieces(np.array([row]))
     return next((str(bad_pieces[int(piece)]) for piece in pieces if int(piece) in bad_pieces), None)

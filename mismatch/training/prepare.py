@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -22,10 +21,10 @@ from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import load_pairs
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.chunks import long_texts_line, split_long_text
+from mismatch.runtime.chunks import long_texts_line, split_each
 from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
-from mismatch.runtime.tokenize import Tokenizer
+from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
@@ -176,11 +175,27 @@ def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report, togeth
 def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list[PairSet], int]:
     texts = list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
     slices = (texts[i : i + TEXTS] for i in range(0, len(texts), TEXTS))
-    long = [text for chosen in slices for text in compress(chosen, tokenizer.encode(chosen)[1])]
+    long = list[str]()
+    for chosen in slices:
+        for text, encoded in zip(chosen, tokenizer.encode_each(chosen), strict=True):
+            if isinstance(encoded, InputError):
+                raise _text_error(sets, text, encoded)
+            if encoded.cut:
+                long.append(text)
     if not long or not cut:
         return list(sets), len(long)
-    pieces_of = {text: split_long_text(text, tokenizer) for text in long}
+    pieces_of = dict[str, Sequence[str]]()
+    for text, pieces in zip(long, split_each(long, tokenizer), strict=True):
+        if isinstance(pieces, InputError):
+            raise _text_error(sets, text, pieces)
+        pieces_of[text] = pieces
     return [pairs.cut(pieces_of) for pairs in sets], len(long)
+
+
+def _text_error(sets: Sequence[PairSet], text: str, error: InputError) -> InputError:
+    """What is wrong with a text, with the file that it stands in."""
+    file = next(pairs.csv_file for pairs in sets if text in pairs.texts)
+    return InputError(f"{file}: text {shown(text)!r}: {error}")
 
 
 def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
@@ -211,7 +226,7 @@ def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes:
             raise _all_problems(pairs, problems)
         pieces, bad_pieces = _shared(pairs.pieces, lambda texts: embed_texts(pipeline, texts, cache=cache, progress=advance), processes)
     if bad_pieces:
-        raise InputError(f"{pairs.csv_file}: text {pairs.pieces[min(bad_pieces)]!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
+        raise InputError(f"{pairs.csv_file}: text {shown(pairs.pieces[min(bad_pieces)])!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
     return EmbeddingFeed(pairs, images, pieces)
 
 

@@ -22,9 +22,9 @@ from mismatch.data.pairs import Columns, Row, Unusable, no_rows, one_image_each,
 from mismatch.data.rows import SpanError
 from mismatch.data.spans import find_spans
 from mismatch.data.strings import Stored, StringFile, StringWriter
-from mismatch.errors import CheckpointError
-from mismatch.runtime.chunks import split_long_text
-from mismatch.runtime.tokenize import Tokenizer
+from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.chunks import split_each
+from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.training.batches import PairSet, file_finder, first_seen
 from mismatch.training.output import check_usable
 from mismatch.training.processes import Processes
@@ -198,7 +198,7 @@ def cut_together(sets: Sequence[PairSet], tokenizer: Tokenizer, together: Togeth
     """The sets, their long texts in pieces where they shall be `cut`, and how many different texts are long. Each process looks at its part of the texts."""
     processes = together.processes
     long: list[list[bool]] = []
-    processes.each(lambda: long.extend(_are_long(pairs.texts[processes.part(len(pairs.texts))], tokenizer) for pairs in sets))
+    processes.each(lambda: long.extend(_are_long(pairs, processes, tokenizer) for pairs in sets))
     keys = [text_keys(compress(pairs.texts[processes.part(len(pairs.texts))], flags)) for pairs, flags in zip(sets, long, strict=True)]
     count = len(np.unique(np.concatenate(processes.gather(np.concatenate(keys)))))
     if not count or not cut:
@@ -206,8 +206,13 @@ def cut_together(sets: Sequence[PairSet], tokenizer: Tokenizer, together: Togeth
     return [_cut(pairs, f"pieces.{i}", flags, tokenizer, together) for i, (pairs, flags) in enumerate(zip(sets, long, strict=True))], count
 
 
-def _are_long(texts: Sequence[str], tokenizer: Tokenizer) -> list[bool]:
-    return [flag for i in range(0, len(texts), TEXTS) for flag in tokenizer.encode(list(texts[i : i + TEXTS]))[1]]
+def _are_long(pairs: PairSet, processes: Processes, tokenizer: Tokenizer) -> list[bool]:
+    """Which texts of this process's part are over the context; InputError, with the file, for one that can't be tokenized."""
+    texts = pairs.texts[processes.part(len(pairs.texts))]
+    try:
+        return [flag for i in range(0, len(texts), TEXTS) for flag in tokenizer.encode(list(texts[i : i + TEXTS]))[1]]
+    except InputError as error:
+        raise InputError(f"{pairs.csv_file}: {error}") from error
 
 
 def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, together: Together) -> PairSet:
@@ -220,7 +225,7 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
         own = texts[processes.part(len(texts))]
         with StringWriter(together.file(name)) as file:
             for text, place, is_long in zip(own, own.places.tolist(), long, strict=True):
-                pieces = split_long_text(text, tokenizer) if is_long else [text]
+                pieces = _pieces(pairs, text, tokenizer) if is_long else (text,)
                 keys.extend(map(_key, pieces))
                 places.extend([known + file.add(piece) for piece in pieces] if is_long else [place])
                 counts.append(len(pieces))
@@ -232,3 +237,11 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
     first, piece_of = first_seen(np.concatenate(processes.gather(_keys(keys))))
     pieces = Stored([*texts.files, *_mapped(name, new, together)], np.concatenate(processes.gather(own))[first], str)
     return replace(pairs, pieces=pieces, piece_of=piece_of, starts=np.cumsum([0, *np.concatenate(processes.gather(np.array(counts)))]))
+
+
+def _pieces(pairs: PairSet, text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """InputError, with the file, for a text that can't be split."""
+    [pieces] = split_each([text], tokenizer)
+    if isinstance(pieces, InputError):
+        raise InputError(f"{pairs.csv_file}: text {shown(text)!r}: {pieces}")
+    return pieces

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import MissingExtraError
+from mismatch.runtime.libraries import send_nothing
 from mismatch.training.config import TrainConfig
 from mismatch.training.history import History
 
@@ -84,18 +85,21 @@ def _tensorboard(name: str, config: TrainConfig) -> Any:
 
 
 def _wandb(name: str, config: TrainConfig) -> Any:
+    send_nothing("wandb")
     from accelerate.tracking import WandBTracker
 
     return WandBTracker(PROJECT, name=name)
 
 
 def _mlflow(name: str, config: TrainConfig) -> Any:
+    send_nothing("mlflow")
     from accelerate.tracking import MLflowTracker
 
     return MLflowTracker(PROJECT, run_name=name)
 
 
 def _trackio(name: str, config: TrainConfig) -> Any:
+    send_nothing("gradio", "huggingface_hub")
     from accelerate.tracking import TrackioTracker
 
     return TrackioTracker(PROJECT, name=name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import shutil
 import signal
@@ -113,12 +115,23 @@ def test_no_thread_can_be_started(cases: Any, shop: Path) -> None:
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault(
-    "a thread that decodes images dies of a bug in a library", "predict", "it ends with exit code 70, done rows are kept; --resume gives the same bytes"
-)
-def test_a_worker_dies(cases: Any, shop: Path) -> None:
+BUG = "a library fails on an image in a way that nobody foresaw"
+
+
+@pytest.mark.fault(BUG, "predict", "its rows' status says why, all other rows are the undisturbed ones; exit code 0")
+def test_a_library_fails_on_an_image(cases: Any, shop: Path) -> None:
+    cases.predict(shop, prelude=failing("08.png")).fine()
+    rows, whole = read_scores((shop / "out.csv").read_bytes()), read_scores(cases.whole)
+    failed = [row for row in rows if row["image_path"].endswith("08.png")]
+    assert failed
+    assert all(row["prediction"] == "error" and "can't be prepared" in row["status"] and "KeyError" not in row["status"] for row in failed)
+    assert [row for row in rows if row not in failed] == [row for row in whole if not row["image_path"].endswith("08.png")]
+
+
+@pytest.mark.fault("a library fails on every image", "predict", "it ends with exit code 70, done rows are kept; --resume gives the same bytes")
+def test_a_library_fails_on_every_image(cases: Any, shop: Path) -> None:
     bug = "from mismatch.runtime.preprocess import Preprocessor\nreal = Preprocessor.__call__\ncalls = [0]\n"
-    bug += "def call(self, *a, **k):\n    calls[0] += 1\n    if calls[0] == 9:\n        raise KeyError('a bug')\n"
+    bug += "def call(self, *a, **k):\n    calls[0] += 1\n    if calls[0] >= 9:\n        raise KeyError('a bug')\n"
     bug += "    return real(self, *a, **k)\nPreprocessor.__call__ = call\n"
     done = cases.predict(shop, prelude=bug)
     assert done.code == 70, done
@@ -127,12 +140,21 @@ def test_a_worker_dies(cases: Any, shop: Path) -> None:
     cases.resumed(shop)
 
 
-@pytest.mark.fault("a thread that decodes images dies of a bug in a library", "train", "it ends with exit code 70; --resume gives the same weights")
-def test_a_worker_of_training_dies(cases: Any, shop: Path) -> None:
-    bug = "from mismatch.training.batches import PixelStore\nreal = PixelStore.load\ncalls = [0]\n"
-    bug += "def load(self, *a):\n    calls[0] += 1\n    if calls[0] == 5:\n        raise KeyError('a bug')\n    return real(self, *a)\nPixelStore.load = load\n"
-    assert cases.train(shop, prelude=bug).code == 70
+@pytest.mark.fault(BUG, "train", "one line that names the image and the row; when it is replaced, the same weights")
+def test_a_library_fails_on_an_image_of_training(cases: Any, shop: Path) -> None:
+    cases.train(shop, prelude=failing("08.png")).refused("train.csv:", "can't be prepared")
     cases.train_resumed(shop)
+
+
+def failing(name: str) -> str:
+    """Preparing an image of this name raises what no library should."""
+    bug = "from mismatch.runtime.preprocess import Preprocessor\nreal = Preprocessor.picture\n"
+    bug += f"def picture(self, source):\n    if str(source).endswith({name!r}):\n        raise KeyError('a bug')\n"
+    return bug + "    return real(self, source)\nPreprocessor.picture = picture\n"
+
+
+def read_scores(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode())))
 
 
 @pytest.mark.fault("a locale of plain ASCII (LC_ALL=C, no UTF-8 mode), texts and names that are not", "predict", f"{SAME}, in a file and on standard output")
