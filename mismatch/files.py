@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,11 +24,13 @@ from mismatch.retries import open_patiently, reason
 
 __all__ = [
     "SEAL",
+    "SHOWN",
     "atomic_binary",
     "atomic_directory",
     "atomic_file",
     "explained",
     "finite",
+    "is_leftover",
     "is_sealed",
     "read_json",
     "remove_directory",
@@ -38,6 +41,7 @@ __all__ = [
     "write_json",
 ]
 
+SHOWN = "backslashreplace"  # how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys
@@ -50,7 +54,7 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
     A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a missing folder, a full disk.
     """
-    with _atomic(path, "w", encoding="utf-8", newline="") as file:
+    with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
 
 
@@ -94,7 +98,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     with explained(target, part):
         try:
             part.mkdir(parents=True)
+            mode = part.stat().st_mode
             yield part
+            _give_modes(part, mode)
             _flush(part)
             _swap(part, target)
         except BaseException:
@@ -125,6 +131,11 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether this is what a writer that was killed leaves, or what a system puts into every folder."""
+    return PART.fullmatch(name) is not None or name in (".lock", ".DS_Store")
+
+
 def read_json(path: str | Path | Remote) -> Any:
     """The content of a JSON file, or object; CheckpointError where it can't be read."""
     try:
@@ -140,7 +151,7 @@ def write_json(path: str | Path | Remote, data: Any) -> None:
     """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_binary(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(f"{text}\n".encode(errors=SHOWN))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -198,6 +209,15 @@ def _flush(folder: Path) -> None:
         if path.is_file() and os.name == "posix":  # elsewhere only what is open for writing can be flushed
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def _give_modes(folder: Path, mode: int) -> None:
+    """Give everything in a new folder the mode that the umask left that folder: safetensors and copies of other files bring their own, such as 0600."""
+    if os.name != "posix":
+        return
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(mode) if path.is_dir() else stat.S_IMODE(mode) & 0o666)
 
 
 def _swap(part: Path, target: Path) -> None:

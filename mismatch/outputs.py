@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mismatch.errors import CheckpointError, InputError
 
-__all__ = ["OutputKind", "check_outputs", "json_report", "model_folder_of", "page", "picture", "refuse_model_folder", "table"]
+__all__ = ["SOFTWARE", "OutputKind", "check_outputs", "json_report", "model_folder_of", "page", "picture", "refuse_model_folder", "table"]
 
+SOFTWARE = ("Software", "mismatch")  # keyword and text in the pictures that are drawn here
 READ = 2**16  # bytes of a file's two ends, by which its kind is known
 CHECKPOINT, BUNDLE = "mismatch.json", "manifest.json"  # as training/checkpoint.py and runtime/bundle.py name them
 CHECKPOINT_KEYS = {"format_version", "head", "score"}
@@ -40,6 +41,8 @@ def json_report(name: str, keys: Sequence[str]) -> OutputKind:
     """Return the kind of a JSON file with these keys near its start."""
 
     def is_known(head: bytes, _tail: bytes) -> bool:
+        if head.strip() == b"[]":  # of no rows
+            return True
         return head.lstrip()[:1] in (b"{", b"[") and all(f'"{key}"'.encode() in head for key in keys)
 
     return OutputKind(name, is_known)
@@ -50,9 +53,10 @@ def page(name: str, mark: str) -> OutputKind:
     return OutputKind(name, lambda head, _tail: head.lstrip().startswith(b"<!DOCTYPE html>") and mark.encode() in head)
 
 
-def picture(name: str, mark: bytes) -> OutputKind:
-    """Return the kind of a PNG with this chunk near its start or end."""
-    return OutputKind(name, lambda head, tail: head.startswith(b"\x89PNG") and (mark in head or mark in tail))
+def picture(name: str) -> OutputKind:
+    """Return the kind of a PNG that says that mismatch drew it, which a photo does not."""
+    mark = f"{SOFTWARE[0]}\0{SOFTWARE[1]}".encode()
+    return OutputKind(name, lambda head, _tail: head.startswith(b"\x89PNG") and mark in head)
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs: Iterable[Path] = ()) -> None:

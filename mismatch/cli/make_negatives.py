@@ -14,6 +14,7 @@ from mismatch.cli.options import row_options
 from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
 from mismatch.data.columns import Columns
+from mismatch.outputs import check_outputs, table
 
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
@@ -82,12 +83,13 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     mismatch as often as a match where possible, and the labels can't be told from the texts alone; how well they can is reported as blind AUROC. Split
     first, then make mismatches in each part.
     """
-    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import make_negatives
+    from mismatch.data.pairs import rows_files
     from mismatch.errors import InputError
 
-    refuse_inputs([output], [csv_file])
+    lexicon_files = [options["lexicon_file"]] if options["lexicon_file"] else []
+    check_outputs([("--output", output, table("a table of matches and mismatches", ADDED))], [*rows_files(csv_file), *lexicon_files])
     hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
