@@ -124,11 +124,12 @@ def test_when_no_row_can_be_scored_the_exit_code_says_so(run: Any, write_rows: A
 
 def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
     Path("rows.csv").write_text('image_path,text\nred.png,red\nred.png,"never closed\n', encoding="utf-8")
-    Path("out.csv").write_text("older", encoding="utf-8")
+    older = ",".join(COLUMNS)
+    Path("out.csv").write_text(older, encoding="utf-8")
     result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert result.exit_code == 2
     assert "rows.csv:3" in result.stderr
-    assert Path("out.csv").read_text(encoding="utf-8") == "older"
+    assert Path("out.csv").read_text(encoding="utf-8") == older
     assert sorted(path.name for path in Path().iterdir() if "out" in path.name) == ["out.csv"]
 
 

@@ -116,13 +116,14 @@ def _check(image: Path | None, text: str | None, csv_file: Path | None, output: 
         raise click.UsageError("a .png holds one pair; with --csv, give --output a folder or a .json")
 
 
-def _outputs(output: Path) -> list[tuple[str, Path, OutputKind]]:
+def _outputs(output: Path) -> list[tuple[str, Path, OutputKind | None]]:
     """What is written: one file, or of a folder what may be replaced in it."""
     kinds = {".png": picture("a picture"), ".json": json_report("an explanation", ("similarity_score", "words"))}
     if output.suffix.lower() in FILES:
         return [("--output", output, kinds[output.suffix.lower()])]
     names = sorted(path.name for path in output.iterdir() if IN_FOLDER.fullmatch(path.name)) if output.is_dir() else []
-    return [("--output", output / name, kinds[Path(name).suffix]) for name in names or ["explanation.json"]]
+    inside = [("--output", output / name, kinds[Path(name).suffix]) for name in names]
+    return [("--output", output, None), *inside]
 
 
 def _lexicon(options: dict[str, Any]) -> Lexicon | None:

@@ -35,7 +35,7 @@ from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import Columns, Row, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_binary, atomic_file
+from mismatch.files import SHOWN, atomic_binary, atomic_file
 from mismatch.outputs import check_outputs, table
 from mismatch.remote import Remote, is_url, located
 
@@ -390,7 +390,7 @@ def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | Non
             yield from _whole(table)
     elif output == STANDARD_OUTPUT:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's own: the bytes are those of a file
+            sys.stdout.reconfigure(encoding="utf-8", errors=SHOWN)  # whatever the terminal's own: the bytes are those of a file
         yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:
