@@ -79,9 +79,12 @@ def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs
             raise InputError(f"{option} {path} is there already and is not {kind.name} of mismatch; choose another name, or move it away")
 
 
-def refuse_model_folder(path: Path, option: str) -> None:
-    """CheckpointError for what lies in a checkpoint or a bundle, or is one."""
-    if (model := model_folder_of(path)) is not None:
+def refuse_model_folder(path: Path, option: str, *, but_a_bundle: bool = False) -> None:
+    """CheckpointError for what lies in a checkpoint or a bundle, or is one; `but_a_bundle`: an older bundle may be replaced whole."""
+    model = model_folder_of(path)
+    if but_a_bundle and model == Path(os.path.realpath(path)) and not (model / CHECKPOINT).is_file():
+        return
+    if model is not None:
         raise CheckpointError(f"{option} {path} lies in the model {model}, which holds its own files only; choose another place")
 
 

@@ -79,6 +79,10 @@ def _check_target(model: str, output: Path | None) -> None:
         return
     refuse_model_folder(output, "--output")
     hold(output, folder=True)
+    _check_free(output)
+
+
+def _check_free(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CheckpointError(f"--output {output} is there already; choose another name, or remove it")
 
@@ -110,6 +114,7 @@ def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSp
         with atomic_directory(output) as part:
             shutil.copytree(model, part, dirs_exist_ok=True)
             write_score(part, score)
+            _check_free(output)  # whatever has come there since is not lost
     else:
         from mismatch.training.checkpoint import save_checkpoint
         from mismatch.training.engine import TorchEngine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +80,7 @@ def command(
         return
     if output is None:
         raise click.UsageError("--output is missing: the folder of the bundle")
-    refuse_model_folder(Path(os.path.realpath(output)).parent, "--output")
+    refuse_model_folder(output, "--output", but_a_bundle=True)
     if triton is not None:
         _triton().check_target(triton, output)
     if options["precision"] == "int8" and verify_csv is None:

@@ -71,6 +71,7 @@ def command(folder: Path, seed: int) -> None:
 def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
     """Run every step in `folder`; returns what was measured, which quickstart.json holds too. A failed or interrupted run leaves nothing behind."""
     _check_extra()
+    refuse_model_folder(folder, "--dir")
     with locked(folder, parents=True, inside=re.compile("|".join(map(re.escape, OWN_NAMES)))):
         created = _claim(folder)
         try:
@@ -95,7 +96,6 @@ def _claim(folder: Path) -> bool:
     """Make the folder ours, emptied of an earlier quickstart; returns whether it is new."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder} is a file; choose another folder")
-    refuse_model_folder(folder, "--dir")
     new = not folder.exists()
     if not new and any(folder.iterdir()):
         _check_own(folder)

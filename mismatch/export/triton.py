@@ -75,6 +75,7 @@ def write_repository(bundle: Path, target: Path) -> Repository:
         _write_ensemble(folder, bundle, manifest)
         check_repository(folder)
         difference = _compare(bundle, folder, manifest)
+        check_target(target, bundle)  # whatever has come there meanwhile is not lost
     return Repository(target, sum(file.stat().st_size for file in target.rglob("*") if file.is_file()), difference, manifest.precision)
 
 
