@@ -25,6 +25,7 @@ from mismatch.retries import open_patiently, reason, retried
 __all__ = [
     "LARGEST_JSON",
     "SEAL",
+    "SHOWN",
     "atomic_binary",
     "atomic_directory",
     "atomic_file",
@@ -32,6 +33,7 @@ __all__ = [
     "check_regular",
     "explained",
     "finite",
+    "is_leftover",
     "is_sealed",
     "parse_json",
     "read_bytes",
@@ -45,6 +47,7 @@ __all__ = [
     "write_json",
 ]
 
+SHOWN = "backslashreplace"  # how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 LARGEST_JSON = 32 * 2**20  # bytes of a file of settings, or of what a model says of itself: parsed, it takes ten times as many and more
@@ -59,7 +62,7 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
     A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a missing folder, a full disk.
     """
-    with _atomic(path, "w", encoding="utf-8", newline="") as file:
+    with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
 
 
@@ -103,7 +106,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     with explained(target, part):
         try:
             part.mkdir(parents=True)
+            mode = part.stat().st_mode
             yield part
+            _give_modes(part, mode)
             _flush(part)
             _swap(part, target)
         except BaseException:
@@ -132,6 +137,11 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether this is what a writer that was killed leaves, or what a system puts into every folder."""
+    return PART.fullmatch(name) is not None or name in (".lock", ".DS_Store")
 
 
 def check_regular(path: str | Path) -> None:
@@ -212,7 +222,7 @@ def write_json(path: str | Path | Remote, data: Any) -> None:
     """Write indented JSON, atomically. JSON has no nan and no infinity: they become null."""
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_binary(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(f"{text}\n".encode(errors=SHOWN))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -273,6 +283,15 @@ def _flush(folder: Path) -> None:
         if path.is_file() and os.name == "posix":  # elsewhere only what is open for writing can be flushed
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def _give_modes(folder: Path, mode: int) -> None:
+    """Give everything in a new folder the mode that the umask left that folder: safetensors and copies of other files bring their own, such as 0600."""
+    if os.name != "posix":
+        return
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(mode) if path.is_dir() else stat.S_IMODE(mode) & 0o666)
 
 
 def _swap(part: Path, target: Path) -> None:

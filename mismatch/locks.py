@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ __all__ = ["locked"]
 TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system that has none
 NOT_BESIDE = {errno.EACCES, errno.EPERM, errno.EROFS}
+OPENED = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)  # what a link leads to is never overwritten
+SIGNED = b'{"pid": '  # how a signed lock begins
 PATTERN = re.compile(r"\.(?:.+\.)?lock")  # what a lock's file is called
 
 
@@ -76,11 +78,13 @@ def _acquired(target: Path) -> _Lock:
 def _lock(target: Path, place: Path) -> _Lock:
     """OSError where no file can be made there."""
     while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        descriptor = os.open(place, OPENED, 0o666)
         try:
             by_kernel = _flock(descriptor)
             if by_kernel is False or (by_kernel is None and _is_held(descriptor)):
                 raise CheckpointError(_refusal(target, place, _owner(descriptor), by_kernel=by_kernel is not None))
+            if not _may_sign(descriptor):
+                raise CheckpointError(f"can't write {target}: {place} is in the way and was not written by mismatch; move it, or choose another name")
             if _is_there(descriptor, place):  # else whoever had it has removed it since it was opened
                 _sign(descriptor)
                 return _Lock(place, descriptor)
@@ -114,9 +118,17 @@ def _is_there(descriptor: int, place: Path) -> bool:
         return False
 
 
+def _may_sign(descriptor: int) -> bool:
+    """Whether it is empty or what `_sign` wrote, and no file of somebody else's under a lock's name, which would be overwritten and removed."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    head = os.read(descriptor, len(SIGNED))  # a full disk may have cut it
+    return SIGNED.startswith(head)
+
+
 def _sign(descriptor: int) -> None:
     """Say who has it; a full disk is no reason not to have it."""
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(timespec="seconds")}
+    since = datetime.now(UTC).isoformat(timespec="seconds")  # not local time, which a TZ such as UTC+30 makes impossible
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(owner).encode(), 0) if hasattr(os, "pwrite") else os.write(descriptor, json.dumps(owner).encode())

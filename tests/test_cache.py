@@ -174,16 +174,6 @@ def test_what_an_older_version_wrote_without_checksums_counts_as_unknown(tmp_pat
     assert EmbeddingCache(tmp_path, "aa").get_many([key(1), key(2)]) == {}
 
 
-def test_what_a_killed_writer_began_goes_after_a_day(tmp_path: Path) -> None:
-    (tmp_path / "aa").mkdir()
-    old, young = tmp_path / "aa" / ".0.npy.part.npy", tmp_path / "aa" / ".1.keys.part.keys"
-    for path in (old, young):
-        path.write_text("half")
-    os.utime(old, (1000, 1000))
-    EmbeddingCache(tmp_path, "aa")
-    assert list((tmp_path / "aa").iterdir()) == [young]
-
-
 def test_an_object_has_the_key_of_its_bytes(store: Remote) -> None:
     (store / "a.jpg").write(b"content")
     assert file_key(store / "a.jpg") == bytes_key(b"content")

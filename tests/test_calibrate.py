@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
+from mismatch.cli import calibrate, main
+from mismatch.errors import InputError
 from mismatch.files import sha256_file
 
 
@@ -102,3 +105,48 @@ def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str)
     assert result.exit_code == 2, result.output
     assert words in result.stderr
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("failing", ["_result", "_lines"])
+@pytest.mark.parametrize("output", [(), ("--output", "new")])
+def test_a_command_that_ends_in_an_error_has_stored_nothing(
+    run: Any, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, failing: str, output: tuple[str, ...]
+) -> None:
+    """Such as one match among sixty rows, of which no fold can be tested."""
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    before = sha256_file("bundle/manifest.json")
+
+    def fail(*_: object) -> None:
+        raise InputError("it can't be tested")
+
+    monkeypatch.setattr(calibrate, failing, fail)
+    assert run("--model", "bundle", *output).exit_code == 2
+    assert sha256_file("bundle/manifest.json") == before
+    assert not Path("new").exists()
+
+
+def test_what_can_not_be_printed_is_not_stored(run: Any, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    before = sha256_file("bundle/manifest.json")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(calibrate, "_lines", full)
+    result = run("--model", "bundle")
+    assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_copy_has_the_modes_of_the_umask(run: Any, tiny_bundles: dict[str, Path]) -> None:
+    """Whatever the model's own were, as a checkpoint's weights were 0600 once."""
+    shutil.copytree(tiny_bundles["openclip"], "bundle")
+    for path in Path("bundle").iterdir():
+        path.chmod(0o600)
+    before = os.umask(0o027)
+    try:
+        assert run("--model", "bundle", "--output", "new").exit_code == 0
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in Path("new").iterdir()} == {0o640}
+    assert Path("new").stat().st_mode & 0o777 == 0o750

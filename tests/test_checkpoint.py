@@ -257,3 +257,16 @@ def test_a_relative_folder_called_like_a_model_is_the_folder(
     monkeypatch.chdir(tmp_path)
     again, _ = load_detector("tiny")
     assert torch.equal(next(again.backbone.parameters()), next(detector.backbone.parameters()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_all_files_of_a_checkpoint_have_one_mode(tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path) -> None:
+    detector, meta = load_detector(tiny_checkpoints[family])
+    before = os.umask(0o022)
+    try:
+        save_checkpoint(tmp_path / "ck", detector, meta, {})
+        clone_checkpoint(tmp_path / "ck", tmp_path / "best", {})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys([path.name for path in files], 0o644)

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import main
+from mismatch.cli import evaluate, main
 from mismatch.data.pairs import source_digest
+from mismatch.errors import InputError
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
@@ -313,3 +314,16 @@ def test_the_second_model_is_opened_before_any_row_is_scored(run: Any, monkeypat
     monkeypatch.setattr("mismatch.cli.evaluated.scored", lambda *_, **__: pytest.fail(f"scored with {opened} open") if len(opened) < 2 else None)
     run("--against", "n")
     assert opened == ["m", "n"]
+
+
+def test_an_older_report_stays_whole_where_a_later_step_fails(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    assert run("--report", "out").exit_code == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+
+    def fail(*_: object) -> None:
+        raise InputError("they can't be compared")
+
+    monkeypatch.setattr(evaluate, "_against", fail)
+    assert run("--report", "out", "--against", "n", "--threshold", "0.9").exit_code == 2
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before

@@ -324,3 +324,24 @@ def test_a_seal_over_lists_without_end_is_broken() -> None:
     for _ in range(5_000):
         nested = [nested]
     assert not files.is_sealed({"a": nested, files.SEAL: ""})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_the_umask_alone_gives_modes(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
+    """Of what other libraries write too: safetensors makes its files 0600, a copy brings the mode of what was copied."""
+    before = os.umask(umask)
+    try:
+        with atomic_directory(tmp_path / "model") as part:
+            (part / "sub").mkdir(mode=0o700)
+            for mode in (0o600, 0o444, 0o777):
+                place = part / "sub" / f"{mode:o}"
+                place.write_text("x")
+                place.chmod(mode)
+            part.chmod(0o700)
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {file_mode}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {folder_mode}

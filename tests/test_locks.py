@@ -176,3 +176,26 @@ for _ in range(5):
     processes = [subprocess.Popen([sys.executable, "-c", code, str(target)]) for _ in range(8)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 8
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("content", [b"mine", b"{}", b"[1]", b'{"host": "a"}'])
+def test_a_file_of_somebody_elses_under_a_locks_name_stays(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".out.lock").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"\.out\.lock is in the way and was not written by mismatch"), locked(tmp_path / "out"):
+        pytest.fail("never reached")
+    assert (tmp_path / ".out.lock").read_bytes() == content
+
+
+def test_what_a_link_under_a_locks_name_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "notes")
+    with pytest.raises(CheckpointError, match="can't write"), locked(tmp_path / "out"):
+        pytest.fail("never reached")
+    assert (tmp_path / "notes").read_text() == ""
+
+
+@pytest.mark.parametrize("content", [b"", b'{"p', b'{"pid": 99999999, "host": "here"}'])
+def test_what_a_killed_process_left_of_a_lock_is_in_nobodys_way(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".out.lock").write_bytes(content)
+    with locked(tmp_path / "out"):
+        assert json.loads((tmp_path / ".out.lock").read_text())["pid"] == os.getpid()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mismatch.errors import CheckpointError
+from mismatch.errors import CheckpointError, InputError
 from mismatch.training import output
 from mismatch.training.checkpoint import load_detector, read_meta
 from mismatch.training.output import RunFolder, resumable
@@ -108,6 +108,31 @@ def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(n
     assert (tmp_path / name / "pytorch_model.bin").read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize("name", ["training_stats.json", "training_curves.png", "run.resolved.yaml"])
+def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_and_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name} is there already"):
+        RunFolder(tmp_path, report=print)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "bundle/manifest.json"])
+def test_what_a_user_keeps_in_a_checkpoint_does_not_go_with_it(loaded: Loaded, tmp_path: Path, name: str) -> None:
+    save(RunFolder(tmp_path, report=print), loaded, 1)
+    place = tmp_path / "best_model" / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    with pytest.raises(CheckpointError, match=rf"best_model holds other files too \({name}\), which would be lost"):
+        RunFolder(tmp_path, report=print)
+    assert place.read_text() == "mine"
+
+
+def test_no_run_is_written_into_a_checkpoint(loaded: Loaded, tmp_path: Path) -> None:
+    save(RunFolder(tmp_path, report=print), loaded, 1)
+    with pytest.raises(CheckpointError, match=r"--output-dir .* lies in the model"):
+        RunFolder(tmp_path / "best_model" / "again", report=print)
+
+
 def test_many_epochs_are_named_by_the_first_and_the_last(loaded: Loaded, tmp_path: Path) -> None:
     run = RunFolder(tmp_path, report=print)
     for epoch in range(1, 6):
@@ -151,10 +176,11 @@ def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_sta
 
 def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "curves_png", lambda stats: f"{stats}".encode())
-    (tmp_path / "training_curves.png").write_bytes(b"old")
+    old = b"\x89PNG with Software\0mismatch"
+    (tmp_path / "training_curves.png").write_bytes(old)
     run = RunFolder(tmp_path, report=print)
     run.draw({})
-    assert (tmp_path / "training_curves.png").read_bytes() == b"old"
+    assert (tmp_path / "training_curves.png").read_bytes() == old
     save(run, loaded, 1)
     assert not (tmp_path / "training_curves.png").exists()
     run.draw({"epochs": 1})

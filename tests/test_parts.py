@@ -137,6 +137,24 @@ def test_a_folder_that_is_not_there_and_a_disk_that_is_full_are_one_line(tmp_pat
     assert (tmp_path / "out.csv").read_text() == "ac"
 
 
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["out.csv.part", "out.csv.part.json"])
+def test_a_file_of_somebody_elses_under_a_parts_name_stays(tmp_path: Path, name: str, resume: bool) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name} is in the way and was not written by mismatch"), part_file(tmp_path / "out.csv", {}, resume=resume):
+        pytest.fail("never reached")
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_a_link_under_a_parts_name_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "out.csv.part").symlink_to(tmp_path / "notes")
+    with pytest.raises(InputError, match="is in the way"), part_file(tmp_path / "out.csv", {}, resume=False):
+        pytest.fail("never reached")
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out.csv").symlink_to(tmp_path / "real" / "rows.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import os
@@ -10,17 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import mismatch
 from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
 from mismatch.cli.predict import COLUMNS, RowWriter, box
+from mismatch.cli.tables import ParquetTable
 from mismatch.locks import locked
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
@@ -135,11 +139,12 @@ def test_when_no_row_can_be_scored_the_exit_code_says_so(run: Any, write_rows: A
 
 def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
     Path("rows.csv").write_text('image_path,text\nred.png,red\nred.png,"never closed\n', encoding="utf-8")
-    Path("out.csv").write_text("older", encoding="utf-8")
+    older = ",".join(COLUMNS)
+    Path("out.csv").write_text(older, encoding="utf-8")
     result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert result.exit_code == 2
     assert "rows.csv:3" in result.stderr
-    assert Path("out.csv").read_text(encoding="utf-8") == "older"
+    assert Path("out.csv").read_text(encoding="utf-8") == older
     assert sorted(path.name for path in Path().iterdir() if "out" in path.name) == ["out.csv"]
 
 
@@ -603,3 +608,50 @@ def test_formulas_are_put_behind_an_apostrophe_where_that_is_asked_for(run: Any,
     refused = run("--model", "m", "--csv", rows, "--output", "out.jsonl", "--safe-csv")
     assert refused.exit_code == 2
     assert "--safe-csv goes with CSV" in refused.stderr
+
+
+@pytest.mark.parametrize("failing", ["rows", "disk"])
+def test_a_parquet_output_that_ends_in_an_error_says_one_line(tmp_path: Path, run: Any, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And pyarrow's writer says nothing when it is collected: here a warning of unraisable errors would fail the test."""
+    pytest.importorskip("pyarrow.parquet")
+    unclosed = "" if failing == "disk" else 'red.png,"never closed\n'
+    Path("rows.csv").write_text(f"image_path,text\nred.png,red\n{unclosed}", encoding="utf-8")
+
+    def full(self: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if failing == "disk":
+        monkeypatch.setattr(ParquetTable, "_flush", full)
+    result = run("--model", "m", "--csv", "rows.csv", "--output", "out.parquet")
+    gc.collect()
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert not [path for path in Path().iterdir() if "out" in path.name]
+
+
+def test_what_pillow_warns_of_is_no_noise(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object, **__: object) -> None:
+        said = "Image size (94000000 pixels) exceeds limit of 89478485 pixels, could be decompression bomb DOS attack."
+        warnings.warn_explicit(said, Image.DecompressionBombWarning, "Image.py", 1, module="PIL.Image")
+        warnings.warn_explicit("Corrupt EXIF data.", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+
+    monkeypatch.setattr("mismatch.cli.predict.long_texts", warn)
+    Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
+    result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
+    assert (result.exit_code, result.stderr.splitlines()) == (0, ["1 rows scored → out.csv"])
+
+
+def test_a_name_that_is_no_text_is_written_by_its_codes(run: Any) -> None:
+    folder = Path("odd")
+    folder.mkdir()
+    try:
+        Path(os.fsdecode(b"odd/n\xff.png")).write_bytes(Path("red.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes text only")
+    Path(os.fsdecode(b"odd/n\xff.txt")).write_text("red")
+    Path("odd/a.png").write_bytes(Path("red.png").read_bytes())
+    Path("odd/a.txt").write_text("red")
+    for name in ("out.csv", "out.jsonl", "-"):
+        result = run("--model", "m", "--images", "odd", "--output", name)
+        assert result.exit_code == 0, result.output
+        assert "udcff.png" in (result.stdout if name == "-" else Path(name).read_text(encoding="utf-8"))

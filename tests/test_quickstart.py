@@ -179,3 +179,29 @@ def test_what_could_not_be_scored_gets_no_made_up_figure(label: int | None, scor
     prediction = Prediction("a.png", "red", score, 0.5, None, "error", "the model gave no number")
     with pytest.raises(CheckpointError, match=r"line 2 .*the model gave no number"):
         module._evaluate([row], [prediction])
+
+
+@pytest.mark.parametrize(
+    ("marker", "name"),
+    [
+        ({"my": "own"}, "images/mine.jpg"),
+        ([], "train.csv"),
+        ({"finished": True, "files": ["images/0.jpg"]}, "images/mine.jpg"),
+        ({"finished": True, "files": ["images/0.jpg"]}, "bundle/mine.onnx"),
+    ],
+)
+def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, name: str) -> None:
+    (tmp_path / MARKER).write_text(json.dumps(marker))
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    with pytest.raises(InputError, match=r"--dir .* (was not written by quickstart|holds files of yours)"):
+        quickstart(tmp_path, SMALL, report=print)
+    assert place.read_text() == "mine"
+
+
+def test_what_it_wrote_is_listed(run: Run) -> None:
+    listed = json.loads((run.folder / MARKER).read_text())["files"]
+    there = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
+    assert set(listed) == there - {"mine.txt"}
+    assert (run.folder / "backbone" / "open_clip_model.safetensors").stat().st_mode & 0o777 == (run.folder / "train.csv").stat().st_mode & 0o777

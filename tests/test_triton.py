@@ -255,3 +255,13 @@ def test_a_version_that_is_missing_is_noticed(repository: Path, tmp_path: Path) 
     (copy / HEAD / "config.pbtxt").write_text("name: ")
     with pytest.raises(CheckpointError, match="can't be read"):
         check_repository(copy)
+
+
+def test_a_file_of_somebody_elses_in_an_older_repository_stays(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    bundle, target = tiny_bundles["openclip"], tmp_path / "repository"
+    write_repository(bundle, target)
+    (target / "mismatch_head" / "2").mkdir()
+    (target / "mismatch_head" / "2" / "model.onnx").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds other files too \(mismatch_head/2/model.onnx\)"):
+        write_repository(bundle, target)
+    assert (target / "mismatch_head" / "2" / "model.onnx").read_text() == "mine"

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main
+from mismatch.cli import main, tune_threshold
+from mismatch.errors import InputError
 
 
 @pytest.fixture
@@ -115,3 +116,15 @@ def test_rows_that_can_not_be_scored_are_named(run: Any) -> None:
     result = run("--dry-run")
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("1 row could not be scored and is left out:\nrows.csv:122: image 'absent.png' not found")
+
+
+@pytest.mark.parametrize("failing", ["to_dict", "lines"])
+def test_a_command_that_ends_in_an_error_has_stored_nothing(run: Any, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    before = Path("bundle/manifest.json").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise InputError("it can't be shown")
+
+    monkeypatch.setattr(tune_threshold.Choice, failing, fail)
+    assert run("--objective", "f1").exit_code == 2
+    assert Path("bundle/manifest.json").read_bytes() == before

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
 import signal
 import sys
 import threading
@@ -13,11 +10,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 
-from mismatch.errors import MachineError, MismatchError, MismatchWarning, MissingExtraError
+from mismatch.cli.streams import open_closed_streams, settle, show_all_letters, start_in_utf8, stream_error
+from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
 from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
@@ -73,8 +71,11 @@ class LazyGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated, 129 hung up."""
+        if args is None:
+            start_in_utf8()
+        open_closed_streams()
+        show_all_letters(sys.stdout)
         code: object = 0
-        _let_print(sys.stdout)
         try:
             with _terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
@@ -85,6 +86,9 @@ class LazyGroup(click.Group):
             code = INPUT_EXIT
         except click.ClickException as error:
             code = _say(f"error: {error.format_message()}{_where_help_is(error)}", getattr(error, "code", INPUT_EXIT))
+        except OSError as error:  # of help or of the version, which click prints itself
+            code = _say(f"error: {stream_error(error)}", INPUT_EXIT)
+        settle(sys.stdout)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -170,7 +174,7 @@ def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are."""
+    """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are, but for those of Pillow's of images, whose rows have a status."""
     with warnings.catch_warnings():
         others = warnings.showwarning
 
@@ -182,13 +186,8 @@ def _warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show
         warnings.simplefilter("always", MismatchWarning)
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
         yield
-
-
-def _let_print(stream: TextIO | None) -> None:
-    """Let a terminal that knows ASCII only show other letters by their codes, where Python would end the command."""
-    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-        stream.reconfigure(errors="backslashreplace")
 
 
 def _say(text: str, code: int) -> int:
@@ -207,18 +206,9 @@ def _explained(error: Exception, verb: str | None) -> Exception:
         if short := shortage_in(error):
             return short
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            return _nameless(error)
+            return stream_error(error)
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return MissingExtraError(f"mismatch {verb} (no {missing} here)", "train") if missing in TRAIN_EXTRA else error
-
-
-def _nameless(error: OSError) -> Exception:
-    """An error of the system that names no file: of standard output, or of a working directory that somebody has removed."""
-    try:
-        os.getcwd()
-    except OSError:
-        return MachineError("the working directory is gone; go to one that is there, or give absolute paths")
-    return MachineError(f"can't write standard output: {error.strerror}") if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import click
 from mismatch.cli.options import model_options, row_options, safe_csv_option
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows
+from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows, rows_files
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.outputs import check_outputs, page, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,13 +92,11 @@ def command(csv_file: Path, output: Path, report: Path | None, top: int | None, 
 
 
 def _check_files(csv_file: Path, output: Path, report: Path | None) -> None:
+    pages = [] if report is None else [("--report", report, page("a page of labels", "<title>Labels of "))]
+    check_outputs([("--output", output, table("a table of ranked rows", ADDED)), *pages], rows_files(csv_file))
     for option, path in (("--output", output), ("--report", report)):
-        if path is not None and path.exists() and csv_file.exists() and os.path.samefile(path, csv_file):
-            raise InputError(f"{option} {path} is the input; choose another name")
         if path is not None and not path.parent.is_dir():  # said before minutes are spent
             raise InputError(f"{option} {path}: there is no folder {path.parent}; create it first")
-    if report is not None and report.absolute() == output.absolute():
-        raise InputError(f"--output and --report are both {output}; choose another name for one")
 
 
 def _labelled_rows(csv_file: Path, columns: Columns) -> list[Row]:

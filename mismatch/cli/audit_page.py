@@ -15,8 +15,9 @@ from mismatch.files import atomic_file
 if TYPE_CHECKING:
     from mismatch.data.audit import AuditReport, FileAudit
 
-__all__ = ["write_audit_page"]
+__all__ = ["TITLE", "write_audit_page"]
 
+TITLE = "<title>Audit</title>"  # by which an older page is known
 PICTURES = 12  # for each doubt
 TABLE = """
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
@@ -32,7 +33,7 @@ def write_audit_page(path: Path, report: AuditReport) -> None:
     """What `AuditReport.lines` says, with pictures; what comes from the files is escaped."""
     with atomic_file(path) as file:
         file.write('<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n')
-        file.write(f"<title>Audit</title>\n<style>{STYLE}{TABLE}</style>\n<h1>Audit</h1>\n")
+        file.write(f"{TITLE}\n<style>{STYLE}{TABLE}</style>\n<h1>Audit</h1>\n")
         file.writelines(_page(report))
         file.write("</html>\n")
 

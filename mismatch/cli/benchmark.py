@@ -13,8 +13,9 @@ import click
 from mismatch.cli.options import MODEL_ENV, provider_option, row_options, threads_option
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import Columns, one_image_each, read_rows
+from mismatch.data.pairs import Columns, one_image_each, read_rows, rows_files
 from mismatch.errors import CheckpointError, InputError
+from mismatch.outputs import check_outputs, json_report
 
 if TYPE_CHECKING:
     from mismatch.data.pairs import Row
@@ -63,7 +64,7 @@ def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str
     """
     if image_base_path and csv_file is None:
         raise click.UsageError("--image-base-path goes with --csv")
-    _check_target(json_file)
+    _check_target(json_file, csv_file)
     if json_file is not None:
         hold(json_file)
     job = () if csv_file is None else _read_rows(csv_file, columns, rows)  # a wrong file is refused before a model is loaded
@@ -80,8 +81,11 @@ def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str
         write_json(json_file, results)
 
 
-def _check_target(json_file: Path | None) -> None:
+def _check_target(json_file: Path | None, csv_file: Path | None) -> None:
     """Minutes of measuring are not to end in a wrong name."""
+    if json_file is not None:
+        inputs = [] if csv_file is None else rows_files(csv_file)
+        check_outputs([("--json", json_file, json_report("a benchmark", ("machine", "models", "settings")))], inputs)
     if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise CheckpointError(f"--json {json_file} can't be written: {'it is a folder' if json_file.is_dir() else 'its folder does not exist'}")
 

@@ -16,6 +16,7 @@ from mismatch.cli.parts import hold, hold_score
 from mismatch.data.columns import Columns
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_directory, finite
+from mismatch.outputs import refuse_model_folder
 from mismatch.specs import ScoreSpec
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, output: Path
     rows = score_labelled(predictor, csv_file, image_base_path, columns, least=options["min_rows"])
     before = predictor.engine.score
     after = _fitted(rows, before, options)
-    if not dry_run:
-        _store(predictor, options["model"], output, after)
     result = _result(rows, before, after, options)
     click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(result, before, options["level"])))
+    if not dry_run:  # behind all that can fail: a command that ends in an error has changed nothing
+        _store(predictor, options["model"], output, after)
     click.echo("nothing stored: --dry-run" if dry_run else f"stored in {output or options['model']}", err=True)
 
 
@@ -76,7 +77,12 @@ def _check_target(model: str, output: Path | None) -> None:
     if output is None:
         hold_score(model)
         return
+    refuse_model_folder(output, "--output")
     hold(output, folder=True)
+    _check_free(output)
+
+
+def _check_free(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CheckpointError(f"--output {output} is there already; choose another name, or remove it")
 
@@ -108,6 +114,7 @@ def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSp
         with atomic_directory(output) as part:
             shutil.copytree(model, part, dirs_exist_ok=True)
             write_score(part, score)
+            _check_free(output)  # whatever has come there since is not lost
     else:
         from mismatch.training.checkpoint import save_checkpoint
         from mismatch.training.engine import TorchEngine

@@ -24,17 +24,23 @@ from mismatch.cli.labelled import Labelled, check_labels
 from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option
 from mismatch.cli.parts import hold
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
-from mismatch.data.pairs import Columns, Row, read_header, source_digest
+from mismatch.data.pairs import Columns, Row, read_header, rows_files, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
+from mismatch.outputs import check_outputs, json_report, page, table
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
 
 __all__ = ["command"]
 
-WRITTEN = re.compile(r"report\.html|report\.json|predictions\.csv")  # in the folder of --report
+WRITTEN = {  # in the folder of --report
+    "report.html": page("an evaluation", "<title>Evaluation of "),
+    "report.json": json_report("an evaluation", ("model", "engine", "csv")),
+    "predictions.csv": table("a table of predictions", COLUMNS),
+}
 KIND = "kind"  # column that is taken for the mismatches' kinds where it is there
+WriteRow = Callable[["Row", "Prediction"], object]
 PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transformers", "open_clip_torch")
 
 
@@ -72,16 +78,18 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, report: Path
     wanted = _wanted(csv_file, columns, options)
     if report is not None:
         _require_matplotlib()
+        check_outputs([("--report", report / name, kind) for name, kind in WRITTEN.items()], rows_files(csv_file))
     predictor = load_predictor(options)
     other = (
         load_predictor(options | {"model": options["against"], "threshold": None, "review_band": None}) if options["against"] else None
     )  # a wrong name costs no time
     if report is not None:
         _make_folder(report)
-        hold(report, folder=True, inside=WRITTEN)
-    tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, report, options)
-    if other is not None:
-        result["against"] = _against(tally, other, csv_file, image_base_path, columns, options["against"])
+        hold(report, folder=True, inside=re.compile("|".join(map(re.escape, WRITTEN))))
+    with _row_writer(report, safe=options["safe_csv"]) as write:
+        tally, result = _measured(predictor, csv_file, image_base_path, columns, wanted, write, options)
+        if other is not None:
+            result["against"] = _against(tally, other, csv_file, image_base_path, columns, options["against"])
     if report is not None:
         from mismatch.cli.evaluation_page import write_evaluation_page
 
@@ -110,14 +118,13 @@ def _require_matplotlib() -> None:
 
 
 def _measured(
-    predictor: Predictor, csv_file: Path, base: str, columns: Columns, wanted: list[str], report: Path | None, options: dict[str, Any]
+    predictor: Predictor, csv_file: Path, base: str, columns: Columns, wanted: list[str], write: WriteRow, options: dict[str, Any]
 ) -> tuple[Labelled, dict[str, Any]]:
     """The rows, and what report.json holds."""
     from mismatch.runtime.pipeline import Known
 
     known = Known.nothing()
-    with _row_writer(report, safe=options["safe_csv"]) as write:
-        tally = evaluated.scored(predictor, csv_file, base, columns, wanted=wanted, known=known, write=write)
+    tally = evaluated.scored(predictor, csv_file, base, columns, wanted=wanted, known=known, write=write)
     pipeline = predictor.pipeline
     result = {
         "model": options["model"],
@@ -192,8 +199,8 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[Callable[[Row, Prediction], object]]:
-    """What is given each row and its prediction; writes predictions.csv, or nothing without a folder."""
+def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[WriteRow]:
+    """What is given each row and its prediction; writes predictions.csv, or nothing without a folder. It takes its name when all is measured."""
     if folder is None:
         yield lambda row, prediction: None
         return

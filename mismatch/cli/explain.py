@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,9 @@ from mismatch.cli.options import long_text_option, model_options, row_options
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
+from mismatch.data.pairs import rows_files
 from mismatch.errors import CheckpointError, InputError
+from mismatch.outputs import OutputKind, check_outputs, json_report, picture
 
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "explanation_lines", "raising"]
 
+IN_FOLDER = re.compile(r"explanations?\.json|explanation\.png|\d{3,}-line-\d+\.png")  # what is written to a folder
 FILES = (".png", ".json")  # endings of --output that name a file; anything else is a folder
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
@@ -70,6 +74,8 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, output:
     """
     _check(image, text, csv_file, output, options)
     if output is not None:
+        inputs = [path for path in (image and Path(options["image_base_path"]) / image, options["lexicon_file"]) if path]
+        check_outputs(_outputs(output), [*inputs, *([] if csv_file is None else rows_files(csv_file))])
         hold(output, folder=output.suffix.lower() not in FILES)
     base, columns = options["image_base_path"], options["columns"]
     lexicon = _lexicon(options)
@@ -106,12 +112,18 @@ def _check(image: Path | None, text: str | None, csv_file: Path | None, output: 
         raise click.UsageError("--slice-value goes with --image and --text; rows have their value in a column")
     if options["no_lexicon"] and options["lexicon_file"] is not None:
         raise click.UsageError("--no-lexicon and --lexicon exclude each other")
-    if output is not None and csv_file is not None:
-        from mismatch.cli.tables import refuse_inputs
+    if output is not None and csv_file is not None and output.suffix.lower() == ".png":
+        raise click.UsageError("a .png holds one pair; with --csv, give --output a folder or a .json")
 
-        if output.suffix.lower() == ".png":
-            raise click.UsageError("a .png holds one pair; with --csv, give --output a folder or a .json")
-        refuse_inputs([output], [csv_file])
+
+def _outputs(output: Path) -> list[tuple[str, Path, OutputKind | None]]:
+    """What is written: one file, or of a folder what may be replaced in it."""
+    kinds = {".png": picture("a picture"), ".json": json_report("an explanation", ("similarity_score", "words"))}
+    if output.suffix.lower() in FILES:
+        return [("--output", output, kinds[output.suffix.lower()])]
+    names = sorted(path.name for path in output.iterdir() if IN_FOLDER.fullmatch(path.name)) if output.is_dir() else []
+    inside = [("--output", output / name, kinds[Path(name).suffix]) for name in names]
+    return [("--output", output, None), *inside]
 
 
 def _lexicon(options: dict[str, Any]) -> Lexicon | None:

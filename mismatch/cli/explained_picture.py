@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from mismatch.outputs import SOFTWARE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +45,9 @@ def explanation_png(found: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
         word, score = swap.alternatives[0]
         said = f"In the model's view, “{word}” for “{swap.text}” raises {found.similarity_score:.2f} to {score:.2f}"
         top = _line(pen, _fitting(said, 16, WIDTH - 2 * MARGIN), top, 16, INK)
-    held = io.BytesIO()
-    canvas.crop((0, 0, WIDTH, min(top + MARGIN, canvas.height))).save(held, "PNG")
+    held, told = io.BytesIO(), PngInfo()
+    told.add_text(*SOFTWARE)
+    canvas.crop((0, 0, WIDTH, min(top + MARGIN, canvas.height))).save(held, "PNG", pnginfo=told)
     return held.getvalue()
 
 

@@ -13,6 +13,7 @@ from mismatch.cli.options import model_option, row_options
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
 from mismatch.errors import CheckpointError, MissingExtraError
+from mismatch.outputs import refuse_model_folder
 
 if TYPE_CHECKING:
     from mismatch.data.rows import Row
@@ -79,6 +80,7 @@ def command(
         return
     if output is None:
         raise click.UsageError("--output is missing: the folder of the bundle")
+    refuse_model_folder(output, "--output", but_a_bundle=True)
     if triton is not None:
         _triton().check_target(triton, output)
     if options["precision"] == "int8" and verify_csv is None:

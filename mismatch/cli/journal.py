@@ -20,6 +20,8 @@ from mismatch.retries import reason, retried
 __all__ = ["Block", "Journal", "foreign"]
 
 MANIFEST, PROGRESS, OBJECTS, WRITER = "manifest.json", "progress.jsonl", "_progress", "writer"
+RECORDS = re.compile(r"[0-9a-f]+-[0-9]{7}\.jsonl")  # of a store, below OBJECTS
+RUN = b'{"run": '  # how the records of a run begin
 PART = re.compile(r"part-[0-9]{5,}\.parquet")
 OURS = re.compile(rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}|\..*\.(part|lock)|\.lock")
 ANEW = "leave --resume out to begin anew"
@@ -142,7 +144,7 @@ class ObjectLog:
         self._open = False
 
     def _records(self) -> list[str]:
-        return sorted(name for name in self._folder.listing() if name.endswith(".jsonl"))
+        return sorted(name for name in self._folder.listing() if RECORDS.fullmatch(name))
 
     def _writer(self) -> str | None:
         try:
@@ -231,9 +233,34 @@ class Journal:
 
 
 def foreign(folder: Path | Remote) -> list[str]:
-    """The names in a folder that no run has put there."""
+    """The names in a folder that no run has put there. Parts are a run's where its manifest or its records stand beside them: other tools name theirs so."""
     names = [path.name for path in folder.iterdir()] if isinstance(folder, Path) else folder.listing()
-    return sorted(name for name in names if not OURS.fullmatch(name))
+    others = [name for name in names if not OURS.fullmatch(name)]
+    if MANIFEST in names and not _is_manifest(folder / MANIFEST):
+        others.append(MANIFEST)
+    if PROGRESS in names and not (isinstance(folder, Path) and _is_progress(folder / PROGRESS)):
+        others.append(PROGRESS)
+    if not {MANIFEST, PROGRESS, OBJECTS}.intersection(names) - set(others):
+        others += [name for name in names if PART.fullmatch(name)]
+    return sorted(others)
+
+
+def _is_manifest(path: Path | Remote) -> bool:
+    try:
+        manifest = read_json(path)
+    except CheckpointError:
+        return False
+    return isinstance(manifest, dict) and {"format_version", "run", "parts"} <= manifest.keys()
+
+
+def _is_progress(path: Path) -> bool:
+    """Whether its first line is a run's; one that was cut off stands before all parts."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(2**20)
+    except OSError:
+        return False
+    return RUN.startswith(first[: len(RUN)])
 
 
 def _sizes(folder: Path | Remote) -> dict[str, int]:

@@ -14,6 +14,7 @@ from mismatch.cli.options import row_options
 from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
 from mismatch.data.columns import Columns
+from mismatch.outputs import check_outputs, table
 
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
@@ -88,13 +89,14 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     first, then make mismatches in each part.
     """
     from mismatch.cli.row_tables import check_table
-    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import make_negatives
+    from mismatch.data.pairs import rows_files
     from mismatch.errors import InputError
 
-    refuse_inputs([output], [csv_file])
     check_table(output)
+    lexicon_files = [options["lexicon_file"]] if options["lexicon_file"] else []
+    check_outputs([("--output", output, table("a table of matches and mismatches", ADDED))], [*rows_files(csv_file), *lexicon_files])
     hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)

@@ -15,11 +15,12 @@ from typing import IO, Any
 import click
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import explained, finite, is_sealed, read_json, sealed, sweep, write_json
+from mismatch.files import SHOWN, explained, finite, is_sealed, read_json, sealed, sweep, write_json
 from mismatch.locks import locked
 
 __all__ = ["Part", "hold", "hold_score", "part_file"]
 
+RECORD_HEAD = b'{\n  "run": {'  # how the record of a part begins
 ANEW = "leave --resume out to begin anew"
 
 
@@ -52,14 +53,15 @@ class Part:
     def open(self, *, resume: bool) -> None:
         """Begin, or go on behind the last commit of the same run; InputError for a part of another one."""
         state = self._earlier() if resume else None
+        self._check_own()
         if self.target.parent.is_dir():
             sweep(self.target.parent, re.compile(re.escape(self.record.name)))
+        if state is None:  # the record first: a part without one is somebody else's
+            self._write_record({"rows": 0})
         with explained(self.target, self.path):
-            if state is None:
-                self.record.unlink(missing_ok=True)
-                self._file = self.path.open("wb")
-                return
-            self._file = self.path.open("r+b")
+            self._file = self.path.open("wb" if state is None else "r+b")
+        if state is None:
+            return
         self._check(self._file, state)
         self.counts = state["counts"]
 
@@ -67,7 +69,7 @@ class Part:
         """Put `text` on the disk, and that so much is done. A process that ends before this is through loses `text`, no more."""
         if self._file is None:
             raise CheckpointError(f"{self.path} is not open")
-        data = self.text.getvalue().encode()
+        data = self.text.getvalue().encode(errors=SHOWN)
         self.text.seek(0)
         self.text.truncate()
         with explained(self.target, self.path):
@@ -76,9 +78,18 @@ class Part:
             os.fsync(self._file.fileno())
         self._digest.update(data)
         self._size += len(data)
+        self._write_record(counts)
+        self.counts = dict(counts)
+
+    def _write_record(self, counts: Mapping[str, int]) -> None:
         state = {"run": self._run, "counts": dict(counts), "bytes": self._size, "sha256": self._digest.hexdigest()}
         write_json(self.record, sealed(state))
-        self.counts = dict(counts)
+
+    def _check_own(self) -> None:
+        """InputError where a file of somebody else's has the name of the part or of its record: they are overwritten, and removed at the end."""
+        for path in (self.record, self.path):
+            if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_record(self.record)):
+                raise InputError(f"{path} is in the way and was not written by mismatch; move it, or choose another name")
 
     def finish(self) -> None:
         """Give the file its name."""
@@ -125,6 +136,15 @@ class Part:
             raise InputError(f"{self.path} is not what was written to it; {ANEW}")
         file.seek(self._size)
         file.truncate()
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a part's record, whole or not; a damaged one still begins as `write_json` writes it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(RECORD_HEAD)) == RECORD_HEAD
+    except OSError:
+        return False
 
 
 @contextmanager

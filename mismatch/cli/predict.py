@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import io
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,8 @@ from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import DELIMITERS, Columns, Row, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_binary, atomic_file
+from mismatch.files import SHOWN, atomic_binary, atomic_file
+from mismatch.outputs import check_outputs, table
 from mismatch.remote import Remote, is_url, located
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 RULE = "=" * 50
+SCORES = table("a table of predictions", COLUMNS)
 STANDARD_OUTPUT = "-"
 Entry = tuple["Prediction", Sequence[str]]  # with the values of the kept columns
 Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
@@ -292,8 +293,8 @@ def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
     """The kind of table; refuses what can't be written before a model is loaded."""
     if is_url(output):
         raise InputError(f"--output {located(output)} is a URL, and one file is written here; add --engine ray, which writes parts there, or name a file")
-    if output != STANDARD_OUTPUT and Path(output).exists() and any(file.exists() and os.path.samefile(output, file) for file in source.files):
-        raise InputError(f"--output {output} is the input; choose another name")
+    if output != STANDARD_OUTPUT:
+        check_outputs([("--output", Path(output), SCORES)], source.files)
     kind = table_kind(output)
     if options["safe_csv"]:
         if kind not in SAFE:
@@ -395,11 +396,11 @@ def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | Non
             sink.table.end()
             sink.commit()
     elif kind == "parquet":
-        with atomic_binary(output) as file:
-            yield from _whole(ParquetTable(file, kept))
+        with atomic_binary(output) as file, ParquetTable(file, kept) as table:
+            yield from _whole(table)
     elif output == STANDARD_OUTPUT:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's own: the bytes are those of a file
+            sys.stdout.reconfigure(encoding="utf-8", errors=SHOWN)  # whatever the terminal's own: the bytes are those of a file
         yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:

@@ -16,7 +16,9 @@ import click
 
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.files import is_leftover
 from mismatch.locks import locked
+from mismatch.outputs import refuse_model_folder
 from mismatch.runtime.hardware import available_cpus
 
 if TYPE_CHECKING:
@@ -69,11 +71,12 @@ def command(folder: Path, seed: int) -> None:
 def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
     """Run every step in `folder`; returns what was measured, which quickstart.json holds too. A failed or interrupted run leaves nothing behind."""
     _check_extra()
+    refuse_model_folder(folder, "--dir")
     with locked(folder, parents=True, inside=re.compile("|".join(map(re.escape, OWN_NAMES)))):
         created = _claim(folder)
         try:
             measured = _run(folder, plan, report)
-            _write_json(folder / MARKER, measured)
+            _write_json(folder / MARKER, {**measured, "files": _own_files(folder)})
         except BaseException:
             _remove_own(folder)
             if created:
@@ -94,12 +97,33 @@ def _claim(folder: Path) -> bool:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder} is a file; choose another folder")
     new = not folder.exists()
-    if not new and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise InputError(f"--dir {folder} is not empty and was not written by quickstart; choose another folder")
+    if not new and any(folder.iterdir()):
+        _check_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_own(folder)
     _write_json(folder / MARKER, {"finished": False})
     return new
+
+
+def _check_own(folder: Path) -> None:
+    """InputError for a folder that quickstart did not write, or in whose own folders somebody keeps files that would be removed with them."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        marker = None
+    if not isinstance(marker, dict) or "finished" not in marker:
+        raise InputError(f"--dir {folder} is not empty and was not written by quickstart; choose another folder")
+    listed = marker.get("files")  # none of older versions, nor of a run that was killed
+    others = sorted(set(_own_files(folder)) - set(listed)) if isinstance(listed, list) else []
+    if others:
+        raise InputError(f"--dir {folder} holds files of yours ({', '.join(others[:3])}), which would be lost; move them, or choose another folder")
+
+
+def _own_files(folder: Path) -> list[str]:
+    """Return all files under the names that are quickstart's own, relative to its folder."""
+    places = [folder / name for name in OWN_NAMES]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
+    return sorted(path.relative_to(folder).as_posix() for path in files if not path.is_dir() and not is_leftover(path.name))
 
 
 def _remove_own(folder: Path) -> None:
@@ -206,14 +230,16 @@ def _write_backbone(folder: Path, seed: int) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from mismatch.files import atomic_directory
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = open_clip.CLIP(**BACKBONE_CONFIG)  # type: ignore[attr-defined, unused-ignore]
-    folder.mkdir()
     config = {"model_cfg": BACKBONE_CONFIG, "preprocess_cfg": {"size": BACKBONE_CONFIG["vision_cfg"]["image_size"]}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    with atomic_directory(folder) as part:
+        (part / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(weights, part / "open_clip_model.safetensors", metadata={"format": "pt"})
 
 
 def _open_torch(checkpoint: Path) -> Predictor:

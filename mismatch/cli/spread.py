@@ -22,6 +22,7 @@ from mismatch.cli.tables import COLUMNS, ParquetTable, table_kind
 from mismatch.data.pairs import Columns, Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, explained
+from mismatch.outputs import refuse_model_folder
 from mismatch.remote import Remote, located
 from mismatch.runtime.decoding import DecodingPool
 from mismatch.scale.ray import actors
@@ -75,12 +76,12 @@ class BlockScorer:
         counts, path = Counts(), located(self._job.folder) / f"part-{number:05}.parquet"
         self._predictor.pipeline.long_texts = 0
         with atomic_binary(path) as file:
-            table = ParquetTable(file, list(self._job.kept.values()))
-            table.begin()
-            for entries in windows(self._predictor, iter(rows), self._job.source(), list(self._job.kept), counts, lambda _: None):
-                for prediction, values in entries:
-                    table.add(prediction, values)
-            table.end()
+            with ParquetTable(file, list(self._job.kept.values())) as table:
+                table.begin()
+                for entries in windows(self._predictor, iter(rows), self._job.source(), list(self._job.kept), counts, lambda _: None):
+                    for prediction, values in entries:
+                        table.add(prediction, values)
+                table.end()
             size = file.tell()
         return {
             "number": number,
@@ -176,6 +177,8 @@ def _folder(output: str) -> Path | Remote:
     if output == "-" or (isinstance(folder, Path) and folder.is_file()) or folder.suffix.lower() in (".csv", ".jsonl", ".parquet", ".tsv"):
         raise InputError(f"--engine ray writes a folder of parts; give it a name with --output, as in --output scores, not {output}")
     table_kind("part.parquet")  # which needs pyarrow
+    if isinstance(folder, Path):
+        refuse_model_folder(folder, "--output")
     others = foreign(folder) if isinstance(folder, Remote) or folder.is_dir() else []
     if others:
         raise InputError(f"--output {output} holds other things ({others[0]}); name a new folder")

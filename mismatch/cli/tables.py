@@ -6,12 +6,13 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
 from mismatch.data.arrow_rows import import_pyarrow
 from mismatch.data.pairs import SUFFIXES
-from mismatch.errors import InputError
+from mismatch.outputs import check_outputs
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
@@ -91,7 +92,7 @@ class JsonLinesTable:
 
 
 class ParquetTable:
-    """Typed columns, streamed in row groups of `GROUP_ROWS`."""
+    """Typed columns, streamed in row groups of `GROUP_ROWS`. Used as a context, it ends its writer before its file is closed, whatever fails."""
 
     def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
@@ -114,6 +115,14 @@ class ParquetTable:
             self._flush()
         self._writer.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):  # the error that ends the block is the one to tell of
+            self._writer.close()
+        self._writer.is_open = False  # else pyarrow would try again when it is collected, and print a traceback
+
     def _flush(self) -> None:
         columns = [self._arrow.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)]
         self._writer.write_table(self._arrow.table(columns, schema=self._schema))
@@ -127,13 +136,10 @@ def harmless(value: object) -> object:
 
 
 def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
-    """InputError where an output is a file that rows are read from."""
+    """Raise where an output is a file that rows are read from, or lies in a model; see `check_outputs`."""
     from mismatch.data.pairs import rows_files
 
-    files = [file for source in sources for file in rows_files(source) if file.exists()]
-    for output in outputs:
-        if output.exists() and any(output.samefile(file) for file in files):
-            raise InputError(f"{output} is the input, which would be lost; choose another name or folder")
+    check_outputs([("the output", output, None) for output in outputs], [file for source in sources for file in rows_files(source)])
 
 
 def table_kind(output: str | Path) -> str:

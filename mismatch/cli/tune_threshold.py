@@ -85,10 +85,10 @@ def command(csv_file: Path, image_base_path: str, columns: Columns, as_json: boo
     wanted = [options["column"]] if options["column"] else []
     rows = score_labelled(predictor, csv_file, image_base_path, columns, wanted=wanted, least=options["min_rows"])
     choice = _choose(rows, predictor.engine.score, options)
-    if not dry_run:
-        write_score(options["model"], choice.score)
     result = choice.to_dict() | {"model": options["model"], "csv": str(csv_file), "rows": len(rows.labels), "stored": not dry_run}
     click.echo(json.dumps(finite(result), indent=2, ensure_ascii=False) if as_json else "\n".join(choice.lines(len(rows.labels), options["level"])))
+    if not dry_run:  # behind all that can fail: a command that ends in an error has changed nothing
+        write_score(options["model"], choice.score)
     click.echo("nothing stored: --dry-run" if dry_run else f"stored in {score_file(options['model'])}", err=True)
 
 

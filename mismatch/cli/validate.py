@@ -15,6 +15,7 @@ from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
 from mismatch.files import write_json
+from mismatch.outputs import OutputKind, check_outputs, json_report, page, table
 
 if TYPE_CHECKING:
     from mismatch.data.audit import AuditReport
@@ -61,14 +62,14 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     """
     from mismatch.cli.audit_page import write_audit_page
     from mismatch.cli.row_tables import check_table
-    from mismatch.cli.tables import refuse_inputs
     from mismatch.data.audit import validate_files
+    from mismatch.data.pairs import rows_files
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
-    refuse_inputs([*report_files, *([] if options["fixed"] is None else [options["fixed"], _rejected(options["fixed"])])], csv_files)
     if options["fixed"] is not None:
         check_table(options["fixed"])
+    check_outputs(_outputs(report_files, options["fixed"]), [file for path in csv_files for file in rows_files(path)])
     for path in (*report_files, *([] if options["fixed"] is None else [options["fixed"]])):
         hold(path)
     complete = all(find_spec(name) for name in AUDIT)
@@ -84,7 +85,7 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         max_problems=options["max_problems"],
     )
     for path in report_files:
-        write_audit_page(path, report) if path.suffix.lower() in (".html", ".htm") else write_json(path, report.to_dict())
+        write_audit_page(path, report) if _is_page(path) else write_json(path, report.to_dict())
     if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -96,6 +97,22 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
     if not report.ok or (options["strict"] and report.doubtful):
         raise click.exceptions.Exit(1)
+
+
+def _outputs(reports: Sequence[Path], fixed: Path | None) -> list[tuple[str, Path, OutputKind]]:
+    """What is written: rows that --fix wrote earlier are known by the rejected ones beside them."""
+    from mismatch.cli.audit_page import TITLE
+
+    outputs = [("--report", path, page("a report", TITLE) if _is_page(path) else json_report("a report", ("ok", "files", "path"))) for path in reports]
+    if fixed is not None:
+        other = _rejected(fixed)
+        outputs.append(("--fix", fixed, OutputKind("a table that --fix", lambda _head, _tail: other.is_file())))
+        outputs.append(("--fix", other, table("a table of rejected rows", ["reason"])))
+    return outputs
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in (".html", ".htm")
 
 
 def _reader(backbone: str) -> TextReader:

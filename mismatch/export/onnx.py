@@ -93,6 +93,7 @@ def export_bundle(
             (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
             export = _Export(engine, folder, rows, provider, progress)
             result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
+            _check_target(output)  # whatever has come there meanwhile is not lost
     return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
 
 

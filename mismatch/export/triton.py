@@ -17,6 +17,7 @@ from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
 from mismatch.files import atomic_directory, sha256_file
+from mismatch.outputs import refuse_model_folder
 from mismatch.runtime.bundle import MANIFEST, TOKENIZER, Manifest, looks_like_bundle, read_bundle, seen_by
 from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.scoring import scores_from_logits
@@ -29,6 +30,12 @@ ENSEMBLE, IMAGE, TEXT, HEAD = "mismatch", "mismatch_image_encoder", "mismatch_te
 GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.onnx"}
 CONFIG, MODEL, VERSION = "config.pbtxt", "model.onnx", "1"
 GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
+FILES = frozenset(
+    [
+        *(f"{name}/{file}" for name in GRAPHS for file in (CONFIG, GPU, f"{VERSION}/{MODEL}")),
+        *(f"{ENSEMBLE}/{file}" for file in (CONFIG, f"{VERSION}/{MANIFEST}", f"{VERSION}/{TOKENIZER}")),
+    ]
+)  # of a repository
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
 BATCHING = {
     "preferred_batch_size": [16, 32],  # rows that don't wait for more
@@ -68,6 +75,7 @@ def write_repository(bundle: Path, target: Path) -> Repository:
         _write_ensemble(folder, bundle, manifest)
         check_repository(folder)
         difference = _compare(bundle, folder, manifest)
+        check_target(target, bundle)  # whatever has come there meanwhile is not lost
     return Repository(target, sum(file.stat().st_size for file in target.rglob("*") if file.is_file()), difference, manifest.precision)
 
 
@@ -75,6 +83,7 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
     """Only an older repository of ours, with no other model in it, or an empty folder is ever replaced; none lies within the bundle."""
     if bundle is not None and bundle.resolve() in (target.resolve(), *target.resolve().parents):
         raise CheckpointError(f"{target} lies in the bundle {bundle}, which holds its own files only; choose another --triton")
+    refuse_model_folder(target, "--triton")
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file; choose another --triton")
     if not target.is_dir() or not any(target.iterdir()):
@@ -83,6 +92,9 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
         raise CheckpointError(f"{target} exists and is not a repository that mismatch wrote; choose another --triton")
     if foreign := sorted({path.name for path in target.iterdir()} - {ENSEMBLE, *GRAPHS}):
         raise CheckpointError(f"{target} holds other models too ({', '.join(foreign[:3])}), which would be lost; choose another --triton")
+    files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
+    if others := sorted(name for name in files if name not in FILES):
+        raise CheckpointError(f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose another --triton")
 
 
 def _copy_graph(graph: Path, version: Path) -> None:

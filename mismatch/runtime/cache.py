@@ -2,7 +2,8 @@
 
 A cache folder holds one folder per namespace (a fingerprint of weights, specs, engine and precision); in it lie segments that never change once written:
 `<name>.npy`, (N, D + 1) float32, of which the last is a checksum of its row, and `<name>.keys`, N content hashes. They are mapped only while they are
-read, since each map holds one of the process's few file descriptors. Each writer adds segments of its own, so several may write at once.
+read, since each map holds one of the process's few file descriptors. Each writer adds segments of its own, so several may write at once. What is removed
+is only what the cache lists as its own, see cache_folder.py.
 """
 
 from __future__ import annotations
@@ -11,29 +12,21 @@ import contextlib
 import hashlib
 import os
 import threading
-import time
-import uuid
-import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tokenize import TokenError
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, ImageError, untraced
 from mismatch.remote import Remote
-from mismatch.retries import SHORTAGES, reason, retried
+from mismatch.retries import reason, retried
+from mismatch.runtime.cache_folder import KEY_BYTES, Namespace, cache_folder, checksum, map_segment, namespaces, part_of, segment_keys
 from mismatch.runtime.preprocess import open_image_file
 
 __all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]
 
 Array = NDArray[np.float32]
-Item = TypeVar("Item")
-KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-STALE = 86_400  # seconds, after which a file that is still being written belongs to a writer that was killed
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
 
 
@@ -41,18 +34,19 @@ class EmbeddingCache:
     """The embeddings of one namespace. Thread-safe."""
 
     def __init__(self, folder: str | Path, namespace: str, *, max_bytes: int = MAX_BYTES) -> None:
-        """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex."""
-        self.root = Path(folder)
+        """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex. In a folder of other things the cache has a folder of its own."""
+        self.root = cache_folder(Path(folder))
         self.folder = self.root / namespace[:32]
         self.max_bytes = max_bytes
+        self._own = Namespace(self.folder)
         self._lock = threading.Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the cache folder {self.root} can't be created: {error.strerror}; choose another with --cache") from error
-        _sweep(self.folder)
+        self._own.sweep()
         segments = sorted((stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys)))
-        self._index = Index([(keys, names) for _, keys in segments if (names := _open(keys))])
+        self._index = Index([(keys, names) for _, keys in segments if (names := segment_keys(keys))])
 
     def __len__(self) -> int:
         return len(self._index.names)
@@ -66,7 +60,7 @@ class EmbeddingCache:
             wanted.setdefault(segment, []).append((key, row))
         found: dict[bytes, Array] = {}
         for segment, chosen in wanted.items():
-            array = _map(segment)
+            array = map_segment(segment)
             if array is None:  # another writer has trimmed it since
                 continue
             found.update(_intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]])))
@@ -76,8 +70,8 @@ class EmbeddingCache:
         """Write one segment. A crash leaves either all of it or nothing that is read."""
         if not embeddings:
             return
-        keys = self.folder / f"{uuid.uuid4().hex}.keys"
         try:
+            keys = self._own.new_segment()
             _write(keys.with_suffix(".npy"), lambda part: np.save(part, _with_checksums(embeddings)))
             _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
         except OSError as error:
@@ -88,15 +82,22 @@ class EmbeddingCache:
 
     def _trim(self, keep: Path) -> None:
         """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of them later encodes anew."""
-        segments = sorted((stat.st_mtime, path, stat.st_size) for path in self.root.glob("*/*.npy") if (stat := _stat(path)))
-        excess = sum(size for _, _, size in segments) - self.max_bytes
-        for _, path, size in segments:
-            if excess <= 0 or path == keep.with_suffix(".npy"):
+        segments = sorted(_sizes(self.root), key=lambda one: (one[0], one[2]))
+        excess = sum(size for _, size, _, _ in segments) - self.max_bytes
+        for _, size, name, namespace in segments:
+            if excess <= 0 or name == keep.stem:
                 continue
             with contextlib.suppress(PermissionError):  # Windows deletes no file that somebody reads
-                path.with_suffix(".keys").unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
+                namespace.remove(name)
             excess -= size
+
+
+def _sizes(root: Path) -> Iterator[tuple[float, int, str, Namespace]]:
+    """Yield when each listed segment was written, its bytes, its name and its namespace."""
+    for namespace in namespaces(root):
+        for name in namespace.segments():
+            if stat := _stat(namespace.folder / f"{name}.npy"):
+                yield stat.st_mtime, stat.st_size, name, namespace
 
 
 class Index:
@@ -142,63 +143,24 @@ def _names(keys: bytes) -> NDArray[np.bytes_]:
 def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
     """(N, D + 1)."""
     rows = np.ascontiguousarray(np.stack(list(embeddings.values())), np.float32)
-    sums = np.array([_checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32)
+    sums = np.array([checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32)
     return np.concatenate([rows, sums.view(np.float32)[:, None]], axis=1)
 
 
 def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]]:
     """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score, now and for ever."""
     rows, sums = array[:, :-1], np.ascontiguousarray(array[:, -1]).view(np.uint32)
-    yield from ((key, row) for key, row, known in zip(keys, rows, sums.tolist(), strict=True) if _checksum(key, row) == known)
-
-
-def _checksum(key: bytes, row: Array) -> int:
-    """CRC-32; 1 µs for 512 numbers."""
-    return zlib.crc32(np.ascontiguousarray(row).data, zlib.crc32(key))
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what writers that were killed have begun."""
-    for path in folder.glob(".*.part.*"):
-        if (stat := _stat(path)) and time.time() - stat.st_mtime > STALE:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+    yield from ((key, row) for key, row, known in zip(keys, rows, sums.tolist(), strict=True) if checksum(key, row) == known)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.part{path.suffix}")  # np.save appends .npy to other names
+    part = part_of(path)
     try:
         write(part)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def _open(keys: Path) -> bytes:
-    """The keys of a segment, one behind the other; none of one that is damaged."""
-    array, names = _map(keys), _unless_damaged(keys.read_bytes)
-    if array is None or names is None or array.ndim != 2 or array.dtype != np.float32 or len(names) != KEY_BYTES * len(array):
-        return b""
-    return names
-
-
-def _map(keys: Path) -> Array | None:
-    """A segment's embeddings (N, D), mapped for as long as the array lives; None for one that is damaged or gone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # numpy's, of a damaged head that looks like Python 2's
-        return _unless_damaged(lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
-
-
-def _unless_damaged(read: Callable[[], Item]) -> Item | None:
-    try:
-        return read()
-    except (EOFError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in SHORTAGES:
-            raise CheckpointError(f"the cache can't be read: {error.strerror} ({error.filename}); close other files or raise `ulimit -n`") from error
-        return None
-    except (SyntaxError, TypeError, OverflowError, RecursionError, TokenError):  # numpy reads the head of an array as Python
-        return None
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -19,7 +19,7 @@ from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_directory, check_regular, is_sealed, parse_json, read_text, sealed, sha256_file, write_json
+from mismatch.files import atomic_directory, check_regular, is_leftover, is_sealed, parse_json, read_text, sealed, sha256_file, write_json
 from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
@@ -29,6 +29,7 @@ __all__ = [
     "FORMAT_VERSION",
     "CheckpointMeta",
     "clone_checkpoint",
+    "foreign_files",
     "is_checkpoint",
     "load_detector",
     "meta_for",
@@ -119,6 +120,16 @@ def meta_for(family: str, model_id: str, head: HeadSpec, *, score: ScoreSpec | N
 def is_checkpoint(path: str | Path) -> bool:
     """Whether the folder is one that `save_checkpoint` wrote."""
     return (Path(path) / META).is_file()
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Return the files in a checkpoint that nothing here wrote, and that would go with it; none where it has no list, as older ones have."""
+    try:
+        listed = read_meta(folder).files
+    except CheckpointError:
+        return []
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return [name for name in names if listed and name not in listed and name not in OURS and not is_leftover(Path(name).name)]
 
 
 def save_checkpoint(

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mismatch.outputs import SOFTWARE
+
 __all__ = ["CURVES", "curves_png", "draw_curves"]
 
 CURVES = "training_curves.png"
@@ -19,7 +21,7 @@ FEW = 12  # epochs that are shown as dots on the lines
 def curves_png(stats: Mapping[str, Any]) -> bytes:
     """`training_stats.json` as a PNG."""
     buffer = io.BytesIO()
-    draw_curves(stats).savefig(buffer, format="png", dpi=150, facecolor="white")
+    draw_curves(stats).savefig(buffer, format="png", dpi=150, facecolor="white", metadata=dict([SOFTWARE]))
     return buffer.getvalue()
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from mismatch.errors import CheckpointError
 from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
-from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, is_checkpoint, save_checkpoint, write_stats
+from mismatch.outputs import OutputKind, check_outputs, json_report, picture, refuse_model_folder
+from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, foreign_files, is_checkpoint, save_checkpoint, write_stats
 from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
@@ -26,6 +27,11 @@ RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the w
 OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
 WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
 WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}")
+_KINDS = {  # of what stands beside the checkpoints; run.yaml is never taken from its author, see `_write_settings`
+    STATS: json_report("the figures of a run", ["epochs"]),
+    CURVES: picture("a picture"),
+    RESOLVED: OutputKind("the options of a run", lambda head, _tail: head.startswith(SETTINGS_HEAD.encode())),
+}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 WriteState = Callable[[Path], object]  # is given the checkpoint that is being made
 
@@ -235,6 +241,7 @@ def _how_to_go_on() -> Iterator[None]:
 
 def check_usable(folder: Path) -> None:
     """Make it where it is missing; CheckpointError where it can't be written to, or something else stands in the way."""
+    refuse_model_folder(folder, "--output-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,8 +251,18 @@ def check_usable(folder: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"--output-dir {folder} can't be written to: {error.strerror}; choose another") from error
     for path in sorted(folder.iterdir()):
-        if OWN_NAMES.fullmatch(path.name) and not is_checkpoint(path):
+        if not OWN_NAMES.fullmatch(path.name):
+            continue
+        if not is_checkpoint(path):
             raise CheckpointError(f"{path} is in the way and was not written by mismatch; move it or choose another --output-dir")
+        if others := foreign_files(path):
+            raise CheckpointError(f"{path} holds other files too ({', '.join(others[:3])}), which would be lost; move them or choose another --output-dir")
+    check_outputs([("--output-dir", folder / name, kind) for name, kind in _KINDS.items() if not _is_beside_stats(folder, name)])
+
+
+def _is_beside_stats(folder: Path, name: str) -> bool:
+    """Whether it is a picture of a run: older versions did not sign them."""
+    return name == CURVES and (folder / STATS).is_file()
 
 
 def _earlier(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ import torch
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.locks import locked
+from mismatch.outputs import refuse_model_folder
 from mismatch.runtime.preprocess import open_image
 from mismatch.specs import ScoreSpec
 from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
@@ -63,6 +64,7 @@ def train(config: TrainConfig, *, report: Report = print, progress: Progress = n
     CheckpointError while another run writes to the same folder.
     """
     config = as_launched(config)
+    refuse_model_folder(Path(config.output_dir), "--output-dir")
     require_trackers(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
