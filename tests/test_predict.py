@@ -122,6 +122,15 @@ def test_other_columns_are_left_behind_unless_asked_for(run: Any, write_rows: An
     assert Path("out.csv").read_text(encoding="utf-8") == ",".join(COLUMNS) + "\nred.png,red,0.731058579,0.25,True,match,ok\n"
 
 
+def test_keys_that_come_late_in_json_lines_are_kept_too(run: Any) -> None:
+    rows = [{"image_path": "red.png", "text": "red"}] * 150 + [{"image_path": "red.png", "text": "red", "sku": "A151"}]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run("--model", "m", "--csv", "rows.jsonl", "--output", "out.csv", "--keep-columns").exit_code == 0
+    with Path("out.csv").open(newline="", encoding="utf-8") as file:
+        out = list(csv.DictReader(file))
+    assert (out[0]["sku"], out[150]["sku"]) == ("", "A151")
+
+
 def test_without_output_the_csv_goes_to_standard_output(run: Any, write_rows: Any) -> None:
     write_rows(Path("rows.csv"), [("image_path", "text"), ("green.png", "green")])
     result = run("--model", "m", "--csv", "rows.csv")

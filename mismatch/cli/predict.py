@@ -33,7 +33,7 @@ from mismatch.cli.scored import predict_rows
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
 from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
-from mismatch.data.pairs import DELIMITERS, Columns, Row, read_header, read_rows, rows_files, source_digest
+from mismatch.data.pairs import DELIMITERS, Columns, Row, all_columns, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import SHOWN, atomic_binary, atomic_file
 from mismatch.outputs import check_outputs, table
@@ -126,7 +126,7 @@ def command(image: Path | None, text: str | None, csv_file: Path | Remote | None
         allowed = click.get_current_context().params["allow_outside_images"]
         _predict_many(_folder_source(images, titles, Columns(inside="" if allowed else str(images))), options)
     elif csv_file is not None:
-        _predict_many(_csv_source(csv_file, base, columns), options)
+        _predict_many(_csv_source(csv_file, base, columns, all_kept=options["keep_columns"]), options)
     elif image is None or text is None:
         raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
     elif options["engine"] == "ray":
@@ -213,8 +213,10 @@ class Source:
     columns: Columns | None = None
 
 
-def _csv_source(path: Path | Remote, base: str, columns: Columns) -> Source:
-    header = read_header(path, require_label=False, columns=columns)  # a wrong file is refused before a model is loaded
+def _csv_source(path: Path | Remote, base: str, columns: Columns, *, all_kept: bool) -> Source:
+    """`all_kept`: JSON lines are read once more beforehand, since keys may come late."""
+    header_of = all_columns if all_kept else read_header
+    header = header_of(path, require_label=False, columns=columns)  # a wrong file is refused before a model is loaded
     rows, digest = partial(read_rows, path, require_label=False, columns=columns), partial(source_digest, path, columns)
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 

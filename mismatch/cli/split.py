@@ -140,8 +140,6 @@ def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons:
 
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
-    if not reasons:
-        (folder / REJECTED).unlink(missing_ok=True)  # of an earlier split
     with contextlib.ExitStack() as stack:
         tables = [stack.enter_context(row_table(path, header)) for path in targets]
         if reasons:
@@ -151,6 +149,8 @@ def _write(csv_file: Path, header: list[str], split_of: dict[int, int], reasons:
                 rejected.writerow(rejected_values(row, header, reasons[row.line]))
             else:
                 tables[split_of[row.line]].writerow([row.columns.get(name, "") for name in header])
+    if not reasons:
+        (folder / REJECTED).unlink(missing_ok=True)  # of an earlier split, whose place the new one has taken
 
 
 def _said(report: SplitReport, rejected: int, targets: Sequence[Path], fractions: Sequence[float]) -> Iterator[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 import mismatch
+from benchmarks import hostile_pictures as hostile
 from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
@@ -146,7 +147,17 @@ def image_seeds() -> list[bytes]:
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
     Image.fromarray(pixels).save(buffer, "JPEG", exif=exif, progressive=True)
-    return [*found, buffer.getvalue()]
+    bounded = [
+        hostile.jpeg_of_scans(16, 70),
+        hostile.jpeg_of_tags(20),
+        hostile.gif_of_comments(5),
+        hostile.png_of_chunks(5),
+        hostile.tiff_of_tile(64),
+        hostile.tiff_of_tags(20),
+        hostile.tiff_of_pages(3),
+        hostile.bmp_of_runs(20),
+    ]
+    return [*found, buffer.getvalue(), *bounded]
 
 
 def read_image(data: bytes) -> None:
