@@ -10,15 +10,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -28,6 +25,7 @@ from PIL import Image
 from mismatch.errors import ImageError, ImageRefusedError, MachineError, MismatchError
 from mismatch.retries import retried
 from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.nursery import Nursery, closed
 from mismatch.runtime.preprocess import RGB8, ImageSource, image_error, open_image_file, source_name
 from mismatch.specs import ImageSpec
 
@@ -41,7 +39,6 @@ NICENESS = 5  # of the slow lane's workers
 PIXEL_BYTES = 20  # that decoding a pixel may take: its own four, five times over where an image is transparent
 SPARE_BYTES = 256 * 2**20  # beyond the pixels'
 FILE_BYTES = 8  # of a file, for each pixel that is allowed
-PATIENCE = 5.0  # seconds for the nursery to end
 JOBS = 5_000  # pictures of a worker, after which a fresh one takes its place
 
 Pixels = NDArray[np.uint8]
@@ -79,7 +76,7 @@ class _Queue:
     def put(self, job: _Job) -> None:
         with self._changed:
             if self._closed:
-                job.result.set_exception(_closed())
+                job.result.set_exception(closed())
                 return
             self._groups.setdefault(job.group, deque()).append(job)
             self._changed.notify()
@@ -115,102 +112,10 @@ class _EndedError(Exception):
         self.overtime = overtime  # rather than by a fault
 
 
-class _Nursery:
-    """The process that forks workers. Thread-safe; starts itself, anew where it has ended."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._line: socket.socket | None = None
-        self._closed = False
-
-    def fork(self, niceness: int, memory: int) -> tuple[Connection, int]:
-        """A connection to a new worker, and its process id."""
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                process_id = self._ask(b"F", niceness, memory, [theirs.fileno()])
-        except BaseException:
-            ours.close()
-            raise
-        return Connection(ours.detach()), process_id
-
-    def end(self, process_id: int) -> int:
-        """End a worker; how it has ended, as waitpid tells: by this, or before."""
-        return self._ask(b"E", process_id, 0, [])
-
-    def close(self) -> None:
-        """End all workers, whatever they do, for good."""
-        with self._lock:
-            self._closed = True
-            self._stop()
-
-    def _ask(self, kind: bytes, first: int, second: int, descriptors: list[int]) -> int:
-        from mismatch.runtime.decode_worker import REQUEST, STATUS
-
-        with self._lock:
-            if self._closed:
-                raise _closed()
-            try:
-                if self._line is None:
-                    self._start()
-                if self._line is None:
-                    raise OSError("it has no connection")
-                socket.send_fds(self._line, [REQUEST.pack(kind, first, second)], descriptors)
-                answer = self._line.recv(STATUS.size)
-                if len(answer) < STATUS.size:
-                    raise OSError("it has ended")
-            except OSError as error:
-                self._stop()
-                raise MachineError(f"the process that decodes images can't be started or asked: {error}; free memory or handles, then try again") from error
-            return int(STATUS.unpack(answer)[0])
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # libraries write what they think of a picture
-                env=_environment(),
-                start_new_session=True,
-            )
-        self._line = ours
-
-    def _stop(self) -> None:
-        if self._line is not None:
-            self._line.close()
-        if self._process is not None:
-            _wait_or_kill(self._process)
-        self._line = self._process = None
-
-
-def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
-    """Let the nursery end its workers, which it does where its line is closed."""
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-# Isolated, so that no module of the working directory is imported in place of ours.
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from mismatch.runtime.decode_worker import main; main()"
-
-
-def _environment() -> dict[str, str]:
-    """What a worker needs of this process's environment, in which there may be secrets."""
-    wanted = ("PATH", "TMPDIR", "TZ", "LANG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-    ours = {name: value for name, value in os.environ.items() if name in wanted or name.startswith(("LD_", "DYLD_", "LC_"))}
-    return ours | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-
-
 class _Worker:
     """One process, and the connection to it."""
 
-    def __init__(self, nursery: _Nursery, niceness: int, memory: int) -> None:
+    def __init__(self, nursery: Nursery, niceness: int, memory: int) -> None:
         self._nursery = nursery
         self._connection, self._process_id = nursery.fork(niceness, memory)
         self._ended_by: int | None = None  # signal, 0 if none; None while it runs
@@ -255,7 +160,7 @@ def _answered(header: dict[str, Any], answer: dict[str, Any], data: bytes) -> Pi
 class _Lane:
     """Threads that each hand a worker one picture after the other."""
 
-    def __init__(self, nursery: _Nursery, count: int, seconds: float, memory: int, *, niceness: int = 0, slower: _Lane | None = None) -> None:
+    def __init__(self, nursery: Nursery, count: int, seconds: float, memory: int, *, niceness: int = 0, slower: _Lane | None = None) -> None:
         """`seconds`: of processor time; `memory`: bytes; `slower`: where a picture goes that takes longer."""
         self.queue = _Queue()
         self._nursery, self._seconds, self._memory, self._niceness, self._slower = nursery, seconds, memory, niceness, slower
@@ -267,7 +172,7 @@ class _Lane:
         """Give up what waits, and take nothing more."""
         for job in self.queue.close():
             if not job.result.cancel():  # it has been begun once
-                job.result.set_exception(_closed())
+                job.result.set_exception(closed())
 
     def join(self) -> None:
         """Wait for its threads, which end with their workers."""
@@ -327,7 +232,7 @@ class DecodingPool:
         self._workers, self._seconds, self._formats = workers or available_cpus(), seconds, tuple(formats)
         self._lock = threading.Lock()
         self._lanes: tuple[_Lane, _Lane] | None = None
-        self._nursery = _Nursery()
+        self._nursery = Nursery()
         self._owner = os.getpid()
 
     def __enter__(self) -> DecodingPool:
@@ -346,7 +251,7 @@ class DecodingPool:
             self._nursery.close()
             for lane in lanes:
                 lane.join()
-            self._nursery = _Nursery()
+            self._nursery = Nursery()
 
     def submit(self, data: bytes, spec: ImageSpec | None, *, name: str = "", background: RGB8 = (255, 255, 255), group: Hashable = None) -> Future[Pixels]:
         """Decode an image's bytes: with a spec to what its tower sees, (S, S, 3); without to all of it, upright, (H, W, 3), uint8.
@@ -402,14 +307,10 @@ class DecodingPool:
         """The fast and the slow lane, of this process: a forked one has none of its parent's threads."""
         with self._lock:
             if self._owner != os.getpid():
-                self._owner, self._lanes, self._nursery = os.getpid(), None, _Nursery()
+                self._owner, self._lanes, self._nursery = os.getpid(), None, Nursery()
             if self._lanes is None:
                 memory = SPARE_BYTES + PIXEL_BYTES * self.max_pixels
                 slow = _Lane(self._nursery, self._workers, self._seconds, memory, niceness=NICENESS)
                 fast = _Lane(self._nursery, self._workers, min(FAST_SECONDS, self._seconds), memory, slower=slow)
                 self._lanes = fast, slow
             return self._lanes
-
-
-def _closed() -> MachineError:
-    return MachineError("the processes that decode images are being ended")

@@ -1,0 +1,79 @@
+"""The nursery as the pool asks it: it starts by itself, anew where it has ended, holds no secrets, and ends for good."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mismatch.errors import MachineError
+from mismatch.runtime import nursery as module
+from mismatch.runtime.nursery import Nursery
+
+HEADER = {"name": "a", "spec": None, "background": (0, 0, 0), "formats": [], "max_pixels": 100, "seconds": 1.0}
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    found = Nursery()
+    yield found
+    found.close()
+
+
+def answer(nursery: Nursery) -> str:
+    """What a new worker says of bytes that are no image."""
+    connection, process_id = nursery.fork(0, 0)
+    with connection:
+        connection.send_bytes(json.dumps(HEADER).encode())
+        connection.send_bytes(b"no image")
+        said = str(json.loads(connection.recv_bytes())["refused"])
+    nursery.end(process_id)
+    return said
+
+
+def test_it_starts_at_the_first_worker_and_anew_where_it_has_ended(nursery: Nursery) -> None:
+    assert nursery._process is None
+    assert "not an image" in answer(nursery)
+    assert nursery._process is not None
+    first = nursery._process.pid
+    os.kill(first, signal.SIGKILL)
+    nursery._process.wait()
+    with pytest.raises(MachineError, match="can't be started or asked"):
+        nursery.fork(0, 0)
+    assert "not an image" in answer(nursery)
+    assert nursery._process.pid != first
+
+
+def test_a_worker_that_is_not_known_has_ended_by_nothing(nursery: Nursery) -> None:
+    assert nursery.end(os.getpid()) == 0, "and this process is still there"
+
+
+def test_it_ends_for_good(nursery: Nursery) -> None:
+    connection, _ = nursery.fork(0, 0)
+    nursery.close()
+    with pytest.raises((EOFError, OSError)):
+        connection.recv_bytes()
+    connection.close()
+    with pytest.raises(MachineError, match="being ended"):
+        nursery.fork(0, 0)
+
+
+def test_a_program_that_cannot_be_started_is_one_line(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nothing/here")
+    with pytest.raises(MachineError, match=r"can't be started or asked: .*No such file"):
+        nursery.fork(0, 0)
+
+
+def test_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISMATCH_SERVE_TOKENS", "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    environment = module._environment()
+    assert "MISMATCH_SERVE_TOKENS" not in environment
+    assert environment["LC_ALL"] == "C.UTF-8"
+    monkeypatch.setattr(sys, "path", ["", "/somewhere"])
+    assert module._import_path() == [str(Path(module.__file__).parents[2]), "/somewhere"]
