@@ -285,14 +285,26 @@ class Server:
 
 
 def stat(pid: int) -> list[str]:
-    """What the system tells of a process, from its state on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """What the system tells of a process, from its state on; zeros of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["0"] * 30
 
 
 def processes(pid: int) -> list[int]:
     """It, and all below it."""
-    below = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    tasks = Path(f"/proc/{pid}/task")
+    below = [one for task in (tasks.iterdir() if tasks.exists() else ()) for one in children(task)]
     return [pid, *(one for child in below for one in processes(child))]
+
+
+def children(task: Path) -> list[int]:
+    """Of one thread; none of one that has ended meanwhile."""
+    try:
+        return [int(child) for child in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager

@@ -111,6 +111,13 @@ def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(colour_engine: A
         assert answers[1]["similarity_score"] is None
 
 
+def test_a_text_of_many_pairs_is_looked_at_once_and_its_length_first(colour_engine: Any) -> None:
+    body = {"images": {"a": text64(image())}, "texts": {"t": "x" + " " * 5_000_000}, "pairs": [{"image": "a", "text": "t"}] * 200}
+    with serving(Predictor(colour_engine())) as client:
+        answers = client.post("/v1/predict/batch", json=body).json()["answers"]
+        assert {answer["status"] for answer in answers} == {"the text has more than 8,000 characters; shorten it"}
+
+
 def test_a_large_body_is_refused_unread(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), max_body=1000) as client:
         assert problem(client.post("/v1/predict", content=b"x" * 1001)) == (413, "the request has more than 1,000 bytes; send fewer pairs, or smaller images")

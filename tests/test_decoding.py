@@ -121,30 +121,32 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_costly_pictures_keep_each_other_waiting_and_no_others(pool: DecodingPool) -> None:
-    costly = [pool.submit(hostile.bmp_of_runs(4_000) + bytes([number]), SPEC, group=number) for number in range(5)]
-    assert pool.submit(encoded(), SPEC, group="good").result().shape == (32, 32, 3)
+    costly = [pool.submit(hostile.bmp_of_runs(4_000) + bytes([number]), SPEC, request=number) for number in range(5)]
+    assert pool.submit(encoded(), SPEC, request="good").result().shape == (32, 32, 3)
     assert not all(one.done() for one in costly)
     for one in costly:
         with pytest.raises(ImageError, match="processor time"):
             one.result()
 
 
-def test_each_group_has_its_turn() -> None:
-    queue = decoding._Queue()
-    jobs = [decoding._Job({}, bytes([number]), group) for number, group in enumerate(["large"] * 4 + ["small", "other"])]
-    for job in jobs:
-        queue.put(job)
-    taken = [queue.get() for _ in jobs]
-    assert [job.data[0] for job in taken if job is not None] == [0, 4, 5, 1, 2, 3]
+def test_a_large_file_is_no_costly_picture() -> None:
+    """It has a lane of its own, in which a moment grows with its size."""
+    with DecodingPool(workers=1, max_pixels=50_000_000) as pool:
+        costly = [pool.submit(hostile.bmp_of_runs(4_000) + bytes([number]), SPEC, client=number) for number in range(3)]
+        photo = encoded("PNG", (900, 700))
+        assert len(photo) > decoding.LARGE
+        assert pool.submit(photo, SPEC, client="good").result().shape == (32, 32, 3)
+        assert not all(one.done() for one in costly)
 
 
-def test_what_nobody_waits_for_any_more_is_not_decoded(pool: DecodingPool) -> None:
-    busy = [pool.submit(hostile.bmp_of_runs(4_000) + bytes([number]), SPEC) for number in range(4)]
-    later = pool.submit(encoded(), SPEC)
-    later.cancel()
-    assert later.cancelled() or later.result().shape == (32, 32, 3)
-    for one in busy:
-        one.cancel()
+def test_what_nobody_waits_for_any_more_is_given_up_wherever_it_is() -> None:
+    with DecodingPool(workers=1, max_pixels=50_000_000, seconds=600.0) as pool:
+        costly = [pool.submit(hostile.bmp_of_runs(4_000) + bytes([number]), SPEC, request=number) for number in range(6)]
+        time.sleep(0.5)  # some are in the slow lane by now
+        for one in costly:
+            one.cancel()
+            assert one.cancelled()
+        assert pool.submit(hostile.png_of_zeros(5_000), SPEC).result().shape == (32, 32, 3), "which takes the slow lane too"
 
 
 def children(process_id: int) -> list[int]:

@@ -86,6 +86,25 @@ def test_one_that_is_damaged_is_not_refused_but_has_no_score(colour_engine: Any,
     assert type(raised.value) is ImageError
 
 
+def test_one_that_fails_costs_its_time_once(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> int:
+        asked = []
+        settings = Settings("m")
+        served, decoder = Served("default", Predictor(colour_engine()), settings, Metrics()), ImageDecoder(settings)
+        pool = decoder._pool
+        assert pool is not None
+        real = pool.submit
+        monkeypatch.setattr(pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1])
+        for _ in range(3):
+            with pytest.raises(ImageRefusedError, match="no known format"):
+                await decoder.prepared(b"hello", served, 1)
+        decoder.close()
+        await served.close()
+        return len(asked)
+
+    assert asyncio.run(work()) == 1
+
+
 def test_one_that_is_remembered_is_not_decoded_again(colour_engine: Any) -> None:
     engine, data = colour_engine(), encoded("PNG")
     first, second = prepared(engine, data, data)

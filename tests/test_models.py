@@ -60,6 +60,18 @@ def test_what_is_remembered_is_bounded(colour_engine: Any) -> None:
     assert sum(engine.image_batches) == 3
 
 
+def test_a_batch_that_is_larger_than_a_window_recalls_what_it_was_promised(colour_engine: Any) -> None:
+    """Images that were remembered when they came, and that the memory drops before they are scored."""
+    engine = colour_engine()
+    with serving(Predictor(engine), batch=256, remember=8_000, queue=1024) as client:
+        old = {f"old {i}": text64(image((i, 0, 0))) for i in range(20)}
+        new = {f"new {i}": text64(image((0, 0, i))) for i in range(100)}
+        for images in (old, new | old):
+            body = {"images": images, "texts": {"t": "red"}, "pairs": [{"image": name, "text": "t"} for name in images]}
+            answers = client.post("/v1/predict/batch", json=body).json()["answers"]
+            assert [answer["status"] for answer in answers] == ["ok"] * len(images)
+
+
 def test_an_explanation_names_the_word_and_shows_what_the_model_sees(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine())) as client:
         found = client.post("/v1/explain", json={"image": text64(image("red")), "text": "blue shirt"}).json()
@@ -140,8 +152,9 @@ def test_an_explanation_that_nobody_waits_for_ends_and_leaves_its_thread_to_the_
         slow.wait(30)
         return real(ids, mask)
 
-    engine.encode_texts = encode_texts
-    with serving(Predictor(engine), deadline=0.5) as client:
+    with serving(Predictor(engine), deadline=3.0) as client:
+        client.post("/v1/predict", json={"image": text64(image()), "text": "red"})  # the first image starts the processes that decode
+        engine.encode_texts = encode_texts
         question = {"image": text64(image()), "text": "red blue " * 800}
         status, said = problem(client.post("/v1/explain", json=question))
         assert (status, began.is_set(), "not scored within" in said) == (504, True, True)

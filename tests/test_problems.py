@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import ImageError, MachineError
+from mismatch.errors import CheckpointError, ImageError, MachineError
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.messages import BatchQuestion
 from mismatch.serving.problems import problem, problem_of
@@ -21,6 +21,8 @@ def test_each_error_has_its_answer() -> None:
     assert (closed.status_code, closed.headers["connection"]) == (503, "close")
     assert problem_of(ImageError("cut short")).status_code == 400
     assert problem_of(HTTPException(415, "no")).status_code == 415
+    broken = problem_of(CheckpointError("/a/secret/path can't be run"))
+    assert (broken.status_code, b"secret" in bytes(broken.body)) == (500, False)
     short = problem_of(MachineError("a secret path can't be read"))
     assert (short.status_code, short.headers["retry-after"], b"secret" in bytes(short.body)) == (503, "5", False)
     with pytest.raises(RuntimeError):

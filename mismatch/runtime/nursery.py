@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mismatch.errors import MachineError
 __all__ = ["Nursery", "closed"]
 
 PATIENCE = 5.0  # seconds for the nursery to end
+ANSWER_BYTES = 8
 
 
 class Nursery:
@@ -54,16 +56,16 @@ class Nursery:
         with self._lock:
             if self._closed:
                 raise closed()
+            message = REQUEST.pack(kind, first, second)
+            if self._line is not None:
+                with suppress(OSError):  # it has ended, by whatever: another one takes its place
+                    return int(STATUS.unpack(_exchanged(self._line, message, descriptors))[0])
+                self._stop()
             try:
-                line = self._line or self._start()
-                socket.send_fds(line, [REQUEST.pack(kind, first, second)], descriptors)
-                answer = line.recv(STATUS.size)
-                if len(answer) < STATUS.size:
-                    raise OSError("it has ended")
+                return int(STATUS.unpack(_exchanged(self._start(), message, descriptors))[0])
             except OSError as error:
                 self._stop()
                 raise MachineError(f"the process that decodes images can't be started or asked: {error}; free memory or handles, then try again") from error
-            return int(STATUS.unpack(answer)[0])
 
     def _start(self) -> socket.socket:
         """The connection to a new process."""
@@ -86,6 +88,15 @@ class Nursery:
         if self._process is not None:
             _wait_or_kill(self._process)
         self._line = self._process = None
+
+
+def _exchanged(line: socket.socket, message: bytes, descriptors: list[int]) -> bytes:
+    """The answer to a request; OSError where there is none."""
+    socket.send_fds(line, [message], descriptors)
+    answer = line.recv(ANSWER_BYTES)
+    if len(answer) < ANSWER_BYTES:
+        raise OSError("it has ended")
+    return answer
 
 
 def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:

@@ -28,7 +28,7 @@ from mismatch.runtime.scoring import pool_pieces
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, LongText, ScoreSpec, TextSpec
 
-__all__ = ["NO_NUMBER", "Engine", "Known", "Pair", "Pipeline", "ScoredPair", "image_digest", "scored_pair"]
+__all__ = ["HELD_IMAGES", "NO_NUMBER", "Engine", "Known", "Pair", "Pipeline", "ScoredPair", "image_digest", "scored_pair"]
 
 Array = NDArray[np.float32]
 WINDOW = 4096  # rows that are looked at together

@@ -6,15 +6,17 @@ import asyncio
 import base64
 import binascii
 import re
+from collections import OrderedDict
 from collections.abc import Hashable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import ImageRefusedError
+from mismatch.errors import ImageError, ImageRefusedError, untraced
 from mismatch.runtime.decoding import DecodingPool, can_isolate
 from mismatch.runtime.pipeline import image_digest
 from mismatch.runtime.preprocess import ImageLimits, PreparedImage, Preprocessor
+from mismatch.serving.budget import current_account
 from mismatch.serving.configuration import Settings
 from mismatch.serving.models import Served
 from mismatch.serving.telemetry import log
@@ -25,9 +27,10 @@ __all__ = ["FORMATS", "ImageDecoder", "from_base64"]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")  # Pillow's names; nothing that runs another program or holds a script
 LARGE = 2**18  # bytes, from which on even a hash is made beside the event loop
 NAME = "the image"  # in messages
+MAX_FAILURES = 1_024  # images that are known to fail
 DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w=.+-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE)
-BLANKS = str.maketrans("", "", " \t\r\n")
-STANDARD = str.maketrans("-_", "+/")  # of URL-safe base64
+BLANKS = b" \t\r\n"
+STANDARD = bytes.maketrans(b"-_", b"+/")  # of URL-safe base64
 SPARE = 4_096  # characters, beyond the image's, of blanks and of a data URL's head
 
 
@@ -44,9 +47,9 @@ def from_base64(text: str, *, most: int) -> bytes:
         if head is None:
             raise ImageRefusedError("the image is a data URL, but not in base64; write data:image/png;base64, and the file's bytes")
         text = text[head.end() :]
-    plain = text.translate(BLANKS).translate(STANDARD).rstrip("=")
     try:
-        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        plain = text.encode("ascii").translate(STANDARD, BLANKS).rstrip(b"=")
+        data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ImageRefusedError("the image is not base64; encode the file's bytes") from None
     if len(data) > most:
@@ -63,6 +66,7 @@ class ImageDecoder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._failures: OrderedDict[bytes, ImageError] = OrderedDict()  # by the digests of images
         self._pool: DecodingPool | None = None
         if can_isolate():
             self._pool = DecodingPool(max_pixels=settings.max_pixels, formats=FORMATS, seconds=settings.decode_seconds)
@@ -74,10 +78,10 @@ class ImageDecoder:
         if self._pool is not None:
             self._pool.close()
 
-    async def prepared(self, data: bytes, served: Served, group: Hashable, *, pixels: bool = False) -> PreparedImage:
+    async def prepared(self, data: bytes, served: Served, request: Hashable, *, pixels: bool = False) -> PreparedImage:
         """What the model's tower sees; unless `pixels` are needed, a RememberedImage where it was embedded before.
 
-        `group`: its request, each of which has its turn. ImageRefusedError for what is not decoded at all, ImageError for what is damaged or too costly.
+        Each client has its turn, and each `request` of one. ImageRefusedError for what is not decoded at all, ImageError for what is damaged or too costly.
         """
         if not data:
             raise ImageRefusedError("the image is empty (0 bytes)")
@@ -87,10 +91,26 @@ class ImageDecoder:
         remembered = None if pixels else served.remembered(digest)
         if remembered is not None:
             return remembered
-        spec = served.predictor.engine.image_spec
+        if digest in self._failures:
+            raise self._failures[digest]
+        try:
+            return PreparedImage(digest, await self._decoded(data, served.predictor.engine.image_spec, request))
+        except ImageError as error:
+            self._note_failure(digest, error)
+            raise
+
+    async def _decoded(self, data: bytes, spec: ImageSpec, request: Hashable) -> NDArray[np.uint8]:
         if self._pool is None:
-            return PreparedImage(digest, await asyncio.to_thread(self._decoded_here, data, spec))
-        return PreparedImage(digest, await asyncio.wrap_future(self._pool.submit(data, spec, name=NAME, group=group)))
+            return await asyncio.to_thread(self._decoded_here, data, spec)
+        account = current_account()
+        client = None if account is None else account.client
+        return await asyncio.wrap_future(self._pool.submit(data, spec, name=NAME, client=client, request=request))
+
+    def _note_failure(self, digest: bytes, error: ImageError) -> None:
+        """So that the same picture costs its ten seconds once."""
+        self._failures[digest] = untraced(error)
+        if len(self._failures) > MAX_FAILURES:
+            self._failures.popitem(last=False)
 
     def _decoded_here(self, data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
         """In this process, on a thread."""

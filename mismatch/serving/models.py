@@ -22,7 +22,7 @@ from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import Explanation, explain
-from mismatch.runtime.pipeline import Embedded, Known
+from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import Batcher, ClosedError, FullError
@@ -110,8 +110,11 @@ class Served:
 
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         start = time.perf_counter()
-        self._recall(rows)
-        found = list(self.predictor.predict_pairs(rows, known=self._known))
+        found: list[Prediction] = []
+        for at in range(0, len(rows), HELD_IMAGES):  # what is recalled for some rows, the pipeline may drop before it comes to later ones
+            part = rows[at : at + HELD_IMAGES]
+            self._recall(part)
+            found += self.predictor.predict_pairs(part, known=self._known)
         self._metrics.stage(self.name, "score", time.perf_counter() - start)
         self._metrics.scored(self.name, found)
         if self.drift is not None:

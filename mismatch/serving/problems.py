@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import MachineError, MismatchError
+from mismatch.errors import InputError, MachineError, MismatchError
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.messages import Problem
 from mismatch.serving.telemetry import log
@@ -60,8 +60,11 @@ def problem_of(error: Exception) -> JSONResponse:
     if isinstance(error, MachineError):
         log.error({"message": "the machine failed a request", "error": str(error)})
         return problem(503, "the service's machine is short of something; its log says of what", {"retry-after": "5"})
-    if isinstance(error, MismatchError):
+    if isinstance(error, InputError):
         return problem(400, str(error))
+    if isinstance(error, MismatchError):  # a model that fails, whose words hold its path
+        log.error({"message": "a model failed at a request", "error": str(error)})
+        return problem(500, "the model failed at this request; the service's log says why")
     raise error
 
 

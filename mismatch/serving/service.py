@@ -140,19 +140,11 @@ class Service:
         self._check_names(question)
         async with self._in_time():
             images = await self._images(request, served, question)
-            rows = [self._row_of(served, question, pair, images[pair.image]) for pair in question.pairs]
+            problems = {name: self._text_problem(question.texts[name]) for name in {pair.text for pair in question.pairs}}
+            rows = [_row_of(served, question, pair, images[pair.image], problems[pair.text]) for pair in question.pairs]
             self._read(request, served, len(rows))
             answers = await served.answers(rows)
         return BatchAnswer(answers=answers)
-
-    def _row_of(self, served: Served, question: BatchQuestion, pair: PairReference, image: PreparedImage | ImageError) -> dict[str, Any]:
-        """A pair of a batch."""
-        problem = str(image) if isinstance(image, ImageError) else None
-        try:
-            text = self._text(question.texts[pair.text])
-        except InputError as error:
-            text, problem = "", problem or str(error)
-        return served.row(None if isinstance(image, ImageError) else image, text, pair.slice_value, problem)
 
     async def explain(self, request: Request) -> ExplanationAnswer:
         """For POST /v1/explain."""
@@ -195,11 +187,19 @@ class Service:
 
     def _text(self, text: str) -> str:
         """InputError for a text that can't be scored."""
-        if not text.strip():
-            raise InputError("the text is empty")
         if len(text) > self.settings.max_text:
             raise InputError(f"the text has more than {self.settings.max_text:,} characters; shorten it")
+        if not text.strip():
+            raise InputError("the text is empty")
         return text
+
+    def _text_problem(self, text: str) -> str | None:
+        """Why a text can't be scored, if it can't."""
+        try:
+            self._text(text)
+        except InputError as error:
+            return str(error)
+        return None
 
     async def _bytes(self, question: Question) -> bytes:
         """The image of a pair, as it was sent or fetched; ImageError."""
@@ -225,7 +225,7 @@ class Service:
 
     async def _prepared(self, request: Request, served: Served, data: bytes, *, pixels: bool = False) -> PreparedImage:
         start = time.perf_counter()
-        image = await self._decoder.prepared(data, served, group=id(request), pixels=pixels)
+        image = await self._decoder.prepared(data, served, id(request), pixels=pixels)
         self.metrics.stage(served.name, "decode", time.perf_counter() - start)
         return image
 
@@ -252,6 +252,20 @@ class Service:
                 name = pair.image if kind == "image" else pair.text
                 if name not in known:
                     raise InputError(f"pair {number} names the {kind} {name[:80]!r}, which is not among those sent")
+
+
+def _row_of(
+    served: Served,
+    question: BatchQuestion,
+    pair: PairReference,
+    image: PreparedImage | ImageError,
+    problem: str | None,
+) -> dict[str, Any]:
+    """A pair of a batch; `problem`: of its text."""
+    text = question.texts[pair.text] if problem is None else ""
+    if isinstance(image, ImageError):
+        return served.row(None, text, pair.slice_value, str(image))
+    return served.row(image, text, pair.slice_value, problem)
 
 
 def _content_type(request: Request) -> str:
