@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -143,6 +144,29 @@ def test_a_host_that_sends_byte_by_byte_is_cut_off(port: int, path: str) -> None
     with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
         fetcher(port, seconds=0.3)(f"http://localhost:{port}{path}")
     assert path not in FINISHED, "it was cut off, not waited for"
+
+
+def test_a_handshake_byte_by_byte_is_cut_off() -> None:
+    sent: list[int] = []
+
+    def drip(listening: socket.socket) -> None:
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")
+            for number in range(400):
+                line.sendall(b"x")
+                sent.append(number)
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        port = listening.getsockname()[1]
+        with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
+            fetcher(port, seconds=0.3)(f"https://localhost:{port}/ok")
+        assert len(sent) < 400, "it was cut off, not waited for"
+        thread.join()
+    assert len(sent) < 400
 
 
 @pytest.mark.parametrize("name", BAD_TARGETS)
