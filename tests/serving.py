@@ -17,14 +17,13 @@ from contextlib import closing, contextmanager
 from socket import socket
 from typing import Any
 
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
-from mismatch.serving.connections import connection_class
+from mismatch.serving.listening import Server
 
 START_SECONDS = 90
 
@@ -68,15 +67,21 @@ def free_port() -> int:
 def server(given: Predictor | Mapping[str, Predictor], **options: Any) -> Iterator[int]:
     """uvicorn, as `mismatch serve` sets it up, in a thread; its port."""
     settings, predictors = settings_of(given, **options)
+    with running(create_app(settings, predictors), settings) as (_, port):
+        yield port
+
+
+@contextmanager
+def running(app: Any, settings: Settings) -> Iterator[tuple[Server, int]]:
+    """The server of an application in a thread, and its port."""
     port = free_port()
-    http: Any = connection_class(settings.header_deadline)
-    found = uvicorn.Server(uvicorn.Config(create_app(settings, predictors), port=port, http=http, log_config=None, access_log=False))
+    found = Server(app, settings, "127.0.0.1", port)
     thread = threading.Thread(target=found.run)
     thread.start()
     while not found.started:
         time.sleep(0.01)
     try:
-        yield port
+        yield found, port
     finally:
         found.should_exit = True
         thread.join()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 import uvicorn
 
 from mismatch.runtime.predictor import Predictor
+from mismatch.serving import connections
 from mismatch.serving.app import create_app
-from tests.serving import free_port, image, post, server, settings_of, text64
+from mismatch.serving.configuration import Settings
+from mismatch.serving.connections import MOST
+from tests.serving import free_port, image, post, running, server, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
 
@@ -174,3 +178,152 @@ def test_lengths_that_disagree_are_no_request(port: int) -> None:
         assert said in ([b"400"], [b"411"]), lines
     both = b"content-length: 3\r\ntransfer-encoding: chunked\r\n"
     assert answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + both + b"\r\n0\r\n\r\n" + INNER)[0] in (b"400", b"411")
+
+
+LARGE = 16 * 2**20  # bytes, more than the kernel keeps for a connection
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+class Large:
+    """An application with large answers, that counts what it is asked."""
+
+    def __init__(self, size: int = LARGE) -> None:
+        self.size = size
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        self.asked += 1
+        length = str(self.size).encode()
+        headers = [(b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * self.size})
+
+
+def not_reading(port: int, data: bytes) -> socket.socket:
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    line.connect(("127.0.0.1", port))
+    line.sendall(data)
+    return line
+
+
+def is_reset(line: socket.socket) -> bool:
+    """Whether the other side ends it within ten seconds, though nothing is read from it."""
+    poll = select.poll()
+    poll.register(line, 0)  # errors and hang-ups alone
+    return bool(poll.poll(10_000))
+
+
+@pytest.mark.parametrize("head", [GET * 100, GET, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")])
+def test_who_does_not_read_is_hung_up_on_and_asked_for_nothing_more(head: bytes) -> None:
+    app = Large()
+    with running(app, Settings("m", deadline=0.5)) as (found, port):
+        lines = [not_reading(port, head) for _ in range(4)]
+        assert all(is_reset(line) for line in lines)
+        assert app.asked == 4, "what is behind an answer that is not read waits"
+        for line in lines:
+            line.close()
+        until = time.monotonic() + 10
+        while found.server_state.connections or found.server_state.tasks:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_who_reads_late_gets_all_answers_in_order() -> None:
+    app = Large()
+    with running(app, Settings("m")) as (_, port):
+        for half_closed in (False, True):
+            app.asked = 0
+            with not_reading(port, GET * 2) as line:
+                if half_closed:
+                    line.shutdown(socket.SHUT_WR)
+                time.sleep(0.3)
+                assert app.asked == 1
+                wanted = 2
+                if not half_closed:
+                    line.sendall(GET)
+                    wanted = 3
+                said = read_answers(line, wanted)
+                assert said == wanted * LARGE
+                assert app.asked == wanted
+
+
+def read_answers(line: socket.socket, count: int) -> int:
+    """Bytes of the bodies of so many answers."""
+    reader = line.makefile("rb")
+    total = 0
+    for _ in range(count):
+        assert b"200" in reader.readline()
+        while reader.readline() != b"\r\n":
+            pass
+        total += len(reader.read(LARGE))
+    return total
+
+
+def test_who_does_not_read_does_not_keep_it_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LEAVING", 0.3)
+    app = Large()
+    with running(app, Settings("m", deadline=300)) as (_, port):
+        lines = [not_reading(port, GET * 3) for _ in range(4)]
+        until = time.monotonic() + 10
+        while app.asked < 4:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert all(is_reset(line) for line in lines)
+    for line in lines:
+        line.close()
+
+
+@pytest.mark.parametrize(("size", "status"), [(MOST, b"200"), (MOST + 1, b"400"), (MOST + 5000, b"400")])
+@pytest.mark.parametrize("cut", [0, 100, MOST - 10])
+def test_the_bound_of_a_head_is_exact_however_it_comes(port: int, size: int, status: bytes, cut: int) -> None:
+    start = b"GET /healthz HTTP/1.1\r\nhost: a\r\n"
+    lines = b"a: " + b"b" * 1000 + b"\r\n"
+    head = start + lines * ((size - len(start) - 100) // len(lines))
+    head += b"c: " + b"d" * (size - len(head) - 7) + b"\r\n\r\n"
+    assert len(head) == size
+    pieces = [head[:cut], head[cut:]] if cut else [head]
+    assert answers(port, *pieces) == [status]
+    if not cut:
+        first = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"
+        assert answers(port, first + head) == [b"200", status], "behind another request, too"
+
+
+def half_closed(port: int, data: bytes) -> bytes:
+    """What comes back where the client ends its side at once."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line, suppress(ConnectionError):
+        line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: line.recv(65536), b""))
+    return b""
+
+
+def test_who_ends_its_side_behind_a_whole_request_is_answered(port: int) -> None:
+    head, body = request(b"", BODY)
+    get = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"
+    for data, count in ((head + body, 1), (get, 1), (get * 5, 5), (get + head + body + get, 3)):
+        said = half_closed(port, data)
+        assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"200"] * count
+    assert re.findall(rb"HTTP/1\.1 (\d+)", half_closed(port, get + head + body[:9])) == [b"200"]
+    assert half_closed(port, head + body[:9]) == b""
+    assert half_closed(port, head[:20]) == b""
+    assert half_closed(port, b"") == b""
+
+
+def test_too_many_at_work_are_refused_in_words(colour_engine: Any) -> None:
+    head, _ = request(b"", BODY)
+    with server(Predictor(colour_engine()), connections=4) as port, ExitStack() as stack:
+        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(2)]
+        for line in lines:
+            line.sendall(head)
+        time.sleep(0.3)
+        more = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        assert more.recv(65536).startswith(b"HTTP/1.1 503")
+        elsewhere = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.0.0.2", 0)))
+        elsewhere.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert elsewhere.recv(65536).startswith(b"HTTP/1.1 200")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 
 from mismatch.errors import ImageError
 from mismatch.serving.budget import Budget
-from mismatch.serving.fetching import SHARE, FairFetcher, Fetcher
+from mismatch.serving.fetching import FairFetcher, Fetcher
+from mismatch.serving.turns import HOST_SHARE, SHARE
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
@@ -144,6 +146,29 @@ def test_a_host_that_sends_byte_by_byte_is_cut_off(port: int, path: str) -> None
     assert path not in FINISHED, "it was cut off, not waited for"
 
 
+def test_a_handshake_byte_by_byte_is_cut_off() -> None:
+    sent: list[int] = []
+
+    def drip(listening: socket.socket) -> None:
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")
+            for number in range(400):
+                line.sendall(b"x")
+                sent.append(number)
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        port = listening.getsockname()[1]
+        with pytest.raises(ImageError, match=r"within 0\.3 seconds"):
+            fetcher(port, seconds=0.3)(f"https://localhost:{port}/ok")
+        assert len(sent) < 400, "it was cut off, not waited for"
+        thread.join()
+    assert len(sent) < 400
+
+
 @pytest.mark.parametrize("name", BAD_TARGETS)
 def test_a_redirect_to_what_is_no_address_is_the_hosts_fault(port: int, name: str) -> None:
     with pytest.raises(ImageError):
@@ -180,6 +205,66 @@ def test_no_client_takes_all_threads() -> None:
         assert done[:20] == [b"x"] * 20
         assert len(started) == 21
         assert budget.held == 0
+        await fetch.close()
+
+    asyncio.run(work())
+
+
+def test_no_host_takes_all_threads_under_whichever_name() -> None:
+    """Names below `*.slow.test` are one host's; what is fetched elsewhere comes meanwhile."""
+    gate = threading.Event()
+    started: list[str] = []
+
+    class Slow(Fetcher):
+        def __call__(self, url: str) -> bytes:
+            started.append(url)
+            if "SLOW" in url:
+                gate.wait(20)
+            return b"x"
+
+    async def work() -> None:
+        budget = Budget(10**6, 10**6)
+        fetch = FairFetcher(Slow(["*.slow.test", "quick.test"], seconds=5, most=10), 10**6)
+
+        async def ask(client: int, url: str) -> bytes:
+            with budget.account(f"client {client}"):
+                return await fetch(url)
+
+        urls = [f"http://{number}.SLOW.test:80/{number}" for number in range(8)]
+        waiting = [asyncio.create_task(ask(c, url)) for c in range(40) for url in urls]
+        await asyncio.sleep(0.1)
+        assert len(started) == HOST_SHARE
+        assert await asyncio.wait_for(ask(1, "https://quick.test/"), 10) == b"x"
+        assert await asyncio.wait_for(ask(99, "https://quick.test/"), 10) == b"x"
+        gate.set()
+        assert await asyncio.gather(*waiting) == [b"x"] * 320
+        await fetch.close()
+
+    asyncio.run(work())
+
+
+def test_a_thread_is_free_only_when_its_fetch_has_ended() -> None:
+    """Not when the request is given up: what is begun then would wait behind it."""
+    gate = threading.Event()
+    running: list[str] = []
+
+    def slow(url: str) -> bytes:
+        running.append(url)
+        gate.wait(20)
+        return b"x"
+
+    async def work() -> None:
+        fetch = FairFetcher(slow, 10**6)
+        first = [asyncio.create_task(fetch(str(number))) for number in range(SHARE)]
+        await asyncio.sleep(0.1)
+        for task in first:
+            task.cancel()
+        await asyncio.gather(*first, return_exceptions=True)
+        second = asyncio.create_task(fetch("second"))
+        await asyncio.sleep(0.1)
+        assert "second" not in running
+        gate.set()
+        assert await asyncio.wait_for(second, 10) == b"x"
         await fetch.close()
 
     asyncio.run(work())

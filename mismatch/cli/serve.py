@@ -46,34 +46,20 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
     """
     if any(find_spec(name) is None for name in NEEDED):
         raise MissingExtraError("mismatch serve", "serve")
-    import uvicorn
-
     from mismatch.runtime.predictor import load
     from mismatch.serving.app import create_app
-    from mismatch.serving.connections import MOST, connection_class
     from mismatch.serving.hosts import HOST_NAME
+    from mismatch.serving.listening import Server
     from mismatch.serving.telemetry import log_as_json
 
     settings = _settings(settings_file, also, hosts, options)
     if HOST_NAME.fullmatch(host):
         settings = replace(settings, hosts=(*settings.hosts, host))
     given = {name: load(path, settings.provider, settings.threads) for name, path in settings.named.items()}
-    config = uvicorn.Config(
-        create_app(settings, given),
-        host=host,
-        port=port,
-        http=connection_class(settings.header_deadline),
-        ws="none",
-        h11_max_incomplete_event_size=MOST,
-        limit_concurrency=settings.connections,
-        timeout_graceful_shutdown=GRACE,
-        access_log=False,
-        server_header=False,
-        log_config=None,
-    )
     log_as_json()
     sys.setswitchinterval(SWITCH)
-    server = uvicorn.Server(config)
+    app = create_app(settings, given)
+    server = Server(app, settings, host, port, timeout_graceful_shutdown=GRACE)
     click.echo(f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for programs", err=True)
     with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
         server.run()

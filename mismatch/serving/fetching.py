@@ -8,20 +8,19 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import mismatch
 from mismatch.errors import ImageError
 from mismatch.serving.budget import UNKNOWN, current_account
+from mismatch.serving.turns import FETCHES, Turns
 
 __all__ = ["FairFetcher", "Fetcher"]
 
-FETCHES = 32  # images that are fetched at a time
-SHARE = 8  # of them for one client
 LONGEST = 2000  # characters of an address, also of one that another leads to
 LONGEST_HOST = 253  # characters, as in the DNS
 NOT_UNDERSTOOD = "the image's address can't be understood; give a URL as https://example.com/a.jpg"
@@ -62,17 +61,25 @@ class Fetcher:
             raise ImageError(f"the image's address has more than {LONGEST:,} characters")
         try:
             parts = urlsplit(url)
-            host, port = (parts.hostname or "").lower(), parts.port
+            host = parts.hostname or ""
+            named = _named(parts)
         except ValueError:
             raise ImageError(NOT_UNDERSTOOD) from None
         if parts.scheme not in PORTS or not host or len(host) > LONGEST_HOST:
             raise ImageError("the image's address is no URL of http or https; give one as https://example.com/a.jpg")
         if parts.username is not None or parts.password is not None:
             raise ImageError("the image's address holds a user's name; give one without")
-        named = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
-        if not any(named == allowed or (allowed.startswith("*.") and named.endswith(allowed[1:])) for allowed in self._hosts):
+        if not any(_covers(allowed, named) for allowed in self._hosts):
             raise ImageError(f"images are not fetched from {named[:100]!r}; send the file itself, or let the service's settings allow that host (fetch)")
         return parts
+
+    def share_of(self, url: str) -> str:
+        """The setting's host that allows an address, with all that lie below it; "" where none does."""
+        try:
+            named = _named(self._checked(url))
+        except ImageError:
+            return ""
+        return next(allowed for allowed in self._hosts if _covers(allowed, named))
 
     def _address(self, host: str, port: int) -> str:
         """Where the name leads; ImageError where any of its addresses is not allowed."""
@@ -127,7 +134,7 @@ class Fetcher:
 
 
 class FairFetcher:
-    """Fetches for many clients at a time, of which none can take all threads.
+    """Fetches for many clients at a time, of which none can take all threads, nor can a host.
 
     What was fetched counts as held by the request that it is for, and one request gets at most
     `most` bytes in all.
@@ -137,17 +144,18 @@ class FairFetcher:
         self._fetch = fetch
         self._most = most
         self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetching")
-        self._shares: dict[str, _Share] = {}  # of clients that wait for something
+        self._turns = Turns()
 
     async def __call__(self, url: str) -> bytes:
         """The bytes; ImageError that says why not."""
         account = current_account()
         client = UNKNOWN if account is None else account.client
-        async with self._share(client):
-            if account is not None and account.fetched > self._most:
-                raise ImageError(self._too_much())
-            loop = asyncio.get_running_loop()
-            data = await loop.run_in_executor(self._threads, self._fetch, url)
+        host = self._fetch.share_of(url) if isinstance(self._fetch, Fetcher) else _host(url)
+        await self._turns.take(client, host)
+        if account is not None and account.fetched > self._most:
+            self._turns.give_back(client, host)
+            raise ImageError(self._too_much())
+        data = await self._run(url, client, host)
         if account is not None:
             account.fetched += len(data)
             if account.fetched > self._most:
@@ -159,29 +167,45 @@ class FairFetcher:
         """Wait for what is being fetched, and take nothing more."""
         await asyncio.to_thread(self._threads.shutdown)
 
+    async def _run(self, url: str, client: str, host: str) -> bytes:
+        """Fetch in a thread; the turn ends with the thread, also where nobody waits any more."""
+        loop = asyncio.get_running_loop()
+        try:
+            running = self._threads.submit(self._fetch, url)
+        except RuntimeError:  # closed
+            self._turns.give_back(client, host)
+            raise
+
+        def ended(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended before
+                loop.call_soon_threadsafe(self._turns.give_back, client, host)
+
+        running.add_done_callback(ended)
+        return await asyncio.wrap_future(running)
+
     def _too_much(self) -> str:
         return f"the images of one request have more than {self._most:,} bytes; send fewer pairs"
 
-    @asynccontextmanager
-    async def _share(self, client: str) -> AsyncIterator[None]:
-        """One of the threads that a client may take."""
-        share = self._shares.setdefault(client, _Share())
-        share.users += 1
-        try:
-            async with share.threads:
-                yield
-        finally:
-            share.users -= 1
-            if not share.users:
-                del self._shares[client]
+
+def _named(parts: SplitResult) -> str:
+    """The host as the settings name it: with its port where that isn't the scheme's own."""
+    host = (parts.hostname or "").lower()
+    is_usual = parts.port in (None, PORTS.get(parts.scheme))
+    return host if is_usual else f"{host}:{parts.port}"
 
 
-class _Share:
-    """Of one client."""
+def _covers(allowed: str, named: str) -> bool:
+    """Whether one of the setting's hosts allows this one."""
+    below = allowed.startswith("*.") and named.endswith(allowed[1:])
+    return named == allowed or below
 
-    def __init__(self) -> None:
-        self.threads = asyncio.Semaphore(SHARE)
-        self.users = 0  # fetches that wait or run
+
+def _host(url: str) -> str:
+    """An address's host and port; nothing where it has none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _joined(url: str, location: str) -> str:

@@ -23,6 +23,13 @@ SCORES = tuple(round(0.05 * step, 2) for step in range(1, 21))
 Readings = Callable[[], Iterable[tuple[Sequence[str], float]]]  # values of the labels, and the figure
 
 log = logging.getLogger("mismatch.serving")
+LEVELS = {
+    log.name: logging.INFO,
+    "mismatch.runtime": logging.INFO,
+    "uvicorn": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "python_multipart": logging.ERROR,
+}
 
 
 class Metrics:
@@ -103,7 +110,7 @@ def log_as_json(stream: Any = sys.stderr) -> None:
     """The service's own log, and what uvicorn has to say, as lines of JSON; not each flaw of each broken form, which its sender is told of."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Lines())
-    for name, level in ((log.name, logging.INFO), ("mismatch.runtime", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
+    for name, level in LEVELS.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)
