@@ -141,7 +141,7 @@ def test_an_explanation_that_nobody_waits_for_ends_and_leaves_its_thread_to_the_
         return real(ids, mask)
 
     engine.encode_texts = encode_texts
-    with serving(Predictor(engine), deadline=0.5) as client:
+    with serving(Predictor(engine), deadline=3.0) as client:
         question = {"image": text64(image()), "text": "red blue " * 800}
         status, said = problem(client.post("/v1/explain", json=question))
         assert (status, began.is_set(), "not scored within" in said) == (504, True, True)

@@ -1,0 +1,95 @@
+"""One piece of work at a time: clients take turns, and each may have only so much waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mismatch.serving.batching import FullError
+
+__all__ = ["Turns"]
+
+RETRY = 2  # seconds
+OVERBOOKED = 2  # times the limit, up to which a client of which nothing waits yet may still wait
+
+
+class Turns:
+    """For one event loop; `async with turns.turn(client)` waits until it is this work's turn."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        """`limit`: how many may wait, half of them of one client; `what`: their name in errors.
+
+        One of a client that has none yet may wait in any case, up to twice the limit.
+        """
+        self._limit = limit
+        self._limit_of_client = max(1, limit // 2)
+        self._what = what
+        self._running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # The client whose turn it is comes first, and its oldest work first; none is empty.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait for this client's turn, and pass it on in the end; FullError where too many wait."""
+        if self._running:
+            await self._wait(client)
+        self._running = True
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def finished(self) -> None:
+        """Wait until nothing runs and nothing waits."""
+        await self._idle.wait()
+
+    def _full(self, client: str) -> bool:
+        own = len(self._waiting.get(client, ()))
+        if own:
+            return self.waiting >= self._limit or own >= self._limit_of_client
+        return self.waiting >= OVERBOOKED * self._limit
+
+    async def _wait(self, client: str) -> None:
+        if self._full(client):
+            words = f"{self.waiting} {self._what} wait already; try again in a moment"
+            raise FullError(words, RETRY)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._pass_on()  # its turn had come at the same time
+            else:
+                self._forget(client, future)
+            raise
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next client, which then comes last."""
+        self._running = False
+        if not self._waiting:
+            self._idle.set()
+            return
+        client = next(iter(self._waiting))
+        futures = self._waiting.pop(client)
+        future = futures.popleft()
+        if futures:
+            self._waiting[client] = futures
+        self._running = True
+        future.set_result(None)
+
+    def _forget(self, client: str, future: asyncio.Future[None]) -> None:
+        futures = self._waiting[client]
+        futures.remove(future)
+        if not futures:
+            del self._waiting[client]
