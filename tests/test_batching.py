@@ -232,13 +232,15 @@ def test_a_client_is_refused_for_its_own_backlog_and_not_for_another_ones() -> N
     run(work, wait=0.0)
 
 
-def test_what_is_expected_is_what_is_ahead_of_a_client() -> None:
+def test_what_is_expected_is_what_is_ahead_of_a_client_and_of_a_request() -> None:
     async def work(batcher: Batcher, scorer: Scorer) -> Any:
         batcher._spent, batcher._done = 1.0, 10_000.0  # as if a pair took a tenth of a second
         waiting = [await behind_a_batch(batcher, scorer)]
-        waiting.append(asyncio.ensure_future(batcher.predict(rows(*range(15)), "hostile")))
+        asked = [rows(number) for number in range(14)] + [rows(20, 21, 22, 23, 24, 25)]
+        waiting += [asyncio.ensure_future(batcher.predict(one, "hostile")) for one in asked]
         await asyncio.sleep(0)
-        assert batcher.expected_wait("hostile") == pytest.approx(1.6)
+        assert batcher.expected_wait("hostile") == pytest.approx(1.6), "the long one counts once"
+        assert batcher.expected_wait("hostile", cost=3_000) == pytest.approx(1.8)
         assert batcher.expected_wait("other") == pytest.approx(0.2)
         assert batcher.expected_wait("other", {"other": 4, "third": 9}) == pytest.approx(1.5)
         with pytest.raises(FullError) as error:
@@ -249,6 +251,23 @@ def test_what_is_expected_is_what_is_ahead_of_a_client() -> None:
         return await asyncio.gather(*waiting)
 
     run(work, wait=0.0, max_wait=1.5)
+
+
+def test_beside_a_long_request_a_single_pair_of_the_same_client_is_taken_and_another_is_not() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        batcher._spent, batcher._done = 1.0, 10_000.0
+        waiting = [await behind_a_batch(batcher, scorer)]
+        waiting.append(asyncio.ensure_future(batcher.predict(slow(*range(10)), "a")))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await batcher.predict(slow(*range(20, 25)), "a")
+        waiting.append(asyncio.ensure_future(batcher.predict(rows(50), "a")))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    scorer, _ = run(work, wait=0.0, max_wait=1.5)
+    assert scorer.batches[1][:2] == [0, 50]
 
 
 def test_who_has_gone_leaves_no_turn_behind() -> None:

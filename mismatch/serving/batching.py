@@ -46,6 +46,7 @@ class _Waiting:
 
     client: str
     rows: Sequence[Mapping[str, Any]]
+    cost: int  # of those that are in no batch yet
     done: asyncio.Future[list[Prediction]]
     since: float = field(default_factory=time.perf_counter)
     results: list[Prediction] = field(default_factory=list)
@@ -69,7 +70,7 @@ class _Client:
     def add(self, request: _Waiting) -> None:
         self.requests.append(request)
         self.pairs += len(request.rows)
-        self.cost += sum(map(_cost, request.rows))
+        self.cost += request.cost
 
     def next_row(self) -> Mapping[str, Any]:
         """Return the pair whose turn it is."""
@@ -81,6 +82,7 @@ class _Client:
         cost = _cost(self.next_row())
         request = self.requests.popleft()
         request.taken += 1
+        request.cost -= cost
         self.pairs -= 1
         self.cost -= cost
         self.served += cost
@@ -92,7 +94,7 @@ class _Client:
         """Drop what still waits of a request."""
         self.requests.remove(request)
         self.pairs -= request.left
-        self.cost -= sum(map(_cost, request.rows[request.taken :]))
+        self.cost -= request.cost
 
 
 class Batcher:
@@ -152,30 +154,44 @@ class Batcher:
             await self._worker
         self._pool.shutdown()
 
-    def expected_wait(self, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING) -> float:
-        """Seconds until a pair of this client that came now would be scored, as far as can be told.
+    def expected_wait(
+        self,
+        client: str = ANYONE,
+        reading: Mapping[str, int] = NONE_READING,
+        cost: int = PAIR_COST,
+    ) -> float:
+        """Seconds that a request of this client that came now would wait, as far as can be told.
 
-        What other clients have waiting counts only up to the client's own, as they take turns.
-        `reading`: pairs by client that will be here before it.
+        As all take turns, no other request, and no other client, keeps it waiting for longer than
+        what it has itself. `reading`: pairs by client that will be here before it.
         """
         if not self._done:
             return 0.0
         costs = {name: PAIR_COST * pairs for name, pairs in reading.items()}
-        for name, other in self._clients.items():
-            costs[name] = costs.get(name, 0) + other.cost
         own = costs.pop(client, 0)
-        others = sum(min(cost, own + PAIR_COST) for cost in costs.values())
+        for name, other in self._clients.items():
+            if name == client:
+                own += sum(min(request.cost, cost) for request in other.requests)
+            else:
+                costs[name] = costs.get(name, 0) + other.cost
+        others = sum(min(other, own + cost) for other in costs.values())
         return (self._scoring + own + others) * self._spent / self._done
 
-    def check(self, pairs: int = 1, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING) -> None:
+    def check(
+        self,
+        pairs: int = 1,
+        client: str = ANYONE,
+        reading: Mapping[str, int] = NONE_READING,
+        cost: int = PAIR_COST,
+    ) -> None:
         """FullError where so many more of this client don't fit, ClosedError while it goes down.
 
-        `reading`: pairs by client that will be here before them.
+        `reading`: pairs by client that will be here before them; `cost`: of all of the pairs.
         """
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
         waiting = self.waiting + sum(reading.values())
-        expected = self.expected_wait(client, reading)
+        expected = self.expected_wait(client, reading, cost)
         late = waiting > 0 and expected > self._max_wait
         if late or not self._fits(pairs, client, reading, waiting):
             words = f"{waiting:,} pairs wait already; try again in a moment"
@@ -198,10 +214,11 @@ class Batcher:
         FullError where they don't fit into the queue, ClosedError while it goes down; what scoring
         raises, is raised.
         """
-        self.check(len(rows), client)
+        cost = sum(map(_cost, rows))
+        self.check(len(rows), client, cost=cost)
         if not rows:
             return []
-        request = _Waiting(client, rows, asyncio.get_running_loop().create_future())
+        request = _Waiting(client, rows, cost, asyncio.get_running_loop().create_future())
         if client not in self._clients:
             self._clients[client] = _Client(self._served)
         self._clients[client].add(request)
