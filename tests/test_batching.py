@@ -240,7 +240,7 @@ def test_what_is_expected_is_what_is_ahead_of_a_client_and_of_a_request() -> Non
         waiting += [asyncio.ensure_future(batcher.predict(one, "hostile")) for one in asked]
         await asyncio.sleep(0)
         assert batcher.expected_wait("hostile") == pytest.approx(1.6), "the long one counts once"
-        assert batcher.expected_wait("hostile", cost=3_000) == pytest.approx(1.8)
+        assert batcher.expected_wait("hostile", cost=3_000) == pytest.approx(2.1)
         assert batcher.expected_wait("other") == pytest.approx(0.2)
         assert batcher.expected_wait("other", {"other": 4, "third": 9}) == pytest.approx(1.5)
         with pytest.raises(FullError) as error:

@@ -162,8 +162,9 @@ class Batcher:
     ) -> float:
         """Seconds that a request of this client that came now would wait, as far as can be told.
 
-        As all take turns, no other request, and no other client, keeps it waiting for longer than
-        what it has itself. `reading`: pairs by client that will be here before it.
+        As all take turns, no other client keeps it waiting for longer than what this one has, and
+        no other request for longer than its own `cost`; this is counted at most, in constant time
+        a client. `reading`: pairs by client that will be here before it.
         """
         if not self._done:
             return 0.0
@@ -171,7 +172,7 @@ class Batcher:
         own = costs.pop(client, 0)
         for name, other in self._clients.items():
             if name == client:
-                own += sum(min(request.cost, cost) for request in other.requests)
+                own += min(other.cost, cost * len(other.requests))
             else:
                 costs[name] = costs.get(name, 0) + other.cost
         others = sum(min(other, own + cost) for other in costs.values())
