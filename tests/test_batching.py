@@ -148,3 +148,140 @@ def test_no_rows_are_no_work() -> None:
 
     scorer, found = run(work)
     assert (found, scorer.batches) == ([], [])
+
+
+def slow(*numbers: int) -> list[dict[str, Any]]:
+    """Rows of long texts, each another one."""
+    return [{"n": number, "text": f"{number:05}" + "Ã" * 7_995} for number in numbers]
+
+
+async def behind_a_batch(batcher: Batcher, scorer: Scorer) -> asyncio.Task[Any]:
+    """A batch that is being scored until `scorer.go` is set."""
+    scorer.go.clear()
+    held = asyncio.ensure_future(batcher.predict(rows(900), "held"))
+    while not batcher.waiting:
+        await asyncio.sleep(0)
+    while batcher.waiting:
+        await asyncio.sleep(0.01)
+    return held
+
+
+def test_clients_take_turns_and_so_do_the_requests_of_one() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        waiting = [await behind_a_batch(batcher, scorer)]
+        asked = [(rows(*range(6)), "a"), (rows(10, 11), "a"), (rows(20, 21), "b"), (rows(30), "c")]
+        waiting += [asyncio.ensure_future(batcher.predict(*one)) for one in asked]
+        await asyncio.sleep(0)
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    scorer, found = run(work, wait=0.0)
+    assert scorer.batches == [[900], [0, 20, 30, 10], [21, 1, 11, 2], [3, 4, 5]]
+    assert [len(one) for one in found] == [1, 6, 2, 2, 1]
+
+
+def test_one_clients_costly_texts_keep_other_clients_waiting_for_no_more_than_a_batch() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        waiting = [await behind_a_batch(batcher, scorer)]
+        waiting.append(asyncio.ensure_future(batcher.predict(slow(*range(20)), "hostile")))
+        await asyncio.sleep(0)
+        waiting.append(asyncio.ensure_future(batcher.predict(rows(50, 51, 52), "other")))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    scorer, _ = run(work, batch=32, queue=32, wait=0.0)
+    assert [len(batch) for batch in scorer.batches] == [1, 7, 4, 4, 4, 4]
+    assert {50, 51, 52} <= set(scorer.batches[1])
+
+
+def test_a_batch_is_cut_by_its_distinct_texts_and_takes_one_pair_in_any_case() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        same = [{"n": number, "text": "Ã" * 8_000} for number in range(10)]
+        longest = [{"n": 20 + number, "text": f"{number}" + "Ã" * 50_000} for number in range(2)]
+        await batcher.predict(same)
+        await batcher.predict(longest)
+
+    scorer, _ = run(work, batch=32, queue=32)
+    assert scorer.batches == [list(range(10)), [20], [21]]
+
+
+def test_a_client_is_refused_for_its_own_backlog_and_not_for_another_ones() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        waiting = [await behind_a_batch(batcher, scorer)]
+        waiting.append(asyncio.ensure_future(batcher.predict(slow(*range(20)), "hostile")))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await batcher.predict(rows(1), "hostile")
+        waiting.append(asyncio.ensure_future(batcher.predict(rows(*range(50, 60)), "other")))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await batcher.predict(rows(60), "other")
+        for number in range(9):
+            one = batcher.predict(rows(70 + number), f"client {number}")
+            waiting.append(asyncio.ensure_future(one))
+        await asyncio.sleep(0)
+        batcher.check(1, "one more")
+        with pytest.raises(FullError):
+            batcher.check(2, "one more")
+        with pytest.raises(FullError):
+            batcher.check(1, "one more", {"being read": 1})
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    run(work, wait=0.0)
+
+
+def test_what_is_expected_is_what_is_ahead_of_a_client_and_of_a_request() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        batcher._spent, batcher._done = 1.0, 10_000.0  # as if a pair took a tenth of a second
+        waiting = [await behind_a_batch(batcher, scorer)]
+        asked = [rows(number) for number in range(14)] + [rows(20, 21, 22, 23, 24, 25)]
+        waiting += [asyncio.ensure_future(batcher.predict(one, "hostile")) for one in asked]
+        await asyncio.sleep(0)
+        assert batcher.expected_wait("hostile") == pytest.approx(1.6), "the long one counts once"
+        assert batcher.expected_wait("hostile", cost=3_000) == pytest.approx(2.1)
+        assert batcher.expected_wait("other") == pytest.approx(0.2)
+        assert batcher.expected_wait("other", {"other": 4, "third": 9}) == pytest.approx(1.5)
+        with pytest.raises(FullError) as error:
+            batcher.check(1, "hostile")
+        assert error.value.retry_after == 1
+        batcher.check(1, "other")
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    run(work, wait=0.0, max_wait=1.5)
+
+
+def test_beside_a_long_request_a_single_pair_of_the_same_client_is_taken_and_another_is_not() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        batcher._spent, batcher._done = 1.0, 10_000.0
+        waiting = [await behind_a_batch(batcher, scorer)]
+        waiting.append(asyncio.ensure_future(batcher.predict(slow(*range(10)), "a")))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await batcher.predict(slow(*range(20, 25)), "a")
+        waiting.append(asyncio.ensure_future(batcher.predict(rows(50), "a")))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        return await asyncio.gather(*waiting)
+
+    scorer, _ = run(work, wait=0.0, max_wait=1.5)
+    assert scorer.batches[1][:2] == [0, 50]
+
+
+def test_who_has_gone_leaves_no_turn_behind() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        held = await behind_a_batch(batcher, scorer)
+        gone = [asyncio.ensure_future(batcher.predict(slow(*range(5)), name)) for name in "ab"]
+        await asyncio.sleep(0)
+        for one in gone:
+            one.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert batcher.waiting == 0
+        assert batcher.expected_wait("c") == batcher.expected_wait("a")
+        scorer.go.set()
+        return await asyncio.gather(held, batcher.predict(rows(7), "c"))
+
+    scorer, _ = run(work, wait=0.0)
+    assert scorer.batches == [[900], [7]]

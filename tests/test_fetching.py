@@ -16,7 +16,7 @@ import pytest
 from mismatch.errors import ImageError
 from mismatch.serving.budget import Budget
 from mismatch.serving.fetching import FairFetcher, Fetcher
-from mismatch.serving.turns import HOST_SHARE, SHARE
+from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)

@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
@@ -18,12 +18,17 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.app import create_app
+from mismatch.serving.batching import FullError
+from mismatch.serving.configuration import Settings
+from mismatch.serving.guard import Guard
+from mismatch.serving.problems import add_handlers
+from mismatch.serving.telemetry import Metrics
 from tests.serving import image, post, problem, server, serving, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
@@ -331,3 +336,139 @@ def test_a_client_that_goes_away_is_noted_and_not_answered(colour_engine: Any) -
 
     assert 'mismatch_requests_total{route="/v1/predict",status="499"} 1.0' in asyncio.run(work())
     assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [200, 200]
+
+
+HEAD = b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("route", [b"/v1/predict", b"/v1/predict/batch", b"/v1/explain"])
+@pytest.mark.parametrize("sent", [0, 1, 50])
+def test_bodies_that_do_not_come_keep_nobody_waiting(colour_engine: Any, route: bytes, sent: int) -> None:
+    few: Any = {"queue": 1, "max_pairs": 1, "batch": 1, "explanations": 1}
+    with server(Predictor(colour_engine()), **few) as port, ExitStack() as stack:
+        for _ in range(20):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            line.sendall(HEAD % (route, 100) + b" " * sent)
+        time.sleep(0.2)
+        address = f"http://127.0.0.1:{port}"
+        assert post(address, "/v1/predict", PAIR)["prediction"] == "match"
+        assert post(address, "/v1/explain", PAIR | {"heat_map": False})["prediction"] == "match"
+
+
+class Busy:
+    """A queue for `room` requests, which notes what it is asked; and the route before it."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.asked: list[tuple[str, dict[str, int]]] = []
+        self.go = asyncio.Event()
+        self.app = FastAPI()
+        guard: Any = {"settings": Settings("m"), "metrics": Metrics(), "busy": self.busy}
+        self.app.add_middleware(Guard, ready=lambda: True, **guard)
+        self.app.add_api_route("/v1/predict", self.predict, methods=["POST"])
+        add_handlers(self.app)
+
+    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | None:
+        self.asked.append((client, dict(reading)))
+        return FullError("full") if sum(reading.values()) >= self.room else None
+
+    async def predict(self, request: Request) -> str:
+        await request.body()
+        await self.go.wait()
+        request.scope["mismatch.read"]()
+        return "done"
+
+    async def ask(self, client: str, *pieces: bytes, whole: asyncio.Event | None = None) -> int:
+        """The status of a request whose last piece comes when `whole` is set."""
+        length = sum(map(len, pieces))
+        left = list(pieces)
+        statuses: list[int] = []
+
+        async def receive() -> Any:
+            if not left:
+                await asyncio.Event().wait()
+            if len(left) == 1 and whole is not None:
+                await whole.wait()
+            body = left.pop(0)
+            return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"host", b"a"), (b"content-length", str(length).encode())]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/predict",
+            "raw_path": b"/v1/predict",
+            "query_string": b"",
+            "http_version": "1.1",
+            "scheme": "http",
+            "headers": headers,
+            "client": (client, 1),
+            "server": ("b", 2),
+        }
+        await self.app(scope, receive, send)
+        [status] = statuses
+        return status
+
+
+def test_a_request_counts_from_when_its_body_is_whole_until_it_is_read() -> None:
+    async def work() -> None:
+        queue, whole = Busy(2), asyncio.Event()
+        tasks = [asyncio.create_task(queue.ask("a", b"x", b"y", whole=whole)) for _ in range(3)]
+        tasks.append(asyncio.create_task(queue.ask("b", b"x")))
+        await asyncio.sleep(0.05)
+        assert queue.asked == [("a", {}), ("a", {}), ("a", {}), ("b", {}), ("b", {})]
+        tasks.append(asyncio.create_task(queue.ask("b", b"x")))
+        await asyncio.sleep(0.05)
+        assert queue.asked[5:] == [("b", {"b": 1})] * 2
+        assert await queue.ask("c", b"x") == 503, "two are whole, and it is refused at its head"
+        assert queue.asked[7:] == [("c", {"b": 2})]
+        whole.set()
+        statuses = await asyncio.gather(*tasks[:3])
+        assert statuses == [503] * 3, "refused as soon as their bodies have come"
+        queue.go.set()
+        assert await asyncio.gather(*tasks[3:]) == [200, 200]
+        assert await queue.ask("c", b"") == 200
+        assert queue.asked[-1] == ("c", {})
+
+    asyncio.run(work())
+
+
+def test_a_request_that_ends_otherwise_counts_no_longer() -> None:
+    async def work() -> None:
+        queue = Busy(1)
+        gone = asyncio.create_task(queue.ask("a", b"x"))
+        await asyncio.sleep(0.05)
+        assert await queue.ask("b", b"x") == 503
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        queue.go.set()
+        assert await queue.ask("b", b"x") == 200
+
+    asyncio.run(work())
+
+
+def test_another_clients_pair_is_taken_where_one_clients_fill_the_queue(
+    colour_engine: Any,
+) -> None:
+    engine, go, begun = colour_engine(), threading.Event(), threading.Event()
+    real = engine.encode_images
+    engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
+    few: Any = {"queue": 2, "max_pairs": 2, "batch": 1, "wait": 0.0}
+    with serving(Predictor(engine), **few) as client, ThreadPoolExecutor(4) as pool:
+        other = TestClient(client.app, client=("other", 1))
+        asked = [pool.submit(client.post, "/v1/predict", json=PAIR)]
+        begun.wait(20)
+        asked += [pool.submit(client.post, "/v1/predict", json=PAIR) for _ in range(2)]
+        while client.get("/readyz").json()["waiting"] < 2:
+            time.sleep(0.01)
+        refused = client.post("/v1/predict", content=b"this is no message")
+        others = pool.submit(other.post, "/v1/predict", json=PAIR)
+        while client.get("/readyz").json()["waiting"] < 3:
+            time.sleep(0.01)
+        go.set()
+        assert problem(refused)[0] == 503
+        assert [one.result().status_code for one in (*asked, others)] == [200] * 4

@@ -18,8 +18,11 @@ from PIL import Image
 from mismatch.errors import MismatchError
 from mismatch.evaluation.drift import reference_of
 from mismatch.runtime.predictor import Predictor
+from mismatch.serving.batching import ClosedError, FullError
+from mismatch.serving.budget import Budget
 from mismatch.serving.configuration import Settings
-from mismatch.serving.models import Models
+from mismatch.serving.messages import ExplanationAnswer
+from mismatch.serving.models import Models, Served
 from mismatch.serving.telemetry import Metrics
 from mismatch.specs import ScoreSpec
 from tests.serving import image, problem, serving, text64
@@ -190,3 +193,40 @@ def test_a_text_that_the_model_fails_on_costs_its_own_request_alone(colour_engin
         assert "a bug" not in answers[1]["status"]
         status, said = problem(client.post("/v1/explain", json={"image": text64(image()), "text": "green bag"}))
         assert (status, "tokenized" in said) == (400, True)
+
+
+def test_explanations_of_clients_take_turns_and_all_are_finished(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one client half of those that may wait do; what was accepted is finished at the end."""
+    go = threading.Event()
+    order = list[str]()
+
+    def slow(self: Served, prepared: Any, text: str, *rest: Any) -> ExplanationAnswer:
+        go.wait(20)
+        order.append(text)
+        return ExplanationAnswer.model_construct()
+
+    monkeypatch.setattr(Served, "_explain", slow)
+
+    async def ask(served: Served, client: str, text: str) -> None:
+        with Budget(1, 1).account(client):
+            await served.explanation(image("red"), text, None, heat_map=False)  # type: ignore[arg-type]
+
+    async def work() -> None:
+        models = Models(Settings("m", explanations=8), Metrics(), {"default": Predictor(colour_engine())})
+        await models.load()
+        served = models.get(None)
+        tasks = []
+        for text in ("a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1"):
+            tasks.append(asyncio.create_task(ask(served, text[0], text)))
+            await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await ask(served, "a", "a6")
+        closing = asyncio.create_task(models.close())
+        await asyncio.sleep(0.05)
+        with pytest.raises(ClosedError):
+            await ask(served, "d", "d1")
+        go.set()
+        await asyncio.gather(*tasks, closing)
+
+    asyncio.run(work())
+    assert order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4", "a5"]

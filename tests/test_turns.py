@@ -1,148 +1,129 @@
-"""mismatch.serving.turns: who may fetch next."""
+"""mismatch.serving.turns: one piece of work at a time, by turns of clients."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
 
 import pytest
 
-from mismatch.serving.turns import FETCHES, HOST_SHARE, RESERVED, SHARE, Turns
+from mismatch.serving.batching import FullError
+from mismatch.serving.turns import Turns
 
 
-class Fetches:
-    """Fetches that run until they are ended."""
+class Work:
+    """Notes who had a turn, in order; the first lasts until `go` is set."""
 
-    def __init__(self) -> None:
-        self.turns = Turns()
-        self.running: list[tuple[str, str]] = []
-        self.tasks: list[asyncio.Task[None]] = []
+    def __init__(self, limit: int) -> None:
+        self.turns = Turns(limit, "explanations")
+        self.go = asyncio.Event()
+        self.order: list[str] = []
 
-    async def begin(self, pairs: Iterable[tuple[str, str]]) -> None:
-        for client, host in pairs:
-            self.tasks.append(asyncio.create_task(self._one(client, host)))
-        await self.settle()
+    async def one(self, name: str, client: str) -> None:
+        async with self.turns.turn(client):
+            self.order.append(name)
+            await self.go.wait()
 
-    async def _one(self, client: str, host: str) -> None:
-        await self.turns.take(client, host)
-        self.running.append((client, host))
-
-    async def end(self, client: str, host: str) -> None:
-        self.running.remove((client, host))
-        self.turns.give_back(client, host)
-        await self.settle()
-
-    async def settle(self) -> None:
-        for _ in range(3):
+    async def ask(self, *names: str) -> list[asyncio.Task[None]]:
+        """Ask for a turn each; the first letter of a name is its client."""
+        tasks = []
+        for name in names:
+            tasks.append(asyncio.create_task(self.one(name, name[0])))
             await asyncio.sleep(0)
-
-    def of_clients(self) -> Counter[str]:
-        return Counter(client for client, _ in self.running)
-
-    async def stop(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        while self.running:
-            await self.end(*self.running[0])
-        assert self.left() == []
-
-    def left(self) -> list[object]:
-        """What is still counted."""
-        turns = self.turns
-        return [*turns._waiting, *turns._running, *turns._clients, *turns._hosts]
+        return tasks
 
 
-def many(client: str, host: str, count: int = 64) -> list[tuple[str, str]]:
-    return [(client, host)] * count
+def test_clients_take_turns() -> None:
+    async def run() -> None:
+        work = Work(8)
+        tasks = await work.ask("a1", "a2", "a3", "a4", "b1", "b2", "c1")
+        assert (work.order, work.turns.waiting) == (["a1"], 6)
+        work.go.set()
+        await asyncio.gather(*tasks)
+        assert work.order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+        assert work.turns.waiting == 0
+
+    asyncio.run(run())
 
 
-def test_a_client_alone_has_its_share_and_the_rest_is_free() -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        await fetches.begin(many("a", "one") + many("a", "two"))
-        assert fetches.of_clients() == {"a": SHARE}
-        await fetches.stop()
+def test_a_client_may_have_half_of_those_waiting_and_another_one_in_any_case() -> None:
+    async def run() -> None:
+        work = Work(4)
+        tasks = await work.ask("a1", "a2", "a3")
+        with pytest.raises(FullError, match="2 explanations wait already"):
+            await work.one("a4", "a")
+        tasks += await work.ask("b1", "b2", "c1", "d1")
+        for name in ("b3", "c2"):
+            with pytest.raises(FullError):
+                await work.one(name, name[0])
+        tasks += await work.ask("e1", "f1")
+        with pytest.raises(FullError):
+            await work.one("g1", "g")
+        work.go.set()
+        await asyncio.gather(*tasks)
+        assert work.order == ["a1", "a2", "b1", "c1", "d1", "e1", "f1", "a3", "b2"]
 
-    asyncio.run(work())
-
-
-@pytest.mark.parametrize("hosts", [1, 8])
-def test_another_clients_fetch_begins_at_once_next_to_many_greedy_ones(hosts: int) -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        for client in range(8):
-            await fetches.begin(many(f"greedy {client}", f"host {client % hosts}"))
-        await fetches.begin([("other", "elsewhere")])
-        assert ("other", "elsewhere") in fetches.running
-        assert len(fetches.running) <= FETCHES
-        await fetches.stop()
-
-    asyncio.run(work())
+    asyncio.run(run())
 
 
-def test_a_slow_host_takes_no_more_than_its_share() -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        for client in range(50):
-            await fetches.begin(many(str(client), "slow", 8))
-        assert len(fetches.running) == HOST_SHARE
-        await fetches.begin([(str(client), "quick") for client in range(8)])
-        assert fetches.running.count(("7", "quick")) == 1
-        await fetches.stop()
+def test_of_one_that_may_wait_each_client_may_have_one() -> None:
+    async def run() -> None:
+        work = Work(1)
+        tasks = await work.ask("a1", "a2")
+        with pytest.raises(FullError):
+            await work.one("a3", "a")
+        tasks += await work.ask("b1")
+        work.go.set()
+        await asyncio.gather(*tasks)
 
-    asyncio.run(work())
-
-
-def test_next_is_the_client_with_the_fewest_and_none_gets_more_than_a_fair_part() -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        clients = [str(client) for client in range(6)]
-        for client in clients:
-            await fetches.begin(many(client, f"host of {client}"))
-        for _ in range(3):
-            for pair in list(fetches.running):
-                before = fetches.of_clients()
-                await fetches.end(*pair)
-                after = fetches.of_clients()
-                before[pair[0]] -= 1
-                for client, count in (after - before).items():
-                    assert count == 1
-                    assert before[client] <= min(before[other] for other in clients) + 1
-        counts = fetches.of_clients()
-        assert min(counts.values()) == max(counts.values())
-        assert len(fetches.running) == FETCHES - RESERVED
-        await fetches.stop()
-
-    asyncio.run(work())
+    asyncio.run(run())
 
 
-def test_those_that_wait_longest_come_first() -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        await fetches.begin([(str(client), "host") for client in range(HOST_SHARE + 3)])
-        for number in range(3):
-            await fetches.end(*fetches.running[0])
-            assert fetches.running[-1] == (str(HOST_SHARE + number), "host")
-        await fetches.stop()
+def test_who_has_gone_has_no_turn() -> None:
+    async def run() -> None:
+        work = Work(8)
+        running, *waiting = await work.ask("a1", "a2", "b1", "b2", "c1")
+        waiting[1].cancel()
+        waiting[3].cancel()
+        await asyncio.sleep(0)
+        assert work.turns.waiting == 2
+        running.cancel()
+        await asyncio.sleep(0)
+        work.go.set()
+        found = await asyncio.gather(running, *waiting, return_exceptions=True)
+        assert [isinstance(one, asyncio.CancelledError) for one in found] == [1, 0, 1, 0, 1]
+        assert work.order == ["a1", "a2", "b2"]
+        await work.ask("d1")
+        assert work.order[-1] == "d1"
 
-    asyncio.run(work())
+    asyncio.run(run())
 
 
-def test_a_turn_that_is_given_up_is_free_again() -> None:
-    async def work() -> None:
-        fetches = Fetches()
-        turns = fetches.turns
-        for moment in range(3):  # before it waits, while it does, and as it is granted
-            task = asyncio.create_task(turns.take("a", "host"))
-            for _ in range(moment):
-                await asyncio.sleep(0)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-                turns.give_back("a", "host")
-            assert fetches.left() == []
+def test_one_that_goes_as_its_turn_comes_passes_it_on() -> None:
+    async def run() -> None:
+        work = Work(8)
+        running, second, third = await work.ask("a1", "b1", "c1")
+        work.go.set()
+        await running
+        second.cancel()
+        found = await asyncio.gather(second, third, return_exceptions=True)
+        assert found[1] is None
+        assert work.order[-1] == "c1"
+        assert work.turns.waiting == 0
 
-    asyncio.run(work())
+    asyncio.run(run())
+
+
+def test_it_is_finished_when_nothing_runs_or_waits() -> None:
+    async def run() -> None:
+        work = Work(8)
+        await asyncio.wait_for(work.turns.finished(), 5)
+        tasks = await work.ask("a1", "b1")
+        finished = asyncio.create_task(work.turns.finished())
+        await asyncio.sleep(0)
+        assert not finished.done()
+        work.go.set()
+        await asyncio.wait_for(finished, 5)
+        assert work.order == ["a1", "b1"]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Pairs of many requests are scored together: a queue with bounds, a short wait for company, one thread that calls the predictor."""
+"""Pairs of many requests are scored together: clients take turns, within bounds, on one thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from mismatch.errors import MismatchError
@@ -18,6 +19,13 @@ __all__ = ["Batcher", "ClosedError", "FullError"]
 
 Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
 KEPT = 0.8  # of what is known of the speed, at each batch
+ANYONE = ""  # the client of a caller that names none
+NONE_READING: Mapping[str, int] = MappingProxyType({})
+# A pair's cost is counted in characters. The worst text (mojibake) takes about 10 µs a character
+# to clean and tokenize, and an image tower about 10 ms an image.
+PAIR_COST = 1_000  # characters, beside the text's own
+MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
+OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
 
 
 class FullError(MismatchError):
@@ -36,15 +44,66 @@ class ClosedError(MismatchError):
 class _Waiting:
     """One request's pairs, which may be scored in several batches."""
 
+    client: str
     rows: Sequence[Mapping[str, Any]]
+    cost: int  # of those that are in no batch yet
     done: asyncio.Future[list[Prediction]]
     since: float = field(default_factory=time.perf_counter)
     results: list[Prediction] = field(default_factory=list)
-    taken: int = 0
+    taken: int = 0  # rows
+
+    @property
+    def left(self) -> int:
+        """Rows that are in no batch yet."""
+        return len(self.rows) - self.taken
+
+
+@dataclass(eq=False)
+class _Client:
+    """One client's requests, which take turns with each other."""
+
+    served: int  # cost of what it has had, counted from where the others stood when it came
+    requests: deque[_Waiting] = field(default_factory=deque)
+    pairs: int = 0  # that wait
+    cost: int = 0  # of these
+
+    def add(self, request: _Waiting) -> None:
+        self.requests.append(request)
+        self.pairs += len(request.rows)
+        self.cost += request.cost
+
+    def next_row(self) -> Mapping[str, Any]:
+        """Return the pair whose turn it is."""
+        request = self.requests[0]
+        return request.rows[request.taken]
+
+    def take(self) -> _Waiting:
+        """Take that pair, and return the request it is of, which then goes behind the others."""
+        cost = _cost(self.next_row())
+        request = self.requests.popleft()
+        request.taken += 1
+        request.cost -= cost
+        self.pairs -= 1
+        self.cost -= cost
+        self.served += cost
+        if request.left:
+            self.requests.append(request)
+        return request
+
+    def forget(self, request: _Waiting) -> None:
+        """Drop what still waits of a request."""
+        self.requests.remove(request)
+        self.pairs -= request.left
+        self.cost -= request.cost
 
 
 class Batcher:
-    """Requests in, predictions out, in the order of each request's pairs. Equal images and texts of a batch are encoded once, whichever request they are of."""
+    """Requests in, predictions out, in the order of each request's pairs.
+
+    Clients take turns, by the cost of what they have had, and so do the requests of a client: a
+    long request, or one of costly texts, keeps its own client waiting and hardly any other.
+    Equal images and texts of a batch are encoded once, whichever request they are of.
+    """
 
     def __init__(
         self,
@@ -56,18 +115,32 @@ class Batcher:
         max_wait: float = math.inf,
         seen: Callable[[int, Sequence[float]], object] = lambda size, waits: None,
     ) -> None:
-        """`batch` pairs at most are scored together, after a wait of `wait` seconds for more; `queue` pairs may wait, and none for longer than `max_wait`
-        seconds as far as can be told from the batches so far; `seen` is told of each batch's size and of how long its requests have waited, in seconds.
+        """`batch`: pairs that are scored together at most, after `wait` seconds for more of them.
+
+        `queue`: pairs that may wait. Where they do, a client may still have its share: `queue`
+        divided by the clients that are there. `max_wait`: seconds that a pair may be expected to
+        wait. `seen` receives each batch's size, and how long its requests have waited, in seconds.
         """
-        self._score, self._batch, self._wait, self._bound, self._max_wait, self._seen = score, batch, wait, queue, max_wait, seen
-        self._queue: deque[_Waiting] = deque()
-        self.waiting = 0  # pairs
-        self._scoring = 0  # pairs
-        self._spent = self._done = 0.0  # seconds and pairs of the batches so far, the latest ones above all
+        self._score = score
+        self._batch = batch
+        self._wait = wait
+        self._bound = queue
+        self._max_wait = max_wait
+        self._seen = seen
+        self._clients: dict[str, _Client] = {}  # those of which something waits
+        self._served = 0  # of the client whose turn was last: where a new one begins
+        self._scoring = 0  # cost of the batch that is being scored
+        self._spent = 0.0  # seconds of the batches so far, the latest ones above all
+        self._done = 0.0  # and their cost
         self._news = asyncio.Event()
         self._closing = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mismatch-serving")
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Pairs that wait."""
+        return sum(client.pairs for client in self._clients.values())
 
     def start(self) -> None:
         """Begin to work; within a running loop."""
@@ -81,36 +154,85 @@ class Batcher:
             await self._worker
         self._pool.shutdown()
 
-    def expected_wait(self, ahead: int = 0) -> float:
-        """Seconds until a pair that came now would be scored, as far as can be told; `ahead`: pairs that will be here before it."""
-        return (self.waiting + ahead + self._scoring) * self._spent / self._done if self._done else 0.0
+    def expected_wait(
+        self,
+        client: str = ANYONE,
+        reading: Mapping[str, int] = NONE_READING,
+        cost: int = PAIR_COST,
+    ) -> float:
+        """Seconds that a request of this client that came now would wait, as far as can be told.
 
-    def check(self, pairs: int = 1, ahead: int = 0) -> None:
-        """FullError where so many more don't fit, ClosedError while it goes down; `ahead`: pairs that will be here before them."""
+        As all take turns, no other client keeps it waiting for longer than what this one has, and
+        no other request for longer than its own `cost`; this is counted at most, in constant time
+        a client. `reading`: pairs by client that will be here before it.
+        """
+        if not self._done:
+            return 0.0
+        costs = {name: PAIR_COST * pairs for name, pairs in reading.items()}
+        own = costs.pop(client, 0)
+        for name, other in self._clients.items():
+            if name == client:
+                own += min(other.cost, cost * len(other.requests))
+            else:
+                costs[name] = costs.get(name, 0) + other.cost
+        others = sum(min(other, own + cost) for other in costs.values())
+        return (self._scoring + own + others) * self._spent / self._done
+
+    def check(
+        self,
+        pairs: int = 1,
+        client: str = ANYONE,
+        reading: Mapping[str, int] = NONE_READING,
+        cost: int = PAIR_COST,
+    ) -> None:
+        """FullError where so many more of this client don't fit, ClosedError while it goes down.
+
+        `reading`: pairs by client that will be here before them; `cost`: of all of the pairs.
+        """
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
-        expected, waiting = self.expected_wait(ahead), self.waiting + ahead
-        if waiting + pairs > self._bound or (waiting and expected > self._max_wait):
-            raise FullError(f"{waiting:,} pairs wait already; try again in a moment", max(1, math.ceil(expected / 2)))
+        waiting = self.waiting + sum(reading.values())
+        expected = self.expected_wait(client, reading, cost)
+        late = waiting > 0 and expected > self._max_wait
+        if late or not self._fits(pairs, client, reading, waiting):
+            words = f"{waiting:,} pairs wait already; try again in a moment"
+            raise FullError(words, max(1, math.ceil(expected / 2)))
 
-    async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """One prediction a row, in order. FullError where they don't fit into the queue, ClosedError while it goes down; what scoring raises, is raised."""
-        self.check(len(rows))
+    def _fits(self, pairs: int, client: str, reading: Mapping[str, int], waiting: int) -> bool:
+        """Whether there is room, or the client has less than its share."""
+        if waiting + pairs <= self._bound:
+            return True
+        own = reading.get(client, 0)
+        if client in self._clients:
+            own += self._clients[client].pairs
+        there = {name for name, count in reading.items() if count} | {client, *self._clients}
+        share = max(1, self._bound // len(there))
+        return own + pairs <= share and waiting + pairs <= OVERBOOKED * self._bound
+
+    async def predict(self, rows: Sequence[Mapping[str, Any]], client: str = ANYONE) -> list[Prediction]:
+        """Return one prediction a row, in order.
+
+        FullError where they don't fit into the queue, ClosedError while it goes down; what scoring
+        raises, is raised.
+        """
+        cost = sum(map(_cost, rows))
+        self.check(len(rows), client, cost=cost)
         if not rows:
             return []
-        one = _Waiting(rows, asyncio.get_running_loop().create_future())
-        self._queue.append(one)
-        self.waiting += len(rows)
+        request = _Waiting(client, rows, cost, asyncio.get_running_loop().create_future())
+        if client not in self._clients:
+            self._clients[client] = _Client(self._served)
+        self._clients[client].add(request)
         self._news.set()
         try:
-            return await one.done
+            return await request.done
         except asyncio.CancelledError:  # its client is gone, or its time is up
-            self._forget(one)
+            self._forget(request)
             raise
 
     async def _work(self) -> None:
-        while not (self._closing and not self._queue):
-            if not self._queue:
+        while not (self._closing and not self._clients):
+            if not self._clients:
                 self._news.clear()
                 await self._news.wait()
                 continue
@@ -119,52 +241,81 @@ class Batcher:
             await self._round()
 
     async def _round(self) -> None:
-        """Take a batch from the front, score it, and give out what is whole."""
+        """Take a batch, score it, and give out what is whole."""
         start = time.perf_counter()
-        parts = list(self._take())
-        rows = [row for one, count in parts for row in one.rows[one.taken - count : one.taken]]
-        if not rows:
+        taken = list(self._take())
+        if not taken:
             return
-        self._seen(len(rows), [start - one.since for one, _ in parts])
-        self._scoring = len(rows)
+        rows = [row for _, row in taken]
+        requests = dict.fromkeys(request for request, _ in taken)
+        self._seen(len(rows), [start - request.since for request in requests])
+        cost = sum(map(_cost, rows))
+        self._scoring = cost
+        loop = asyncio.get_running_loop()
         try:
-            found = list(await asyncio.get_running_loop().run_in_executor(self._pool, self._score, rows))
+            found = await loop.run_in_executor(self._pool, self._score, rows)
+            pairs = list(zip(taken, found, strict=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it, and the next batch must not suffer
-            for one, _ in parts:
-                self._drop(one, error)
+            for request in requests:
+                self._drop(request, error)
             return
         finally:
             self._scoring = 0
         self._spent = KEPT * self._spent + time.perf_counter() - start
-        self._done = KEPT * self._done + len(rows)
-        at = 0
-        for one, count in parts:
-            one.results += found[at : at + count]
-            at += count
-            if len(one.results) == len(one.rows) and not one.done.done():
-                one.done.set_result(one.results)
+        self._done = KEPT * self._done + cost
+        for (request, _), prediction in pairs:
+            request.results.append(prediction)
+        for request in requests:
+            if len(request.results) == len(request.rows) and not request.done.done():
+                request.done.set_result(request.results)
 
-    def _take(self) -> Iterator[tuple[_Waiting, int]]:
-        """Requests, and how many of their pairs are in this batch."""
-        room = self._batch
-        while room and self._queue:
-            one = self._queue[0]
-            left = len(one.rows) - one.taken
-            count = min(left, room)
-            one.taken += count
-            self.waiting -= count
-            room -= count
-            if one.taken == len(one.rows):
-                self._queue.popleft()
-            yield one, count
+    def _take(self) -> Iterator[tuple[_Waiting, Mapping[str, Any]]]:
+        """Yield the next batch's pairs and the requests they are of.
 
-    def _drop(self, one: _Waiting, error: Exception) -> None:
-        if not one.done.done():
-            one.done.set_exception(error)
-        self._forget(one)  # the rest of a long request
+        It ends at `batch` pairs, or before their distinct texts have too many characters; one pair
+        is always taken.
+        """
+        texts = set[str]()
+        size = 0  # characters
+        for number in range(self._batch):
+            if not self._clients:
+                return
+            name = min(self._clients, key=lambda name: self._clients[name].served)
+            client = self._clients[name]
+            row = client.next_row()
+            text = _text(row)
+            if text not in texts:
+                texts.add(text)
+                size += len(text)
+            if number and size > MAX_BATCH_TEXT:
+                return
+            self._served = client.served
+            request = client.take()
+            self._leave(name)
+            yield request, row
 
-    def _forget(self, one: _Waiting) -> None:
+    def _leave(self, name: str) -> None:
+        """Drop a client of which nothing waits."""
+        if not self._clients[name].requests:
+            del self._clients[name]
+
+    def _drop(self, request: _Waiting, error: Exception) -> None:
+        if not request.done.done():
+            request.done.set_exception(error)
+        self._forget(request)  # the rest of a long request
+
+    def _forget(self, request: _Waiting) -> None:
         """Take what still waits of a request out of the queue."""
-        if one in self._queue:
-            self.waiting -= len(one.rows) - one.taken
-            self._queue.remove(one)
+        client = self._clients.get(request.client)
+        if client is not None and request in client.requests:
+            client.forget(request)
+            self._leave(request.client)
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return str(row.get("text") or "")
+
+
+def _cost(row: Mapping[str, Any]) -> int:
+    """Characters that take as long as the pair, at worst."""
+    return PAIR_COST + len(_text(row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,12 +10,13 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.exceptions import HTTPException
 
-__all__ = ["FULL", "RETRY", "SMALL", "Account", "Budget", "client_of", "current_account"]
+__all__ = ["FULL", "RETRY", "SMALL", "Account", "Budget", "client_of", "current_account", "current_client"]
 
 SMALL = 2**20  # bytes of a request that may also use what is kept back from large ones
 KEPT_BACK = 4  # one part of so many, for small requests
+SHARES = 2  # of what large requests may hold, one client has one part of so many
 CLIENT_NETWORK = 64  # bits of an IPv6 address that stand for one client
-FULL = "the requests that are being answered hold all the memory that they may; try again in a moment"
+FULL = "the requests that are being answered hold all the memory that they, or those of one client, may; try again in a moment"
 RETRY = {"retry-after": "1", "connection": "close"}
 UNKNOWN = "unknown"  # the client of a socket without addresses
 
@@ -28,12 +30,24 @@ class Budget:
         """`total`: bytes of all requests; `largest`: bytes of one, that always has room when alone."""
         self._total = total
         self._for_large = max(total - total // KEPT_BACK, largest)
+        self._for_client = max(self._for_large // SHARES, largest)
+        self._clients = Counter[str]()  # bytes that each holds
         self.held = 0  # bytes
 
-    def fits(self, size: int, held: int = 0) -> bool:
-        """Whether a request that holds `held` bytes could hold `size` in all."""
-        limit = self._total if size <= SMALL else self._for_large
-        return self.held - held + size <= limit
+    def fits(self, client: str, size: int, held: int = 0) -> bool:
+        """Whether a client's request that holds `held` bytes could hold `size` in all."""
+        if size <= SMALL:
+            return self.held - held + size <= self._total
+        if self._clients[client] - held + size > self._for_client:
+            return False
+        return self.held - held + size <= self._for_large
+
+    def hold(self, client: str, size: int) -> None:
+        """Note `size` bytes more of a client; less, where it is negative."""
+        self.held += size
+        self._clients[client] += size
+        if not self._clients[client]:
+            del self._clients[client]
 
     @contextmanager
     def account(self, client: str) -> Iterator[Account]:
@@ -44,7 +58,7 @@ class Budget:
             yield account
         finally:
             _CURRENT.reset(token)
-            self.held -= account.size
+            self.hold(client, -account.size)
 
 
 class Account:
@@ -57,16 +71,22 @@ class Account:
         self.fetched = 0  # bytes of images from addresses, which are part of `size`
 
     def take(self, size: int) -> None:
-        """Hold `size` bytes more; HTTPException (503) where all requests would hold too many."""
-        if not self._budget.fits(self.size + size, self.size):
+        """Hold `size` bytes more; HTTPException (503) where all, or this client's, are too many."""
+        if not self._budget.fits(self.client, self.size + size, self.size):
             raise HTTPException(503, FULL, RETRY)
-        self._budget.held += size
+        self._budget.hold(self.client, size)
         self.size += size
 
 
 def current_account() -> Account | None:
     """Of the request that is being answered here; None outside of one."""
     return _CURRENT.get()
+
+
+def current_client() -> str:
+    """The client whose request is being answered here; `UNKNOWN` outside of one."""
+    account = _CURRENT.get()
+    return UNKNOWN if account is None else account.client
 
 
 def client_of(address: str | None) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import mismatch
 from mismatch.errors import ImageError
 from mismatch.serving.budget import UNKNOWN, current_account
-from mismatch.serving.turns import FETCHES, Turns
+from mismatch.serving.fetch_turns import FETCHES, FetchTurns
 
 __all__ = ["FairFetcher", "Fetcher"]
 
@@ -144,7 +144,7 @@ class FairFetcher:
         self._fetch = fetch
         self._most = most
         self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="mismatch-fetching")
-        self._turns = Turns()
+        self._turns = FetchTurns()
 
     async def __call__(self, url: str) -> bytes:
         """The bytes; ImageError that says why not."""

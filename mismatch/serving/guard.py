@@ -7,6 +7,7 @@ import hmac
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ UNLOADED = "no model is loaded; where this application is mounted in another one
 NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
 NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
 UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
-Busy = Callable[[int], FullError | ClosedError | None]
+Busy = Callable[[str, Mapping[str, int]], FullError | ClosedError | None]
 
 
 class Guard:
@@ -56,15 +57,17 @@ class Guard:
     ) -> None:
         """Bounds, tokens and names come from the settings.
 
-        `busy`: why no pair would be taken now, given how many are being read: then a body isn't
-        even read. `ready`: whether the models are loaded.
+        `busy`: why no pair of a client would be taken now, given how many are being read of each
+        client: then a body isn't even read. `ready`: whether the models are loaded.
         """
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._busy = busy
         self._ready = ready
-        self._reading = 0  # scoring requests whose pairs are not yet in the queue
+        # Scoring requests whose bodies are whole and whose pairs are not yet in the queue. One that
+        # only has a head, or sends its body slowly, keeps nobody waiting.
+        self._reading = Counter[str]()  # by client
         self._tokens = [token.encode() for token in settings.tokens]
         self._hosts = Hosts(settings.hosts, settings.origins)
         self._open = OPEN | set(settings.open_routes)
@@ -96,31 +99,50 @@ class Guard:
         if refusal is not None:
             await self._refuse(refusal, scope, headers, receive, answer)
             return
-        client = scope.get("client")
-        with self._budget.account(client_of(client[0] if client else None)) as account:
-            if scope["method"] in WITH_BODY:
-                receive = _weighed(receive, account, _length(headers))
-            if scope["method"] in WITH_BODY and route in SCORING:
-                with self._counted(scope):
-                    await self._guarded(scope, receive, answer)
-            else:
+        client = _client(scope)
+        with self._budget.account(client) as account:
+            if scope["method"] not in WITH_BODY:
                 await self._guarded(scope, receive, answer)
+                return
+            length = _length(headers)
+            if route not in SCORING:
+                await self._guarded(scope, _weighed(receive, account, length), answer)
+                return
+            with self._counted(scope, client) as whole:
+                await self._guarded(scope, _weighed(receive, account, length, whole), answer)
 
     @contextmanager
-    def _counted(self, scope: Scope) -> Iterator[None]:
-        """A request counts as being read until its route calls `mismatch.read`, or it ends."""
-        reading = True
+    def _counted(self, scope: Scope, client: str) -> Iterator[Callable[[], None]]:
+        """Yield what has to be called when the body is whole; FullError where it comes too late.
+
+        From then on the request counts as being read, until its route calls `mismatch.read`, or
+        it ends.
+        """
+        counted = done = False
+
+        def whole() -> None:
+            nonlocal counted
+            if done:
+                return
+            busy = self._busy(client, self._reading)
+            if busy is not None:
+                raise busy
+            self._reading[client] += 1
+            counted = True
 
         def read() -> None:
-            nonlocal reading
-            if reading:
-                reading = False
-                self._reading -= 1
+            nonlocal counted, done
+            done = True
+            if not counted:
+                return
+            counted = False
+            self._reading[client] -= 1
+            if not self._reading[client]:
+                del self._reading[client]
 
-        self._reading += 1
         scope["mismatch.read"] = read
         try:
-            yield
+            yield whole
         finally:
             read()
 
@@ -159,7 +181,7 @@ class Guard:
         if not self._may(route, scope, headers):
             return problem(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
         if scope["method"] in WITH_BODY:
-            refusal = self._body_refusal(headers)
+            refusal = self._body_refusal(scope, headers)
             if refusal is not None:
                 return refusal
         if route is None or route in WITHOUT_MODELS:
@@ -168,7 +190,7 @@ class Guard:
             return problem(503, UNLOADED, {"retry-after": "5"})
         if scope["method"] not in WITH_BODY or route not in SCORING:
             return None
-        busy = self._busy(self._reading)
+        busy = self._busy(_client(scope), self._reading)
         return None if busy is None else problem_of(busy)
 
     def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:
@@ -181,7 +203,7 @@ class Guard:
         # All of them are compared, so that time tells nothing.
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
-    def _body_refusal(self, headers: Headers) -> Response | None:
+    def _body_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Why a body is not read."""
         most = self._settings.max_body
         length = _length(headers)
@@ -193,7 +215,8 @@ class Guard:
         if length > most:
             words = f"the request has more than {most:,} bytes; send fewer pairs, or smaller images"
             return problem(413, words)
-        return None if self._budget.fits(length) else problem(503, FULL, RETRY)
+        fits = self._budget.fits(_client(scope), length)
+        return None if fits else problem(503, FULL, RETRY)
 
     def _note(self, route: str | None, scope: Scope, answer: _Answer, seconds: float) -> None:
         shown = route or "other"
@@ -227,6 +250,12 @@ def _route(scope: Scope) -> str | None:
     return partial
 
 
+def _client(scope: Scope) -> str:
+    """The client that a request comes from."""
+    address = scope.get("client")
+    return client_of(address[0] if address else None)
+
+
 def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
     asks: Collection[str] = ("origin", "access-control-request-method")
     return scope["method"] == "OPTIONS" and all(name in headers for name in asks)
@@ -250,12 +279,21 @@ def _length(headers: Headers) -> int:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else -1
 
 
-def _weighed(receive: Receive, account: Account, length: int) -> Receive:
-    """`receive` with the body's bytes on an account; HTTPException where they aren't all there."""
+def _weighed(
+    receive: Receive,
+    account: Account,
+    length: int,
+    whole: Callable[[], None] = lambda: None,
+) -> Receive:
+    """`receive` with the body's bytes on an account; HTTPException where they aren't all there.
+
+    `whole` is called once, when they are.
+    """
     size = 0
+    complete = False
 
     async def weigh() -> Message:
-        nonlocal size
+        nonlocal size, complete
         message = await receive()
         if message["type"] != "http.request":
             return message
@@ -264,6 +302,9 @@ def _weighed(receive: Receive, account: Account, length: int) -> Receive:
         account.take(piece)
         if size != length and not message.get("more_body", False):
             raise HTTPException(400, UNSENT, {"connection": "close"})
+        if size == length and not complete:
+            complete = True
+            whole()
         return message
 
     return weigh

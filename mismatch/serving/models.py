@@ -26,9 +26,11 @@ from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import Batcher, ClosedError, FullError
+from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
+from mismatch.serving.turns import Turns
 
 __all__ = ["Models", "RememberedImage", "Served"]
 
@@ -52,7 +54,8 @@ class Served:
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
         self._known = Known.nothing(settings.remember)
         self._lexicon = Lexicon()
-        self._explaining, self._closing = 0, False
+        self._closing = False
+        self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
         self.batcher = Batcher(self._score, batch=s.batch, wait=s.wait, queue=s.queue, max_wait=s.max_wait, seen=self._seen)
@@ -61,6 +64,7 @@ class Served:
         """Finish what waits, and take nothing more."""
         self._closing = True
         await self.batcher.close()
+        await self._turns.finished()
         await asyncio.to_thread(self._explainer.shutdown)
 
     def remembered(self, digest: bytes) -> RememberedImage | None:
@@ -77,21 +81,23 @@ class Served:
 
     async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """One a row, in order."""
-        return [self._answer(one) for one in await self.batcher.predict(rows)]
+        return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
     async def explanation(self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
-        """Of one pair; one explanation at a time. FullError where too many wait. One that nobody waits for any more ends at its next step."""
+        """Explain one pair; one at a time, by turns of clients. FullError where too many wait.
+
+        One that nobody waits for any more ends at its next step.
+        """
         if self._closing:
             raise ClosedError("the service is going down; ask another one")
-        if self._explaining > self._settings.explanations:
-            raise FullError(f"{self._explaining - 1} explanations wait already; try again in a moment", 2)
-        self._explaining += 1
-        unwanted = threading.Event()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, image, text, slice_value, heat_map, unwanted)
-        finally:
-            unwanted.set()
-            self._explaining -= 1
+        loop = asyncio.get_running_loop()
+        async with self._turns.turn(current_client()):
+            unwanted = threading.Event()
+            work = (image, text, slice_value, heat_map, unwanted)
+            try:
+                return await loop.run_in_executor(self._explainer, self._explain, *work)
+            finally:
+                unwanted.set()
 
     def _explain(self, image: PreparedImage, text: str, slice_value: str | None, heat_map: bool, unwanted: threading.Event) -> ExplanationAnswer:
         def check() -> None:
@@ -182,12 +188,12 @@ class Models:
     def names(self) -> list[ModelName]:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
-    def busy(self, ahead: int = 0) -> FullError | ClosedError | None:
-        """Why no model would take a pair now, with `ahead` more before it; None where one would."""
+    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | ClosedError | None:
+        """Why no model would take a pair of a client now, after those that are being read (`reading`) of each client; None where one would."""
         error = None
         for one in self:
             try:
-                one.batcher.check(ahead=ahead)
+                one.batcher.check(client=client, reading=reading)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:

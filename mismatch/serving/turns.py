@@ -1,99 +1,95 @@
-"""Turns of fetches: which one gets a thread next, so that no client and no host takes them all."""
+"""One piece of work at a time: clients take turns, and each may have only so much waiting."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from typing import Any
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-__all__ = ["FETCHES", "HOST_SHARE", "RESERVED", "SHARE", "Turns"]
+from mismatch.serving.batching import FullError
 
-FETCHES = 32  # images that are fetched at a time
-HOST_SHARE = 16  # of them from one host
-SHARE = 8  # of them for one client
-RESERVED = 8  # of them, and of a host's, for clients of which none runs
-Pair = tuple[str, str]  # client and host
+__all__ = ["Turns"]
+
+RETRY = 2  # seconds
+OVERBOOKED = 2  # times the limit, up to which a client of which nothing waits yet may still wait
 
 
 class Turns:
-    """Who may fetch. Used by one event loop alone.
+    """For one event loop; `async with turns.turn(client)` waits until it is this work's turn."""
 
-    The next turn is of the client with the fewest running fetches, and among these of the one that
-    waits longest. So the more clients there are, the fewer fetches each has at a time.
-    """
+    def __init__(self, limit: int, what: str) -> None:
+        """`limit`: how many may wait, half of them of one client; `what`: their name in errors.
 
-    def __init__(self) -> None:
-        self._waiting: dict[Pair, deque[asyncio.Future[None]]] = {}  # the next in turn first
-        self._running: Counter[Pair] = Counter()
-        self._clients: Counter[str] = Counter()  # running fetches of each
-        self._hosts: Counter[str] = Counter()  # likewise
+        One of a client that has none yet may wait in any case, up to twice the limit.
+        """
+        self._limit = limit
+        self._limit_of_client = max(1, limit // 2)
+        self._what = what
+        self._running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # The client whose turn it is comes first, and its oldest work first; none is empty.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    async def take(self, client: str, host: str) -> None:
-        """Wait for a turn; `give_back` ends it."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pair = (client, host)
-        self._waiting.setdefault(pair, deque()).append(turn)
-        self._grant()
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait for this client's turn, and pass it on in the end; FullError where too many wait."""
+        if self._running:
+            await self._wait(client)
+        self._running = True
+        self._idle.clear()
         try:
-            await turn
+            yield
+        finally:
+            self._pass_on()
+
+    async def finished(self) -> None:
+        """Wait until nothing runs and nothing waits."""
+        await self._idle.wait()
+
+    def _full(self, client: str) -> bool:
+        own = len(self._waiting.get(client, ()))
+        if own:
+            return self.waiting >= self._limit or own >= self._limit_of_client
+        return self.waiting >= OVERBOOKED * self._limit
+
+    async def _wait(self, client: str) -> None:
+        if self._full(client):
+            words = f"{self.waiting} {self._what} wait already; try again in a moment"
+            raise FullError(words, RETRY)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(future)
+        try:
+            await future
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # granted in the same moment
-                self.give_back(client, host)
+            if future.done() and not future.cancelled():
+                self._pass_on()  # its turn had come at the same time
             else:
-                self._forget(pair, turn)
+                self._forget(client, future)
             raise
 
-    def give_back(self, client: str, host: str) -> None:
-        """End a turn, and let others have theirs."""
-        self._count(client, host, -1)
-        self._grant()
+    def _pass_on(self) -> None:
+        """Give the turn to the next client, which then comes last."""
+        self._running = False
+        if not self._waiting:
+            self._idle.set()
+            return
+        client = next(iter(self._waiting))
+        futures = self._waiting.pop(client)
+        future = futures.popleft()
+        if futures:
+            self._waiting[client] = futures
+        self._running = True
+        future.set_result(None)
 
-    def _forget(self, pair: Pair, turn: asyncio.Future[None]) -> None:
-        """Take a turn off that is no longer wanted."""
-        turns = self._waiting[pair]
-        turns.remove(turn)
-        if not turns:
-            del self._waiting[pair]
-
-    def _count(self, client: str, host: str, change: int) -> None:
-        _add(self._running, (client, host), change)
-        _add(self._clients, client, change)
-        _add(self._hosts, host, change)
-
-    def _grant(self) -> None:
-        """Begin all turns that may begin."""
-        while self._waiting:
-            pair = self._next()
-            if pair is None:
-                return
-            turns = self._waiting.pop(pair)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[pair] = turns  # behind the others
-            self._count(*pair, 1)
-            turn.set_result(None)
-
-    def _next(self) -> Pair | None:
-        """Whose turn it is; None where nobody may begin."""
-        used = self._clients.total()
-        allowed = []
-        for client, host in self._waiting:
-            fits = _fits(self._clients[client], used, FETCHES)
-            own = self._running[client, host]
-            if fits and _fits(own, self._hosts[host], HOST_SHARE):
-                allowed.append((client, host))
-        return min(allowed, key=lambda pair: self._clients[pair[0]], default=None)
-
-
-def _add(counter: Counter[Any], key: Any, change: int) -> None:
-    """Count; what is at zero is forgotten."""
-    counter[key] += change
-    if not counter[key]:
-        del counter[key]
-
-
-def _fits(own: int, used: int, size: int) -> bool:
-    """Whether a client with `own` running fetches may begin another; `used` of `size` run."""
-    if not own:
-        return used < size
-    return own < SHARE and used < size - RESERVED
+    def _forget(self, client: str, future: asyncio.Future[None]) -> None:
+        futures = self._waiting[client]
+        futures.remove(future)
+        if not futures:
+            del self._waiting[client]
