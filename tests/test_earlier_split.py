@@ -19,11 +19,11 @@ NAMES = ["image_path", "text", "label"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with ten rows, split in three."""
+    """A working directory with thirty rows, split in three."""
     monkeypatch.chdir(tmp_path)
-    for number in range(10):
-        Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(f"{number}.png")
-    Path("all.csv").write_text("\n".join([HEADER, *(f"{number}.png,text {number},{number % 2}" for number in range(10))]) + "\n")
+    for number in range(30):
+        Image.new("RGB", (8, 8), (number * 8, 0, 0)).save(f"{number}.png")
+    Path("all.csv").write_text("\n".join([HEADER, *(f"{number}.png,text {number},{number % 2}" for number in range(30))]) + "\n")
     assert split().exit_code == 0
     return tmp_path
 

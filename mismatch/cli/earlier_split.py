@@ -27,6 +27,8 @@ def is_earlier_split(path: Path, others: Sequence[Path], source: Path, header: S
         return False
     written = Columns(multi_image=columns.multi_image)  # a split writes image_path, text and label, whatever its input calls them
     images = _images(path, written)
+    if not images:
+        return names == list(header)
     if not images & _images(source, columns):
         return False
     is_part = not any(images & _images(other, written) for other in others)
