@@ -150,6 +150,32 @@ def test_a_file_that_has_the_name_of_a_part_or_a_lock_stays(place: Path, name: s
     assert f"{name} is in the way" in said
 
 
+HAND_MADE = ("image_path,text,label,kind,notes", "labels,mankind", "image_path,text,label,kind", "image_path,text,label")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("header", HAND_MADE[:2])
+@pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
+def test_a_table_that_looks_like_one_is_not_replaced(place: Path, name: str, header: str, overwrite: bool) -> None:
+    Path("mine.csv").write_text(f"{header}\n1,2,3,4,5\n")
+    Path("mine.rejected.csv").write_text("")
+    assert "mine.csv" in refused(place, (*FILES[name][0], "mine.csv", *(["--overwrite"] * overwrite)))
+
+
+@pytest.mark.parametrize("header", HAND_MADE)
+@pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
+def test_rows_to_train_on_are_replaced_when_that_is_asked_for(place: Path, name: str, header: str) -> None:
+    Path("mine.csv").write_text(f"{header}\na.png,red,1,match,mine\n")
+    assert "--overwrite" in refused(place, (*FILES[name][0], "mine.csv"))
+
+
+@pytest.mark.parametrize("content", ["precious\n", "reason\nmine\n", "image_path,text,label,reason\n"])
+def test_somebodys_rejected_rows_stay(place: Path, content: str) -> None:
+    Path("mine.rejected.csv").write_text(content)
+    for overwrite in ([], ["--overwrite"]):
+        assert "mine.rejected.csv" in refused(place, ("validate", "rows.csv", "--fix", "mine.csv", *overwrite))
+
+
 def test_one_name_for_two_outputs_is_refused(place: Path) -> None:
     assert "both" in refused(place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.csv"))
     assert "both" in refused(place, ("validate", "rows.csv", "--report", "o.json", "--report", "./o.json"))

@@ -28,7 +28,7 @@ OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
 WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
 WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}")
 _KINDS = {  # of what stands beside the checkpoints; run.yaml is never taken from its author, see `_write_settings`
-    STATS: json_report("the figures of a run", ("epochs", "train_losses")),
+    STATS: json_report("the figures of a run", ["epochs"]),
     CURVES: picture("a picture"),
     RESOLVED: text_file("the options of a run", SETTINGS_HEAD),
 }
