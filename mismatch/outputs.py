@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
 
-__all__ = ["SOFTWARE", "OutputKind", "check_outputs", "json_report", "model_folder_of", "page", "picture", "refuse_model_folder", "table"]
+__all__ = ["SOFTWARE", "OutputKind", "check_outputs", "json_report", "model_folder_of", "page", "picture", "refuse_model_folder", "text_file"]
 
 SOFTWARE = ("Software", "mismatch")  # keyword and text in the pictures that are drawn here
-READ = 2**16  # bytes of a file's two ends, by which its kind is known
+READ = 2**16  # bytes of a page, a picture or a text, by which its kind is known
+LARGEST_REPORT = 2**28  # bytes of JSON, above which nobody's report is replaced
 CHECKPOINT, BUNDLE = "mismatch.json", "manifest.json"  # as training/checkpoint.py and runtime/bundle.py name them
 CHECKPOINT_KEYS = {"format_version", "head", "score"}
 BUNDLE_KEYS = {"format_version", "image_spec", "text_spec", "files"}
@@ -21,42 +23,50 @@ BUNDLE_KEYS = {"format_version", "image_spec", "text_spec", "files"}
 
 @dataclass(frozen=True)
 class OutputKind:
-    """What an output is, and how an older one of its kind is known by the first and the last bytes of its file."""
+    """What an output is, and how an older one of its kind is known."""
 
     name: str  # for people: a table of predictions
-    is_known: Callable[[bytes, bytes], bool]
+    is_known: Callable[[Path], bool]  # is given a file that is there and not empty
 
 
-def table(name: str, columns: Sequence[str]) -> OutputKind:
-    """Return the kind of a table with these columns: CSV by its first line, JSON lines by the first row, Parquet by the schema behind its rows."""
+def json_report(name: str, keys: Iterable[str]) -> OutputKind:
+    """Return the kind of a JSON file that is an object with these keys, or a list of such objects."""
+    wanted = set(keys)
 
-    def is_known(head: bytes, tail: bytes) -> bool:
-        where = tail if head.startswith(b"PAR1") else head.partition(b"\n")[0]
-        return all(column.encode() in where for column in columns)
-
-    return OutputKind(name, is_known)
-
-
-def json_report(name: str, keys: Sequence[str]) -> OutputKind:
-    """Return the kind of a JSON file with these keys near its start."""
-
-    def is_known(head: bytes, _tail: bytes) -> bool:
-        if head.strip() == b"[]":  # of no rows
+    def is_known(path: Path) -> bool:
+        found = _parsed(path, LARGEST_REPORT)
+        if found == []:  # of no rows
             return True
-        return head.lstrip()[:1] in (b"{", b"[") and all(f'"{key}"'.encode() in head for key in keys)
+        row = found[0] if isinstance(found, list) else found
+        return isinstance(row, dict) and wanted <= row.keys()
 
     return OutputKind(name, is_known)
 
 
 def page(name: str, mark: str) -> OutputKind:
     """Return the kind of an HTML page with these words near its start."""
-    return OutputKind(name, lambda head, _tail: head.lstrip().startswith(b"<!DOCTYPE html>") and mark.encode() in head)
+
+    def is_known(path: Path) -> bool:
+        head = _head(path)
+        return head.lstrip().startswith(b"<!DOCTYPE html>") and mark.encode() in head
+
+    return OutputKind(name, is_known)
 
 
 def picture(name: str) -> OutputKind:
     """Return the kind of a PNG that says that mismatch drew it, which a photo does not."""
     mark = f"{SOFTWARE[0]}\0{SOFTWARE[1]}".encode()
-    return OutputKind(name, lambda head, _tail: head.startswith(b"\x89PNG") and mark in head)
+
+    def is_known(path: Path) -> bool:
+        head = _head(path)
+        return head.startswith(b"\x89PNG") and mark in head
+
+    return OutputKind(name, is_known)
+
+
+def text_file(name: str, start: str) -> OutputKind:
+    """Return the kind of a text that begins so."""
+    return OutputKind(name, lambda path: _head(path).startswith(start.encode()))
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs: Iterable[Path] = ()) -> None:
@@ -70,8 +80,10 @@ def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs
     for option, path, kind in outputs:
         if _is_stream(path):
             continue
-        if (other := taken.setdefault(os.path.realpath(path), option)) != option:
-            raise InputError(f"{other} and {option} are both {path}; choose another name for one")
+        real = os.path.realpath(path)
+        if real in taken:
+            raise InputError(f"{taken[real]} and {option} are both {path}; choose another name for one")
+        taken[real] = option
         if path.exists() and any(path.samefile(source) for source in sources):
             raise InputError(f"{option} {path} is the input, which would be lost; choose another name or folder")
         refuse_model_folder(path, option)
@@ -100,10 +112,25 @@ def model_folder_of(path: Path) -> Path | None:
 def _has_keys(path: Path, keys: set[str]) -> bool:
     """Whether a file is a JSON object with these keys; no pipe is opened."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        data = _parsed(path) if path.is_file() else None
+    except OSError:
         return False
     return isinstance(data, dict) and keys <= data.keys()
+
+
+def _parsed(path: Path, max_bytes: int = -1) -> Any:
+    """What a file says as JSON; None where it is none, or has more bytes than that."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes)
+            return None if file.read(1) else json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(READ)
 
 
 def _is_stream(path: Path) -> bool:
@@ -119,10 +146,6 @@ def _may_replace(path: Path, kind: OutputKind) -> bool:
     if not path.is_file():
         return True
     try:
-        with path.open("rb") as file:
-            head = file.read(READ)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - READ))
-            tail = file.read(READ)
+        return not path.stat().st_size or kind.is_known(path)
     except OSError:
         return False
-    return not head or kind.is_known(head, tail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from collections.abc import Mapping
@@ -297,7 +298,7 @@ class ReviewBand(Spec):
     max_risk: float | None = None  # share of errors, at most, on each side of the band, that it was chosen for
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high:
+        if not -math.inf < self.low <= self.high < math.inf:
             raise InputError(f"a review band from {self.low} to {self.high} is none; give the lower score first")
 
     def __contains__(self, score: float) -> bool:

@@ -14,8 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mismatch.cli import command_paths, main
+from mismatch.cli.table_kinds import table
 from mismatch.errors import CheckpointError, InputError
-from mismatch.outputs import SOFTWARE, OutputKind, check_outputs, json_report, model_folder_of, page, picture, refuse_model_folder, table
+from mismatch.outputs import SOFTWARE, OutputKind, check_outputs, json_report, model_folder_of, page, picture, refuse_model_folder, text_file
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
 BUNDLE = {"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}}
@@ -149,8 +150,38 @@ def test_a_file_that_has_the_name_of_a_part_or_a_lock_stays(place: Path, name: s
     assert f"{name} is in the way" in said
 
 
+HAND_MADE = ("image_path,text,label,kind,notes", "labels,mankind", "image_path,text,label,kind", "image_path,text,label")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("header", HAND_MADE[:2])
+@pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
+def test_a_table_that_looks_like_one_is_not_replaced(place: Path, name: str, header: str, overwrite: bool) -> None:
+    Path("mine.csv").write_text(f"{header}\n1,2,3,4,5\n")
+    Path("mine.rejected.csv").write_text("")
+    assert "mine.csv" in refused(place, (*FILES[name][0], "mine.csv", *(["--overwrite"] * overwrite)))
+
+
+@pytest.mark.parametrize("header", HAND_MADE)
+@pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
+def test_rows_to_train_on_are_replaced_when_that_is_asked_for(place: Path, name: str, header: str) -> None:
+    Path("mine.csv").write_text(f"{header}\na.png,red,1,match,mine\n")
+    said = refused(place, (*FILES[name][0], "mine.csv"))
+    assert "mine.csv is there already" in said
+    written = HAND_MADE[2] if name == "make-negatives" else HAND_MADE[3]
+    assert ("--overwrite" in said) or header != written
+
+
+@pytest.mark.parametrize("content", ["precious\n", "reason\nmine\n", "image_path,text,label,reason\n"])
+def test_somebodys_rejected_rows_stay(place: Path, content: str) -> None:
+    Path("mine.rejected.csv").write_text(content)
+    for overwrite in ([], ["--overwrite"]):
+        assert "mine.rejected.csv" in refused(place, ("validate", "rows.csv", "--fix", "mine.csv", *overwrite))
+
+
 def test_one_name_for_two_outputs_is_refused(place: Path) -> None:
     assert "both" in refused(place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.csv"))
+    assert "both" in refused(place, ("validate", "rows.csv", "--report", "o.json", "--report", "./o.json"))
     assert "both" in refused(place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.rejected.csv"))
     assert "both" in refused(place, ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "o", "--report", "./o"))
 
@@ -180,10 +211,10 @@ def signed(**told: str) -> bytes:
     ("kind", "older"),
     [
         (table("a table", ("id", "score")), b"id,score\n1,2\n"),
-        (table("a table", ("id", "score")), b'{"id": 1, "score": 2}\n'),
-        (table("a table", ("id", "score")), b"PAR1" + bytes(200_000) + b"id score PAR1"),
         (json_report("a report", ("ok",)), b'{\n  "ok": true\n}\n'),
         (json_report("a report", ("ok",)), b"[]\n"),
+        (json_report("a report", ("ok",)), b'[{"text": "' + b"long " * 100_000 + b'", "ok": true}]'),
+        (text_file("a text", "# ours"), b"# ours\n"),
         (page("a page", "<title>Audit</title>"), b"<!DOCTYPE html>\n<title>Audit</title>\n"),
         (picture("a picture"), signed(**dict([SOFTWARE]))),
     ],
@@ -192,6 +223,13 @@ def test_an_older_output_of_its_kind_and_an_empty_file_are_replaced(tmp_path: Pa
     for content in (older, b""):
         (tmp_path / "o").write_bytes(content)
         check_outputs([("--output", tmp_path / "o", kind)])
+
+
+@pytest.mark.parametrize("content", [b'{"text": "ok"}', b'{"inner": {"ok": true}}', b'["ok"]', b'"ok"', b'{"ok": true', b'[[{"ok": 1}]]', b"[" * 100_000])
+def test_words_in_a_json_file_make_no_report(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "o.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"o\.json is there already"):
+        check_outputs([("--output", tmp_path / "o.json", json_report("a report", ("ok",)))])
 
 
 def test_a_photo_is_no_picture_of_ours(tmp_path: Path) -> None:

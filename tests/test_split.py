@@ -105,6 +105,9 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
     assert refused.exit_code == 2
     assert "val.csv exists already; choose another --output-dir, or say --overwrite" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["val.csv"]
+    assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 2, "no split wrote it"
+    assert (tmp_path / "val.csv").read_text() == "mine"
+    (tmp_path / "val.csv").write_text(rows.read_text().partition("\n")[0] + "\n")
     assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 0
     assert len(read(tmp_path / "val.csv")) == 20
 

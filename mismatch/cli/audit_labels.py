@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.number_types import SEED
 from mismatch.cli.options import model_options, row_options, safe_csv_option
+from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
+from mismatch.cli.table_kinds import table
 from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows, rows_files
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.outputs import check_outputs, page, table
+from mismatch.outputs import check_outputs, page
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,15 +55,15 @@ class Finding:
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="Table of the rows, the most suspicious first: .csv, .tsv, .jsonl, .parquet.",
 )
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
+@click.option("--report", type=OutputFile(), help=f"HTML page with pictures of the first {PICTURED} rows, or of --top.")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most suspicious rows.  [default: all, those that can't be scored last]")
 @safe_csv_option
 @click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Parts of the images, each scored by a head that never saw it.")
 @click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="Times that this is done, with other folds.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds and the heads.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the folds and the heads.")
 @click.option(
     "--cache", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder of cached embeddings.  [default: the user's cache folder]"
 )

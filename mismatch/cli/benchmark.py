@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import MODEL_ENV, provider_option, row_options, threads_option
+from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, one_image_each, read_rows, rows_files
@@ -55,7 +56,7 @@ def _model_of_environment() -> tuple[str, ...]:
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Turns of each model, after one to warm up; medians count.")
 @threads_option
 @provider_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
+@click.option("--json", "json_file", type=OutputFile(), help="Write the figures to this file too.")
 def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str, columns: Columns, rows: int, json_file: Path | None, **options: Any) -> None:
     """Measure models: each tower, one pair, a whole job (--csv) and the start of a new process.
 

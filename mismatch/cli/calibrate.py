@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.labelled import Labelled, bounds, check_labels, figure_lines, score_labelled
+from mismatch.cli.number_types import SEED, FiniteRange
 from mismatch.cli.options import model_options, row_options
 from mismatch.cli.parts import hold, hold_score
 from mismatch.data.columns import Columns
@@ -47,8 +47,8 @@ RESAMPLES = 200  # of fits
     help="What the threshold, which has to be chosen anew, is best for.  [default: as the stored one, else accuracy]",
 )
 @click.option("--min-rows", type=click.IntRange(4), default=50, show_default=True, help="Fewer labelled rows are refused.")
-@click.option("--level", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of folds and resamples.")
+@click.option("--level", type=FiniteRange(0.5, 0.999), default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of folds and resamples.")
 @click.option("--dry-run", is_flag=True, help="Show all, store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(csv_file: Path, image_base_path: str, columns: Columns, output: Path | None, as_json: bool, dry_run: bool, **options: Any) -> None:
@@ -105,6 +105,7 @@ def _fitted(rows: Labelled, before: ScoreSpec, options: dict[str, Any]) -> Score
 
 
 def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSpec) -> None:
+    from mismatch.runtime.model_copy import copy_model
     from mismatch.runtime.stored_score import score_file, write_score
 
     if output is None:
@@ -112,7 +113,7 @@ def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSp
     elif Path(model).is_dir() and ":" not in model:
         score_file(model)
         with atomic_directory(output) as part:
-            shutil.copytree(model, part, dirs_exist_ok=True)
+            copy_model(Path(model), part)
             write_score(part, score)
             _check_free(output)  # whatever has come there since is not lost
     else:

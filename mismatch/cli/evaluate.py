@@ -21,13 +21,15 @@ import click
 from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
 from mismatch.cli.labelled import Labelled, check_labels
+from mismatch.cli.number_types import SEED
 from mismatch.cli.options import long_text_option, model_options, review_band_option, row_options, safe_csv_option
 from mismatch.cli.parts import hold
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
+from mismatch.cli.table_kinds import table
 from mismatch.data.pairs import Columns, Row, read_header, rows_files, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
-from mismatch.outputs import check_outputs, json_report, page, table
+from mismatch.outputs import check_outputs, json_report, page
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
@@ -59,7 +61,7 @@ PACKAGES = ("numpy", "onnxruntime", "Pillow", "tokenizers", "torch", "transforme
 @click.option("--stress", is_flag=True, help="Score matched rows again with texts and images changed, and see whether decisions follow or withstand.")
 @click.option("--stress-rows", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="Matched rows that --stress draws.")
 @click.option("--brand-column", metavar="COLUMN", help="Column with the brand that --stress removes from the text.  [default: a capitalised first word]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what --stress draws.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of what --stress draws.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, file_okay=False),

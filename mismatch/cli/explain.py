@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.options import long_text_option, model_options, row_options
+from mismatch.cli.output_file import names_folder
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
@@ -38,6 +39,16 @@ WORSE = 1.1  # times the effect of its worst word, from which a phrase is worth 
 Explainer = Callable[..., "Explanation"]
 
 
+class FileOrFolder(click.Path):
+    """A path; NAME.json/ would be a folder, and is refused: whether there is a slash is lost later."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if names_folder(value) and Path(value).suffix.lower() in FILES:
+            self.fail(f"{value} names a folder, and {' and '.join(FILES)} are files; leave out what follows the name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command(short_help="Which words don't fit, and where in the image that shows.")
 @model_options
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
@@ -49,7 +60,7 @@ Explainer = Callable[..., "Explanation"]
 @click.option("--worst", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="How many rows of --csv.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FileOrFolder(path_type=Path),
     metavar="PATH",
     help="NAME.png: a picture with the heat map (one pair); NAME.json: figures; any other name is a folder for both.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from mismatch.cli.number_types import THREADS, FiniteRange
 from mismatch.cli.options import model_option, row_options
 from mismatch.cli.progress import progress_bar
 from mismatch.data.columns import Columns
@@ -41,17 +42,17 @@ __all__ = ["command"]
 )
 @row_options
 @click.option("--verify-rows", type=click.IntRange(1), default=2000, show_default=True, help="Rows of --verify-csv to compare, from its start.")
-@click.option("--max-score-difference", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="In fp32; beyond it the export is refused.")
+@click.option("--max-score-difference", type=FiniteRange(0, 1), default=1e-4, show_default=True, help="In fp32; beyond it the export is refused.")
 @click.option(
     "--max-auroc-loss",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.005,
     show_default=True,
     help="In int8, fp16; beyond it fewer layers are in int8, or it is refused.",
 )
-@click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="In int8, fp16: share of decisions that may flip; likewise.")
+@click.option("--max-flips", type=FiniteRange(0, 1), default=0.01, show_default=True, help="In int8, fp16: share of decisions that may flip; likewise.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the bundle runs for the comparison.")
-@click.option("--threads", type=click.IntRange(1), help="Threads for the comparison.  [default: torch's own choice]")
+@click.option("--threads", type=THREADS, help="Threads for the comparison.  [default: torch's own choice]")
 @click.option(
     "--triton",
     type=click.Path(path_type=Path),

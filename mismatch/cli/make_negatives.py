@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.number_types import SEED
 from mismatch.cli.options import row_options
+from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
+from mismatch.cli.table_kinds import exact_table, refuse_unasked
 from mismatch.data.columns import Columns
-from mismatch.outputs import check_outputs, table
+from mismatch.outputs import check_outputs
 
 if TYPE_CHECKING:
     from mismatch.data.lexicon import Lexicon
@@ -60,9 +63,10 @@ class _Matches:
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="Matches and mismatches, with a column `kind`: .csv, .tsv, .jsonl, .parquet.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace an --output that was made earlier from rows with the same columns.")
 @click.option(
     "--kinds",
     type=Shares(),
@@ -78,7 +82,7 @@ class _Matches:
     help="YAML with classes of words of your own, as `shape: [round, square]`.",
 )
 @click.option("--backbone", metavar="FAMILY[:MODEL]", help="Take this backbone's texts' embeddings for hard mismatches.  [default: common words]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other mismatches.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Another seed makes other mismatches.")
 @picture_options
 @row_options
 def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> None:
@@ -96,10 +100,12 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
 
     check_table(output)
     lexicon_files = [options["lexicon_file"]] if options["lexicon_file"] else []
-    check_outputs([("--output", output, table("a table of matches and mismatches", ADDED))], [*rows_files(csv_file), *lexicon_files])
+    check_outputs([("--output", output, None)], [*rows_files(csv_file), *lexicon_files])
+    refuse_unasked("--output", [output], overwrite=options["overwrite"])
     hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
+    check_outputs([("--output", output, exact_table("a table of such matches and mismatches", lambda: matches.header))])
     images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
     good = [row not in broken for row in range(len(images))]  # the others' images can't be read
     matches.unusable += [(0, reason) for reason in broken.values()]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from mismatch.cli.number_types import THREADS, WORKERS
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
@@ -60,7 +61,7 @@ def model_option(function: F) -> F:
 
 def threads_option(function: F) -> F:
     """`--threads`."""
-    return click.option("--threads", type=click.IntRange(1), help="Threads of the towers.  [default: the engine's own choice]")(function)
+    return click.option("--threads", type=THREADS, help="Threads of the towers.  [default: the engine's own choice]")(function)
 
 
 def provider_option(function: F) -> F:
@@ -74,7 +75,7 @@ def model_options(function: F) -> F:
     """`--model`, and how to run it."""
     for decorate in (
         threads_option,
-        click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]"),
+        click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"),
         click.option("--batch-size", type=BatchSize(), default=16, show_default=True, help="Images a tower call (auto tries first); four times as many texts."),
         provider_option,
         model_option,

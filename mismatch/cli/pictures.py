@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mismatch.cli.number_types import WORKERS
 from mismatch.cli.progress import progress_bar
 
 __all__ = ["Pictures", "picture_options"]
@@ -17,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def picture_options(function: F) -> F:
     """`--near-duplicates`, `--num-workers`."""
     for decorate in (
-        click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]"),
+        click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"),
         click.option("--near-duplicates/--no-near-duplicates", default=True, help="Look at the images for near-duplicates.  [default: yes]"),
     ):
         function = decorate(function)

@@ -27,16 +27,18 @@ from mismatch.cli.options import (
     shard_option,
     spread_options,
 )
+from mismatch.cli.output_file import names_folder
 from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
+from mismatch.cli.table_kinds import table
 from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
 from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import DELIMITERS, Columns, Row, all_columns, read_header, read_rows, rows_files, source_digest
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import SHOWN, atomic_binary, atomic_file
-from mismatch.outputs import check_outputs, table
+from mismatch.outputs import check_outputs
 from mismatch.remote import Remote, is_url, located
 
 if TYPE_CHECKING:
@@ -295,6 +297,8 @@ def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
     """The kind of table; refuses what can't be written before a model is loaded."""
     if is_url(output):
         raise InputError(f"--output {located(output)} is a URL, and one file is written here; add --engine ray, which writes parts there, or name a file")
+    if names_folder(output):
+        raise InputError(f"--output {output} names a folder, and a file is written; leave out what follows its name")
     if output != STANDARD_OUTPUT:
         check_outputs([("--output", Path(output), SCORES)], source.files)
     kind = table_kind(output)

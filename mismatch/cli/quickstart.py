@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.number_types import SEED
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.files import is_leftover
@@ -59,7 +60,7 @@ class Plan:
 
 @click.command(short_help="Draw, train, evaluate, export, predict in a few minutes.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("mismatch_quickstart"), show_default=True, help="Folder to write everything to.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the drawings, the split and the training.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the drawings, the split and the training.")
 def command(folder: Path, seed: int) -> None:
     """Draw a product catalogue, train on it, evaluate, export, predict: no network, no data, a few minutes.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.number_types import FINITE
 from mismatch.cli.options import MODEL_ENV, provider_option, threads_option
 from mismatch.errors import MissingExtraError
 
@@ -34,8 +35,8 @@ GRACE = 60  # seconds that accepted requests have after SIGTERM
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JSON with limits and batching; see README.")
 @click.option("--batch", type=click.IntRange(1), help="Pairs that are scored together at most.  [default: 32]")
 @click.option("--queue", type=click.IntRange(1), help="Pairs that may wait; beyond it requests are answered 503.  [default: 512]")
-@click.option("--max-wait", type=float, metavar="SECONDS", help="That a pair may be expected to wait; beyond it likewise.  [default: 5]")
-@click.option("--deadline", type=float, metavar="SECONDS", help="Until a request is given up with 504.  [default: 30]")
+@click.option("--max-wait", type=FINITE, metavar="SECONDS", help="That a pair may be expected to wait; beyond it likewise.  [default: 5]")
+@click.option("--deadline", type=FINITE, metavar="SECONDS", help="Until a request is given up with 504.  [default: 30]")
 @click.option("--allow-host", "hosts", metavar="NAME", multiple=True, help="Name by which it may be asked, as match.example.com; may be repeated. See README.")
 @click.option("--reload", is_flag=True, default=None, help="Let POST /v1/reload load the models anew; SIGHUP always does.")
 def command(host: str, port: int, settings_file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], **options: Any) -> None:

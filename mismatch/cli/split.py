@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Fractions(click.ParamType[tuple[float, ...]]):
             shares = tuple(float(part) for part in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers, as 0.8,0.1,0.1", param, ctx)
-        if len(shares) not in (2, 3) or min(shares) <= 0:
+        if len(shares) not in (2, 3) or not min(shares) > 0 or not math.isfinite(sum(shares)):
             self.fail(f"{value!r}: two or three shares above 0 are needed, of train, val and test", param, ctx)
         return tuple(share / sum(shares) for share in shares)
 
@@ -63,7 +64,7 @@ class _Table:
 @click.option("--group-column", "group_columns", multiple=True, metavar="NAME", help="Keep rows with the same value in this column on one side; repeatable.")
 @click.option("--stratify-column", "strata", multiple=True, metavar="NAME", help="Spread this column's values evenly, as the labels are; repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another split; the order of the rows does not matter.")
-@click.option("--overwrite", is_flag=True, help="Replace files of an earlier split.")
+@click.option("--overwrite", is_flag=True, help="Replace files of an earlier split of rows with the same columns; its test.csv goes where none is made.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @picture_options
 @row_options
@@ -73,6 +74,7 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     Rows of one image, or of near-duplicate images (encoded or scaled anew), never stand on two sides; labels are spread evenly. All columns are kept. Rows that
     can't be used, as their image can't be read, go to rejected.csv with the reason, their line and what stands there. Exit 0: done; 2: nothing was written.
     """
+    from mismatch.cli.earlier_split import is_earlier_split
     from mismatch.cli.tables import refuse_inputs
     from mismatch.data.pairs import all_columns, place
     from mismatch.data.split import NAMES, assign, join, report_of
@@ -83,10 +85,14 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     if unknown := [name for name in (*options["group_columns"], *options["strata"]) if name not in header]:
         raise InputError(f"{csv_file}: there is no column {unknown[0]!r}; found {', '.join(map(repr, header))}")
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
+    unused = [output_dir / f"{name}.csv" for name in NAMES[len(fractions) :]]
     refuse_inputs([*targets, output_dir / REJECTED], [csv_file])
-    hold(output_dir, folder=True, inside=re.compile("|".join(re.escape(path.name) for path in (*targets, output_dir / REJECTED))))
+    hold(output_dir, folder=True, inside=re.compile("|".join(re.escape(path.name) for path in (*targets, *unused, output_dir / REJECTED))))
     if there := [path for path in (*targets, output_dir / REJECTED) if path.exists() and not options["overwrite"]]:
         raise InputError(f"{there[0]} exists already; choose another --output-dir, or say --overwrite")
+    _check_earlier(targets, header)
+    earlier = [path for path in targets if path.is_file()]
+    stale = [path for path in unused if earlier and is_earlier_split(path, earlier, csv_file, header, columns)]
     table = _read(csv_file, header, columns, options)
     images, broken = table.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
     _leave_out(table, images, broken)
@@ -99,10 +105,23 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     report = report_of(groups, splits, table.labels, first, len(fractions))
     report.near_duplicates = len(set(first)) - len(set(images))
     _write(csv_file, header, dict(zip(table.lines, splits, strict=True)), table.reasons, targets, columns)
+    for path in stale:
+        path.unlink()
     if options["as_json"]:
         click.echo(json.dumps({**report.to_dict(), "rejected": len(table.reasons)}, indent=2))
         return
     click.echo("\n".join(_said(report, len(table.reasons), targets, fractions)))
+
+
+def _check_earlier(targets: Sequence[Path], header: list[str]) -> None:
+    """Refuse to replace what no split of rows with these columns wrote."""
+    from mismatch.cli.row_tables import rejected_header
+    from mismatch.cli.table_kinds import exact_table
+    from mismatch.outputs import check_outputs
+
+    rows = exact_table("a part of such a split", lambda: header)
+    rejected = exact_table("a table of its rejected rows", lambda: rejected_header(header))
+    check_outputs([*(("--output-dir", path, rows) for path in targets), ("--output-dir", targets[0].parent / REJECTED, rejected)])
 
 
 def _read(csv_file: Path, header: list[str], columns: Columns, options: dict[str, Any]) -> _Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mismatch.cli.labelled import Labelled, check_labels, figure_lines, score_labelled
+from mismatch.cli.number_types import FINITE, SEED, FiniteRange
 from mismatch.cli.options import model_options, review_band_option, row_options
 from mismatch.cli.parts import hold_score
 from mismatch.data.columns import Columns
@@ -37,9 +39,12 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """At least one."""
         try:
-            return value if isinstance(value, tuple) else tuple(sorted(map(float, str(value).split(","))))
+            numbers = value if isinstance(value, tuple) else tuple(sorted(map(float, str(value).split(","))))
         except ValueError:
+            numbers = (math.nan,)
+        if not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} are no numbers; write them as in 0.1,0.15,0.2", param, ctx)
+        return numbers
 
 
 @click.command(short_help="Choose and store the threshold.")
@@ -49,23 +54,21 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 @click.option(
     "--objective", type=click.Choice(["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]), help="What is best; f1: of the matches.  [default: accuracy]"
 )
-@click.option("--cost-miss", type=float, default=1.0, show_default=True, help="Of --objective cost: a mismatch that passes as a match.")
-@click.option("--cost-false-alarm", type=float, default=1.0, show_default=True, help="Of --objective cost: a match that is called a mismatch.")
-@click.option("--target-precision", type=float, metavar="P", help="Instead: of what is called a mismatch (--target-of), a share of P is one.")
-@click.option("--target-recall", type=float, metavar="R", help="Instead: of all mismatches (--target-of), a share of R is called so.")
+@click.option("--cost-miss", type=FINITE, default=1.0, show_default=True, help="Of --objective cost: a mismatch that passes as a match.")
+@click.option("--cost-false-alarm", type=FINITE, default=1.0, show_default=True, help="Of --objective cost: a match that is called a mismatch.")
+@click.option("--target-precision", type=FINITE, metavar="P", help="Instead: of what is called a mismatch (--target-of), a share of P is one.")
+@click.option("--target-recall", type=FINITE, metavar="R", help="Instead: of all mismatches (--target-of), a share of R is called so.")
 @click.option("--target-of", type=click.Choice(["mismatch", "match"]), default="mismatch", show_default=True, help="Whose precision or recall is meant.")
-@click.option("--max-missed", type=float, metavar="A", help="Instead: at most a share A of all mismatches passes, with --confidence.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of --max-missed.")
+@click.option("--max-missed", type=FINITE, metavar="A", help="Instead: at most a share A of all mismatches passes, with --confidence.")
+@click.option("--confidence", type=FINITE, default=0.95, show_default=True, help="Of --max-missed.")
 @click.option("--thresholds", type=Numbers(), help="Scores to show a line for.  [default: about twenty, of a round step]")
 @click.option("--slice", "column", metavar="NAME", help="Thresholds of their own for values of this column that have thirty rows and more.")
-@click.option(
-    "--shrinkage", type=click.FloatRange(0), default=200.0, show_default=True, help="Rows at which a slice's own and the common threshold weigh the same."
-)
+@click.option("--shrinkage", type=FiniteRange(0), default=200.0, show_default=True, help="Rows at which a slice's own and the common threshold weigh the same.")
 @review_band_option
-@click.option("--max-risk", type=float, metavar="R", help="Choose the review band: outside of it at most a share R of each kind of decision is wrong.")
+@click.option("--max-risk", type=FINITE, metavar="R", help="Choose the review band: outside of it at most a share R of each kind of decision is wrong.")
 @click.option("--min-rows", type=click.IntRange(2), default=50, show_default=True, help="Fewer labelled rows are refused.")
-@click.option("--level", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples that intervals are made of.")
+@click.option("--level", type=FiniteRange(0.5, 0.999), default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the resamples that intervals are made of.")
 @click.option("--dry-run", is_flag=True, help="Show all, store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(csv_file: Path, image_base_path: str, columns: Columns, as_json: bool, dry_run: bool, **options: Any) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.number_types import WORKERS
 from mismatch.cli.options import row_options
+from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
+from mismatch.cli.table_kinds import exact_table, refuse_unasked
 from mismatch.data.columns import Columns
 from mismatch.files import write_json
-from mismatch.outputs import OutputKind, check_outputs, json_report, page, table
+from mismatch.outputs import OutputKind, check_outputs, json_report, page
 
 if TYPE_CHECKING:
     from mismatch.data.audit import AuditReport
@@ -29,13 +32,13 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 @click.command(short_help="Check rows and images before training.")
 @click.argument("csv_files", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @row_options
-@click.option("--num-workers", type=click.IntRange(0), help="Threads that decode images.  [default: one per CPU]")
+@click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]")
 @click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
 @click.option(
     "--report",
     "report_files",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     metavar="FILE",
     help="Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable.",
 )
@@ -45,11 +48,12 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 @click.option(
     "--fix",
     "fixed",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     metavar="FILE",
     help="Write the first CSV's rows that are fit to train on to FILE, the others with reason, line and raw text to out.rejected.csv for out.csv; "
     "the name says the format: .csv, .tsv, .jsonl, .parquet.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace tables that an earlier --fix wrote, of rows with the same columns.")
 def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_files: tuple[Path, ...], **options: Any) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
 
@@ -69,7 +73,11 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
 
     if options["fixed"] is not None:
         check_table(options["fixed"])
-    check_outputs(_outputs(report_files, options["fixed"]), [file for path in csv_files for file in rows_files(path)])
+    elif options["overwrite"]:
+        raise click.UsageError("--overwrite goes with --fix; a report replaces an older one")
+    check_outputs(_outputs(report_files, options["fixed"], lambda: _header(csv_files, columns)), [file for path in csv_files for file in rows_files(path)])
+    if options["fixed"] is not None:
+        refuse_unasked("--fix", [options["fixed"], _rejected(options["fixed"])], overwrite=options["overwrite"])
     for path in (*report_files, *([] if options["fixed"] is None else [options["fixed"]])):
         hold(path)
     complete = all(find_spec(name) for name in AUDIT)
@@ -99,15 +107,16 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         raise click.exceptions.Exit(1)
 
 
-def _outputs(reports: Sequence[Path], fixed: Path | None) -> list[tuple[str, Path, OutputKind]]:
-    """What is written: rows that --fix wrote earlier are known by the rejected ones beside them."""
+def _outputs(reports: Sequence[Path], fixed: Path | None, header: Callable[[], list[str]]) -> list[tuple[str, Path, OutputKind]]:
+    """What is written; `header` gives the columns of the rows that are fit."""
     from mismatch.cli.audit_page import TITLE
+    from mismatch.cli.row_tables import rejected_header
 
-    outputs = [("--report", path, page("a report", TITLE) if _is_page(path) else json_report("a report", ("ok", "files", "path"))) for path in reports]
+    pages, figures = page("a report", TITLE), json_report("a report", ("ok", "files", "warnings", "leaks"))
+    outputs = [("--report", path, pages if _is_page(path) else figures) for path in reports]
     if fixed is not None:
-        other = _rejected(fixed)
-        outputs.append(("--fix", fixed, OutputKind("a table that --fix", lambda _head, _tail: other.is_file())))
-        outputs.append(("--fix", other, table("a table of rejected rows", ["reason"])))
+        outputs.append(("--fix", fixed, exact_table("a table of such rows", header)))
+        outputs.append(("--fix", _rejected(fixed), exact_table("a table of such rows, rejected,", lambda: rejected_header(header()))))
     return outputs
 
 
@@ -132,10 +141,9 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns
     """The first file's rows in two files, both or neither; how many there are in each, and where the rejected ones are."""
     from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.fix import sorted_out
-    from mismatch.data.pairs import all_columns
 
     other = _rejected(target)
-    header = all_columns(files[0], require_label=True, columns=columns)
+    header = _header(files, columns)
     leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
     leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
     counts = [0, 0]
@@ -147,6 +155,13 @@ def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns
                 bad.writerow(rejected_values(row, header, reason))
             counts[reason is not None] += 1
     return counts[0], counts[1], other
+
+
+def _header(files: Sequence[Path], columns: Columns) -> list[str]:
+    """The columns of the first file's rows."""
+    from mismatch.data.pairs import all_columns
+
+    return all_columns(files[0], require_label=True, columns=columns)
 
 
 def _rejected(target: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ def make_negatives(
     """
     if unknown := set(shares) - set(KINDS):
         raise InputError(f"there is no kind {sorted(unknown)[0]!r} of mismatches; {', '.join(KINDS)} are there")
-    if not texts or min(shares.values(), default=0) < 0 or not sum(shares.values()):
+    if not texts or not min(shares.values(), default=0) >= 0 or not 0 < sum(shares.values()) < math.inf:
         raise InputError("rows, and a share above 0 for at least one kind of mismatches, are needed")
     maker = _Maker(texts, images, lexicon or Lexicon(), seed)
     result = Negatives()

@@ -16,6 +16,7 @@ __all__ = ["NAMES", "Counts", "Objective"]
 Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
 Label = Literal["mismatch", "match"]
+MAX_COST = 1e12  # above which sums over rows may no longer be finite
 NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")  # that need nothing else; f1 is that of the matches
 WRITTEN = re.compile(r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+) (?P<share>precision|recall)>=(?P<target>.+))")
 
@@ -86,8 +87,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"objective {self.kind!r} is unknown; one of {', '.join(get_args(Kind))} is needed")
-        if self.kind == "cost" and not (self.cost_miss > 0 and self.cost_false_alarm > 0):
-            raise InputError(f"costs of {self.cost_miss} and {self.cost_false_alarm} are given; both must be above 0")
+        if self.kind == "cost" and not all(0 < cost <= MAX_COST for cost in (self.cost_miss, self.cost_false_alarm)):
+            raise InputError(f"costs of {self.cost_miss} and {self.cost_false_alarm} are given; both must be above 0 and at most {MAX_COST:g}")
         if self.kind in ("precision", "recall") and not 0 < self.target <= 1:
             raise InputError(f"a target {self.kind} of {self.target} is given; a share above 0 and at most 1 is needed")
         if self.of not in get_args(Label):

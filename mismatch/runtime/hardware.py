@@ -8,8 +8,9 @@ import platform
 from functools import cache
 from pathlib import Path
 
-__all__ = ["available_cpus", "exact_int8_products"]
+__all__ = ["MAX_THREADS", "available_cpus", "exact_int8_products"]
 
+MAX_THREADS = 1_024  # of the towers, or that decode: more than any machine has CPUs for; a million would take gigabytes of stacks
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")  # "<quota> <period>" in microseconds, or "max <period>"
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 CPUINFO = Path("/proc/cpuinfo")

@@ -21,6 +21,7 @@ from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.remote import Remote, located
 from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.preprocess import Decoder, ImageSource
@@ -268,6 +269,8 @@ def load(
 
 
 def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads is {threads}; a number from 1 to {MAX_THREADS:,} is needed")
     name = "onnx" if is_bundle(path) else "torch"
     [opener, *_] = entry_points(group="mismatch.engines", name=name) or [None]
     if opener is None:

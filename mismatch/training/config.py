@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.errors import InputError
+from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.specs import FEATURES, LongText
 
 __all__ = ["BEST_METRICS", "HEADS", "MODES", "PRECISIONS", "TRACKERS", "TrainConfig", "default_text", "help_text"]
@@ -251,11 +252,16 @@ ABOVE_ZERO = ("learning_rate", "head_learning_rate", "lora_alpha")
 BELOW_ONE = ("dropout", "warmup", "val_fraction", "lora_dropout")
 
 
+AT_MOST = {"seed": 2**63 - 1, "threads": MAX_THREADS, "num_workers": MAX_THREADS}
+
+
 def _check_ranges(config: TrainConfig) -> None:
     if not config.output_dir.strip():
         raise InputError("--output-dir is empty; name a folder")
     for name, least in AT_LEAST.items():
         _need(config, name, lambda value, least=least: least <= value < float("inf"), f"{least} or more")
+    for name, most in AT_MOST.items():
+        _need(config, name, lambda value, most=most: value <= most, f"{most:,} or less")
     for name in ABOVE_ZERO:
         _need(config, name, lambda value: 0 < value < float("inf"), "a number above 0")
     _need(config, "layer_decay", lambda value: 0 < value <= 1, "a number above 0 and up to 1")

@@ -12,7 +12,7 @@ from typing import Any
 
 from mismatch.errors import CheckpointError
 from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
-from mismatch.outputs import OutputKind, check_outputs, json_report, picture, refuse_model_folder
+from mismatch.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
 from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, foreign_files, is_checkpoint, save_checkpoint, write_stats
 from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
@@ -30,7 +30,7 @@ WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTIN
 _KINDS = {  # of what stands beside the checkpoints; run.yaml is never taken from its author, see `_write_settings`
     STATS: json_report("the figures of a run", ["epochs"]),
     CURVES: picture("a picture"),
-    RESOLVED: OutputKind("the options of a run", lambda head, _tail: head.startswith(SETTINGS_HEAD.encode())),
+    RESOLVED: text_file("the options of a run", SETTINGS_HEAD),
 }
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 WriteState = Callable[[Path], object]  # is given the checkpoint that is being made

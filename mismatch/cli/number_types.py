@@ -1,0 +1,38 @@
+"""Numbers of options that are what they say: finite, and no more threads than a machine could have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from mismatch.runtime.hardware import MAX_THREADS
+
+__all__ = ["FINITE", "SEED", "THREADS", "WORKERS", "FiniteRange"]
+
+SEED = click.IntRange(0, 2**63 - 1)  # what numpy and torch both take
+THREADS = click.IntRange(1, MAX_THREADS)
+WORKERS = click.IntRange(0, MAX_THREADS)
+
+
+class Finite(click.types.FloatParamType):
+    """A number that is neither nan nor infinite, as 1e400 would be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange):
+    """As click's own, which lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        return super().convert(FINITE.convert(value, param, ctx), param, ctx)
+
+
+FINITE = Finite()
