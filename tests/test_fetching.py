@@ -15,8 +15,8 @@ import pytest
 
 from mismatch.errors import ImageError
 from mismatch.serving.budget import Budget
-from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
+from mismatch.serving.fetching import FairFetcher, Fetcher
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)

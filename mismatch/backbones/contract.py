@@ -63,7 +63,7 @@ from mismatch.backbones.probes import (
     to_numpy,
     unit,
 )
-from mismatch.errors import BackboneError, ContractError, InputError
+from mismatch.errors import BackboneError, CheckpointError, ContractError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
@@ -152,7 +152,7 @@ class BackboneContract:
             fail(f"{changed[0]} does not survive JSON; use plain numbers, strings and tuples")
         try:
             ids = Tokenizer(text)([samples.LONG]).input_ids
-        except InputError:
+        except (CheckpointError, InputError):
             needed = "the text of a tokenizers file: tokenizer.to_str(), or backend_tokenizer.to_str() of a fast tokenizer of transformers"
             fail(f"text_spec.tokenizer_json can't be read ({str(text.tokenizer_json)[:40]!r}); give {needed}")
         if ids.shape[1] > text.context_length:
