@@ -30,7 +30,7 @@ def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exc
 
 def test_all_is_all() -> None:
     defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
-    assert set(errors.__all__) == defined | {"named", "untraced"}
+    assert set(errors.__all__) == defined | {"is_panic", "named", "untraced"}
     assert len(defined) == 14
 
 
