@@ -30,6 +30,7 @@ __all__ = ["EmbeddingCache", "HashedFile", "bytes_key", "hash_file", "text_key"]
 
 Array = NDArray[np.float32]
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
+TEXT = b"text-2"  # before 2, special tokens that a text spells out were tokens: what is stored by such a key is of another text
 SETTLED_NS = 2 * 10**9  # after which a change gives a file another time: FAT counts in two seconds
 
 
@@ -229,7 +230,7 @@ def bytes_key(content: bytes) -> bytes:
 
 def text_key(text: str) -> bytes:
     """The key of a text, or of a piece of one."""
-    return _hash(b"text", text.encode("utf-8", "surrogatepass"))
+    return _hash(TEXT, text.encode("utf-8", "surrogatepass"))
 
 
 def _hash(kind: bytes, content: bytes) -> bytes:
