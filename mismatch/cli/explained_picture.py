@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,8 +67,8 @@ def _fitting(text: str, size: int, width: int) -> str:
     start = text[:width]
     if start == text and font.getlength(text) <= width:
         return text
-    count = bisect_right(range(len(start) + 1), width, key=lambda letters: font.getlength(start[:letters] + "…")) - 1
-    return start[: max(0, count)] + "…"
+    too_long = bisect_left(range(1, len(start) + 1), True, key=lambda letters: font.getlength(start[:letters] + "…") > width)
+    return start[:too_long] + "…"
 
 
 def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
