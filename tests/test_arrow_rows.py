@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -310,4 +311,85 @@ def test_a_dataset_names_files_of_its_own_only(tmp_path: Path, name: str) -> Non
     (tmp_path / "other.arrow").write_bytes(next(folder.glob("*.arrow")).read_bytes())
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
     with pytest.raises(InputError, match="which is no file of this folder"):
+        list(read_rows(folder, require_label=True))
+
+
+def named(folder: Path, *names: Any) -> Path:
+    """Let a dataset's state name other files."""
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    return folder
+
+
+NAMES = ["\ud800", "a\0b", "\0", "\x1b[2J", "n" * 5000, "a" * 300, "", ".", "a/../b", "\udcff"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_name_that_no_file_has_is_one_readable_line(tmp_path: Path, name: str) -> None:
+    folder = named(dataset(tmp_path / "set", GOOD), name)
+    with pytest.raises(InputError) as caught:
+        list(read_rows(folder, require_label=True))
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 1000
+    assert str(folder) in message
+
+
+@pytest.mark.parametrize("name", [5, None, [], {}, ["a"], True])
+def test_a_name_that_is_no_text_is_no_data_file(tmp_path: Path, name: Any) -> None:
+    with pytest.raises(InputError, match="names no data files"):
+        list(read_rows(named(dataset(tmp_path / "set", GOOD), name), require_label=True))
+
+
+@pytest.mark.parametrize("entries", [5, "abc", {"a": 1}, [5], ["a"], [None], [[]], None])
+def test_a_state_of_another_shape_names_no_data_files(tmp_path: Path, entries: Any) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    (folder / "state.json").write_text(json.dumps({"_data_files": entries}))
+    with pytest.raises(InputError, match="names no data files"):
+        list(read_rows(folder, require_label=True))
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    name = next(folder.glob("*.arrow")).name
+    with pytest.raises(InputError, match=f"names '{name}' twice"):
+        list(read_rows(named(folder, name, name), require_label=True))
+
+
+@pytest.mark.parametrize(
+    "splits", [5, [5], "train", {"train": 1}, [["train"]], [None], True, ["\x1b[2J", "\ud800", "a\0b"], [f"part-{i}" for i in range(100_000)]]
+)
+def test_splits_of_any_shape_are_one_readable_line(tmp_path: Path, splits: Any) -> None:
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises(InputError, match="holds several splits; name one") as caught:
+        list(read_rows(tmp_path, require_label=True))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json", "dataset_dict.json"])
+def test_a_pipe_in_a_dataset_is_refused_and_not_waited_for(tmp_path: Path, name: str, linked: bool) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe")
+    if linked:
+        (folder / name).symlink_to(tmp_path / "pipe")
+    else:
+        os.rename(tmp_path / "pipe", folder / name)
+    if name == "dataset_dict.json":
+        assert len(list(read_rows(folder, require_label=True))) == 3
+        return
+    for read in (rows_files, lambda path: list(read_rows(path, require_label=True)), lambda path: read_header(path, require_label=True)):
+        with pytest.raises(InputError, match="pipe or a device"):
+            read(folder)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev", "loop"])
+def test_what_is_no_file_behind_a_link_is_refused(tmp_path: Path, target: str) -> None:
+    folder = dataset(tmp_path / "set", GOOD)
+    file = next(folder.glob("*.arrow"))
+    file.unlink()
+    file.symlink_to(file.name if target == "loop" else target)
+    with pytest.raises(InputError, match="which can't be read"):
         list(read_rows(folder, require_label=True))

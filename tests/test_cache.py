@@ -12,11 +12,21 @@ import pytest
 
 from mismatch.errors import CheckpointError, ImageError
 from mismatch.remote import Remote
-from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
+from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file, text_key
 
 
 def key(i: int) -> bytes:
     return i.to_bytes(16, "big")
+
+
+def hashed(path: Path | Remote) -> HashedFile:
+    found = hash_file(path)
+    assert isinstance(found, HashedFile)
+    return found
+
+
+def key_of(path: Path | Remote) -> bytes:
+    return hashed(path).key
 
 
 def rows(*numbers: int) -> dict[bytes, Any]:
@@ -124,7 +134,7 @@ def test_a_file_in_use_stays_and_nothing_fails(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 4096])
 def test_a_files_hash_is_its_contents(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    assert file_key(tmp_path / "a") == bytes_key(content) != text_key(content.decode("latin-1"))
+    assert key_of(tmp_path / "a") == bytes_key(content) != text_key(content.decode("latin-1"))
 
 
 def test_the_index_is_as_good_as_a_dict(tmp_path: Path) -> None:
@@ -176,5 +186,55 @@ def test_what_an_older_version_wrote_without_checksums_counts_as_unknown(tmp_pat
 
 def test_an_object_has_the_key_of_its_bytes(store: Remote) -> None:
     (store / "a.jpg").write(b"content")
-    assert file_key(store / "a.jpg") == bytes_key(b"content")
-    assert isinstance(file_key(store / "gone.jpg"), ImageError)
+    assert key_of(store / "a.jpg") == bytes_key(b"content")
+    assert isinstance(hash_file(store / "gone.jpg"), ImageError)
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"CONTENT")
+
+
+def replace_keeping_times(path: Path) -> None:
+    """With another file of the same size and the same time of its content."""
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    other = path.with_name("other")
+    other.write_bytes(b"CONTENT")
+    os.utime(other, ns=times)
+    other.replace(path)
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"!")
+
+
+CHANGES = [overwrite, replace_keeping_times, lengthen, Path.unlink]
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["old", "just-written"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hashed_file_knows_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, settled: bool) -> None:
+    monkeypatch.setattr("mismatch.runtime.cache.SETTLED_NS", -(10**12) if settled else 2 * 10**9)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"content")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    file = hashed(path)
+    assert (file.version is not None) == settled
+    assert file.is_unchanged()
+    change(path)
+    assert not file.is_unchanged()
+
+
+def test_a_file_that_was_just_written_is_judged_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"content")
+    file = hashed(path)
+    path.write_bytes(b"content")
+    assert file.is_unchanged()
+
+
+def test_an_object_that_is_written_anew_has_changed(store: Remote) -> None:
+    (store / "a.jpg").write(b"content")
+    file = hashed(store / "a.jpg")
+    assert file.is_unchanged()
+    (store / "a.jpg").write(b"CONTENT")
+    assert not file.is_unchanged()

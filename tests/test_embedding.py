@@ -127,3 +127,41 @@ def test_what_is_no_readable_file_is_named_and_never_waited_for(colour_engine: A
     assert [type(problems[i]) for i in range(3)] == [ImageError, ImageError, ImageNotFoundError]
     assert [path.name in str(problems[i]) for i, path in enumerate(paths)] == [True] * 3
     assert all(problem.__traceback__ is None for problem in problems.values())
+
+
+def test_a_file_that_changes_while_it_is_embedded_stands_for_no_other(colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(colour_images / "red.png", colour_images / "same.png")
+    paths = [colour_images / name for name in ("red.png", "green.png", "same.png", "same.png")]
+    blue, real = (colour_images / "blue.png").read_bytes(), module.hash_file
+
+    def hash_file(path: Any) -> Any:
+        found = real(path)
+        if path == paths[0]:
+            path.write_bytes(blue)
+        return found
+
+    engine = colour_engine()
+    cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "hash_file", hash_file)
+        array, problems = embed_images(Pipeline(engine), paths, cache=cache)
+    np.testing.assert_allclose(array, [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 0, 0]], atol=1e-6)
+    assert not problems
+    assert len(EmbeddingCache(colour_images / "cache", engine.fingerprint)) == 1, "of green alone"
+
+
+def test_a_file_that_becomes_damaged_while_it_is_embedded_costs_no_other(colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(colour_images / "red.png", colour_images / "same.png")
+    paths = [colour_images / name for name in ("red.png", "same.png")]
+    real = module.hash_file
+
+    def hash_file(path: Any) -> Any:
+        found = real(path)
+        if path == paths[0]:
+            path.write_bytes(b"no picture")
+        return found
+
+    monkeypatch.setattr(module, "hash_file", hash_file)
+    array, problems = embed_images(Pipeline(colour_engine()), paths)
+    assert [*problems] == [0]
+    np.testing.assert_allclose(array[1], [1, 0, 0], atol=1e-6)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mismatch.cli import explained_picture
 from mismatch.cli.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
 from mismatch.data.lexicon import Lexicon
 from mismatch.runtime.explain import Explanation, explain
@@ -63,3 +65,45 @@ def test_the_heat_map_is_blue_where_the_image_speaks_for_the_text(blue_for_red: 
 @pytest.mark.parametrize("text", ["x" * 5000, "word " * 3000, "红色 手提包", "\n\tred\n"])
 def test_odd_texts_are_drawn(blue_for_red: Explanation, text: str) -> None:
     assert shown(replace(blue_for_red, text=text, named=())).shape[0] <= 4000
+
+
+LONG = {"letters": "a" * 1_000_000, "accents": "e" + "\u0301" * 300_000, "wide": "\uff37" * 300_000, "digits and marks": "1,2;" * 250_000}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_word_is_cut_before_it_is_measured(blue_for_red: Explanation, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Letters that are measured, of all words and bars together, stay in the thousands."""
+    word, measured, font = LONG[kind], [0], explained_picture._font
+
+    def counted(size: int) -> Any:
+        real = font(size)
+        return SimpleNamespace(getlength=lambda text: measured.append(len(text)) or real.getlength(text))
+
+    for size in (16, 24):
+        monkeypatch.setattr(explained_picture, "_font", counted)
+        assert explained_picture._fitting(word, size, 200).startswith(word[:1])
+        monkeypatch.setattr(explained_picture, "_font", font)
+    assert max(measured) <= 201
+    assert len(measured) < 30
+    part = replace(blue_for_red.words[0], start=0, end=len(word), text=word)
+    swaps = tuple(replace(swap, text=word, alternatives=((word, 0.9),)) for swap in blue_for_red.swaps[:1])
+    shown(replace(blue_for_red, text=f"{word} {word}", words=(part,) * 20, named=(part,), swaps=swaps))
+
+
+@pytest.mark.parametrize("width", [0, 5, 100, 190, 744])
+@pytest.mark.parametrize("text", ["", "a", "a red leather handbag", "iiii" * 400, "W" * 60, "红色皮革手提包" * 20, "\udcff red"])
+def test_what_is_cut_fits_and_no_more_is_cut_than_must_be(text: str, width: int) -> None:
+    font = explained_picture._font(16)
+    found = explained_picture._fitting(text, 16, width)
+    if found == text:
+        assert font.getlength(text) <= width
+        return
+    kept = len(found) - 1
+    assert found == text[:kept] + "…"
+    assert font.getlength(found) <= width or kept == 0
+    assert font.getlength(text[: kept + 1] + "…") > width
+
+
+def test_text_of_every_kind_is_drawn(blue_for_red: Explanation) -> None:
+    for text in ("\udcff red", "a\0b", "\x1b[31m red", "\u202e red", "👩\u200d👧 red", "word " * 100_000):
+        shown(replace(blue_for_red, text=text, words=(replace(blue_for_red.words[0], text=text),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_honest_files_pass(kind: str, options: dict[str, Any]) -> None:
     assert open_image(file.getvalue()).size == ((60, 90) if known else (90, 60)), "its EXIF turns it still"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "ICO"])
 def test_a_file_that_is_cut_anywhere_is_left_to_its_decoder(kind: str) -> None:
     file = io.BytesIO()
     Image.new("RGB", (20, 20), "red").save(file, kind)
@@ -104,3 +105,78 @@ def test_exif_is_costly_where_it_names_more_than_there_is() -> None:
     assert not is_costly_exif(exif.tobytes())
     assert is_costly_exif(bytes(image_bounds.MAX_EXIF + 1))
     assert not is_costly_exif(b"no EXIF at all")
+
+
+SIDE = 1_500  # pixels, of a square that is too large for Python
+
+
+def dds(*, bits: int = 24, masks: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0), flags: int = 0x40, side: int = SIDE) -> bytes:
+    head = struct.pack("<7I44x", 124, 0x1007, side, side, 0, 0, 0)
+    return b"DDS " + head + struct.pack("<IIII5I", 32, flags, 0, bits, *masks, 0) + bytes(16)
+
+
+def blp(version: int) -> bytes:
+    if version == 1:
+        return b"BLP1" + struct.pack("<iIIIiI", 1, 0, SIDE, SIDE, 4, 0) + bytes(2048)
+    return b"BLP2" + struct.pack("<iBBBBII", 1, 1, 0, 0, 0, SIDE, SIDE) + bytes(2048)
+
+
+def ico_of_runs(magic: bytes) -> bytes:
+    bitmap = hostile.bmp_of_runs(SIDE)[14:]
+    return magic + struct.pack("<HBBBBHHII", 1, 16, 16, 0, 0, 1, 8, len(bitmap), 22) + bitmap
+
+
+SLOW = {
+    "dds_rgb": dds(),
+    "dds_rgb with alpha": dds(bits=32, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000), flags=0x41),
+    "BLP1": blp(1),
+    "BLP2": blp(2),
+    "qoi": b"qoif" + struct.pack(">IIBB", SIDE, SIDE, 3, 0),
+    "xpm": b"/* XPM */\nstatic char *x[] = {\n" + b'"%d %d 2 1",\n"a c #ff0000",\n"b c #00ff00",\n' % (SIDE, SIDE) + b'"ab"\n};',
+    "ppm_plain": b"P3 %d %d 255\n1 2 3" % (SIDE, SIDE),
+    "ppm_plain of bits": b"P1 %d %d\n1 0 1" % (SIDE, SIDE),
+    "ppm": b"P6 %d %d 200\n" % (SIDE, SIDE),
+    "ppm of 16 bits": b"P5 %d %d 1000\n" % (SIDE, SIDE),
+    "bmp_rle": hostile.bmp_of_runs(SIDE),
+    "bmp_rle without a head": hostile.bmp_of_runs(SIDE)[14:],
+    "bmp_rle in an icon": ico_of_runs(b"\x00\x00\x01\x00"),
+    "bmp_rle in a cursor": ico_of_runs(b"\x00\x00\x02\x00"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_what_pillow_decodes_in_python_is_smaller(kind: str) -> None:
+    Image.init()
+    if kind.split()[0] not in Image.DECODERS:
+        pytest.skip("this Pillow decodes it in C")
+    with pytest.raises(ImageRefusedError, match=r"more than 2,097,152 (pixels in a kind of|run-length)"):
+        open_image(SLOW[kind])
+
+
+PLAIN: list[tuple[str, str, dict[str, Any]]] = [
+    ("PPM", "RGB", {}),
+    ("PPM", "L", {}),
+    ("BMP", "RGB", {}),
+    ("TGA", "RGB", {}),
+    ("DDS", "L", {}),
+    ("SGI", "L", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "mode", "options"), [*PLAIN, ("SGI", "L", {"bpc": 2}), ("MSP", "1", {}), ("ICO", "RGB", {})])
+def test_what_it_decodes_in_c_may_be_larger(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, options: dict[str, Any]) -> None:
+    monkeypatch.setattr(image_bounds, "MAX_SLOW_PIXELS", 100)
+    file = io.BytesIO()
+    Image.new(mode, (32, 32)).save(file, kind, **options)
+    assert open_image(file.getvalue()).size == (32, 32)
+
+
+@pytest.mark.parametrize("side", [10, 11])
+def test_the_bound_of_slow_pixels_is_exact(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    monkeypatch.setattr(image_bounds, "MAX_SLOW_PIXELS", 100)
+    data = b"P3 %d %d 255\n" % (side, side) + b"1 2 3 " * side**2
+    if side == 10:
+        assert open_image(data).size == (10, 10)
+    else:
+        with pytest.raises(ImageRefusedError, match="more than 100 pixels in a kind of PPM"):
+            open_image(data)

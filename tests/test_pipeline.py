@@ -337,6 +337,33 @@ def test_a_cache_keeps_no_failures_and_leaves_their_words_alone(score_cached: An
     assert results[0].logit == 1.0, "what was absent is looked for again"
 
 
+def replaced_after_hashing(module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes) -> None:
+    """Let each of `paths` be written anew between the look at its content and its decoding."""
+    real = module.hash_file
+
+    def hash_file(path: Any) -> Any:
+        found = real(path)
+        if path in paths:
+            path.write_bytes(content)
+        return found
+
+    monkeypatch.setattr(module, "hash_file", hash_file)
+
+
+@pytest.mark.parametrize("settled_ns", [-(10**12), 2 * 10**9], ids=["by-times", "by-content"])
+def test_a_file_that_changes_while_it_is_scored_is_not_cached(score_cached: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch, settled_ns: int) -> None:
+    monkeypatch.setattr("mismatch.runtime.cache.SETTLED_NS", settled_ns)
+    path, blue = colour_images / "red.png", (colour_images / "blue.png").read_bytes()
+    red = path.read_bytes()
+    with monkeypatch.context() as patch:
+        replaced_after_hashing(module, patch, [path], blue + b"!")
+        [changed, steady], _, _ = score_cached([Pair(path, "red"), Pair(colour_images / "green.png", "green")])
+    assert changed.logit != steady.logit == 1.0
+    path.write_bytes(red)
+    results, images, _ = score_cached([Pair(path, "red"), Pair(colour_images / "green.png", "green")])
+    assert ([result.logit for result in results], images) == ([1.0, 1.0], 1), "green alone was cached"
+
+
 def test_an_embedding_without_a_number_is_not_cached(colour_engine: Any, colour_images: Path) -> None:
     engine = colour_engine()
     cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)

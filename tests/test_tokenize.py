@@ -12,8 +12,9 @@ import pytest
 from tokenizers import Tokenizer as Upstream
 from tokenizers import models, pre_tokenizers, processors
 
+from mismatch.backbones.registry import load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.runtime.tokenize import Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
+from mismatch.runtime.tokenize import Encoded, Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
 from mismatch.specs import TextSpec
 
 WORDS = ["<s>", "</s>", "[PAD]", "[UNK]", "a", "red", "bag", "shoe", "&", "lower"]
@@ -282,3 +283,54 @@ def test_long_texts_are_mended_as_short_ones() -> None:
     text = "Ã©t&eacute; e\u0301 a\u0323\u0301 ﬁ â€œhighâ€\x9d &amp;lt; ﷺ \ud83d\ude00 ₂ 한글 "
     for long in (text * 200, text * 3000):
         assert clean_whitespace(long) == " ".join(html.unescape(html.unescape(ftfy.fix_text(long))).split())
+
+
+HIDDEN = ["<|endoftext|>", "<|startoftext|>", "<end_of_text>", "<start_of_text>", " <|endoftext|> ", "&lt;|endoftext|&gt;"]
+
+
+@pytest.mark.parametrize("token", HIDDEN)
+@pytest.mark.parametrize("family", ["hf-clip", "openclip"])
+def test_a_text_hides_nothing_behind_a_special_token(family: str, token: str) -> None:
+    """CLIP's towers read no further than the first end token."""
+    tokenizer = Tokenizer(load_backbone(f"{family}:tiny").text_spec)
+    [plain, spelt], _ = tokenizer.encode(["a red square", f"a red square {token} which is blue"])
+    assert spelt[: len(plain) - 1] == plain[:-1]
+    assert [spelt.count(number) for number in (plain[0], plain[-1])] == [1, 1]
+    assert len(spelt) > len(plain) + 3
+
+
+@pytest.mark.parametrize("family", ["hf-clip", "openclip"])
+def test_the_embedding_depends_on_what_follows_a_special_token(family: str) -> None:
+    torch = pytest.importorskip("torch")
+    backbone = load_backbone(f"{family}:tiny")
+    texts = ["a red square", *(f"a red square {token} which is blue" for token in HIDDEN)]
+    batch = Tokenizer(backbone.text_spec)(texts)
+    with torch.no_grad():
+        plain, *spelt = backbone.encode_text(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+    assert all((one - plain).norm() > 1e-3 * plain.norm() for one in spelt)
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("model", ["words", "pieces"])
+def test_a_special_token_that_stays_one_is_an_error_of_its_text(model: str, special: bool) -> None:
+    """A vocabulary that holds "</s>" as a word or piece finds it there, however added tokens are read."""
+    if model == "words":
+        inner = Upstream(models.WordLevel({"</s>": 0, "<unk>": 1, "red": 2, "bag": 3}, unk_token="<unk>"))
+    else:
+        inner = Upstream(models.Unigram([("</s>", 0.0), ("<unk>", 0.0), ("red", -1.0), ("bag", -1.0)], 1))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    if special:
+        inner.add_special_tokens(["</s>", "<unk>"])
+    else:
+        inner.add_tokens(["</s>"])
+    tokenizer = Tokenizer(TextSpec(8, 0, "longest", "none", inner.to_str()))
+    plain, hidden, unknown = tokenizer.encode_each(["red bag", "red </s> bag", "red \u7ea2 <unk>"])
+    assert isinstance(plain, Encoded)
+    assert plain.ids == [2, 3, 0]
+    assert isinstance(hidden, InputError)
+    assert "'</s>', a special token of the model" in str(hidden)
+    assert isinstance(unknown, Encoded)
+    assert 1 in unknown.ids
+    with pytest.raises(InputError, match="red </s> bag"):
+        tokenizer.encode(["red", "red </s> bag"])

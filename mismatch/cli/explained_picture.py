@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -61,13 +62,13 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: int, size: int, colour: Colo
 
 
 def _fitting(text: str, size: int, width: int) -> str:
-    """The text, or as much of its beginning as fits."""
+    """The text, or as much of its beginning as fits; no more than a letter a pixel is ever measured, since a font takes time and memory for each."""
     font = _font(size)
-    if font.getlength(text) <= width:
+    start = text[:width]
+    if start == text and font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    too_long = bisect_left(range(1, len(start) + 1), True, key=lambda letters: font.getlength(start[:letters] + "…") > width)
+    return start[:too_long] + "…"
 
 
 def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:

@@ -12,7 +12,9 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,12 @@ from mismatch.retries import reason, retried
 from mismatch.runtime.cache_folder import KEY_BYTES, Namespace, cache_folder, checksum, map_segment, namespaces, part_of, segment_keys
 from mismatch.runtime.preprocess import open_image_file
 
-__all__ = ["EmbeddingCache", "bytes_key", "file_key", "text_key"]
+__all__ = ["EmbeddingCache", "HashedFile", "bytes_key", "hash_file", "text_key"]
 
 Array = NDArray[np.float32]
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
+TEXT = b"text-2"  # before 2, special tokens that a text spells out were tokens: what is stored by such a key is of another text
+SETTLED_NS = 2 * 10**9  # after which a change gives a file another time: FAT counts in two seconds
 
 
 class EmbeddingCache:
@@ -169,19 +173,54 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-def file_key(path: Path | str | Remote) -> bytes | ImageError:
-    """The key of an image file's content, or why it can't be read."""
+Version = tuple[int, int, int, int, int]  # of a file: device, inode, bytes, when its content and when its entry changed
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """An image file, or object, as it was when it was hashed."""
+
+    path: Path | str | Remote
+    key: bytes  # of its content
+    version: Version | None  # None where only another hash tells whether it is the same still
+
+    def is_unchanged(self) -> bool:
+        """Return whether the file holds what was hashed, so that an embedding made in between is of that; False where it can't be read any more."""
+        if self.version is not None:
+            with contextlib.suppress(OSError, ValueError):
+                return _version(self.path) == self.version
+            return False
+        found = hash_file(self.path)
+        return isinstance(found, HashedFile) and found.key == self.key
+
+
+def hash_file(path: Path | str | Remote) -> HashedFile | ImageError:
+    """Return the key of an image file's content, or why it can't be read."""
     try:
-        return retried(lambda: _file_digest(path))
+        return retried(lambda: _hash_file(path))
     except ImageError as error:
         return untraced(error)
     except OSError as error:
         return ImageError(f"image '{path}' can't be read: {reason(error)}")
 
 
-def _file_digest(path: Path | str | Remote) -> bytes:
+def _hash_file(path: Path | str | Remote) -> HashedFile:
+    version = None
+    with contextlib.suppress(OSError, ValueError):  # opening it says what is wrong
+        version = _version(path)
     with open_image_file(path) as file:
-        return hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
+        key = hashlib.file_digest(file, lambda: _hasher(b"image")).digest()
+    return HashedFile(path, key, version)
+
+
+def _version(path: Path | str | Remote) -> Version | None:
+    """What differs once the file is written or replaced; None of an object, and of a file so new that the next change may give it the same times."""
+    if isinstance(path, Remote):
+        return None
+    stat = os.stat(path)
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < SETTLED_NS:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def bytes_key(content: bytes) -> bytes:
@@ -191,7 +230,7 @@ def bytes_key(content: bytes) -> bytes:
 
 def text_key(text: str) -> bytes:
     """The key of a text, or of a piece of one."""
-    return _hash(b"text", text.encode("utf-8", "surrogatepass"))
+    return _hash(TEXT, text.encode("utf-8", "surrogatepass"))
 
 
 def _hash(kind: bytes, content: bytes) -> bytes:

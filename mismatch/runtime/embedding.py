@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import ImageError, InputError
-from mismatch.runtime.cache import EmbeddingCache, file_key, text_key
+from mismatch.runtime.cache import EmbeddingCache, HashedFile, hash_file, text_key
 from mismatch.runtime.pipeline import NO_NUMBER, Pipeline
 
 __all__ = ["embed_images", "embed_texts"]
@@ -21,17 +21,22 @@ Item = TypeVar("Item")
 SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost; a multiple of every batch, see `_embed`
 READ_ROWS = 65_536  # embeddings that are fetched together
 Problems = dict[int, InputError]  # position → why there is no embedding
+Encode = Callable[[Sequence[int]], Iterable[Array | InputError]]  # N positions → an embedding each, or why there is none
 Progress = Callable[[int], object]  # called with the number of items just done
 
 
 def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
     """N image files → (N, image_width) embeddings with their features, and why some rows of it are nan. A cache encodes each content once, ever."""
-    keys, problems = _hash_files(paths, pipeline.workers)
+    files, problems = _hash_files(paths, pipeline.workers)
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
         return pipeline.images([paths[i] for i in positions])
 
-    return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress)
+    def changed(positions: Sequence[int]) -> list[int]:
+        return [i for i, same in zip(positions, _are_unchanged([files[i] for i in positions], pipeline.workers), strict=True) if not same]
+
+    keys = [None if file is None else file.key for file in files]
+    return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress, changed)
 
 
 def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
@@ -44,16 +49,23 @@ def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCac
     return _embed(keys, {}, encode, pipeline.engine.text_width, cache, progress)
 
 
+def _nothing_changed(positions: Sequence[int]) -> list[int]:
+    return []
+
+
 def _embed(
     keys: Sequence[bytes | None],
     problems: Problems,
-    encode: Callable[[Sequence[int]], Iterable[Array | InputError]],
+    encode: Encode,
     width: int,
     cache: EmbeddingCache | None,
     progress: Progress | None,
+    changed: Callable[[Sequence[int]], list[int]] = _nothing_changed,
 ) -> tuple[Array, Problems]:
     """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the last digits, is the same whether or not the work was
     cut short in between, as only whole segments are kept and the next one begins where it would have.
+
+    `changed`: those of N positions whose content is no longer that of their key. Their embeddings stand for nothing else: neither in the cache nor here.
     """
     result = np.full((len(keys), width), np.nan, np.float32)
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
@@ -61,21 +73,30 @@ def _embed(
     missing = sorted(i for key, i in first.items() if key not in known)
     if progress is not None:
         progress(len(keys) - len(missing))
+    stale: set[bytes | None] = set()  # keys whose first file has changed
     for chosen in _slices(missing, SEGMENT_ROWS):
-        fresh: dict[bytes, Array] = {}
-        for i, value in zip(chosen, encode(chosen), strict=True):
-            if isinstance(value, InputError):
-                problems[i] = value
-            elif not np.isfinite(value).all():
-                problems[i] = InputError(NO_NUMBER)
-            else:
-                result[i] = fresh[keys[i] or b""] = value
-            if progress is not None:
-                progress(1)
+        _encode_into(result, problems, chosen, encode, progress)
+        stale |= {keys[i] for i in changed(chosen)}
         if cache is not None:
-            cache.put_many(fresh)
-    _repeat(keys, first, result, problems)
+            cache.put_many({key: result[i] for i in chosen if i not in problems and (key := keys[i]) is not None and key not in stale})
+    alone = [i for i, key in enumerate(keys) if key in stale and first[key or b""] != i]
+    for chosen in _slices(alone, SEGMENT_ROWS):
+        _encode_into(result, problems, chosen, encode)
+    _repeat([None if key in stale else key for key in keys], first, result, problems)
     return result, problems
+
+
+def _encode_into(result: Array, problems: Problems, chosen: Sequence[int], encode: Encode, progress: Progress | None = None) -> None:
+    """Fill the chosen rows of `result` (N, D), or note why they stay nan."""
+    for i, value in zip(chosen, encode(chosen), strict=True):
+        if isinstance(value, InputError):
+            problems[i] = value
+        elif not np.isfinite(value).all():
+            problems[i] = InputError(NO_NUMBER)
+        else:
+            result[i] = value
+        if progress is not None:
+            progress(1)
 
 
 def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> set[bytes]:
@@ -99,16 +120,25 @@ def _repeat(keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Ar
             result[i] = result[first[key]]
 
 
-def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[bytes | None], Problems]:
-    keys: list[bytes | None] = []
+def _hash_files(paths: Sequence[Path], workers: int) -> tuple[list[HashedFile | None], Problems]:
+    files: list[HashedFile | None] = []
     problems: Problems = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:
         for chosen in _slices(paths, SEGMENT_ROWS):
-            for value in pool.map(file_key, chosen):
+            for value in pool.map(hash_file, chosen):
                 if isinstance(value, ImageError):
-                    problems[len(keys)] = value
-                keys.append(value if isinstance(value, bytes) else None)
-    return keys, problems
+                    problems[len(files)] = value
+                files.append(value if isinstance(value, HashedFile) else None)
+    return files, problems
+
+
+def _are_unchanged(files: Sequence[HashedFile | None], workers: int) -> list[bool]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="mismatch-hash") as pool:
+        return list(pool.map(_is_unchanged, files))
+
+
+def _is_unchanged(file: HashedFile | None) -> bool:
+    return file is not None and file.is_unchanged()
 
 
 def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -12,9 +12,11 @@ import re
 import struct
 from typing import IO
 
+from PIL import Image
+
 from mismatch.errors import ImageRefusedError
 
-__all__ = ["check_structure", "is_costly_exif"]
+__all__ = ["check_decoder", "check_structure", "is_costly_exif"]
 
 MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
 MAX_SEGMENTS = 4_096  # of a JPEG; 64 kB each
@@ -27,8 +29,10 @@ MAX_TILE_PIXELS = 2**22  # pixels of one tile that is larger than the picture
 MAX_TAGS = 4_096  # entries of one directory of a TIFF or of EXIF
 MAX_PAGES = 1_024  # directories of a TIFF
 MAX_EXIF = 2**20  # bytes
-MAX_RLE_PIXELS = 2**24  # pixels of a run-length encoded BMP, which Pillow decodes in Python
+MAX_SLOW_PIXELS = 2**21  # pixels that Pillow decodes one by one in Python, a microsecond or more each; full HD has fewer
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # in Python too, but a row or a picture at a time
 _COSTLY_TAGS = "tags that name more bytes than it has"
 _PIECE = 2**16  # bytes that are searched at a time at first
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends the pixels of a JPEG's scan
@@ -60,6 +64,18 @@ def check_structure(file: IO[bytes], name: str) -> None:
         file.seek(0)
 
 
+def check_decoder(image: Image.Image, name: str) -> None:
+    """Raise ImageRefusedError, which begins with `name`, for a picture that is not loaded yet and that Pillow decodes pixel by pixel in Python.
+
+    Such are DDS, BLP, QOI, XPM, plain and unusually scaled PPM, run-length encoded BMP: no signal ends a program meanwhile.
+    """
+    tiles = getattr(image, "tile", None) or ()
+    is_slow = any(tile[0] in Image.DECODERS and tile[0] not in _QUICK_DECODERS for tile in tiles)
+    if is_slow and image.width * image.height > MAX_SLOW_PIXELS:
+        what = f"more than {MAX_SLOW_PIXELS:,} pixels in a kind of {image.format} that is slow to decode"
+        raise ImageRefusedError(f"{name} has {what}; save it anew as PNG or JPEG, or drop the row")
+
+
 def is_costly_exif(exif: bytes) -> bool:
     """Return whether reading a block of EXIF costs out of proportion: Pillow reads all of its tags, and each of thousands may name the whole block."""
     data = exif.removeprefix(b"Exif\x00\x00")
@@ -81,7 +97,7 @@ class _CostlyError(Exception):
 def _check_kind(file: IO[bytes], prefix: bytes) -> None:
     if prefix.startswith(b"\xff\xd8"):
         _Jpeg(file).check()
-    elif prefix.startswith(b"\x89PNG\r\n\x1a\n"):
+    elif prefix.startswith(_PNG):
         _check_chunks(file, start=8, head=">I4s", size_at=0, trailer=4)
     elif prefix.startswith(b"RIFF"):
         _check_chunks(file, start=12, head="<4sI", size_at=1, trailer=0)
@@ -90,7 +106,9 @@ def _check_kind(file: IO[bytes], prefix: bytes) -> None:
     elif prefix.startswith((b"II", b"MM")):
         _check_tiff(file)
     elif prefix.startswith(b"BM"):
-        _check_bmp(prefix)
+        _check_bitmap(prefix[14:])
+    elif prefix.startswith((b"\x00\x00\x01\x00", b"\x00\x00\x02\x00")):
+        _check_icons(file)
 
 
 def _read(file: IO[bytes], count: int) -> bytes:
@@ -217,14 +235,25 @@ def _check_gif(file: IO[bytes]) -> None:
                 raise _CostlyError(f"more than {MAX_BLOCKS:,} blocks of comments")
 
 
-def _check_bmp(prefix: bytes) -> None:
-    """Run lengths, which hold any number of pixels in a byte."""
-    size, width, height = struct.unpack_from("<Iii", prefix, 14)
+def _check_bitmap(header: bytes) -> None:
+    """Run lengths, which hold any number of pixels in a byte; `header`: of the bitmap, behind that of the file."""
+    size, width, height = struct.unpack_from("<Iii", header)
     if size < 40:
         return
-    (compression,) = struct.unpack_from("<I", prefix, 30)
-    if compression in (1, 2) and abs(width * height) > MAX_RLE_PIXELS:
-        raise _CostlyError(f"more than {MAX_RLE_PIXELS:,} run-length encoded pixels")
+    (compression,) = struct.unpack_from("<I", header, 16)
+    if compression in (1, 2) and abs(width * height) > MAX_SLOW_PIXELS:
+        raise _CostlyError(f"more than {MAX_SLOW_PIXELS:,} run-length encoded pixels")
+
+
+def _check_icons(file: IO[bytes]) -> None:
+    """The bitmaps of an ICO or CUR, whose own headers say how large they are."""
+    (count,) = struct.unpack("<H", _read(file, 6)[4:])
+    entries = [_read(file, 16) for _ in range(count)]
+    for entry in entries:
+        file.seek(struct.unpack_from("<I", entry, 12)[0])
+        header = file.read(20)
+        if len(header) == 20 and not header.startswith(_PNG):
+            _check_bitmap(header)
 
 
 def _check_tiff(file: IO[bytes]) -> None:

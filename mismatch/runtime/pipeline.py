@@ -20,7 +20,7 @@ from PIL import Image
 from mismatch.errors import ImageError, InputError
 from mismatch.remote import Remote
 from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
-from mismatch.runtime.cache import EmbeddingCache, bytes_key, file_key, text_key
+from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file, text_key
 from mismatch.runtime.chunks import cutting_problem, split_each
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import Decoder, ImageSource, PreparedImage, Preprocessor
@@ -93,6 +93,7 @@ class ScoredPair:
 
 Embedded = Array | InputError  # an embedding, or why there is none
 Pieces = tuple[str, ...]  # of one text
+Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
 V = TypeVar("V", Embedded, Pieces)
 
 
@@ -213,27 +214,33 @@ class Pipeline:
         keys = [_image_key(row.image) for row in rows]
         new_images = {key: row.image for key, row in zip(keys, rows, strict=True) if row.problem is None and key not in known.images.values}
         new_texts = list(dict.fromkeys(row.text for row in usable if row.text not in known.texts.values))
-        digests = self._recall_images(new_images, known, pool)
+        hashed = self._recall_images(new_images, known, pool)
         unseen = {key: image for key, image in new_images.items() if key not in known.images.values}
         decoded = self._decode_ahead(list(unseen.values()), pool)
         self._embed_texts(new_texts, known)  # while the first images are being decoded
         for key, value in zip(unseen, self._run_image_tower(decoded), strict=True):
             known.images.add(key, value)
-        self._store({digests[key]: known.images.values[key] for key in unseen if key in digests})
+        self._store_images({hashed[key]: known.images.values[key] for key in unseen if key in hashed}, pool)
         return self._join(rows, [known.images.values.get(key) for key in keys], known)
 
-    def _recall_images(self, images: Mapping[Hashable, ImageSource], known: Known, pool: ThreadPoolExecutor) -> dict[Hashable, bytes]:
+    def _recall_images(self, images: Mapping[Hashable, ImageSource], known: Known, pool: ThreadPoolExecutor) -> dict[Hashable, Hashed]:
         """Note what the cache has of new images; returns the cache's keys, where an image has one: not where its file can't be read, which decoding
         explains, nor of what is decoded already.
         """
         if self.cache is None:
             return {}
-        digests = {key: digest for key, digest in zip(images, pool.map(_digest, images.values()), strict=True) if digest is not None}
-        found = self.cache.get_many(digests.values())
-        for key, digest in digests.items():
-            if digest in found:
-                known.images.add(key, found[digest])
-        return digests
+        every = zip(images, pool.map(_hashed, images.values()), strict=True)
+        hashed = {key: one for key, one in every if one is not None}
+        found = self.cache.get_many(map(_cache_key, hashed.values()))
+        for key, one in hashed.items():
+            if _cache_key(one) in found:
+                known.images.add(key, found[_cache_key(one)])
+        return hashed
+
+    def _store_images(self, fresh: Mapping[Hashed, Embedded], pool: ThreadPoolExecutor) -> None:
+        """Hand the cache the embeddings of images, but for those of files that have changed since they were hashed: what was decoded may be another picture."""
+        unchanged = zip(fresh.items(), pool.map(_is_unchanged, fresh), strict=True)
+        self._store({_cache_key(one): value for (one, value), same in unchanged if same})
 
     def _store(self, fresh: Mapping[bytes, Embedded]) -> None:
         """Hand the cache what has been encoded; failures are none of its."""
@@ -500,12 +507,20 @@ def _image_key(image: ImageSource) -> Hashable:
     return image if isinstance(image, (str, Path, Remote)) else object()
 
 
-def _digest(image: ImageSource) -> bytes | None:
-    """The cache's key of an image; none of one that can't be read or has no bytes of its own."""
+def _hashed(image: ImageSource) -> Hashed | None:
+    """The cache's key of an image, with its file's version; none of one that can't be read or has no bytes of its own."""
     if isinstance(image, bytes):
         return bytes_key(image)
-    key = file_key(image) if isinstance(image, (str, Path, Remote)) else None
-    return key if isinstance(key, bytes) else None
+    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
+    return found if isinstance(found, HashedFile) else None
+
+
+def _cache_key(image: Hashed) -> bytes:
+    return image.key if isinstance(image, HashedFile) else image
+
+
+def _is_unchanged(image: Hashed) -> bool:
+    return not isinstance(image, HashedFile) or image.is_unchanged()
 
 
 def _batches(items: list[int], size: int) -> Iterator[list[int]]:

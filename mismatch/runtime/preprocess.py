@@ -20,7 +20,7 @@ from PIL import Image
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.remote import Remote, is_url
 from mismatch.retries import NO_MEMORY, SHORTAGES, is_transient, open_once, reason, retried, shortage
-from mismatch.runtime.image_bounds import check_structure, is_costly_exif
+from mismatch.runtime.image_bounds import check_decoder, check_structure, is_costly_exif
 from mismatch.specs import RGB, ImageSpec
 
 __all__ = [
@@ -359,6 +359,7 @@ def _load(file: IO[bytes], name: str, reduction: Reduction | None, limits: Image
     if image is None:
         raise ImageRefusedError(f"{name} is not an image in a format that Pillow reads; replace the file or drop the row")
     width, height = _checked(image, name, limits.max_pixels).size
+    check_decoder(image, name)
     times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
     if (width % times or height % times) and _orientation(image) in _TURNS:
         times = 1  # the fraction of a pixel would come to lie at another edge

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, InputError, is_panic
 from mismatch.runtime.bisection import run_bisected
-from mismatch.runtime.tokenizer_file import check_tokenizer_file
+from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
 __all__ = ["Encoded", "TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace", "shown"]
@@ -59,7 +59,7 @@ class Tokenizer:
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
         self._clean = _CLEANERS[spec.cleaning]
-        self._tokenizer = _parse(spec.tokenizer_json, spec.context_length)
+        self._tokenizer, self._special = _parse(spec.tokenizer_json, spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """B texts → (B, L); L is the longest text's length, or context_length, as the spec's padding says."""
@@ -79,14 +79,25 @@ class Tokenizer:
         return ids, cut
 
     def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
-        """B texts → the tokens of each, or why it has none. InputError where no text at all can be encoded: then the model is to blame."""
+        """B texts → the tokens of each, or why it has none: a special token that is spelt out in it would hide what follows from the model.
+
+        InputError where no text at all can be encoded: then the model is to blame.
+        """
         return run_bisected(self._encode, texts, sample=lambda: SAMPLE, problem=_not_encoded)
 
-    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def _encode(self, texts: Sequence[str]) -> list[Encoded | InputError]:
         cleaned = [_whole(self._clean(text)) for text in texts]
         with _encoding():
             encodings = self._tokenizer.encode_batch_fast(cleaned)
-        return [Encoded(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
+        return [self._encoded(encoding) for encoding in encodings]
+
+    def _encoded(self, encoding: tokenizers.Encoding) -> Encoded | InputError:
+        ids, is_added = encoding.ids, encoding.special_tokens_mask  # 1 for those that every text has
+        special = self._special.union(token for token, added in zip(ids, is_added, strict=True) if added)
+        for token, added in zip(ids, is_added, strict=True):
+            if not added and token in special:
+                return InputError(f"the text holds {self._tokenizer.id_to_token(token)!r}, a special token of the model; take it out, or drop the row")
+        return Encoded(ids, bool(encoding.overflowing))
 
     def beyond(self, text: str) -> tuple[int, str]:
         """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits.
@@ -233,8 +244,9 @@ def shown(text: str) -> str:
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it
-def _parse(tokenizer_json: str, context_length: int) -> tokenizers.Tokenizer:
-    check_tokenizer_file(tokenizer_json)
+def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokenizer, frozenset[int]]:
+    """The tokenizer, and the ids of its special tokens, but for the unknown one, which belongs into texts."""
+    data = check_tokenizer_file(tokenizer_json)
     try:
         tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
     except BaseException as error:
@@ -243,4 +255,7 @@ def _parse(tokenizer_json: str, context_length: int) -> tokenizers.Tokenizer:
         raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
-    return tokenizer
+    tokenizer.encode_special_tokens = True  # spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red
+    unknown = unknown_token(data)
+    added = tokenizer.get_added_tokens_decoder().items()
+    return tokenizer, frozenset(number for number, token in added if token.special and token.content != unknown)

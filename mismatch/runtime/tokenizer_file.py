@@ -9,7 +9,7 @@ from typing import Any
 from mismatch.errors import CheckpointError
 from mismatch.files import parse_json
 
-__all__ = ["check_tokenizer_file"]
+__all__ = ["check_tokenizer_file", "unknown_token"]
 
 MOST_STEPS = 64  # normalizers and pre-tokenizers together; the longest in use have a dozen
 DEEPEST = 16  # sequences within sequences
@@ -20,8 +20,8 @@ FEW = 8  # times; a group in a group that repeats at most so often is no danger
 BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, itself too
 
 
-def check_tokenizer_file(text: str) -> None:
-    """CheckpointError where a tokenizer.json is no JSON object, or describes steps whose cost for a short text has no bound."""
+def check_tokenizer_file(text: str) -> dict[str, Any]:
+    """Return what it says; CheckpointError where a tokenizer.json is no JSON object, or describes steps whose cost for a short text has no bound."""
     try:
         data = parse_json(text)
     except (ValueError, RecursionError) as error:
@@ -39,6 +39,18 @@ def check_tokenizer_file(text: str) -> None:
             _check_pattern(pattern["Regex"])
     if growth > MOST_GROWTH:
         raise _unbounded(f"its replacements make a text up to {growth:.3g} times as long")
+    return data
+
+
+def unknown_token(data: dict[str, Any]) -> str | None:
+    """Return what stands for a word or letter that a tokenizer.json doesn't know; None where it names nothing."""
+    model = data.get("model")
+    if not isinstance(model, dict):
+        return None
+    token, vocabulary, number = model.get("unk_token"), model.get("vocab"), model.get("unk_id")
+    if isinstance(vocabulary, list) and isinstance(number, int) and 0 <= number < len(vocabulary):  # pieces and their scores
+        token = vocabulary[number][0]
+    return token if isinstance(token, str) else None
 
 
 def _unbounded(why: str) -> CheckpointError:

@@ -100,10 +100,7 @@ def _file_of(inner: Any) -> dict[str, Any]:
 
 
 def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
-    """`strip_sep_token` writes 0 over the separator, also over one that is spelt out in a text; here it has id 0 from the start.
-
-    Two added tokens can't share an id, so another one with id 0 (BERT's "[PAD]"), spelt out in a text, is read as plain letters.
-    """
+    """`strip_sep_token` writes 0 over the separator; here it has id 0 from the start."""
     vocabulary, token, number = data["model"]["vocab"], inner.sep_token, inner.sep_token_id
     if number is None:
         raise _unlike(model_id, "strip_sep_token is set, but it has no separator token")

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer as Tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from mismatch.backbones.contract import check_names, run_checks
-from mismatch.errors import BackboneError
+from mismatch.errors import BackboneError, InputError
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch_openclip.backbone import OpenClipBackbone
 from mismatch_openclip.loading import check, load
@@ -392,19 +392,25 @@ def test_untrained_leaves_nothing_to_chance(monkeypatch: pytest.MonkeyPatch) -> 
     ("backbone", "name"), [(name, name) for name, kind in KINDS.items() if kind.tokenizer or "tokenizer_kwargs" in kind.text], indirect=["backbone"]
 )
 def test_odd_texts_have_upstreams_ids(backbone: OpenClipBackbone, name: str, odd_texts: list[str]) -> None:
-    """Special tokens spelt out in a text, and other scripts, among them; where the separator is 0, as the pad is, only one of the two can be spelt out."""
-    spelt = [
-        "a [SEP] b [CLS]",
-        *(["a [PAD]"] if name != "clipa" else []),
-        "x </s> y <pad> <s>",
-        "p <eos> q <pad>",
-        "[sep] <EOS>",
-        "A <START_OF_TEXT> B IT'S They'LL",
-    ]
-    texts = [*odd_texts, *spelt]
-    ids = Tokenizer(replace(backbone.text_spec, padding="context"))(texts).input_ids
-    expected = backbone.upstream_tokenizer(texts).numpy()
-    assert [text for text, ours, theirs in zip(texts, ids, expected, strict=True) if list(ours) != list(theirs)] == []
+    ids = Tokenizer(replace(backbone.text_spec, padding="context"))(odd_texts).input_ids
+    expected = backbone.upstream_tokenizer(odd_texts).numpy()
+    assert [text for text, ours, theirs in zip(odd_texts, ids, expected, strict=True) if list(ours) != list(theirs)] == []
+
+
+BERTS, OTHERS = ("[SEP]", "[CLS]", "[PAD]", "[sep]"), ("</s>", "<s>", "<pad>", "<eos>", "<bos>", "<EOS>", "<end_of_text>", "<START_OF_TEXT>")
+SPELT = [f"red {token} bag" for token in BERTS + OTHERS]
+
+
+@pytest.mark.parametrize("backbone", [name for name, kind in KINDS.items() if kind.tokenizer or "tokenizer_kwargs" in kind.text], indirect=True)
+def test_a_special_token_that_is_spelt_out_hides_nothing(backbone: OpenClipBackbone) -> None:
+    """Upstream takes it for a token, at which a tower may stop reading."""
+    tokenizer = Tokenizer(backbone.text_spec)
+    [plain], _ = tokenizer.encode(["red bag"])
+    for text, encoded in zip(SPELT, tokenizer.encode_each(SPELT), strict=True):
+        if isinstance(encoded, InputError):
+            assert "a special token of the model" in str(encoded), text
+        else:
+            assert encoded.ids.count(plain[-1]) == plain.count(plain[-1]), text
 
 
 @pytest.mark.parametrize(
