@@ -20,6 +20,7 @@ __all__ = [
     "tiff_of_pages",
     "tiff_of_tags",
     "tiff_of_tile",
+    "tiff_of_tiles",
 ]
 
 
@@ -114,6 +115,18 @@ def tiff_of_tile(side: int, picture: int = 16) -> bytes:
     data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     tags = [*_picture_tags(picture), (322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(data))]
     return _tiff(data, [_tags(tags)])
+
+
+def tiff_of_tiles(count: int, side: int = 2_048) -> bytes:
+    """A TIFF, one pixel high, of so many tiles that are `side` pixels square and all lie at one place."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
+    data += bytes(len(data) % 2)
+    offsets, sizes = struct.pack("<I", 8) * count, struct.pack("<I", len(data)) * count
+    places = (324, 4, count, 8 + len(data)), (325, 4, count, 8 + len(data) + len(offsets))
+    tags = [tag for tag in _picture_tags(16) if tag[0] not in (256, 257)]
+    tags += [(256, 4, 1, side * count), (257, 4, 1, 1), (322, 4, 1, side), (323, 4, 1, side), *places]
+    return _tiff(data + offsets + sizes, [_tags(tags)])
 
 
 def tiff_of_tags(count: int) -> bytes:

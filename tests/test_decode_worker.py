@@ -18,7 +18,7 @@ from benchmarks import hostile_pictures as hostile
 from mismatch.runtime.decode_worker import END, FORK, REQUEST, STATUS
 
 PROGRAM = f"import sys; sys.path[:0] = {json.dumps([one for one in sys.path if one])}; from mismatch.runtime.decode_worker import main; main()"
-HEADER = {"name": "image 'a'", "spec": None, "background": (255, 255, 255), "formats": ["PNG", "BMP"], "max_pixels": 20_000_000, "seconds": 0.2}
+HEADER = {"name": "image 'a'", "spec": None, "background": (255, 255, 255), "formats": ["PNG", "JPEG"], "max_pixels": 50_000_000, "seconds": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def decoded(worker: Connection, data: bytes, **options: object) -> dict[str, obj
 def test_a_worker_decodes_one_picture_after_the_other(line: socket.socket) -> None:
     worker, process_id = forked(line)
     assert decoded(worker, hostile.png_of_zeros(50)) == {"size": [50, 50]}
-    assert decoded(worker, b"hello") == {"refused": "image 'a' is of no known format; one of PNG, BMP is needed"}
+    assert decoded(worker, b"hello") == {"refused": "image 'a' is of no known format; one of PNG, JPEG is needed"}
     assert "damaged or cut short" in str(decoded(worker, hostile.png_of_zeros(50)[:60])["damaged"])
     assert "pixels" in str(decoded(worker, hostile.png_of_zeros(50), max_pixels=100)["refused"])
     worker.close()
@@ -68,7 +68,7 @@ def test_a_worker_decodes_one_picture_after_the_other(line: socket.socket) -> No
 def test_overtime_ends_it_by_a_signal_of_its_own(line: socket.socket) -> None:
     worker, process_id = forked(line)
     with pytest.raises((EOFError, ConnectionResetError)):
-        decoded(worker, hostile.bmp_of_runs(4_000))
+        decoded(worker, hostile.jpeg_of_scans(7_000, 64))
     assert os.WTERMSIG(ask(line, END, process_id)) == signal.SIGPROF
 
 

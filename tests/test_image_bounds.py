@@ -28,6 +28,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "chunks of a PNG": (lambda: hostile.png_of_chunks(50_000), "chunks"),
     "runs of a BMP": (lambda: hostile.bmp_of_runs(5_000), "run-length"),
     "a tile": (lambda: hostile.tiff_of_tile(4_000), "tile of 4,000 x 4,000"),
+    "tiles": (lambda: hostile.tiff_of_tiles(100), "100 tiles of 2,048 x 2,048"),
     "tags of a TIFF": (lambda: hostile.tiff_of_tags(4_000), "tags"),
     "pages of a TIFF": (lambda: hostile.tiff_of_pages(5_000), "pages"),
 }

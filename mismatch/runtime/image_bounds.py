@@ -26,6 +26,7 @@ MAX_CHUNKS = 1_000  # of a PNG or WebP of any size
 CHUNK_BYTES = 512  # beyond them, one chunk for so many bytes
 MAX_TILES = 65_536  # tiles or strips of a TIFF
 MAX_TILE_PIXELS = 2**22  # pixels of one tile that is larger than the picture
+TILE_LAYERS = 16  # times the picture's pixels, or a large tile's, that all tiles together have: a layer a colour, and edges
 MAX_TAGS = 4_096  # entries of one directory of a TIFF or of EXIF
 MAX_PAGES = 1_024  # directories of a TIFF
 MAX_EXIF = 2**20  # bytes
@@ -279,8 +280,11 @@ def _check_tiles(page: _Directory) -> None:
     if not all(size):
         return
     width, height, tile_width, tile_height = (numbers[0] for numbers in size)
-    if tile_width * tile_height > max(MAX_TILE_PIXELS, width * height):
+    picture = max(MAX_TILE_PIXELS, width * height)
+    if tile_width * tile_height > picture:
         raise _CostlyError(f"a tile of {tile_width:,} x {tile_height:,} pixels")
+    if tiles * tile_width * tile_height > TILE_LAYERS * picture:
+        raise _CostlyError(f"{tiles:,} tiles of {tile_width:,} x {tile_height:,} pixels")
 
 
 class _Directory:
