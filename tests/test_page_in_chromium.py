@@ -267,7 +267,7 @@ def test_what_the_service_refuses_is_said_in_its_words(opened: Open) -> None:
     tab.set_input_files("#image", file("lie.png", b"\x89PNG\r\n\x1a\n" + b"x" * 50))
     assert tab.locator("#no-preview").inner_text() == "This browser shows no preview of such a file."
     tab.click("#check")
-    tab.locator("#pair-problem", has_text="known format").wait_for()
+    tab.locator("#pair-problem", has_text="Truncated File Read").wait_for()
     assert tab.inner_text("#check") == "Check"
     assert not tab.is_visible("#result")
 
@@ -407,7 +407,7 @@ def test_a_folder_with_everything_in_it(opened: Open, tmp_path: Path) -> None:
     (folder / "front" / "1.png").write_bytes(picture("red"))
     (folder / "back" / "1.png").write_bytes(picture("blue"))
     (folder / "back" / "2.png").write_bytes(picture("green"))
-    rows = ["Title,Image\nred bag,front/1.png\nred bag,back/1.png\ngreen bag,elsewhere\\2.PNG\nred,1.png\n"]
+    rows = ["Title,Image\nred bag,front/1.png\nred bag,back/1.png\ngreen bag,back\\2.PNG\nred,1.png\n"]
     (folder / "rows.csv").write_text(rows[0])
     tab = opened()
     tab.wait_for_selector("#model-facts:not(:empty)")
@@ -489,7 +489,7 @@ def test_a_bad_image_or_row_costs_no_other_row_its_score(opened: Open) -> None:
     assert [line[-1] for line in lines(tab)] == ["Match", "Error", "Error", "Mismatch", "Error", "Error", "Error", "Error"]
     reasons = [line[3] for line in lines(tab) if line[-1] == "Error"]
     assert reasons[0] == reasons[2]
-    assert reasons[0].startswith("the image is of no known format")
+    assert reasons[0].startswith("the image can't be decoded")
     assert reasons[1].startswith("the file is no image of a known format")
     assert reasons[3:] == ["the image is empty (0 bytes)", "line 8 has 3 fields where the header has 2", "the text has more than 8,000 characters"]
 

@@ -60,7 +60,7 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     args = ("validate", tmp_path / "train.csv", fashion / "test.csv", "--image-base-path", tmp_path, "--fix", tmp_path / "fixed.csv")
-    more = ("--backbone", "openclip:tiny", "--report", tmp_path / "report.json")
+    more = ("--allow-outside-images", "--backbone", "openclip:tiny", "--report", tmp_path / "report.json")
     result = CliRunner().invoke(main, list(map(str, (*args, *more))), prog_name="mismatch")
     assert result.exit_code == 1, result.output
     rejected = rows_of(tmp_path / "fixed.rejected.csv")
