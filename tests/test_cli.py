@@ -100,7 +100,17 @@ def test_the_group_cuts_no_verbs_help_short() -> None:
 
 def test_every_verb_has_its_file() -> None:
     helpers = {"audit-page", "evaluated", "explained-picture", "gallery", "journal", "labelled", "options", "parts", "pictures", "progress", "scored"}
-    helpers |= {"row-tables", "spread", "streams", "tables", *(f"evaluation-{part}" for part in ("lines", "page", "plots", "style"))}
+    helpers |= {
+        "earlier-split",
+        "number-types",
+        "output-file",
+        "row-tables",
+        "spread",
+        "streams",
+        "table-kinds",
+        "tables",
+        *(f"evaluation-{part}" for part in ("lines", "page", "plots", "style")),
+    }
     files = {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")} - {"--init--"} - helpers
     assert files == set(cli.VERBS)
 

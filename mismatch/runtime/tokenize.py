@@ -258,4 +258,7 @@ def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokeniz
     tokenizer.encode_special_tokens = True  # spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red
     unknown = unknown_token(data)
     added = tokenizer.get_added_tokens_decoder().items()
-    return tokenizer, frozenset(number for number, token in added if token.special and token.content != unknown)
+    marks = (
+        number for number, token in added if token.special and token.content != unknown and len(token.content) > 1
+    )  # OWL-ViT pads with "!", a letter of texts
+    return tokenizer, frozenset(marks)
