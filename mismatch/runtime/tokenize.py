@@ -255,10 +255,9 @@ def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokeniz
         raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
-    tokenizer.encode_special_tokens = True  # spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red
     unknown = unknown_token(data)
-    added = tokenizer.get_added_tokens_decoder().items()
-    marks = (
-        number for number, token in added if token.special and token.content != unknown and len(token.content) > 1
-    )  # OWL-ViT pads with "!", a letter of texts
+    special = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    # Spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red. Not where a letter is one, as OWL-ViT's padding "!".
+    tokenizer.encode_special_tokens = all(len(content) > 1 for content in special.values())
+    marks = {number for number, content in special.items() if content != unknown and len(content) > 1}
     return tokenizer, frozenset(marks)
