@@ -159,7 +159,7 @@ def check_sharded(rows: Path, name: str, *options: object) -> None:
     plain, stats, _ = trained(rows, f"{name}-plain", *options, launcher=FORKED)
     sharded, found, _ = trained(rows, f"{name}-sharded", *options, "--fsdp", launcher=FORKED)
     assert furthest(sharded, plain) < 2e-4
-    check_curves(found, stats, 1e-3 if "bf16" in options else 1e-4)  # a weight's last digit decides how bf16 rounds it; one process and two differ by 1e-2
+    check_curves(found, stats, 3e-3 if "bf16" in options else 1e-4)  # a weight's last digit decides how bf16 rounds it; one process and two differ by 1e-2
     files = [{path.relative_to(rows / run).as_posix() for path in (rows / run).rglob("*")} for run in (f"{name}-plain", f"{name}-sharded")]
     assert files[0] == files[1]
     configs = [sorted((rows / run / "final_model").glob("*config.json")) for run in (f"{name}-plain", f"{name}-sharded")]

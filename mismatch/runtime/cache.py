@@ -79,7 +79,7 @@ class EmbeddingCache:
             _write(keys.with_suffix(".npy"), lambda part: np.save(part, _with_checksums(embeddings)))
             _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
         except OSError as error:
-            raise CheckpointError(f"the cache {self.root} can't be written: {error.strerror}; make room or choose another with --cache") from error
+            raise CheckpointError(f"the cache {self.root} can't be written: {reason(error)}; make room or choose another with --cache") from error
         with self._lock:
             self._index.add(keys, b"".join(embeddings))
         self._trim(keep=keys)
