@@ -48,7 +48,7 @@ def test_predict_killed_before_changes_of_the_disk(cases: Any, shop: Path) -> No
 
 @pytest.mark.fault("SIGKILL in the middle of a write, half a row on the disk", "predict", SAME)
 def test_predict_killed_in_the_middle_of_a_row(cases: Any, shop: Path) -> None:
-    assert cases.predict(shop, fault="write:out.csv.part:5:1:half").code == -signal.SIGKILL
+    assert cases.predict(shop, fault="write:out.csv.part:4:1:half").code == -signal.SIGKILL
     assert not (shop / "out.csv.part").read_bytes().endswith(b"\n")
     cases.resumed(shop)
 
