@@ -151,7 +151,7 @@ def test_the_model_of_the_environment_is_one_name(monkeypatch: pytest.MonkeyPatc
         (["--model", "BUNDLE", "--csv", "other.csv"], "other.csv"),
         (["--model", "BUNDLE", "--image-base-path", "x"], "--image-base-path goes with --csv"),
         (["--model", "BUNDLE", "--json", "nowhere/out.json"], "--json nowhere/out.json can't be written: its folder does not exist"),
-        (["--model", "BUNDLE", "--json", "."], "--json . can't be written: it is a folder"),
+        (["--model", "BUNDLE", "--json", "."], "'--json': File '.' is a directory"),
         (["--model", "BUNDLE", "--repeats", "0"], "--repeats"),
         (["--model", "BUNDLE", "--provider", "tpu"], "tpu"),
         *(

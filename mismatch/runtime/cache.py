@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,8 @@ class EmbeddingCache:
             return
         try:
             keys = self._own.new_segment()
-            _write(keys.with_suffix(".npy"), lambda part: np.save(part, _with_checksums(embeddings)))
-            _write(keys, lambda part: part.write_bytes(b"".join(embeddings)))
+            _write(keys.with_suffix(".npy"), _npy(_with_checksums(embeddings)))
+            _write(keys, b"".join(embeddings))
         except OSError as error:
             raise CheckpointError(f"the cache {self.root} can't be written: {reason(error)}; make room or choose another with --cache") from error
         with self._lock:
@@ -157,10 +158,17 @@ def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]
     yield from ((key, row) for key, row, known in zip(keys, rows, sums.tolist(), strict=True) if checksum(key, row) == known)
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _npy(array: Array) -> memoryview:
+    """The bytes of a .npy file. NumPy's own writing to a file hides why the system refused it."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getbuffer()
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
     part = part_of(path)
     try:
-        write(part)
+        part.write_bytes(data)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -131,7 +131,7 @@ class Namespace:
 
 def part_of(path: Path) -> Path:
     """Return what a segment's file is called while it is written."""
-    return path.with_name(f".{path.name}.part{path.suffix}")  # np.save appends .npy to other names
+    return path.with_name(f".{path.name}.part{path.suffix}")
 
 
 def segment_keys(keys: Path) -> bytes:

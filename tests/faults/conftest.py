@@ -26,6 +26,7 @@ PATIENCE = 120  # seconds, after which a command counts as hanging
 SMALL_WINDOW = "from mismatch.runtime import pipeline; pipeline.WINDOW = 4\n"  # rows that are committed together, so that a few rows are many windows
 COLOURS = ("red", "green", "blue")
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds", "config"}
+OLDER = "image_path,text,similarity_score,threshold,is_match,prediction,status\n"  # a table of predictions, which a run may replace
 LEFT = (".part", ".lock", ".tmp")  # in names of what nobody may leave behind
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import OLDER, nothing_left
+
 PAGE = 4096
 SAME = "one line that names the file, done rows are kept; when it is mended, --resume gives the same bytes"
 FULL = f"can't write {{}}: {os.strerror(errno.ENOSPC)}"
@@ -32,13 +34,19 @@ def words(number: int) -> str:
 
 @pytest.mark.fault("a full disk (a real one of 64 kB)", "predict", SAME)
 def test_predict_on_a_full_disk(cases: Any, shop: Path, small_disk: Callable[[int], Path]) -> None:
-    ballast = fill(small_disk(16 * PAGE), 3 * PAGE)
-    done = cases.predict(shop, output="disk/out.csv")
-    done.refused("can't write", "out.csv.part.json: No space left on device")
-    assert "rows are kept in" in done.err
-    ballast.unlink()
+    rows = [f"images/{i % 12:02}.png,{'a long title ' * 40}{i}\n" for i in range(30)]  # 16 kB: four pages of rows
+    (shop / "rows.csv").write_text("image_path,text\n" + "".join(rows))
+    cases.predict(shop).fine()
+    disk = small_disk(16 * PAGE)
+    for room, kept in ((3, False), (5, True)):
+        ballast = fill(disk, room * PAGE)
+        done = cases.predict(shop, output="disk/out.csv")
+        done.refused("can't write", "out.csv.part", "No space left on device")
+        assert ("rows are kept in" in done.err) == kept
+        ballast.unlink()
     cases.predict(shop, "--resume", output="disk/out.csv").fine()
-    cases.check_predicted(shop, "disk/out.csv")
+    assert (disk / "out.csv").read_bytes() == (shop / "out.csv").read_bytes()
+    nothing_left(shop)
 
 
 @pytest.mark.fault("a full disk (a real one), in the first and in the second epoch", "train", "one line; after room was made, --resume gives the same weights")
@@ -186,24 +194,24 @@ def test_standard_output_is_closed(cases: Any, shop: Path) -> None:
 @pytest.mark.fault("the output lies on another file system, behind a link (a real one)", "predict", "the link stays, and the file behind it is written whole")
 def test_the_output_is_on_another_file_system(cases: Any, shop: Path, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(2**20)
-    (disk / "real.csv").write_text("older")
+    (disk / "real.csv").write_text(OLDER)
     (shop / "out.csv").symlink_to(disk / "real.csv")
     assert cases.predict(shop, fault="change:real.csv:9:1:kill").code == -9
-    assert (disk / "real.csv").read_text() == "older"
+    assert (disk / "real.csv").read_text() == OLDER
     cases.resumed(shop)
     assert (shop / "out.csv").is_symlink()
 
 
 @pytest.mark.fault("an older output that may not be replaced (chattr +i)", "predict", "one line; all rows are kept, and when it may be, --resume only renames")
 def test_an_immutable_output(cases: Any, shop: Path) -> None:
-    (shop / "out.csv").write_text("older")
+    (shop / "out.csv").write_text(OLDER)
     if subprocess.run(["chattr", "+i", shop / "out.csv"], capture_output=True).returncode:
         pytest.skip("this file system or this user can't make a file immutable")
     try:
         done = cases.predict(shop)
         done.refused("can't write", "out.csv: Operation not permitted")
         assert "30 rows are kept" in done.err
-        assert (shop / "out.csv").read_text() == "older"
+        assert (shop / "out.csv").read_text() == OLDER
     finally:
         subprocess.run(["chattr", "-i", shop / "out.csv"], check=True)
     cases.resumed(shop)

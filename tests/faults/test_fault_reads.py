@@ -182,7 +182,8 @@ def test_rows_that_can_not_be_read_to_their_end(cases: Any, shop: Path) -> None:
 
 @pytest.mark.fault("the rows are deleted during the run", "predict", "it ends as ever, as it has them open; a run that goes on later says what is missing")
 def test_the_rows_vanish(cases: Any, shop: Path) -> None:
-    process = cases.start_predict(shop, prelude=SLOW).until((shop / "out.csv.part.json").exists)
+    part = shop / "out.csv.part"
+    process = cases.start_predict(shop, prelude=SLOW).until(lambda: part.exists() and part.stat().st_size)
     (shop / "rows.csv").unlink()
     process.wait().fine()
     cases.check_predicted(shop)

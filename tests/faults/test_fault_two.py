@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import OLDER
+
 REFUSED = "the second is refused in one line that names the first one's process; the first ends as if alone"
 
 
@@ -40,7 +42,7 @@ def test_two_predictions_into_one_file(cases: Any, shop: Path, output: str, clea
 
 @pytest.mark.fault("a second prediction into the same file, under another name of it: a link, a path with ..", "predict", REFUSED)
 def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
-    (shop / "out.csv").write_text("older")
+    (shop / "out.csv").write_text(OLDER)
     (shop / "link.csv").symlink_to(shop / "out.csv")
     first = cases.start_predict(shop, output="images/../out.csv")
     held(first, shop / ".out.csv.lock")
