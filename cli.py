@@ -6,7 +6,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-ADVICE = 'this checkout is not installed ({reason}); from its folder run: python -m pip install -e ".[train]"'
+ADVICE = (
+    "this checkout is not installed ({reason}); from its folder run: python -m pip install -e"
+    ' ".[train]"'
+)
 
 
 def main() -> None:

@@ -1,9 +1,13 @@
-"""How much each part of the default recipe of `--tune head` is worth: cross-validated, three seeds each, on rows with labels.
+"""How much each part of the default recipe of `--tune head` is worth: cross-validated, three seeds
+each, on rows with labels.
 
-    python benchmarks/bench_quality.py --csv train.csv --csv val.csv --image-base-path photos/ [--backbone lit] [--only NAME…] [--jobs 2] [--json results.json]
+    python benchmarks/bench_quality.py --csv train.csv --csv val.csv --image-base-path photos/
+    [--backbone lit] [--only NAME…] [--jobs 2] [--json results.json]
 
-Everything is embedded once, with all features. Each seed holds out another third of the images, trains a head on the rest with one thing changed, and measures
-AUROC, and accuracy at a threshold that is chosen on one half of the held-out images and applied to the other. No test row is looked at.
+Everything is embedded once, with all features. Each seed holds out another third of the images,
+trains a head on the rest with one thing changed, and measures AUROC, and accuracy at a threshold
+that is chosen on one half of the held-out images and applied to the other. No test row is looked
+at.
 """
 
 from __future__ import annotations
@@ -49,9 +53,20 @@ from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates
 
 SEEDS = 3
-DEFAULT = {name: TrainConfig.__dataclass_fields__[name].default for name in ("head_hidden", "head_members", "contrastive_weight", "weight_decay", "warmup")}
+DEFAULT = {
+    name: TrainConfig.__dataclass_fields__[name].default
+    for name in ("head_hidden", "head_members", "contrastive_weight", "weight_decay", "warmup")
+}
 DEFAULT |= dict(MODES["head"]) | {"features": None, "normalisation": "standard", "common": None}
-EARLIER = {"features": (), "normalisation": "layer", "dropout": 0.1, "head_members": 1, "head_hidden": 512, "common": 512, "epochs": 25}
+EARLIER = {
+    "features": (),
+    "normalisation": "layer",
+    "dropout": 0.1,
+    "head_members": 1,
+    "head_hidden": 512,
+    "common": 512,
+    "epochs": 25,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "embeddings alone": {"features": ()},
@@ -87,7 +102,8 @@ class Data:
     detector: Detector
     images: torch.Tensor  # (U, image_width)
     texts: torch.Tensor  # (V, text_width)
-    zoomed: torch.Tensor | None = None  # (U, image_width): of each image's middle, 3/4 as high and wide, where a variant asks for it
+    # (U, image_width): of each image's middle, 3/4 as high and wide, where a variant asks for it
+    zoomed: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,42 +114,86 @@ class Candidate:
     temperature: bool = True  # learned
     smoothing: float = 0.0  # of labels
     focus: float = 0.0  # power of (1 - probability of the truth) that weighs a row
-    mined: float = 0.0  # weight of each matched image's hardest foreign text in the batch, taught as a mismatch
+    # weight of each matched image's hardest foreign text in the batch, taught as a mismatch
+    mined: float = 0.0
     noise: float = 0.0  # spreads of each column
     averaged: float = 0.0  # decay of the weights' moving average
 
 
 @click.command()
-@click.option("--csv", "csv_files", type=click.Path(path_type=Path, exists=True), multiple=True, required=True, help="Rows image_path,text,label; repeatable.")
+@click.option(
+    "--csv",
+    "csv_files",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    required=True,
+    help="Rows image_path,text,label; repeatable.",
+)
 @click.option("--image-base-path", default="", help="Folder of the images.")
 @click.option("--backbone", default="lit", show_default=True, help="FAMILY:MODEL.")
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("bench_quality_cache"), show_default=True, help="Folder of embeddings.")
-@click.option("--only", multiple=True, type=click.Choice(list(VARIANTS)), help="Variants to measure; repeatable.  [default: all]")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=Path("bench_quality_cache"),
+    show_default=True,
+    help="Folder of embeddings.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(VARIANTS)),
+    help="Variants to measure; repeatable.  [default: all]",
+)
 @click.option("--epochs", type=int, help="Epochs of each variant, to see that it runs.")
 @click.option("--jobs", default=1, show_default=True, help="Processes, of one thread each.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too."
+)
 def main(
-    csv_files: tuple[Path, ...], image_base_path: str, backbone: str, cache: Path, only: tuple[str, ...], epochs: int | None, jobs: int, json_file: Path | None
+    csv_files: tuple[Path, ...],
+    image_base_path: str,
+    backbone: str,
+    cache: Path,
+    only: tuple[str, ...],
+    epochs: int | None,
+    jobs: int,
+    json_file: Path | None,
 ) -> None:
     """Print a table of AUROC and accuracy, mean and spread over the seeds."""
-    data = embedded(csv_files, image_base_path, backbone, cache, zoomed=any("crops" in VARIANTS[name] for name in only or VARIANTS))
+    data = embedded(
+        csv_files,
+        image_base_path,
+        backbone,
+        cache,
+        zoomed=any("crops" in VARIANTS[name] for name in only or VARIANTS),
+    )
     tasks = [(name, seed, epochs) for name in only or VARIANTS for seed in range(SEEDS)]
     torch.set_num_threads(1)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=_take, initargs=(data,)) as pool:
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("fork"), initializer=_take, initargs=(data,)
+    ) as pool:
         found = list(pool.map(measure, tasks))
     names = list(dict.fromkeys(name for name, *_ in tasks))
-    results = [summary(name, [value for task, value in zip(tasks, found, strict=True) if task[0] == name]) for name in names]
+    results = [
+        summary(name, [value for task, value in zip(tasks, found, strict=True) if task[0] == name])
+        for name in names
+    ]
     click.echo(report(results))
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def embedded(csv_files: Sequence[Path], base: str, reference: str, cache: Path, *, zoomed: bool) -> Data:
+def embedded(
+    csv_files: Sequence[Path], base: str, reference: str, cache: Path, *, zoomed: bool
+) -> Data:
     """Each image and each text once, through the cache that training has."""
     rows = [row for path in csv_files for row in load_pairs(str(path), base)]
     pairs = PairSet.from_rows(str(csv_files[0]), rows, base)
     backbone = load_backbone(reference)
-    detector = Detector(backbone, build_head(head_spec_for(backbone, "adapter", features=features_offered(backbone))))
+    detector = Detector(
+        backbone,
+        build_head(head_spec_for(backbone, "adapter", features=features_offered(backbone))),
+    )
     engine = TorchEngine(detector, meta_for(*parse_reference(reference), detector.head.spec))
     store = EmbeddingCache(cache, engine.fingerprint)
     images, problems = embed_images(Pipeline(engine), pairs.images, cache=store)
@@ -145,7 +205,13 @@ def embedded(csv_files: Sequence[Path], base: str, reference: str, cache: Path, 
         return data
     nearer, spec = Pipeline(engine), engine.image_spec
     nearer.preprocess = Preprocessor(replace(spec, mode="shortest", resize=round(spec.size / 0.75)))
-    middles, _ = embed_images(nearer, pairs.images, cache=EmbeddingCache(cache, hashlib.sha256(f"{engine.fingerprint} nearer".encode()).hexdigest()))
+    middles, _ = embed_images(
+        nearer,
+        pairs.images,
+        cache=EmbeddingCache(
+            cache, hashlib.sha256(f"{engine.fingerprint} nearer".encode()).hexdigest()
+        ),
+    )
     return replace(data, zoomed=torch.from_numpy(middles))
 
 
@@ -165,12 +231,27 @@ def measure(task: tuple[str, int, int | None]) -> dict[str, float]:
     train, held = split(data.pairs, seed)
     began = time.perf_counter()
     head, (image_columns, text_columns) = new_head(data, options, seed)
-    images = (data.images + data.zoomed) / 2 if "crops" in options and data.zoomed is not None else data.images  # (U, image_width)
-    objective = fit(head, EmbeddingFeed(train, images[:, image_columns], data.texts[:, text_columns]), data.detector, options, seed)
+    # (U, image_width)
+    images = (
+        (data.images + data.zoomed) / 2
+        if "crops" in options and data.zoomed is not None
+        else data.images
+    )
+    objective = fit(
+        head,
+        EmbeddingFeed(train, images[:, image_columns], data.texts[:, text_columns]),
+        data.detector,
+        options,
+        seed,
+    )
     seconds = time.perf_counter() - began
     with torch.inference_mode():
         logits = objective.logits(held, images[:, image_columns], data.texts[:, text_columns])
-    return {"auroc": float(auroc(held.labels, logits)), "accuracy": accuracy(held, logits), "seconds": seconds}
+    return {
+        "auroc": float(auroc(held.labels, logits)),
+        "accuracy": accuracy(held, logits),
+        "seconds": seconds,
+    }
 
 
 def split(pairs: PairSet, seed: int) -> tuple[PairSet, PairSet]:
@@ -179,20 +260,32 @@ def split(pairs: PairSet, seed: int) -> tuple[PairSet, PairSet]:
     held = third[pairs.image_of] == seed
 
     def chosen(rows: NDArray[np.bool_]) -> PairSet:
-        return replace(pairs, image_of=pairs.image_of[rows], text_of=pairs.text_of[rows], labels=pairs.labels[rows])
+        return replace(
+            pairs,
+            image_of=pairs.image_of[rows],
+            text_of=pairs.text_of[rows],
+            labels=pairs.labels[rows],
+        )
 
     return chosen(~held), chosen(held)
 
 
-def new_head(data: Data, options: dict[str, Any], seed: int) -> tuple[AdapterHead, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def new_head(
+    data: Data, options: dict[str, Any], seed: int
+) -> tuple[AdapterHead, tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """A head and the columns that it sees."""
     backbone = data.detector.backbone
-    names = features_offered(backbone) if options["features"] is None else tuple(name for name in options["features"] if name in features_offered(backbone))
+    names = (
+        features_offered(backbone)
+        if options["features"] is None
+        else tuple(name for name in options["features"] if name in features_offered(backbone))
+    )
     spec = HeadSpec(
         "adapter",
         backbone.image_dim,
         backbone.text_dim,
-        common_dim=options["common"] or (backbone.image_dim if backbone.image_dim == backbone.text_dim else COMMON_DIM),
+        common_dim=options["common"]
+        or (backbone.image_dim if backbone.image_dim == backbone.text_dim else COMMON_DIM),
         hidden_dim=options["head_hidden"],
         dropout=options["dropout"],
         normalisation=options["normalisation"],
@@ -202,21 +295,32 @@ def new_head(data: Data, options: dict[str, Any], seed: int) -> tuple[AdapterHea
     torch.manual_seed(seed)
     head = build_head(spec, backbone)
     assert isinstance(head, AdapterHead)  # noqa: S101  for mypy
-    return head, (_image_columns(backbone, spec.image_features, data.images.shape[1]), np.arange(spec.text_width))
+    return head, (
+        _image_columns(backbone, spec.image_features, data.images.shape[1]),
+        np.arange(spec.text_width),
+    )
 
 
 def _image_columns(backbone: Backbone, features: tuple[str, ...], width: int) -> NDArray[np.int64]:
     """Of rows that hold everything: the embedding, then levels, then colours."""
     after = np.arange(backbone.image_dim, width)
-    wanted = np.where(after < backbone.image_dim + backbone.levels_dim, "levels" in features, "colour" in features)
+    wanted = np.where(
+        after < backbone.image_dim + backbone.levels_dim, "levels" in features, "colour" in features
+    )
     return np.concatenate([np.arange(backbone.image_dim), after[wanted]])
 
 
-def fit(head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dict[str, Any], seed: int) -> Objective:
+def fit(
+    head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dict[str, Any], seed: int
+) -> Objective:
     """What the trainer does with a frozen backbone, without its folder."""
     detector = Detector(detector.backbone.requires_grad_(False), head)
     candidate = Candidate(**options["candidate"]) if "candidate" in options else None
-    objective = Objective(head, "truncate", options["contrastive_weight"]) if candidate is None else Trial(head, candidate, options["contrastive_weight"])
+    objective = (
+        Objective(head, "truncate", options["contrastive_weight"])
+        if candidate is None
+        else Trial(head, candidate, options["contrastive_weight"])
+    )
     rates = {"backbone_rate": 0.0, "head_rate": options["head_learning_rate"]}
     optimizer = build_optimizer(detector, **rates, weight_decay=options["weight_decay"])
     head.fit(feed.images, feed.pieces)
@@ -225,9 +329,17 @@ def fit(head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dic
         head.eval()
         objective.centre(first, *feed.known(first))
     steps = math.ceil(len(feed.pairs) / options["batch_size"]) * options["epochs"]
-    batches = (batch for epoch in range(1, options["epochs"] + 1) for batch in make_batches(feed.pairs, options["batch_size"], seed, epoch))
+    batches = (
+        batch
+        for epoch in range(1, options["epochs"] + 1)
+        for batch in make_batches(feed.pairs, options["batch_size"], seed, epoch)
+    )
     head.train()
-    average = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(candidate.averaged)) if candidate and candidate.averaged else None
+    average = (
+        AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(candidate.averaged))
+        if candidate and candidate.averaged
+        else None
+    )
     for step, batch in enumerate(batches):
         set_rates(optimizer, rate_factor(step, steps, options["warmup"]))
         optimizer.zero_grad(set_to_none=True)
@@ -251,20 +363,36 @@ class Trial(Objective):
         self.candidate = candidate
         head.log_temperature.requires_grad_(candidate.temperature)
 
-    def losses(self, batch: Batch, images: torch.Tensor, pieces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images, pieces = (self._noisy(*side) for side in ((images, self.head.image_norm), (pieces, self.head.text_norm)))
-        sides = self.head.embed_image(images)[batch.image_of], self.head.embed_text(pieces)[batch.piece_of]  # (B, members x D) each
-        losses = [self._member(batch, *rows) for rows in zip(*map(self.head.members, sides), strict=True)]
+    def losses(
+        self, batch: Batch, images: torch.Tensor, pieces: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images, pieces = (
+            self._noisy(*side)
+            for side in ((images, self.head.image_norm), (pieces, self.head.text_norm))
+        )
+        # (B, members x D) each
+        sides = (
+            self.head.embed_image(images)[batch.image_of],
+            self.head.embed_text(pieces)[batch.piece_of],
+        )
+        losses = [
+            self._member(batch, *rows) for rows in zip(*map(self.head.members, sides), strict=True)
+        ]
         binary, contrastive = torch.stack(losses).mean(0)
         return binary, contrastive
 
     def _noisy(self, rows: torch.Tensor, norm: Standardise) -> torch.Tensor:
-        return rows + self.candidate.noise * norm.spread * torch.randn_like(rows) if self.candidate.noise else rows
+        return (
+            rows + self.candidate.noise * norm.spread * torch.randn_like(rows)
+            if self.candidate.noise
+            else rows
+        )
 
     def _member(self, batch: Batch, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         labels, chosen = batch.labels.float(), self.candidate
         logits = self.head.logit((images * texts).sum(-1))  # (B,)
-        truth = torch.sigmoid(torch.where(labels == 1, logits, -logits)).detach()  # probability of what is right
+        # probability of what is right
+        truth = torch.sigmoid(torch.where(labels == 1, logits, -logits)).detach()
         weights = (1 - truth) ** chosen.focus if chosen.focus else torch.ones_like(truth)
         targets = labels * (1 - 2 * chosen.smoothing) + chosen.smoothing
         binary = F.binary_cross_entropy_with_logits(logits, targets, weights / weights.mean())
@@ -276,7 +404,14 @@ class Trial(Objective):
             hardest = cosines.masked_fill(shared, -1.0).amax(1)
             binary = binary + chosen.mined * F.softplus(self.head.logit(hardest)).mean()
         ids = ids if chosen.masking else [torch.arange(len(matched))] * 2
-        return torch.stack([binary, contrastive_loss(images[matched], texts[matched], *ids, self.head.log_temperature.exp())])
+        return torch.stack(
+            [
+                binary,
+                contrastive_loss(
+                    images[matched], texts[matched], *ids, self.head.log_temperature.exp()
+                ),
+            ]
+        )
 
 
 def accuracy(held: PairSet, logits: NDArray[np.float32]) -> float:
@@ -293,14 +428,19 @@ def accuracy(held: PairSet, logits: NDArray[np.float32]) -> float:
 def summary(name: str, found: list[dict[str, float]]) -> dict[str, Any]:
     """Mean and spread (standard deviation) over the seeds."""
     figures = {key: [one[key] for one in found] for key in found[0]}
-    return {"variant": name} | {key: {"mean": statistics.mean(values), "spread": statistics.pstdev(values)} for key, values in figures.items()}
+    return {"variant": name} | {
+        key: {"mean": statistics.mean(values), "spread": statistics.pstdev(values)}
+        for key, values in figures.items()
+    }
 
 
 def report(results: Sequence[dict[str, Any]]) -> str:
     """A Markdown table."""
     lines = ["", "| recipe | AUROC | accuracy | seconds |", "|---|---|---|---|"]
     for row in results:
-        auc, share = (f"{row[key]['mean']:.4f} ± {row[key]['spread']:.4f}" for key in ("auroc", "accuracy"))
+        auc, share = (
+            f"{row[key]['mean']:.4f} ± {row[key]['spread']:.4f}" for key in ("auroc", "accuracy")
+        )
         lines.append(f"| {row['variant']} | {auc} | {share} | {row['seconds']['mean']:.0f} |")
     return "\n".join(lines)
 

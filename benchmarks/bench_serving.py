@@ -1,11 +1,15 @@
-"""`mismatch serve` under load: CPU time a pair beside the batch predictor's, latency, memory, what becomes of three times the load, what it costs to decode in
-processes of their own, and how long a client waits beside eight hostile ones.
+"""`mismatch serve` under load: CPU time a pair beside the batch predictor's, latency, memory, what
+becomes of three times the load, what it costs to decode in processes of their own, and how long a
+client waits beside eight hostile ones.
 
-    python benchmarks/bench_serving.py --csv test.csv --image-base-path photos/ [--model bundle] [--seconds 60] [--json results.json]
+    python benchmarks/bench_serving.py --csv test.csv --image-base-path photos/ [--model bundle]
+    [--seconds 60] [--json results.json]
 
-Without --model a ViT-B/32 with random weights in int8 is exported (speed does not depend on them; needs the extra [train]). Every request has an image and a
-text of its own: the rows of the CSV in turns, with a few bytes behind the image's end and a number behind the text, so that nothing is encoded twice for free.
-The clients run in this process; what counts is the CPU time of the server's and its workers. Linux only: CPU time and memory are read from /proc.
+Without --model a ViT-B/32 with random weights in int8 is exported (speed does not depend on them;
+needs the extra [train]). Every request has an image and a text of its own: the rows of the CSV in
+turns, with a few bytes behind the image's end and a number behind the text, so that nothing is
+encoded twice for free. The clients run in this process; what counts is the CPU time of the server's
+and its workers. Linux only: CPU time and memory are read from /proc.
 """
 
 from __future__ import annotations
@@ -48,21 +52,54 @@ start, cpu = time.perf_counter(), time.process_time()
 scored = sum(one.similarity_score is not None for one in predictor.predict_pairs(rows[32:]))
 print(json.dumps({"pairs": scored, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}))
 """
-PROGRAM = "import mismatch.serving.images as images; images.can_isolate = lambda: {isolated}; from mismatch.cli import main; main()"
+PROGRAM = (
+    "import mismatch.serving.images as images; images.can_isolate = lambda: {isolated}; from"
+    " mismatch.cli import main; main()"
+)
 
 
 @click.command()
-@click.option("--model", help="Folder of a bundle.  [default: a ViT-B/32 with random weights in int8]")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, exists=True), required=True, help="Rows image_path,text.")
-@click.option("--image-base-path", type=click.Path(path_type=Path), default=Path(), help="Folder of the images.")
-@click.option("--clients", default=32, show_default=True, help="That ask at the same time, each as soon as it has its answer.")
+@click.option(
+    "--model", help="Folder of a bundle.  [default: a ViT-B/32 with random weights in int8]"
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="Rows image_path,text.",
+)
+@click.option(
+    "--image-base-path",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder of the images.",
+)
+@click.option(
+    "--clients",
+    default=32,
+    show_default=True,
+    help="That ask at the same time, each as soon as it has its answer.",
+)
 @click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the towers.")
-@click.option("--pairs", default=1500, show_default=True, help="Of the batch predictor, before and after the load.")
+@click.option(
+    "--pairs",
+    default=1500,
+    show_default=True,
+    help="Of the batch predictor, before and after the load.",
+)
 @click.option("--turns", default=2, show_default=True, help="Of both ways to decode.")
-@click.option("--settings", "settings", default="{}", help="JSON of the service's settings, over those of this benchmark.")
+@click.option(
+    "--settings",
+    "settings",
+    default="{}",
+    help="JSON of the service's settings, over those of this benchmark.",
+)
 @click.option("--tiny", is_flag=True, help="A tiny model: to see that it runs.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too."
+)
 def main(
     model: str | None,
     csv_file: Path,
@@ -96,7 +133,9 @@ def main(
         batch.append(batch_predictor(found, csv_file, image_base_path, pairs, threads))
         isolation = compare_isolation(found, file, rows, clients, seconds / 2, turns)
         patient = Path(folder) / "patient.json"
-        patient.write_text(json.dumps({"threads": threads} | json.loads(settings)), encoding="utf-8")
+        patient.write_text(
+            json.dumps({"threads": threads} | json.loads(settings)), encoding="utf-8"
+        )
         with serving(found, patient) as server:
             waits = asyncio.run(beside_hostile(server, rows, seconds / 2))
     results = {
@@ -124,10 +163,15 @@ class Pairs:
         for row in read_rows(csv_file, require_label=False):
             if row.problem is None:
                 found.setdefault(row.image_path, row.text)
-        self._rows = [(resolve_image(str(base), path).read_bytes(), text) for path, text in list(found.items())[:512]]
+        self._rows = [
+            (resolve_image(str(base), path).read_bytes(), text)
+            for path, text in list(found.items())[:512]
+        ]
 
     def pair(self, number: int) -> tuple[bytes, str]:
-        """The image with its number behind its end, where no decoder looks, and the text with it."""
+        """The image with its number behind its end, where no decoder looks, and the
+        text with it.
+        """
         image, text = self._rows[number % len(self._rows)]
         return image + number.to_bytes(4, "big"), f"{text} {number}"
 
@@ -135,9 +179,19 @@ class Pairs:
         """POST /v1/predict as a form."""
         image, text = self.pair(number)
         boundary = b"a-line-between-parts"
-        body = b'--%s\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n%s\r\n' % (boundary, image)
-        body += b'--%s\r\ncontent-disposition: form-data; name="text"\r\n\r\n%s\r\n--%s--\r\n' % (boundary, text.encode(), boundary)
-        head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=%s\r\ncontent-length: %d\r\n\r\n"
+        body = (
+            b'--%s\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n%s\r\n'
+            % (boundary, image)
+        )
+        body += b'--%s\r\ncontent-disposition: form-data; name="text"\r\n\r\n%s\r\n--%s--\r\n' % (
+            boundary,
+            text.encode(),
+            boundary,
+        )
+        head = (
+            b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data;"
+            b" boundary=%s\r\ncontent-length: %d\r\n\r\n"
+        )
         return head % (boundary, len(body)) + body
 
 
@@ -166,7 +220,10 @@ class Load:
             "p95_ms": percentile(self.accepted, 95),
             "refused_p95_ms": percentile(self.refused, 95),
             "refused_max_ms": percentile(self.refused, 100),
-            "memory_mb": [float(np.mean(self.memory[quarter : 2 * quarter] or self.memory)), float(np.mean(self.memory[-quarter:]))],
+            "memory_mb": [
+                float(np.mean(self.memory[quarter : 2 * quarter] or self.memory)),
+                float(np.mean(self.memory[-quarter:])),
+            ],
         }
 
 
@@ -179,7 +236,9 @@ NUMBERS = count()
 
 
 async def load(server: Server, rows: Pairs, clients: int, seconds: float) -> Load:
-    """So many clients, each of which asks again as soon as it is answered, or after the Retry-After of a refusal."""
+    """So many clients, each of which asks again as soon as it is answered, or after the Retry-After
+    of a refusal.
+    """
     found = Load()
     until = time.perf_counter() + seconds
     cpu, start = server.cpu, time.perf_counter()
@@ -205,7 +264,9 @@ async def client(port: int, rows: Pairs, until: float, found: Load) -> None:
         start = time.perf_counter()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
-        lines = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if b": " in line)
+        lines = dict(
+            line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if b": " in line
+        )
         body = await reader.readexactly(int(lines[b"content-length"]))
         took, status = time.perf_counter() - start, head.split(b" ", 2)[1]
         if status == b"200" and b'"status":"ok"' in body:
@@ -218,14 +279,21 @@ async def client(port: int, rows: Pairs, until: float, found: Load) -> None:
     writer.close()
 
 
-def compare_isolation(model: str, settings: Path, rows: Pairs, clients: int, seconds: float, turns: int) -> dict[str, list[float]]:
+def compare_isolation(
+    model: str, settings: Path, rows: Pairs, clients: int, seconds: float, turns: int
+) -> dict[str, list[float]]:
     """Pairs a second with images decoded in the service's process and in others, in turns."""
-    found: dict[str, list[float]] = {"in the service's process": [], "in processes of their own": []}
+    found: dict[str, list[float]] = {
+        "in the service's process": [],
+        "in processes of their own": [],
+    }
     for _ in range(turns):
         for name, rates in found.items():
             with serving(model, settings, isolated=name == "in processes of their own") as server:
                 asyncio.run(load(server, rows, clients, min(5.0, seconds)))  # warm
-                rates.append(asyncio.run(load(server, rows, clients, seconds)).figures()["pairs_per_s"])
+                rates.append(
+                    asyncio.run(load(server, rows, clients, seconds)).figures()["pairs_per_s"]
+                )
     return found
 
 
@@ -242,7 +310,9 @@ HOSTILE = {  # one a client; some pass all counts, and take what their pixels ta
 
 
 async def beside_hostile(server: Server, rows: Pairs, seconds: float) -> dict[str, Any]:
-    """One client alone, then beside eight that send a hostile picture each, again as soon as it is answered."""
+    """One client alone, then beside eight that send a hostile picture each, again as soon as it is
+    answered.
+    """
     alone, beside, answers = Load(), Load(), Load()
     await client(server.port, rows, time.perf_counter() + seconds / 2, alone)
     pictures = [make() for make in HOSTILE.values()]
@@ -275,17 +345,23 @@ class Server:
 
     @property
     def cpu(self) -> float:
-        """Seconds so far, of all its threads and those of the processes that decode, ended ones too."""
+        """Seconds so far, of all its threads and those of the processes that decode, ended ones
+        too.
+        """
         return sum(sum(map(int, stat(pid)[11:15])) for pid in processes(self.pid)) / TICKS
 
     @property
     def memory(self) -> float:
-        """MB that are resident, of the processes that decode too; what these share counts several times."""
+        """MB that are resident, of the processes that decode too; what these share counts several
+        times.
+        """
         return sum(int(stat(pid)[21]) for pid in processes(self.pid)) * PAGE / 1e6
 
 
 def stat(pid: int) -> list[str]:
-    """What the system tells of a process, from its state on; zeros of one that has ended meanwhile."""
+    """What the system tells of a process, from its state on; zeros of one that
+    has ended meanwhile.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -313,11 +389,25 @@ def serving(model: str, settings: Path, *, isolated: bool = True) -> Iterator[Se
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", PROGRAM.format(isolated=isolated), "serve", "--model", model, "--settings", str(settings), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM.format(isolated=isolated),
+        "serve",
+        "--model",
+        model,
+        "--settings",
+        str(settings),
+        "--port",
+        str(port),
+    ]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not listens(port):
             if process.poll() is not None:
-                raise click.ClickException(f"the service ended with {process.returncode}; start it by hand to see why: {' '.join(command)}")
+                raise click.ClickException(
+                    f"the service ended with {process.returncode}; start it by hand to see why:"
+                    f" {' '.join(command)}"
+                )
             time.sleep(0.1)
         try:
             yield Server(process.pid, port)
@@ -331,12 +421,27 @@ def listens(port: int) -> bool:
         return line.connect_ex(("127.0.0.1", port)) == 0
 
 
-def batch_predictor(model: str, csv_file: Path, base: Path, pairs: int, threads: int) -> dict[str, Any]:
+def batch_predictor(
+    model: str, csv_file: Path, base: Path, pairs: int, threads: int
+) -> dict[str, Any]:
     """`predict_pairs` in a process of its own, without its start."""
-    command = [sys.executable, "-c", BATCH_PREDICTOR, model, str(csv_file), str(base), str(pairs + 32), str(threads)]
+    command = [
+        sys.executable,
+        "-c",
+        BATCH_PREDICTOR,
+        model,
+        str(csv_file),
+        str(base),
+        str(pairs + 32),
+        str(threads),
+    ]
     root = Path(__file__).resolve().parent.parent
-    paths = os.pathsep.join(filter(None, [str(root), str(root / "benchmarks"), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths})
+    paths = os.pathsep.join(
+        filter(None, [str(root), str(root / "benchmarks"), os.environ.get("PYTHONPATH")])
+    )
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths}
+    )
     return dict(json.loads(done.stdout))
 
 
@@ -348,7 +453,13 @@ def export(folder: Path, tiny: bool) -> str:
     from mismatch.training.engine import open_backbone
 
     engine = open_backbone(f"openclip:{'tiny' if tiny else 'ViT-B-32/untrained'}", provider="cpu")
-    export_bundle(engine, folder / "bundle", precision="int8", rows=Rows(built_in_pairs(), "built-in pairs"), limits=Limits(1, 1))
+    export_bundle(
+        engine,
+        folder / "bundle",
+        precision="int8",
+        rows=Rows(built_in_pairs(), "built-in pairs"),
+        limits=Limits(1, 1),
+    )
     return str(folder / "bundle")
 
 
@@ -357,23 +468,59 @@ def report(results: dict[str, Any], clients: int) -> str:
     batch = results["batch predictor"]
     rates = ", ".join(f"{rate:.1f}" for rate in batch["pairs_per_s"])
     lines = [
-        f"batch predictor: {batch['cpu_ms']:.1f} ms of CPU a pair; {rates} pairs/s before and after",
+        (
+            f"batch predictor: {batch['cpu_ms']:.1f} ms of CPU a pair; {rates} pairs/s before and"
+            " after"
+        ),
         f"settings: {json.dumps(results['settings'])}",
-        "| clients | pairs/s | CPU a pair, ms | times the batch predictor's | accepted p50, ms | p95 | refused | p95, ms | at most | errors | memory, MB |",
+        (
+            "| clients | pairs/s | CPU a pair, ms | times the batch predictor's | accepted p50, ms"
+            " | p95 | refused | p95, ms | at most | errors | memory, MB |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, number in (("usual", clients), ("heavy", 3 * clients), ("after", clients)):
         one = results[name]
-        figures = [str(number), f"{one['pairs_per_s']:.1f}", f"{one['cpu_ms']:.1f}", f"{one['cpu_ms'] / batch['cpu_ms']:.2f}", f"{one['p50_ms']:.0f}"]
-        figures += [f"{one['p95_ms']:.0f}", str(one["refused"]), f"{one['refused_p95_ms']:.0f}", f"{one['refused_max_ms']:.0f}", str(one["errors"])]
-        lines.append(f"| {' | '.join(figures)} | {one['memory_mb'][0]:.0f}, {one['memory_mb'][1]:.0f} |")
+        figures = [
+            str(number),
+            f"{one['pairs_per_s']:.1f}",
+            f"{one['cpu_ms']:.1f}",
+            f"{one['cpu_ms'] / batch['cpu_ms']:.2f}",
+            f"{one['p50_ms']:.0f}",
+        ]
+        figures += [
+            f"{one['p95_ms']:.0f}",
+            str(one["refused"]),
+            f"{one['refused_p95_ms']:.0f}",
+            f"{one['refused_max_ms']:.0f}",
+            str(one["errors"]),
+        ]
+        lines.append(
+            f"| {' | '.join(figures)} | {one['memory_mb'][0]:.0f}, {one['memory_mb'][1]:.0f} |"
+        )
     lines += ["", "| images are decoded | pairs/s, in turns |", "|---|---|"]
-    lines += [f"| {where} | {', '.join(f'{rate:.1f}' for rate in rates)} |" for where, rates in results["isolation"].items()]
+    lines += [
+        f"| {where} | {', '.join(f'{rate:.1f}' for rate in rates)} |"
+        for where, rates in results["isolation"].items()
+    ]
     waits = results["beside hostile pictures"]
     lines += ["", "| a client waits, ms | p50 | p95 | at most |", "|---|---|---|---|"]
-    lines += [f"| {name} | {' | '.join(f'{value:.0f}' for value in waits[key])} |" for name, key in (("alone", "alone_ms"), ("beside eight", "beside_ms"))]
-    lines.append(f"{waits['hostile_requests']} hostile requests were answered meanwhile; {waits['not_answered']} of the client's were not")
-    return "\n".join(lines + [results[name]["first_error"] for name in ("usual", "heavy", "after") if results[name]["first_error"]])
+    lines += [
+        f"| {name} | {' | '.join(f'{value:.0f}' for value in waits[key])} |"
+        for name, key in (("alone", "alone_ms"), ("beside eight", "beside_ms"))
+    ]
+    lines.append(
+        f"{waits['hostile_requests']} hostile requests were answered meanwhile;"
+        f" {waits['not_answered']} of the client's were not"
+    )
+    return "\n".join(
+        lines
+        + [
+            results[name]["first_error"]
+            for name in ("usual", "heavy", "after")
+            if results[name]["first_error"]
+        ]
+    )
 
 
 if __name__ == "__main__":

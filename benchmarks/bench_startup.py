@@ -1,4 +1,6 @@
-"""How long `mismatch --help` and its like take from process start to exit, and what they load: `python benchmarks/bench_startup.py`."""
+"""How long `mismatch --help` and its like take from process start to exit, and what they load:
+`python benchmarks/bench_startup.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-COMMANDS = (["--version"], ["--help"], ["train", "--help"], ["predict", "--help"], ["backbones", "list"])
+COMMANDS = (
+    ["--version"],
+    ["--help"],
+    ["train", "--help"],
+    ["predict", "--help"],
+    ["backbones", "list"],
+)
 HEAVY = ("torch", "transformers", "open_clip", "onnx", "onnxruntime", "numpy", "PIL")
 TARGET = 0.4  # seconds, median
 LIST_MODULES = """
@@ -32,12 +40,29 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     rows = [measure(args, options.runs) for args in COMMANDS]
-    print(f"python {platform.python_version()}, {options.runs} runs each; target: median at most {TARGET} s\n")
+    print(
+        f"python {platform.python_version()}, {options.runs} runs each; target: median at most"
+        f" {TARGET} s\n"
+    )
     print("| command | min s | median s | heavy modules loaded |\n|---|---|---|---|")
     for row in rows:
-        print(f"| `mismatch {row['command']}` | {row['min']:.3f} | {row['median']:.3f} | {', '.join(row['heavy']) or 'none'} |")
+        print(
+            f"| `mismatch {row['command']}` | {row['min']:.3f} | {row['median']:.3f} |"
+            f" {', '.join(row['heavy']) or 'none'} |"
+        )
     if options.output:
-        options.output.write_text(json.dumps({"python": platform.python_version(), "runs": options.runs, "target": TARGET, "rows": rows}, indent=2) + "\n")
+        options.output.write_text(
+            json.dumps(
+                {
+                    "python": platform.python_version(),
+                    "runs": options.runs,
+                    "target": TARGET,
+                    "rows": rows,
+                },
+                indent=2,
+            )
+            + "\n"
+        )
     sys.exit(any(row["median"] > TARGET for row in rows))
 
 
@@ -49,7 +74,12 @@ def measure(args: list[str], runs: int) -> dict[str, Any]:
         start = time.perf_counter()
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         times.append(time.perf_counter() - start)
-    return {"command": " ".join(args), "min": min(times[1:]), "median": median(times[1:]), "heavy": heavy_modules(args)}
+    return {
+        "command": " ".join(args),
+        "min": min(times[1:]),
+        "median": median(times[1:]),
+        "heavy": heavy_modules(args),
+    }
 
 
 def heavy_modules(args: list[str]) -> list[str]:

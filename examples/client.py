@@ -1,10 +1,12 @@
-"""Ask a `mismatch serve` whether texts describe images, over HTTP. Needs httpx alone: pip install httpx
+"""Ask a `mismatch serve` whether texts describe images, over HTTP. Needs httpx alone: pip install
+httpx
 
     python client.py photo.jpg "Red leather handbag"
     python client.py photos/ "Red leather handbag"
     python client.py --csv pairs.csv --image-base-path photos/ > answers.csv
 
-A bearer token, where the service wants one, stands in the environment variable MISMATCH_TOKEN: other users of a machine see the words of a command.
+A bearer token, where the service wants one, stands in the environment variable MISMATCH_TOKEN:
+other users of a machine see the words of a command.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Pair:
 class Answer:
     """What the service says of a pair."""
 
-    similarity_score: float | None  # probability of a match 0..1; None for a pair that can't be scored
+    # probability of a match 0..1; None for a pair that can't be scored
+    similarity_score: float | None
     threshold: float | None
     is_match: bool | None
     prediction: str  # match, mismatch, review or error
@@ -58,15 +61,28 @@ class ServiceError(Exception):
 
 
 class Client:
-    """A connection to the service. Keeps connections open, so use one for many pairs, and close it, or use it as a context manager."""
+    """A connection to the service. Keeps connections open, so use one for many pairs, and close it,
+    or use it as a context manager.
+    """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 60, tries: int = 5, longest_wait: float = 30) -> None:
-        """`timeout`: seconds for an answer, more than the service's --deadline; `tries`: of a request that the service has no room for.
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 60,
+        tries: int = 5,
+        longest_wait: float = 30,
+    ) -> None:
+        """`timeout`: seconds for an answer, more than the service's --deadline; `tries`: of a
+        request that the service has no room for.
 
         `longest_wait`: seconds before another try, whatever the service asks for.
         """
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(timeout, connect=5))
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=httpx.Timeout(timeout, connect=5)
+        )
         self._tries, self._longest_wait = tries, longest_wait
 
     def __enter__(self) -> Self:
@@ -84,14 +100,22 @@ class Client:
         return dict(self._send("GET", "/v1/model").json())
 
     def predict(self, image: Path | bytes, text: str) -> Answer:
-        """One pair, as a form. ServiceError where the service refuses it, OSError where there is no such file."""
+        """One pair, as a form. ServiceError where the service refuses it, OSError where there is no
+        such file.
+        """
         data = image if isinstance(image, bytes) else image.read_bytes()
-        return Answer(**self._send("POST", "/v1/predict", files={"image": ("image", data)}, data={"text": text}).json())
+        return Answer(
+            **self._send(
+                "POST", "/v1/predict", files={"image": ("image", data)}, data={"text": text}
+            ).json()
+        )
 
     def predict_pairs(self, pairs: Iterable[Pair]) -> Iterator[Answer]:
-        """One answer a pair, in their order, in requests as large as the service takes them; each image and each text once in a request.
+        """One answer a pair, in their order, in requests as large as the service takes them; each
+        image and each text once in a request.
 
-        What is wrong with one pair (no such file, no image, an empty text) is its status and stops no other.
+        What is wrong with one pair (no such file, no image, an empty text) is its status and stops
+        no other.
         """
         limits = self.model()["limits"]
         for group in _groups(pairs, limits["max_pairs"], limits["max_body"] - SPARE):
@@ -101,23 +125,40 @@ class Client:
         """The answer to each; where the service refuses them together, they are sent one by one."""
         sent = [(pair, data) for pair, data in group if data is not None]
         try:
-            answers = iter(self._batch(sent) if len(sent) > 1 else [self._alone(pair, data) for pair, data in sent])
+            answers = iter(
+                self._batch(sent)
+                if len(sent) > 1
+                else [self._alone(pair, data) for pair, data in sent]
+            )
         except ServiceError as error:
             if error.status not in (400, 413, 422):
                 raise
             answers = iter([self._alone(pair, data) for pair, data in sent])
         for pair, data in group:
-            yield next(answers) if data is not None else _error(f"image '{pair.image}' can't be read; check its path")
+            yield (
+                next(answers)
+                if data is not None
+                else _error(f"image '{pair.image}' can't be read; check its path")
+            )
 
     def _batch(self, pairs: list[tuple[Pair, bytes]]) -> list[Answer]:
-        images = {data: f"i{number}" for number, data in enumerate(dict.fromkeys(data for _, data in pairs))}
-        texts = {text: f"t{number}" for number, text in enumerate(dict.fromkeys(pair.text for pair, _ in pairs))}
+        images = {
+            data: f"i{number}"
+            for number, data in enumerate(dict.fromkeys(data for _, data in pairs))
+        }
+        texts = {
+            text: f"t{number}"
+            for number, text in enumerate(dict.fromkeys(pair.text for pair, _ in pairs))
+        }
         question = {
             "images": {name: base64.b64encode(data).decode() for data, name in images.items()},
             "texts": {name: text for text, name in texts.items()},
             "pairs": [{"image": images[data], "text": texts[pair.text]} for pair, data in pairs],
         }
-        return [Answer(**one) for one in self._send("POST", "/v1/predict/batch", json=question).json()["answers"]]
+        return [
+            Answer(**one)
+            for one in self._send("POST", "/v1/predict/batch", json=question).json()["answers"]
+        ]
 
     def _alone(self, pair: Pair, data: bytes) -> Answer:
         try:
@@ -128,11 +169,18 @@ class Client:
             return _error(str(error))
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Again, as late as `Retry-After` says, where the service has no room (503) or can't be reached: a pair's score has no side effect."""
+        """Again, as late as `Retry-After` says, where the service has no room (503) or can't be
+        reached: a pair's score has no side effect.
+        """
         for number in range(1, self._tries + 1):
             try:
                 response = self._http.request(method, path, **more)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ReadError):
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.RemoteProtocolError,
+                httpx.ReadError,
+            ):
                 if number == self._tries:
                     raise
                 wait = 2.0 ** (number - 1)
@@ -154,11 +202,17 @@ def retry_after(said: str, otherwise: float) -> float:
         at = parsedate_to_datetime(said)
     except ValueError:
         return otherwise
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    return max(
+        0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    )
 
 
-def _groups(pairs: Iterable[Pair], most: int, size: int) -> Iterator[list[tuple[Pair, bytes | None]]]:
-    """Pairs with their images' bytes (None where a file can't be read), at most `most` and about `size` bytes of JSON together."""
+def _groups(
+    pairs: Iterable[Pair], most: int, size: int
+) -> Iterator[list[tuple[Pair, bytes | None]]]:
+    """Pairs with their images' bytes (None where a file can't be read), at most `most` and about
+    `size` bytes of JSON together.
+    """
     group: list[tuple[Pair, bytes | None]] = []
     held: set[bytes | str] = set()
     used = 0.0
@@ -203,7 +257,7 @@ def _detail(response: httpx.Response) -> str:
 
 def main() -> int:
     """From the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("image", nargs="?", type=Path, help="an image, or a folder of them")
     parser.add_argument("text", nargs="?")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
@@ -216,9 +270,20 @@ def main() -> int:
         with Client(given.url, token=os.environ.get("MISMATCH_TOKEN")) as client:
             if given.csv is None and not given.image.is_dir():
                 answer = client.predict(given.image, given.text)
-                print(answer.status if answer.similarity_score is None else f"{answer.similarity_score:.4f}  {answer.prediction}")
+                print(
+                    answer.status
+                    if answer.similarity_score is None
+                    else f"{answer.similarity_score:.4f}  {answer.prediction}"
+                )
             else:
-                _write(client, _pairs_of_csv(given.csv, given.image_base_path) if given.csv else _pairs_of_folder(given.image, given.text))
+                _write(
+                    client,
+                    (
+                        _pairs_of_csv(given.csv, given.image_base_path)
+                        if given.csv
+                        else _pairs_of_folder(given.image, given.text)
+                    ),
+                )
     except (ServiceError, httpx.HTTPError, OSError) as error:
         print(f"client: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2

@@ -1,4 +1,6 @@
-"""Does this text describe this image? The public names, each imported from its home when it is first used."""
+"""Does this text describe this image? The public names, each imported from its home when it is
+first used.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,16 @@ if TYPE_CHECKING:
     )
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
-    from mismatch.specs import Calibration, HeadSpec, ImageSpec, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
+    from mismatch.specs import (
+        Calibration,
+        HeadSpec,
+        ImageSpec,
+        ReviewBand,
+        ScoreSpec,
+        SliceThresholds,
+        TextSpec,
+        Threshold,
+    )
 
 __all__ = [
     "BackboneError",
@@ -59,15 +70,33 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {"Prediction": "runtime.predictor", "Predictor": "runtime.predictor", "load": "runtime.predictor"}
+_HOMES = {
+    "Prediction": "runtime.predictor",
+    "Predictor": "runtime.predictor",
+    "load": "runtime.predictor",
+}
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
-_HOMES |= dict.fromkeys(("Calibration", "HeadSpec", "ImageSpec", "ReviewBand", "ScoreSpec", "SliceThresholds", "TextSpec", "Threshold"), "specs")
+_HOMES |= dict.fromkeys(
+    (
+        "Calibration",
+        "HeadSpec",
+        "ImageSpec",
+        "ReviewBand",
+        "ScoreSpec",
+        "SliceThresholds",
+        "TextSpec",
+        "Threshold",
+    ),
+    "specs",
+)
 _HOMES |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use (PEP 562), so that `import mismatch` loads neither torch nor onnxruntime."""
+    """Import a public name from its home on first use (PEP 562), so that `import mismatch` loads
+    neither torch nor onnxruntime.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'mismatch' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"mismatch.{_HOMES[name]}"), name)

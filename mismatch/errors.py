@@ -9,7 +9,8 @@ MismatchError
 ├── BackboneError             an unknown, broken or unreachable backbone
 │   └── ContractError         a backbone that breaks the contract      (also AssertionError)
 ├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
-├── MachineError              the machine failed: a disk that can't be read, memory or file handles that ran out
+├── MachineError              the machine failed: a disk that can't be read, memory or file handles
+that ran out
 ├── DeviceError               a device or provider was asked for and is not there
 ├── ParityError               an export whose scores differ from torch's
 └── MissingExtraError         an optional part is not installed        (also ImportError)
@@ -68,7 +69,9 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
 
 
 class ImageRefusedError(ImageError):
-    """An image that is not decoded at all: empty, of an unknown kind, too large, or too costly for its size."""
+    """An image that is not decoded at all: empty, of an unknown kind, too large, or too costly for
+    its size.
+    """
 
 
 class BackboneError(MismatchError):
@@ -76,7 +79,9 @@ class BackboneError(MismatchError):
 
 
 class ContractError(BackboneError, AssertionError):
-    """A backbone that breaks what `mismatch.backbones.contract` checks; the message tells its author what to change."""
+    """A backbone that breaks what `mismatch.backbones.contract` checks; the message tells its
+    author what to change.
+    """
 
 
 class CheckpointError(MismatchError):
@@ -84,7 +89,9 @@ class CheckpointError(MismatchError):
 
 
 class MachineError(MismatchError):
-    """The machine failed, and not what it was given: a disk that can't be read, memory or file handles that ran out. Later the same may succeed."""
+    """The machine failed, and not what it was given: a disk that can't be read, memory or file
+    handles that ran out. Later the same may succeed.
+    """
 
 
 class DeviceError(MismatchError):
@@ -96,11 +103,16 @@ class ParityError(MismatchError):
 
 
 class MissingExtraError(MismatchError, ImportError):
-    """An optional part is not installed; the message carries the pip line. It is an extra of ours or, where `package` is given, somebody else's."""
+    """An optional part is not installed; the message carries the pip line. It is an extra of ours
+    or, where `package` is given, somebody else's.
+    """
 
     def __init__(self, what: str, extra: str = "", *, package: str = "") -> None:
         ours = f'the extra [{extra}]: pip install "mismatch-clip[{extra}]"'
-        super().__init__(f"{what} needs " + (f"the package {package}: pip install {package}" if package else ours))
+        super().__init__(
+            f"{what} needs "
+            + (f"the package {package}: pip install {package}" if package else ours)
+        )
 
 
 class MismatchWarning(UserWarning):
@@ -108,19 +120,30 @@ class MismatchWarning(UserWarning):
 
 
 def named(kind: str, message: str) -> MismatchError:
-    """An error of another process, by the name of its class and what it says; one of a class that is not known here is a plain MismatchError."""
+    """An error of another process, by the name of its class and what it says; one of a class that
+    is not known here is a plain MismatchError.
+    """
     found = globals().get(kind)
-    if isinstance(found, type) and issubclass(found, MismatchError) and found is not MissingExtraError:  # which makes its message itself
+    # which makes its message itself
+    if (
+        isinstance(found, type)
+        and issubclass(found, MismatchError)
+        and found is not MissingExtraError
+    ):
         return found(message)
     return MismatchError(message)
 
 
 def untraced(error: Failure) -> Failure:
-    """The same error to keep for later, without the frames of its traceback and causes: they would keep half-decoded images alive, 24 MB and more each."""
+    """The same error to keep for later, without the frames of its traceback and causes: they would
+    keep half-decoded images alive, 24 MB and more each.
+    """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a library in Rust met what its authors took for impossible. pyo3 derives that from BaseException, so that `except Exception` lets it pass."""
+    """Whether a library in Rust met what its authors took for impossible. pyo3 derives that from
+    BaseException, so that `except Exception` lets it pass.
+    """
     return type(error).__name__ == "PanicException"

@@ -47,20 +47,27 @@ __all__ = [
     "write_json",
 ]
 
-SHOWN = "backslashreplace"  # how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a write meets half-way; such an error names no file
+# how a file's name that is no UTF-8 is written: its bytes as codes, where Python would raise
+SHOWN = "backslashreplace"
+# what a write meets half-way; such an error names no file
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
-LARGEST_JSON = 32 * 2**20  # bytes of a file of settings, or of what a model says of itself: parsed, it takes ten times as many and more
-LARGEST_MODEL_JSON = 128 * 2**20  # bytes of any JSON file in a model's folder; the largest tokenizer.json in use has 35 MB
+# bytes of a file of settings, or of what a model says of itself: parsed, it takes ten times as many
+# and more
+LARGEST_JSON = 32 * 2**20
+# bytes of any JSON file in a model's folder; the largest tokenizer.json in use has 35 MB
+LARGEST_MODEL_JSON = 128 * 2**20
 SEAL = "checksum"  # key, in a JSON object, of what `sealed` has made of all its other keys
 PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(?:part|old)")  # what `_sibling` makes of a name
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write to, line ends as written; it takes its name when the block ends, and vanishes if the block fails.
+    """A UTF-8 text file to write to, line ends as written; it takes its name when the block ends,
+    and vanishes if the block fails.
 
-    A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a missing folder, a full disk.
+    A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a
+    missing folder, a full disk.
     """
     with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
@@ -95,13 +102,18 @@ def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes its name, in place of one that is there, when the block ends, and vanishes if the block fails.
+    """An empty folder to fill; it takes its name, in place of one that is there, when the block
+    ends, and vanishes if the block fails.
 
-    Whatever the older folder holds is removed: whether it may be is for the caller to check. A file is never replaced (CheckpointError).
+    Whatever the older folder holds is removed: whether it may be is for the caller to check. A file
+    is never replaced (CheckpointError).
     """
     target = _real(path)
     if target.exists() and not target.is_dir():
-        raise CheckpointError(f"can't write the folder {target}: a file of that name is in the way; choose another name")
+        raise CheckpointError(
+            f"can't write the folder {target}: a file of that name is in the way; choose another"
+            " name"
+        )
     part = _sibling(target)
     with explained(target, part):
         try:
@@ -117,7 +129,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def remove_directory(path: str | Path) -> None:
-    """Remove a folder; whoever is cut short leaves it whole or under a temporary name, for `sweep`. Of a link, what it points to stays."""
+    """Remove a folder; whoever is cut short leaves it whole or under a temporary name, for `sweep`.
+    Of a link, what it points to stays.
+    """
     if Path(path).is_symlink():
         Path(path).unlink()
     else:
@@ -125,10 +139,15 @@ def remove_directory(path: str | Path) -> None:
 
 
 def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
-    """Remove what writers that were killed have left in `folder` beside files and folders of these names; an older folder that one of them had moved away,
-    and the new one not yet in its place, gets its name back.
+    """Remove what writers that were killed have left in `folder` beside files and folders of these
+    names; an older folder that one of them had moved away, and the new one not yet in its place,
+    gets its name back.
     """
-    left = [match for name in os.listdir(folder) if (match := PART.fullmatch(name)) and names.fullmatch(match[1])]
+    left = [
+        match
+        for name in os.listdir(folder)
+        if (match := PART.fullmatch(name)) and names.fullmatch(match[1])
+    ]
     for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
         path, target = Path(folder) / match[0], Path(folder) / match[1]
         if path.suffix == ".old" and not target.exists():
@@ -140,12 +159,16 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether this is what a writer that was killed leaves, or what a system puts into every folder."""
+    """Whether this is what a writer that was killed leaves, or what a system puts into every
+    folder.
+    """
     return PART.fullmatch(name) is not None or name in (".lock", ".DS_Store")
 
 
 def check_regular(path: str | Path) -> None:
-    """OSError where `path` is a pipe, a device or a folder: opening or reading one may never end. Of a link, what it leads to counts."""
+    """OSError where `path` is a pipe, a device or a folder: opening or reading one may never end.
+    Of a link, what it leads to counts.
+    """
     mode = retried(lambda: os.stat(path)).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -154,7 +177,9 @@ def check_regular(path: str | Path) -> None:
 
 
 def check_model_folder(folder: str | Path) -> None:
-    """CheckpointError for a pipe, a device or a huge JSON file in a folder that another library is to load: it would hang, or take all memory."""
+    """CheckpointError for a pipe, a device or a huge JSON file in a folder that another library is
+    to load: it would hang, or take all memory.
+    """
     path = Path(folder)
     try:
         for path in sorted(Path(folder).iterdir()):
@@ -164,11 +189,15 @@ def check_model_folder(folder: str | Path) -> None:
             if path.suffix == ".json" and path.stat().st_size > LARGEST_MODEL_JSON:
                 raise _too_large(path, LARGEST_MODEL_JSON)
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the model's folder again") from error
+        raise CheckpointError(
+            f"{path} can't be read: {reason(error)}; copy the model's folder again"
+        ) from error
 
 
 def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
-    """The content of a regular file. OSError for a pipe, a device or a folder, and for a file of more than `max_bytes`, which is not read."""
+    """The content of a regular file. OSError for a pipe, a device or a folder, and for a file of
+    more than `max_bytes`, which is not read.
+    """
     check_regular(path)
     with open_patiently(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -178,12 +207,18 @@ def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
 
 
 def read_text(path: str | Path, max_bytes: int = LARGEST_JSON, encoding: str = "utf-8") -> str:
-    """As `read_bytes`, decoded; UnicodeDecodeError, a ValueError, where it is not in that encoding."""
+    """As `read_bytes`, decoded; UnicodeDecodeError, a ValueError, where it is not
+    in that encoding.
+    """
     return read_bytes(path, max_bytes).decode(encoding)
 
 
-def _read_at_most(file: IO[bytes], expected: int, path: str | Path | Remote, max_bytes: int) -> bytes:
-    """All of it, where it has no more than `max_bytes`; memory is asked for as `expected`, which a file may have outgrown by now."""
+def _read_at_most(
+    file: IO[bytes], expected: int, path: str | Path | Remote, max_bytes: int
+) -> bytes:
+    """All of it, where it has no more than `max_bytes`; memory is asked for as `expected`, which a
+    file may have outgrown by now.
+    """
     data = file.read(expected + 1)
     if expected < len(data) <= max_bytes:
         data += file.read(max_bytes + 1 - len(data))
@@ -193,11 +228,17 @@ def _read_at_most(file: IO[bytes], expected: int, path: str | Path | Remote, max
 
 
 def _too_large(path: str | Path | Remote, max_bytes: int) -> OSError:
-    return OSError(errno.EINVAL, f"it is larger than the {max_bytes:,} bytes that such a file may have", str(path))
+    return OSError(
+        errno.EINVAL,
+        f"it is larger than the {max_bytes:,} bytes that such a file may have",
+        str(path),
+    )
 
 
 def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
-    """The content of a JSON file, or object; CheckpointError where it can't be read, is no regular file, or has more than `max_bytes`."""
+    """The content of a JSON file, or object; CheckpointError where it can't be read, is no regular
+    file, or has more than `max_bytes`.
+    """
     try:
         if not isinstance(path, Remote):
             check_regular(path)
@@ -210,7 +251,9 @@ def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says. ValueError or RecursionError where it is none: also for NaN and Infinity, which Python would take."""
+    """What a JSON text says. ValueError or RecursionError where it is none: also for NaN and
+    Infinity, which Python would take.
+    """
     return json.loads(text, parse_constant=_refuse_constant)
 
 
@@ -232,13 +275,17 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with a checksum of itself, for `is_sealed`: one wrong byte in a threshold would else be taken for the threshold."""
+    """A JSON object with a checksum of itself, for `is_sealed`: one wrong byte in a threshold would
+    else be taken for the threshold.
+    """
     plain = {key: value for key, value in finite(data).items() if key != SEAL}
     return {**plain, SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
 def is_sealed(data: Mapping[str, Any]) -> bool:
-    """Whether a JSON object still is as `sealed` left it; true of one that has no checksum, as older versions wrote it."""
+    """Whether a JSON object still is as `sealed` left it; true of one that has no checksum, as
+    older versions wrote it.
+    """
     try:
         return SEAL not in data or sealed(data)[SEAL] == data[SEAL]
     except RecursionError:  # lists in lists, which only a parser in C can follow so deep
@@ -278,15 +325,20 @@ def _written_directly(target: Path, mode: str, **options: str) -> Iterator[Any]:
 
 
 def _flush(folder: Path) -> None:
-    """Have all files of a folder on the disk before it takes its name: else a power cut may leave the name and empty files."""
+    """Have all files of a folder on the disk before it takes its name: else a power cut may leave
+    the name and empty files.
+    """
     for path in folder.rglob("*"):
-        if path.is_file() and os.name == "posix":  # elsewhere only what is open for writing can be flushed
+        # elsewhere only what is open for writing can be flushed
+        if path.is_file() and os.name == "posix":
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
 
 def _give_modes(folder: Path, mode: int) -> None:
-    """Give everything in a new folder the mode that the umask left that folder: safetensors and copies of other files bring their own, such as 0600."""
+    """Give everything in a new folder the mode that the umask left that folder: safetensors and
+    copies of other files bring their own, such as 0600.
+    """
     if os.name != "posix":
         return
     for path in (folder, *folder.rglob("*")):
@@ -295,7 +347,9 @@ def _give_modes(folder: Path, mode: int) -> None:
 
 
 def _swap(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`, at once where the system can; else `sweep` puts the older one back if a crash comes between the two renames."""
+    """Put `part` in the place of `target`, at once where the system can; else `sweep` puts the
+    older one back if a crash comes between the two renames.
+    """
     if target.exists() and _exchange(part, target):
         shutil.rmtree(part, ignore_errors=True)
         return
@@ -312,25 +366,33 @@ def _swap(part: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step, renameat2 of Linux; whether that was done: not every system and file system knows how."""
+    """Let two folders change names in one step, renameat2 of Linux; whether that was done: not
+    every system and file system knows how.
+    """
     if sys.platform != "linux":
         return False
     try:
-        return not ctypes.CDLL(None, use_errno=True).renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+        return not ctypes.CDLL(None, use_errno=True).renameat2(
+            AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
+        )
     except AttributeError:  # a C library from before 2018
         return False
 
 
 @contextlib.contextmanager
 def explained(target: Path, part: Path) -> Iterator[None]:
-    """A full disk, a missing or read-only folder, in words. Errors of other files, opened by the caller's block, pass through."""
+    """A full disk, a missing or read-only folder, in words. Errors of other files, opened by the
+    caller's block, pass through.
+    """
     try:
         yield
     except OSError as error:
         if not _is_about(error, target, part):
             raise
         missing = error.errno == errno.ENOENT and not target.parent.exists()
-        reason = f"the folder {target.parent} does not exist; create it" if missing else error.strerror
+        reason = (
+            f"the folder {target.parent} does not exist; create it" if missing else error.strerror
+        )
         raise CheckpointError(f"can't write {target}: {reason}") from error
 
 

@@ -1,4 +1,6 @@
-"""One writer at a time: a lock beside what is written, which the kernel lets go when its process ends, however that was."""
+"""One writer at a time: a lock beside what is written, which the kernel lets go when its process
+ends, however that was.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,25 @@ from mismatch.files import explained, sweep
 __all__ = ["locked"]
 
 TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system that has none
+# of a file system that has none
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NOT_BESIDE = {errno.EACCES, errno.EPERM, errno.EROFS}
-OPENED = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)  # what a link leads to is never overwritten
+# what a link leads to is never overwritten
+OPENED = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 SIGNED = b'{"pid": '  # how a signed lock begins
 PATTERN = re.compile(r"\.(?:.+\.)?lock")  # what a lock's file is called
 
 
 @contextlib.contextmanager
-def locked(path: str | Path, *, parents: bool = False, inside: re.Pattern[str] | None = None) -> Iterator[None]:
-    """Be the only one that writes this file or folder. CheckpointError, which names the other process, while somebody else is.
+def locked(
+    path: str | Path, *, parents: bool = False, inside: re.Pattern[str] | None = None
+) -> Iterator[None]:
+    """Be the only one that writes this file or folder. CheckpointError, which names the other
+    process, while somebody else is.
 
-    What a killed writer has left beside it under a temporary name is removed, and in the folder what it has left of files `inside`. `parents`: make
-    missing folders above it. A device or a pipe has no lock.
+    What a killed writer has left beside it under a temporary name is removed, and in the folder
+    what it has left of files `inside`. `parents`: make missing folders above it. A device or a pipe
+    has no lock.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not (target.is_file() or target.is_dir()):
@@ -64,11 +72,15 @@ class _Lock:
 
 
 def _acquired(target: Path) -> _Lock:
-    beside, within = target.with_name(f".{target.name}.lock") if target.name else target / ".lock", target / ".lock"
+    beside, within = (
+        target.with_name(f".{target.name}.lock") if target.name else target / ".lock",
+        target / ".lock",
+    )
     try:
         return _lock(target, beside)
     except OSError as error:
-        if error.errno in NOT_BESIDE and target.is_dir():  # a volume that is mounted below a folder of somebody else's
+        # a volume that is mounted below a folder of somebody else's
+        if error.errno in NOT_BESIDE and target.is_dir():
             with explained(target, within):
                 return _lock(target, within)
         with explained(target, beside):
@@ -82,10 +94,16 @@ def _lock(target: Path, place: Path) -> _Lock:
         try:
             by_kernel = _flock(descriptor)
             if by_kernel is False or (by_kernel is None and _is_held(descriptor)):
-                raise CheckpointError(_refusal(target, place, _owner(descriptor), by_kernel=by_kernel is not None))
+                raise CheckpointError(
+                    _refusal(target, place, _owner(descriptor), by_kernel=by_kernel is not None)
+                )
             if not _may_sign(descriptor):
-                raise CheckpointError(f"can't write {target}: {place} is in the way and was not written by mismatch; move it, or choose another name")
-            if _is_there(descriptor, place):  # else whoever had it has removed it since it was opened
+                raise CheckpointError(
+                    f"can't write {target}: {place} is in the way and was not written by mismatch;"
+                    " move it, or choose another name"
+                )
+            # else whoever had it has removed it since it was opened
+            if _is_there(descriptor, place):
                 _sign(descriptor)
                 return _Lock(place, descriptor)
         except BaseException:
@@ -119,7 +137,9 @@ def _is_there(descriptor: int, place: Path) -> bool:
 
 
 def _may_sign(descriptor: int) -> bool:
-    """Whether it is empty or what `_sign` wrote, and no file of somebody else's under a lock's name, which would be overwritten and removed."""
+    """Whether it is empty or what `_sign` wrote, and no file of somebody else's under a lock's
+    name, which would be overwritten and removed.
+    """
     os.lseek(descriptor, 0, os.SEEK_SET)
     head = os.read(descriptor, len(SIGNED))  # a full disk may have cut it
     return SIGNED.startswith(head)
@@ -127,11 +147,16 @@ def _may_sign(descriptor: int) -> bool:
 
 def _sign(descriptor: int) -> None:
     """Say who has it; a full disk is no reason not to have it."""
-    since = datetime.now(UTC).isoformat(timespec="seconds")  # not local time, which a TZ such as UTC+30 makes impossible
+    # not local time, which a TZ such as UTC+30 makes impossible
+    since = datetime.now(UTC).isoformat(timespec="seconds")
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(owner).encode(), 0) if hasattr(os, "pwrite") else os.write(descriptor, json.dumps(owner).encode())
+        (
+            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+            if hasattr(os, "pwrite")
+            else os.write(descriptor, json.dumps(owner).encode())
+        )
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
@@ -145,7 +170,9 @@ def _owner(descriptor: int) -> dict[str, Any]:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Without the kernel's word: whether who signed still runs, which can be told on the same machine only; else it counts as running."""
+    """Without the kernel's word: whether who signed still runs, which can be told on the same
+    machine only; else it counts as running.
+    """
     owner = _owner(descriptor)
     pid = owner.get("pid")
     if not isinstance(pid, int) or pid == os.getpid():
@@ -162,6 +189,13 @@ def _is_held(descriptor: int) -> bool:
 
 
 def _refusal(target: Path, place: Path, owner: dict[str, Any], *, by_kernel: bool) -> str:
-    who = f"process {owner['pid']} on {owner.get('host')} has been writing it since {owner.get('since')}" if "pid" in owner else "another process is writing it"
+    who = (
+        f"process {owner['pid']} on {owner.get('host')} has been writing it since"
+        f" {owner.get('since')}"
+        if "pid" in owner
+        else "another process is writing it"
+    )
     remedy = "wait until it is done, or choose another name"
-    return f"can't write {target}: {who}; {remedy}" + ("" if by_kernel else f"; if it is gone, remove {place}")
+    return f"can't write {target}: {who}; {remedy}" + (
+        "" if by_kernel else f"; if it is gone, remove {place}"
+    )

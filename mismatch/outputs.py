@@ -1,4 +1,6 @@
-"""What an output may replace: nothing but an older output of its own kind. An input, a model's file and whatever a user made by hand stay."""
+"""What an output may replace: nothing but an older output of its own kind. An input, a model's file
+and whatever a user made by hand stay.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,23 @@ from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
 
-__all__ = ["SOFTWARE", "OutputKind", "check_outputs", "json_report", "model_folder_of", "page", "picture", "refuse_model_folder", "text_file"]
+__all__ = [
+    "SOFTWARE",
+    "OutputKind",
+    "check_outputs",
+    "json_report",
+    "model_folder_of",
+    "page",
+    "picture",
+    "refuse_model_folder",
+    "text_file",
+]
 
 SOFTWARE = ("Software", "mismatch")  # keyword and text in the pictures that are drawn here
 READ = 2**16  # bytes of a page, a picture or a text, by which its kind is known
 LARGEST_REPORT = 2**28  # bytes of JSON, above which nobody's report is replaced
-CHECKPOINT, BUNDLE = "mismatch.json", "manifest.json"  # as training/checkpoint.py and runtime/bundle.py name them
+# as training/checkpoint.py and runtime/bundle.py name them
+CHECKPOINT, BUNDLE = "mismatch.json", "manifest.json"
 CHECKPOINT_KEYS = {"format_version", "head", "score"}
 BUNDLE_KEYS = {"format_version", "image_spec", "text_spec", "files"}
 
@@ -30,7 +43,9 @@ class OutputKind:
 
 
 def json_report(name: str, keys: Iterable[str]) -> OutputKind:
-    """Return the kind of a JSON file that is an object with these keys, or a list of such objects."""
+    """Return the kind of a JSON file that is an object with these keys, or a list
+    of such objects.
+    """
     wanted = set(keys)
 
     def is_known(path: Path) -> bool:
@@ -69,11 +84,14 @@ def text_file(name: str, start: str) -> OutputKind:
     return OutputKind(name, lambda path: _head(path).startswith(start.encode()))
 
 
-def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs: Iterable[Path] = ()) -> None:
-    """Refuse outputs before any work is done: each is the option's name, the file, and its kind, None where something else guards what is there.
+def check_outputs(
+    outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs: Iterable[Path] = ()
+) -> None:
+    """Refuse outputs before any work is done: each is the option's name, the file, and its kind,
+    None where something else guards what is there.
 
-    InputError for one that is an input or another output, or a file of another kind. CheckpointError for one in a model's folder. Devices, pipes and empty
-    files may be written to.
+    InputError for one that is an input or another output, or a file of another kind.
+    CheckpointError for one in a model's folder. Devices, pipes and empty files may be written to.
     """
     taken: dict[str, str] = {}
     sources = [path for path in inputs if path.exists()]
@@ -82,29 +100,47 @@ def check_outputs(outputs: Iterable[tuple[str, Path, OutputKind | None]], inputs
             continue
         real = os.path.realpath(path)
         if real in taken:
-            raise InputError(f"{taken[real]} and {option} are both {path}; choose another name for one")
+            raise InputError(
+                f"{taken[real]} and {option} are both {path}; choose another name for one"
+            )
         taken[real] = option
         if path.exists() and any(path.samefile(source) for source in sources):
-            raise InputError(f"{option} {path} is the input, which would be lost; choose another name or folder")
+            raise InputError(
+                f"{option} {path} is the input, which would be lost; choose another name or folder"
+            )
         refuse_model_folder(path, option)
         if kind is not None and not _may_replace(path, kind):
-            raise InputError(f"{option} {path} is there already and is not {kind.name} of mismatch; choose another name, or move it away")
+            raise InputError(
+                f"{option} {path} is there already and is not {kind.name} of mismatch; choose"
+                " another name, or move it away"
+            )
 
 
 def refuse_model_folder(path: Path, option: str, *, but_a_bundle: bool = False) -> None:
-    """CheckpointError for what lies in a checkpoint or a bundle, or is one; `but_a_bundle`: an older bundle may be replaced whole."""
+    """CheckpointError for what lies in a checkpoint or a bundle, or is one; `but_a_bundle`: an
+    older bundle may be replaced whole.
+    """
     model = model_folder_of(path)
-    if but_a_bundle and model == Path(os.path.realpath(path)) and not (model / CHECKPOINT).is_file():
+    if (
+        but_a_bundle
+        and model == Path(os.path.realpath(path))
+        and not (model / CHECKPOINT).is_file()
+    ):
         return
     if model is not None:
-        raise CheckpointError(f"{option} {path} lies in the model {model}, which holds its own files only; choose another place")
+        raise CheckpointError(
+            f"{option} {path} lies in the model {model}, which holds its own files only; choose"
+            " another place"
+        )
 
 
 def model_folder_of(path: Path) -> Path | None:
     """Return the checkpoint or bundle that a path lies in, or is; None outside of all."""
     real = Path(os.path.realpath(path))
     for folder in (real, *real.parents):
-        if _has_keys(folder / CHECKPOINT, CHECKPOINT_KEYS) or _has_keys(folder / BUNDLE, BUNDLE_KEYS):
+        if _has_keys(folder / CHECKPOINT, CHECKPOINT_KEYS) or _has_keys(
+            folder / BUNDLE, BUNDLE_KEYS
+        ):
             return folder
     return None
 
@@ -142,7 +178,9 @@ def _is_stream(path: Path) -> bool:
 
 
 def _may_replace(path: Path, kind: OutputKind) -> bool:
-    """Whether nothing is there, or an empty file, or one of this kind. A folder is for the writer to refuse."""
+    """Whether nothing is there, or an empty file, or one of this kind. A folder is for the writer
+    to refuse.
+    """
     if not path.is_file():
         return True
     try:

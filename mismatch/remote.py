@@ -1,4 +1,6 @@
-"""Objects of S3 and its like by URL, through fsspec: read as files are, written whole or not at all. A text is never fetched, only a `Remote` is."""
+"""Objects of S3 and its like by URL, through fsspec: read as files are, written whole or not at
+all. A text is never fetched, only a `Remote` is.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from mismatch.errors import CheckpointError, InputError, MachineError, MismatchError, MissingExtraError
+from mismatch.errors import (
+    CheckpointError,
+    InputError,
+    MachineError,
+    MismatchError,
+    MissingExtraError,
+)
 from mismatch.retries import open_patiently, reason, retried
 
 if TYPE_CHECKING:
@@ -25,26 +33,48 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "Remote", "is_url", "located", "open_located"]
 
-STORES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "memory": "fsspec"}  # scheme → its package; those where a put is whole or not at all
+# scheme → its package; those where a put is whole or not at all
+STORES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "memory": "fsspec"}
 ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand requests for 16 GB
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: c:// is a drive
-SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)  # in addresses that carry a permission
-NO_ACCESS = re.compile(r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TokenRefreshRequired|RefreshError|ClientAuthenticationError")
-OUT_OF_REACH = re.compile(r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E")
+# two letters at least: c:// is a drive
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+# in addresses that carry a permission
+SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)
+NO_ACCESS = re.compile(
+    r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TokenRefreshRequired|RefreshError|ClientAuthenticationError"
+)
+OUT_OF_REACH = re.compile(
+    r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E"
+)
 BUCKET = re.compile(r"\w[\w.@-]*", re.ASCII)  # of abfs, CONTAINER@ACCOUNT too
 PASSING = {408, 409, 425, 429}  # HTTP's statuses below 500 that may pass
-VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "LastModified", "last_modified", "updated", "mtime", "created")  # strongest first
+# strongest first
+VERSIONS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "crc32c",
+    "generation",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Remote:
-    """An object of a store, or what the names of several begin with, as a `pathlib.Path` is a file or a folder.
+    """An object of a store, or what the names of several begin with, as a `pathlib.Path` is a file
+    or a folder.
 
-    What fails for an object that is read is an OSError as with files, for all else a CheckpointError; in words of our own, since what a store's library says
-    may hold keys and signed addresses. Where the store takes no credentials it is a MachineError, where its package is not installed a MissingExtraError.
+    What fails for an object that is read is an OSError as with files, for all else a
+    CheckpointError; in words of our own, since what a store's library says may hold keys and signed
+    addresses. Where the store takes no credentials it is a MachineError, where its package is not
+    installed a MissingExtraError.
     """
 
     store: str  # scheme://bucket
@@ -52,20 +82,34 @@ class Remote:
 
     @classmethod
     def of(cls, url: str) -> Remote:
-        """InputError for a URL of no store, with a password or a signature in it, or with .. among its names."""
+        """InputError for a URL of no store, with a password or a signature in it, or with .. among
+        its names.
+        """
         found = URL.fullmatch(url)
         scheme = found[1].lower() if found else ""
         scheme = ALIASES.get(scheme, scheme)
         if found is None or scheme not in STORES:
             known = ", ".join(f"{name}://" for name in STORES if name != "memory")
-            raise InputError(f"{scheme}:// is no store that mismatch reads ({known}); download it and give its path")
+            raise InputError(
+                f"{scheme}:// is no store that mismatch reads ({known}); download it and give its"
+                " path"
+            )
         bucket, _, key = found[2].partition("/")
         if ":" in bucket.partition("@")[0] and "@" in bucket:
-            raise InputError(f"the {scheme}:// URL holds a password; take it out, and give it by the environment or the files of {STORES[scheme]}")
+            raise InputError(
+                f"the {scheme}:// URL holds a password; take it out, and give it by the environment"
+                f" or the files of {STORES[scheme]}"
+            )
         if SIGNED.search(key):
-            raise InputError(f"the {scheme}:// URL of bucket {bucket} holds a signature; take it out, credentials are those of the environment")
+            raise InputError(
+                f"the {scheme}:// URL of bucket {bucket} holds a signature; take it out,"
+                " credentials are those of the environment"
+            )
         if not BUCKET.fullmatch(bucket) or {".", ".."} & set(key.split("/")) or "\0" in key:
-            raise InputError(f"{url!r} names no object; write {scheme}://BUCKET/NAME, without . and .. between the slashes")
+            raise InputError(
+                f"{url!r} names no object; write {scheme}://BUCKET/NAME, without . and .. between"
+                " the slashes"
+            )
         return cls(f"{scheme}://{bucket}", key.rstrip("/"))
 
     def __str__(self) -> str:
@@ -91,36 +135,59 @@ class Remote:
         return scheme, bucket.partition("@")[2]
 
     def below(self, path: str, *, outside: bool = False) -> Remote:
-        """What a row's path, or URL, names: an object below this one, or with `outside` one in any bucket of the same service. InputError for another one."""
-        place = Remote.of(path) if is_url(path) else Remote(self.store, posixpath.normpath(posixpath.join(self.key, path)))
+        """What a row's path, or URL, names: an object below this one, or with `outside` one in any
+        bucket of the same service. InputError for another one.
+        """
+        place = (
+            Remote.of(path)
+            if is_url(path)
+            else Remote(self.store, posixpath.normpath(posixpath.join(self.key, path)))
+        )
         within = not self.key or place.key.startswith(f"{self.key}/")
         if place.key.startswith(("/", "../")) or place.key in (".", "..") or path.endswith("/"):
-            raise InputError(f"image {path!r} names no object of {self.store}; write its name relative to --image-base-path, or its URL")
+            raise InputError(
+                f"image {path!r} names no object of {self.store}; write its name relative to"
+                " --image-base-path, or its URL"
+            )
         if not (within and place.store == self.store) and not outside:
-            raise InputError(f"image {path!r} leaves --image-base-path {self}; pass --allow-outside-images if it may lie elsewhere")
+            raise InputError(
+                f"image {path!r} leaves --image-base-path {self}; pass --allow-outside-images if it"
+                " may lie elsewhere"
+            )
         if place._service != self._service:
-            raise InputError(f"image {path!r} is of another store than --image-base-path {self}, and nothing else is fetched for a row")
+            raise InputError(
+                f"image {path!r} is of another store than --image-base-path {self}, and nothing"
+                " else is fetched for a row"
+            )
         return place
 
     def open(self, start: int = 0, end: int | None = None) -> io.RawIOBase:
-        """To read from byte `start` to `end`, a request for each read, tried again where what fails may pass."""
+        """To read from byte `start` to `end`, a request for each read, tried again where what fails
+        may pass.
+        """
         size = retried(lambda: int(self._asked(lambda store: store.info(str(self))["size"])))
         found = _Object(self, size if end is None else min(size, end))
         found.seek(start)
         return found
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, or to where the object ends, by one request. What may pass is for `retried`."""
+        """Bytes `start` to `end`, or to where the object ends, by one request. What may pass is for
+        `retried`.
+        """
         try:
             return bytes(self._asked(lambda store: store.cat_file(str(self), start=start, end=end)))
         except _OutOfRangeError:  # how S3 says that nothing is there: an empty object too
             return b""
 
     def version(self) -> str:
-        """What differs as soon as the object is written anew: its size and its ETag, or what else the store has: checksum, generation, time."""
+        """What differs as soon as the object is written anew: its size and its ETag, or what else
+        the store has: checksum, generation, time.
+        """
         facts = self._surely(lambda store: store.info(str(self)))
         said = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
-        return hashlib.sha256(json.dumps([str(self), int(facts["size"]), said]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([str(self), int(facts["size"]), said]).encode()
+        ).hexdigest()
 
     def listing(self) -> dict[str, int | None]:
         """The names directly below → their bytes, None for what has names below it in turn."""
@@ -129,21 +196,37 @@ class Remote:
             store.invalidate_cache()
             own = f"{store._strip_protocol(str(self))}/"
             try:
-                entries = [(str(entry["name"]), entry) for entry in store.ls(str(self), detail=True)]
+                entries = [
+                    (str(entry["name"]), entry) for entry in store.ls(str(self), detail=True)
+                ]
             except FileNotFoundError:
                 return {}
-            known = ((name.removeprefix(own).rstrip("/"), entry) for name, entry in entries if name.startswith(own))
-            return {name: None if entry["type"] == "directory" else int(entry["size"]) for name, entry in known if name}
+            known = (
+                (name.removeprefix(own).rstrip("/"), entry)
+                for name, entry in entries
+                if name.startswith(own)
+            )
+            return {
+                name: None if entry["type"] == "directory" else int(entry["size"])
+                for name, entry in known
+                if name
+            }
 
         return self._surely(below)
 
     def read_all(self, names: Iterable[str]) -> list[bytes]:
-        """The contents of objects below, in the order of their names as given, several requests at a time."""
+        """The contents of objects below, in the order of their names as given, several requests at
+        a time.
+        """
         paths = [str(self / name) for name in names]
 
         def contents(store: Any) -> list[bytes]:
             found = store.cat(paths)  # of one path it is no dict
-            return [found] if isinstance(found, bytes) else [found[store._strip_protocol(path)] for path in paths]
+            return (
+                [found]
+                if isinstance(found, bytes)
+                else [found[store._strip_protocol(path)] for path in paths]
+            )
 
         return self._surely(contents) if paths else []
 
@@ -155,7 +238,10 @@ class Remote:
         paths = [str(self / name) for name in there]
         self._surely(lambda store: store.rm(paths))
         if left := there & self.listing().keys():  # of which S3 says nothing
-            raise CheckpointError(f"can't remove {self / min(left)}; let the credentials of this environment delete objects")
+            raise CheckpointError(
+                f"can't remove {self / min(left)}; let the credentials of this environment delete"
+                " objects"
+            )
 
     def write(self, data: bytes) -> None:
         """The whole object at once."""
@@ -163,7 +249,9 @@ class Remote:
 
     @contextmanager
     def writing(self) -> Iterator[IO[bytes]]:
-        """A file to fill, on this machine; the object is there once the block ends, and never half of it."""
+        """A file to fill, on this machine; the object is there once the block ends, and never half
+        of it.
+        """
         try:
             with tempfile.NamedTemporaryFile(prefix="mismatch-") as file:
                 yield file
@@ -172,7 +260,10 @@ class Remote:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise CheckpointError(f"can't write {self}: {error.strerror} in {tempfile.gettempdir()}, where it is made; set TMPDIR") from error
+            raise CheckpointError(
+                f"can't write {self}: {error.strerror} in {tempfile.gettempdir()}, where it is"
+                " made; set TMPDIR"
+            ) from error
 
     def _surely(self, act: Callable[[Any], Result]) -> Result:
         try:
@@ -207,7 +298,9 @@ class _Object(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        self._at = max(
+            0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        )
         return self._at
 
     def readall(self) -> bytes:
@@ -237,15 +330,23 @@ def is_url(text: str) -> bool:
 
 
 def located(place: str | Path | Remote) -> Path | Remote:
-    """What a path or a URL names that an operator, no row, has given; `file:///PATH` is a path. InputError for a URL that can't be one."""
+    """What a path or a URL names that an operator, no row, has given; `file:///PATH` is a path.
+    InputError for a URL that can't be one.
+    """
     if not isinstance(place, str) or not is_url(place):
         return place if isinstance(place, Remote) else Path(place)
     return Path(place[7:]) if place.lower().startswith("file:///") else Remote.of(place)
 
 
-def open_located(place: str | Path | Remote, start: int = 0, end: int | None = None) -> io.BufferedReader:
+def open_located(
+    place: str | Path | Remote, start: int = 0, end: int | None = None
+) -> io.BufferedReader:
     """As `open_patiently`, of an object too, which is read in pieces of `READ` bytes."""
-    return io.BufferedReader(place.open(start, end), READ) if isinstance(place, Remote) else open_patiently(place, start, end)
+    return (
+        io.BufferedReader(place.open(start, end), READ)
+        if isinstance(place, Remote)
+        else open_patiently(place, start, end)
+    )
 
 
 @cache
@@ -263,7 +364,10 @@ def _filesystem(store: str) -> Any:
     try:
         return kind(use_listings_cache=False, **kind._get_kwargs_from_urls(store))
     except Exception as error:
-        raise MachineError(f"{store} can't be reached ({type(error).__name__}); give its account and credentials by the environment") from error
+        raise MachineError(
+            f"{store} can't be reached ({type(error).__name__}); give its account and credentials"
+            " by the environment"
+        ) from error
 
 
 def _explained(error: Exception, place: Remote) -> OSError | MachineError:
@@ -272,14 +376,18 @@ def _explained(error: Exception, place: Remote) -> OSError | MachineError:
     status = next((found for one in chain if (found := _status(one))), None)
     if NO_ACCESS.search(" ".join(f"{type(one).__name__} {_code(one)}" for one in chain)):
         return MachineError(
-            f"{place.store} takes no credentials of this environment; set or renew them, as {STORES[place.store.partition('://')[0]]} documents"
+            f"{place.store} takes no credentials of this environment; set or renew them, as"
+            f" {STORES[place.store.partition('://')[0]]} documents"
         )
     if status == 416:
         return _OutOfRangeError(errno.EINVAL, "nothing is there")
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, "there is no such object")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionError(errno.EACCES, "access denied; let the credentials of this environment read and write there")
+        return PermissionError(
+            errno.EACCES,
+            "access denied; let the credentials of this environment read and write there",
+        )
     if status is not None and 300 <= status < 500 and status not in PASSING:
         return OSError(errno.EINVAL, f"the store refuses it (HTTP {status})")
     if status is not None:

@@ -1,4 +1,6 @@
-"""How images and texts become tensors and logits become scores, as data: frozen dataclasses that a backbone supplies and a bundle carries."""
+"""How images and texts become tensors and logits become scores, as data: frozen dataclasses that a
+backbone supplies and a bundle carries.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,13 @@ WIDEST = 65_536  # of embeddings and layers, likewise
 MOST_MEMBERS = 256  # of a head, likewise
 LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
 LARGEST_LEVEL = 255  # of a channel
-KINDS = {"int": "a whole number", "float": "a finite number", "str": "text", "RGB": "a list of three numbers", "tuple[int, int, int]": "a list of three levels"}
+KINDS = {
+    "int": "a whole number",
+    "float": "a finite number",
+    "str": "text",
+    "RGB": "a list of three numbers",
+    "tuple[int, int, int]": "a list of three levels",
+}
 SHOWN = 80  # characters of a wrong value in an error
 
 
@@ -45,20 +53,32 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only; tuples become lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}  # type: ignore[call-overload]
+        values = asdict(self)  # type: ignore[call-overload]
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere. InputError for a value of another type than the field's."""
+        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere. InputError for a
+        value of another type than the field's.
+        """
         cls._check_object(data)
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()} | more
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        } | more
         known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - known):
-            raise InputError(f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer mismatch: upgrade")
+            raise InputError(
+                f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer"
+                " mismatch: upgrade"
+            )
         hints = _hints(cls.__qualname__)
         for name, value in values.items():
             if not _fits(value, hints[name]):
-                raise InputError(f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed")
+                raise InputError(
+                    f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed"
+                )
         try:
             return cls(**values)
         except TypeError as error:
@@ -83,7 +103,9 @@ def _wanted(cls: type, name: str) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none; choices are left to `_check_choice`."""
+    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none;
+    choices are left to `_check_choice`.
+    """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is types.UnionType:
         return any(_fits(value, part) for part in parts)
@@ -92,18 +114,28 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and _all_fit(value, parts)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items())
+        return isinstance(value, dict) and all(
+            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
+        )
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and abs(value) <= sys.float_info.max
+        )
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
+        return (
+            isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
+        )
     return isinstance(value, hint)
 
 
 def _all_fit(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
     if kinds[-1] is Ellipsis:
         return all(_fits(value, kinds[0]) for value in values)
-    return len(values) == len(kinds) and all(_fits(value, kind) for value, kind in zip(values, kinds, strict=True))
+    return len(values) == len(kinds) and all(
+        _fits(value, kind) for value, kind in zip(values, kinds, strict=True)
+    )
 
 
 def _brief(value: Any) -> str:
@@ -117,7 +149,10 @@ def _brief(value: Any) -> str:
 
 def _check_choice(owner: object, name: str, choices: Any) -> None:
     if getattr(owner, name) not in get_args(choices):
-        raise InputError(f"{type(owner).__name__}.{name} is {_brief(getattr(owner, name))}; one of {', '.join(get_args(choices))} is needed")
+        raise InputError(
+            f"{type(owner).__name__}.{name} is {_brief(getattr(owner, name))}; one of"
+            f" {', '.join(get_args(choices))} is needed"
+        )
 
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -129,18 +164,22 @@ CropRounding = Literal["floor", "round"]
 class ImageSpec(Spec):
     """RGB image → pixel_values (3, size, size).
 
-    `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the longer side to `size` and pads with `fill`;
-    `squash` resizes both sides to `resize` and crops the centre.
+    `shortest` resizes the shorter side to `resize` and crops the centre; `longest` resizes the
+    longer side to `size` and pads with `fill`; `squash` resizes both sides to `resize` and crops
+    the centre.
     """
 
     size: int  # pixels, side of the square that the tower sees
     mean: RGB  # of the channels, on 0..1
     std: RGB  # of the channels, on 0..1
-    resize: int = 0  # pixels, shorter side (squash: both sides) before the crop; 0: the same as size
+    # pixels, shorter side (squash: both sides) before the crop; 0: the same as size
+    resize: int = 0
     mode: ResizeMode = "shortest"
-    crop_rounding: CropRounding = "round"  # of a half-pixel crop offset: torchvision rounds, HF processors floor
+    # of a half-pixel crop offset: torchvision rounds, HF processors floor
+    crop_rounding: CropRounding = "round"
     interpolation: Interpolation = "bicubic"
-    background: tuple[int, int, int] = (255, 255, 255)  # 0..255, what shows through transparent pixels
+    # 0..255, what shows through transparent pixels
+    background: tuple[int, int, int] = (255, 255, 255)
     fill: tuple[int, int, int] = (0, 0, 0)  # 0..255, padding of mode longest
 
     def __post_init__(self) -> None:
@@ -148,11 +187,19 @@ class ImageSpec(Spec):
         _check_choice(self, "interpolation", Interpolation)
         _check_choice(self, "crop_rounding", CropRounding)
         if not (1 <= self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
-            raise InputError(f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of pixels up to {LARGEST_SIDE:,} are needed")
+            raise InputError(
+                f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of"
+                f" pixels up to {LARGEST_SIDE:,} are needed"
+            )
         if not all(spread > 0 for spread in self.std):
-            raise InputError(f"ImageSpec.std is {_brief(self.std)}; three numbers above 0 are needed")
+            raise InputError(
+                f"ImageSpec.std is {_brief(self.std)}; three numbers above 0 are needed"
+            )
         if not all(0 <= level <= LARGEST_LEVEL for level in (*self.background, *self.fill)):
-            raise InputError(f"ImageSpec.background is {_brief(self.background)} and fill {_brief(self.fill)}; levels of 0 to {LARGEST_LEVEL} are needed")
+            raise InputError(
+                f"ImageSpec.background is {_brief(self.background)} and fill {_brief(self.fill)};"
+                f" levels of 0 to {LARGEST_LEVEL} are needed"
+            )
 
     @property
     def resize_to(self) -> int:
@@ -168,21 +215,26 @@ Cleaning = Literal["none", "clip", "whitespace", "canonicalize"]
 class TextSpec(Spec):
     """Text → input_ids and attention_mask, both (L,), L ≤ context_length.
 
-    Cleaning: `whitespace` mends the encoding (ftfy), resolves HTML entities twice and folds white space; `clip` then makes it lower case; `canonicalize`
-    drops the ASCII punctuation too.
+    Cleaning: `whitespace` mends the encoding (ftfy), resolves HTML entities twice and folds white
+    space; `clip` then makes it lower case; `canonicalize` drops the ASCII punctuation too.
     """
 
     context_length: int  # tokens, special ones included
     pad_id: int
-    padding: Padding  # longest: a shorter L gives the same embedding; context: always pad to context_length
+    # longest: a shorter L gives the same embedding; context: always pad to context_length
+    padding: Padding
     cleaning: Cleaning = "none"  # before the tokenizer
-    tokenizer_json: str = field(default="", repr=False)  # the text of a Hugging Face tokenizers file; a file of its own on disk
+    # the text of a Hugging Face tokenizers file; a file of its own on disk
+    tokenizer_json: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         _check_choice(self, "padding", Padding)
         _check_choice(self, "cleaning", Cleaning)
         if not 1 <= self.context_length <= LONGEST_CONTEXT:
-            raise InputError(f"TextSpec.context_length is {self.context_length}; a number of tokens up to {LONGEST_CONTEXT:,} is needed")
+            raise InputError(
+                f"TextSpec.context_length is {self.context_length}; a number of tokens up to"
+                f" {LONGEST_CONTEXT:,} is needed"
+            )
         if not 0 <= self.pad_id <= LARGEST_INTEGER:
             raise InputError(f"TextSpec.pad_id is {self.pad_id}; the id of a token is needed")
 
@@ -193,7 +245,8 @@ class TextSpec(Spec):
 
 HeadKind = Literal["adapter", "cosine", "zero-shot"]
 Normalisation = Literal["layer", "standard"]
-IMAGE_FEATURES = ("levels", "colour")  # what a head may see of an image beside its embedding, in this order
+# what a head may see of an image beside its embedding, in this order
+IMAGE_FEATURES = ("levels", "colour")
 TEXT_FEATURES = ("levels",)  # and of a text
 FEATURES = ("image-levels", "colour", "text-levels")  # both, by the names that users give
 
@@ -202,17 +255,21 @@ FEATURES = ("image-levels", "colour", "text-levels")  # both, by the names that 
 class HeadSpec(Spec):
     """What joins an image embedding (image_dim) and a text embedding (text_dim) into one logit."""
 
-    kind: HeadKind  # adapter: MLPs and scaled cosine; cosine: scale and bias only; zero-shot: the plain cosine
+    # adapter: MLPs and scaled cosine; cosine: scale and bias only; zero-shot: the plain cosine
+    kind: HeadKind
     image_dim: int
     text_dim: int
     common_dim: int = 512  # width in which adapter compares; image_dim where both widths are equal
     hidden_dim: int = 512  # width of adapter's hidden layers
     dropout: float = 0.1  # 0..1, adapter, training only
-    image_features: tuple[str, ...] = ()  # of IMAGE_FEATURES, adapter; files of earlier versions, which lack these fields, mean none and 1 member
+    # of IMAGE_FEATURES, adapter; files of earlier versions, which lack these fields, mean none and
+    # 1 member
+    image_features: tuple[str, ...] = ()
     image_features_dim: int = 0  # width of these together
     text_features: tuple[str, ...] = ()  # of TEXT_FEATURES, adapter
     text_features_dim: int = 0
-    normalisation: Normalisation = "layer"  # of what adapter is given: a LayerNorm, or mean and spread over the training rows (standard)
+    # of what adapter is given: a LayerNorm, or mean and spread over the training rows (standard)
+    normalisation: Normalisation = "layer"
     members: int = 1  # adapters side by side, whose cosines are averaged
 
     def __post_init__(self) -> None:
@@ -222,11 +279,20 @@ class HeadSpec(Spec):
         for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
             if value != tuple(kind for kind in known if kind in value):
-                raise InputError(f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(known)} in this order is needed")
+                raise InputError(
+                    f"HeadSpec.{name} is {', '.join(value)}; some of {', '.join(known)} in this"
+                    " order is needed"
+                )
         if (self.image_features or self.text_features) and self.kind != "adapter":
-            raise InputError(f"the {self.kind} head compares embeddings alone; for further features use --head adapter")
+            raise InputError(
+                f"the {self.kind} head compares embeddings alone; for further features use --head"
+                " adapter"
+            )
         if self.kind != "adapter" and self.image_dim != self.text_dim:
-            raise InputError(f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and texts {self.text_dim}; use --head adapter")
+            raise InputError(
+                f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and"
+                f" texts {self.text_dim}; use --head adapter"
+            )
 
     @property
     def image_width(self) -> int:
@@ -243,10 +309,14 @@ def _check_sizes(head: HeadSpec) -> None:
     """Refuse what would ask for gigabytes, or for nothing."""
     for name in ("image_dim", "text_dim", "common_dim", "hidden_dim"):
         if not 1 <= getattr(head, name) <= WIDEST:
-            raise InputError(f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed")
+            raise InputError(
+                f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed"
+            )
     for name in ("image_features_dim", "text_features_dim"):
         if not 0 <= getattr(head, name) <= WIDEST:
-            raise InputError(f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed")
+            raise InputError(
+                f"HeadSpec.{name} is {getattr(head, name)}; a width up to {WIDEST:,} is needed"
+            )
     if not 1 <= head.members <= MOST_MEMBERS:
         raise InputError(f"HeadSpec.members is {head.members}; up to {MOST_MEMBERS} are possible")
     if not 0 <= head.dropout <= 1:
@@ -260,22 +330,33 @@ CalibrationKind = Literal["temperature", "platt", "piecewise"]
 class Calibration(Spec):
     """probability = sigmoid(bend(slope · logit + intercept)).
 
-    `temperature` has no intercept, `platt` both; `piecewise` bends the log-odds along straight lines between knots, the outer ones going on for ever.
+    `temperature` has no intercept, `platt` both; `piecewise` bends the log-odds along straight
+    lines between knots, the outer ones going on for ever.
     """
 
     slope: float  # > 0, so that ranks stay
     intercept: float
     rows: int  # validation rows that it was fitted on
-    kind: CalibrationKind = "platt"  # files of earlier versions, which lack this and the next two, mean platt
+    # files of earlier versions, which lack this and the next two, mean platt
+    kind: CalibrationKind = "platt"
     knots: tuple[float, ...] = ()  # log-odds before the bend, rising; piecewise only
     bent: tuple[float, ...] = ()  # log-odds after it, at the knots, rising too
 
     def __post_init__(self) -> None:
         _check_choice(self, "kind", CalibrationKind)
-        if (self.kind == "piecewise") != (len(self.knots) > 1) or len(self.knots) != len(self.bent) or not self.slope > 0:
-            raise InputError(f"a {self.kind} calibration of slope {self.slope} has {len(self.knots)} knots and {len(self.bent)} values; calibrate again")
+        if (
+            (self.kind == "piecewise") != (len(self.knots) > 1)
+            or len(self.knots) != len(self.bent)
+            or not self.slope > 0
+        ):
+            raise InputError(
+                f"a {self.kind} calibration of slope {self.slope} has {len(self.knots)} knots and"
+                f" {len(self.bent)} values; calibrate again"
+            )
         if not all(a < b for line in (self.knots, self.bent) for a, b in pairwise(line)):
-            raise InputError("the knots of a calibration and their values must rise; calibrate again")
+            raise InputError(
+                "the knots of a calibration and their values must rise; calibrate again"
+            )
 
 
 @dataclass(frozen=True)
@@ -295,11 +376,14 @@ class ReviewBand(Spec):
     low: float  # on similarity_score
     high: float
     rows: int = 0  # validation rows that it was chosen on; 0: given by hand
-    max_risk: float | None = None  # share of errors, at most, on each side of the band, that it was chosen for
+    # share of errors, at most, on each side of the band, that it was chosen for
+    max_risk: float | None = None
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low <= self.high < math.inf:
-            raise InputError(f"a review band from {self.low} to {self.high} is none; give the lower score first")
+            raise InputError(
+                f"a review band from {self.low} to {self.high} is none; give the lower score first"
+            )
 
     def __contains__(self, score: float) -> bool:
         return self.low <= score < self.high
@@ -307,7 +391,9 @@ class ReviewBand(Spec):
 
 @dataclass(frozen=True)
 class SliceThresholds(Spec):
-    """Thresholds of their own for some values of a column, such as languages or categories; any other value has the model's."""
+    """Thresholds of their own for some values of a column, such as languages or categories; any
+    other value has the model's.
+    """
 
     column: str
     values: dict[str, float]  # value of the column → threshold on similarity_score
@@ -316,19 +402,30 @@ class SliceThresholds(Spec):
 
 @dataclass(frozen=True)
 class Distribution(Spec):
-    """How values were distributed: shares of the parts between edges, an edge belonging to the part below it."""
+    """How values were distributed: shares of the parts between edges, an edge belonging to the part
+    below it.
+    """
 
     edges: tuple[float, ...]  # rising
     shares: tuple[float, ...]  # one more than edges; their sum is 1
 
     def __post_init__(self) -> None:
-        if len(self.shares) != len(self.edges) + 1 or not all(a < b for a, b in pairwise(self.edges)) or not all(share >= 0 for share in self.shares):
-            raise InputError(f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is damaged; export the bundle again")
+        if (
+            len(self.shares) != len(self.edges) + 1
+            or not all(a < b for a, b in pairwise(self.edges))
+            or not all(share >= 0 for share in self.shares)
+        ):
+            raise InputError(
+                f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is"
+                " damaged; export the bundle again"
+            )
 
 
 @dataclass(frozen=True)
 class Reference(Spec):
-    """What a bundle's pairs looked like when it was exported, by which a service tells that others come now. Logits: no later calibration changes it."""
+    """What a bundle's pairs looked like when it was exported, by which a service tells that others
+    come now. Logits: no later calibration changes it.
+    """
 
     rows: int
     logits: Distribution
@@ -338,7 +435,11 @@ class Reference(Spec):
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
         cls._check_object(data)
-        parts = {name: Distribution.from_dict(data[name]) for name in ("logits", "text_lengths") if name in data}
+        parts = {
+            name: Distribution.from_dict(data[name])
+            for name in ("logits", "text_lengths")
+            if name in data
+        }
         return super().from_dict(data, **parts | more)
 
 
@@ -350,15 +451,18 @@ LongText = Literal["truncate", "chunk", "chunk-mean"]
 class ScoreSpec(Spec):
     """How logits become `similarity_score`, and from where on that is a match.
 
-    `long_text` says what becomes of a text that is longer than the text tower's context: `truncate` scores it without its end; the others cut it into
-    pieces that fit and score each, and the worst piece decides (`chunk`), or the mean of their logits (`chunk-mean`).
+    `long_text` says what becomes of a text that is longer than the text tower's context: `truncate`
+    scores it without its end; the others cut it into pieces that fit and score each, and the worst
+    piece decides (`chunk`), or the mean of their logits (`chunk-mean`).
     """
 
     kind: ScoreKind
-    default_threshold: float  # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
+    # used where none is stored: 0.5 for a trained model, the backbone's own for zero-shot
+    default_threshold: float
     calibration: Calibration | None = None
     threshold: Threshold | None = None
-    long_text: LongText = "truncate"  # files of earlier versions, which lack this and the next four, mean truncate and none
+    # files of earlier versions, which lack this and the next four, mean truncate and none
+    long_text: LongText = "truncate"
     review: ReviewBand | None = None
     slices: SliceThresholds | None = None
     earlier: tuple[Threshold, ...] = ()  # thresholds that were stored before, the oldest first
@@ -368,7 +472,9 @@ class ScoreSpec(Spec):
         _check_choice(self, "kind", ScoreKind)
         _check_choice(self, "long_text", LongText)
         if self.review is not None and self.slices is not None:
-            raise InputError("a review band and thresholds by slice don't go together; store one of the two")
+            raise InputError(
+                "a review band and thresholds by slice don't go together; store one of the two"
+            )
 
     @property
     def threshold_in_use(self) -> float:
@@ -379,7 +485,11 @@ class ScoreSpec(Spec):
     def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
         """Rebuild from `to_dict`."""
         cls._check_object(data)
-        parts: dict[str, Any] = {name: kind.from_dict(data[name]) for name, kind in _PARTS.items() if data.get(name) is not None}
+        parts: dict[str, Any] = {
+            name: kind.from_dict(data[name])
+            for name, kind in _PARTS.items()
+            if data.get(name) is not None
+        }
         earlier = data.get("earlier", ())
         if not isinstance(earlier, list | tuple):
             raise InputError(f"{cls.__name__}.earlier is {_brief(earlier)}; a list is needed")
@@ -387,8 +497,14 @@ class ScoreSpec(Spec):
         return super().from_dict(data, **parts | more)
 
     def with_threshold(self, threshold: Threshold) -> Self:
-        """With another threshold; the one so far is remembered, with its date, rows and objective."""
-        return replace(self, threshold=threshold, earlier=self.earlier if self.threshold is None else (*self.earlier, self.threshold))
+        """With another threshold; the one so far is remembered, with its date,
+        rows and objective.
+        """
+        return replace(
+            self,
+            threshold=threshold,
+            earlier=self.earlier if self.threshold is None else (*self.earlier, self.threshold),
+        )
 
 
 _PARTS: dict[str, type[Spec]] = {

@@ -29,7 +29,8 @@ from tokenizers.processors import TemplateProcessing
 from mismatch.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, where children would ignore Ctrl-C as well
+# in the background of a shell, where children would ignore Ctrl-C as well
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -56,19 +57,25 @@ def word_tokenizer() -> str:
     """The text of a tokenizer.json that knows `WORDS`."""
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
     return str(tokenizer.to_str())
 
 
 class ColourEngine:
-    """A real, exact engine in numpy: an image is its mean colour, a text the colours that it names, the logit their negative distance."""
+    """A real, exact engine in numpy: an image is its mean colour, a text the colours that it names,
+    the logit their negative distance.
+    """
 
     independent = False
 
     def __init__(self, padding: Any = "longest", score: ScoreSpec | None = None) -> None:
         self.name = "numpy cpu"
         self.image_spec = ImageSpec(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.text_spec = TextSpec(context_length=6, pad_id=0, padding=padding, tokenizer_json=word_tokenizer())
+        self.text_spec = TextSpec(
+            context_length=6, pad_id=0, padding=padding, tokenizer_json=word_tokenizer()
+        )
         self.score = score or ScoreSpec("probability", 0.5)
         self.image_dim = self.text_dim = self.image_width = self.text_width = 3
         self.length_step = 1
@@ -82,7 +89,10 @@ class ColourEngine:
 
     def encode_texts(self, input_ids: Any, attention_mask: Any) -> Any:
         self.text_shapes.append(input_ids.shape)
-        return np.stack([(input_ids == WORDS.index(word)).any(axis=1) for word in ("red", "green", "blue")], axis=1).astype(np.float32)
+        return np.stack(
+            [(input_ids == WORDS.index(word)).any(axis=1) for word in ("red", "green", "blue")],
+            axis=1,
+        ).astype(np.float32)
 
     def logits(self, image_embeddings: Any, text_embeddings: Any) -> Any:
         return 1.0 - 2.0 * np.abs(image_embeddings - text_embeddings).sum(axis=1)
@@ -102,7 +112,9 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 @pytest.fixture
 def colour_images(tmp_path: Path) -> Path:
-    """A folder with red.png, green.png, blue.png, a truncated cut.jpg, and lie.jpg, which is text."""
+    """A folder with red.png, green.png, blue.png, a truncated cut.jpg, and lie.jpg,
+    which is text.
+    """
     for name, colour in COLOURS.items():
         Image.new("RGB", (20, 12), colour).save(tmp_path / f"{name}.png")
     Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / "whole.jpg", quality=95)
@@ -117,7 +129,9 @@ def chromium() -> Iterator[Any]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("there is no chromium; apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; pip install playwright"
+    )
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
@@ -128,11 +142,18 @@ def chromium() -> Iterator[Any]:
 def s3() -> Iterator[Remote]:
     """An empty bucket of a server that speaks S3's protocol, for this process and its children."""
     for module in ("moto.server", "s3fs"):
-        pytest.importorskip(module, reason='moto or s3fs is not installed; pip install "moto[server]" s3fs')
+        pytest.importorskip(
+            module, reason='moto or s3fs is not installed; pip install "moto[server]" s3fs'
+        )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    named = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "never-shown", "AWS_DEFAULT_REGION": "us-east-1"}
+    named = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "never-shown",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as patch:
@@ -141,7 +162,12 @@ def s3() -> Iterator[Remote]:
         try:
             end = time.monotonic() + 60
             while server.poll() is None and time.monotonic() < end:
-                with suppress(OSError), urllib.request.urlopen(urllib.request.Request(f"{address}/shop", method="PUT"), timeout=5):
+                with (
+                    suppress(OSError),
+                    urllib.request.urlopen(
+                        urllib.request.Request(f"{address}/shop", method="PUT"), timeout=5
+                    ),
+                ):
                     break
                 time.sleep(0.1)
             yield Remote.of("s3://shop")
@@ -152,15 +178,23 @@ def s3() -> Iterator[Remote]:
 
 @pytest.fixture(params=["memory", "s3"])
 def store(request: pytest.FixtureRequest) -> Remote:
-    """An empty place in a store: fsspec's in memory, and one of S3's protocol where there is a server of it."""
-    pytest.importorskip("fsspec", reason='fsspec is not installed; pip install "mismatch-clip[remote]"')
-    bucket = Remote.of("memory://shop") if request.param == "memory" else request.getfixturevalue("s3")
+    """An empty place in a store: fsspec's in memory, and one of S3's protocol where there is a
+    server of it.
+    """
+    pytest.importorskip(
+        "fsspec", reason='fsspec is not installed; pip install "mismatch-clip[remote]"'
+    )
+    bucket = (
+        Remote.of("memory://shop") if request.param == "memory" else request.getfixturevalue("s3")
+    )
     return Remote.of(f"{bucket}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Small matrices on several threads wait for each other more than they compute, above all on a busy machine."""
+    """Small matrices on several threads wait for each other more than they compute, above all on a
+    busy machine.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -195,7 +229,9 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """For each family a checkpoint of its `tiny` model with an untrained adapter head, a calibration and a threshold."""
+    """For each family a checkpoint of its `tiny` model with an untrained adapter head, a
+    calibration and a threshold.
+    """
     import torch
 
     from mismatch.backbones.registry import load_backbone
@@ -211,29 +247,62 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         spec = head_spec_for(backbone, "adapter")
         head = build_head(spec, backbone)
         for parameter in head.parameters():
-            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None  # so that scores spread
-        score = ScoreSpec("probability", 0.5, Calibration(0.7, 0.1, 50), Threshold(0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00"))
-        save_checkpoint(folder / name, Detector(backbone, head).eval(), meta_for(name, "tiny", spec, score=score), {})
+            # so that scores spread
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+        score = ScoreSpec(
+            "probability",
+            0.5,
+            Calibration(0.7, 0.1, 50),
+            Threshold(0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00"),
+        )
+        save_checkpoint(
+            folder / name,
+            Detector(backbone, head).eval(),
+            meta_for(name, "tiny", spec, score=score),
+            {},
+        )
     return {name: folder / name for name in FAMILIES}
 
 
 @pytest.fixture(scope="session")
-def tiny_bundles(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def tiny_bundles(
+    tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The bundles of `tiny_checkpoints`, written by the real exporter."""
     from mismatch.export.onnx import export_bundle
     from mismatch.training.engine import open_checkpoint
 
     folder = tmp_path_factory.mktemp("bundles")
-    return {name: export_bundle(open_checkpoint(path, provider="cpu"), folder / name).folder for name, path in tiny_checkpoints.items()}
+    return {
+        name: export_bundle(open_checkpoint(path, provider="cpu"), folder / name).folder
+        for name, path in tiny_checkpoints.items()
+    }
 
 
 @pytest.fixture(scope="session")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel and nothing but what it requires; its bin folder."""
+    """A fresh virtual environment with the wheel and nothing but what it requires;
+    its bin folder.
+    """
     folder = tmp_path_factory.mktemp("light")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+    )
     [wheel] = folder.glob("*.whl")
     venv.create(folder / "venv", with_pip=True)
     bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True)
+    subprocess.run(
+        [
+            bin_folder / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            wheel,
+        ],
+        check=True,
+    )
     return bin_folder

@@ -1,4 +1,6 @@
-"""Bundles as somebody with bad intent would write them: true hashes over wrong graphs, manifests and tokenizers."""
+"""Bundles as somebody with bad intent would write them: true hashes over wrong graphs, manifests
+and tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def copied(target: Path) -> Path:
 def with_file(folder: Path, name: str, content: bytes) -> Path:
     """Replace a file, with a manifest that vouches for it."""
     (folder / name).write_bytes(content)
-    return with_manifest(folder, lambda data: data["files"].update({name: hashlib.sha256(content).hexdigest()}))
+    return with_manifest(
+        folder, lambda data: data["files"].update({name: hashlib.sha256(content).hexdigest()})
+    )
 
 
 def with_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -40,27 +44,60 @@ def with_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> P
     return folder
 
 
-def model(nodes: list[onnx.NodeProto], inputs: dict[str, Any], output: str, width: Any, weights: dict[str, Any] | None = None) -> bytes:
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, Any],
+    output: str,
+    width: Any,
+    weights: dict[str, Any] | None = None,
+) -> bytes:
     """A graph of one output; `inputs` and `width` are shapes, those of ids being int64."""
-    given = [helper.make_tensor_value_info(name, INT64 if name in ("input_ids", "attention_mask") else FLOAT, shape) for name, shape in inputs.items()]
+    given = [
+        helper.make_tensor_value_info(
+            name, INT64 if name in ("input_ids", "attention_mask") else FLOAT, shape
+        )
+        for name, shape in inputs.items()
+    ]
     made = [helper.make_tensor_value_info(output, FLOAT, width)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()]
+    tensors = [
+        numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()
+    ]
     graph = helper.make_graph(nodes, "g", given, made, tensors)
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+    return bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+        ).SerializeToString()
+    )
 
 
 def constant(value: Any, inputs: dict[str, Any], output: str) -> bytes:
     """A graph that gives the same, whatever it is given."""
-    return model([helper.make_node("Identity", ["c"], [output])], inputs, output, None, {"c": value})
+    return model(
+        [helper.make_node("Identity", ["c"], [output])], inputs, output, None, {"c": value}
+    )
 
 
 def endless(output: str, inputs: dict[str, Any], *, body: bool = True) -> bytes:
-    """A graph with a loop that goes on for centuries; without a body onnxruntime never looks whether it should stop."""
+    """A graph with a loop that goes on for centuries; without a body onnxruntime never looks
+    whether it should stop.
+    """
     [name, *_] = inputs
-    steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Mul", ["state", "state"], ["next"])] if body else []
+    steps = (
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Mul", ["state", "state"], ["next"]),
+        ]
+        if body
+        else []
+    )
     ends = ("on", "next") if body else ("go", "state")
     taken = [("i", INT64, []), ("go", TensorProto.BOOL, []), ("state", FLOAT, None)]
     given = [helper.make_tensor_value_info(label, kind, shape) for label, kind, shape in taken]
-    made = [helper.make_tensor_value_info(ends[0], TensorProto.BOOL, []), helper.make_tensor_value_info(ends[1], FLOAT, None)]
-    loop = helper.make_node("Loop", ["count", "start", name], [output], body=helper.make_graph(steps, "b", given, made))
+    made = [
+        helper.make_tensor_value_info(ends[0], TensorProto.BOOL, []),
+        helper.make_tensor_value_info(ends[1], FLOAT, None),
+    ]
+    loop = helper.make_node(
+        "Loop", ["count", "start", name], [output], body=helper.make_graph(steps, "b", given, made)
+    )
     return model([loop], inputs, output, None, {"count": np.array(2**62), "start": np.array(True)})

@@ -1,6 +1,8 @@
-"""What tests of several processes share: a few rows, runs of `mismatch train` under a launcher or killed on their way, and how far two of them agree.
+"""What tests of several processes share: a few rows, runs of `mismatch train` under a launcher or
+killed on their way, and how far two of them agree.
 
-As a program it is what forks the processes of a run: it has imported all that is heavy, so that they begin in a tenth of a second instead of ten.
+As a program it is what forks the processes of a run: it has imported all that is heavy, so that
+they begin in a tenth of a second instead of ten.
 """
 
 from __future__ import annotations
@@ -23,11 +25,20 @@ from tests.serving import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS, THINGS = ("red", "green", "blue"), ("shirt", "shoe", "bag")
-ACCELERATE = "accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
+ACCELERATE = (
+    "accelerate.commands.launch --num_processes 2 --num_machines 1 --main_process_port 0"
+    " --mixed_precision no --dynamo_backend no"
+)
 FORKED = "forked"  # two processes with the environment that torchrun gives
-LAUNCHERS = {  # --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
-    "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
-    "two machines": "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint localhost:{port}",
+# --multi_gpu is accelerate's word for several processes, with GPUs or without; its --cpu starts one
+LAUNCHERS = {
+    "torchrun": (
+        "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0"
+    ),
+    "two machines": (
+        "torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run"
+        " --rdzv-endpoint localhost:{port}"
+    ),
     "accelerate": f"{ACCELERATE} --multi_gpu",
 }
 PROGRAM = """
@@ -65,55 +76,129 @@ def write_rows(folder: Path) -> None:
         pixels = noise.integers(0, 90, (16, 16, 3))
         pixels[..., i % 3] += 120
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-        lines += [f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}" for k, colour in enumerate(COLOURS)]
+        lines += [
+            f"{i}.png,{colour} {THINGS[(i + k) % 3]}{' of soft cotton' * (i % 2)},{int(k == i % 3)}"
+            for k, colour in enumerate(COLOURS)
+        ]
     order = noise.permutation(len(lines))
     for name, chosen in (("train.csv", order[:41]), ("val.csv", order[41:])):
-        (folder / name).write_text("\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n")
+        (folder / name).write_text(
+            "\n".join(["image_path,text,label", *(lines[i] for i in chosen)]) + "\n"
+        )
 
 
-def started(rows: Path, name: str, *options: object, launcher: str | None = None, stop_after: int | str | None = None) -> Any:
-    """The process of a run, or of all that were launched, ended; its main process is killed behind the epoch `stop_after`, or behind a checkpoint_last.
-    `launcher`: FORKED, one of LAUNCHERS, or the words of one. Small files are read in shares too.
+def started(
+    rows: Path,
+    name: str,
+    *options: object,
+    launcher: str | None = None,
+    stop_after: int | str | None = None,
+) -> Any:
+    """The process of a run, or of all that were launched, ended; its main process is killed behind
+    the epoch `stop_after`, or behind a checkpoint_last. `launcher`: FORKED, one of LAUNCHERS, or
+    the words of one. Small files are read in shares too.
     """
-    place = {"--train-csv": "train.csv", "--val-csv": "val.csv", "--image-base-path": "", "--output-dir": name, "--cache": f"{name}/c"}
-    how = ["--model-name", "tiny", "--precision", "fp32", "--dropout", 0, "--threads", 1, "--num-workers", 1, "--device", "cpu", "--epochs", 2, *options]
-    arguments = ["train", *(str(word) for option, path in place.items() for word in (option, rows / path)), *map(str, how)]
+    place = {
+        "--train-csv": "train.csv",
+        "--val-csv": "val.csv",
+        "--image-base-path": "",
+        "--output-dir": name,
+        "--cache": f"{name}/c",
+    }
+    how = [
+        "--model-name",
+        "tiny",
+        "--precision",
+        "fp32",
+        "--dropout",
+        0,
+        "--threads",
+        1,
+        "--num-workers",
+        1,
+        "--device",
+        "cpu",
+        "--epochs",
+        2,
+        *options,
+    ]
+    arguments = [
+        "train",
+        *(str(word) for option, path in place.items() for word in (option, rows / path)),
+        *map(str, how),
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "STOP_AFTER": str(stop_after)}
     if launcher in (None, FORKED):
         return _forked(rows, arguments, env, 1 if launcher is None else 2)
     (rows / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", *LAUNCHERS.get(launcher, launcher).format(port=free_port()).split(), str(rows / "program.py"), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        *LAUNCHERS.get(launcher, launcher).format(port=free_port()).split(),
+        str(rows / "program.py"),
+        *arguments,
+    ]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, env=env, **pipes) for _ in range(2 if launcher == "two machines" else 1)]  # the same command on each machine
+    # the same command on each machine
+    running = [
+        subprocess.Popen(command, env=env, **pipes)
+        for _ in range(2 if launcher == "two machines" else 1)
+    ]
     said, errors = map("".join, zip(*(one.communicate() for one in running), strict=True))
-    return subprocess.CompletedProcess(command, max((one.returncode for one in running), key=abs), said, errors)
+    return subprocess.CompletedProcess(
+        command, max((one.returncode for one in running), key=abs), said, errors
+    )
 
 
 def _forked(folder: Path, arguments: list[str], env: dict[str, str], count: int) -> Any:
-    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)} if count > 1 else {}
-    each = [env | meeting | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if meeting else {}) for rank in range(count)]
+    meeting = (
+        {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+        if count > 1
+        else {}
+    )
+    each = [
+        env | meeting | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if meeting else {})
+        for rank in range(count)
+    ]
     files = [folder / "out.txt", folder / "err.txt"]
     for file in files:
         file.write_text("")
     forker = _forker()
-    forker.stdin.write(json.dumps({"arguments": arguments, "environments": each, "files": list(map(str, files))}) + "\n")
+    forker.stdin.write(
+        json.dumps({"arguments": arguments, "environments": each, "files": list(map(str, files))})
+        + "\n"
+    )
     forker.stdin.flush()
-    return subprocess.CompletedProcess(arguments, json.loads(forker.stdout.readline()), *(file.read_text() for file in files))
+    return subprocess.CompletedProcess(
+        arguments, json.loads(forker.stdout.readline()), *(file.read_text() for file in files)
+    )
 
 
 @cache
 def _forker() -> Any:
     """It ends when this process does, as its standard input ends then."""
-    return subprocess.Popen([sys.executable, "-m", "tests.launching"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.launching"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
 
 
-def trained(rows: Path, name: str, *options: object, launcher: str | None = None) -> tuple[dict[str, Any], Any, str]:
+def trained(
+    rows: Path, name: str, *options: object, launcher: str | None = None
+) -> tuple[dict[str, Any], Any, str]:
     """Weights, statistics and what was printed."""
     done = started(rows, name, *options, launcher=launcher)
     assert done.returncode == 0, done.stderr
     final = rows / name / "final_model"
     return (
-        {key: value for file in final.glob("*.safetensors") for key, value in load_file(file).items()},
+        {
+            key: value
+            for file in final.glob("*.safetensors")
+            for key, value in load_file(file).items()
+        },
         json.loads((final / "training_stats.json").read_text()),
         done.stdout,
     )
@@ -121,7 +206,9 @@ def trained(rows: Path, name: str, *options: object, launcher: str | None = None
 
 def furthest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Between two runs' weights, which have the same names and shapes."""
-    assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in theirs.items()}
+    assert {name: tensor.shape for name, tensor in ours.items()} == {
+        name: tensor.shape for name, tensor in theirs.items()
+    }
     return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
 
 
@@ -130,11 +217,14 @@ def check_curves(ours: dict[str, Any], theirs: dict[str, Any], rtol: float = 1e-
         np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol)
 
 
-# --- as a program ---------------------------------------------------------------------------------------------------------------------------------------
+# --- as a program
+# --------------------------------------------------------------------------------------------------
 
 
 def fork_runs() -> None:
-    """Answer each line of JSON by the exit status of the run that it asks for, until standard input ends. No thread runs here, so that forking is safe."""
+    """Answer each line of JSON by the exit status of the run that it asks for, until standard input
+    ends. No thread runs here, so that forking is safe.
+    """
     import accelerate  # noqa: F401
     import open_clip  # noqa: F401
     import torch

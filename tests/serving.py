@@ -1,4 +1,6 @@
-"""What tests of the service share: images, a client in the same process, a server behind a port, and one in a process of its own."""
+"""What tests of the service share: images, a client in the same process, a server behind a port,
+and one in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -45,15 +47,25 @@ def problem(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["detail"]
 
 
-def settings_of(given: Predictor | Mapping[str, Predictor], **options: Any) -> tuple[Settings, Mapping[str, Predictor]]:
+def settings_of(
+    given: Predictor | Mapping[str, Predictor], **options: Any
+) -> tuple[Settings, Mapping[str, Predictor]]:
     predictors = {"default": given} if isinstance(given, Predictor) else given
-    return Settings(**{"model": "m", "models": {name: name for name in predictors if name != "default"}} | options), predictors
+    return (
+        Settings(
+            **{"model": "m", "models": {name: name for name in predictors if name != "default"}}
+            | options
+        ),
+        predictors,
+    )
 
 
 @contextmanager
 def serving(given: Predictor | Mapping[str, Predictor], **options: Any) -> Iterator[TestClient]:
     """A client of the application in this process."""
-    with TestClient(create_app(*settings_of(given, **options)), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(*settings_of(given, **options)), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -92,7 +104,9 @@ def served_process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`mismatch serve` as a process that is ready, and its address; stopped in the end."""
     port = free_port()
     command = [sys.executable, "-m", "mismatch", "serve", "--port", str(port), *args]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    ) as process:
         address = f"http://127.0.0.1:{port}"
         until = time.monotonic() + START_SECONDS
         while True:
@@ -111,5 +125,7 @@ def served_process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def post(address: str, route: str, message: Any) -> Any:
     """The answer's JSON."""
-    request = urllib.request.Request(address + route, json.dumps(message).encode(), {"content-type": "application/json"})
+    request = urllib.request.Request(
+        address + route, json.dumps(message).encode(), {"content-type": "application/json"}
+    )
     return json.loads(urllib.request.urlopen(request).read())

@@ -1,4 +1,6 @@
-"""What tests of several processes share: threads in their place, which exchange what the processes would."""
+"""What tests of several processes share: threads in their place, which exchange what the processes
+would.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ PATIENCE = 30  # seconds, after which one that waits for another that has ended 
 class Teammate(Processes):
     """A process whose exchange is a list; all that is built on `gather` is the real thing."""
 
-    def __init__(self, index: int, count: int, barrier: threading.Barrier, board: list[Any]) -> None:
+    def __init__(
+        self, index: int, count: int, barrier: threading.Barrier, board: list[Any]
+    ) -> None:
         super().__init__(torch.device("cpu"), index, count)
         self.barrier, self.board = barrier, board
 
@@ -35,7 +39,9 @@ class Teammate(Processes):
 
 
 def in_team(count: int, work: Callable[[Processes], T]) -> list[T]:
-    """What `work` returns in each of `count` teammates, at the same time; an error becomes what is returned."""
+    """What `work` returns in each of `count` teammates, at the same time; an error becomes what is
+    returned.
+    """
     barrier, board = threading.Barrier(count), [None] * count
 
     def one(index: int) -> Any:

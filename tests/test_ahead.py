@@ -12,13 +12,17 @@ from mismatch.data.ahead import LOOK_AHEAD, map_ahead
 
 def test_results_come_in_order_and_each_is_told_of() -> None:
     done: list[int] = []
-    assert list(map_ahead(lambda number: number * number, range(100), workers=3, advance=done.append)) == [number * number for number in range(100)]
+    assert list(
+        map_ahead(lambda number: number * number, range(100), workers=3, advance=done.append)
+    ) == [number * number for number in range(100)]
     assert sum(done) == 100
 
 
 def test_few_items_wait_at_any_time() -> None:
     asked: list[int] = []
-    found = map_ahead(lambda number: number, (asked.append(number) or number for number in range(1000)), workers=2)
+    found = map_ahead(
+        lambda number: number, (asked.append(number) or number for number in range(1000)), workers=2
+    )
     assert next(found) == 0
     assert len(asked) == 2 * LOOK_AHEAD + 1
     assert len(list(found)) == 999

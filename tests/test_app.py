@@ -1,4 +1,6 @@
-"""The service, over its real routes: the same scores as the predictor's, limits, tokens, and answers that give nothing away."""
+"""The service, over its real routes: the same scores as the predictor's, limits, tokens, and
+answers that give nothing away.
+"""
 
 from __future__ import annotations
 
@@ -25,31 +27,64 @@ def client(colour_engine: Any) -> Iterator[TestClient]:
         yield found
 
 
-def test_one_pair_in_two_ways_is_scored_as_the_predictor_does(client: TestClient, colour_engine: Any) -> None:
+def test_one_pair_in_two_ways_is_scored_as_the_predictor_does(
+    client: TestClient, colour_engine: Any
+) -> None:
     expected = Predictor(colour_engine()).predict(image(), "red shirt")
     for response in (
         client.post("/v1/predict", json={"image": text64(image()), "text": "red shirt"}),
-        client.post("/v1/predict", files={"image": ("../../etc/passwd", image())}, data={"text": "red shirt"}),
+        client.post(
+            "/v1/predict",
+            files={"image": ("../../etc/passwd", image())},
+            data={"text": "red shirt"},
+        ),
     ):
         assert response.status_code == 200, response.text
         answer = response.json()
         assert answer.pop("model_id") == client.get("/v1/model").json()["model_id"]
-        assert answer == {"similarity_score": expected.similarity_score, "threshold": 0.5, "is_match": True, "prediction": "match", "status": "ok"}
+        assert answer == {
+            "similarity_score": expected.similarity_score,
+            "threshold": 0.5,
+            "is_match": True,
+            "prediction": "match",
+            "status": "ok",
+        }
 
 
 def test_many_pairs_by_reference_keep_their_order(client: TestClient) -> None:
     images = {name: text64(image(name)) for name in ("red", "blue")}
     pairs = [{"image": name, "text": other} for name in images for other in ("is red", "is blue")]
-    response = client.post("/v1/predict/batch", json={"images": images, "texts": {"is red": "red bag", "is blue": "blue bag"}, "pairs": pairs})
-    assert [answer["prediction"] for answer in response.json()["answers"]] == ["match", "mismatch", "mismatch", "match"]
+    response = client.post(
+        "/v1/predict/batch",
+        json={
+            "images": images,
+            "texts": {"is red": "red bag", "is blue": "blue bag"},
+            "pairs": pairs,
+        },
+    )
+    assert [answer["prediction"] for answer in response.json()["answers"]] == [
+        "match",
+        "mismatch",
+        "mismatch",
+        "match",
+    ]
 
 
 def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient) -> None:
     noise = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(noise, "JPEG")
-    response = client.post("/v1/predict", json={"image": text64(noise.getvalue()[:900]), "text": "red"})
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+        noise, "JPEG"
+    )
+    response = client.post(
+        "/v1/predict", json={"image": text64(noise.getvalue()[:900]), "text": "red"}
+    )
     answer = response.json()
-    assert (response.status_code, answer["similarity_score"], answer["is_match"], answer["prediction"]) == (200, None, None, "error")
+    assert (
+        response.status_code,
+        answer["similarity_score"],
+        answer["is_match"],
+        answer["prediction"],
+    ) == (200, None, None, "error")
     assert "damaged or cut short" in answer["status"]
 
 
@@ -67,20 +102,34 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
         ([], 422, ""),
     ],
 )
-def test_wrong_input_is_one_problem_in_words(colour_engine: Any, body: Any, status: int, words: str) -> None:
+def test_wrong_input_is_one_problem_in_words(
+    colour_engine: Any, body: Any, status: int, words: str
+) -> None:
     with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300) as client:
         said = problem(client.post("/v1/predict", json=body))
         assert said[0] == status
         assert words in said[1]
-        assert client.post("/v1/predict", json={"image": text64(image()), "text": "red"}).json()["prediction"] == "match", "the next one is served"
+        assert (
+            client.post("/v1/predict", json={"image": text64(image()), "text": "red"}).json()[
+                "prediction"
+            ]
+            == "match"
+        ), "the next one is served"
 
 
 def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), max_pairs=2) as client:
         images, texts = {"a": text64(image())}, {"t": "red"}
         pair = {"image": "a", "text": "t"}
-        assert problem(client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair] * 3}))[1].startswith("there are 3 pairs; 2 are")
-        missing = client.post("/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair, pair | {"text": "u"}]})
+        assert problem(
+            client.post(
+                "/v1/predict/batch", json={"images": images, "texts": texts, "pairs": [pair] * 3}
+            )
+        )[1].startswith("there are 3 pairs; 2 are")
+        missing = client.post(
+            "/v1/predict/batch",
+            json={"images": images, "texts": texts, "pairs": [pair, pair | {"text": "u"}]},
+        )
         assert problem(missing) == (400, "pair 1 names the text 'u', which is not among those sent")
 
 
@@ -98,13 +147,21 @@ def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None
         (text64(image()), "red " * 100, "more than 300 characters"),
     ],
 )
-def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(colour_engine: Any, picture: str, text: str, words: str) -> None:
+def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(
+    colour_engine: Any, picture: str, text: str, words: str
+) -> None:
     body = {
         "images": {"good": text64(image()), "bad": picture},
         "texts": {"good": "red", "bad": text},
-        "pairs": [{"image": "good", "text": "good"}, {"image": "bad", "text": "bad"}, {"image": "good", "text": "good"}],
+        "pairs": [
+            {"image": "good", "text": "good"},
+            {"image": "bad", "text": "bad"},
+            {"image": "good", "text": "good"},
+        ],
     }
-    with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300, max_image=60_000) as client:
+    with serving(
+        Predictor(colour_engine()), max_pixels=10_000, max_text=300, max_image=60_000
+    ) as client:
         answers = client.post("/v1/predict/batch", json=body).json()["answers"]
         assert [answer["prediction"] for answer in answers] == ["match", "error", "match"]
         assert words in answers[1]["status"]
@@ -112,53 +169,110 @@ def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(colour_engine: A
 
 
 def test_a_text_of_many_pairs_is_looked_at_once_and_its_length_first(colour_engine: Any) -> None:
-    body = {"images": {"a": text64(image())}, "texts": {"t": "x" + " " * 5_000_000}, "pairs": [{"image": "a", "text": "t"}] * 200}
+    body = {
+        "images": {"a": text64(image())},
+        "texts": {"t": "x" + " " * 5_000_000},
+        "pairs": [{"image": "a", "text": "t"}] * 200,
+    }
     with serving(Predictor(colour_engine())) as client:
         answers = client.post("/v1/predict/batch", json=body).json()["answers"]
-        assert {answer["status"] for answer in answers} == {"the text has more than 8,000 characters; shorten it"}
+        assert {answer["status"] for answer in answers} == {
+            "the text has more than 8,000 characters; shorten it"
+        }
 
 
 def test_a_large_body_is_refused_unread(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), max_body=1000) as client:
-        assert problem(client.post("/v1/predict", content=b"x" * 1001)) == (413, "the request has more than 1,000 bytes; send fewer pairs, or smaller images")
+        assert problem(client.post("/v1/predict", content=b"x" * 1001)) == (
+            413,
+            "the request has more than 1,000 bytes; send fewer pairs, or smaller images",
+        )
         assert problem(client.post("/v1/predict", content=iter([b"{}"])))[0] == 411
 
 
 def test_tokens(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), tokens=("a" * 16, "b" * 16)) as client:
         assert problem(client.get("/v1/model"))[0] == 401
-        assert problem(client.get("/v1/model", headers={"authorization": "Bearer " + "a" * 15}))[0] == 401
+        assert (
+            problem(client.get("/v1/model", headers={"authorization": "Bearer " + "a" * 15}))[0]
+            == 401
+        )
         for token in ("a" * 16, "b" * 16):
-            assert client.get("/v1/model", headers={"authorization": f"Bearer {token}"}).status_code == 200
+            assert (
+                client.get("/v1/model", headers={"authorization": f"Bearer {token}"}).status_code
+                == 200
+            )
         assert client.get("/healthz").text == "ok\n", "whoever looks after it needs none"
 
 
 def test_bands_and_slices_are_those_of_the_model(colour_engine: Any) -> None:
     question = {"image": text64(image()), "text": "red"}  # scores 0.73
-    with serving(Predictor(colour_engine(score=ScoreSpec("probability", 0.5, review=ReviewBand(0.6, 0.8))))) as client:
+    with serving(
+        Predictor(colour_engine(score=ScoreSpec("probability", 0.5, review=ReviewBand(0.6, 0.8))))
+    ) as client:
         assert client.post("/v1/predict", json=question).json()["prediction"] == "review"
-    score = ScoreSpec("probability", 0.5, slices=SliceThresholds("shop", {"strict": 0.9}, {"strict": 40}))
+    score = ScoreSpec(
+        "probability", 0.5, slices=SliceThresholds("shop", {"strict": 0.9}, {"strict": 40})
+    )
     with serving(Predictor(colour_engine(score=score))) as client:
-        assert client.post("/v1/predict", json=question | {"slice_value": "strict"}).json()["prediction"] == "mismatch"
-        assert client.post("/v1/predict", json=question | {"slice_value": "other"}).json()["prediction"] == "match"
+        assert (
+            client.post("/v1/predict", json=question | {"slice_value": "strict"}).json()[
+                "prediction"
+            ]
+            == "mismatch"
+        )
+        assert (
+            client.post("/v1/predict", json=question | {"slice_value": "other"}).json()[
+                "prediction"
+            ]
+            == "match"
+        )
 
 
 def test_what_it_says_of_itself(client: TestClient) -> None:
     facts = client.get("/v1/model").json()
-    assert (facts["name"], facts["engine"], facts["threshold"], facts["image_size"], facts["context_length"]) == ("default", {"engine": "numpy cpu"}, 0.5, 8, 6)
+    assert (
+        facts["name"],
+        facts["engine"],
+        facts["threshold"],
+        facts["image_size"],
+        facts["context_length"],
+    ) == ("default", {"engine": "numpy cpu"}, 0.5, 8, 6)
     assert facts["limits"]["max_pairs"] == 256
-    assert client.get("/v1/models").json() == {"default": "default", "models": [{"name": "default", "model_id": facts["model_id"]}]}
-    assert client.get("/readyz").json() == {"ready": True, "waiting": 0, "warnings": [], "drift": []}
+    assert client.get("/v1/models").json() == {
+        "default": "default",
+        "models": [{"name": "default", "model_id": facts["model_id"]}],
+    }
+    assert client.get("/readyz").json() == {
+        "ready": True,
+        "waiting": 0,
+        "warnings": [],
+        "drift": [],
+    }
     client.post("/v1/predict", json={"image": text64(image()), "text": "red"})
-    assert 'mismatch_requests_total{route="/v1/predict",status="200"} 1.0' in client.get("/metrics").text
+    assert (
+        'mismatch_requests_total{route="/v1/predict",status="200"} 1.0'
+        in client.get("/metrics").text
+    )
     described = client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/v1/predict", "/v1/predict/batch", "/v1/explain", "/v1/model", "/v1/models", "/v1/reload"}
-    assert described["components"]["schemas"]["Question"]["properties"]["text"]["examples"] == ["Red leather handbag"]
+    assert set(described["paths"]) == {
+        "/v1/predict",
+        "/v1/predict/batch",
+        "/v1/explain",
+        "/v1/model",
+        "/v1/models",
+        "/v1/reload",
+    }
+    assert described["components"]["schemas"]["Question"]["properties"]["text"]["examples"] == [
+        "Red leather handbag"
+    ]
     assert client.get("/docs").status_code == 404, "no page that loads scripts from elsewhere"
     assert client.get("/v1/model").headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_bug_is_told_without_a_trace(colour_engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_told_without_a_trace(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     predictor = Predictor(colour_engine())
 
     def broken(rows: Any, known: Any) -> Any:
@@ -172,12 +286,21 @@ def test_a_bug_is_told_without_a_trace(colour_engine: Any, monkeypatch: pytest.M
     assert "secret detail" in caplog.text
 
 
-def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictor, go, begun = Predictor(colour_engine()), threading.Event(), threading.Event()
     real = predictor.predict_pairs
-    monkeypatch.setattr(predictor, "predict_pairs", lambda rows, **known: (begun.set(), go.wait(60), real(rows, **known))[2])
+    monkeypatch.setattr(
+        predictor,
+        "predict_pairs",
+        lambda rows, **known: (begun.set(), go.wait(60), real(rows, **known))[2],
+    )
     question = {"image": text64(image()), "text": "red"}
-    with serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=5.0) as client, ThreadPoolExecutor(3) as pool:
+    with (
+        serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=5.0) as client,
+        ThreadPoolExecutor(3) as pool,
+    ):
         asked = [pool.submit(client.post, "/v1/predict", json=question)]
         begun.wait(60)
         asked += [pool.submit(client.post, "/v1/predict", json=question) for _ in range(2)]

@@ -1,4 +1,6 @@
-"""mismatch.data.arrow_values: which types are read, and what a message of Arrow's streams says of itself; the rest is in test_arrow_rows."""
+"""mismatch.data.arrow_values: which types are read, and what a message of Arrow's streams says of
+itself; the rest is in test_arrow_rows.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def test_types_that_become_texts(kind: Any, expected: bool) -> None:
     ("array", "parts"),
     [
         (pa.array(["x" * 2**20] * 200), 4),
-        (pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int8()), pa.array(["x" * 2**20])), 4),
+        (
+            pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int8()), pa.array(["x" * 2**20])),
+            4,
+        ),
         (pa.array([["x" * 2**20]] * 200), 4),
         (pa.array([{"a": "x" * 2**20}] * 200), 4),
         (pa.array([[("k", "x" * 2**20)]] * 200, pa.map_(pa.string(), pa.string())), 4),

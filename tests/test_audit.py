@@ -1,4 +1,6 @@
-"""The audit: each image once, all problems counted, and warnings about labels, sizes and repeats."""
+"""The audit: each image once, all problems counted, and warnings about labels,
+sizes and repeats.
+"""
 
 from __future__ import annotations
 
@@ -31,36 +33,58 @@ def check(path: Path) -> None:
 def audit(tmp_path: Path, write_rows: Any) -> Callable[..., AuditReport]:
     """Audit rows as a.csv, b.csv, …"""
 
-    def run(*files: list[tuple[Any, ...]], header: tuple[str, ...] = HEADER, **options: Any) -> AuditReport:
-        paths = [write_rows(tmp_path / f"{name}.csv", [header, *rows]) for name, rows in zip("abc", files, strict=False)]
+    def run(
+        *files: list[tuple[Any, ...]], header: tuple[str, ...] = HEADER, **options: Any
+    ) -> AuditReport:
+        paths = [
+            write_rows(tmp_path / f"{name}.csv", [header, *rows])
+            for name, rows in zip("abc", files, strict=False)
+        ]
         return validate_files(paths, **{"check_image": check} | options)
 
     return run
 
 
 def warnings_of(report: AuditReport) -> str:
-    return "\n".join([*report.warnings, *(warning for file in report.files for warning in file.warnings)])
+    return "\n".join(
+        [*report.warnings, *(warning for file in report.files for warning in file.warnings)]
+    )
 
 
 def test_each_image_is_decoded_once_whatever_the_rows_and_files_that_name_it(audit: Any) -> None:
     seen: list[str] = []
     rows = [("x.jpg", f"text {i}", i % 2) for i in range(20)]
-    report = audit(rows, [("./x.jpg", "text", 1), ("y.jpg", "text", 0)], check_image=lambda path: seen.append(str(path)))
+    report = audit(
+        rows,
+        [("./x.jpg", "text", 1), ("y.jpg", "text", 0)],
+        check_image=lambda path: seen.append(str(path)),
+    )
     assert report.ok
     assert sorted(seen) == ["x.jpg", "y.jpg"]
 
 
 def test_a_broken_image_is_a_problem_of_every_row_that_names_it(audit: Any) -> None:
-    report = audit([("bad.jpg", "a", 1), ("good.jpg", "b", 0), ("bad.jpg", "c", 0), ("gone.jpg", "", 1)])
+    report = audit(
+        [("bad.jpg", "a", 1), ("good.jpg", "b", 0), ("bad.jpg", "c", 0), ("gone.jpg", "", 1)]
+    )
     [file] = report.files
-    assert [(line, message.split()[-1]) for line, message in file.problems] == [(2, "damaged"), (4, "damaged"), (5, "found"), (5, "empty")]
+    assert [(line, message.split()[-1]) for line, message in file.problems] == [
+        (2, "damaged"),
+        (4, "damaged"),
+        (5, "found"),
+        (5, "empty"),
+    ]
     assert (file.problem_count, file.unusable, file.bad_images) == (4, 3, 2)
     assert report.verdict() == "not fit to train on: 4 problems, 3 of 4 rows can't be used"
 
 
 def test_images_are_relative_to_the_base_path(audit: Any, tmp_path: Path) -> None:
     seen: list[Path] = []
-    audit([("a/x.jpg", "t", 1), ("/abs/y.jpg", "t", 0)], image_base_path=tmp_path, check_image=seen.append)
+    audit(
+        [("a/x.jpg", "t", 1), ("/abs/y.jpg", "t", 0)],
+        image_base_path=tmp_path,
+        check_image=seen.append,
+    )
     assert set(seen) == {tmp_path / "a/x.jpg", Path("/abs/y.jpg")}
 
 
@@ -96,13 +120,19 @@ def test_a_row_that_does_not_line_up_says_nothing_of_images(audit: Any) -> None:
         (b"", 1, "empty"),
         (b"image_path,text,label\n", 1, "no rows"),
         ("image_path,text,label\nx.jpg,red,1\n".encode("utf-16"), 1, "not plain text"),
-        (b"image_path,text,label\nx.jpg,caf\xe9,1\nx.jpg,red,1\nx.jpg,\xff,0\n", 2, "byte 0xe9 is not UTF-8"),
+        (
+            b"image_path,text,label\nx.jpg,caf\xe9,1\nx.jpg,red,1\nx.jpg,\xff,0\n",
+            2,
+            "byte 0xe9 is not UTF-8",
+        ),
         (b'image_path,text,label\nx.jpg,red,1\nx.jpg,"red,1\nx.jpg,red,0\n', 3, "never closes"),
         (b"image_path,text,text,label\nx.jpg,red,red,1\n", 1, "'text' stands twice"),
     ],
     ids=["empty", "header only", "utf-16", "latin-1", "open quote", "twice"],
 )
-def test_a_fault_of_the_file_is_reported_beside_the_others(tmp_path: Path, content: bytes, line: int, words: str) -> None:
+def test_a_fault_of_the_file_is_reported_beside_the_others(
+    tmp_path: Path, content: bytes, line: int, words: str
+) -> None:
     (tmp_path / "odd.csv").write_bytes(content)
     (tmp_path / "more.csv").write_text("image_path,text,label\nbad.jpg,red,1\n", encoding="utf-8")
     report = validate_files([tmp_path / "odd.csv", tmp_path / "more.csv"], check_image=check)
@@ -113,7 +143,10 @@ def test_a_fault_of_the_file_is_reported_beside_the_others(tmp_path: Path, conte
 
 
 def test_after_a_fault_reading_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b'image_path,text,label\nx.jpg,a "red" one,1\nx.jpg,"a "red" one",1\nx.jpg,\xff,0\nx.jpg,red,maybe\n')
+    (tmp_path / "a.csv").write_bytes(
+        b'image_path,text,label\nx.jpg,a "red" one,1\nx.jpg,"a "red"'
+        b' one",1\nx.jpg,\xff,0\nx.jpg,red,maybe\n'
+    )
     [file] = validate_files([tmp_path / "a.csv"], check_image=check).files
     assert [line for line, _ in file.problems] == [3, 4, 5]
 
@@ -135,14 +168,18 @@ def test_lopsided_labels_are_a_warning(audit: Any, labels: list[int], words: str
 
 
 def test_a_pair_with_both_labels_and_repeats_are_warnings(audit: Any) -> None:
-    report = audit([("x.jpg", "red", 1), ("y.jpg", "red", 0), ("x.jpg", "red", 0), ("y.jpg", "red", 0)])
+    report = audit(
+        [("x.jpg", "red", 1), ("y.jpg", "red", 0), ("x.jpg", "red", 0), ("y.jpg", "red", 0)]
+    )
     assert report.ok
     assert "once as match and once as mismatch: lines 2 and 4;" in warnings_of(report)
     assert "1 row repeats an earlier one" in warnings_of(report)
 
 
 def test_images_in_two_files_are_a_warning(audit: Any) -> None:
-    report = audit([("x.jpg", "red", 1), ("y.jpg", "red", 0)], [("x.jpg", "blue", 0), ("z.jpg", "blue", 1)])
+    report = audit(
+        [("x.jpg", "red", 1), ("y.jpg", "red", 0)], [("x.jpg", "blue", 0), ("z.jpg", "blue", 1)]
+    )
     assert "a.csv and " in report.warnings[1]
     assert "share 1 image;" in report.warnings[1]
     assert len(report.warnings) == 2
@@ -150,7 +187,11 @@ def test_images_in_two_files_are_a_warning(audit: Any) -> None:
 
 def test_texts_in_two_files_are_a_warning_with_their_lines(audit: Any) -> None:
     train = [(f"{i}.jpg", f"Red shirt, size {i}", i % 2) for i in range(10)]
-    test = [("x.jpg", "size 3 red SHIRT", 1), ("y.jpg", "blue shirt", 0), ("z.jpg", "Red shirt, size 4", 0)]
+    test = [
+        ("x.jpg", "size 3 red SHIRT", 1),
+        ("y.jpg", "blue shirt", 0),
+        ("z.jpg", "Red shirt, size 4", 0),
+    ]
     warning = audit(train, test).warnings[-1]
     assert f"2 texts of {warning.split(' of ')[1].split(' (')[0]} (lines 2, 4) stand in " in warning
     assert "word for word or nearly: 66.7% of its texts" in warning
@@ -158,29 +199,46 @@ def test_texts_in_two_files_are_a_warning_with_their_lines(audit: Any) -> None:
 
 
 def test_an_image_that_stands_everywhere_is_named(audit: Any) -> None:
-    rows = [(f"{i}.jpg", f"t{i}", i % 2) for i in range(300)] + [("none.png", f"u{i}", i % 2) for i in range(40)]
-    [finding] = [finding for finding in audit(rows).files[0].findings if finding.kind == "common-image"]
-    assert finding.message.startswith("the image none.png stands in 40 rows (lines 302, 303, 304, …); a picture for that many texts")
+    rows = [(f"{i}.jpg", f"t{i}", i % 2) for i in range(300)] + [
+        ("none.png", f"u{i}", i % 2) for i in range(40)
+    ]
+    [finding] = [
+        finding for finding in audit(rows).files[0].findings if finding.kind == "common-image"
+    ]
+    assert finding.message.startswith(
+        "the image none.png stands in 40 rows (lines 302, 303, 304, …); a picture for that many"
+        " texts"
+    )
     assert (finding.count, len(finding.lines)) == (40, 40)
     few = [(f"{i // 8}.jpg", f"t{i}", i % 2) for i in range(400)]
-    assert [finding.kind for finding in audit(few).files[0].findings] == [], "every image in eight rows is a way to make mismatches"
+    assert [finding.kind for finding in audit(few).files[0].findings] == [], (
+        "every image in eight rows is a way to make mismatches"
+    )
 
 
 def test_images_that_tell_the_labels_are_named(tmp_path: Path, write_rows: Any) -> None:
     draw = random.Random(0)
     for number in range(200):
-        Image.new("RGB", (64, 64), (draw.randrange(256), draw.randrange(256), 200 if number % 2 else 60)).save(tmp_path / f"{number}.png")
+        Image.new(
+            "RGB", (64, 64), (draw.randrange(256), draw.randrange(256), 200 if number % 2 else 60)
+        ).save(tmp_path / f"{number}.png")
     rows = [(f"{number}.png", f"text {draw.random()}", number % 2) for number in range(200)]
     path = write_rows(tmp_path / "a.csv", [HEADER, *rows])
     report = validate_files([path], tmp_path, check_image=open_image, duplicates=True)
     [finding] = [finding for finding in report.files[0].findings if finding.kind == "blind-image"]
-    assert finding.message.startswith("images alone tell the labels (AUROC 1.00), so that a model could ignore the texts")
-    path = write_rows(tmp_path / "b.csv", [HEADER, *((image, text, draw.randrange(2)) for image, text, _ in rows)])
+    assert finding.message.startswith(
+        "images alone tell the labels (AUROC 1.00), so that a model could ignore the texts"
+    )
+    path = write_rows(
+        tmp_path / "b.csv", [HEADER, *((image, text, draw.randrange(2)) for image, text, _ in rows)]
+    )
     report = validate_files([path], tmp_path, check_image=open_image, duplicates=True)
     assert "blind-image" not in [finding.kind for finding in report.files[0].findings]
 
 
-def test_a_label_that_does_not_say_which_of_several_images_it_is_about_is_a_problem(audit: Any) -> None:
+def test_a_label_that_does_not_say_which_of_several_images_it_is_about_is_a_problem(
+    audit: Any,
+) -> None:
     rows = [("a.jpg;b.jpg", "red", 1), ("a.jpg;b.jpg", "blue", 0), ("a.jpg", "green", 1)]
     [file] = audit(rows, columns=Columns(multi_image="best")).files
     assert [line for line, _ in file.problems] == [2]
@@ -189,13 +247,21 @@ def test_a_label_that_does_not_say_which_of_several_images_it_is_about_is_a_prob
 
 
 def test_a_wrong_base_path_is_told_from_single_missing_images(audit: Any, tmp_path: Path) -> None:
-    assert f"{tmp_path}/gone1.jpg" in warnings_of(audit([("gone1.jpg", "a", 1), ("gone2.jpg", "b", 0)], image_base_path=tmp_path))
+    assert f"{tmp_path}/gone1.jpg" in warnings_of(
+        audit([("gone1.jpg", "a", 1), ("gone2.jpg", "b", 0)], image_base_path=tmp_path)
+    )
     assert "base-path" not in warnings_of(audit([("gone1.jpg", "a", 1), ("x.jpg", "b", 0)]))
     assert "base-path" not in warnings_of(audit([("gone1.jpg", "a", 1), ("bad.jpg", "b", 0)]))
 
 
 @pytest.mark.parametrize(
-    ("rows", "start"), [(1, "1 training row: too few"), (499, "499 training rows: too few"), (500, "500 training rows: enough to begin"), (4999, "4,999")]
+    ("rows", "start"),
+    [
+        (1, "1 training row: too few"),
+        (499, "499 training rows: too few"),
+        (500, "500 training rows: enough to begin"),
+        (4999, "4,999"),
+    ],
 )
 def test_small_sets_are_warned_of(rows: int, start: str) -> None:
     assert (size_advice(rows) or "").startswith(start)
@@ -207,7 +273,9 @@ def test_large_sets_are_not(rows: int) -> None:
 
 
 def test_the_size_of_the_largest_file_counts(audit: Any) -> None:
-    report = audit([("x.jpg", f"t{i}", i % 2) for i in range(5_000)], [("y.jpg", "t", 1), ("y.jpg", "u", 0)])
+    report = audit(
+        [("x.jpg", f"t{i}", i % 2) for i in range(5_000)], [("y.jpg", "t", 1), ("y.jpg", "u", 0)]
+    )
     assert report.warnings == []
 
 
@@ -220,7 +288,12 @@ def test_progress_hears_of_every_row_and_image(audit: Any) -> None:
         yield calls.append
 
     audit([(f"{i}.jpg", "t", i % 2) for i in range(30)], progress=progress)
-    assert calls == [("read rows", None, "row"), *[1] * 30, ("check images", 30, "image"), *[1] * 30]
+    assert calls == [
+        ("read rows", None, "row"),
+        *[1] * 30,
+        ("check images", 30, "image"),
+        *[1] * 30,
+    ]
 
 
 def test_a_file_that_can_not_be_opened_raises(tmp_path: Path) -> None:
@@ -232,7 +305,19 @@ def test_the_report_is_plain_json(audit: Any) -> None:
     report = audit([("bad.jpg", "a", 1), ("x.jpg", "b", 0)])
     [file] = report.to_dict()["files"]
     assert file["problems"] == [{"line": 2, "problem": "image bad.jpg is damaged"}]
-    assert {key: file[key] for key in ("ok", "rows", "unusable_rows", "labels", "images", "bad_images", "texts", "problem_count")} == {
+    assert {
+        key: file[key]
+        for key in (
+            "ok",
+            "rows",
+            "unusable_rows",
+            "labels",
+            "images",
+            "bad_images",
+            "texts",
+            "problem_count",
+        )
+    } == {
         "ok": False,
         "rows": 2,
         "unusable_rows": 1,

@@ -1,4 +1,6 @@
-"""`mismatch audit-labels`: planted label errors come first, every row comes out once, and what can't be judged is said."""
+"""`mismatch audit-labels`: planted label errors come first, every row comes out once, and what
+can't be judged is said.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,23 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def plant(rows: Sequence[dict[str, Any]], share: float = 0.05, seed: int = 7) -> list[dict[str, Any]]:
+def plant(
+    rows: Sequence[dict[str, Any]], share: float = 0.05, seed: int = 7
+) -> list[dict[str, Any]]:
     """A share of the labels turned round, and which in a column `planted`."""
-    wrong = set(np.random.default_rng(seed).choice(len(rows), round(share * len(rows)), replace=False).tolist())
-    return [row | {"label": 1 - int(row["label"]) if i in wrong else row["label"], "planted": int(i in wrong)} for i, row in enumerate(rows)]
+    wrong = set(
+        np.random.default_rng(seed)
+        .choice(len(rows), round(share * len(rows)), replace=False)
+        .tolist()
+    )
+    return [
+        row
+        | {
+            "label": 1 - int(row["label"]) if i in wrong else row["label"],
+            "planted": int(i in wrong),
+        }
+        for i, row in enumerate(rows)
+    ]
 
 
 def found_in(ranked: Rows, share: float) -> float:
@@ -56,28 +71,65 @@ def found_in(ranked: Rows, share: float) -> float:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of one plain article each, with its colour and with another one for a text; rows.csv has 5 % of its labels wrong, and bad rows at the end."""
+    """Photos of one plain article each, with its colour and with another one for a text; rows.csv
+    has 5 % of its labels wrong, and bad rows at the end.
+    """
     folder = tmp_path_factory.mktemp("shop")
     chance, rows = np.random.default_rng(0), []
     for number in range(PHOTOS):
-        article, colour = ARTICLES[number // len(COLOURS) % len(ARTICLES)], COLOURS[number % len(COLOURS)]
+        article, colour = (
+            ARTICLES[number // len(COLOURS) % len(ARTICLES)],
+            COLOURS[number % len(COLOURS)],
+        )
         other = COLOURS[(number + int(chance.integers(1, len(COLOURS)))) % len(COLOURS)]
-        draw(Combination(article, colour, "plain", 1), np.random.default_rng((0, number)), 64, 0).save(folder / f"{number}.png")
+        draw(
+            Combination(article, colour, "plain", 1), np.random.default_rng((0, number)), 64, 0
+        ).save(folder / f"{number}.png")
         brands = [BRANDS[i] for i in chance.integers(0, len(BRANDS), 2)]
         names = zip((colour, other), brands, strict=True)
-        rows += [{"image_path": f"{number}.png", "text": f"{brand} {name} {article}", "label": int(name == colour)} for name, brand in names]
+        rows += [
+            {
+                "image_path": f"{number}.png",
+                "text": f"{brand} {name} {article}",
+                "label": int(name == colour),
+            }
+            for name, brand in names
+        ]
     planted = plant(rows)
     Image.new("RGB", (9, 9)).save(folder / "small.png")
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:80])
-    bad = [("cut.png", "red mug", 1), ("absent.png", "red mug", 0), ("small.png", " ", 1), ("small.png", "red mug", "yes")]
-    write(folder / "rows.csv", [*planted, *({"image_path": image, "text": text, "label": label, "planted": 0} for image, text, label in bad)])
+    bad = [
+        ("cut.png", "red mug", 1),
+        ("absent.png", "red mug", 0),
+        ("small.png", " ", 1),
+        ("small.png", "red mug", "yes"),
+    ]
+    write(
+        folder / "rows.csv",
+        [
+            *planted,
+            *(
+                {"image_path": image, "text": text, "label": label, "planted": 0}
+                for image, text, label in bad
+            ),
+        ],
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def ranked(shop: Path) -> tuple[Rows, Result]:
     """The ranking of rows.csv, and what was said."""
-    files = ("--csv", shop / "rows.csv", "--image-base-path", shop, "--output", shop / "ranked.csv", "--report", shop / "gallery.html")
+    files = (
+        "--csv",
+        shop / "rows.csv",
+        "--image-base-path",
+        shop,
+        "--output",
+        shop / "ranked.csv",
+        "--report",
+        shop / "gallery.html",
+    )
     result = audit("--model", MODEL, *files, "--cache", shop / "cache", *QUICK)
     assert result.exit_code == 0, result.output
     return read(shop / "ranked.csv"), result
@@ -91,8 +143,17 @@ def test_planted_errors_come_first(ranked: tuple[Rows, Result]) -> None:
 
 def test_every_row_comes_out_once_with_its_columns(shop: Path, ranked: tuple[Rows, Result]) -> None:
     rows, given = ranked[0], read(shop / "rows.csv")
-    assert list(rows[0]) == [*given[0], "rank", "label_error_score", "out_of_sample_probability", "reason", "status"]
-    assert sorted(tuple(row[name] for name in given[0]) for row in rows) == sorted(tuple(row.values()) for row in given)
+    assert list(rows[0]) == [
+        *given[0],
+        "rank",
+        "label_error_score",
+        "out_of_sample_probability",
+        "reason",
+        "status",
+    ]
+    assert sorted(tuple(row[name] for name in given[0]) for row in rows) == sorted(
+        tuple(row.values()) for row in given
+    )
     good = rows[: 2 * PHOTOS]
     assert [int(row["rank"]) for row in good] == list(range(1, 2 * PHOTOS + 1))
     scores = [float(row["label_error_score"]) for row in good]
@@ -102,8 +163,15 @@ def test_every_row_comes_out_once_with_its_columns(shop: Path, ranked: tuple[Row
 
 def test_rows_that_cant_be_scored_stand_at_the_end_and_say_why(ranked: tuple[Rows, Result]) -> None:
     bad = ranked[0][2 * PHOTOS :]
-    assert [(row["rank"], row["label_error_score"], row["out_of_sample_probability"], row["reason"]) for row in bad] == [("", "", "", "")] * 4
-    for row, why in zip(bad, ("cut.png", "absent.png", "the text is empty", "label 'yes' is neither 0 nor 1"), strict=True):
+    assert [
+        (row["rank"], row["label_error_score"], row["out_of_sample_probability"], row["reason"])
+        for row in bad
+    ] == [("", "", "", "")] * 4
+    for row, why in zip(
+        bad,
+        ("cut.png", "absent.png", "the text is empty", "label 'yes' is neither 0 nor 1"),
+        strict=True,
+    ):
         assert why in row["status"]
     assert "4 rows could not be scored and stand at the end" in ranked[1].output
 
@@ -111,22 +179,40 @@ def test_rows_that_cant_be_scored_stand_at_the_end_and_say_why(ranked: tuple[Row
 def test_the_reason_agrees_with_the_figures(ranked: tuple[Rows, Result]) -> None:
     for row in ranked[0][: 2 * PHOTOS]:
         found = re.fullmatch(
-            r"labelled (match|mismatch), (but|and) heads trained without it give (\d\.\d\d); \d+ of its 10 nearest pairs are \w+", row["reason"]
+            r"labelled (match|mismatch), (but|and) heads trained without it give (\d\.\d\d); \d+ of"
+            r" its 10 nearest pairs are \w+",
+            row["reason"],
         )
         assert found, row["reason"]
         assert found[1] == ("mismatch", "match")[int(row["label"])]
         assert float(found[3]) == pytest.approx(float(row["out_of_sample_probability"]), abs=0.0051)
-        assert (found[2] == "but") == ((float(row["out_of_sample_probability"]) >= 0.5) != (row["label"] == "1"))
+        assert (found[2] == "but") == (
+            (float(row["out_of_sample_probability"]) >= 0.5) != (row["label"] == "1")
+        )
 
 
 def test_the_share_of_wrong_labels_is_told_with_its_range(ranked: tuple[Rows, Result]) -> None:
-    found = re.search(r"about ([\d.]+) % of 400 labels look wrong \(\d+\), ([\d.]+) to ([\d.]+) % with", ranked[1].output)
+    found = re.search(
+        r"about ([\d.]+) % of 400 labels look wrong \(\d+\), ([\d.]+) to ([\d.]+) % with",
+        ranked[1].output,
+    )
     assert found
     assert float(found[2]) <= 5 <= float(found[3])
 
 
-def test_a_second_run_is_the_same_and_top_cuts_it(shop: Path, ranked: tuple[Rows, Result], tmp_path: Path) -> None:
-    files = ("--csv", shop / "rows.csv", "--image-base-path", shop, "--output", tmp_path / "top.csv", "--cache", shop / "cache")
+def test_a_second_run_is_the_same_and_top_cuts_it(
+    shop: Path, ranked: tuple[Rows, Result], tmp_path: Path
+) -> None:
+    files = (
+        "--csv",
+        shop / "rows.csv",
+        "--image-base-path",
+        shop,
+        "--output",
+        tmp_path / "top.csv",
+        "--cache",
+        shop / "cache",
+    )
     assert audit("--model", MODEL, *files, *QUICK, "--top", 12).exit_code == 0
     assert read(tmp_path / "top.csv") == ranked[0][:12]
 
@@ -143,13 +229,36 @@ def test_the_gallery_shows_the_first_rows(shop: Path, ranked: tuple[Rows, Result
     [
         ([("0.png", "red mug", 1), ("1.png", "red mug", 0)], "2 usable rows are too few"),
         ([(f"{i}.png", "red mug", 1) for i in range(60)], "every label is 1"),
-        ([(f"{i % 2}.png", f"red mug {i}", i % 2) for i in range(60)], "2 different images are too few for 3 folds"),
-        ([(f"none{i}.png", f"red mug {i}", i % 2) for i in range(60)], "not one of its 60 rows can be scored"),
+        (
+            [(f"{i % 2}.png", f"red mug {i}", i % 2) for i in range(60)],
+            "2 different images are too few for 3 folds",
+        ),
+        (
+            [(f"none{i}.png", f"red mug {i}", i % 2) for i in range(60)],
+            "not one of its 60 rows can be scored",
+        ),
     ],
 )
-def test_what_cant_be_judged_is_refused_in_words(shop: Path, tmp_path: Path, rows: Sequence[tuple[str, str, int]], said: str) -> None:
-    file = write(tmp_path / "few.csv", [dict(zip(("image_path", "text", "label"), row, strict=True)) for row in rows])
-    result = audit("--model", MODEL, "--csv", file, "--image-base-path", shop, "--output", tmp_path / "out.csv", "--cache", shop / "cache", *QUICK)
+def test_what_cant_be_judged_is_refused_in_words(
+    shop: Path, tmp_path: Path, rows: Sequence[tuple[str, str, int]], said: str
+) -> None:
+    file = write(
+        tmp_path / "few.csv",
+        [dict(zip(("image_path", "text", "label"), row, strict=True)) for row in rows],
+    )
+    result = audit(
+        "--model",
+        MODEL,
+        "--csv",
+        file,
+        "--image-base-path",
+        shop,
+        "--output",
+        tmp_path / "out.csv",
+        "--cache",
+        shop / "cache",
+        *QUICK,
+    )
     assert (result.exit_code, said in result.output) == (2, True), result.output
     assert not (tmp_path / "out.csv").exists()
 
@@ -158,41 +267,88 @@ def test_the_input_is_never_written_over(shop: Path) -> None:
     before = (shop / "rows.csv").read_bytes()
     for option in ("--output", "--report"):
         other = ("--output", shop / "x.csv") if option == "--report" else ()
-        result = audit("--model", MODEL, "--csv", shop / "rows.csv", option, shop / "rows.csv", *other)
+        result = audit(
+            "--model", MODEL, "--csv", shop / "rows.csv", option, shop / "rows.csv", *other
+        )
         assert (result.exit_code, "is the input" in result.output) == (2, True)
     assert (shop / "rows.csv").read_bytes() == before
 
 
 def test_a_folder_that_is_not_there_is_said_first(shop: Path) -> None:
-    result = audit("--model", "absent", "--csv", shop / "rows.csv", "--output", shop / "none" / "out.csv")
+    result = audit(
+        "--model", "absent", "--csv", shop / "rows.csv", "--output", shop / "none" / "out.csv"
+    )
     assert (result.exit_code, "there is no folder" in result.output) == (2, True)
 
 
 def test_columns_called_as_ours_are_kept_under_other_names(shop: Path, tmp_path: Path) -> None:
     rows = [row | {"rank": "old", "status": "kept"} for row in read(shop / "rows.csv")]
-    files = ("--csv", write(tmp_path / "rows.csv", rows), "--image-base-path", shop, "--output", tmp_path / "out.csv")
-    assert audit("--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1, "--top", 3).exit_code == 0
-    assert [(row["input_rank"], row["rank"], row["input_status"], row["status"]) for row in read(tmp_path / "out.csv")] == [
-        ("old", str(rank), "kept", "ok") for rank in (1, 2, 3)
-    ]
+    files = (
+        "--csv",
+        write(tmp_path / "rows.csv", rows),
+        "--image-base-path",
+        shop,
+        "--output",
+        tmp_path / "out.csv",
+    )
+    assert (
+        audit(
+            "--model",
+            MODEL,
+            *files,
+            "--cache",
+            shop / "cache",
+            "--folds",
+            2,
+            "--repeats",
+            1,
+            "--top",
+            3,
+        ).exit_code
+        == 0
+    )
+    assert [
+        (row["input_rank"], row["rank"], row["input_status"], row["status"])
+        for row in read(tmp_path / "out.csv")
+    ] == [("old", str(rank), "kept", "ok") for rank in (1, 2, 3)]
 
 
 def test_heads_that_know_nothing_say_so(shop: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng(1)
-    rows = [row | {"label": int(chance.integers(2))} for row in read(shop / "rows.csv")[: 2 * PHOTOS]]
-    files = ("--csv", write(tmp_path / "rows.csv", rows), "--image-base-path", shop, "--output", tmp_path / "out.csv")
-    result = audit("--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1)
+    rows = [
+        row | {"label": int(chance.integers(2))} for row in read(shop / "rows.csv")[: 2 * PHOTOS]
+    ]
+    files = (
+        "--csv",
+        write(tmp_path / "rows.csv", rows),
+        "--image-base-path",
+        shop,
+        "--output",
+        tmp_path / "out.csv",
+    )
+    result = audit(
+        "--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1
+    )
     assert (result.exit_code, "too little to judge labels by" in result.output) == (0, True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [("train",), ("train", "val")], ids="+".join)
-def test_real_photos_with_planted_errors(fashion: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, parts: Sequence[str]) -> None:
+def test_real_photos_with_planted_errors(
+    fashion: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, parts: Sequence[str]
+) -> None:
     if "lit" not in families():
         pytest.skip("the plugin lit is not installed: pip install ./examples/mismatch-lit")
     rows = plant([row for part in parts for row in read(fashion / f"{part}.csv")])
     cache = tmp_path_factory.getbasetemp() / "fashion-embeddings"
-    files = ("--csv", write(tmp_path / "noisy.csv", rows), "--image-base-path", fashion, "--output", tmp_path / "ranked.csv")
+    files = (
+        "--csv",
+        write(tmp_path / "noisy.csv", rows),
+        "--image-base-path",
+        fashion,
+        "--output",
+        tmp_path / "ranked.csv",
+    )
     result = audit("--model", "lit", *files, "--cache", cache, "--threads", 1)
     assert result.exit_code == 0, result.output
     assert found_in(read(tmp_path / "ranked.csv"), 0.1) >= 0.6

@@ -1,4 +1,6 @@
-"""mismatch.cli.audit_page: the audit as a page that needs nothing beside it and believes nothing that stands in the files."""
+"""mismatch.cli.audit_page: the audit as a page that needs nothing beside it and believes nothing
+that stands in the files.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,23 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> st
     monkeypatch.chdir(tmp_path)
     for number in range(6):
         noise = np.random.default_rng(number % 5).integers(0, 255, (5, 5, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(f"{number}.{'png' if number < 5 else 'jpg'}")
+        Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(
+            f"{number}.{'png' if number < 5 else 'jpg'}"
+        )
     header = ("image_path", "text", "label")
-    rows = [("0.png", "red", "1"), ("1.png", "a &amp; b <script>alert(1)</script>", "0"), ("<b>.png", "blue", "1"), ("2.png", "green", "<i>")]
+    rows = [
+        ("0.png", "red", "1"),
+        ("1.png", "a &amp; b <script>alert(1)</script>", "0"),
+        ("<b>.png", "blue", "1"),
+        ("2.png", "green", "<i>"),
+    ]
     write_rows(Path("train.csv"), [header, *rows])
     write_rows(Path("test.csv"), [header, ("5.jpg", "red", "1"), ("4.png", "blue", "0")])
-    result = CliRunner().invoke(main, ["validate", "train.csv", "test.csv", "--report", "page.html", "--report", "report.json"], prog_name="mismatch")
+    result = CliRunner().invoke(
+        main,
+        ["validate", "train.csv", "test.csv", "--report", "page.html", "--report", "report.json"],
+        prog_name="mismatch",
+    )
     assert result.exit_code == 1, result.output
     assert Path("report.json").read_text().startswith("{")
     return Path("page.html").read_text()

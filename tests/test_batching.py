@@ -26,7 +26,10 @@ class Scorer:
         self.batches.append([row["n"] for row in rows])
         if any(row["n"] < 0 for row in rows):
             raise RuntimeError("a bug")
-        return [Prediction("", str(row["n"]), row["n"] / 1000, 0.5, False, "mismatch", "ok", 0.0) for row in rows]
+        return [
+            Prediction("", str(row["n"]), row["n"] / 1000, 0.5, False, "mismatch", "ok", 0.0)
+            for row in rows
+        ]
 
 
 def rows(*numbers: int) -> list[dict[str, int]]:
@@ -64,7 +67,9 @@ def test_requests_that_come_together_are_scored_together() -> None:
 
 def test_a_long_request_is_cut_and_keeps_its_order() -> None:
     async def work(batcher: Batcher, scorer: Scorer) -> Any:
-        return await asyncio.gather(batcher.predict(rows(*range(10))), batcher.predict(rows(20, 21)))
+        return await asyncio.gather(
+            batcher.predict(rows(*range(10))), batcher.predict(rows(20, 21))
+        )
 
     scorer, (first, second) = run(work)
     assert texts(first) == [str(number) for number in range(10)]
@@ -253,7 +258,9 @@ def test_what_is_expected_is_what_is_ahead_of_a_client_and_of_a_request() -> Non
     run(work, wait=0.0, max_wait=1.5)
 
 
-def test_beside_a_long_request_a_single_pair_of_the_same_client_is_taken_and_another_is_not() -> None:
+def test_beside_a_long_request_a_single_pair_of_the_same_client_is_taken_and_another_is_not() -> (
+    None
+):
     async def work(batcher: Batcher, scorer: Scorer) -> Any:
         batcher._spent, batcher._done = 1.0, 10_000.0
         waiting = [await behind_a_batch(batcher, scorer)]

@@ -1,4 +1,6 @@
-"""`mismatch benchmark`: what it prints and writes, that bundles need no torch, and what it refuses. No time is asserted."""
+"""`mismatch benchmark`: what it prints and writes, that bundles need no torch, and what it refuses.
+No time is asserted.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,36 @@ def run(*args: object, **options: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def compared(tiny_bundles: dict[str, Path], tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
-    """A bundle beside the checkpoint that it was made from, with a CSV: what is printed, and what is written."""
+def compared(
+    tiny_bundles: dict[str, Path],
+    tiny_checkpoints: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Any]:
+    """A bundle beside the checkpoint that it was made from, with a CSV: what is printed, and what
+    is written.
+    """
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("compared")
     Image.new("RGB", (30, 20), (255, 0, 0)).save(folder / "red.png")
-    (folder / "rows.csv").write_text("image_path,text\nred.png,red bag\nred.png,blue bag\nabsent.png,red\nred.png,a fourth one\n")
+    (folder / "rows.csv").write_text(
+        "image_path,text\nred.png,red bag\nred.png,blue bag\nabsent.png,red\nred.png,a fourth one\n"
+    )
     models = ("--model", tiny_bundles["openclip"], "--model", tiny_checkpoints["openclip"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "TURN_SECONDS", 0.01)
-        result = run(*models, *QUICK, "--csv", folder / "rows.csv", "--image_base_path", folder, "--rows", 3, "--json", folder / "out.json")
+        result = run(
+            *models,
+            *QUICK,
+            "--csv",
+            folder / "rows.csv",
+            "--image_base_path",
+            folder,
+            "--rows",
+            3,
+            "--json",
+            folder / "out.json",
+        )
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == ["out.json", "red.png", "rows.csv"]
     return result.stdout, json.loads((folder / "out.json").read_text(encoding="utf-8"))
@@ -46,7 +67,9 @@ def test_what_is_written_is_what_is_printed(compared: tuple[str, Any]) -> None:
     assert printed == report(written) + "\n"
 
 
-def test_every_figure_is_positive_and_every_ratio_is_that_of_the_figures(compared: tuple[str, Any]) -> None:
+def test_every_figure_is_positive_and_every_ratio_is_that_of_the_figures(
+    compared: tuple[str, Any],
+) -> None:
     for table in compared[1]["tables"]:
         assert table["rows"]
         for row in table["rows"]:
@@ -55,7 +78,10 @@ def test_every_figure_is_positive_and_every_ratio_is_that_of_the_figures(compare
 
 
 def test_the_tables_are_all_there(compared: tuple[str, Any]) -> None:
-    found = {table["name"].partition(" (")[0].partition(":")[0]: [row["case"] for row in table["rows"]] for table in compared[1]["tables"]}
+    found = {
+        table["name"].partition(" (")[0].partition(":")[0]: [row["case"] for row in table["rows"]]
+        for table in compared[1]["tables"]
+    }
     memory = ["peak memory, MB"] if Path("/proc/self/status").is_file() else []
     assert found == {
         "image tower": ["1", "2"],
@@ -65,19 +91,29 @@ def test_the_tables_are_all_there(compared: tuple[str, Any]) -> None:
         "whole job": ["3"],
         "start": ["first score, s", *memory, "model folder, MB"],
     }
-    p50, p95, p99 = (row["figures"] for table in compared[1]["tables"] if table["unit"] == "ms" for row in table["rows"])
+    p50, p95, p99 = (
+        row["figures"]
+        for table in compared[1]["tables"]
+        if table["unit"] == "ms"
+        for row in table["rows"]
+    )
     assert p50 <= p95 <= p99
     assert "text tower, a title (12 tokens)" in compared[0]
     assert "2 different images, 3 different texts, 1 unscorable" in compared[0]
 
 
-def test_the_models_and_the_machine_are_named(compared: tuple[str, Any], tiny_bundles: dict[str, Path]) -> None:
+def test_the_models_and_the_machine_are_named(
+    compared: tuple[str, Any], tiny_bundles: dict[str, Path]
+) -> None:
     printed, written = compared
     bundle, checkpoint = written["models"]
     assert bundle["model"] == str(tiny_bundles["openclip"])
     assert (bundle["engine"]["engine"], bundle["engine"]["threads"]) == ("onnxruntime cpu", 1)
     assert checkpoint["engine"]["engine"] == "torch cpu"
-    assert f"- A: {bundle['model']}; engine onnxruntime cpu, onnxruntime {bundle['engine']['onnxruntime']}, precision fp32, threads 1" in printed
+    assert (
+        f"- A: {bundle['model']}; engine onnxruntime cpu, onnxruntime"
+        f" {bundle['engine']['onnxruntime']}, precision fp32, threads 1" in printed
+    )
     assert printed.startswith(f"- machine: {written['machine']['cpu']}, ")
     assert f"{written['machine']['cpus']} CPUs available" in printed
 
@@ -89,10 +125,16 @@ def test_the_folder_is_weighed(compared: tuple[str, Any], tiny_bundles: dict[str
 
 def test_the_markdown_of_one_and_of_several() -> None:
     machine = {"cpu": "C", "instructions": ["avx2"], "cpus": 2, "python": "3.11"}
-    models = [{"letter": letter, "model": f"m{letter}", "engine": {"engine": "e", "threads": 2}} for letter in "AB"]
+    models = [
+        {"letter": letter, "model": f"m{letter}", "engine": {"engine": "e", "threads": 2}}
+        for letter in "AB"
+    ]
     row = {"case": "16", "figures": [1234.5, 12.345], "ratios": [1.0, 0.01]}
     bare = {"case": "memory", "figures": [None, 0.5], "ratios": [None, None]}
-    tables = [{"name": "t", "case": "batch", "unit": "items/s", "rows": [row]}, {"name": "u", "case": "figure", "unit": "", "rows": [bare]}]
+    tables = [
+        {"name": "t", "case": "batch", "unit": "items/s", "rows": [row]},
+        {"name": "u", "case": "figure", "unit": "", "rows": [bare]},
+    ]
     assert report({"machine": machine, "models": models, "tables": tables}).splitlines() == [
         "- machine: C, avx2, 2 CPUs available, Python 3.11",
         "- A: mA; engine e, threads 2",
@@ -111,7 +153,9 @@ def test_the_markdown_of_one_and_of_several() -> None:
         "| memory | – | 0.5 | – |",
     ]
     alone = [{**tables[0], "rows": [{"case": "16", "figures": [3.0], "ratios": [1.0]}]}]
-    lines = report({"machine": machine | {"instructions": []}, "models": models[:1], "tables": alone}).splitlines()
+    lines = report(
+        {"machine": machine | {"instructions": []}, "models": models[:1], "tables": alone}
+    ).splitlines()
     assert lines[0] == "- machine: C, 2 CPUs available, Python 3.11"
     assert lines[-3:] == ["| batch | A, items/s |", "|---|---|", "| 16 | 3 |"]
 
@@ -127,8 +171,14 @@ finally:
 
 
 def test_bundles_need_no_torch(tiny_bundles: dict[str, Path]) -> None:
-    args = ["benchmark", *(word for path in tiny_bundles.values() for word in ("--model", str(path))), *QUICK]
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *args], capture_output=True, text=True)
+    args = [
+        "benchmark",
+        *(word for path in tiny_bundles.values() for word in ("--model", str(path))),
+        *QUICK,
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *args], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
     assert "| B / A |" in done.stdout
@@ -147,20 +197,35 @@ def test_the_model_of_the_environment_is_one_name(monkeypatch: pytest.MonkeyPatc
         (["--model", "BUNDLE", "--model", "nowhere"], "model folder nowhere not found"),
         ([], "Missing option '--model'"),
         (["--model", "BUNDLE", "--csv", "absent.csv"], "absent.csv"),
-        (["--model", "BUNDLE", "--csv", "empty.csv"], "empty.csv: there are no rows under the header; nothing to measure"),
+        (
+            ["--model", "BUNDLE", "--csv", "empty.csv"],
+            "empty.csv: there are no rows under the header; nothing to measure",
+        ),
         (["--model", "BUNDLE", "--csv", "other.csv"], "other.csv"),
         (["--model", "BUNDLE", "--image-base-path", "x"], "--image-base-path goes with --csv"),
-        (["--model", "BUNDLE", "--json", "nowhere/out.json"], "--json nowhere/out.json can't be written: its folder does not exist"),
+        (
+            ["--model", "BUNDLE", "--json", "nowhere/out.json"],
+            "--json nowhere/out.json can't be written: its folder does not exist",
+        ),
         (["--model", "BUNDLE", "--json", "."], "'--json': File '.' is a directory"),
         (["--model", "BUNDLE", "--repeats", "0"], "--repeats"),
         (["--model", "BUNDLE", "--provider", "tpu"], "tpu"),
         *(
-            (["--model", "BUNDLE", "--batch-sizes", value], f"'{value}'; whole numbers from 1 to 4096")
+            (
+                ["--model", "BUNDLE", "--batch-sizes", value],
+                f"'{value}'; whole numbers from 1 to 4096",
+            )
             for value in ("", "1,,2", "0", "-1", "2.5", "4,x", "4097", "²")
         ),
     ],
 )
-def test_what_it_refuses(args: list[str], words: str, tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_refuses(
+    args: list[str],
+    words: str,
+    tiny_bundles: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(MODEL_ENV, raising=False)
     Path("empty.csv").write_text("image_path,text\n")
@@ -172,7 +237,9 @@ def test_what_it_refuses(args: list[str], words: str, tiny_bundles: dict[str, Pa
     assert result.stdout == ""
 
 
-def test_an_interrupt_writes_nothing(tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_writes_nothing(
+    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,6 @@
-"""mismatch.runtime.bisection: who fails alone gets a reason, and an error that is nobody's own is raised."""
+"""mismatch.runtime.bisection: who fails alone gets a reason, and an error that is nobody's own is
+raised.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from mismatch.errors import CheckpointError, DeviceError, ImageError, InputError
 from mismatch.runtime.bisection import prepare_alone, run_bisected
 
 
-def halves(items: Sequence[int], bad: dict[int, BaseException], calls: list[int]) -> list[InputError | float]:
+def halves(
+    items: Sequence[int], bad: dict[int, BaseException], calls: list[int]
+) -> list[InputError | float]:
     def work(chosen: Sequence[int]) -> list[float]:
         calls.append(len(chosen))
         for item in chosen:
@@ -20,18 +24,35 @@ def halves(items: Sequence[int], bad: dict[int, BaseException], calls: list[int]
                 raise bad[item]
         return [item / 2 for item in chosen]
 
-    return run_bisected(work, items, sample=lambda: 0, problem=lambda: InputError("can't be halved"))
+    return run_bisected(
+        work, items, sample=lambda: 0, problem=lambda: InputError("can't be halved")
+    )
 
 
 @pytest.mark.parametrize("guilty", [[1], [16], [7, 8], [1, 2, 3, 15, 16], list(range(1, 17))])
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), KeyError(3), RuntimeError("x"), RecursionError(), ZeroDivisionError(), OSError(errno.EIO, "x"), InputError("x")]
+    "error",
+    [
+        ValueError("x"),
+        KeyError(3),
+        RuntimeError("x"),
+        RecursionError(),
+        ZeroDivisionError(),
+        OSError(errno.EIO, "x"),
+        InputError("x"),
+    ],
 )
-def test_the_guilty_get_a_reason_and_the_others_their_results(guilty: list[int], error: Exception) -> None:
+def test_the_guilty_get_a_reason_and_the_others_their_results(
+    guilty: list[int], error: Exception
+) -> None:
     calls: list[int] = []
     found = halves(range(1, 17), dict.fromkeys(guilty, error), calls)
-    assert [number for number, value in enumerate(found, start=1) if isinstance(value, InputError)] == guilty
-    assert all(value == number / 2 for number, value in enumerate(found, start=1) if number not in guilty)
+    assert [
+        number for number, value in enumerate(found, start=1) if isinstance(value, InputError)
+    ] == guilty
+    assert all(
+        value == number / 2 for number, value in enumerate(found, start=1) if number not in guilty
+    )
     assert all(str(value) == "can't be halved" for value in found if isinstance(value, InputError))
 
 
@@ -94,7 +115,11 @@ def test_an_image_that_a_library_fails_on() -> None:
     damaged, bad = prepare_alone(prepare, "damaged"), prepare_alone(prepare, "bad")
     assert isinstance(damaged, ImageError)
     assert isinstance(bad, ImageError)
-    assert (str(damaged), "KeyError" in str(bad), "a bug" in str(bad)) == ("cut short", False, False)
+    assert (str(damaged), "KeyError" in str(bad), "a bug" in str(bad)) == (
+        "cut short",
+        False,
+        False,
+    )
     assert (damaged.__traceback__, bad.__traceback__) == (None, None)
 
     def broken(source: str | Image.Image) -> str:

@@ -10,12 +10,27 @@ import pytest
 from mismatch.data.blind import blind_image_auroc, blind_text_auroc, telltales
 from mismatch.errors import InputError, MissingExtraError
 
-WORDS = ("red", "blue", "green", "shirt", "shoe", "bag", "cotton", "summer", "large", "small", "striped", "plain")
+WORDS = (
+    "red",
+    "blue",
+    "green",
+    "shirt",
+    "shoe",
+    "bag",
+    "cotton",
+    "summer",
+    "large",
+    "small",
+    "striped",
+    "plain",
+)
 
 
 def drawn(count: int, seed: int = 0) -> tuple[list[str], np.ndarray, np.random.Generator]:
     random = np.random.default_rng(seed)
-    texts = [" ".join([*random.choice(WORDS, 4), f"n{number % (count // 2)}"]) for number in range(count)]
+    texts = [
+        " ".join([*random.choice(WORDS, 4), f"n{number % (count // 2)}"]) for number in range(count)
+    ]
     return texts, random.integers(0, 2, count), random
 
 
@@ -26,7 +41,10 @@ def test_texts_without_a_leak_are_at_chance() -> None:
 
 def test_a_word_that_only_mismatches_have_is_found_and_named() -> None:
     texts, labels, random = drawn(2000)
-    leaking = [f"{text} fake" if not label and random.random() < 0.9 else text for text, label in zip(texts, labels, strict=True)]
+    leaking = [
+        f"{text} fake" if not label and random.random() < 0.9 else text
+        for text, label in zip(texts, labels, strict=True)
+    ]
     assert blind_text_auroc(leaking, labels) > 0.9
     [told, *_] = telltales(leaking, labels)
     assert (told.word, told.mismatches) == ("fake", 1.0)
@@ -65,5 +83,8 @@ def test_labels_of_one_kind_are_refused() -> None:
 
 def test_without_the_library_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(MissingExtraError, match=r'a blind baseline needs the extra \[audit\]: pip install "mismatch-clip\[audit\]"'):
+    with pytest.raises(
+        MissingExtraError,
+        match=r'a blind baseline needs the extra \[audit\]: pip install "mismatch-clip\[audit\]"',
+    ):
         blind_text_auroc(["a", "b"], [0, 1])

@@ -41,7 +41,9 @@ def refused(body: bytes, kind: type[BaseModel] = Question) -> str:
 )
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_what_is_right_is_read_as_pydantic_reads_it(kind: type[BaseModel], message: Any, indent: int | None, ascii_only: bool) -> None:
+def test_what_is_right_is_read_as_pydantic_reads_it(
+    kind: type[BaseModel], message: Any, indent: int | None, ascii_only: bool
+) -> None:
     body = json.dumps(message, indent=indent, ensure_ascii=ascii_only).encode()
     assert parse_message(body, kind, 2) == kind.model_validate_json(body)
 
@@ -128,7 +130,9 @@ def hostile() -> dict[str, bytes]:
         "pairs that are numbers": MANY + b"1," * (SIZE // 2) + b"1]}",
         "pairs that are lists": MANY + b"[]," * (SIZE // 3) + b"1]}",
         "unknown keys": b"{" + b",".join(b'"%x":1' % i for i in range(SIZE // 10)) + b"}",
-        "texts that are numbers": b'{"texts":{' + b",".join(b'"%x":1' % i for i in range(SIZE // 10)),
+        "texts that are numbers": (
+            b'{"texts":{' + b",".join(b'"%x":1' % i for i in range(SIZE // 10))
+        ),
         "one key again and again": b'{"texts":{' + b'"a":"b",' * (SIZE // 8),
         "lists in lists": b"[" * SIZE,
         "objects in objects": b'{"texts":' * (SIZE // 9),

@@ -39,7 +39,9 @@ def test_resamples_have_whole_groups() -> None:
 
 
 def test_the_same_seed_gives_the_same_resamples() -> None:
-    one, two, other = (np.stack(list(resamples_of(20, resamples=5, seed=seed))) for seed in (1, 1, 2))
+    one, two, other = (
+        np.stack(list(resamples_of(20, resamples=5, seed=seed))) for seed in (1, 1, 2)
+    )
     assert (one == two).all()
     assert (one != other).any()
 

@@ -1,4 +1,6 @@
-"""mismatch.runtime.bundle: what is written is read back, and anything damaged, foreign or newer is refused by name."""
+"""mismatch.runtime.bundle: what is written is read back, and anything damaged, foreign or newer is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_the_manifest_carries_everything(bundle: Path) -> None:
     assert manifest.backbone["model_id"] == "tiny"
     assert manifest.backbone["distribution"] == "mismatch-clip"
     assert set(manifest.files) == {*GRAPHS, "tokenizer.json", "parity.json"}
-    assert manifest.score.threshold == Threshold(0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00")
+    assert manifest.score.threshold == Threshold(
+        0.4321, "accuracy", 50, "2026-01-01T00:00:00+00:00"
+    )
     assert manifest.head.kind == "adapter"
     assert (manifest.precision, manifest.opset) == ("fp32", 20)
     assert len(json.loads(manifest.text_spec.tokenizer_json)["model"]["vocab"]) > 100
@@ -59,7 +63,9 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
         ({"score": {"kind": "probability"}}, "incomplete or damaged"),
     ],
 )
-def test_a_manifest_that_is_not_ours_is_refused(bundle: Path, change: dict[str, object], words: str) -> None:
+def test_a_manifest_that_is_not_ours_is_refused(
+    bundle: Path, change: dict[str, object], words: str
+) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     if change.get("files") == {"../outside": "00"}:
         change = {"files": manifest["files"] | {"../outside": "00"}}
@@ -72,10 +78,17 @@ def test_a_manifest_with_another_threshold_than_was_written_is_refused(bundle: P
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["score"]["default_threshold"] = 0.25
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match=r"manifest\.json differs from its own checksum: damaged or changed by hand"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"manifest\.json differs from its own checksum: damaged or changed by hand",
+    ):
         read_bundle(bundle)
-    (bundle / "manifest.json").write_text(json.dumps({name: value for name, value in manifest.items() if name != "checksum"}))
-    assert read_bundle(bundle).score.default_threshold == 0.25, "as versions before the checksum wrote it"
+    (bundle / "manifest.json").write_text(
+        json.dumps({name: value for name, value in manifest.items() if name != "checksum"})
+    )
+    assert read_bundle(bundle).score.default_threshold == 0.25, (
+        "as versions before the checksum wrote it"
+    )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", ""])

@@ -1,4 +1,6 @@
-"""mismatch.runtime.cache: nothing is encoded twice, nothing half-written is read, the size is bounded, writers don't disturb each other."""
+"""mismatch.runtime.cache: nothing is encoded twice, nothing half-written is read, the size is
+bounded, writers don't disturb each other.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def test_what_one_writer_wrote_another_reads(tmp_path: Path) -> None:
     assert len(EmbeddingCache(tmp_path, "bb")) == 0, "other weights, other embeddings"
 
 
-@pytest.mark.parametrize("damage", ["no array", "empty array", "cut array", "cut keys", "keys only begun"])
+@pytest.mark.parametrize(
+    "damage", ["no array", "empty array", "cut array", "cut keys", "keys only begun"]
+)
 def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path, "aa")
     cache.put_many(rows(1, 2))
@@ -70,12 +74,16 @@ def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 20))
     for i in range(4):
         cache.put_many(rows(i))
-        for age, path in enumerate(sorted(cache.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns)):
+        for age, path in enumerate(
+            sorted(cache.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns)
+        ):
             os.utime(path, (1000 + 10 * i + age, 1000 + 10 * i + age))
     left = EmbeddingCache(tmp_path, "aa")
     assert key(3) in left.get_many([key(i) for i in range(4)])
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * (128 + 20)
-    assert {path.stem for path in tmp_path.glob("*/*.npy")} == {path.stem for path in tmp_path.glob("*/*.keys")}
+    assert {path.stem for path in tmp_path.glob("*/*.npy")} == {
+        path.stem for path in tmp_path.glob("*/*.keys")
+    }
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -84,10 +92,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         EmbeddingCache(tmp_path / "file", "aa")
 
 
-def test_of_two_embeddings_of_one_content_the_older_counts_and_a_new_one_replaces_one_that_is_gone(tmp_path: Path) -> None:
+def test_of_two_embeddings_of_one_content_the_older_counts_and_a_new_one_replaces_one_that_is_gone(
+    tmp_path: Path,
+) -> None:
     for value in (1.0, 2.0):
         EmbeddingCache(tmp_path, "aa").put_many({key(1): np.full(4, value, np.float32)})
-    first, second = sorted((tmp_path / "aa").glob("*.keys"), key=lambda path: float(np.load(path.with_suffix(".npy"))[0, 0]))
+    first, second = sorted(
+        (tmp_path / "aa").glob("*.keys"),
+        key=lambda path: float(np.load(path.with_suffix(".npy"))[0, 0]),
+    )
     for age, path in enumerate((first, second)):
         os.utime(path, (1000 + age, 1000 + age))
     assert EmbeddingCache(tmp_path, "aa").get_many([key(1)])[key(1)].tolist() == [1.0] * 4
@@ -108,7 +121,9 @@ def test_many_segments_hold_no_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_a_shortage_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_shortage_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     EmbeddingCache(tmp_path, "aa").put_many(rows(1))
 
     def load(path: Path, **options: Any) -> Any:
@@ -119,7 +134,9 @@ def test_a_shortage_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.
         EmbeddingCache(tmp_path, "aa")
 
 
-def test_a_file_in_use_stays_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_use_stays_and_nothing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = EmbeddingCache(tmp_path, "aa", max_bytes=144)
     cache.put_many(rows(1))
 
@@ -138,11 +155,16 @@ def test_a_files_hash_is_its_contents(tmp_path: Path, content: bytes) -> None:
 
 
 def test_the_index_is_as_good_as_a_dict(tmp_path: Path) -> None:
-    """Over keys that end in zero bytes, in segments that overlap, found in this process and by the next one."""
+    """Over keys that end in zero bytes, in segments that overlap, found in this process and by the
+    next one.
+    """
     chance = np.random.default_rng(0)
     cache, truth = EmbeddingCache(tmp_path, "aa"), {}
     for _ in range(20):
-        chosen = [int(i) << 8 * int(shift) for i, shift in zip(chance.integers(1, 60, 30), chance.integers(0, 15, 30), strict=True)]
+        chosen = [
+            int(i) << 8 * int(shift)
+            for i, shift in zip(chance.integers(1, 60, 30), chance.integers(0, 15, 30), strict=True)
+        ]
         fresh = {key(i): np.float32([i % 977, 1]) for i in chosen if key(i) not in truth}
         cache.put_many(fresh)
         truth |= fresh
@@ -150,7 +172,9 @@ def test_the_index_is_as_good_as_a_dict(tmp_path: Path) -> None:
     for reader in (cache, EmbeddingCache(tmp_path, "aa")):
         assert len(reader) == len(truth) > 200
         found = reader.get_many([*truth, *absent, *truth])
-        assert {name: value.tolist() for name, value in found.items()} == {name: value.tolist() for name, value in truth.items()}
+        assert {name: value.tolist() for name, value in found.items()} == {
+            name: value.tolist() for name, value in truth.items()
+        }
 
 
 def test_what_is_written_anew_counts_for_the_writer(tmp_path: Path) -> None:
@@ -172,7 +196,9 @@ def test_a_wrong_bit_makes_an_embedding_unknown_and_no_other(tmp_path: Path, suf
     path.write_bytes(data)
     cache = EmbeddingCache(tmp_path, "aa")
     found = cache.get_many([key(i) for i in (1, 2, 3)])
-    assert {name: value.tolist() for name, value in found.items()} == {key(i): [float(i)] * 4 for i in (1, 3)}
+    assert {name: value.tolist() for name, value in found.items()} == {
+        key(i): [float(i)] * 4 for i in (1, 3)
+    }
     cache.put_many(rows(2))
     assert cache.get_many([key(2)])[key(2)].tolist() == [2.0] * 4
 
@@ -212,7 +238,9 @@ CHANGES = [overwrite, replace_keeping_times, lengthen, Path.unlink]
 
 @pytest.mark.parametrize("settled", [True, False], ids=["old", "just-written"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_hashed_file_knows_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, settled: bool) -> None:
+def test_a_hashed_file_knows_whether_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, settled: bool
+) -> None:
     monkeypatch.setattr("mismatch.runtime.cache.SETTLED_NS", -(10**12) if settled else 2 * 10**9)
     path = tmp_path / "a.jpg"
     path.write_bytes(b"content")

@@ -1,4 +1,6 @@
-"""mismatch.runtime.cache_folder: of what lies in a cache's folder only what the cache wrote and lists is ever removed."""
+"""mismatch.runtime.cache_folder: of what lies in a cache's folder only what the cache wrote and
+lists is ever removed.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,11 @@ def test_a_folder_of_other_things_gets_a_cache_of_its_own(tmp_path: Path) -> Non
 
 def test_a_new_cache_is_tagged_for_backups_and_known_again(tmp_path: Path) -> None:
     assert cache_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    assert (tmp_path / "a" / "b" / TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+    assert (
+        (tmp_path / "a" / "b" / TAG)
+        .read_text()
+        .startswith("Signature: 8a477f597d28d172789f06886806bc55")
+    )
     (tmp_path / "a" / "b" / "notes.txt").write_text("mine")
     assert cache_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
 
@@ -150,7 +156,9 @@ def test_no_cache_lies_in_a_model(tmp_path: Path, where: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mismatch.json"]
 
 
-def test_a_list_that_cannot_be_written_hinders_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_cannot_be_written_hinders_no_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     older(tmp_path)
 
     def refuse(self: Namespace, names: object) -> None:

@@ -1,4 +1,6 @@
-"""`mismatch calibrate`: a raw backbone's cosines become probabilities, a trained model gets another calibration, and nothing else changes."""
+"""`mismatch calibrate`: a raw backbone's cosines become probabilities, a trained model gets another
+calibration, and nothing else changes.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any
     random = np.random.default_rng(0)
     for number in range(40):
         Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(f"{number}.png")
-    rows = [{"image_path": f"{n % 40}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"} for n in range(80)]
-    scores = np.array([one.similarity_score for one in mismatch.load("openclip:tiny", "cpu").predict_pairs(rows)])
+    rows = [
+        {"image_path": f"{n % 40}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"}
+        for n in range(80)
+    ]
+    scores = np.array(
+        [one.similarity_score for one in mismatch.load("openclip:tiny", "cpu").predict_pairs(rows)]
+    )
     noisy = scores.argsort().argsort() + random.normal(0, 15, 80)
-    write_rows(Path("rows.csv"), [("image_path", "text", "label"), *((row["image_path"], row["text"], int(noisy[n] > 40)) for n, row in enumerate(rows))])
-    return lambda *args: CliRunner().invoke(main, ["calibrate", "--csv", "rows.csv", *args], prog_name="mismatch")
+    write_rows(
+        Path("rows.csv"),
+        [
+            ("image_path", "text", "label"),
+            *((row["image_path"], row["text"], int(noisy[n] > 40)) for n, row in enumerate(rows)),
+        ],
+    )
+    return lambda *args: CliRunner().invoke(
+        main, ["calibrate", "--csv", "rows.csv", *args], prog_name="mismatch"
+    )
 
 
 def test_a_raw_backbone_gives_probabilities(run: Any) -> None:
@@ -45,36 +60,59 @@ def test_a_raw_backbone_gives_probabilities(run: Any) -> None:
     assert model.score.kind == "probability"
     assert model.threshold == said["threshold"]["value"]
     rows = [{"image_path": f"{n}.png", "text": "red shirt"} for n in range(40)]
-    before, after = ([one.similarity_score or 0.0 for one in predictor.predict_pairs(rows)] for predictor in (raw, model))
+    before, after = (
+        [one.similarity_score or 0.0 for one in predictor.predict_pairs(rows)]
+        for predictor in (raw, model)
+    )
     assert np.argsort(before).tolist() == np.argsort(after).tolist()
     assert min(after) >= 0
     points = said["points"]
-    assert [point["interval"][0] <= point["probability"] <= point["interval"][1] for point in points] == [True] * 5
-    assert [point["probability"] for point in points] == sorted(point["probability"] for point in points)
+    assert [
+        point["interval"][0] <= point["probability"] <= point["interval"][1] for point in points
+    ] == [True] * 5
+    assert [point["probability"] for point in points] == sorted(
+        point["probability"] for point in points
+    )
 
 
 def test_it_is_exported_as_any_checkpoint(run: Any) -> None:
     assert run("--model", "openclip:tiny", "--output", "calibrated").exit_code == 0
-    result = CliRunner().invoke(main, ["export-onnx", "--model", "calibrated", "--output", "bundle"], prog_name="mismatch")
+    result = CliRunner().invoke(
+        main, ["export-onnx", "--model", "calibrated", "--output", "bundle"], prog_name="mismatch"
+    )
     assert result.exit_code == 0, result.output
     one, other = (mismatch.load(folder, "cpu") for folder in ("calibrated", "bundle"))
     assert one.score == other.score
-    assert one.predict("1.png", "red").similarity_score == pytest.approx(other.predict("1.png", "red").similarity_score, abs=1e-4)
+    assert one.predict("1.png", "red").similarity_score == pytest.approx(
+        other.predict("1.png", "red").similarity_score, abs=1e-4
+    )
 
 
-def test_a_bundle_is_calibrated_in_place_or_elsewhere(run: Any, tiny_bundles: dict[str, Path]) -> None:
+def test_a_bundle_is_calibrated_in_place_or_elsewhere(
+    run: Any, tiny_bundles: dict[str, Path]
+) -> None:
     shutil.copytree(tiny_bundles["hf-clip"], "bundle")
     before = {path.name: sha256_file(path) for path in Path("bundle").iterdir()}
-    result = run("--model", "bundle", "--output", "other", "--objective", "f1", "--kind", "temperature")
+    result = run(
+        "--model", "bundle", "--output", "other", "--objective", "f1", "--kind", "temperature"
+    )
     assert result.exit_code == 0, result.output
     assert {path.name: sha256_file(path) for path in Path("bundle").iterdir()} == before
-    assert [name for name in before if sha256_file(Path("other") / name) != before[name]] == ["manifest.json"]
+    assert [name for name in before if sha256_file(Path("other") / name) != before[name]] == [
+        "manifest.json"
+    ]
     score = mismatch.load("other", "cpu").engine.score
     assert score.calibration is not None
     assert score.threshold is not None
-    assert (score.calibration.kind, score.calibration.rows, score.threshold.objective) == ("temperature", 80, "f1")
+    assert (score.calibration.kind, score.calibration.rows, score.threshold.objective) == (
+        "temperature",
+        80,
+        "f1",
+    )
     assert run("--model", "bundle").exit_code == 0
-    assert [name for name in before if sha256_file(Path("bundle") / name) != before[name]] == ["manifest.json"]
+    assert [name for name in before if sha256_file(Path("bundle") / name) != before[name]] == [
+        "manifest.json"
+    ]
 
 
 def test_the_report_for_people(run: Any) -> None:
@@ -84,7 +122,10 @@ def test_the_report_for_people(run: Any) -> None:
     assert lines[0].startswith("80 rows, ")
     assert lines[1] == "calibration: platt"
     assert any(line.startswith("log-loss    –") for line in lines)
-    assert lines[-1] == "80 rows are few: believe the intervals; with 500 labels they are 2.5 times as narrow"
+    assert (
+        lines[-1]
+        == "80 rows are few: believe the intervals; with 500 labels they are 2.5 times as narrow"
+    )
     assert result.stderr == "nothing stored: --dry-run\n"
 
 
@@ -93,14 +134,23 @@ def test_the_report_for_people(run: Any) -> None:
     [
         (["--model", "openclip:tiny"], "pass --output DIR"),
         (["--model", "openclip:tiny", "--output", "there"], "--output there is there already"),
-        (["--model", "openclip:tiny", "--output", "new", "--min-rows", "81"], "80 labelled rows, 81 are needed"),
-        (["--model", "openclip:tiny", "--output", "new", "--csv", "one.csv"], "needs both matches and mismatches"),
+        (
+            ["--model", "openclip:tiny", "--output", "new", "--min-rows", "81"],
+            "80 labelled rows, 81 are needed",
+        ),
+        (
+            ["--model", "openclip:tiny", "--output", "new", "--csv", "one.csv"],
+            "needs both matches and mismatches",
+        ),
     ],
 )
 def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str) -> None:
     Path("there").mkdir()
     (Path("there") / "file").write_text("x")
-    write_rows(Path("one.csv"), [("image_path", "text", "label"), *((f"{n % 40}.png", f"text {n}", 1) for n in range(60))])
+    write_rows(
+        Path("one.csv"),
+        [("image_path", "text", "label"), *((f"{n % 40}.png", f"text {n}", 1) for n in range(60))],
+    )
     result = run(*args)
     assert result.exit_code == 2, result.output
     assert words in result.stderr
@@ -110,7 +160,11 @@ def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str)
 @pytest.mark.parametrize("failing", ["_result", "_lines"])
 @pytest.mark.parametrize("output", [(), ("--output", "new")])
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
-    run: Any, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, failing: str, output: tuple[str, ...]
+    run: Any,
+    tiny_bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+    output: tuple[str, ...],
 ) -> None:
     """Such as one match among sixty rows, of which no fold can be tested."""
     shutil.copytree(tiny_bundles["openclip"], "bundle")
@@ -125,7 +179,9 @@ def test_a_command_that_ends_in_an_error_has_stored_nothing(
     assert not Path("new").exists()
 
 
-def test_what_can_not_be_printed_is_not_stored(run: Any, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_printed_is_not_stored(
+    run: Any, tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(tiny_bundles["openclip"], "bundle")
     before = sha256_file("bundle/manifest.json")
 

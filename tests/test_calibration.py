@@ -1,4 +1,6 @@
-"""Platt scaling finds the slope and intercept that made the labels, and stays sane where there are none."""
+"""Platt scaling finds the slope and intercept that made the labels, and stays sane where there are
+none.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,21 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.calibration import fit_calibration, fit_piecewise, fit_platt, fit_temperature, folds
+from mismatch.evaluation.calibration import (
+    fit_calibration,
+    fit_piecewise,
+    fit_platt,
+    fit_temperature,
+    folds,
+)
 from mismatch.evaluation.metrics import auroc, expected_calibration_error, log_loss
 from mismatch.runtime.scoring import log_odds, scores_from_logits, sigmoid
 from mismatch.specs import Calibration, ScoreSpec
 
 
-def simulated(slope: float, intercept: float, rows: int = 60_000, center: float = 0.0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def simulated(
+    slope: float, intercept: float, rows: int = 60_000, center: float = 0.0, spread: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     logits = center + spread * rng.normal(size=rows)
     return logits, (rng.random(rows) < sigmoid(slope * logits + intercept)).astype(int)
@@ -25,13 +35,24 @@ def scores(logits: np.ndarray, calibration: Calibration | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "center", "spread"), [(1.0, 0.0, 0, 1), (2.5, -1.0, 0, 1), (0.3, 0.7, 2, 3), (40.0, -8.0, 0.2, 0.05), (0.01, 0.1, 50, 200)]
+    ("slope", "intercept", "center", "spread"),
+    [
+        (1.0, 0.0, 0, 1),
+        (2.5, -1.0, 0, 1),
+        (0.3, 0.7, 2, 3),
+        (40.0, -8.0, 0.2, 0.05),
+        (0.01, 0.1, 50, 200),
+    ],
 )
-def test_it_recovers_what_made_the_labels(slope: float, intercept: float, center: float, spread: float) -> None:
+def test_it_recovers_what_made_the_labels(
+    slope: float, intercept: float, center: float, spread: float
+) -> None:
     logits, labels = simulated(slope, intercept, center=center, spread=spread)
     fitted = fit_platt(logits, labels)
     assert fitted.slope == pytest.approx(slope, rel=0.05)
-    assert fitted.slope * center + fitted.intercept == pytest.approx(slope * center + intercept, abs=0.05)
+    assert fitted.slope * center + fitted.intercept == pytest.approx(
+        slope * center + intercept, abs=0.05
+    )
     assert fitted.rows == 60_000
 
 
@@ -92,7 +113,9 @@ def test_constant_logits_give_the_base_rate(value: float) -> None:
         ([1.0], [0, 1], "equally"),
     ],
 )
-def test_what_can_not_be_fitted_is_refused(logits: list[float], labels: list[int], words: str) -> None:
+def test_what_can_not_be_fitted_is_refused(
+    logits: list[float], labels: list[int], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         fit_platt(logits, labels)
 
@@ -101,7 +124,9 @@ def held_out(calibration: Calibration, curve: Any, seed: int = 9) -> float:
     """Log-loss on rows that it has not seen."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, 20_000)
-    return log_loss((rng.random(20_000) < sigmoid(curve(logits))).astype(int), scores(logits, calibration))
+    return log_loss(
+        (rng.random(20_000) < sigmoid(curve(logits))).astype(int), scores(logits, calibration)
+    )
 
 
 CURVES = {
@@ -121,20 +146,26 @@ def test_the_kind_that_made_the_labels_is_chosen(kind: str) -> None:
     ideal = held_out_ideal(CURVES[kind])
     assert held_out(fitted, CURVES[kind]) < ideal + 0.005
     if kind == "piecewise":
-        assert held_out(fitted, CURVES[kind]) < held_out(fit_platt(logits, labels), CURVES[kind]) - 0.01
+        assert (
+            held_out(fitted, CURVES[kind])
+            < held_out(fit_platt(logits, labels), CURVES[kind]) - 0.01
+        )
 
 
 def held_out_ideal(curve: Any) -> float:
     rng = np.random.default_rng(9)
     logits = rng.normal(0, 2, 20_000)
-    return log_loss((rng.random(20_000) < sigmoid(curve(logits))).astype(int), sigmoid(curve(logits)))
+    return log_loss(
+        (rng.random(20_000) < sigmoid(curve(logits))).astype(int), sigmoid(curve(logits))
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_bent_calibration_keeps_every_rank_and_has_neither_jumps_nor_plateaus(seed: int) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, 2_000)
-    labels = (rng.random(2_000) < sigmoid(np.sign(logits) * 6 * (np.abs(logits) > 1))).astype(int)  # steps, which no bounded slope follows
+    # steps, which no bounded slope follows
+    labels = (rng.random(2_000) < sigmoid(np.sign(logits) * 6 * (np.abs(logits) > 1))).astype(int)
     fitted = fit_piecewise(logits, labels)
     assert fitted.kind == "piecewise"
     slopes = np.diff(fitted.bent) / np.diff(fitted.knots)
@@ -180,7 +211,9 @@ def test_one_mismatch_alone_is_calibrated_too() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(InputError, match="no calibration 'isotonic'; one of auto, temperature, platt, piecewise"):
+    with pytest.raises(
+        InputError, match="no calibration 'isotonic'; one of auto, temperature, platt, piecewise"
+    ):
         fit_calibration([0.0, 1.0], [0, 1], kind="isotonic")
 
 

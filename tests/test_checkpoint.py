@@ -15,7 +15,14 @@ import torch
 from mismatch.errors import CheckpointError
 from mismatch.files import sealed
 from mismatch.training import checkpoint
-from mismatch.training.checkpoint import clone_checkpoint, is_checkpoint, load_detector, read_meta, save_checkpoint, write_meta
+from mismatch.training.checkpoint import (
+    clone_checkpoint,
+    is_checkpoint,
+    load_detector,
+    read_meta,
+    save_checkpoint,
+    write_meta,
+)
 
 FILES = {"mismatch.json", "classification_head.safetensors", "training_stats.json"}
 
@@ -26,7 +33,9 @@ def folder(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoints["hf-clip"], tmp_path / "ck"))
 
 
-def test_what_is_saved_loads_back_bit_for_bit(tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path) -> None:
+def test_what_is_saved_loads_back_bit_for_bit(
+    tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path
+) -> None:
     detector, meta = load_detector(tiny_checkpoints[family])
     save_checkpoint(tmp_path / "again", detector, meta, {"train_losses": [0.5]})
     again, meta_again = load_detector(tmp_path / "again")
@@ -34,10 +43,17 @@ def test_what_is_saved_loads_back_bit_for_bit(tiny_checkpoints: dict[str, Path],
     assert meta_again == meta
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (meta.family, meta.model_id, meta.backbone["distribution"], meta.api_version) == (family, "tiny", "mismatch-clip", 1)
+    assert (meta.family, meta.model_id, meta.backbone["distribution"], meta.api_version) == (
+        family,
+        "tiny",
+        "mismatch-clip",
+        1,
+    )
     assert again.backbone.model_id == "tiny"
     assert not again.training
-    assert json.loads((tmp_path / "again" / "training_stats.json").read_text()) == {"train_losses": [0.5]}
+    assert json.loads((tmp_path / "again" / "training_stats.json").read_text()) == {
+        "train_losses": [0.5]
+    }
     assert {path.name for path in (tmp_path / "again").iterdir()} >= FILES
 
 
@@ -46,13 +62,21 @@ def test_plain_transformers_loads_the_backbone(tiny_checkpoints: dict[str, Path]
     folder = tiny_checkpoints["hf-clip"]
     model = transformers.CLIPModel.from_pretrained(folder)
     ours = dict(load_detector(folder)[0].backbone.named_parameters())
-    assert all(torch.equal(value, ours[f"model.{name}"]) for name, value in model.named_parameters())
-    assert {"config.json", "preprocessor_config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert all(
+        torch.equal(value, ours[f"model.{name}"]) for name, value in model.named_parameters()
+    )
+    assert {"config.json", "preprocessor_config.json", "model.safetensors"} <= {
+        path.name for path in folder.iterdir()
+    }
 
 
-def test_a_clone_shares_its_weights_and_has_its_own_statistics(folder: Path, tmp_path: Path) -> None:
+def test_a_clone_shares_its_weights_and_has_its_own_statistics(
+    folder: Path, tmp_path: Path
+) -> None:
     clone_checkpoint(folder, tmp_path / "best", {"best_epoch": 3})
-    assert (tmp_path / "best" / "model.safetensors").stat().st_ino == (folder / "model.safetensors").stat().st_ino
+    assert (tmp_path / "best" / "model.safetensors").stat().st_ino == (
+        folder / "model.safetensors"
+    ).stat().st_ino
     write_meta(tmp_path / "best", read_meta(folder))
     for name in FILES:
         assert (tmp_path / "best" / name).stat().st_ino != (folder / name).stat().st_ino
@@ -61,27 +85,37 @@ def test_a_clone_shares_its_weights_and_has_its_own_statistics(folder: Path, tmp
     assert load_detector(tmp_path / "best")[1] == load_detector(folder)[1]
 
 
-def test_where_links_fail_weights_are_copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_links_fail_weights_are_copied(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(self: Path, target: Path) -> None:
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     clone_checkpoint(folder, tmp_path / "best", {})
-    assert (tmp_path / "best" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
     assert (tmp_path / "best" / "model.safetensors").stat().st_nlink == 1
 
 
-def test_backbone_files_of_another_checkpoint_are_shared_and_the_head_is_new(folder: Path, tmp_path: Path) -> None:
+def test_backbone_files_of_another_checkpoint_are_shared_and_the_head_is_new(
+    folder: Path, tmp_path: Path
+) -> None:
     detector, meta = load_detector(folder)
     with torch.no_grad():
         detector.head.bias.add_(1.0)
     save_checkpoint(tmp_path / "next", detector, meta, {}, backbone_files=folder)
     old, new = load_detector(folder)[0], load_detector(tmp_path / "next")[0]
     assert (new.head.bias - old.head.bias).item() == pytest.approx(1.0, abs=1e-5)
-    assert (tmp_path / "next" / "model.safetensors").stat().st_ino == (folder / "model.safetensors").stat().st_ino
+    assert (tmp_path / "next" / "model.safetensors").stat().st_ino == (
+        folder / "model.safetensors"
+    ).stat().st_ino
 
 
-def test_a_write_that_fails_leaves_nothing_and_the_old_folder_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_nothing_and_the_old_folder_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector, meta = load_detector(folder)
 
     def interrupted(*_: Any, **__: Any) -> None:
@@ -118,7 +152,11 @@ def wider_embedding(folder: Path) -> None:
 def without_hashes(folder: Path) -> None:
     """As versions before them wrote it."""
     data = json.loads((folder / "mismatch.json").read_text())
-    (folder / "mismatch.json").write_text(json.dumps({name: value for name, value in data.items() if name not in ("files", "checksum")}))
+    (folder / "mismatch.json").write_text(
+        json.dumps(
+            {name: value for name, value in data.items() if name not in ("files", "checksum")}
+        )
+    )
 
 
 def changed_threshold(folder: Path) -> None:
@@ -132,27 +170,71 @@ def cut_old_head(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no meta": (lambda folder: (folder / "mismatch.json").unlink(), r"mismatch.json can't be read: No such file.*plain weights are named FAMILY:FOLDER"),
-    "cut meta": (lambda folder: (folder / "mismatch.json").write_text('{"format'), "mismatch.json is not valid JSON"),
-    "a list": (lambda folder: (folder / "mismatch.json").write_text("[]"), "mismatch.json has format_version None"),
-    "newer": (edit(format_version=2), r"mismatch.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or train again"),
+    "no meta": (
+        lambda folder: (folder / "mismatch.json").unlink(),
+        r"mismatch.json can't be read: No such file.*plain weights are named FAMILY:FOLDER",
+    ),
+    "cut meta": (
+        lambda folder: (folder / "mismatch.json").write_text('{"format'),
+        "mismatch.json is not valid JSON",
+    ),
+    "a list": (
+        lambda folder: (folder / "mismatch.json").write_text("[]"),
+        "mismatch.json has format_version None",
+    ),
+    "newer": (
+        edit(format_version=2),
+        (
+            r"mismatch.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or"
+            r" train again"
+        ),
+    ),
     "no backbone": (edit(backbone={}), "mismatch.json is incomplete or damaged"),
     "no score": (edit(score=None), "mismatch.json is incomplete or damaged"),
-    "unknown head": (edit(head={"kind": "mlp", "image_dim": 1, "text_dim": 1}), "mismatch.json is incomplete or damaged"),
-    "other widths": (wider_embedding, r"embeddings are 128 and 128 wide, the head expects 129 and 128|embeddings are \d+ and \d+ wide"),
-    "other shapes": (wider_head, "classification_head.safetensors can't be read as the head that mismatch.json describes"),
-    "no head": (lambda folder: (folder / "classification_head.safetensors").unlink(), "classification_head.safetensors can't be read"),
+    "unknown head": (
+        edit(head={"kind": "mlp", "image_dim": 1, "text_dim": 1}),
+        "mismatch.json is incomplete or damaged",
+    ),
+    "other widths": (
+        wider_embedding,
+        (
+            r"embeddings are 128 and 128 wide, the head expects 129 and 128|embeddings are \d+ and"
+            r" \d+ wide"
+        ),
+    ),
+    "other shapes": (
+        wider_head,
+        "classification_head.safetensors can't be read as the head that mismatch.json describes",
+    ),
+    "no head": (
+        lambda folder: (folder / "classification_head.safetensors").unlink(),
+        "classification_head.safetensors can't be read",
+    ),
     "cut head": (
         lambda folder: (folder / "classification_head.safetensors").write_bytes(b"\x00" * 20),
-        r"classification_head.safetensors differs from the sha256 in mismatch.json: damaged or changed; copy the checkpoint again",
+        (
+            r"classification_head.safetensors differs from the sha256 in mismatch.json: damaged or"
+            r" changed; copy the checkpoint again"
+        ),
     ),
-    "an older one's cut head": (cut_old_head, "classification_head.safetensors can't be read as the head"),
-    "another threshold": (changed_threshold, "mismatch.json differs from its own checksum: damaged or changed by hand; copy the checkpoint again"),
+    "an older one's cut head": (
+        cut_old_head,
+        "classification_head.safetensors can't be read as the head",
+    ),
+    "another threshold": (
+        changed_threshold,
+        (
+            "mismatch.json differs from its own checksum: damaged or changed by hand; copy the"
+            " checkpoint again"
+        ),
+    ),
 }
 
 
 def in_meta(part: str, **values: Any) -> Callable[[Path], None]:
-    """Other values in a part of what the checkpoint says of itself, with a checksum that vouches for them."""
+    """Other values in a part of what the checkpoint says of itself, with a checksum that vouches
+    for them.
+    """
 
     def apply(folder: Path) -> None:
         data = json.loads((folder / "mismatch.json").read_text())
@@ -181,11 +263,20 @@ def instead(name: str, kind: str) -> Callable[[Path], None]:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a width of a thousand millions": (in_meta("head", hidden_dim=10**9), "HeadSpec.hidden_dim is 1000000000"),
+    "a width of a thousand millions": (
+        in_meta("head", hidden_dim=10**9),
+        "HeadSpec.hidden_dim is 1000000000",
+    ),
     "widths as text": (in_meta("head", common_dim="8"), "HeadSpec.common_dim is '8'"),
-    "a head of gigabytes": (in_meta("head", hidden_dim=65_000, common_dim=65_000), "classification_head.safetensors can't be read as the head"),
+    "a head of gigabytes": (
+        in_meta("head", hidden_dim=65_000, common_dim=65_000),
+        "classification_head.safetensors can't be read as the head",
+    ),
     "members without number": (in_meta("head", members=10**9), "HeadSpec.members is"),
-    "a threshold as text": (in_meta("score", default_threshold="0.5"), "ScoreSpec.default_threshold is '0.5'"),
+    "a threshold as text": (
+        in_meta("score", default_threshold="0.5"),
+        "ScoreSpec.default_threshold is '0.5'",
+    ),
     "a family that is a list": (in_meta("backbone", family=["hf-clip"]), "incomplete or damaged"),
     "an unknown fact of the backbone": (in_meta("backbone", more=1), "incomplete or damaged"),
     "a format of true": (edit(format_version=True), "format_version True"),
@@ -193,21 +284,50 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a file above": (in_meta("files", **{"../x": "0" * 64}), "outside the folder"),
     "a file anywhere": (in_meta("files", **{"/dev/zero": "0" * 64}), "outside the folder"),
     "a hash by a number": (in_meta("files", x=5), "incomplete or damaged"),
-    "nan": (lambda folder: (folder / "mismatch.json").write_text('{"format_version": NaN}'), "mismatch.json is not valid JSON"),
-    "meta is a pipe": (instead("mismatch.json", "pipe"), "mismatch.json can't be read: it is a pipe or a device"),
-    "meta is a device": (instead("mismatch.json", "device"), "mismatch.json can't be read: it is a pipe or a device"),
+    "nan": (
+        lambda folder: (folder / "mismatch.json").write_text('{"format_version": NaN}'),
+        "mismatch.json is not valid JSON",
+    ),
+    "meta is a pipe": (
+        instead("mismatch.json", "pipe"),
+        "mismatch.json can't be read: it is a pipe or a device",
+    ),
+    "meta is a device": (
+        instead("mismatch.json", "device"),
+        "mismatch.json can't be read: it is a pipe or a device",
+    ),
     "meta is a folder": (instead("mismatch.json", "folder"), "mismatch.json can't be read"),
-    "meta is huge": (instead("mismatch.json", "huge"), "mismatch.json can't be read: it is larger than"),
-    "the head is a pipe": (instead("classification_head.safetensors", "pipe"), "classification_head.safetensors can't be read: it is a pipe"),
-    "the head is a device": (instead("classification_head.safetensors", "device"), "classification_head.safetensors can't be read: it is a pipe"),
-    "weights are a pipe": (instead("model.safetensors", "pipe"), "model.safetensors can't be read: it is a pipe"),
-    "another file is a pipe": (instead("more.json", "pipe"), "more.json can't be read: it is a pipe"),
-    "another file is huge": (instead("more.json", "huge"), "more.json can't be read: it is larger than"),
+    "meta is huge": (
+        instead("mismatch.json", "huge"),
+        "mismatch.json can't be read: it is larger than",
+    ),
+    "the head is a pipe": (
+        instead("classification_head.safetensors", "pipe"),
+        "classification_head.safetensors can't be read: it is a pipe",
+    ),
+    "the head is a device": (
+        instead("classification_head.safetensors", "device"),
+        "classification_head.safetensors can't be read: it is a pipe",
+    ),
+    "weights are a pipe": (
+        instead("model.safetensors", "pipe"),
+        "model.safetensors can't be read: it is a pipe",
+    ),
+    "another file is a pipe": (
+        instead("more.json", "pipe"),
+        "more.json can't be read: it is a pipe",
+    ),
+    "another file is huge": (
+        instead("more.json", "huge"),
+        "more.json can't be read: it is larger than",
+    ),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_a_checkpoint_of_a_stranger_is_refused_in_one_line(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_a_checkpoint_of_a_stranger_is_refused_in_one_line(
+    folder: Path, damage: Callable[[Path], Any], message: str
+) -> None:
     damage(folder)
     with pytest.raises(CheckpointError, match=message) as error:
         load_detector(folder)
@@ -217,13 +337,17 @@ def test_a_checkpoint_of_a_stranger_is_refused_in_one_line(folder: Path, damage:
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_an_older_checkpoint_without_hashes_is_looked_at_too(folder: Path, kind: str) -> None:
     without_hashes(folder)
-    instead("config.json" if (folder / "config.json").exists() else "open_clip_config.json", kind)(folder)
+    instead("config.json" if (folder / "config.json").exists() else "open_clip_config.json", kind)(
+        folder
+    )
     with pytest.raises(CheckpointError, match="can't be read: it is a pipe or a device"):
         load_detector(folder)
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_one_line_that_names_the_file(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_damage_is_one_line_that_names_the_file(
+    folder: Path, damage: Callable[[Path], Any], message: str
+) -> None:
     damage(folder)
     with pytest.raises(CheckpointError, match=message) as error:
         load_detector(folder)
@@ -235,7 +359,10 @@ def test_a_checkpoint_of_an_older_version_has_no_hashes_and_is_read(folder: Path
     without_hashes(folder)
     again, meta_again = load_detector(folder)
     assert (meta_again, meta_again.files) == (meta, {})
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in detector.state_dict().items())
+    assert all(
+        torch.equal(value, again.state_dict()[name])
+        for name, value in detector.state_dict().items()
+    )
 
 
 def test_the_folder_above_names_the_checkpoints_in_it(folder: Path) -> None:
@@ -260,7 +387,9 @@ def test_a_relative_folder_called_like_a_model_is_the_folder(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_all_files_of_a_checkpoint_have_one_mode(tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path) -> None:
+def test_all_files_of_a_checkpoint_have_one_mode(
+    tiny_checkpoints: dict[str, Path], family: str, tmp_path: Path
+) -> None:
     detector, meta = load_detector(tiny_checkpoints[family])
     before = os.umask(0o022)
     try:
@@ -269,4 +398,6 @@ def test_all_files_of_a_checkpoint_have_one_mode(tiny_checkpoints: dict[str, Pat
     finally:
         os.umask(before)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys([path.name for path in files], 0o644)
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys(
+        [path.name for path in files], 0o644
+    )

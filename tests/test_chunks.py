@@ -1,4 +1,6 @@
-"""mismatch.runtime.chunks: pieces that fit, lose no word and end where sentences do; whatever the tokenizer and the language."""
+"""mismatch.runtime.chunks: pieces that fit, lose no word and end where sentences do; whatever the
+tokenizer and the language.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from mismatch.runtime.chunks import MAX_LETTERS, cutting_problem, long_texts_lin
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import TextSpec
 
-BAG = "The handbag is made of soft red leather. It has gold hardware, two handles and a zip! Does it hold a laptop? Yes."
+BAG = (
+    "The handbag is made of soft red leather. It has gold hardware, two handles and a zip! Does it"
+    " hold a laptop? Yes."
+)
 TEXTS = {
     "paragraph": " ".join([BAG] * 5),
     "one-sentence": "a red leather bag with " * 80,
@@ -45,24 +50,42 @@ CORPUS = [BAG, *TEXTS.values()]
 
 
 def made(model: str) -> str:
-    """A small tokenizer.json with special tokens at both ends: whole words and marks, plain letters, word pieces, or a unigram model."""
+    """A small tokenizer.json with special tokens at both ends: whole words and marks, plain
+    letters, word pieces, or a unigram model.
+    """
     special = ["<unk>", "<s>", "</s>"]
     letters = sorted({char for text in CORPUS for char in text.encode("utf-8", "replace").decode()})
     words = sorted({word.lower() for word in BAG.replace(".", " ").split()})
     if model == "words":
-        tokenizer = Fast(WordLevel({token: i for i, token in enumerate(special)}, unk_token="<unk>"))
+        tokenizer = Fast(
+            WordLevel({token: i for i, token in enumerate(special)}, unk_token="<unk>")
+        )
         tokenizer.pre_tokenizer = Whitespace()
-    elif model == "letters":  # no pre-tokenizer: a space between two sentences is a token of its own, which neither of them has
-        tokenizer = Fast(BPE({token: i for i, token in enumerate([*special, *letters])}, [], unk_token="<unk>"))
+    # no pre-tokenizer: a space between two sentences is a token of its own, which neither of them
+    # has
+    elif model == "letters":
+        tokenizer = Fast(
+            BPE({token: i for i, token in enumerate([*special, *letters])}, [], unk_token="<unk>")
+        )
     elif model == "word-pieces":
         pieces = [*special, *letters, *(f"##{char}" for char in letters), *words]
-        tokenizer = Fast(WordPiece({token: i for i, token in enumerate(dict.fromkeys(pieces))}, unk_token="<unk>"))
+        tokenizer = Fast(
+            WordPiece(
+                {token: i for i, token in enumerate(dict.fromkeys(pieces))}, unk_token="<unk>"
+            )
+        )
         tokenizer.pre_tokenizer = BertPreTokenizer()
     else:
-        scores = [(token, 0.0) for token in special] + [(char, -9.0) for char in ["▁", *letters]] + [(f"▁{word}", -5.0) for word in words]
+        scores = (
+            [(token, 0.0) for token in special]
+            + [(char, -9.0) for char in ["▁", *letters]]
+            + [(f"▁{word}", -5.0) for word in words]
+        )
         tokenizer = Fast(Unigram(scores, unk_id=0))
         tokenizer.pre_tokenizer = Metaspace()
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
     return str(tokenizer.to_str())
 
 
@@ -72,12 +95,33 @@ def tokenizer_for(kind: str, context_length: int) -> Tokenizer:
         from mismatch.backbones.registry import load_backbone
 
         spec = load_backbone(f"{kind}:tiny").text_spec
-        return Tokenizer(TextSpec(context_length, spec.pad_id, "longest", spec.cleaning, spec.tokenizer_json))
+        return Tokenizer(
+            TextSpec(context_length, spec.pad_id, "longest", spec.cleaning, spec.tokenizer_json)
+        )
     cleaning = "canonicalize" if kind == "unigram" else "none"
-    return Tokenizer(TextSpec(context_length, pad_id=0, padding="longest", cleaning=cleaning, tokenizer_json=made(kind)))
+    return Tokenizer(
+        TextSpec(
+            context_length,
+            pad_id=0,
+            padding="longest",
+            cleaning=cleaning,
+            tokenizer_json=made(kind),
+        )
+    )
 
 
-@pytest.fixture(params=[("words", 6), ("letters", 12), ("letters", 77), ("word-pieces", 16), ("unigram", 64), ("hf-clip", 77), ("openclip", 12)], ids=str)
+@pytest.fixture(
+    params=[
+        ("words", 6),
+        ("letters", 12),
+        ("letters", 77),
+        ("word-pieces", 16),
+        ("unigram", 64),
+        ("hf-clip", 77),
+        ("openclip", 12),
+    ],
+    ids=str,
+)
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     """A model's tokenizer and context."""
     return tokenizer_for(*request.param)
@@ -85,7 +129,11 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 def telling(text: str) -> str:
     """Without spaces and punctuation."""
-    return "".join(char for char in text if not char.isspace() and not unicodedata.category(char).startswith("P"))
+    return "".join(
+        char
+        for char in text
+        if not char.isspace() and not unicodedata.category(char).startswith("P")
+    )
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
@@ -96,7 +144,9 @@ def test_every_piece_fits_and_no_word_is_lost(tokenizer: Tokenizer, text: str) -
         return
     assert tokenizer.encode(pieces)[1] == [False] * len(pieces)
     assert all(piece.strip() for piece in pieces)
-    assert telling("".join(pieces)) == telling(text), "only a piece of nothing but punctuation may be left out"
+    assert telling("".join(pieces)) == telling(text), (
+        "only a piece of nothing but punctuation may be left out"
+    )
     if not any(tokenizer.encode(text.split())[1]):
         assert set(" ".join(pieces).split()) <= set(text.split()), "no word is cut that fits"
 
@@ -109,15 +159,30 @@ def test_a_text_that_fits_is_itself_to_the_letter(text: str) -> None:
 @pytest.mark.parametrize(
     ("room", "text", "pieces"),
     [
-        (6, "red shirt. blue bag. grey shoe.", ["red shirt. blue bag.", "grey shoe."]),  # a dot is a token
-        (6, "red shirt\nblue bag\ngreen shoe\nred bag", ["red shirt\nblue bag", "green shoe\nred bag"]),
-        (4, "red shirt , blue bag , grey shoe . red", ["red shirt ,", "blue bag ,", "grey shoe . red"]),
+        # a dot is a token
+        (6, "red shirt. blue bag. grey shoe.", ["red shirt. blue bag.", "grey shoe."]),
+        (
+            6,
+            "red shirt\nblue bag\ngreen shoe\nred bag",
+            ["red shirt\nblue bag", "green shoe\nred bag"],
+        ),
+        (
+            4,
+            "red shirt , blue bag , grey shoe . red",
+            ["red shirt ,", "blue bag ,", "grey shoe . red"],
+        ),
         (4, "red shirt blue bag green shoe", ["red shirt blue", "bag green shoe"]),
         (4, "red shirt。blue bag。green。", ["red shirt。", "blue bag。", "green。"]),
         (6, 'red shirt "grey bag." blue shoe', ['red shirt "grey bag."', "blue shoe"]),
         (8, "a 3.5 cm bag. a 10.5 cm shoe", ["a 3.5 cm bag.", "a 10.5 cm shoe"]),
-        (9, "red bag red bag red bag red bag red bag", ["red bag red bag red", "bag red bag red bag"]),  # 10 words: five and five, not nine and one
-        (4, "red bag. - - - - - blue bag.", ["red bag.", "- blue bag."]),  # four dashes would stand alone and are left out
+        # 10 words: five and five, not nine and one
+        (
+            9,
+            "red bag red bag red bag red bag red bag",
+            ["red bag red bag red", "bag red bag red bag"],
+        ),
+        # four dashes would stand alone and are left out
+        (4, "red bag. - - - - - blue bag.", ["red bag.", "- blue bag."]),
         (4, "red bag. - - - - - - - - blue bag.", ["red bag.", "blue bag."]),
     ],
 )
@@ -149,12 +214,23 @@ def test_a_letter_that_is_longer_than_the_context_stays_as_it_is() -> None:
     assert tokenizer.encode(pieces)[1] == [True, True, False]
 
 
-@pytest.mark.parametrize("text", ["e" + "\u0301" * 4000, "e" + "\u0301" * 4000 + "x" * 50, "a red bag. " + "\u0e34" * 4000], ids=["all", "before", "after"])
-def test_the_work_grows_in_a_line_with_a_run_of_accents(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["e" + "\u0301" * 4000, "e" + "\u0301" * 4000 + "x" * 50, "a red bag. " + "\u0e34" * 4000],
+    ids=["all", "before", "after"],
+)
+def test_the_work_grows_in_a_line_with_a_run_of_accents(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[str] = []
-    monkeypatch.setattr("mismatch.runtime.chunks.unicodedata.category", lambda char, real=unicodedata.category: looked.append(char) or real(char))
+    monkeypatch.setattr(
+        "mismatch.runtime.chunks.unicodedata.category",
+        lambda char, real=unicodedata.category: looked.append(char) or real(char),
+    )
     pieces = split_text(text, tokenizer_for("letters", 77))
-    assert len(looked) < 20 * len(text), "each place walking to the end of the run would look at 250 letters for each of the text"
+    assert len(looked) < 20 * len(text), (
+        "each place walking to the end of the run would look at 250 letters for each of the text"
+    )
     assert tokenizer_for("letters", 77).encode(pieces)[1] == [False] * len(pieces)
 
 
@@ -188,23 +264,55 @@ def test_a_text_that_fits_is_tokenized_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "line"),
     [
-        ((1, 77, "truncate"), {}, "1 text was longer than the backbone's 77 tokens and was scored without its end"),
+        (
+            (1, 77, "truncate"),
+            {},
+            "1 text was longer than the backbone's 77 tokens and was scored without its end",
+        ),
         (
             (3, 64, "truncate"),
             {"advise": True},
-            "3 texts were longer than the backbone's 64 tokens and were scored without their end; --long-text chunk scores them piece by piece",
+            (
+                "3 texts were longer than the backbone's 64 tokens and were scored without their"
+                " end; --long-text chunk scores them piece by piece"
+            ),
         ),
-        ((1234, 77, "chunk"), {"advise": True}, "1,234 texts were longer than the backbone's 77 tokens and were scored in pieces, the worst of which decides"),
-        ((2, 77, "chunk-mean"), {"now": True}, "2 texts are longer than the backbone's 77 tokens and are scored in pieces, whose mean decides"),
+        (
+            (1234, 77, "chunk"),
+            {"advise": True},
+            (
+                "1,234 texts were longer than the backbone's 77 tokens and were scored in pieces,"
+                " the worst of which decides"
+            ),
+        ),
+        (
+            (2, 77, "chunk-mean"),
+            {"now": True},
+            (
+                "2 texts are longer than the backbone's 77 tokens and are scored in pieces, whose"
+                " mean decides"
+            ),
+        ),
     ],
 )
 def test_how_reports_speak_of_long_texts(arguments: Any, options: Any, line: str) -> None:
     assert long_texts_line(*arguments, **options) == line
 
 
-@pytest.mark.parametrize("text", ["a " * (MAX_LETTERS // 2 + 1), "x" * (MAX_LETTERS + 1), "。" * (MAX_LETTERS + 1), "e" + "\u0301" * MAX_LETTERS])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a " * (MAX_LETTERS // 2 + 1),
+        "x" * (MAX_LETTERS + 1),
+        "。" * (MAX_LETTERS + 1),
+        "e" + "\u0301" * MAX_LETTERS,
+    ],
+)
 def test_a_text_of_too_many_letters_is_not_cut(text: str) -> None:
-    with pytest.raises(InputError, match=f"{MAX_LETTERS + 1:,} characters; at most {MAX_LETTERS:,} are scored in pieces"):
+    with pytest.raises(
+        InputError,
+        match=f"{MAX_LETTERS + 1:,} characters; at most {MAX_LETTERS:,} are scored in pieces",
+    ):
         split_text(text, tokenizer_for("letters", 12))
 
 

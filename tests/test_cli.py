@@ -1,4 +1,6 @@
-"""The group behind `mismatch`: lazy verbs, both spellings, one line and an exit code for every failure; and the launcher of a checkout."""
+"""The group behind `mismatch`: lazy verbs, both spellings, one line and an exit code for every
+failure; and the launcher of a checkout.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,17 @@ from mismatch import cli
 from mismatch.errors import DeviceError, ImageNotFoundError, InputError, MismatchWarning
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchvision", "transformers", "open_clip", "onnx", "onnxruntime", "numpy", "PIL", "tokenizers")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "PIL",
+    "tokenizers",
+)
 Run = Callable[..., Result]
 
 START = """
@@ -36,8 +48,15 @@ except SystemExit as stop:
 
 
 def start(*args: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that runs one command line; the last line of stderr lists the heavy modules that it loaded."""
-    return subprocess.run([sys.executable, "-c", START.format(args=list(args), heavy=HEAVY)], capture_output=True, text=True, cwd=ROOT)
+    """A fresh interpreter that runs one command line; the last line of stderr lists the heavy
+    modules that it loaded.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", START.format(args=list(args), heavy=HEAVY)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
 
 
 @pytest.fixture
@@ -45,7 +64,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `mismatch probe …`, a verb whose body is the given function."""
     monkeypatch.delenv("MISMATCH_DEBUG", raising=False)
 
-    def invoke(body: Callable[[], object], *args: str, before: tuple[str, ...] = (), env: dict[str, str] | None = None) -> Result:
+    def invoke(
+        body: Callable[[], object],
+        *args: str,
+        before: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+    ) -> Result:
         @click.command()
         @click.option("--train-csv", default="")
         @click.option("--mode", type=click.Choice(["last_n", "full"]))
@@ -76,7 +100,17 @@ def throw(error: BaseException) -> Callable[[], None]:
     return body
 
 
-@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], ["backbones", "list"], *([verb, "--help"] for verb in cli.VERBS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["-h"],
+        ["--version"],
+        ["backbones", "list"],
+        *([verb, "--help"] for verb in cli.VERBS),
+    ],
+    ids=" ".join,
+)
 def test_help_and_listing_load_nothing_heavy(args: list[str]) -> None:
     done = start(*args)
     assert done.returncode == 0, done.stderr
@@ -85,7 +119,11 @@ def test_help_and_listing_load_nothing_heavy(args: list[str]) -> None:
 
 
 def test_the_group_lists_every_verb_in_order() -> None:
-    lines = [line.split()[0] for line in cli.help_text().partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    lines = [
+        line.split()[0]
+        for line in cli.help_text().partition("Commands:")[2].splitlines()
+        if line.startswith("  ")
+    ]
     assert tuple(lines[: len(cli.VERBS)]) == cli.VERBS
     assert "--train_csv" in cli.help_text()
 
@@ -99,7 +137,19 @@ def test_the_group_cuts_no_verbs_help_short() -> None:
 
 
 def test_every_verb_has_its_file() -> None:
-    helpers = {"audit-page", "evaluated", "explained-picture", "gallery", "journal", "labelled", "options", "parts", "pictures", "progress", "scored"}
+    helpers = {
+        "audit-page",
+        "evaluated",
+        "explained-picture",
+        "gallery",
+        "journal",
+        "labelled",
+        "options",
+        "parts",
+        "pictures",
+        "progress",
+        "scored",
+    }
     helpers |= {
         "earlier-split",
         "number-types",
@@ -111,12 +161,18 @@ def test_every_verb_has_its_file() -> None:
         "tables",
         *(f"evaluation-{part}" for part in ("lines", "page", "plots", "style")),
     }
-    files = {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")} - {"--init--"} - helpers
+    files = (
+        {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")}
+        - {"--init--"}
+        - helpers
+    )
     assert files == set(cli.VERBS)
 
 
 def test_the_version() -> None:
-    assert CliRunner().invoke(cli.main, ["--version"]).output == f"mismatch {mismatch.__version__}\n"
+    assert (
+        CliRunner().invoke(cli.main, ["--version"]).output == f"mismatch {mismatch.__version__}\n"
+    )
 
 
 @pytest.mark.parametrize("args", [["--train-csv", "a"], ["--train_csv", "a"], ["--train_csv=a"]])
@@ -132,33 +188,64 @@ def test_verbs_have_two_spellings(run: Run) -> None:
 @pytest.mark.parametrize(
     ("error", "line", "code"),
     [
-        (InputError("train.csv:3: label 'yes'; 0 or 1 is needed"), "mismatch: error: train.csv:3: label 'yes'; 0 or 1 is needed", 2),
+        (
+            InputError("train.csv:3: label 'yes'; 0 or 1 is needed"),
+            "mismatch: error: train.csv:3: label 'yes'; 0 or 1 is needed",
+            2,
+        ),
         (InputError("two\nlines"), "mismatch: error: two\nlines", 2),
-        (ImageNotFoundError("image 'a.jpg' not found"), "mismatch: error: image 'a.jpg' not found", 2),
+        (
+            ImageNotFoundError("image 'a.jpg' not found"),
+            "mismatch: error: image 'a.jpg' not found",
+            2,
+        ),
         (DeviceError("no CUDA here"), "mismatch: error: no CUDA here", 2),
-        (PermissionError(13, "Permission denied", "out.csv"), "mismatch: error: [Errno 13] Permission denied: 'out.csv'", 2),
+        (
+            PermissionError(13, "Permission denied", "out.csv"),
+            "mismatch: error: [Errno 13] Permission denied: 'out.csv'",
+            2,
+        ),
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),
-            'mismatch: error: mismatch probe-it (no torch here) needs the extra [train]: pip install "mismatch-clip[train]"',
+            (
+                "mismatch: error: mismatch probe-it (no torch here) needs the extra [train]: pip"
+                ' install "mismatch-clip[train]"'
+            ),
             2,
         ),
         (
             ZeroDivisionError("division by zero"),
-            "mismatch: error: unexpected ZeroDivisionError: division by zero; this is a bug, `mismatch --debug …` shows where",
+            (
+                "mismatch: error: unexpected ZeroDivisionError: division by zero; this is a bug,"
+                " `mismatch --debug …` shows where"
+            ),
             70,
         ),
         (
             ModuleNotFoundError("No module named 'x'", name="x"),
-            "mismatch: error: unexpected ModuleNotFoundError: No module named 'x'; this is a bug, `mismatch --debug …` shows where",
+            (
+                "mismatch: error: unexpected ModuleNotFoundError: No module named 'x'; this is a"
+                " bug, `mismatch --debug …` shows where"
+            ),
             70,
         ),
         (KeyboardInterrupt(), "mismatch: interrupted", 130),
-        (click.UsageError("they go together"), "mismatch: error: they go together (see `mismatch probe-it --help`)", 2),
-        (click.FileError("a.csv", "no such file"), "mismatch: error: Could not open file 'a.csv': no such file", 2),
+        (
+            click.UsageError("they go together"),
+            "mismatch: error: they go together (see `mismatch probe-it --help`)",
+            2,
+        ),
+        (
+            click.FileError("a.csv", "no such file"),
+            "mismatch: error: Could not open file 'a.csv': no such file",
+            2,
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_a_failure_is_one_line_and_an_exit_code(run: Run, error: BaseException, line: str, code: int) -> None:
+def test_a_failure_is_one_line_and_an_exit_code(
+    run: Run, error: BaseException, line: str, code: int
+) -> None:
     result = run(throw(error))
     assert (result.exit_code, result.stderr.strip()) == (code, line)
     assert result.stdout == "got  None\n"
@@ -168,7 +255,10 @@ def test_a_failure_is_one_line_and_an_exit_code(run: Run, error: BaseException, 
     ("args", "line"),
     [
         (["trian"], "there is no command 'trian'; did you mean 'train'? (see `mismatch --help`)"),
-        (["export_onx"], "there is no command 'export_onx'; did you mean 'export-onnx'? (see `mismatch --help`)"),
+        (
+            ["export_onx"],
+            "there is no command 'export_onx'; did you mean 'export-onnx'? (see `mismatch --help`)",
+        ),
         (["zzz"], "there is no command 'zzz' (see `mismatch --help`)"),
         (["backbones", "list", "--jsn"], "(see `mismatch backbones list --help`)"),
         (["--nothing"], "No such option"),
@@ -208,13 +298,19 @@ def test_exit_codes_of_verbs_pass_through(run: Run) -> None:
 
 def test_our_warnings_are_lines_and_the_state_is_restored(run: Run) -> None:
     before = warnings.showwarning, list(warnings.filters)
-    result = run(lambda: [warnings.warn("mind the gap", MismatchWarning, stacklevel=1) for _ in range(2)])
+    result = run(
+        lambda: [warnings.warn("mind the gap", MismatchWarning, stacklevel=1) for _ in range(2)]
+    )
     assert result.stderr == "mismatch: warning: mind the gap\n" * 2
     assert (warnings.showwarning, list(warnings.filters)) == before
 
 
-@pytest.mark.parametrize("path", [(), *((verb,) for verb in cli.VERBS), ("backbones", "list")], ids=" ".join)
-def test_help_reads_alike_on_every_terminal(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "path", [(), *((verb,) for verb in cli.VERBS), ("backbones", "list")], ids=" ".join
+)
+def test_help_reads_alike_on_every_terminal(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = set()
     for columns in ("40", "100", "300"):
         monkeypatch.setenv("COLUMNS", columns)
@@ -223,7 +319,9 @@ def test_help_reads_alike_on_every_terminal(path: tuple[str, ...], monkeypatch: 
     text = texts.pop()
     assert text.startswith(f"Usage: {' '.join(('mismatch', *path))} ")
     assert max(map(len, text.splitlines())) <= 100
-    assert text == CliRunner().invoke(cli.main, [*path, "--help"], terminal_width=100).output.rstrip("\n")
+    assert text == CliRunner().invoke(
+        cli.main, [*path, "--help"], terminal_width=100
+    ).output.rstrip("\n")
 
 
 def test_help_of_an_unknown_verb_is_refused() -> None:
@@ -232,14 +330,26 @@ def test_help_of_an_unknown_verb_is_refused() -> None:
 
 
 def test_python_m_mismatch_is_mismatch() -> None:
-    done = subprocess.run([sys.executable, "-m", "mismatch", "--help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "mismatch", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
     assert done.stdout.startswith("Usage: mismatch [OPTIONS] COMMAND")
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "mismatch", "backbones", "list"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "mismatch", "backbones", "list"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     os.close(writer)
     assert (done.stderr, done.returncode) == ("", 1)
 
@@ -254,7 +364,9 @@ main(["backbones", "list"])
 
 
 def test_an_interrupt_is_exit_130() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT
+    )
     assert (done.stderr.strip(), done.returncode) == ("mismatch: interrupted", 130)
 
 
@@ -277,9 +389,19 @@ main(["backbones", "list"])
 """
 
 
-@pytest.mark.parametrize(("number", "said", "code"), [(signal.SIGTERM, "mismatch: terminated", 143), (signal.SIGHUP, "mismatch: hung up", 129)])
-def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(tmp_path: Path, number: int, said: str, code: int) -> None:
-    done = subprocess.run([sys.executable, "-c", TERMINATED, str(tmp_path / "out.csv"), str(int(number))], capture_output=True, text=True, cwd=ROOT)
+@pytest.mark.parametrize(
+    ("number", "said", "code"),
+    [(signal.SIGTERM, "mismatch: terminated", 143), (signal.SIGHUP, "mismatch: hung up", 129)],
+)
+def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(
+    tmp_path: Path, number: int, said: str, code: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, str(tmp_path / "out.csv"), str(int(number))],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert (done.stderr.strip(), done.returncode) == (said, code)
     assert list(tmp_path.iterdir()) == []
 
@@ -287,13 +409,35 @@ def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(tmp_path: Path, n
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "mismatch: error: the command was ended: there is not enough memory; use a smaller --batch-size or fewer --num-workers"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
-        (RuntimeError("can't start new thread"), "mismatch: error: the command was ended: can't start new thread; close other programs, or raise `ulimit -u`"),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "mismatch: error: can't write standard output: No space left on device"),
+        (
+            MemoryError(),
+            (
+                "mismatch: error: the command was ended: there is not enough memory; use a smaller"
+                " --batch-size or fewer --num-workers"
+            ),
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory"
+            ),
+            "there is not enough memory",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            (
+                "mismatch: error: the command was ended: can't start new thread; close other"
+                " programs, or raise `ulimit -u`"
+            ),
+        ),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            "mismatch: error: can't write standard output: No space left on device",
+        ),
     ],
 )
-def test_what_the_machine_lacks_is_one_line_and_no_bug(run: Run, error: Exception, said: str) -> None:
+def test_what_the_machine_lacks_is_one_line_and_no_bug(
+    run: Run, error: Exception, said: str
+) -> None:
     def fail() -> None:
         raise error
 
@@ -315,15 +459,28 @@ def test_a_handler_of_somebody_else_stays(run: Run) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize("args", [["--version"], ["backbones", "list"], ["backbones", "show", "opnclip"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["--version"], ["backbones", "list"], ["backbones", "show", "opnclip"]], ids=" ".join
+)
 def test_the_launcher_is_the_command(args: list[str], tmp_path: Path) -> None:
-    launched = subprocess.run([sys.executable, str(ROOT / "cli.py"), *args], capture_output=True, text=True, cwd=tmp_path)
-    command = subprocess.run([sys.executable, "-m", "mismatch", *args], capture_output=True, text=True, cwd=ROOT)
-    assert (launched.stdout, launched.stderr, launched.returncode) == (command.stdout, command.stderr, command.returncode)
+    launched = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *args], capture_output=True, text=True, cwd=tmp_path
+    )
+    command = subprocess.run(
+        [sys.executable, "-m", "mismatch", *args], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (launched.stdout, launched.stderr, launched.returncode) == (
+        command.stdout,
+        command.stderr,
+        command.returncode,
+    )
     assert launched.stdout or launched.stderr
 
 
-PIP_LINE = 'mismatch: error: this checkout is not installed ({}); from its folder run: python -m pip install -e ".[train]"\n'
+PIP_LINE = (
+    "mismatch: error: this checkout is not installed ({}); from its folder run: python -m pip"
+    ' install -e ".[train]"\n'
+)
 METADATA_ONLY = f"""
 import importlib.metadata, runpy, sys
 importlib.metadata.distribution = str
@@ -334,9 +491,17 @@ runpy.run_path({str(ROOT / "cli.py")!r}, run_name="__main__")
 
 @pytest.mark.parametrize(
     ("args", "reason"),
-    [([str(ROOT / "cli.py"), "train"], "its entry points are unknown to this Python"), (["-c", METADATA_ONLY], "there is no module 'click'")],
+    [
+        ([str(ROOT / "cli.py"), "train"], "its entry points are unknown to this Python"),
+        (["-c", METADATA_ONLY], "there is no module 'click'"),
+    ],
     ids=["nothing is installed", "a dependency is missing"],
 )
 def test_the_launcher_says_which_pip_line_it_needs(args: list[str], reason: str) -> None:
-    done = subprocess.run([sys.executable, "-S", *args], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    done = subprocess.run(
+        [sys.executable, "-S", *args],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+    )
     assert (done.stderr, done.returncode) == (PIP_LINE.format(reason), 2)

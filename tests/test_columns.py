@@ -19,7 +19,10 @@ from mismatch.remote import Remote
         ("match/mismatch", {"0": 0, "1": 1, "match": 1, "mismatch": 0}),
         ("match=1,mismatch=0", {"0": 0, "1": 1, "match": 1, "mismatch": 0}),
         ("True/False", {"0": 0, "1": 1, "true": 1, "false": 0}),
-        (" fits = 1 , not quite = 0, wrong=0", {"0": 0, "1": 1, "fits": 1, "not quite": 0, "wrong": 0}),
+        (
+            " fits = 1 , not quite = 0, wrong=0",
+            {"0": 0, "1": 1, "fits": 1, "not quite": 0, "wrong": 0},
+        ),
         ("0=1,1=0", {"0": 1, "1": 0}),
         ("1=1,2=0", {"1": 1, "2": 0}),
         ("n/a=0,ok=1", {"0": 0, "1": 1, "n/a": 0, "ok": 1}),
@@ -29,7 +32,20 @@ def test_label_maps(label_map: str, labels: dict[str, int]) -> None:
     assert Columns(label_map=label_map).labels == labels
 
 
-@pytest.mark.parametrize("label_map", ["match", "match=1", "match=1,mismatch=2", "a=1,a=0", "/b", "a/b/c", "a=1;b=0", "a=,b=1", "=1,b=0"])
+@pytest.mark.parametrize(
+    "label_map",
+    [
+        "match",
+        "match=1",
+        "match=1,mismatch=2",
+        "a=1,a=0",
+        "/b",
+        "a/b/c",
+        "a=1;b=0",
+        "a=,b=1",
+        "=1,b=0",
+    ],
+)
 def test_a_label_map_that_is_not_one_is_refused(label_map: str) -> None:
     with pytest.raises(InputError, match=r"--label-map .* is not understood; write NAME=1,NAME=0"):
         Columns(label_map=label_map)
@@ -50,7 +66,9 @@ def test_labels_by_name(value: str, label: int) -> None:
         (" ", "match/mismatch", r"the label is empty; 0 or 1 or match or mismatch is needed"),
     ],
 )
-def test_a_label_that_is_none_says_what_may_stand_there(value: str, label_map: str, words: str) -> None:
+def test_a_label_that_is_none_says_what_may_stand_there(
+    value: str, label_map: str, words: str
+) -> None:
     with pytest.raises(LabelError, match=words):
         parse_label(value, Columns(label_map=label_map))
 
@@ -65,13 +83,27 @@ def test_three_different_columns_are_needed(image: str, text: str) -> None:
     ("columns", "header", "names"),
     [
         (Columns(), ["image_path", "text", "label", "sku"], ["image_path", "text", "label", "sku"]),
-        (Columns(image="photo", text="title", label="y"), ["title", "photo", "y"], ["text", "image_path", "label"]),
-        (Columns(image="photo"), ["image_path", "photo", "text"], ["input_image_path", "image_path", "text"]),
-        (Columns(image="photo"), ["image_path", "input_image_path", "photo"], ["input_input_image_path", "input_image_path", "image_path"]),
+        (
+            Columns(image="photo", text="title", label="y"),
+            ["title", "photo", "y"],
+            ["text", "image_path", "label"],
+        ),
+        (
+            Columns(image="photo"),
+            ["image_path", "photo", "text"],
+            ["input_image_path", "image_path", "text"],
+        ),
+        (
+            Columns(image="photo"),
+            ["image_path", "input_image_path", "photo"],
+            ["input_input_image_path", "input_image_path", "image_path"],
+        ),
         (Columns(image="text", text="image_path"), ["image_path", "text"], ["text", "image_path"]),
     ],
 )
-def test_columns_are_called_alike_wherever_they_come_from(columns: Columns, header: list[str], names: list[str]) -> None:
+def test_columns_are_called_alike_wherever_they_come_from(
+    columns: Columns, header: list[str], names: list[str]
+) -> None:
     assert columns.named(header) == names
 
 
@@ -85,7 +117,9 @@ def test_images_are_told_apart_only_where_there_may_be_several() -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """data/, with links to folders, data/near → data/deep/down and data/far → elsewhere/deep, and to files."""
+    """data/, with links to folders, data/near → data/deep/down and data/far → elsewhere/deep, and
+    to files.
+    """
     (tmp_path / "data" / "deep" / "down").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "data" / "near").symlink_to(tmp_path / "data" / "deep" / "down")
@@ -126,18 +160,25 @@ def base(tmp_path: Path) -> Path:
         ("far/../a.jpg", True),  # elsewhere/a.jpg
     ],
 )
-def test_paths_that_leave_the_base(base: Path, image: str, leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_that_leave_the_base(
+    base: Path, image: str, leaves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(base.parent)
     for inside in (str(base), "data", "data/", "./data", "data/deep/.."):
         problem = Columns(inside=inside).path_problem(image.format(base=base))
         assert (problem is not None) is leaves, (inside, problem)
         if problem:
-            assert problem.endswith(f"leaves --image-base-path {inside}; pass --allow-outside-images if it may lie elsewhere")
+            assert problem.endswith(
+                f"leaves --image-base-path {inside}; pass --allow-outside-images if it may lie"
+                " elsewhere"
+            )
     assert Columns().path_problem(image.format(base=base)) is None
 
 
 def test_each_of_several_images_is_looked_at(base: Path) -> None:
-    assert "'../b.jpg' leaves" in (Columns(multi_image="all", inside=str(base)).path_problem("a.jpg;../b.jpg") or "")
+    assert "'../b.jpg' leaves" in (
+        Columns(multi_image="all", inside=str(base)).path_problem("a.jpg;../b.jpg") or ""
+    )
 
 
 def test_the_working_directory_as_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,15 +193,30 @@ def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
     assert locate_image(base, "a.jpg") == Remote("s3://shop", "images/a.jpg")
     assert locate_image(base, "s3://other/a.jpg", outside=True) == Remote("s3://other", "a.jpg")
     for outside in (False, True):
-        for address in ("s3://shop/images/a.jpg", "https://shop.example/a.jpg", "file:///etc/passwd"):
-            with pytest.raises(InputError, match="is an address; only what lies below an --image-base-path that is a URL is fetched"):
+        for address in (
+            "s3://shop/images/a.jpg",
+            "https://shop.example/a.jpg",
+            "file:///etc/passwd",
+        ):
+            with pytest.raises(
+                InputError,
+                match=(
+                    "is an address; only what lies below an --image-base-path that is a URL is"
+                    " fetched"
+                ),
+            ):
                 locate_image(Path("data"), address, outside=outside)
 
 
 @pytest.mark.parametrize("image", ["../a.jpg", "s3://shop/a.jpg", "s3://other/images/a.jpg"])
 def test_names_that_leave_a_url(image: str) -> None:
-    wanted = "leaves --image-base-path s3://shop/images; pass --allow-outside-images if it may lie elsewhere"
+    wanted = (
+        "leaves --image-base-path s3://shop/images; pass --allow-outside-images if it may lie"
+        " elsewhere"
+    )
     assert str(Columns(inside="s3://shop/images/").path_problem(image)).endswith(wanted)
-    assert str(Columns(inside="s3://shop/images/", multi_image="all").path_problem(f"b.jpg;{image}")).endswith(wanted)
+    assert str(
+        Columns(inside="s3://shop/images/", multi_image="all").path_problem(f"b.jpg;{image}")
+    ).endswith(wanted)
     assert Columns(inside="s3://shop/images").path_problem("deep/../a.jpg") is None
     assert Columns(inside="s3://shop/images").path_problem("s3://shop/images/a.jpg") is None

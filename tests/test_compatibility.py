@@ -1,4 +1,6 @@
-"""Bundles of earlier versions: each that is kept under fixtures/ opens, and says what it said when it was written. Needs the light runtime alone."""
+"""Bundles of earlier versions: each that is kept under fixtures/ opens, and says what it said when
+it was written. Needs the light runtime alone.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,25 @@ BUNDLES = sorted(path for path in (FIXTURES / "bundles").iterdir() if path.is_di
 
 
 def test_the_format_of_today_is_among_them() -> None:
-    assert f"format-{FORMAT_VERSION}" in [path.name for path in BUNDLES], "python tests/fixtures/make_bundle.py writes it"
+    assert f"format-{FORMAT_VERSION}" in [path.name for path in BUNDLES], (
+        "python tests/fixtures/make_bundle.py writes it"
+    )
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 def test_a_kept_bundle_says_what_it_said(bundle: Path) -> None:
     predictor = mismatch.load(bundle, "cpu", threads=1)
     expected = json.loads(bundle.with_suffix(".json").read_text())
-    assert {one["prediction"] for one in expected} == {"match", "mismatch", "review"}, "a fixture of one answer would prove little"
+    assert {one["prediction"] for one in expected} == {
+        "match",
+        "mismatch",
+        "review",
+    }, "a fixture of one answer would prove little"
     found = list(predictor.predict_pairs(expected, image_base_path=FIXTURES))
     assert [one.prediction for one in found] == [one["prediction"] for one in expected]
-    assert [one.similarity_score for one in found] == pytest.approx([one["similarity_score"] for one in expected], abs=1e-4)
+    assert [one.similarity_score for one in found] == pytest.approx(
+        [one["similarity_score"] for one in expected], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, None, "1"])

@@ -1,4 +1,6 @@
-"""Nothing is forgotten: every command, hook and public name has a docstring, a README line and a test; every module a test file."""
+"""Nothing is forgotten: every command, hook and public name has a docstring, a README line and a
+test; every module a test file.
+"""
 
 from __future__ import annotations
 
@@ -71,11 +73,15 @@ def module_name(path: Path) -> str:
 
 MODULES = sorted(module_name(path) for path in PACKAGE.rglob("*.py"))
 PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
-PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
+PLUGINS = sorted(
+    path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file()
+)
 TEST_FILES = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     ctx = click.Context(group)
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
@@ -97,21 +103,30 @@ def test_the_loops_below_are_not_empty() -> None:
     assert PLUGINS == ["mismatch_hf_clip", "mismatch_openclip"]
 
 
-@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
-def test_a_command_has_help_a_readme_line_and_a_test(path: tuple[str, ...], command: click.Command) -> None:
+@pytest.mark.parametrize(
+    ("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS]
+)
+def test_a_command_has_help_a_readme_line_and_a_test(
+    path: tuple[str, ...], command: click.Command
+) -> None:
     assert command.help
     assert len(command.get_short_help_str(200).split()) >= 2
     assert f"mismatch {' '.join(path)}" in README
     assert f"test_{path[0].replace('-', '_')}" in TEST_FILES
 
 
-@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+@pytest.mark.parametrize(
+    ("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS]
+)
 def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Command) -> None:
     options = [param for param in command.params if isinstance(param, click.Option)]
     assert options or isinstance(command, click.Group)
     assert [option.name for option in options if not option.help and not option.hidden] == []
     for option in options:
-        assert all(re.fullmatch(r"-[a-z]|--[a-z0-9-]+", spelling) for spelling in [*option.opts, *option.secondary_opts]), option.opts
+        assert all(
+            re.fullmatch(r"-[a-z]|--[a-z0-9-]+", spelling)
+            for spelling in [*option.opts, *option.secondary_opts]
+        ), option.opts
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
@@ -122,14 +137,24 @@ def test_a_hook_has_a_docstring_a_readme_line_and_a_test(hook: object) -> None:
     assert name in (ROOT / "tests" / "test_registry.py").read_text()
 
 
-@pytest.mark.parametrize("name", [*Backbone.__annotations__, *(name for name in vars(Backbone) if inspect.isfunction(vars(Backbone)[name]))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *Backbone.__annotations__,
+        *(name for name in vars(Backbone) if inspect.isfunction(vars(Backbone)[name])),
+    ],
+)
 def test_a_member_of_a_backbone_stands_in_the_guide_and_is_checked(name: str) -> None:
     assert f"`{name}" in GUIDE
-    sources = "".join((PACKAGE / "backbones" / f"{module}.py").read_text() for module in ("contract", "probes"))
+    sources = "".join(
+        (PACKAGE / "backbones" / f"{module}.py").read_text() for module in ("contract", "probes")
+    )
     assert name in sources
 
 
-@pytest.mark.parametrize("name", [field.name for spec in (ImageSpec, TextSpec) for field in fields(spec)])
+@pytest.mark.parametrize(
+    "name", [field.name for spec in (ImageSpec, TextSpec) for field in fields(spec)]
+)
 def test_a_field_of_a_spec_stands_in_the_guide(name: str) -> None:
     assert re.search(rf"^\| [^|]*`{name}`", GUIDE, re.MULTILINE)
 
@@ -147,7 +172,11 @@ def test_a_name_of_the_contract_stands_in_the_guide_and_has_a_test(name: str) ->
 
 @pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
 def test_a_public_name_has_a_test(name: str) -> None:
-    assert any(re.search(rf"\b{name}\b", path.read_text()) for path in (ROOT / "tests").rglob("test_*.py") if path.name != Path(__file__).name)
+    assert any(
+        re.search(rf"\b{name}\b", path.read_text())
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.name != Path(__file__).name
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in mismatch.__all__ if name != "__version__"])
@@ -164,8 +193,16 @@ def test_dir_lists_the_public_names_and_an_unknown_one_is_an_attribute_error() -
 
 
 def test_the_table_of_contents_is_lazy() -> None:
-    code = "import sys, mismatch; print(sorted({'click', 'mismatch.errors', 'numpy', 'onnxruntime', 'pluggy', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        "import sys, mismatch; print(sorted({'click', 'mismatch.errors', 'numpy', 'onnxruntime',"
+        " 'pluggy', 'torch'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -204,28 +241,50 @@ def test_a_plugin_is_laid_out_like_the_others(name: str) -> None:
 
 def test_the_readme_quotes_the_help_of_every_command_and_it_is_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cogapp", "--check", "--diff", "README.md", "docs/backbone-plugins.md", "docs/faults.md"],
+        [
+            sys.executable,
+            "-m",
+            "cogapp",
+            "--check",
+            "--diff",
+            "README.md",
+            "docs/backbone-plugins.md",
+            "docs/faults.md",
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [" ".join(path) for path in cli.command_paths() if cli.help_text(*path).strip() not in README] == []
+    assert [
+        " ".join(path) for path in cli.command_paths() if cli.help_text(*path).strip() not in README
+    ] == []
 
 
-HELPERS = {"contenders.py", "hostile_pictures.py"}  # of several benchmarks, or of a benchmark and tests
+# of several benchmarks, or of a benchmark and tests
+HELPERS = {"contenders.py", "hostile_pictures.py"}
 
 
-@pytest.mark.parametrize("path", sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name not in HELPERS), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name not in HELPERS),
+    ids=lambda path: path.stem,
+)
 def test_a_benchmark_is_called_one_and_described(path: Path) -> None:
     assert path.stem.startswith("bench_")
     assert path.name in (ROOT / "benchmarks" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.name
+)
 def test_an_example_knows_the_public_api_only(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    known = {name for name in modules if name.partition(".")[0] in {"mismatch", "mismatch_hf_clip", "mismatch_openclip"}}
+    known = {
+        name
+        for name in modules
+        if name.partition(".")[0] in {"mismatch", "mismatch_hf_clip", "mismatch_openclip"}
+    }
     assert known <= {"mismatch", "mismatch.backbones.base", "mismatch.backbones.contract"}

@@ -1,4 +1,6 @@
-"""Training options: their defaults, their help, and what is refused before anything heavy is loaded."""
+"""Training options: their defaults, their help, and what is refused before anything heavy is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,24 @@ def test_defaults_of_each_mode(name: str, full: Any, head: Any) -> None:
     ("tune", "mode", "blocks", "expected"),
     [
         ("full", "full", 0, {"learning_rate": 1e-5, "layer_decay": 1.0, "lora_rank": None}),
-        ("lora", "lora", 0, {"learning_rate": 2e-4, "layer_decay": None, "lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.05}),
-        ("last-1", "last-N", 1, {"learning_rate": 1e-5, "layer_decay": 1.0, "lora_rank": None, "epochs": 10}),
+        (
+            "lora",
+            "lora",
+            0,
+            {
+                "learning_rate": 2e-4,
+                "layer_decay": None,
+                "lora_rank": 16,
+                "lora_alpha": 32.0,
+                "lora_dropout": 0.05,
+            },
+        ),
+        (
+            "last-1",
+            "last-N",
+            1,
+            {"learning_rate": 1e-5, "layer_decay": 1.0, "lora_rank": None, "epochs": 10},
+        ),
         ("last-12", "last-N", 12, {"batch_size": 32}),
     ],
 )
@@ -73,7 +91,12 @@ def test_what_is_given_wins_over_the_mode_and_stays() -> None:
 def test_to_dict_is_json_with_the_modes_values_filled_in() -> None:
     data = json.loads(json.dumps(TrainConfig(train_csv="t.csv").to_dict()))
     assert list(data) == NAMES
-    assert (data["epochs"], data["batch_size"], data["learning_rate"], data["val_csv"]) == (10, 32, 1e-5, None)
+    assert (data["epochs"], data["batch_size"], data["learning_rate"], data["val_csv"]) == (
+        10,
+        32,
+        1e-5,
+        None,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,26 +128,56 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tune": "last-0"}, r"--tune is 'last-0'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed"),
+        (
+            {"tune": "last-0"},
+            r"--tune is 'last-0'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
+        ),
         ({"tune": "last-N"}, r"--tune is 'last-N'; one of full"),
-        ({"tune": "lora", "layer_decay": 0.8}, r"--layer-decay is for --tune full and last-N; leave it out with --tune lora"),
+        (
+            {"tune": "lora", "layer_decay": 0.8},
+            r"--layer-decay is for --tune full and last-N; leave it out with --tune lora",
+        ),
         ({"lora_rank": 8}, r"--lora-rank is for --tune lora; leave it out with --tune full"),
-        ({"tune": "last-2", "lora_dropout": 0.0}, r"--lora-dropout is for --tune lora; leave it out with --tune last-2"),
+        (
+            {"tune": "last-2", "lora_dropout": 0.0},
+            r"--lora-dropout is for --tune lora; leave it out with --tune last-2",
+        ),
         ({"tune": "lora", "lora_rank": 0}, r"--lora-rank is 0; 1 or more is needed"),
         ({"tune": "lora", "lora_alpha": 0.0}, r"--lora-alpha is 0.0; a number above 0 is needed"),
-        ({"tune": "lora", "lora_dropout": 1.0}, r"--lora-dropout is 1.0; a number from 0 to below 1 is needed"),
+        (
+            {"tune": "lora", "lora_dropout": 1.0},
+            r"--lora-dropout is 1.0; a number from 0 to below 1 is needed",
+        ),
         ({"layer_decay": 0.0}, r"--layer-decay is 0.0; a number above 0 and up to 1 is needed"),
         ({"layer_decay": 1.1}, r"--layer-decay is 1.1; a number above 0 and up to 1 is needed"),
-        ({"tune": "some"}, r"--tune is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed"),
+        (
+            {"tune": "some"},
+            r"--tune is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
+        ),
         ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
-        ({"best_metric": "recall"}, r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed"),
-        ({"tune": "head", "learning_rate": 1e-4}, r"--learning-rate is the backbone's, which --tune head freezes; use --head-learning-rate"),
-        ({"long_text": "split"}, r"--long-text is 'split'; one of truncate, chunk, chunk-mean is needed"),
+        (
+            {"best_metric": "recall"},
+            r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed",
+        ),
+        (
+            {"tune": "head", "learning_rate": 1e-4},
+            (
+                r"--learning-rate is the backbone's, which --tune head freezes; use"
+                r" --head-learning-rate"
+            ),
+        ),
+        (
+            {"long_text": "split"},
+            r"--long-text is 'split'; one of truncate, chunk, chunk-mean is needed",
+        ),
         ({"best_metric": None}, r"--best-metric is None; one of"),
         ({"epochs": 0}, r"--epochs is 0; 1 or more is needed"),
         ({"batch_size": 0}, r"--batch-size is 0; 1 or more is needed"),
         ({"learning_rate": 0.0}, r"--learning-rate is 0.0; a number above 0 is needed"),
-        ({"head_learning_rate": float("nan")}, r"--head-learning-rate is nan; a number above 0 is needed"),
+        (
+            {"head_learning_rate": float("nan")},
+            r"--head-learning-rate is nan; a number above 0 is needed",
+        ),
         ({"learning_rate": float("inf")}, r"--learning-rate is inf"),
         ({"weight_decay": -0.1}, r"--weight-decay is -0.1; 0 or more is needed"),
         ({"num_workers": -1}, r"--num-workers is -1; 0 or more is needed"),
@@ -132,9 +185,15 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
         ({"val_fraction": 1.0}, r"--val-fraction is 1.0; a number from 0 to below 1 is needed"),
         ({"warmup": -0.1}, r"--warmup is -0.1; a number from 0 to below 1 is needed"),
         ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
-        ({"early_stopping": 2, "val_fraction": 0.0}, r"--early-stopping needs validation rows; pass --val-csv"),
+        (
+            {"early_stopping": 2, "val_fraction": 0.0},
+            r"--early-stopping needs validation rows; pass --val-csv",
+        ),
         ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
-        ({"gradient_accumulation_steps": 0}, r"--gradient-accumulation-steps is 0; 1 or more is needed"),
+        (
+            {"gradient_accumulation_steps": 0},
+            r"--gradient-accumulation-steps is 0; 1 or more is needed",
+        ),
         ({"precision": "int8"}, r"--precision is 'int8'; one of auto, fp32, bf16, fp16 is needed"),
         ({"keep_checkpoints": 0}, r"--keep-checkpoints is 0; 1 or more is needed"),
         ({"checkpoint_steps": 0}, r"--checkpoint-steps is 0; 1 or more is needed"),
@@ -151,8 +210,16 @@ def test_the_modes_fill_only_options_that_are_left_open() -> None:
 
 
 def test_options_are_read_without_torch_and_numpy() -> None:
-    code = "import sys, mismatch.training.config; print(sorted({'torch', 'numpy', 'transformers', 'onnxruntime'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        "import sys, mismatch.training.config; print(sorted({'torch', 'numpy', 'transformers',"
+        " 'onnxruntime'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_an_empty_output_folder_is_refused() -> None:
@@ -163,8 +230,12 @@ def test_an_empty_output_folder_is_refused() -> None:
 
 def test_how_rows_are_read() -> None:
     assert TrainConfig(train_csv="t").columns == Columns()
-    assert TrainConfig(train_csv="t", image_base_path="d", label_map="a/b").columns == Columns(label_map="a/b", inside="d")
-    assert TrainConfig(train_csv="t", image_base_path="d", allow_outside_images=True, multi_image="all").columns == Columns(multi_image="all")
+    assert TrainConfig(train_csv="t", image_base_path="d", label_map="a/b").columns == Columns(
+        label_map="a/b", inside="d"
+    )
+    assert TrainConfig(
+        train_csv="t", image_base_path="d", allow_outside_images=True, multi_image="all"
+    ).columns == Columns(multi_image="all")
     with pytest.raises(InputError, match="--label-map 'a' is not understood"):
         TrainConfig(train_csv="t", label_map="a")
     with pytest.raises(InputError, match="--multi-image is 'some'; one of best, all is needed"):

@@ -30,7 +30,10 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv(SETTINGS_ENV, str(tmp_path / "s.json"))
     assert Settings.from_environment() == Settings("bundle", queue=900)
     monkeypatch.setenv(TOKENS_ENV, f"{'a' * 16}, {'b' * 16},")
-    assert Settings.from_environment().tokens == ("a" * 16, "b" * 16), "whichever way the service is started"
+    assert Settings.from_environment().tokens == (
+        "a" * 16,
+        "b" * 16,
+    ), "whichever way the service is started"
     monkeypatch.setenv(HOSTS_ENV, "match.example.com, *.shop.test")
     assert Settings.from_environment().hosts == ("match.example.com", "*.shop.test")
     monkeypatch.setenv(TOKENS_ENV, "short")
@@ -56,7 +59,10 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"hosts": ("match.example.com:443",)}, "is no name"),
         ({"hosts": ("https://match.example.com",)}, "is no name"),
         ({"hosts": ("",)}, "is no name"),
-        ({"open_routes": ("/v1/predict",)}, "'/v1/predict' can't be opened; /metrics and /openapi.json can"),
+        (
+            {"open_routes": ("/v1/predict",)},
+            "'/v1/predict' can't be opened; /metrics and /openapi.json can",
+        ),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], words: str) -> None:

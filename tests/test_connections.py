@@ -1,4 +1,6 @@
-"""mismatch.serving.connections: the head of a request comes in time and in bounds, or the connection is closed."""
+"""mismatch.serving.connections: the head of a request comes in time and in bounds, or the
+connection is closed.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,10 @@ def test_a_huge_head_is_refused(port: int) -> None:
 def test_a_body_that_takes_longer_than_a_head_may_is_no_matter(port: int) -> None:
     body = json.dumps(PAIR).encode()
     with socket.create_connection(("127.0.0.1", port)) as line:
-        line.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        line.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type:"
+            b" application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
         for start in range(0, len(body), len(body) // 5):
             line.sendall(body[start : start + len(body) // 5])
             time.sleep(0.2)
@@ -89,13 +94,18 @@ BODY = json.dumps(PAIR).encode()
 INNER = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
 OFFERS = (
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
-    b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+    (
+        b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key:"
+        b" dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    ),
     b"Upgrade: foo, h2c\r\nConnection: keep-alive, upgrade\r\n",
     b"Upgrade: TLS/1.2\r\n",
 )
 
 
-def request(offer: bytes, body: bytes, path: bytes = b"/v1/predict", method: bytes = b"POST") -> tuple[bytes, bytes]:
+def request(
+    offer: bytes, body: bytes, path: bytes = b"/v1/predict", method: bytes = b"POST"
+) -> tuple[bytes, bytes]:
     """Head and body."""
     kind = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     return method + b" " + path + b" HTTP/1.1\r\nhost: a\r\n" + offer + kind, body
@@ -119,7 +129,11 @@ def test_an_offered_upgrade_changes_nothing(port: int, offer: bytes) -> None:
     head, body = request(offer, BODY)
     assert answers(port, head + body) == [b"200"]
     assert answers(port, head, body) == [b"200"]
-    assert answers(port, head, body[:9], body[9:], head + body, INNER) == [b"200", b"200", b"200"], "the connection goes on"
+    assert answers(port, head, body[:9], body[9:], head + body, INNER) == [
+        b"200",
+        b"200",
+        b"200",
+    ], "the connection goes on"
     chunked = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
     assert answers(port, chunked, b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")[0] == b"411"
 
@@ -137,7 +151,9 @@ def test_nor_is_it_with_uvicorns_other_parser(colour_engine: Any) -> None:
     pytest.importorskip("httptools")
     port = free_port()
     app = create_app(*settings_of(Predictor(colour_engine())))
-    found = uvicorn.Server(uvicorn.Config(app, port=port, http="httptools", log_config=None, access_log=False))
+    found = uvicorn.Server(
+        uvicorn.Config(app, port=port, http="httptools", log_config=None, access_log=False)
+    )
     thread = threading.Thread(target=found.run)
     thread.start()
     while not found.started:
@@ -163,7 +179,9 @@ def test_who_still_sends_reads_the_answer(port: int) -> None:
         assert closed(line)
 
 
-def test_nonsense_behind_an_answer_ends_the_connection_without_a_trace(port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_nonsense_behind_an_answer_ends_the_connection_without_a_trace(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     chunked = b"POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     for path in (b"/nowhere", b"/healthz", b"/v1/predict"):
         assert len(answers(port, chunked.replace(b"/nowhere", path), b"no chunk\r\n", b"more")) == 1
@@ -173,11 +191,20 @@ def test_nonsense_behind_an_answer_ends_the_connection_without_a_trace(port: int
 
 
 def test_lengths_that_disagree_are_no_request(port: int) -> None:
-    for lines in (b"content-length: 3\r\ncontent-length: 4\r\n", b"content-length: 3,4\r\n", b"content-length: -1\r\n", b"content-length: 0x3\r\n"):
-        said = answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\nabc" + INNER)
+    for lines in (
+        b"content-length: 3\r\ncontent-length: 4\r\n",
+        b"content-length: 3,4\r\n",
+        b"content-length: -1\r\n",
+        b"content-length: 0x3\r\n",
+    ):
+        said = answers(
+            port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\nabc" + INNER
+        )
         assert said in ([b"400"], [b"411"]), lines
     both = b"content-length: 3\r\ntransfer-encoding: chunked\r\n"
-    assert answers(port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + both + b"\r\n0\r\n\r\n" + INNER)[0] in (b"400", b"411")
+    assert answers(
+        port, b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n" + both + b"\r\n0\r\n\r\n" + INNER
+    )[0] in (b"400", b"411")
 
 
 LARGE = 16 * 2**20  # bytes, more than the kernel keeps for a connection
@@ -219,7 +246,9 @@ def is_reset(line: socket.socket) -> bool:
     return bool(poll.poll(10_000))
 
 
-@pytest.mark.parametrize("head", [GET * 100, GET, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")])
+@pytest.mark.parametrize(
+    "head", [GET * 100, GET, GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")]
+)
 def test_who_does_not_read_is_hung_up_on_and_asked_for_nothing_more(head: bytes) -> None:
     app = Large()
     with running(app, Settings("m", deadline=0.5)) as (found, port):
@@ -279,9 +308,13 @@ def test_who_does_not_read_does_not_keep_it_from_stopping(monkeypatch: pytest.Mo
         line.close()
 
 
-@pytest.mark.parametrize(("size", "status"), [(MOST, b"200"), (MOST + 1, b"400"), (MOST + 5000, b"400")])
+@pytest.mark.parametrize(
+    ("size", "status"), [(MOST, b"200"), (MOST + 1, b"400"), (MOST + 5000, b"400")]
+)
 @pytest.mark.parametrize("cut", [0, 100, MOST - 10])
-def test_the_bound_of_a_head_is_exact_however_it_comes(port: int, size: int, status: bytes, cut: int) -> None:
+def test_the_bound_of_a_head_is_exact_however_it_comes(
+    port: int, size: int, status: bytes, cut: int
+) -> None:
     start = b"GET /healthz HTTP/1.1\r\nhost: a\r\n"
     lines = b"a: " + b"b" * 1000 + b"\r\n"
     head = start + lines * ((size - len(start) - 100) // len(lines))
@@ -296,7 +329,10 @@ def test_the_bound_of_a_head_is_exact_however_it_comes(port: int, size: int, sta
 
 def half_closed(port: int, data: bytes) -> bytes:
     """What comes back where the client ends its side at once."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as line, suppress(ConnectionError):
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+        suppress(ConnectionError),
+    ):
         line.sendall(data)
         line.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: line.recv(65536), b""))
@@ -318,12 +354,19 @@ def test_who_ends_its_side_behind_a_whole_request_is_answered(port: int) -> None
 def test_too_many_at_work_are_refused_in_words(colour_engine: Any) -> None:
     head, _ = request(b"", BODY)
     with server(Predictor(colour_engine()), connections=4) as port, ExitStack() as stack:
-        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(2)]
+        lines = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(2)
+        ]
         for line in lines:
             line.sendall(head)
         time.sleep(0.3)
         more = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
         assert more.recv(65536).startswith(b"HTTP/1.1 503")
-        elsewhere = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.0.0.2", 0)))
+        elsewhere = stack.enter_context(
+            socket.create_connection(
+                ("127.0.0.1", port), timeout=30, source_address=("127.0.0.2", 0)
+            )
+        )
         elsewhere.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         assert elsewhere.recv(65536).startswith(b"HTTP/1.1 200")

@@ -1,4 +1,6 @@
-"""mismatch.backbones.contract: the template's plugin keeps it, and deliberately broken ones are each caught with a message that names the fault."""
+"""mismatch.backbones.contract: the template's plugin keeps it, and deliberately broken ones are
+each caught with a message that names the fault.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from unittest.mock import ANY
 import pytest
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.contract import BackboneContract, Check, check_names, check_selection, iter_checks, run_checks
+from mismatch.backbones.contract import (
+    BackboneContract,
+    Check,
+    check_names,
+    check_selection,
+    iter_checks,
+    run_checks,
+)
 from mismatch.backbones.template import plugin_files
 from mismatch.errors import InputError
 
@@ -34,7 +43,8 @@ UPSTREAM = """
     def upstream_encode_image(self, images):
         return self.image(torch.stack([self.upstream_transform(image) for image in images])).mean(dim=(2, 3))
 """
-# In new processes, and as slow as all others together: proven once for the plugin that keeps the contract, and below where they are the point.
+# In new processes, and as slow as all others together: proven once for the plugin that keeps the
+# contract, and below where they are the point.
 SLOW = {"save and load in a new process", "onnx export", "hook is light", "entry point"}
 
 
@@ -79,7 +89,11 @@ LOAD = "backbone.load_state_dict(load_file(Path(model_id) / WEIGHTS))"
 
 # what is broken → (the check that says so, words of its message, the changes)
 BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
-    "wrong width": ("widths", "image_dim is 40, so (7, 40) is needed; set image_dim to the width", [("= 48, 32", "= 40, 32")]),
+    "wrong width": (
+        "widths",
+        "image_dim is 40, so (7, 40) is needed; set image_dim to the width",
+        [("= 48, 32", "= 40, 32")],
+    ),
     "dropout left on": (
         "eval is deterministic",
         "encode_image gives another embedding for the same input in eval mode",
@@ -102,67 +116,146 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     ),
     "wrong mean and std": (
         "transform is upstreams",
-        "mean=(0.48, 0.46, 0.41) and std=(0.27, 0.26, 0.28), but upstream_transform normalises with mean=(0.5, 0.5, 0.5) and std=(0.25, 0.25, 0.25)",
-        [(SPECS, "self.image_spec = ImageSpec(size=64, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))")],
+        (
+            "mean=(0.48, 0.46, 0.41) and std=(0.27, 0.26, 0.28), but upstream_transform normalises"
+            " with mean=(0.5, 0.5, 0.5) and std=(0.25, 0.25, 0.25)"
+        ),
+        [
+            (
+                SPECS,
+                (
+                    "self.image_spec = ImageSpec(size=64, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26,"
+                    " 0.28))"
+                ),
+            )
+        ],
     ),
     "wrong mean by two levels": (
         "transform is upstreams",
         "has mean=(0.492, 0.5, 0.5)",
-        [(SPECS, "self.image_spec = ImageSpec(size=64, mean=(0.492, 0.5, 0.5), std=(0.25, 0.25, 0.25))")],
+        [
+            (
+                SPECS,
+                (
+                    "self.image_spec = ImageSpec(size=64, mean=(0.492, 0.5, 0.5), std=(0.25, 0.25,"
+                    " 0.25))"
+                ),
+            )
+        ],
     ),
     "squashed instead of cropped": (
         "transform is upstreams",
         "mode='shortest' would agree",
-        [(SPECS, "self.image_spec = ImageSpec(size=64, mode='squash', mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))")],
+        [
+            (
+                SPECS,
+                (
+                    "self.image_spec = ImageSpec(size=64, mode='squash', mean=(0.5, 0.5, 0.5),"
+                    " std=(0.25, 0.25, 0.25))"
+                ),
+            )
+        ],
     ),
     "another interpolation": (
         "transform is upstreams",
         "interpolation='bicubic' would agree",
-        [(SPECS, "self.image_spec = ImageSpec(size=64, interpolation='nearest', mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))")],
+        [
+            (
+                SPECS,
+                (
+                    "self.image_spec = ImageSpec(size=64, interpolation='nearest', mean=(0.5, 0.5,"
+                    " 0.5), std=(0.25, 0.25, 0.25))"
+                ),
+            )
+        ],
     ),
     "tokenizer mismatch": (
         "tokenizer is upstreams",
         "instead of",
-        [(TOKENS, TOKENS + """.replace('"a":', '"@":', 1).replace('"b":', '"a":', 1).replace('"@":', '"b":', 1)""")],
+        [
+            (
+                TOKENS,
+                TOKENS
+                + """.replace('"a":', '"@":', 1).replace('"b":', '"a":', 1).replace('"@":', '"b":', 1)""",
+            )
+        ],
     ),
     "another pad": ("tokenizer is upstreams", "pad_id=0 would agree", [("pad_id=0", "pad_id=5")]),
-    "another cleaning": ("tokenizer is upstreams", "cleaning='none' would agree", [('padding="longest", t', 'padding="longest", cleaning="clip", t')]),
-    "another context": ("tokenizer is upstreams", "context_length is 90; set it to what upstream gives", [("context_length=96", "context_length=90")]),
+    "another cleaning": (
+        "tokenizer is upstreams",
+        "cleaning='none' would agree",
+        [('padding="longest", t', 'padding="longest", cleaning="clip", t')],
+    ),
+    "another context": (
+        "tokenizer is upstreams",
+        "context_length is 90; set it to what upstream gives",
+        [("context_length=96", "context_length=90")],
+    ),
     "save loses weights": (
         "save and load",
         "1 of 5 tensors (text.weight) come back as they were before training",
         [
-            (SAVE, "save_file({k: v for k, v in self.state_dict().items() if k != 'text.weight'}, Path(directory) / WEIGHTS)"),
+            (
+                SAVE,
+                (
+                    "save_file({k: v for k, v in self.state_dict().items() if k != 'text.weight'},"
+                    " Path(directory) / WEIGHTS)"
+                ),
+            ),
             (LOAD, LOAD[:-1] + ", strict=False)"),
         ],
     ),
-    "save writes nothing": ("save and load", "save_pretrained wrote nothing to the directory that it was given", [(SAVE, "pass")]),
+    "save writes nothing": (
+        "save and load",
+        "save_pretrained wrote nothing to the directory that it was given",
+        [(SAVE, "pass")],
+    ),
     "a setting is not saved": (
         "save and load",
         "text_spec.context_length differs after save_pretrained and load",
-        [("TextSpec(context_length=96,", "TextSpec(context_length=96 if model_id == 'tiny' else 50,")],
+        [
+            (
+                "TextSpec(context_length=96,",
+                "TextSpec(context_length=96 if model_id == 'tiny' else 50,",
+            )
+        ],
     ),
     "padding matters": (
         "padding",
-        'text_spec.padding is "longest", but a text padded to 96 has another embedding than at its own length',
+        (
+            'text_spec.padding is "longest", but a text padded to 96 has another embedding than at'
+            " its own length"
+        ),
         [(WORDS, "return self.text(input_ids).mean(1)")],
     ),
     "no gradient": (
         "gradients",
         "encode_text cuts the gradient",
-        [(WORDS, "return (words.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1)).detach()")],
+        [
+            (
+                WORDS,
+                "return (words.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1)).detach()",
+            )
+        ],
     ),
     "statistics move in eval": (
         "freezing",
         "seen changes while the backbone only embeds",
-        [("self.eval()", 'self.register_buffer("seen", torch.zeros(1))\n        self.eval()'), (POOL, "self.seen += 1\n        " + POOL)],
+        [
+            ("self.eval()", 'self.register_buffer("seen", torch.zeros(1))\n        self.eval()'),
+            (POOL, "self.seen += 1\n        " + POOL),
+        ],
     ),
     "blocks of another": (
         "freezing",
         "blocks names a module that is no part of the backbone",
         [("self.eval()", "self.blocks = lambda: [nn.Linear(1, 1)]\n        self.eval()")],
     ),
-    "nan for an empty text": ("texts", "encode_text gives nan for a text that is empty", [(".clamp(min=1)", "")]),
+    "nan for an empty text": (
+        "texts",
+        "encode_text gives nan for a text that is empty",
+        [(".clamp(min=1)", "")],
+    ),
     "an id that the vocabulary lacks": (
         "widths",
         "an id that its vocabulary lacks (is tokenizer_json that of the weights",
@@ -173,14 +266,35 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "encode_image gives the same embedding for every input",
         [(POOL, "return 0 * self.image(pixel_values).mean(dim=(2, 3)) + 1.0")],
     ),
-    "half precision": ("widths", "encode_image gives torch.float16; load fp32 weights", [(POOL, POOL + ".half()")]),
-    "in training mode": ("declarations", "call self.eval() at the end of __init__", [("        self.eval()\n", "")]),
-    "a forgotten attribute": ("declarations", "backbone.shared_space is None; set it to a bool", [("self.shared_space = False", "pass")]),
-    "one space for unlike widths": ("declarations", "unlike widths share no space", [("self.shared_space = False", "self.shared_space = True")]),
+    "half precision": (
+        "widths",
+        "encode_image gives torch.float16; load fp32 weights",
+        [(POOL, POOL + ".half()")],
+    ),
+    "in training mode": (
+        "declarations",
+        "call self.eval() at the end of __init__",
+        [("        self.eval()\n", "")],
+    ),
+    "a forgotten attribute": (
+        "declarations",
+        "backbone.shared_space is None; set it to a bool",
+        [("self.shared_space = False", "pass")],
+    ),
+    "one space for unlike widths": (
+        "declarations",
+        "unlike widths share no space",
+        [("self.shared_space = False", "self.shared_space = True")],
+    ),
     "a cached backbone": (
         "save and load",
         "load gives the same object again",
-        [("backbone = cls(model_id)", "backbone = cls.only = getattr(cls, 'only', None) or cls(model_id)")],
+        [
+            (
+                "backbone = cls(model_id)",
+                "backbone = cls.only = getattr(cls, 'only', None) or cls(model_id)",
+            )
+        ],
     ),
     "saved elsewhere": (
         "save and load",
@@ -195,11 +309,19 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "a scale that is not saved": (
         "save and load",
         "logit_scale differs after",
-        [("self.eval()", "self.logit_scale = 100.0 if model_id == 'tiny' else None\n        self.eval()")],
+        [
+            (
+                "self.eval()",
+                "self.logit_scale = 100.0 if model_id == 'tiny' else None\n        self.eval()",
+            )
+        ],
     ),
     "weights from before": (
         "save and load",
-        "5 of 5 tensors (image.0.weight, image.0.bias, image.2.weight) come back as they were before training",
+        (
+            "5 of 5 tensors (image.0.weight, image.0.bias, image.2.weight) come back as they were"
+            " before training"
+        ),
         [(LOAD, "pass")],
     ),
     "weights in bf16": (
@@ -207,14 +329,29 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "image.0.weight is of torch.bfloat16; load fp32 weights",
         [("self.eval()", "self.image.bfloat16()\n        self.eval()")],
     ),
-    "no batch axis for one": ("widths", "does a squeeze() drop the batch axis?", [(POOL, POOL + ".squeeze()")]),
-    "not pooled": ("widths", "pool or flatten to one vector each: (7, 48)", [(POOL, POOL + ".reshape(-1, 48, 1, 1)")]),
+    "no batch axis for one": (
+        "widths",
+        "does a squeeze() drop the batch axis?",
+        [(POOL, POOL + ".squeeze()")],
+    ),
+    "not pooled": (
+        "widths",
+        "pool or flatten to one vector each: (7, 48)",
+        [(POOL, POOL + ".reshape(-1, 48, 1, 1)")],
+    ),
     "something detached": (
         "gradients",
         "no gradient of encode_image reaches the pixels",
-        [("self.eval()", "self.gain = nn.Parameter(torch.ones(1))\n        self.eval()"), (POOL, POOL + ".detach() * self.gain")],
+        [
+            ("self.eval()", "self.gain = nn.Parameter(torch.ones(1))\n        self.eval()"),
+            (POOL, POOL + ".detach() * self.gain"),
+        ],
     ),
-    "a tokenizer's path": ("specs round trip", "give the text of a tokenizers file: tokenizer.to_str()", [(TOKENS, "tokenizer_json='tokenizer.json'")]),
+    "a tokenizer's path": (
+        "specs round trip",
+        "give the text of a tokenizers file: tokenizer.to_str()",
+        [(TOKENS, "tokenizer_json='tokenizer.json'")],
+    ),
     "a wrong answer of upstream": (
         "tokenizer is upstreams",
         "upstream_tokenizer returns a dict; return a tensor",
@@ -224,11 +361,21 @@ BROKEN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         "checkpointing",
         "encode_image gets other gradients after checkpoint_gradients",
         [
-            ("    def encode_image", "    thrifty = False\n\n    def checkpoint_gradients(self):\n        self.thrifty = True\n\n    def encode_image"),
+            (
+                "    def encode_image",
+                (
+                    "    thrifty = False\n\n    def checkpoint_gradients(self):\n       "
+                    " self.thrifty = True\n\n    def encode_image"
+                ),
+            ),
             (POOL, POOL + " + (self.image[0].bias.sum() if self.thrifty else 0)"),
         ],
     ),
-    "levels of another width": ("levels", "image_levels gives (7, 0)", [("self.eval()", "self.levels_dim = 9\n        self.eval()")]),
+    "levels of another width": (
+        "levels",
+        "image_levels gives (7, 0)",
+        [("self.eval()", "self.levels_dim = 9\n        self.eval()")],
+    ),
 }
 
 
@@ -244,7 +391,11 @@ def test_a_fault_that_others_would_only_repeat_is_said_once() -> None:
     kind = backbone_class(source((POOL, "return [self.image(pixel_values).mean(dim=(2, 3))]")))
     checks = {check.name: check for check in run_checks(kind.load("tiny"), load=kind.load)}
     assert [name for name, check in checks.items() if check.outcome == "failed"] == ["widths"]
-    assert checks["padding"].message == checks["onnx export"].message == "widths failed; mend that first"
+    assert (
+        checks["padding"].message
+        == checks["onnx export"].message
+        == "widths failed; mend that first"
+    )
     assert checks["transform is upstreams"].outcome == "passed"
     assert "in encode_image" not in checks["widths"].message
     assert "test_widths" in checks["widths"].trace
@@ -269,9 +420,18 @@ def test_one_that_keeps_it_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ((POOL, POOL + " * (1 // (0 if torch.compiler.is_exporting() else 1))"), "encode_image can't be exported to ONNX: ZeroDivisionError"),
-        ((POOL, POOL + " * (2 if torch.compiler.is_exporting() else 1)"), "encode_image exported to ONNX differs from torch for a batch of 1"),
-        ((POOL, POOL + ".reshape(2 if torch.compiler.is_exporting() else -1, 48)"), "encode_image exported to ONNX fails for a batch of 1"),
+        (
+            (POOL, POOL + " * (1 // (0 if torch.compiler.is_exporting() else 1))"),
+            "encode_image can't be exported to ONNX: ZeroDivisionError",
+        ),
+        (
+            (POOL, POOL + " * (2 if torch.compiler.is_exporting() else 1)"),
+            "encode_image exported to ONNX differs from torch for a batch of 1",
+        ),
+        (
+            (POOL, POOL + ".reshape(2 if torch.compiler.is_exporting() else -1, 48)"),
+            "encode_image exported to ONNX fails for a batch of 1",
+        ),
     ],
     ids=["not traced", "another value", "a fixed batch"],
 )
@@ -280,14 +440,19 @@ def test_a_graph_that_is_not_the_backbone_is_caught(change: tuple[str, str], wor
 
 
 CLAIM = "self.int8, self.wide = True, nn.Linear(64, 64)\n        self.eval()"
-OUTLIER = CLAIM + "\n        self.wide.weight.data[:, 0] = 1e4"  # leaves one level of 8 bits for all other weights of a row
+# leaves one level of 8 bits for all other weights of a row
+OUTLIER = CLAIM + "\n        self.wide.weight.data[:, 0] = 1e4"
 IMAGES = POOL.removeprefix("return ")
-TOKENS = f"self.wide(torch.cat([{IMAGES}] * 2, 1)[:, None, :64].repeat(1, 2, 1))[:, 0, :48]"  # a layer of two tokens, as wide as is worth quantising
+# a layer of two tokens, as wide as is worth quantising
+TOKENS = f"self.wide(torch.cat([{IMAGES}] * 2, 1)[:, None, :64].repeat(1, 2, 1))[:, 0, :48]"
 
 
 @pytest.mark.parametrize(
     ("init", "pool", "message"),
-    [(CLAIM, f"return {TOKENS}", ""), (OUTLIER, f"return {TOKENS} - 1e4 * {IMAGES}[:, :1]", "below 0.99; set int8 = False")],
+    [
+        (CLAIM, f"return {TOKENS}", ""),
+        (OUTLIER, f"return {TOKENS} - 1e4 * {IMAGES}[:, :1]", "below 0.99; set int8 = False"),
+    ],
     ids=["kept", "broken"],
 )
 def test_a_claim_of_int8_is_measured(init: str, pool: str, message: str) -> None:
@@ -304,7 +469,9 @@ def test_weights_and_flags_are_as_before() -> None:
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     run_checks(backbone, load=type(backbone).load, only=set(check_names()) - SLOW)  # type: ignore[attr-defined]
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
-    assert [name for name, parameter in backbone.named_parameters() if not parameter.requires_grad] == ["text.weight"]
+    assert [
+        name for name, parameter in backbone.named_parameters() if not parameter.requires_grad
+    ] == ["text.weight"]
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
@@ -326,14 +493,17 @@ def test_every_check_says_what_it_wants() -> None:
     assert all(method.__doc__ for method in methods)
 
 
-# --- as a plugin that is installed ---------------------------------------------------------------------------------------------------------------------
+# --- as a plugin that is installed
+# --------------------------------------------------------------------------------------------------
 
 Install = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """Lay the template's plugin out as an installed distribution; returns the environment in which it is found."""
+    """Lay the template's plugin out as an installed distribution; returns the environment in which
+    it is found.
+    """
 
     def lay_out(**changed: str) -> dict[str, str]:
         for name, text in plugin_files("bag").items():
@@ -342,7 +512,9 @@ def install(tmp_path: Path) -> Install:
             path.write_text(changed.get(path.stem.strip("_"), text))
         info = tmp_path / "mismatch_bag-0.1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mismatch-bag\nVersion: 0.1.0\n")
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: mismatch-bag\nVersion: 0.1.0\n"
+        )
         (info / "entry_points.txt").write_text("[mismatch]\nbag = mismatch_bag\n")
         (info / "RECORD").write_text("mismatch_bag/__init__.py,,\nmismatch_bag/backbone.py,,\n")
         return os.environ | {"PYTHONPATH": str(tmp_path)}
@@ -351,35 +523,60 @@ def install(tmp_path: Path) -> Install:
 
 
 def mismatch(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "mismatch", *words], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "mismatch", *words], env=environment, capture_output=True, text=True
+    )
 
 
-def test_an_installed_plugin_passes_every_check_but_those_of_what_it_does_not_offer(install: Install) -> None:
+def test_an_installed_plugin_passes_every_check_but_those_of_what_it_does_not_offer(
+    install: Install,
+) -> None:
     done = mismatch(install(backbone=source()), "backbones", "check", "bag", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["ok"] is True
-    assert {check["name"] for check in report["checks"] if check["outcome"] != "passed"} == {"levels", "checkpointing", "int8"}
+    assert {check["name"] for check in report["checks"] if check["outcome"] != "passed"} == {
+        "levels",
+        "checkpointing",
+        "int8",
+    }
     assert [check["name"] for check in report["checks"]] == check_names()
 
 
 def test_torch_at_import_is_caught(install: Install) -> None:
     init = "import torch\n" + plugin_files("bag")["mismatch_bag/__init__.py"]
-    done = mismatch(install(init=init), "backbones", "check", "bag", "--only", "hook is light", "--only", "widths")
+    done = mismatch(
+        install(init=init),
+        "backbones",
+        "check",
+        "bag",
+        "--only",
+        "hook is light",
+        "--only",
+        "widths",
+    )
     assert done.returncode == 1
     assert "ok    widths\n" in done.stdout
-    assert "FAIL  hook is light: importing mismatch_bag imports torch; import them inside load(), where they are needed\n" in done.stdout
+    assert (
+        "FAIL  hook is light: importing mismatch_bag imports torch; import them inside load(),"
+        " where they are needed\n" in done.stdout
+    )
     assert done.stdout.endswith("1 passed, 1 failed\n")
 
 
-HOOK = plugin_files("bag")["mismatch_bag/__init__.py"].replace('    register("bag"', '    raise RuntimeError("no towers here")\n    register("bag"')
+HOOK = plugin_files("bag")["mismatch_bag/__init__.py"].replace(
+    '    register("bag"', '    raise RuntimeError("no towers here")\n    register("bag"'
+)
 
 
 def test_an_exception_in_the_hook_is_caught_and_takes_nobody_down(install: Install) -> None:
     environment = install(init=HOOK)
     done = mismatch(environment, "backbones", "check", "bag")
     assert done.returncode == 1
-    assert "FAIL  hook: plugin 'bag' (mismatch_bag of mismatch-bag 0.1.0) is broken and left out: RuntimeError: no towers here\n" in done.stdout
+    assert (
+        "FAIL  hook: plugin 'bag' (mismatch_bag of mismatch-bag 0.1.0) is broken and left out:"
+        " RuntimeError: no towers here\n" in done.stdout
+    )
     shown = mismatch(environment, "--debug", "backbones", "show", "mismatch-bag")
     assert shown.returncode == 1
     assert 'raise RuntimeError("no towers here")' in shown.stdout
@@ -391,40 +588,92 @@ def test_a_backbone_that_does_not_load_is_a_failed_check(install: Install) -> No
     done = mismatch(environment, "backbones", "check", "bag", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["checks"] == [
-        {"name": "load", "outcome": "failed", "message": "backbone bag:tiny could not be loaded: ValueError: no weights", "seconds": 0.0, "trace": ANY}
+        {
+            "name": "load",
+            "outcome": "failed",
+            "message": "backbone bag:tiny could not be loaded: ValueError: no weights",
+            "seconds": 0.0,
+            "trace": ANY,
+        }
     ]
-    assert "raise ValueError('no weights')" in mismatch(environment, "--debug", "backbones", "check", "bag").stdout
+    assert (
+        "raise ValueError('no weights')"
+        in mismatch(environment, "--debug", "backbones", "check", "bag").stdout
+    )
 
 
 def test_what_is_kept_in_memory_only_is_caught_in_a_new_process(install: Install) -> None:
     changes = (
-        (SAVE, "(Path(directory) / WEIGHTS).touch(); MEMORY[str(directory)] = {k: v.clone() for k, v in self.state_dict().items()}"),
+        (
+            SAVE,
+            (
+                "(Path(directory) / WEIGHTS).touch(); MEMORY[str(directory)] = {k: v.clone() for k,"
+                " v in self.state_dict().items()}"
+            ),
+        ),
         (LOAD, "backbone.load_state_dict(MEMORY.get(model_id, {}), strict=False)"),
     )
     text = source(*changes).replace("WEIGHTS =", "MEMORY = {}\nWEIGHTS =", 1)
-    done = mismatch(install(backbone=text), "backbones", "check", "bag", "--only", "save and load", "--only", "save and load in a new process")
+    done = mismatch(
+        install(backbone=text),
+        "backbones",
+        "check",
+        "bag",
+        "--only",
+        "save and load",
+        "--only",
+        "save and load in a new process",
+    )
     assert "ok    save and load\n" in done.stdout
     assert "FAIL  save and load in a new process: embeddings differ in a new process" in done.stdout
 
 
 def test_a_module_that_the_wheel_lacks_is_caught(install: Install, tmp_path: Path) -> None:
     environment = install()
-    (tmp_path / "mismatch_bag-0.1.0.dist-info" / "RECORD").write_text("mismatch_other/__init__.py,,\n")
+    (tmp_path / "mismatch_bag-0.1.0.dist-info" / "RECORD").write_text(
+        "mismatch_other/__init__.py,,\n"
+    )
     done = mismatch(environment, "backbones", "check", "bag", "--only", "entry point")
-    assert "FAIL  entry point: the installed mismatch-bag holds no file of the module mismatch_bag" in done.stdout
+    assert (
+        "FAIL  entry point: the installed mismatch-bag holds no file of the module mismatch_bag"
+        in done.stdout
+    )
 
 
 def test_under_pytest_it_is_a_class_to_inherit_and_skips_are_skips(tmp_path: Path) -> None:
     (tmp_path / "plugin.py").write_text(source())
     (tmp_path / "test_bag.py").write_text(
-        "import sys; sys.path.insert(0, '.')\nimport pytest, plugin\nfrom mismatch.backbones.contract import BackboneContract\n"
-        "@pytest.fixture(scope='module')\ndef backbone():\n    return plugin.BagBackbone.load('tiny')\n\n"
-        "class TestBag(BackboneContract):\n    load = staticmethod(plugin.BagBackbone.load)\n"
+        "import sys; sys.path.insert(0, '.')\nimport pytest, plugin\nfrom"
+        " mismatch.backbones.contract import BackboneContract\n@pytest.fixture(scope='module')\ndef"
+        " backbone():\n    return plugin.BagBackbone.load('tiny')\n\nclass"
+        " TestBag(BackboneContract):\n    load = staticmethod(plugin.BagBackbone.load)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-k", "not onnx", "test_bag.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not onnx",
+        "test_bag.py",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.strip().splitlines()[-1].startswith(f"{len(check_names()) - 7} passed, 6 skipped"), done.stdout
+    assert (
+        done.stdout.strip()
+        .splitlines()[-1]
+        .startswith(f"{len(check_names()) - 7} passed, 6 skipped")
+    ), done.stdout
 
 
 def test_a_check_is_plain_data() -> None:
-    assert vars(Check("widths", "passed", "", 0.1)) == {"name": "widths", "outcome": "passed", "message": "", "seconds": 0.1, "trace": ""}
+    assert vars(Check("widths", "passed", "", 0.1)) == {
+        "name": "widths",
+        "outcome": "passed",
+        "message": "",
+        "seconds": 0.1,
+        "trace": "",
+    }

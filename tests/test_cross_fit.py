@@ -1,4 +1,6 @@
-"""Heads on folds: who is trained on what, that planted label errors stand out, and that only the seed makes chance."""
+"""Heads on folds: who is trained on what, that planted label errors stand out, and that only the
+seed makes chance.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from mismatch.training.batches import PairSet
 from mismatch.training.cross_fit import CrossFit, Plan, folds_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SPEC = HeadSpec("adapter", image_dim=12, text_dim=12, common_dim=12, hidden_dim=32, dropout=0.1, normalisation="standard", members=1)
+SPEC = HeadSpec(
+    "adapter",
+    image_dim=12,
+    text_dim=12,
+    common_dim=12,
+    hidden_dim=32,
+    dropout=0.1,
+    normalisation="standard",
+    members=1,
+)
 ONCE = Plan(folds=3, repeats=1)
 
 
@@ -40,7 +51,9 @@ def pair_set(image_of: Any, text_of: Any, labels: Any) -> PairSet:
 
 @pytest.fixture(scope="module")
 def data() -> tuple[PairSet, Any, Any]:
-    """240 images, each with a text of its own that describes it and one of another; both embed one of 12 things."""
+    """240 images, each with a text of its own that describes it and one of another; both embed one
+    of 12 things.
+    """
     rng = np.random.default_rng(0)
     thing = np.arange(240) % 12
     images, texts = (np.eye(12)[thing] + 0.2 * rng.standard_normal((240, 12)) for _ in range(2))
@@ -68,7 +81,8 @@ def test_planted_errors_stand_in_front(planted: tuple[CrossFit, Any]) -> None:
     assert fitted.probabilities.min() >= 0
     assert fitted.probabilities.max() <= 1
     suspicion = np.where(cross.pairs.labels == 1, 1 - fitted.probabilities, fitted.probabilities)
-    assert len(set(np.argsort(-suspicion)[:48]) & set(wrong)) >= 22  # the first tenth holds nearly all 24
+    # the first tenth holds nearly all 24
+    assert len(set(np.argsort(-suspicion)[:48]) & set(wrong)) >= 22
 
 
 def test_a_seed_is_a_result(planted: tuple[CrossFit, Any]) -> None:
@@ -104,7 +118,9 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PairSet, PairSet]]
     return seen
 
 
-def test_no_image_and_no_text_is_on_both_sides(data: tuple[PairSet, Any, Any], trained_on: list[tuple[PairSet, PairSet]]) -> None:
+def test_no_image_and_no_text_is_on_both_sides(
+    data: tuple[PairSet, Any, Any], trained_on: list[tuple[PairSet, PairSet]]
+) -> None:
     fitted = CrossFit(*data, SPEC).fit(Plan(folds=4, repeats=2))
     assert fitted.texts_apart
     assert len(trained_on) == 8
@@ -112,13 +128,16 @@ def test_no_image_and_no_text_is_on_both_sides(data: tuple[PairSet, Any, Any], t
         assert not set(train.image_of) & set(scored.image_of)
         assert not set(train.text_of) & set(scored.text_of)
     for repeat in (trained_on[:4], trained_on[4:]):
-        assert sorted(i for _, scored in repeat for i in zip(scored.image_of, scored.text_of, strict=True)) == sorted(
-            zip(data[0].image_of, data[0].text_of, strict=True)
-        )
-    assert {*trained_on[0][1].image_of} != {*trained_on[4][1].image_of}  # other folds the second time
+        assert sorted(
+            i for _, scored in repeat for i in zip(scored.image_of, scored.text_of, strict=True)
+        ) == sorted(zip(data[0].image_of, data[0].text_of, strict=True))
+    # other folds the second time
+    assert {*trained_on[0][1].image_of} != {*trained_on[4][1].image_of}
 
 
-def test_one_picture_under_two_names_is_one_image(data: tuple[PairSet, Any, Any], trained_on: list[tuple[PairSet, PairSet]]) -> None:
+def test_one_picture_under_two_names_is_one_image(
+    data: tuple[PairSet, Any, Any], trained_on: list[tuple[PairSet, PairSet]]
+) -> None:
     pairs, images, texts = data
     images = images.copy()
     images[120:] = images[:120]
@@ -127,14 +146,28 @@ def test_one_picture_under_two_names_is_one_image(data: tuple[PairSet, Any, Any]
         assert not set(train.image_of % 120) & set(scored.image_of % 120)
 
 
-def test_texts_that_recur_everywhere_stay_and_it_is_said(trained_on: list[tuple[PairSet, PairSet]]) -> None:
-    images, texts = (np.random.default_rng(i).standard_normal((count, 12)).astype(np.float32) for i, count in enumerate((60, 2)))
-    pairs = pair_set([*range(60)] * 2, [0] * 60 + [1] * 60, [i % 2 for i in range(60)] + [1 - i % 2 for i in range(60)])
+def test_texts_that_recur_everywhere_stay_and_it_is_said(
+    trained_on: list[tuple[PairSet, PairSet]],
+) -> None:
+    images, texts = (
+        np.random.default_rng(i).standard_normal((count, 12)).astype(np.float32)
+        for i, count in enumerate((60, 2))
+    )
+    pairs = pair_set(
+        [*range(60)] * 2,
+        [0] * 60 + [1] * 60,
+        [i % 2 for i in range(60)] + [1 - i % 2 for i in range(60)],
+    )
     assert not CrossFit(pairs, images, texts, SPEC).fit(ONCE).texts_apart
-    assert all(not set(train.image_of) & set(scored.image_of) and len(train) == 80 for train, scored in trained_on)
+    assert all(
+        not set(train.image_of) & set(scored.image_of) and len(train) == 80
+        for train, scored in trained_on
+    )
 
 
-def test_later_heads_don_t_learn_from_what_the_first_deny(data: tuple[PairSet, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_heads_don_t_learn_from_what_the_first_deny(
+    data: tuple[PairSet, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
 
     class Denies:
@@ -166,7 +199,9 @@ def test_too_few_images_are_refused() -> None:
         folds_of(np.array([0, 1, 2, 2]), 5, (0,))
 
 
-def test_labels_that_are_all_alike_without_a_fold_are_refused(data: tuple[PairSet, Any, Any]) -> None:
+def test_labels_that_are_all_alike_without_a_fold_are_refused(
+    data: tuple[PairSet, Any, Any],
+) -> None:
     pairs, images, texts = data
     lone = replace(pairs, labels=np.where(pairs.image_of == 3, 1, 0).astype(np.float32))
     with pytest.raises(InputError, match="every label is alike"):

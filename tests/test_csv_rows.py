@@ -15,16 +15,27 @@ HEAD = "image_path\ttext\tlabel\n"
 
 @pytest.mark.parametrize("name", ["rows.tsv", "ROWS.TSV", "rows.tab"])
 def test_fields_are_separated_by_tabs(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text(HEAD + 'a.jpg\tred, 5" wide; "new"\t1\n\nb.jpg\t"two\nlines\tand a tab"\t0\n')
+    (tmp_path / name).write_text(
+        HEAD + 'a.jpg\tred, 5" wide; "new"\t1\n\nb.jpg\t"two\nlines\tand a tab"\t0\n'
+    )
     rows = list(read_rows(tmp_path / name, require_label=True))
-    assert [row[:4] for row in rows] == [(2, "a.jpg", 'red, 5" wide; "new"', 1), (4, "b.jpg", "two\nlines\tand a tab", 0)]
+    assert [row[:4] for row in rows] == [
+        (2, "a.jpg", 'red, 5" wide; "new"', 1),
+        (4, "b.jpg", "two\nlines\tand a tab", 0),
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (HEAD + 'a.jpg\tred\t1\nb.jpg\t"blue\t1\nc.jpg\tgreen\t0\n', ":3: a double quote opens here and never closes"),
-        ("image_path,text,label\na.jpg,red,1\n", "the columns are separated by ',': name the file .csv"),
+        (
+            HEAD + 'a.jpg\tred\t1\nb.jpg\t"blue\t1\nc.jpg\tgreen\t0\n',
+            ":3: a double quote opens here and never closes",
+        ),
+        (
+            "image_path,text,label\na.jpg,red,1\n",
+            "the columns are separated by ',': name the file .csv",
+        ),
     ],
 )
 def test_a_file_that_can_not_be_read_is_one_line(tmp_path: Path, content: str, words: str) -> None:
@@ -42,19 +53,29 @@ def test_a_csv_of_tabs_is_told_its_name(tmp_path: Path) -> None:
 def test_a_row_of_another_width_speaks_of_tabs(tmp_path: Path) -> None:
     (tmp_path / "rows.tsv").write_text(HEAD + "a.jpg\tred\tblue\t1\nb.jpg\tred\n")
     wide, narrow = scan_rows(tmp_path / "rows.tsv", lambda line, message: pytest.fail(message))
-    assert wide.problem == "4 fields where the header has 3; put a text that holds tabs in double quotes"
+    assert (
+        wide.problem
+        == "4 fields where the header has 3; put a text that holds tabs in double quotes"
+    )
     assert narrow.problem == "2 fields where the header has 3; a tab or a closing quote is missing"
 
 
 @pytest.mark.parametrize("count", [4_097, 40_000])
 def test_a_header_without_end_is_one_line(tmp_path: Path, count: int) -> None:
-    (tmp_path / "rows.csv").write_text(",".join(["image_path", "text", *(f"c{i}" for i in range(count - 2))]) + "\na.jpg,red\n")
-    with pytest.raises(InputError, match=rf"rows.csv:1: there are {count:,} columns; a file of rows has at most 4,096"):
+    (tmp_path / "rows.csv").write_text(
+        ",".join(["image_path", "text", *(f"c{i}" for i in range(count - 2))]) + "\na.jpg,red\n"
+    )
+    with pytest.raises(
+        InputError,
+        match=rf"rows.csv:1: there are {count:,} columns; a file of rows has at most 4,096",
+    ):
         read_header(tmp_path / "rows.csv", require_label=False)
 
 
 def test_a_missing_column_among_thousands_is_a_short_line(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(",".join(["image_path", *(f"c{i}" for i in range(4_000))]) + "\n")
+    (tmp_path / "rows.csv").write_text(
+        ",".join(["image_path", *(f"c{i}" for i in range(4_000))]) + "\n"
+    )
     with pytest.raises(InputError, match=r"column 'text' is missing; .* and 3,981 more") as caught:
         read_header(tmp_path / "rows.csv", require_label=False)
     assert len(str(caught.value)) < 1_000
@@ -73,7 +94,9 @@ HEADER = "image_path,text,label\n"
     ],
     ids=["fields", "fields on lines", "line", "lines"],
 )
-def test_a_row_without_end_is_a_fault_and_the_next_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, words: str) -> None:
+def test_a_row_without_end_is_a_fault_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, words: str
+) -> None:
     monkeypatch.setattr(csv_rows, "MAX_RECORD", 10_000)
     monkeypatch.setattr(csv_rows, "MAX_FIELDS", 1_000)
     (tmp_path / "rows.csv").write_text(f"{HEADER}a.jpg,red,1\n{row}\nb.jpg,blue,0\n")
@@ -82,12 +105,20 @@ def test_a_row_without_end_is_a_fault_and_the_next_one_is_read(tmp_path: Path, m
     if "\n" in row:
         return
     said: list[tuple[int, str]] = []
-    rows = list(scan_rows(tmp_path / "rows.csv", lambda line, message: said.append((line, message))))
+    rows = list(
+        scan_rows(tmp_path / "rows.csv", lambda line, message: said.append((line, message)))
+    )
     assert [(row.line, row.image_path) for row in rows] == [(2, "a.jpg"), (4, "b.jpg")]
     assert [line for line, _ in said] == [3]
 
 
 def test_a_row_that_can_not_be_used_keeps_what_stands_there(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(HEADER + 'a.jpg,red,1\r\nb.jpg,"blue\nbag",1,"more, ""of it""",x\r\nc.jpg\n')
+    (tmp_path / "rows.csv").write_text(
+        HEADER + 'a.jpg,red,1\r\nb.jpg,"blue\nbag",1,"more, ""of it""",x\r\nc.jpg\n'
+    )
     first, wide, narrow = read_rows(tmp_path / "rows.csv", require_label=True)
-    assert (first.raw, wide.raw, narrow.raw) == ("", 'b.jpg,"blue\nbag",1,"more, ""of it""",x', "c.jpg")
+    assert (first.raw, wide.raw, narrow.raw) == (
+        "",
+        'b.jpg,"blue\nbag",1,"more, ""of it""",x',
+        "c.jpg",
+    )

@@ -1,4 +1,6 @@
-"""The picture of a run: which lines it has, for one epoch and for many, with validation and without."""
+"""The picture of a run: which lines it has, for one epoch and for many, with validation and
+without.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,22 @@ def stats(epochs: int, *, validated: bool = True, tune: str = "full") -> dict[st
         "head_learning_rates": [1e-3 * x for x in falling],
         "best_epoch": min(2, epochs),
         "best_metric": "f1",
-        "config": {"backbone": "hf-clip", "model_name": None, "tune": tune, "learning_rate": 1e-5 if tune == "full" else 0.0, "head_learning_rate": 1e-3},
+        "config": {
+            "backbone": "hf-clip",
+            "model_name": None,
+            "tune": tune,
+            "learning_rate": 1e-5 if tune == "full" else 0.0,
+            "head_learning_rate": 1e-3,
+        },
     }
 
 
 def lines(axes: Any) -> dict[str, list[float]]:
-    return {line.get_label(): list(line.get_ydata()) for line in axes.get_lines() if len(line.get_xdata()) and not str(line.get_label()).startswith("best")}
+    return {
+        line.get_label(): list(line.get_ydata())
+        for line in axes.get_lines()
+        if len(line.get_xdata()) and not str(line.get_label()).startswith("best")
+    }
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 25])
@@ -38,10 +50,16 @@ def test_losses_scores_and_rate_with_the_best_epoch(epochs: int) -> None:
     assert lines(losses) == {"training": data["train_losses"], "validation": data["val_losses"]}
     value = f"{data['val_f1'][data['best_epoch'] - 1]:.3f}"
     assert list(lines(scores)) == [f"accuracy {value}", f"F1 {value}", f"AUROC {value}"]
-    assert [list(line.get_xdata()) for line in losses.get_lines() if str(line.get_label()).startswith("best, epoch")] == [[data["best_epoch"]] * 2]
+    assert [
+        list(line.get_xdata())
+        for line in losses.get_lines()
+        if str(line.get_label()).startswith("best, epoch")
+    ] == [[data["best_epoch"]] * 2]
     [*_, best] = rates.get_lines()
     assert list(best.get_xdata()) == [data["best_epoch"]] * 2
-    assert list(rates.get_lines()[0].get_ydata()) == pytest.approx([100 * x for x in data["train_losses"]])
+    assert list(rates.get_lines()[0].get_ydata()) == pytest.approx(
+        [100 * x for x in data["train_losses"]]
+    )
     assert [text.get_text() for text in rates.texts] == ["backbone: 1e-05\nhead: 0.001"]
 
 
@@ -59,8 +77,13 @@ def test_a_figure_that_does_not_exist_is_left_out() -> None:
 
 
 def test_the_title_says_what_was_trained() -> None:
-    assert draw_curves(stats(4)).get_suptitle() == "hf-clip, tune full   ·   4 epochs   ·   best is 2, by f1"
-    assert draw_curves(stats(1, validated=False)).get_suptitle() == "hf-clip, tune full   ·   1 epoch"
+    assert (
+        draw_curves(stats(4)).get_suptitle()
+        == "hf-clip, tune full   ·   4 epochs   ·   best is 2, by f1"
+    )
+    assert (
+        draw_curves(stats(1, validated=False)).get_suptitle() == "hf-clip, tune full   ·   1 epoch"
+    )
 
 
 def test_it_is_a_png_and_pyplot_is_left_alone() -> None:

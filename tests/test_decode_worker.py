@@ -1,4 +1,6 @@
-"""The nursery and its workers, asked as the pool asks them: forks, how a worker has ended, and what it may not do."""
+"""The nursery and its workers, asked as the pool asks them: forks, how a worker has ended, and what
+it may not do.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,18 @@ import pytest
 from benchmarks import hostile_pictures as hostile
 from mismatch.runtime.decode_worker import END, FORK, REQUEST, STATUS
 
-PROGRAM = f"import sys; sys.path[:0] = {json.dumps([one for one in sys.path if one])}; from mismatch.runtime.decode_worker import main; main()"
-HEADER = {"name": "image 'a'", "spec": None, "background": (255, 255, 255), "formats": ["PNG", "JPEG"], "max_pixels": 50_000_000, "seconds": 0.2}
+PROGRAM = (
+    f"import sys; sys.path[:0] = {json.dumps([one for one in sys.path if one])}; from"
+    " mismatch.runtime.decode_worker import main; main()"
+)
+HEADER = {
+    "name": "image 'a'",
+    "spec": None,
+    "background": (255, 255, 255),
+    "formats": ["PNG", "JPEG"],
+    "max_pixels": 50_000_000,
+    "seconds": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +38,17 @@ def line() -> Iterator[socket.socket]:
     """A connection to a nursery."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen([sys.executable, "-I", "-c", PROGRAM, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", PROGRAM, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        )
     with ours:
         yield ours
     assert process.wait(20) == 0, "it ends where its connection does"
 
 
-def ask(line: socket.socket, kind: bytes, first: int, second: int = 0, descriptors: tuple[int, ...] = ()) -> int:
+def ask(
+    line: socket.socket, kind: bytes, first: int, second: int = 0, descriptors: tuple[int, ...] = ()
+) -> int:
     socket.send_fds(line, [REQUEST.pack(kind, first, second)], descriptors)
     return int(STATUS.unpack(line.recv(STATUS.size))[0])
 
@@ -57,7 +73,9 @@ def decoded(worker: Connection, data: bytes, **options: object) -> dict[str, obj
 def test_a_worker_decodes_one_picture_after_the_other(line: socket.socket) -> None:
     worker, process_id = forked(line)
     assert decoded(worker, hostile.png_of_zeros(50)) == {"size": [50, 50]}
-    assert decoded(worker, b"hello") == {"refused": "image 'a' is of no known format; one of PNG, JPEG is needed"}
+    assert decoded(worker, b"hello") == {
+        "refused": "image 'a' is of no known format; one of PNG, JPEG is needed"
+    }
     assert "damaged or cut short" in str(decoded(worker, hostile.png_of_zeros(50)[:60])["damaged"])
     assert "pixels" in str(decoded(worker, hostile.png_of_zeros(50), max_pixels=100)["refused"])
     worker.close()
@@ -83,11 +101,22 @@ def test_a_worker_that_is_ended_tells_that_it_was_killed(line: socket.socket) ->
 def test_what_a_worker_may_not(line: socket.socket) -> None:
     worker, process_id = forked(line, niceness=3, memory=50 * 2**20)
     assert decoded(worker, hostile.png_of_zeros(50)) == {"size": [50, 50]}
-    limits = {one[:26].strip(): one[26:].split()[0] for one in Path(f"/proc/{process_id}/limits").read_text().splitlines()}
-    assert (limits["Max core file size"], limits["Max file size"], limits["Max open files"]) == ("0", "0", "64")
+    limits = {
+        one[:26].strip(): one[26:].split()[0]
+        for one in Path(f"/proc/{process_id}/limits").read_text().splitlines()
+    }
+    assert (limits["Max core file size"], limits["Max file size"], limits["Max open files"]) == (
+        "0",
+        "0",
+        "64",
+    )
     assert limits["Max address space"] != "unlimited"
-    assert Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[16] == str(os.nice(0) + 3)
+    assert Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[16] == str(
+        os.nice(0) + 3
+    )
     descriptors = [os.readlink(one) for one in Path(f"/proc/{process_id}/fd").iterdir()]
-    assert sum(one.startswith("socket") for one in descriptors) == 1, "it has no way to the nursery or to other workers"
+    assert sum(one.startswith("socket") for one in descriptors) == 1, (
+        "it has no way to the nursery or to other workers"
+    )
     worker.close()
     ask(line, END, process_id)

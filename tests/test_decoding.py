@@ -1,4 +1,6 @@
-"""Decoding in processes of its own: the same pixels as in this one, and whatever a picture does costs that picture alone."""
+"""Decoding in processes of its own: the same pixels as in this one, and whatever a picture does
+costs that picture alone.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def pool() -> Iterator[DecodingPool]:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
-def test_the_pixels_are_those_of_this_process(pool: DecodingPool, kind: str, mode: str, tmp_path: Path) -> None:
+def test_the_pixels_are_those_of_this_process(
+    pool: DecodingPool, kind: str, mode: str, tmp_path: Path
+) -> None:
     spec = ImageSpec(size=32, mean=SPEC.mean, std=SPEC.std, mode=mode)  # type: ignore[arg-type]
     data = encoded(kind, (300, 200))
     path = tmp_path / "a"
@@ -60,14 +64,20 @@ def test_the_pixels_are_those_of_this_process(pool: DecodingPool, kind: str, mod
 def test_pixels_that_are_decoded_already_stay_here(pool: DecodingPool) -> None:
     image = Image.new("RGB", (40, 40), "red")
     with decoded_by(pool):
-        np.testing.assert_array_equal(Preprocessor(SPEC)(image), Preprocessor(SPEC)(np.asarray(image)))
+        np.testing.assert_array_equal(
+            Preprocessor(SPEC)(image), Preprocessor(SPEC)(np.asarray(image))
+        )
         assert open_image(image).size == (40, 40)
 
 
-def test_all_of_a_process_may_be_decoded_elsewhere(pool: DecodingPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_a_process_may_be_decoded_elsewhere(
+    pool: DecodingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     real = pool.submit
-    monkeypatch.setattr(pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1])
+    monkeypatch.setattr(
+        pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1]
+    )
     with decoded_by(pool):
         open_image(encoded())
         Preprocessor(SPEC)(encoded())
@@ -86,7 +96,9 @@ def test_all_of_a_process_may_be_decoded_elsewhere(pool: DecodingPool, monkeypat
         (COSTLY, ImageError, r"more than 0\.2 seconds of processor time"),
     ],
 )
-def test_what_is_wrong_with_a_picture(pool: DecodingPool, data: bytes, kind: type[ImageError], words: str) -> None:
+def test_what_is_wrong_with_a_picture(
+    pool: DecodingPool, data: bytes, kind: type[ImageError], words: str
+) -> None:
     with pytest.raises(kind, match=words) as raised:
         pool.image(data, (255, 255, 255))
     assert type(raised.value) is kind
@@ -142,23 +154,35 @@ def test_a_large_file_is_no_costly_picture() -> None:
 
 def test_what_nobody_waits_for_any_more_is_given_up_wherever_it_is() -> None:
     with DecodingPool(workers=1, max_pixels=50_000_000, seconds=600.0) as pool:
-        costly = [pool.submit(COSTLY + bytes([number]), None, request=number) for number in range(6)]
+        costly = [
+            pool.submit(COSTLY + bytes([number]), None, request=number) for number in range(6)
+        ]
         time.sleep(0.2)  # one is in the slow lane by now
         for one in costly:
             one.cancel()
         assert costly[-1].cancelled()
-        assert pool.submit(hostile.png_of_zeros(5_000), SPEC).result().shape == (32, 32, 3), "which takes the slow lane too"
+        assert pool.submit(hostile.png_of_zeros(5_000), SPEC).result().shape == (
+            32,
+            32,
+            3,
+        ), "which takes the slow lane too"
 
 
 def children(process_id: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
+    return [
+        int(child)
+        for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    ]
 
 
 def ended(process_ids: list[int]) -> bool:
     """Whether they are gone, or wait for whoever started them to notice."""
     for _ in range(100):
         states = [Path(f"/proc/{one}/stat") for one in process_ids]
-        if all(not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z" for state in states):
+        if all(
+            not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+            for state in states
+        ):
             return True
         time.sleep(0.1)
     return False
@@ -171,8 +195,11 @@ def nursery_of(pool: DecodingPool) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_a_worker_that_dies_costs_its_picture_and_a_nursery_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "FAST_SECONDS", 30.0)  # on a busy machine too, each picture stays in the lane where it began
+def test_a_worker_that_dies_costs_its_picture_and_a_nursery_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # on a busy machine too, each picture stays in the lane where it began
+    monkeypatch.setattr(decoding, "FAST_SECONDS", 30.0)
     with DecodingPool(workers=1, max_pixels=50_000_000) as pool:
         pool.picture(SPEC, encoded())
         waiting = pool.submit(COSTLY + bytes(decoding.LARGE), None, name="image 'a'")
@@ -233,7 +260,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_they_end_where_their_parent_is_killed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded())
-    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a.png"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "a.png"], capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     processes = [int(one) for one in done.stdout.split()]
     assert len(processes) > 1
@@ -257,7 +286,12 @@ print(pool.picture(spec, sys.argv[1]).size)
 
 def test_a_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded())
-    done = subprocess.run([sys.executable, "-c", FORKED, tmp_path / "a.png"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, tmp_path / "a.png"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout.split("\n") == ["(8, 8)", "(8, 8)", ""], done.stderr
 
 
@@ -265,7 +299,13 @@ def test_it_imports_nothing_of_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded())
     (tmp_path / "json.py").write_text("raise SystemExit('imported')")
     program = f"import sys; sys.path[:] = {json.dumps([one for one in sys.path if one])}\n" + FORKED
-    done = subprocess.run([sys.executable, "-I", "-c", program, "a.png"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, "a.png"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert done.stdout.startswith("(8, 8)"), done.stderr
 
 

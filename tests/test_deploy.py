@@ -1,4 +1,6 @@
-"""examples/deploy: what can be held without Docker or a cluster. The files are of one mind with each other and with `mismatch serve`, and the commands run."""
+"""examples/deploy: what can be held without Docker or a cluster. The files are of one mind with
+each other and with `mismatch serve`, and the commands run.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,16 @@ TAGGED = re.compile(r"[\w./${}-]+:(?!latest$)[\w.${}-]+")
 
 def instructions() -> list[tuple[str, str]]:
     """Of the Dockerfile: (name, rest), continued lines joined."""
-    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (DEPLOY / "Dockerfile").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+    return [
+        (name, rest)
+        for name, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())
+    ]
 
 
 def stages() -> list[list[tuple[str, str]]]:
@@ -56,17 +65,28 @@ def only(stage: list[tuple[str, str]], name: str) -> str:
 BUILDER, RUNTIME = stages()
 COMMAND: list[str] = json.loads(only(RUNTIME, "CMD"))
 HEALTH: list[str] = json.loads(only(RUNTIME, "HEALTHCHECK").partition("CMD ")[2])
-COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["mismatch"]
-MANIFESTS: dict[str, dict[str, Any]] = {one["kind"]: one for one in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())}
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][
+    "mismatch"
+]
+MANIFESTS: dict[str, dict[str, Any]] = {
+    one["kind"]: one for one in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+}
 POD: dict[str, Any] = MANIFESTS["Deployment"]["spec"]["template"]["spec"]
 [CONTAINER] = POD["containers"]
 LABELS = {"app.kubernetes.io/name": "mismatch"}
 
 
 def options_of(command: list[str]) -> dict[str, str]:
-    """`mismatch serve --a b` → {--a: b}, each an option that the command has and a value that it takes."""
+    """`mismatch serve --a b` → {--a: b}, each an option that the command has and a value that it
+    takes.
+    """
     assert command[:2] == ["mismatch", "serve"]
-    known = {name: option for option in serve.params if isinstance(option, click.Option) for name in option.opts}
+    known = {
+        name: option
+        for option in serve.params
+        if isinstance(option, click.Option)
+        for name in option.opts
+    }
     given = dict(zip(command[2::2], command[3::2], strict=True))
     for name, value in given.items():
         known[name].type.convert(value, known[name], None)
@@ -83,7 +103,9 @@ def test_the_image_has_two_stages_of_one_base_that_names_its_version() -> None:
     assert TAGGED.fullmatch(bases[0][0])
     assert [name for _, name in bases] == ["builder", "runtime"]
     assert instructions()[0] == ("ARG", "PYTHON_VERSION=3.11")
-    assert not [rest for name, rest in RUNTIME if name == "RUN" and re.search(r"\b(pip|apt-get)\b", rest)]
+    assert not [
+        rest for name, rest in RUNTIME if name == "RUN" and re.search(r"\b(pip|apt-get)\b", rest)
+    ]
 
 
 def test_what_runs_has_the_extra_serve_and_no_other() -> None:
@@ -109,7 +131,11 @@ def test_one_port_and_routes_that_exist() -> None:
 
 
 def test_the_build_sees_what_it_copies_and_no_more() -> None:
-    patterns = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    patterns = [
+        line
+        for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert patterns[0] == "*"
     kept = {line.removeprefix("!") for line in patterns if line.startswith("!")}
     copied = {source for name, rest in BUILDER if name == "COPY" for source in rest.split()[:-1]}
@@ -128,10 +154,15 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_the_images_command_and_its_health_check_work_together(tiny_bundles: dict[str, Path], port: int) -> None:
+def test_the_images_command_and_its_health_check_work_together(
+    tiny_bundles: dict[str, Path], port: int
+) -> None:
     """As the image runs them, but for the port, which may be taken here."""
     programs = {"mismatch": [sys.executable, "-m", "mismatch"], "python": [sys.executable]}
-    command, health = ([*programs[words[0]], *(word.replace("8000", str(port)) for word in words[1:])] for words in (COMMAND, HEALTH))
+    command, health = (
+        [*programs[words[0]], *(word.replace("8000", str(port)) for word in words[1:])]
+        for words in (COMMAND, HEALTH)
+    )
     environment = os.environ | {MODEL_ENV: str(tiny_bundles["openclip"]), "OMP_NUM_THREADS": "1"}
 
     def healthy() -> bool:
@@ -155,7 +186,9 @@ def seconds(text: str) -> int:
 def test_compose_runs_that_image_with_no_more_rights_than_it_needs() -> None:
     assert TAGGED.fullmatch(COMPOSE["image"])
     assert COMPOSE["image"].endswith(f":{mismatch.__version__}")
-    assert (DEPLOY / COMPOSE["build"]["context"] / COMPOSE["build"]["dockerfile"]).resolve() == DEPLOY / "Dockerfile"
+    assert (
+        DEPLOY / COMPOSE["build"]["context"] / COMPOSE["build"]["dockerfile"]
+    ).resolve() == DEPLOY / "Dockerfile"
     assert COMPOSE["user"] == only(RUNTIME, "USER")
     assert COMPOSE["read_only"] is True
     assert COMPOSE["tmpfs"][0].startswith("/tmp:")
@@ -172,7 +205,9 @@ def test_compose_runs_that_image_with_no_more_rights_than_it_needs() -> None:
 def test_compose_checks_as_the_image_does_and_waits_longer_than_the_service() -> None:
     assert COMPOSE["healthcheck"]["test"] == ["CMD", *HEALTH]
     for name in ("interval", "timeout", "start_period", "retries"):
-        assert f"--{name.replace('_', '-')}={COMPOSE['healthcheck'][name]} " in only(RUNTIME, "HEALTHCHECK")
+        assert f"--{name.replace('_', '-')}={COMPOSE['healthcheck'][name]} " in only(
+            RUNTIME, "HEALTHCHECK"
+        )
     assert seconds(COMPOSE["stop_grace_period"]) > GRACE
     [name] = COMPOSE["environment"]
     assert name == TOKENS_ENV
@@ -180,31 +215,64 @@ def test_compose_checks_as_the_image_does_and_waits_longer_than_the_service() ->
 
 
 def test_the_kinds_that_a_service_needs_select_its_pods() -> None:
-    assert set(MANIFESTS) == {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
+    assert set(MANIFESTS) == {
+        "Deployment",
+        "Service",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+    }
     specs = {kind: one["spec"] for kind, one in MANIFESTS.items()}
     assert {one["metadata"]["name"] for one in MANIFESTS.values()} == {"mismatch"}
     assert specs["Deployment"]["template"]["metadata"]["labels"] == LABELS
-    selectors = [specs["Deployment"]["selector"]["matchLabels"], specs["Service"]["selector"], specs["PodDisruptionBudget"]["selector"]["matchLabels"]]
-    selectors += [specs["NetworkPolicy"]["podSelector"]["matchLabels"], POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]]
+    selectors = [
+        specs["Deployment"]["selector"]["matchLabels"],
+        specs["Service"]["selector"],
+        specs["PodDisruptionBudget"]["selector"]["matchLabels"],
+    ]
+    selectors += [
+        specs["NetworkPolicy"]["podSelector"]["matchLabels"],
+        POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    ]
     assert selectors == [LABELS] * 5
     target = specs["HorizontalPodAutoscaler"]["scaleTargetRef"]
-    assert (target["kind"], target["name"], target["apiVersion"]) == ("Deployment", "mismatch", MANIFESTS["Deployment"]["apiVersion"])
-    assert specs["PodDisruptionBudget"]["minAvailable"] < specs["HorizontalPodAutoscaler"]["minReplicas"]
+    assert (target["kind"], target["name"], target["apiVersion"]) == (
+        "Deployment",
+        "mismatch",
+        MANIFESTS["Deployment"]["apiVersion"],
+    )
+    assert (
+        specs["PodDisruptionBudget"]["minAvailable"]
+        < specs["HorizontalPodAutoscaler"]["minReplicas"]
+    )
     assert "replicas" not in specs["Deployment"]  # two masters would fight over it
 
 
 def test_probes_ports_and_figures_are_the_services_own() -> None:
     [container_port] = CONTAINER["ports"]
     annotations = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    probes = {kind: CONTAINER[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
-    assert {kind: probe["path"] for kind, probe in probes.items()} == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
-    assert {probe["path"] for probe in probes.values()} | {annotations["prometheus.io/path"]} <= routes()
+    probes = {
+        kind: CONTAINER[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")
+    }
+    assert {kind: probe["path"] for kind, probe in probes.items()} == {
+        "startup": "/readyz",
+        "readiness": "/readyz",
+        "liveness": "/healthz",
+    }
+    assert {probe["path"] for probe in probes.values()} | {
+        annotations["prometheus.io/path"]
+    } <= routes()
     assert {probe["port"] for probe in probes.values()} == {container_port["name"]}
     [service_port] = MANIFESTS["Service"]["spec"]["ports"]
     [rule] = MANIFESTS["NetworkPolicy"]["spec"]["ingress"]
     assert service_port["targetPort"] == rule["ports"][0]["port"] == container_port["name"]
     port = options_of(CONTAINER["args"])["--port"]
-    assert port == str(container_port["containerPort"]) == annotations["prometheus.io/port"] == only(RUNTIME, "EXPOSE")
+    assert (
+        port
+        == str(container_port["containerPort"])
+        == annotations["prometheus.io/port"]
+        == only(RUNTIME, "EXPOSE")
+    )
 
 
 def test_a_pod_ends_later_than_the_service_and_has_as_many_threads_as_cpus() -> None:
@@ -218,11 +286,19 @@ def test_a_pod_has_no_more_rights_than_it_needs() -> None:
     user, group = map(int, only(RUNTIME, "USER").split(":"))
     assert POD["automountServiceAccountToken"] is False
     context = POD["securityContext"]
-    assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, user, group)
+    assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (
+        True,
+        user,
+        group,
+    )
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in [CONTAINER, *POD["initContainers"]]:
         assert TAGGED.fullmatch(container["image"])
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
         assert container["resources"]["limits"]["memory"]
     mounts = {one["mountPath"]: one for one in CONTAINER["volumeMounts"]}
     assert mounts["/model"]["readOnly"] is True
@@ -239,5 +315,7 @@ def test_the_notes_name_files_and_settings_that_exist() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", notes):
         assert (DEPLOY / target).exists(), target
     assert set(re.findall(r"`(/(?:readyz|healthz|metrics))`", notes)) <= routes()
-    assert set(re.findall(r"`(--[\w-]+)`", notes)) <= {name for option in serve.params for name in option.opts}
+    assert set(re.findall(r"`(--[\w-]+)`", notes)) <= {
+        name for option in serve.params for name in option.opts
+    }
     assert CONTAINER["env"][0]["valueFrom"]["secretKeyRef"]["name"] in notes

@@ -1,17 +1,35 @@
-"""Drawn photos: right size, the same for the same seed, and different where one attribute differs."""
+"""Drawn photos: right size, the same for the same seed, and different where
+one attribute differs.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, MATERIALS, PATTERNS, Combination, contact_sheet, draw
+from mismatch.data.drawing import (
+    ARTICLES,
+    COLOURS,
+    COUNTS,
+    MATERIALS,
+    PATTERNS,
+    Combination,
+    contact_sheet,
+    draw,
+)
 
 MUG = Combination("mug", "red", "plain", 1)
-RGB = {"red": (205, 28, 38), "green": (38, 140, 62), "blue": (30, 70, 190), "yellow": (250, 214, 40)}
+RGB = {
+    "red": (205, 28, 38),
+    "green": (38, 140, 62),
+    "blue": (30, 70, 190),
+    "yellow": (250, 214, 40),
+}
 
 
-def pixels(combination: Combination, seed: int = 0, size: int = 64, material: int = 0) -> np.ndarray:
+def pixels(
+    combination: Combination, seed: int = 0, size: int = 64, material: int = 0
+) -> np.ndarray:
     """(size, size, 3) float, 0..255."""
     return np.asarray(draw(combination, np.random.default_rng(seed), size, material), np.float64)
 
@@ -48,11 +66,21 @@ def test_each_article_is_on_the_photo_and_off_its_border(article: str, pieces: i
 
 @pytest.mark.parametrize("colour", RGB)
 def test_a_plain_article_wears_its_colour(colour: str) -> None:
-    middle = np.mean([pixels(Combination("cushion", colour, "plain", 1), seed)[28:36, 28:36].mean((0, 1)) for seed in range(4)], axis=0)
+    middle = np.mean(
+        [
+            pixels(Combination("cushion", colour, "plain", 1), seed)[28:36, 28:36].mean((0, 1))
+            for seed in range(4)
+        ],
+        axis=0,
+    )
     assert np.abs(middle - RGB[colour]).max() < 40
 
 
-@pytest.mark.parametrize("change", [{"article": "lamp"}, {"colour": "blue"}, {"pattern": "dotted"}, {"pieces": 2}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"article": "lamp"}, {"colour": "blue"}, {"pattern": "dotted"}, {"pieces": 2}],
+    ids=str,
+)
 def test_one_attribute_changes_the_photo(change: dict[str, str | int]) -> None:
     """More than chance does, with everything else drawn from the same seed."""
     base = Combination("mug", "red", "checked", 1)
@@ -61,7 +89,9 @@ def test_one_attribute_changes_the_photo(change: dict[str, str | int]) -> None:
 
 @pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if pattern != "plain"])
 def test_a_pattern_shows_a_second_colour(pattern: str) -> None:
-    plain, patterned = (pixels(Combination("cushion", "blue", name, 1))[20:44, 20:44] for name in ("plain", pattern))
+    plain, patterned = (
+        pixels(Combination("cushion", "blue", name, 1))[20:44, 20:44] for name in ("plain", pattern)
+    )
     assert patterned.std() > 2 * plain.std(axis=(0, 1)).mean()
     assert 0.1 < (patterned.min(-1) > 150).mean() < 0.75
 

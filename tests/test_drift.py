@@ -1,4 +1,6 @@
-"""mismatch.evaluation.drift: a population stability index against a reference that a model carries."""
+"""mismatch.evaluation.drift: a population stability index against a reference that
+a model carries.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ rng = np.random.default_rng(0)
 
 def test_the_index_is_the_textbooks() -> None:
     """Shares 0.5/0.5 then and 0.8/0.2 now: 0.3·ln 1.6 − 0.3·ln 0.4."""
-    assert psi([0.5, 0.5], [80_000, 20_000]) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4)
+    assert psi([0.5, 0.5], [80_000, 20_000]) == pytest.approx(
+        0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-4
+    )
     assert psi([0.25] * 4, [500] * 4) == 0.0
     assert np.isfinite(psi([0.5, 0.5, 0.0], [0, 0, 300]))
 
@@ -65,7 +69,11 @@ def test_what_was_never_seen_is_drift_also_where_all_values_were_equal() -> None
         assert drift.indices()["text_length"] > 1
 
 
-@pytest.mark.parametrize(("edges", "shares"), [((1.0, 1.0), (0.1, 0.1, 0.8)), ((1.0,), (1.0,)), ((1.0,), (-0.5, 1.5))])
-def test_a_damaged_distribution_is_refused(edges: tuple[float, ...], shares: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    ("edges", "shares"), [((1.0, 1.0), (0.1, 0.1, 0.8)), ((1.0,), (1.0,)), ((1.0,), (-0.5, 1.5))]
+)
+def test_a_damaged_distribution_is_refused(
+    edges: tuple[float, ...], shares: tuple[float, ...]
+) -> None:
     with pytest.raises(InputError, match="damaged"):
         Distribution(edges, shares)

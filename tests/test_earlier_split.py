@@ -1,4 +1,6 @@
-"""mismatch.cli.earlier_split: a table that a split leaves is never one whose images now stand on another side."""
+"""mismatch.cli.earlier_split: a table that a split leaves is never one whose images now stand on
+another side.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for number in range(30):
         Image.new("RGB", (8, 8), (number * 8, 0, 0)).save(f"{number}.png")
-    Path("all.csv").write_text("\n".join([HEADER, *(f"{number}.png,text {number},{number % 2}" for number in range(30))]) + "\n")
+    Path("all.csv").write_text(
+        "\n".join([HEADER, *(f"{number}.png,text {number},{number % 2}" for number in range(30))])
+        + "\n"
+    )
     assert split().exit_code == 0
     return tmp_path
 
 
 def split(*args: str) -> Result:
-    return CliRunner().invoke(main, ["split", "all.csv", "--output-dir", "s", "--no-near-duplicates", *args])
+    return CliRunner().invoke(
+        main, ["split", "all.csv", "--output-dir", "s", "--no-near-duplicates", *args]
+    )
 
 
 def contents() -> dict[str, bytes]:
@@ -52,7 +59,11 @@ def test_a_test_set_of_other_images_stays(place: Path) -> None:
 @pytest.mark.parametrize("change", ["text", "columns", "chosen by hand"])
 def test_a_test_set_that_may_be_somebodys_is_refused(place: Path, change: str) -> None:
     rows = Path("s/test.csv").read_text()
-    made = {"text": rows + "0.png,mine,1\n", "columns": "image_path,note\n0.png,mine\n", "chosen by hand": Path("s/val.csv").read_text()}
+    made = {
+        "text": rows + "0.png,mine,1\n",
+        "columns": "image_path,note\n0.png,mine\n",
+        "chosen by hand": Path("s/val.csv").read_text(),
+    }
     Path("s/test.csv").write_text(made[change])
     before = contents()
     result = split("--fractions", "0.8,0.2", "--overwrite")
@@ -62,8 +73,19 @@ def test_a_test_set_that_may_be_somebodys_is_refused(place: Path, change: str) -
 
 
 @pytest.mark.parametrize("name", ["train.csv", "val.csv", "test.csv", "rejected.csv"])
-@pytest.mark.parametrize("content", ["precious\n", "reason\nmine\n", f"{HEADER},notes\na.png,red,1,mine\n", "image_path,text\n", '{"reason": 1}\n'])
-def test_what_no_split_wrote_is_neither_replaced_nor_removed(place: Path, name: str, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "precious\n",
+        "reason\nmine\n",
+        f"{HEADER},notes\na.png,red,1,mine\n",
+        "image_path,text\n",
+        '{"reason": 1}\n',
+    ],
+)
+def test_what_no_split_wrote_is_neither_replaced_nor_removed(
+    place: Path, name: str, content: str
+) -> None:
     Path("s", name).write_text(content)
     before = contents()
     result = split("--overwrite")

@@ -1,4 +1,6 @@
-"""What embeds rows for new heads: backbones, checkpoints and bundles alike, each image and text once, bad rows with their reasons."""
+"""What embeds rows for new heads: backbones, checkpoints and bundles alike, each image and text
+once, bad rows with their reasons.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,37 @@ from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.embedder import Embedder, open_embedder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PAIRS = [("red.png", "red shirt", 1), ("blue.png", "red shirt", 0), ("red.png", "blue bag", 0), ("./red.png", "green shoe", 1)]
+PAIRS = [
+    ("red.png", "red shirt", 1),
+    ("blue.png", "red shirt", 0),
+    ("red.png", "blue bag", 0),
+    ("./red.png", "green shoe", 1),
+]
 BAD = [("cut.jpg", "red", 1), ("absent.png", "red", 0), ("red.png", "   ", 1)]
 
 
 def rows(pairs: Sequence[tuple[str, str, int]]) -> list[Row]:
     problems = ("the text is empty" if not text.strip() else None for _, text, _ in pairs)
-    return [Row(line, *pair, {}, problem) for line, (pair, problem) in enumerate(zip(pairs, problems, strict=True), start=2)]
+    return [
+        Row(line, *pair, {}, problem)
+        for line, (pair, problem) in enumerate(zip(pairs, problems, strict=True), start=2)
+    ]
 
 
 @pytest.fixture
 def engine(colour_engine: Any) -> Embedder:
     """The numpy engine of mean colours."""
     spec = open_embedder("openclip:tiny").head
-    return Embedder(colour_engine(), replace(spec, image_dim=3, text_dim=3, image_features=(), text_features=()), "")
+    return Embedder(
+        colour_engine(),
+        replace(spec, image_dim=3, text_dim=3, image_features=(), text_features=()),
+        "",
+    )
 
 
-def test_rows_become_embeddings_of_their_unique_images_and_texts(engine: Embedder, colour_images: Path, tmp_path: Path) -> None:
+def test_rows_become_embeddings_of_their_unique_images_and_texts(
+    engine: Embedder, colour_images: Path, tmp_path: Path
+) -> None:
     found = engine.embed("rows.csv", rows(PAIRS), str(colour_images), tmp_path / "cache")
     assert found.problems == {}
     assert found.rows.tolist() == [0, 1, 2, 3]
@@ -44,7 +60,9 @@ def test_rows_become_embeddings_of_their_unique_images_and_texts(engine: Embedde
     assert found.texts.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
-def test_bad_rows_are_left_out_with_their_reasons(engine: Embedder, colour_images: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_left_out_with_their_reasons(
+    engine: Embedder, colour_images: Path, tmp_path: Path
+) -> None:
     found = engine.embed("rows.csv", rows([*BAD, *PAIRS]), str(colour_images), tmp_path / "cache")
     assert sorted(found.problems) == [0, 1, 2]
     assert "cut.jpg" in found.problems[0]
@@ -70,12 +88,16 @@ def test_the_cache_spares_the_towers(engine: Embedder, colour_images: Path, tmp_
     assert (first.pieces == again.pieces).all()
 
 
-def test_a_long_text_is_the_mean_of_its_pieces(colour_engine: Any, colour_images: Path, tmp_path: Path) -> None:
+def test_a_long_text_is_the_mean_of_its_pieces(
+    colour_engine: Any, colour_images: Path, tmp_path: Path
+) -> None:
     chunked = colour_engine()
     chunked.score = replace(chunked.score, long_text="chunk")
     long = "red shirt. red shoe. blue bag. blue shirt."
     spec = open_embedder("openclip:tiny").head
-    found = Embedder(chunked, spec, "").embed("rows.csv", rows([("red.png", long, 1), *PAIRS]), str(colour_images), tmp_path / "cache")
+    found = Embedder(chunked, spec, "").embed(
+        "rows.csv", rows([("red.png", long, 1), *PAIRS]), str(colour_images), tmp_path / "cache"
+    )
     assert np.diff(found.pairs.starts).tolist()[0] > 1
     own = found.pieces[found.pairs.piece_of[: found.pairs.starts[1]]]
     assert found.texts[0] == pytest.approx(own.mean(0))
@@ -84,17 +106,34 @@ def test_a_long_text_is_the_mean_of_its_pieces(colour_engine: Any, colour_images
 
 def test_a_backbone_gets_a_new_head_with_all_its_features(family: str) -> None:
     opened = open_embedder(f"{family}:tiny", threads=1)
-    assert (opened.head.kind, opened.head.members, opened.head.normalisation) == ("adapter", 3, "standard")
-    assert (opened.head.image_features, opened.head.text_features) == (("colour",), ())  # what these offer
-    assert (opened.engine.image_width, opened.engine.text_width) == (opened.head.image_width, opened.head.text_width)
+    assert (opened.head.kind, opened.head.members, opened.head.normalisation) == (
+        "adapter",
+        3,
+        "standard",
+    )
+    # what these offer
+    assert (opened.head.image_features, opened.head.text_features) == (("colour",), ())
+    assert (opened.engine.image_width, opened.engine.text_width) == (
+        opened.head.image_width,
+        opened.head.text_width,
+    )
     assert opened.note == ""
 
 
 def test_a_checkpoint_and_its_bundle_are_the_same_towers(
-    family: str, tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], colour_images: Path, tmp_path: Path
+    family: str,
+    tiny_checkpoints: dict[str, Path],
+    tiny_bundles: dict[str, Path],
+    colour_images: Path,
+    tmp_path: Path,
 ) -> None:
-    torch, onnx = (open_embedder(str(folders[family])) for folders in (tiny_checkpoints, tiny_bundles))
-    ours, theirs = (opened.embed("rows.csv", rows(PAIRS), str(colour_images), tmp_path / "cache") for opened in (torch, onnx))
+    torch, onnx = (
+        open_embedder(str(folders[family])) for folders in (tiny_checkpoints, tiny_bundles)
+    )
+    ours, theirs = (
+        opened.embed("rows.csv", rows(PAIRS), str(colour_images), tmp_path / "cache")
+        for opened in (torch, onnx)
+    )
     dim = onnx.head.image_dim
     assert ours.images[:, :dim] == pytest.approx(theirs.images[:, :dim], abs=1e-4)
     assert (onnx.head.kind, onnx.head.members) == ("adapter", 3)
@@ -102,8 +141,13 @@ def test_a_checkpoint_and_its_bundle_are_the_same_towers(
     assert "doesn't say whether its towers were fine-tuned" in onnx.note
 
 
-@pytest.mark.parametrize(("tune", "said"), [("head", ""), ("full", "was trained by --tune full"), ("lora", "was trained by --tune lora")])
-def test_towers_that_may_remember_labels_are_told_of(tiny_checkpoints: dict[str, Path], tmp_path: Path, tune: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("tune", "said"),
+    [("head", ""), ("full", "was trained by --tune full"), ("lora", "was trained by --tune lora")],
+)
+def test_towers_that_may_remember_labels_are_told_of(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path, tune: str, said: str
+) -> None:
     detector, meta = load_detector(tiny_checkpoints["openclip"])
     save_checkpoint(tmp_path / "model", detector, replace(meta, train={"tune": tune}), {})
     note = open_embedder(str(tmp_path / "model")).note
@@ -118,7 +162,9 @@ def test_an_unknown_model_is_refused_as_everywhere(tmp_path: Path) -> None:
         open_embedder(str(tmp_path))
 
 
-def test_batch_size_auto_tries(engine: Embedder, colour_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_auto_tries(
+    engine: Embedder, colour_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "choose_batch_size", lambda _engine: 1)
     engine.embed("rows.csv", rows(PAIRS), str(colour_images), tmp_path / "cache", batch_size="auto")
     assert engine.engine.image_batches == [1, 1]  # type: ignore[attr-defined]

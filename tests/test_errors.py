@@ -29,7 +29,11 @@ def test_everything_is_a_mismatch_error_and_stands_in_the_drawing(kind: type[Exc
 
 
 def test_all_is_all() -> None:
-    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__}
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
+    }
     assert set(errors.__all__) == defined | {"is_panic", "named", "untraced"}
     assert len(defined) == 14
 
@@ -40,7 +44,9 @@ def test_an_error_of_another_process_is_made_again(kind: type[Exception]) -> Non
     assert (type(found), str(found)) == (kind, "t.csv:3: it is wrong")
 
 
-@pytest.mark.parametrize("kind", ["MissingExtraError", "MismatchWarning", "ValueError", "named", "Failure"])
+@pytest.mark.parametrize(
+    "kind", ["MissingExtraError", "MismatchWarning", "ValueError", "named", "Failure"]
+)
 def test_one_that_cant_be_made_again_says_the_same(kind: str) -> None:
     found = named(kind, "it is wrong")
     assert (type(found), str(found)) == (MismatchError, "it is wrong")
@@ -50,13 +56,18 @@ def test_one_that_cant_be_made_again_says_the_same(kind: str) -> None:
     ("error", "caught_as"),
     [
         (LabelError("train.csv:3: label 'yes'"), (ValueError, InputError)),
-        (ImageNotFoundError("train.csv:3: image 'a.jpg' not found"), (FileNotFoundError, ImageError, InputError)),
+        (
+            ImageNotFoundError("train.csv:3: image 'a.jpg' not found"),
+            (FileNotFoundError, ImageError, InputError),
+        ),
         (MissingExtraError("training", "train"), (ImportError, MismatchError)),
         (ImageError("not an image"), (InputError,)),
         (ContractError("image_dim is 40"), (AssertionError, BackboneError)),
     ],
 )
-def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[type[Exception], ...]) -> None:
+def test_callers_may_catch_the_built_in_kind(
+    error: Exception, caught_as: tuple[type[Exception], ...]
+) -> None:
     for kind in caught_as:
         with pytest.raises(kind):
             raise error
@@ -64,8 +75,14 @@ def test_callers_may_catch_the_built_in_kind(error: Exception, caught_as: tuple[
 
 
 def test_a_missing_extra_gives_the_pip_line() -> None:
-    assert str(MissingExtraError("--track wandb", package="wandb")) == "--track wandb needs the package wandb: pip install wandb"
-    assert str(MissingExtraError("training", "train")) == 'training needs the extra [train]: pip install "mismatch-clip[train]"'
+    assert (
+        str(MissingExtraError("--track wandb", package="wandb"))
+        == "--track wandb needs the package wandb: pip install wandb"
+    )
+    assert (
+        str(MissingExtraError("training", "train"))
+        == 'training needs the extra [train]: pip install "mismatch-clip[train]"'
+    )
 
 
 def test_an_untraced_error_holds_no_frames() -> None:

@@ -1,4 +1,6 @@
-"""`mismatch evaluate`: figures worked out by hand, rows that can't be scored, and the report's files."""
+"""`mismatch evaluate`: figures worked out by hand, rows that can't be scored, and the report's
+files.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from mismatch.errors import InputError
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
-HIGH, LOW = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3))  # scores of the colour engine: the right colour, and another one
+# scores of the colour engine: the right colour, and another one
+HIGH, LOW = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3))
 ROWS = [  # with its score at the right
     ("image_path", "text", "label"),
     ("red.png", "red shirt", "1"),  # HIGH
@@ -35,15 +38,21 @@ ROWS = [  # with its score at the right
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path, write_rows: Any) -> Any:
-    """Run the command in the folder of the images; the model is the numpy engine, all else is real."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path, write_rows: Any
+) -> Any:
+    """Run the command in the folder of the images; the model is the numpy engine, all
+    else is real.
+    """
 
     def invoke(*args: str, score: ScoreSpec | None = None) -> Any:
         def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
             return Predictor(colour_engine(score=score), **options)
 
         monkeypatch.setattr(mismatch, "load", load, raising=False)
-        return CliRunner().invoke(main, ["evaluate", "--model", "m", "--csv", "rows.csv", *args], prog_name="mismatch")
+        return CliRunner().invoke(
+            main, ["evaluate", "--model", "m", "--csv", "rows.csv", *args], prog_name="mismatch"
+        )
 
     monkeypatch.chdir(colour_images)
     write_rows(Path("rows.csv"), ROWS)
@@ -56,11 +65,22 @@ def test_the_figures_are_those_worked_out_by_hand(run: Any) -> None:
     report = json.loads(result.stdout)
     metrics = report["metrics"]
     assert metrics["confusion_matrix"] == [[2, 1], [1, 2]]
-    for name in ("accuracy", "precision", "recall", "f1", "mismatch_precision", "mismatch_recall", "mismatch_f1"):
+    for name in (
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "mismatch_precision",
+        "mismatch_recall",
+        "mismatch_f1",
+    ):
         assert metrics[name] == pytest.approx(2 / 3), name
     assert metrics["auroc"] == pytest.approx((4 + 4 / 2) / 9)  # of 9 pairs 4 won, 4 tied, 1 lost
     assert metrics["average_precision"] == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 6)
-    assert metrics["log_loss"] == pytest.approx(-(2 * math.log(HIGH) + math.log(1 - HIGH) + 2 * math.log(1 - LOW) + math.log(LOW)) / 6, abs=1e-6)
+    assert metrics["log_loss"] == pytest.approx(
+        -(2 * math.log(HIGH) + math.log(1 - HIGH) + 2 * math.log(1 - LOW) + math.log(LOW)) / 6,
+        abs=1e-6,
+    )
     assert (report["rows"], report["scored"], report["unscorable"]) == (9, 6, 3)
     assert [row["line"] for row in report["first_unscorable"]] == [8, 9, 11]
     assert report["threshold"] == {"value": 0.5, "source": "default"}
@@ -70,15 +90,38 @@ def test_the_report_for_people(run: Any) -> None:
     result = run()
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[:2] == ["rows.csv: 6 rows scored by m", "threshold          0.5000  the default; none is stored with the model"]
-    assert lines[3] == "                    value   95% interval (3 images drawn anew, with all their rows)"
-    for name in ("accuracy", "match: precision", "match: recall", "match: F1", "mismatch: precision", "mismatch: recall", "mismatch: F1"):
-        assert any(re.fullmatch(rf"{name} +0\.6667  [01]\.\d{{4}}\.\.[01]\.\d{{4}}", line) for line in lines), name
+    assert lines[:2] == [
+        "rows.csv: 6 rows scored by m",
+        "threshold          0.5000  the default; none is stored with the model",
+    ]
+    assert (
+        lines[3]
+        == "                    value   95% interval (3 images drawn anew, with all their rows)"
+    )
+    for name in (
+        "accuracy",
+        "match: precision",
+        "match: recall",
+        "match: F1",
+        "mismatch: precision",
+        "mismatch: recall",
+        "mismatch: F1",
+    ):
+        assert any(
+            re.fullmatch(rf"{name} +0\.6667  [01]\.\d{{4}}\.\.[01]\.\d{{4}}", line)
+            for line in lines
+        ), name
     assert "no blind baselines: blind baselines need 100 rows with both labels" in lines
     assert "is mismatch                    2           1" in lines
     assert lines[-4] == "3 of 9 rows could not be scored and are not in these figures:"
     for line, (place, words) in zip(
-        lines[-3:], [("rows.csv:8: ", "cut.jpg"), ("rows.csv:9: ", "absent.png"), ("rows.csv:11: ", "the text is empty")], strict=True
+        lines[-3:],
+        [
+            ("rows.csv:8: ", "cut.jpg"),
+            ("rows.csv:9: ", "absent.png"),
+            ("rows.csv:11: ", "the text is empty"),
+        ],
+        strict=True,
     ):
         assert line.startswith(place)
         assert words in line
@@ -87,24 +130,42 @@ def test_the_report_for_people(run: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "stored", "value", "words"),
     [
-        ([], Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"), 0.04, "stored with the model: best f1 on 1,234 rows, 2026-03-04"),
-        (["--threshold", "0.9"], Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"), 0.9, "given by --threshold"),
+        (
+            [],
+            Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"),
+            0.04,
+            "stored with the model: best f1 on 1,234 rows, 2026-03-04",
+        ),
+        (
+            ["--threshold", "0.9"],
+            Threshold(0.04, "f1", 1234, "2026-03-04T05:06:07+00:00"),
+            0.9,
+            "given by --threshold",
+        ),
         ([], None, 0.5, "the default; none is stored"),
     ],
 )
-def test_it_says_where_the_threshold_came_from(run: Any, args: list[str], stored: Threshold | None, value: float, words: str) -> None:
+def test_it_says_where_the_threshold_came_from(
+    run: Any, args: list[str], stored: Threshold | None, value: float, words: str
+) -> None:
     score = ScoreSpec("probability", 0.5, threshold=stored)
     assert words in run(*args, score=score).stdout
     report = json.loads(run(*args, "--json", score=score).stdout)
     assert report["threshold"]["value"] == value
     all_match = value < LOW
-    assert report["metrics"]["confusion_matrix"] == ([[0, 3], [0, 3]] if all_match else [[3, 0], [3, 0]] if value > HIGH else [[2, 1], [1, 2]])
+    assert report["metrics"]["confusion_matrix"] == (
+        [[0, 3], [0, 3]] if all_match else [[3, 0], [3, 0]] if value > HIGH else [[2, 1], [1, 2]]
+    )
 
 
 def test_the_report_folder(run: Any) -> None:
     result = run("--report", "out/eval")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in Path("out/eval").iterdir()) == ["predictions.csv", "report.html", "report.json"]
+    assert sorted(path.name for path in Path("out/eval").iterdir()) == [
+        "predictions.csv",
+        "report.html",
+        "report.json",
+    ]
     report = json.loads(Path("out/eval/report.json").read_text(encoding="utf-8"))
     assert report["metrics"]["accuracy"] == pytest.approx(2 / 3)
     assert report["engine"] == {"engine": "numpy cpu"}
@@ -119,33 +180,65 @@ def test_the_report_folder(run: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "matrix", "truncated", "said"),
     [
-        ([], [[0, 1], [0, 1]], 2, "without their end; --long-text chunk scores them piece by piece"),
+        (
+            [],
+            [[0, 1], [0, 1]],
+            2,
+            "without their end; --long-text chunk scores them piece by piece",
+        ),
         (["--long-text", "chunk"], [[1, 0], [0, 1]], 0, "in pieces, the worst of which decides"),
     ],
 )
-def test_long_texts_are_counted_in_words_and_in_the_report(run: Any, write_rows: Any, args: list[str], matrix: Any, truncated: int, said: str) -> None:
-    rows = [("red.png", "red shirt bag shoe. blue shirt", 0), ("red.png", "red shirt bag shoe. red bag", 1)]
+def test_long_texts_are_counted_in_words_and_in_the_report(
+    run: Any, write_rows: Any, args: list[str], matrix: Any, truncated: int, said: str
+) -> None:
+    rows = [
+        ("red.png", "red shirt bag shoe. blue shirt", 0),
+        ("red.png", "red shirt bag shoe. red bag", 1),
+    ]
     write_rows(Path("rows.csv"), [("image_path", "text", "label"), *rows])
     result = run("--report", "out", *args)
-    assert f"2 texts were longer than the backbone's 6 tokens and were scored {said}" in result.stdout.splitlines()
+    assert (
+        f"2 texts were longer than the backbone's 6 tokens and were scored {said}"
+        in result.stdout.splitlines()
+    )
     report = json.loads(Path("out/report.json").read_text(encoding="utf-8"))
-    assert (report["long_texts"], report["truncated_texts"], report["long_text"]) == (2, truncated, args[-1] if args else "truncate")
+    assert (report["long_texts"], report["truncated_texts"], report["long_text"]) == (
+        2,
+        truncated,
+        args[-1] if args else "truncate",
+    )
     assert report["metrics"]["confusion_matrix"] == matrix
 
 
-def test_what_does_not_exist_is_null_in_json_and_a_dash_for_people(run: Any, write_rows: Any) -> None:
-    write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "blue", 1)])
+def test_what_does_not_exist_is_null_in_json_and_a_dash_for_people(
+    run: Any, write_rows: Any
+) -> None:
+    write_rows(
+        Path("rows.csv"),
+        [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "blue", 1)],
+    )
     metrics = json.loads(run("--json", "--report", "out").stdout)["metrics"]
     assert metrics["auroc"] is None
     assert metrics["accuracy"] == 1.0
-    assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["metrics"]["auroc"] is None
+    assert (
+        json.loads(Path("out/report.json").read_text(encoding="utf-8"))["metrics"]["auroc"] is None
+    )
     assert "auroc               –" in run().stdout
 
 
-def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(
+    run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_rows(
         Path("rows.csv"),
-        [("image_path", "text", "label"), ("red.png", "red", "yes"), ("red.png", "red", 1), ("red.png", "red", "1.0"), ("red.png", "a", "b", 1)],
+        [
+            ("image_path", "text", "label"),
+            ("red.png", "red", "yes"),
+            ("red.png", "red", 1),
+            ("red.png", "red", "1.0"),
+            ("red.png", "a", "b", 1),
+        ],
     )
     result = run("--report", "out")
     assert result.exit_code == 2
@@ -156,10 +249,17 @@ def test_rows_without_a_usable_label_are_refused_before_a_model_is_loaded(run: A
     assert not Path("out").exists()
 
 
-def test_only_the_first_ten_rows_that_can_not_be_scored_are_listed(run: Any, write_rows: Any) -> None:
-    write_rows(Path("rows.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), *[("absent.png", "red", 0)] * 14])
+def test_only_the_first_ten_rows_that_can_not_be_scored_are_listed(
+    run: Any, write_rows: Any
+) -> None:
+    write_rows(
+        Path("rows.csv"),
+        [("image_path", "text", "label"), ("red.png", "red", 1), *[("absent.png", "red", 0)] * 14],
+    )
     lines = run().stdout.splitlines()
-    assert [line.split(": ")[0] for line in lines[-11:-1]] == [f"rows.csv:{line}" for line in range(3, 13)]
+    assert [line.split(": ")[0] for line in lines[-11:-1]] == [
+        f"rows.csv:{line}" for line in range(3, 13)
+    ]
     assert lines[-1] == "… and 4 more"
 
 
@@ -177,10 +277,26 @@ def test_when_no_row_can_be_scored_it_says_so(run: Any, write_rows: Any) -> None
         ("image_path,text\nred.png,red\n", [], "column 'label' is missing"),
         ("image_path,text,label\n", [], "no rows under the header"),
         ("image_path,text,label\nred.png,red,1\n", ["--threshold", "7"], "between 0 and 1"),
-        ("image_path,text,label\nred.png,red,1\n", ["--slice", "shop"], "rows.csv: there is no column 'shop'; found 'image_path', 'text', 'label'"),
-        ("image_path,text,label\nred.png,red,1\n", ["--kind-column", "kin"], "there is no column 'kin'"),
-        ("image_path,text,label\nred.png,red,0\n", ["--stress"], "--stress needs matched rows of one image"),
-        ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png/out"], "--report red.png/out can't be created"),
+        (
+            "image_path,text,label\nred.png,red,1\n",
+            ["--slice", "shop"],
+            "rows.csv: there is no column 'shop'; found 'image_path', 'text', 'label'",
+        ),
+        (
+            "image_path,text,label\nred.png,red,1\n",
+            ["--kind-column", "kin"],
+            "there is no column 'kin'",
+        ),
+        (
+            "image_path,text,label\nred.png,red,0\n",
+            ["--stress"],
+            "--stress needs matched rows of one image",
+        ),
+        (
+            "image_path,text,label\nred.png,red,1\n",
+            ["--report", "red.png/out"],
+            "--report red.png/out can't be created",
+        ),
         ("image_path,text,label\nred.png,red,1\n", ["--report", "red.png"], "red.png"),
     ],
 )
@@ -193,26 +309,52 @@ def test_what_it_refuses_in_one_line(run: Any, content: str, args: list[str], wo
 
 
 def test_a_real_bundle_gives_the_same_figures_as_its_predictions(
-    tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_bundles: dict[str, Path],
+    colour_images: Path,
+    write_rows: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Through `mismatch.load`, with nothing replaced."""
     monkeypatch.chdir(colour_images)
     write_rows(Path("rows.csv"), ROWS)
-    result = CliRunner().invoke(main, ["evaluate", "--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--json"], prog_name="mismatch")
+    result = CliRunner().invoke(
+        main,
+        ["evaluate", "--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--json"],
+        prog_name="mismatch",
+    )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     predictor = mismatch.load(tiny_bundles["openclip"])
     good = [dict(zip(ROWS[0], row, strict=True)) for row in ROWS[1:7]]
-    hits = [prediction.is_match == (row["label"] == "1") for row, prediction in zip(good, predictor.predict_pairs(good), strict=True)]
+    hits = [
+        prediction.is_match == (row["label"] == "1")
+        for row, prediction in zip(good, predictor.predict_pairs(good), strict=True)
+    ]
     assert report["metrics"]["accuracy"] == sum(hits) / 6
     assert report["threshold"]["value"] == 0.4321
     assert report["threshold"]["objective"] == "accuracy"
 
 
 def test_rows_of_another_format_with_names_for_labels(run: Any) -> None:
-    rows = [{"photo": image, "title": text, "verdict": {"1": "match", "0": "mismatch"}[label]} for image, text, label in ROWS[1:7]]
-    Path("rows.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"photo": "cut.jpg", "title": "red", "verdict": "match"}])))
-    options = ["--image-column", "photo", "--text-column", "title", "--label-column", "verdict", "--csv", "rows.jsonl"]
+    rows = [
+        {"photo": image, "title": text, "verdict": {"1": "match", "0": "mismatch"}[label]}
+        for image, text, label in ROWS[1:7]
+    ]
+    Path("rows.jsonl").write_text(
+        "\n".join(
+            map(json.dumps, [*rows, {"photo": "cut.jpg", "title": "red", "verdict": "match"}])
+        )
+    )
+    options = [
+        "--image-column",
+        "photo",
+        "--text-column",
+        "title",
+        "--label-column",
+        "verdict",
+        "--csv",
+        "rows.jsonl",
+    ]
     result = run(*options, "--label-map", "match/mismatch", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["metrics"]["confusion_matrix"] == [[2, 1], [1, 2]]
@@ -222,9 +364,15 @@ def test_rows_of_another_format_with_names_for_labels(run: Any) -> None:
     assert "rows.jsonl:1: label 'match' is neither 0 nor 1" in refused.stderr
 
 
-@pytest.mark.parametrize(("mode", "matrix"), [("best", [[0, 1], [0, 1]]), ("all", [[1, 0], [1, 0]])])
-def test_rows_of_several_images(run: Any, write_rows: Any, mode: str, matrix: list[list[int]]) -> None:
-    write_rows(Path("rows.csv"), [ROWS[0], ("red.png;blue.png", "red", 1), ("red.png;blue.png", "blue", 0)])
+@pytest.mark.parametrize(
+    ("mode", "matrix"), [("best", [[0, 1], [0, 1]]), ("all", [[1, 0], [1, 0]])]
+)
+def test_rows_of_several_images(
+    run: Any, write_rows: Any, mode: str, matrix: list[list[int]]
+) -> None:
+    write_rows(
+        Path("rows.csv"), [ROWS[0], ("red.png;blue.png", "red", 1), ("red.png;blue.png", "blue", 0)]
+    )
     result = run("--multi-image", mode, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["metrics"]["confusion_matrix"] == matrix
@@ -233,19 +381,39 @@ def test_rows_of_several_images(run: Any, write_rows: Any, mode: str, matrix: li
 def test_slices_and_kinds(run: Any, write_rows: Any) -> None:
     kinds = ["match", "match", "hard", "random", "random", "match"]
     shops = ["a", "a", "a", "b", "b", "b"]
-    write_rows(Path("rows.csv"), [(*ROWS[0], "kind", "shop"), *((*row, kind, shop) for row, kind, shop in zip(ROWS[1:7], kinds, shops, strict=True))])
+    write_rows(
+        Path("rows.csv"),
+        [
+            (*ROWS[0], "kind", "shop"),
+            *((*row, kind, shop) for row, kind, shop in zip(ROWS[1:7], kinds, shops, strict=True)),
+        ],
+    )
     report = json.loads(run("--json", "--slice", "shop").stdout)
     assert report["slices"]["shop"]["a"]["metrics"]["confusion_matrix"] == [[0, 1], [0, 2]]
     assert report["slices"]["shop"]["b"]["metrics"]["accuracy"] == pytest.approx(2 / 3)
-    assert {kind: (part["mismatches"], part["metrics"]["mismatch_recall"]) for kind, part in report["kinds"].items()} == {"hard": (1, 0), "random": (2, 1)}
+    assert {
+        kind: (part["mismatches"], part["metrics"]["mismatch_recall"])
+        for kind, part in report["kinds"].items()
+    } == {"hard": (1, 0), "random": (2, 1)}
     lines = run("--slice", "shop").stdout.splitlines()
     assert "by shop" in lines
     assert any(re.fullmatch(r"random +2  1\.0000  .*", line) for line in lines)
 
 
 def test_thresholds_by_slice_decide(run: Any, write_rows: Any) -> None:
-    score = ScoreSpec("probability", 0.5, threshold=Threshold(0.5, "f1", 9, "2026-03-04"), slices=SliceThresholds("shop", {"b": 0.9}, {"b": 40}))
-    write_rows(Path("rows.csv"), [(*ROWS[0], "shop"), *((*row, shop) for row, shop in zip(ROWS[1:7], "abbaaa", strict=True))])
+    score = ScoreSpec(
+        "probability",
+        0.5,
+        threshold=Threshold(0.5, "f1", 9, "2026-03-04"),
+        slices=SliceThresholds("shop", {"b": 0.9}, {"b": 40}),
+    )
+    write_rows(
+        Path("rows.csv"),
+        [
+            (*ROWS[0], "shop"),
+            *((*row, shop) for row, shop in zip(ROWS[1:7], "abbaaa", strict=True)),
+        ],
+    )
     report = json.loads(run("--json", score=score).stdout)
     assert report["metrics"]["confusion_matrix"] == [[3, 0], [2, 1]]
     assert report["threshold"]["slices"] == "shop"
@@ -253,10 +421,14 @@ def test_thresholds_by_slice_decide(run: Any, write_rows: Any) -> None:
 
 
 def test_a_review_band_has_its_coverage(run: Any) -> None:
-    report = json.loads(run("--json", score=ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.8))).stdout)
+    report = json.loads(
+        run("--json", score=ScoreSpec("probability", 0.5, review=ReviewBand(0.3, 0.8))).stdout
+    )
     assert report["review"]["automatic"] == pytest.approx(3 / 6)
     assert report["review"]["risk"] == pytest.approx(1 / 3)
-    assert "review band 0.3000 to 0.8000: 50.0 % of the rows" in run("--review-band", "0.3,0.8").stdout
+    assert (
+        "review band 0.3000 to 0.8000: 50.0 % of the rows" in run("--review-band", "0.3,0.8").stdout
+    )
 
 
 def test_two_models_on_the_same_rows(run: Any) -> None:
@@ -291,9 +463,13 @@ def test_a_brand_column_goes_with_stress(run: Any) -> None:
     assert "--brand-column goes with --stress" in result.stderr
 
 
-def test_without_matplotlib_a_report_is_refused_before_the_model_is_loaded(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_a_report_is_refused_before_the_model_is_loaded(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mismatch.cli.evaluate.find_spec", lambda name: None)
-    monkeypatch.setattr("mismatch.cli.evaluate.load_predictor", lambda options: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "mismatch.cli.evaluate.load_predictor", lambda options: pytest.fail("the model was loaded")
+    )
     result = run("--report", "out")
     assert result.exit_code == 2
     assert 'pip install "mismatch-clip[report]"' in result.stderr
@@ -308,15 +484,24 @@ def test_where_the_figures_come_from_is_told(run: Any) -> None:
     assert made["command"].split()[0] == "mismatch"
 
 
-def test_the_second_model_is_opened_before_any_row_is_scored(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_model_is_opened_before_any_row_is_scored(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("mismatch.cli.evaluate.load_predictor", lambda options: opened.append(options["model"]))
-    monkeypatch.setattr("mismatch.cli.evaluated.scored", lambda *_, **__: pytest.fail(f"scored with {opened} open") if len(opened) < 2 else None)
+    monkeypatch.setattr(
+        "mismatch.cli.evaluate.load_predictor", lambda options: opened.append(options["model"])
+    )
+    monkeypatch.setattr(
+        "mismatch.cli.evaluated.scored",
+        lambda *_, **__: pytest.fail(f"scored with {opened} open") if len(opened) < 2 else None,
+    )
     run("--against", "n")
     assert opened == ["m", "n"]
 
 
-def test_an_older_report_stays_whole_where_a_later_step_fails(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_report_stays_whole_where_a_later_step_fails(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
     assert run("--report", "out").exit_code == 0
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}

@@ -1,4 +1,6 @@
-"""What is found out of rows and scores beyond the command itself: blind baselines, worst errors, rows that only one model scores."""
+"""What is found out of rows and scores beyond the command itself: blind baselines, worst errors,
+rows that only one model scores.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,45 @@ from mismatch.runtime.predictor import Prediction
 def tally(labels: list[int], scores: list[float], **more: Any) -> Labelled:
     count = len(labels)
     images = [f"{i}.png" for i in range(count)]
-    values = {"thresholds": [0.5] * count, "images": images, "texts": ["red shirt"] * count, "lines": list(range(2, count + 2))}
+    values = {
+        "thresholds": [0.5] * count,
+        "images": images,
+        "texts": ["red shirt"] * count,
+        "lines": list(range(2, count + 2)),
+    }
     return Labelled(labels, scores, **(values | more))
 
 
 def test_rows_and_what_is_asked_of_their_columns() -> None:
     found = Labelled(columns={"shop": []})
-    found.add(Row(2, "a.png", "red", 1, {"shop": "x"}), Prediction("a.png", "red", 0.7, 0.4, True, "match", "ok", 0.8))
-    found.add(Row(3, "b.png", "red", 0, {"shop": "y"}), Prediction("b.png", "red", None, 0.4, None, "error", "gone"))
-    assert (found.labels, found.scores, found.thresholds, found.columns) == ([1], [0.7], [0.4], {"shop": ["x"]})
+    found.add(
+        Row(2, "a.png", "red", 1, {"shop": "x"}),
+        Prediction("a.png", "red", 0.7, 0.4, True, "match", "ok", 0.8),
+    )
+    found.add(
+        Row(3, "b.png", "red", 0, {"shop": "y"}),
+        Prediction("b.png", "red", None, 0.4, None, "error", "gone"),
+    )
+    assert (found.labels, found.scores, found.thresholds, found.columns) == (
+        [1],
+        [0.7],
+        [0.4],
+        {"shop": ["x"]},
+    )
     assert (found.unscorable, found.first) == (1, [{"line": 3, "status": "gone"}])
 
 
 def test_how_intervals_were_drawn_is_said() -> None:
-    assert metrics(tally([1, 0], [0.9, 0.1]))["bootstrap"] == {"level": 0.95, "resampled_by": "row", "images": 2}
-    assert metrics(tally([1, 0], [0.9, 0.1], images=["a", "a"]))["bootstrap"] == {"level": 0.95, "resampled_by": "image", "images": 1}
+    assert metrics(tally([1, 0], [0.9, 0.1]))["bootstrap"] == {
+        "level": 0.95,
+        "resampled_by": "row",
+        "images": 2,
+    }
+    assert metrics(tally([1, 0], [0.9, 0.1], images=["a", "a"]))["bootstrap"] == {
+        "level": 0.95,
+        "resampled_by": "image",
+        "images": 1,
+    }
 
 
 def test_the_worst_errors_are_the_surest_ones() -> None:
@@ -51,7 +77,9 @@ def test_texts_and_images_that_give_the_label_away_are_found() -> None:
     plain = [f"item {i}" for i in range(200)]
     known = Known.nothing()
     for i, label in enumerate(labels):
-        known.images.add(resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32))
+        known.images.add(
+            resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32)
+        )
     found = blind(tally(labels, [0.5] * 200, texts=told), known, "")
     assert found["text_auroc"] > 0.95
     assert found["image_auroc"] > 0.95

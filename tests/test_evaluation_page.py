@@ -1,4 +1,6 @@
-"""report.html: what it says, that it escapes what comes from files, and, in Chromium, that it works from disk, without network, on any screen."""
+"""report.html: what it says, that it escapes what comes from files, and, in Chromium, that it works
+from disk, without network, on any screen.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,16 @@ from mismatch.specs import ScoreSpec, Threshold
 
 pytest.importorskip("matplotlib")
 
-EVIL = 'red shirt</script><script>alert(1)</script><img src="http://evil.example/x.png" onerror="alert(2)">'
-STATS = {"train_losses": [0.7, 0.5], "val_losses": [0.6, 0.55], "val_accuracies": [0.6, 0.7], "best_epoch": 2}
+EVIL = (
+    'red shirt</script><script>alert(1)</script><img src="http://evil.example/x.png"'
+    ' onerror="alert(2)">'
+)
+STATS = {
+    "train_losses": [0.7, 0.5],
+    "val_losses": [0.6, 0.55],
+    "val_accuracies": [0.6, 0.7],
+    "best_epoch": 2,
+}
 
 
 Evaluate = Callable[..., Path]
@@ -30,15 +40,34 @@ Evaluate = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def evaluate(tmp_path_factory: pytest.TempPathFactory, colour_engine: Any) -> Iterator[Evaluate]:
-    """Runs the command on rows with markup in texts and columns, an image that is gone, a very long text; returns the page."""
+    """Runs the command on rows with markup in texts and columns, an image that is gone, a very long
+    text; returns the page.
+    """
     folder = tmp_path_factory.mktemp("evaluation")
     colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
     for name, colour in colours.items():
         Image.new("RGB", (20, 12), colour).save(folder / f"{name}.png")
     rows = [(f"{one}.png", f"{one} shirt", 1, "match", "a<b") for one in colours] * 8
-    rows += [(f"{one}.png", f"{other} shirt", 0, "<i>random</i>", "c") for one in colours for other in colours if other != one] * 4
-    rows += [("red.png", EVIL, 0, "same colour", "c"), ("green.png", "red bag", 1, "match", "c"), ("gone.png", "red", 1, "match", "c")]
-    rows += [("red.png", "a very long title " * 30, 1, "match", "averyveryveryveryverylongshopnamewithoutanyspaceinit")]
+    rows += [
+        (f"{one}.png", f"{other} shirt", 0, "<i>random</i>", "c")
+        for one in colours
+        for other in colours
+        if other != one
+    ] * 4
+    rows += [
+        ("red.png", EVIL, 0, "same colour", "c"),
+        ("green.png", "red bag", 1, "match", "c"),
+        ("gone.png", "red", 1, "match", "c"),
+    ]
+    rows += [
+        (
+            "red.png",
+            "a very long title " * 30,
+            1,
+            "match",
+            "averyveryveryveryverylongshopnamewithoutanyspaceinit",
+        )
+    ]
     with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image_path", "text", "label", "kind", "shop"), *rows])
     for name, stats in {"model": json.dumps(STATS), "broken": "{"}.items():
@@ -46,13 +75,32 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory, colour_engine: Any) -> It
         (folder / name / "training_stats.json").write_text(stats)
     score = ScoreSpec("probability", 0.5, threshold=Threshold(0.4, "accuracy", 99, "2026-03-04"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mismatch, "load", lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options), raising=False)
+        patch.setattr(
+            mismatch,
+            "load",
+            lambda path, provider, threads, **options: Predictor(
+                colour_engine(score=score), **options
+            ),
+            raising=False,
+        )
 
         def run(model: str, *options: str) -> Path:
             report = folder / f"report-{model}"
             with patch.context() as inside:
                 inside.chdir(folder)
-                result = CliRunner().invoke(main, ["evaluate", "--model", model, "--csv", "rows.csv", "--report", str(report), *options])
+                result = CliRunner().invoke(
+                    main,
+                    [
+                        "evaluate",
+                        "--model",
+                        model,
+                        "--csv",
+                        "rows.csv",
+                        "--report",
+                        str(report),
+                        *options,
+                    ],
+                )
             assert result.exit_code == 0, result.output
             return report / "report.html"
 
@@ -67,7 +115,17 @@ def page(evaluate: Evaluate) -> Path:
 
 def test_it_has_all_its_parts_and_no_address(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for part in ("figures", "curves", "threshold", "parts", "against", "stress", "training", "errors", "provenance"):
+    for part in (
+        "figures",
+        "curves",
+        "threshold",
+        "parts",
+        "against",
+        "stress",
+        "training",
+        "errors",
+        "provenance",
+    ):
         assert f'<section id="{part}">' in text
         assert f'href="#{part}"' in text
     assert text.count("<svg ") == 7
@@ -89,7 +147,10 @@ def test_what_comes_from_files_is_escaped(page: Path) -> None:
 
 
 def test_the_figures_are_those_of_the_report(page: Path) -> None:
-    text, report = page.read_text(encoding="utf-8"), json.loads((page.parent / "report.json").read_text())
+    text, report = (
+        page.read_text(encoding="utf-8"),
+        json.loads((page.parent / "report.json").read_text()),
+    )
     assert f"<b>{report['metrics']['accuracy']:.4f}</b>" in text
     (tn, _), (fn, _) = report["metrics"]["confusion_matrix"]
     data = json.loads(re.search(r'id="sweep">(.*?)</script>', text)[1])  # type: ignore[index]
@@ -115,15 +176,26 @@ def test_training_stats_that_are_none(tmp_path: Path, content: str | None) -> No
 
 @pytest.fixture
 def opened(chromium: Any, page: Path) -> Iterator[Any]:
-    """Opens the report at a width; at the end no request has gone out and nothing was said on the console."""
+    """Opens the report at a width; at the end no request has gone out and nothing was said on the
+    console.
+    """
     contexts, trouble = [], []
 
     def open_at(width: int, scheme: str = "light") -> Any:
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
+        contexts.append(
+            chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        )
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: trouble.append(message.text))
         tab.on("pageerror", lambda error: trouble.append(str(error)))
-        tab.on("request", lambda request: trouble.append(request.url) if request.url.split(":")[0] not in ("data", "file") else None)
+        tab.on(
+            "request",
+            lambda request: (
+                trouble.append(request.url)
+                if request.url.split(":")[0] not in ("data", "file")
+                else None
+            ),
+        )
         tab.goto(page.as_uri())
         return tab
 
@@ -139,8 +211,12 @@ def opened(chromium: Any, page: Path) -> Iterator[Any]:
 def test_in_a_browser_nothing_overflows(opened: Any, width: int, scheme: str) -> None:
     tab = opened(width, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") == width
-    assert tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    plots = tab.evaluate("[...document.querySelectorAll('svg')].map(plot => plot.getBoundingClientRect().width)")
+    assert tab.evaluate(
+        "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    )
+    plots = tab.evaluate(
+        "[...document.querySelectorAll('svg')].map(plot => plot.getBoundingClientRect().width)"
+    )
     assert len(plots) == 7
     assert min(plots) > 0.75 * min(width, 700) * (1 if width == 375 else 0.6)
 
@@ -151,15 +227,28 @@ def test_in_a_browser_the_slider_changes_the_figures(opened: Any, page: Path, wi
     tab = opened(width)
 
     def figures() -> list[str]:
-        return [tab.inner_text(f"#{name}") for name in ("at", "live-mismatch-precision", "live-mismatch-recall", "live-accuracy", "live-alarm")]
+        return [
+            tab.inner_text(f"#{name}")
+            for name in (
+                "at",
+                "live-mismatch-precision",
+                "live-mismatch-recall",
+                "live-accuracy",
+                "live-alarm",
+            )
+        ]
 
     report = json.loads((page.parent / "report.json").read_text())["metrics"]
     at_first = figures()
     assert at_first[0] == "0.4000"
-    assert at_first[1:4] == [f"{100 * report[name]:.1f} %" for name in ("mismatch_precision", "mismatch_recall", "accuracy")]
+    assert at_first[1:4] == [
+        f"{100 * report[name]:.1f} %"
+        for name in ("mismatch_precision", "mismatch_recall", "accuracy")
+    ]
     place = tab.evaluate("document.getElementById('marker').getBoundingClientRect().x")
     tab.fill("#slider", tab.get_attribute("#slider", "max"))
-    assert figures()[2:] == ["100.0 %", f"{100 * 25 / 51:.1f} %", "100.0 %"]  # all are called mismatches
+    # all are called mismatches
+    assert figures()[2:] == ["100.0 %", f"{100 * 25 / 51:.1f} %", "100.0 %"]
     assert tab.evaluate("document.getElementById('marker').getBoundingClientRect().x") > place
     tab.focus("#slider")
     tab.keyboard.press("Home")
@@ -170,11 +259,16 @@ def test_in_a_browser_the_slider_changes_the_figures(opened: Any, page: Path, wi
 
 @pytest.mark.browser
 def test_in_a_browser_dark_and_print_have_their_own_colours(opened: Any) -> None:
-    brightness = "(name => getComputedStyle(document.querySelector(name))%s.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3)"
+    brightness = (
+        "(name => getComputedStyle(document.querySelector(name))%s.match(/\\d+/g).slice(0,"
+        " 3).reduce((a, b) => a + Number(b), 0) / 3)"
+    )
     shades = {}
     for scheme in ("light", "dark"):
         tab = opened(1280, scheme)
-        ground, ink = (tab.evaluate(f"{brightness % part}('body')") for part in (".backgroundColor", ".color"))
+        ground, ink = (
+            tab.evaluate(f"{brightness % part}('body')") for part in (".backgroundColor", ".color")
+        )
         word = tab.evaluate(f"{brightness % '.fill'}('#roc-legend_1 text')")
         shades[scheme] = (ground, ink, word)
     assert min(shades["light"][0], shades["dark"][1], shades["dark"][2]) > 200

@@ -1,4 +1,6 @@
-"""Plots as parts of a page: well-formed, without addresses, in the page's colours, with ids of their own."""
+"""Plots as parts of a page: well-formed, without addresses, in the page's colours, with ids of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -54,20 +56,32 @@ def test_a_plot_stands_inside_a_page(name: str) -> None:
     identities = re.findall(r'\bid="([^"]*)"', plot)
     assert identities
     assert all(identity.startswith(f"{name}-") for identity in identities)
-    assert {target for pair in re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', plot) for target in pair if target} <= set(identities)
+    assert {
+        target
+        for pair in re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', plot)
+        for target in pair
+        if target
+    } <= set(identities)
 
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_its_colours_are_the_pages(name: str) -> None:
     colours = set(re.findall(r"(?:fill|stroke): ?(#[0-9a-f]{6}|var\([^)]*\))", PLOTS[name]))
     assert colours
-    assert {colour for colour in colours if colour.startswith("var")} <= {f"var({variable})" for variable in VARIABLES.values()}
+    assert {colour for colour in colours if colour.startswith("var")} <= {
+        f"var({variable})" for variable in VARIABLES.values()
+    }
     assert not colours & set(VARIABLES)
     assert "var(--ink)" in PLOTS[name]
 
 
 def test_words_are_text() -> None:
-    for name, words in {"roc": "AUROC 0.7500", "sweep": "alarm rate", "scores": "mismatches", "validation": "best, epoch 3"}.items():
+    for name, words in {
+        "roc": "AUROC 0.7500",
+        "sweep": "alarm rate",
+        "scores": "mismatches",
+        "validation": "best, epoch 3",
+    }.items():
         assert f">{words}</text>" in PLOTS[name], name
 
 
@@ -77,4 +91,19 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 
 def test_training_without_validation_or_of_one_epoch() -> None:
     assert list(training_plots({"train_losses": [0.5], "val_losses": []})) == ["Loss, nats a row"]
-    assert len(training_plots({**STATS, **{name: values[:1] for name, values in STATS.items() if isinstance(values, list)}, "best_epoch": 1})) == 2
+    assert (
+        len(
+            training_plots(
+                {
+                    **STATS,
+                    **{
+                        name: values[:1]
+                        for name, values in STATS.items()
+                        if isinstance(values, list)
+                    },
+                    "best_epoch": 1,
+                }
+            )
+        )
+        == 2
+    )

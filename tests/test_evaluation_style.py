@@ -1,4 +1,6 @@
-"""Styles and script name nothing outside of the page and speak of the same things as the page and the plots."""
+"""Styles and script name nothing outside of the page and speak of the same things as the page and
+the plots.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ def test_they_name_no_address() -> None:
 
 
 def test_light_dark_and_print_define_the_same_colours() -> None:
-    blocks = [set(re.findall(r"(--[a-z]+):", part)) for part in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)]
+    blocks = [
+        set(re.findall(r"(--[a-z]+):", part))
+        for part in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    ]
     assert len(blocks) == 3
     assert blocks[0] == blocks[1] == blocks[2] >= set(VARIABLES.values())
 

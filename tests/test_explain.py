@@ -1,4 +1,6 @@
-"""Explanations: which word is named, what swaps and heat maps say, that a checkpoint and its bundle agree; and the command."""
+"""Explanations: which word is named, what swaps and heat maps say, that a checkpoint and its bundle
+agree; and the command.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,21 @@ def named(found: mismatch.Explanation) -> list[str]:
 def test_the_wrong_word_is_named(predictor: Predictor, colour_images: Path) -> None:
     found = explain(predictor, colour_images / "red.png", "blue shirt")
     assert named(found) == ["blue"]
-    assert [(word.text, word.start, word.end, word.effect) for word in found.words] == [("blue", 0, 4, pytest.approx(2)), ("shirt", 5, 10, pytest.approx(0))]
-    assert found.words[0].score_without == pytest.approx(1 / (1 + np.e))  # the logit rises from -3 to -1
-    assert (found.prediction, found.similarity_score) == ("mismatch", pytest.approx(1 / (1 + np.e**3)))
+    assert [(word.text, word.start, word.end, word.effect) for word in found.words] == [
+        ("blue", 0, 4, pytest.approx(2)),
+        ("shirt", 5, 10, pytest.approx(0)),
+    ]
+    # the logit rises from -3 to -1
+    assert found.words[0].score_without == pytest.approx(1 / (1 + np.e))
+    assert (found.prediction, found.similarity_score) == (
+        "mismatch",
+        pytest.approx(1 / (1 + np.e**3)),
+    )
 
 
-def test_the_worst_comes_first_and_what_fits_is_not_named(predictor: Predictor, colour_images: Path) -> None:
+def test_the_worst_comes_first_and_what_fits_is_not_named(
+    predictor: Predictor, colour_images: Path
+) -> None:
     found = explain(predictor, colour_images / "red.png", "red blue green shoe")
     assert named(found) == ["blue", "green"]
     assert found.words[0].effect < 0
@@ -53,53 +64,95 @@ def test_no_word_of_a_match_is_named(predictor: Predictor, colour_images: Path) 
 
 
 def test_a_threshold_decides_what_is_a_match(colour_engine: Any, colour_images: Path) -> None:
-    assert named(explain(Predictor(colour_engine(), threshold=0.01), colour_images / "red.png", "blue shirt")) == []
+    assert (
+        named(
+            explain(
+                Predictor(colour_engine(), threshold=0.01), colour_images / "red.png", "blue shirt"
+            )
+        )
+        == []
+    )
 
 
-def test_a_single_word_that_does_not_fit_is_named(predictor: Predictor, colour_images: Path) -> None:
+def test_a_single_word_that_does_not_fit_is_named(
+    predictor: Predictor, colour_images: Path
+) -> None:
     found = explain(predictor, colour_images / "red.png", "blue")
     assert (named(found), found.words[0].effect, found.phrases) == (["blue"], 0, ())
 
 
-def test_a_phrase_says_what_its_words_do_only_together(predictor: Predictor, colour_images: Path) -> None:
+def test_a_phrase_says_what_its_words_do_only_together(
+    predictor: Predictor, colour_images: Path
+) -> None:
     found = explain(predictor, colour_images / "red.png", "blue green blue")
     phrase = next(phrase for phrase in found.phrases if phrase.text == "green blue")
     assert phrase.effect == pytest.approx(2)  # the first blue still stands
     assert phrase.interaction == pytest.approx(0)
-    whole = next(phrase for phrase in explain(predictor, colour_images / "red.png", "shoe, blue blue").phrases if phrase.text == "blue blue")
-    assert (whole.effect, whole.interaction) == (pytest.approx(2), pytest.approx(2))  # either alone changes nothing
+    whole = next(
+        phrase
+        for phrase in explain(predictor, colour_images / "red.png", "shoe, blue blue").phrases
+        if phrase.text == "blue blue"
+    )
+    # either alone changes nothing
+    assert (whole.effect, whole.interaction) == (pytest.approx(2), pytest.approx(2))
 
 
 def test_swaps_say_what_other_words_would_do(predictor: Predictor, colour_images: Path) -> None:
-    [swap] = explain(predictor, colour_images / "red.png", "blue shirt", lexicon=Lexicon()).swaps  # another article changes nothing here
+    # another article changes nothing here
+    [swap] = explain(predictor, colour_images / "red.png", "blue shirt", lexicon=Lexicon()).swaps
     assert (swap.text, swap.kind, swap.start, swap.end) == ("blue", "colour", 0, 4)
     assert swap.alternatives[0] == ("red", pytest.approx(1 / (1 + np.e**-1)))
-    assert swap.alternatives[1] == ("black", pytest.approx(1 / (1 + np.e)))  # which the model doesn't know: as good as none
+    # which the model doesn't know: as good as none
+    assert swap.alternatives[1] == ("black", pytest.approx(1 / (1 + np.e)))
 
 
-def test_a_lexicon_changes_no_name_and_classes_of_ones_own_are_tried(predictor: Predictor, colour_images: Path) -> None:
+def test_a_lexicon_changes_no_name_and_classes_of_ones_own_are_tried(
+    predictor: Predictor, colour_images: Path
+) -> None:
     plain = explain(predictor, colour_images / "red.png", "blue shirt")
-    more = explain(predictor, colour_images / "red.png", "blue shirt", lexicon=Lexicon({"colour": ["blue", "green", "red"]}))
+    more = explain(
+        predictor,
+        colour_images / "red.png",
+        "blue shirt",
+        lexicon=Lexicon({"colour": ["blue", "green", "red"]}),
+    )
     assert (plain.swaps, plain.named) == ((), more.named)
     assert [word for word, _ in more.swaps[0].alternatives] == ["red"]  # green is no better
 
 
-def test_the_effect_is_one_of_log_odds_and_a_calibration_scales_it(colour_engine: Any, colour_images: Path) -> None:
+def test_the_effect_is_one_of_log_odds_and_a_calibration_scales_it(
+    colour_engine: Any, colour_images: Path
+) -> None:
     score = ScoreSpec("probability", 0.5, Calibration(0.5, 0.1, 50))
     found = explain(Predictor(colour_engine(score=score)), colour_images / "red.png", "blue shirt")
     assert found.words[0].effect == pytest.approx(1)
 
 
-def test_of_a_zero_shot_model_it_is_one_of_the_cosine(colour_engine: Any, colour_images: Path) -> None:
-    found = explain(Predictor(colour_engine(score=ScoreSpec("cosine", 0.25))), colour_images / "red.png", "blue shirt")
-    assert (named(found), found.words[0].effect, found.similarity_score) == (["blue"], pytest.approx(2), pytest.approx(-3))
+def test_of_a_zero_shot_model_it_is_one_of_the_cosine(
+    colour_engine: Any, colour_images: Path
+) -> None:
+    found = explain(
+        Predictor(colour_engine(score=ScoreSpec("cosine", 0.25))),
+        colour_images / "red.png",
+        "blue shirt",
+    )
+    assert (named(found), found.words[0].effect, found.similarity_score) == (
+        ["blue"],
+        pytest.approx(2),
+        pytest.approx(-3),
+    )
 
 
-def test_one_pass_of_the_image_and_all_texts_together(colour_engine: Any, colour_images: Path) -> None:
+def test_one_pass_of_the_image_and_all_texts_together(
+    colour_engine: Any, colour_images: Path
+) -> None:
     engine = colour_engine(padding="context")
-    found = explain(Predictor(engine), colour_images / "red.png", "blue green shirt", heat_map=False)
+    found = explain(
+        Predictor(engine), colour_images / "red.png", "blue green shirt", heat_map=False
+    )
     assert engine.image_batches == [1]
-    assert [shape[0] for shape in engine.text_shapes] == [found.texts_encoded] == [6]  # itself, three words, two phrases
+    # itself, three words, two phrases
+    assert [shape[0] for shape in engine.text_shapes] == [found.texts_encoded] == [6]
     assert (found.images_encoded, found.heat, found.picture) == (1, None, None)
 
 
@@ -116,7 +169,9 @@ def test_the_heat_map_shows_where_the_colour_is(predictor: Predictor) -> None:
 
 
 def test_to_dict_is_json_and_has_a_small_heat_map(predictor: Predictor) -> None:
-    found = explain(predictor, np.full((20, 30, 3), (255, 0, 0), np.uint8), "blue shirt", lexicon=Lexicon())
+    found = explain(
+        predictor, np.full((20, 30, 3), (255, 0, 0), np.uint8), "blue shirt", lexicon=Lexicon()
+    )
     data = json.loads(json.dumps(found.to_dict()))
     assert [word["text"] for word in data["named"]] == ["blue"]
     assert data["swaps"][0]["alternatives"][0][0] == "red"
@@ -134,7 +189,11 @@ def test_what_is_beyond_the_context_is_told(predictor: Predictor, colour_images:
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
 def test_long_texts_in_pieces(colour_engine: Any, colour_images: Path, long_text: Any) -> None:
-    found = explain(Predictor(colour_engine(), long_text=long_text), colour_images / "red.png", "red shirt shoe bag blue")
+    found = explain(
+        Predictor(colour_engine(), long_text=long_text),
+        colour_images / "red.png",
+        "red shirt shoe bag blue",
+    )
     assert (named(found)[0], found.unseen) == ("blue", "")
 
 
@@ -154,24 +213,40 @@ def test_a_text_of_signs_alone_has_no_words(predictor: Predictor, colour_images:
 
 
 def test_a_book_costs_a_bounded_number_of_texts(predictor: Predictor, colour_images: Path) -> None:
-    assert explain(predictor, colour_images / "red.png", "blue shirt " * 500, heat_map=False).texts_encoded <= 257
+    assert (
+        explain(
+            predictor, colour_images / "red.png", "blue shirt " * 500, heat_map=False
+        ).texts_encoded
+        <= 257
+    )
 
 
-def test_checkpoint_and_bundle_agree_and_a_second_time_is_the_same(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], family: str) -> None:
+def test_checkpoint_and_bundle_agree_and_a_second_time_is_the_same(
+    tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], family: str
+) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     text = "Red leather handbag, gold clasp"
-    one, other = (mismatch.load(folder[family], "cpu") for folder in (tiny_checkpoints, tiny_bundles))
-    torch, onnx = (mismatch.explain(predictor, picture, text, lexicon=Lexicon()) for predictor in (one, other))
+    one, other = (
+        mismatch.load(folder[family], "cpu") for folder in (tiny_checkpoints, tiny_bundles)
+    )
+    torch, onnx = (
+        mismatch.explain(predictor, picture, text, lexicon=Lexicon()) for predictor in (one, other)
+    )
     assert mismatch.explain(other, picture, text, lexicon=Lexicon()).to_dict() == onnx.to_dict()
-    assert [word.effect for word in torch.words] == pytest.approx([word.effect for word in onnx.words], abs=1e-4)
+    assert [word.effect for word in torch.words] == pytest.approx(
+        [word.effect for word in onnx.words], abs=1e-4
+    )
     assert named(torch) == named(onnx)
     assert (torch.texts_encoded, torch.images_encoded) == (onnx.texts_encoded, onnx.images_encoded)
-    assert torch.similarity_score == pytest.approx(one.predict(picture, text).similarity_score, abs=1e-6)
+    assert torch.similarity_score == pytest.approx(
+        one.predict(picture, text).similarity_score, abs=1e-6
+    )
     assert torch.heat is not None
     assert np.abs(torch.heat).max() > 0
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------------------------------
+# --- the command
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,7 +254,9 @@ def model(tiny_bundles: dict[str, Path]) -> Path:
     return tiny_bundles["hf-clip"]
 
 
-def test_marks_are_brackets_in_a_pipe_and_red_on_a_terminal(predictor: Predictor, colour_images: Path) -> None:
+def test_marks_are_brackets_in_a_pipe_and_red_on_a_terminal(
+    predictor: Predictor, colour_images: Path
+) -> None:
     found = explain(predictor, colour_images / "red.png", "blue shirt", lexicon=Lexicon())
     plain, red = ("\n".join(explanation_lines(found, colour=colour)) for colour in (False, True))
     assert "[blue] shirt" in plain
@@ -189,8 +266,12 @@ def test_marks_are_brackets_in_a_pipe_and_red_on_a_terminal(predictor: Predictor
     assert "blue → red raises 0.05 to 0.73" in plain
 
 
-def test_of_a_match_it_says_that_no_word_is_named(predictor: Predictor, colour_images: Path) -> None:
-    assert "no word is named: the model takes the text for fitting" in "\n".join(explanation_lines(explain(predictor, colour_images / "red.png", "red shirt")))
+def test_of_a_match_it_says_that_no_word_is_named(
+    predictor: Predictor, colour_images: Path
+) -> None:
+    assert "no word is named: the model takes the text for fitting" in "\n".join(
+        explanation_lines(explain(predictor, colour_images / "red.png", "red shirt"))
+    )
 
 
 def test_one_pair(model: Path, colour_images: Path, tmp_path: Path) -> None:
@@ -208,41 +289,119 @@ def test_one_pair(model: Path, colour_images: Path, tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "explanation.png").is_file()
 
 
-def test_the_lowest_rows_of_a_file(model: Path, colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
-    pairs = [(f"{image}.png", f"{text} shirt") for image in ("red", "green", "blue") for text in ("red", "green", "blue")]
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), *pairs, ("cut.jpg", "red shirt"), ("red.png", "")])
+def test_the_lowest_rows_of_a_file(
+    model: Path, colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
+    pairs = [
+        (f"{image}.png", f"{text} shirt")
+        for image in ("red", "green", "blue")
+        for text in ("red", "green", "blue")
+    ]
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        [("image_path", "text"), *pairs, ("cut.jpg", "red shirt"), ("red.png", "")],
+    )
     options = ("--model", model, "--csv", rows, "--image-base-path", colour_images, "--no-heat-map")
     done = run("explain", *options, "--worst", 3, "--json", "--output", tmp_path / "out")
     found = json.loads(done.stdout)
     assert "2 of 11 rows could not be scored" in done.stderr
-    scores = [one.similarity_score or 9 for one in mismatch.load(model).predict_pairs([{"image_path": colour_images / a, "text": b} for a, b in pairs])]
-    assert [one["line"] for one in found] == [int(i) + 2 for i in np.argsort(scores, kind="stable")[:3]]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir())[0] == f"001-line-{found[0]['line']}.png"
+    scores = [
+        one.similarity_score or 9
+        for one in mismatch.load(model).predict_pairs(
+            [{"image_path": colour_images / a, "text": b} for a, b in pairs]
+        )
+    ]
+    assert [one["line"] for one in found] == [
+        int(i) + 2 for i in np.argsort(scores, kind="stable")[:3]
+    ]
+    assert (
+        sorted(path.name for path in (tmp_path / "out").iterdir())[0]
+        == f"001-line-{found[0]['line']}.png"
+    )
     assert json.loads((tmp_path / "out" / "explanations.json").read_text()) == found
 
 
-def test_of_labelled_rows_the_worst_errors(model: Path, colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
+def test_of_labelled_rows_the_worst_errors(
+    model: Path, colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
     pairs = [(f"{image}.png", f"{image} shirt") for image in ("red", "green", "blue")]
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text", "label"), *[(*pair, 1) for pair in pairs], ("red.png", "blue shirt", 0)])
-    options = ("--model", model, "--csv", rows, "--image-base-path", colour_images, "--no-heat-map", "--no-lexicon")
-    found = json.loads(run("explain", *options, "--threshold", 1, "--json").stdout)  # nothing is a match
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        [
+            ("image_path", "text", "label"),
+            *[(*pair, 1) for pair in pairs],
+            ("red.png", "blue shirt", 0),
+        ],
+    )
+    options = (
+        "--model",
+        model,
+        "--csv",
+        rows,
+        "--image-base-path",
+        colour_images,
+        "--no-heat-map",
+        "--no-lexicon",
+    )
+    # nothing is a match
+    found = json.loads(run("explain", *options, "--threshold", 1, "--json").stdout)
     assert sorted(one["line"] for one in found) == [2, 3, 4]
-    assert [one["similarity_score"] for one in found] == sorted(one["similarity_score"] for one in found)
-    assert [one["line"] for one in json.loads(run("explain", *options, "--threshold", 0, "--json").stdout)] == [5]  # everything is
+    assert [one["similarity_score"] for one in found] == sorted(
+        one["similarity_score"] for one in found
+    )
+    # everything is
+    assert [
+        one["line"]
+        for one in json.loads(run("explain", *options, "--threshold", 0, "--json").stdout)
+    ] == [5]
 
 
-def test_where_no_row_is_wrong_there_is_nothing_to_explain(model: Path, colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text", "label"), ("red.png", "red shirt", 1)])
-    done = run("explain", "--model", model, "--csv", rows, "--image-base-path", colour_images, "--threshold", 0, "--json")
+def test_where_no_row_is_wrong_there_is_nothing_to_explain(
+    model: Path, colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
+    rows = write_rows(
+        tmp_path / "rows.csv", [("image_path", "text", "label"), ("red.png", "red shirt", 1)]
+    )
+    done = run(
+        "explain",
+        "--model",
+        model,
+        "--csv",
+        rows,
+        "--image-base-path",
+        colour_images,
+        "--threshold",
+        0,
+        "--json",
+    )
     assert (done.exit_code, json.loads(done.stdout)) == (0, [])
     assert "no row is scored against its label; nothing to explain" in done.stderr
 
 
-def test_several_images_a_row(model: Path, colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), ("red.png;blue.png", "red shirt")])
-    options = ("--model", model, "--csv", rows, "--image-base-path", colour_images, "--no-heat-map", "--json")
-    best, worst = (json.loads(run("explain", *options, "--multi-image", kind).stdout)[0] for kind in ("best", "all"))
-    assert {Path(best["image_path"]).name, Path(worst["image_path"]).name} == {"red.png", "blue.png"}
+def test_several_images_a_row(
+    model: Path, colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
+    rows = write_rows(
+        tmp_path / "rows.csv", [("image_path", "text"), ("red.png;blue.png", "red shirt")]
+    )
+    options = (
+        "--model",
+        model,
+        "--csv",
+        rows,
+        "--image-base-path",
+        colour_images,
+        "--no-heat-map",
+        "--json",
+    )
+    best, worst = (
+        json.loads(run("explain", *options, "--multi-image", kind).stdout)[0]
+        for kind in ("best", "all")
+    )
+    assert {Path(best["image_path"]).name, Path(worst["image_path"]).name} == {
+        "red.png",
+        "blue.png",
+    }
     assert best["similarity_score"] > worst["similarity_score"]
 
 
@@ -257,7 +416,10 @@ def test_several_images_a_row(model: Path, colour_images: Path, write_rows: Any,
         (["--image", "red.png", "--text", " "], "the text is empty"),
         (["--image", "lie.jpg", "--text", "red"], "lie.jpg"),
         (["--image", "red.png", "--text", "red", "--lexicon", "none.yaml"], "none.yaml"),
-        (["--image", "red.png", "--text", "red", "--no-lexicon", "--lexicon", "none.yaml"], "exclude each other"),
+        (
+            ["--image", "red.png", "--text", "red", "--no-lexicon", "--lexicon", "none.yaml"],
+            "exclude each other",
+        ),
         (["--image", "red.png", "--text", "red", "--multi-image", "best"], "go with --csv"),
         (["--csv", "rows.csv", "--slice-value", "x"], "--slice-value goes with --image"),
         (["--csv", "none.csv"], "none.csv"),
@@ -267,7 +429,12 @@ def test_several_images_a_row(model: Path, colour_images: Path, write_rows: Any,
     ],
 )
 def test_what_cannot_be_explained_is_one_line(
-    model: Path, colour_images: Path, write_rows: Any, monkeypatch: pytest.MonkeyPatch, args: list[str], said: str
+    model: Path,
+    colour_images: Path,
+    write_rows: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    said: str,
 ) -> None:
     write_rows(colour_images / "rows.csv", [("image_path", "text"), ("red.png", "red shirt")])
     write_rows(colour_images / "empty.csv", [("image_path", "text")])
@@ -276,35 +443,90 @@ def test_what_cannot_be_explained_is_one_line(
     done = run("explain", "--model", model, *args)
     assert done.exit_code == 2
     assert said in done.stderr
-    assert len([line for line in done.stderr.splitlines() if "could not be scored; mismatch validate" not in line]) == 1
+    assert (
+        len(
+            [
+                line
+                for line in done.stderr.splitlines()
+                if "could not be scored; mismatch validate" not in line
+            ]
+        )
+        == 1
+    )
 
 
-def test_of_a_long_text_a_bounded_part_is_tried_and_what_is_left_out_is_counted(predictor: Predictor, colour_images: Path) -> None:
+def test_of_a_long_text_a_bounded_part_is_tried_and_what_is_left_out_is_counted(
+    predictor: Predictor, colour_images: Path
+) -> None:
     image = colour_images / "red.png"
-    for text in ("red blue " * 900, "red shirt, " * 700, "word " * 1600, "red " * 20_000, "a" * 300_000, "red" + "!" * 100_000):
+    for text in (
+        "red blue " * 900,
+        "red shirt, " * 700,
+        "word " * 1600,
+        "red " * 20_000,
+        "a" * 300_000,
+        "red" + "!" * 100_000,
+    ):
         found = explain(predictor, image, text, heat_map=False, lexicon=Lexicon())
         assert found.texts_encoded <= 257
         assert len(found.words) <= 256
         assert json.loads(json.dumps(found.to_dict()))["left_out"] == found.left_out
-    assert explain(predictor, image, "red blue " * 900, heat_map=False, lexicon=Lexicon()).left_out > 10_000
-    assert explain(predictor, image, "red shoe and blue bag", heat_map=False, lexicon=Lexicon()).left_out == 0
+    assert (
+        explain(predictor, image, "red blue " * 900, heat_map=False, lexicon=Lexicon()).left_out
+        > 10_000
+    )
+    assert (
+        explain(
+            predictor, image, "red shoe and blue bag", heat_map=False, lexicon=Lexicon()
+        ).left_out
+        == 0
+    )
 
 
-def test_exchanges_are_left_out_before_phrases_and_these_before_words(predictor: Predictor, colour_images: Path) -> None:
+def test_exchanges_are_left_out_before_phrases_and_these_before_words(
+    predictor: Predictor, colour_images: Path
+) -> None:
     counts = []
     for words in (3, 40, 80, 100, 300):
-        found = explain(predictor, colour_images / "red.png", "blue, green " + "word " * (words - 2), heat_map=False, lexicon=Lexicon())
-        counts.append((len(found.words), len(found.phrases) > 0, len(found.swaps), found.left_out > 0))
-    assert counts == [(3, True, 2, False), (40, True, 2, False), (80, False, 2, True), (100, False, 2, True), (256, False, 0, True)]
+        found = explain(
+            predictor,
+            colour_images / "red.png",
+            "blue, green " + "word " * (words - 2),
+            heat_map=False,
+            lexicon=Lexicon(),
+        )
+        counts.append(
+            (len(found.words), len(found.phrases) > 0, len(found.swaps), found.left_out > 0)
+        )
+    assert counts == [
+        (3, True, 2, False),
+        (40, True, 2, False),
+        (80, False, 2, True),
+        (100, False, 2, True),
+        (256, False, 0, True),
+    ]
 
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
-def test_pieces_of_all_variants_are_bounded_together(colour_engine: Any, colour_images: Path, long_text: Any) -> None:
+def test_pieces_of_all_variants_are_bounded_together(
+    colour_engine: Any, colour_images: Path, long_text: Any
+) -> None:
     engine = colour_engine()
-    found = explain(Predictor(engine, long_text=long_text), colour_images / "red.png", "red blue " * 900, lexicon=Lexicon())
+    found = explain(
+        Predictor(engine, long_text=long_text),
+        colour_images / "red.png",
+        "red blue " * 900,
+        lexicon=Lexicon(),
+    )
     assert sum(rows for rows, _ in engine.text_shapes) <= 1024 + 600
     assert found.left_out > 0
-    few = explain(Predictor(engine, long_text=long_text), colour_images / "red.png", "red blue bag shoe shirt", heat_map=False, lexicon=Lexicon())
+    few = explain(
+        Predictor(engine, long_text=long_text),
+        colour_images / "red.png",
+        "red blue bag shoe shirt",
+        heat_map=False,
+        lexicon=Lexicon(),
+    )
     assert few.left_out == 0
 
 
@@ -313,7 +535,9 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])
-def test_what_check_raises_ends_the_work_between_calls_of_the_towers(colour_engine: Any, colour_images: Path, after: int) -> None:
+def test_what_check_raises_ends_the_work_between_calls_of_the_towers(
+    colour_engine: Any, colour_images: Path, after: int
+) -> None:
     engine, asked = colour_engine(), [0]
 
     def check() -> None:
@@ -322,11 +546,19 @@ def test_what_check_raises_ends_the_work_between_calls_of_the_towers(colour_engi
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        explain(Predictor(engine), colour_images / "red.png", "red blue green shirt " * 20, lexicon=Lexicon(), check=check)
+        explain(
+            Predictor(engine),
+            colour_images / "red.png",
+            "red blue green shirt " * 20,
+            lexicon=Lexicon(),
+            check=check,
+        )
     assert len(engine.text_shapes) + len(engine.image_batches) <= after + 1
 
 
-def test_a_variant_that_cannot_be_scored_is_left_out(colour_engine: Any, colour_images: Path) -> None:
+def test_a_variant_that_cannot_be_scored_is_left_out(
+    colour_engine: Any, colour_images: Path
+) -> None:
     predictor = Predictor(colour_engine())
     clean = predictor.pipeline.tokenizer._clean
 

@@ -31,7 +31,9 @@ def count(pixels: Any, colour: tuple[int, int, int]) -> int:
 
 @pytest.fixture
 def blue_for_red(colour_engine: Any, colour_images: Path) -> Explanation:
-    return explain(Predictor(colour_engine()), colour_images / "red.png", "blue shirt", lexicon=Lexicon())
+    return explain(
+        Predictor(colour_engine()), colour_images / "red.png", "blue shirt", lexicon=Lexicon()
+    )
 
 
 def test_it_shows_the_image_the_heat_map_and_marked_words(blue_for_red: Explanation) -> None:
@@ -52,7 +54,9 @@ def test_without_a_heat_map_it_is_lower(blue_for_red: Explanation) -> None:
     assert count(pixels, (255, 0, 0)) == 0
 
 
-def test_the_heat_map_is_blue_where_the_image_speaks_for_the_text(blue_for_red: Explanation) -> None:
+def test_the_heat_map_is_blue_where_the_image_speaks_for_the_text(
+    blue_for_red: Explanation,
+) -> None:
     heat = np.zeros((8, 8))
     heat[:, :4], heat[:, 4:] = 1.0, -1.0
     pixels = shown(replace(blue_for_red, heat=heat)).astype(int)
@@ -67,17 +71,26 @@ def test_odd_texts_are_drawn(blue_for_red: Explanation, text: str) -> None:
     assert shown(replace(blue_for_red, text=text, named=())).shape[0] <= 4000
 
 
-LONG = {"letters": "a" * 1_000_000, "accents": "e" + "\u0301" * 300_000, "wide": "\uff37" * 300_000, "digits and marks": "1,2;" * 250_000}
+LONG = {
+    "letters": "a" * 1_000_000,
+    "accents": "e" + "\u0301" * 300_000,
+    "wide": "\uff37" * 300_000,
+    "digits and marks": "1,2;" * 250_000,
+}
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_a_long_word_is_cut_before_it_is_measured(blue_for_red: Explanation, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_long_word_is_cut_before_it_is_measured(
+    blue_for_red: Explanation, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Letters that are measured, of all words and bars together, stay in the thousands."""
     word, measured, font = LONG[kind], [0], explained_picture._font
 
     def counted(size: int) -> Any:
         real = font(size)
-        return SimpleNamespace(getlength=lambda text: measured.append(len(text)) or real.getlength(text))
+        return SimpleNamespace(
+            getlength=lambda text: measured.append(len(text)) or real.getlength(text)
+        )
 
     for size in (16, 24):
         monkeypatch.setattr(explained_picture, "_font", counted)
@@ -86,12 +99,19 @@ def test_a_long_word_is_cut_before_it_is_measured(blue_for_red: Explanation, mon
     assert max(measured) <= 201
     assert len(measured) < 30
     part = replace(blue_for_red.words[0], start=0, end=len(word), text=word)
-    swaps = tuple(replace(swap, text=word, alternatives=((word, 0.9),)) for swap in blue_for_red.swaps[:1])
-    shown(replace(blue_for_red, text=f"{word} {word}", words=(part,) * 20, named=(part,), swaps=swaps))
+    swaps = tuple(
+        replace(swap, text=word, alternatives=((word, 0.9),)) for swap in blue_for_red.swaps[:1]
+    )
+    shown(
+        replace(blue_for_red, text=f"{word} {word}", words=(part,) * 20, named=(part,), swaps=swaps)
+    )
 
 
 @pytest.mark.parametrize("width", [0, 5, 100, 190, 744])
-@pytest.mark.parametrize("text", ["", "a", "a red leather handbag", "iiii" * 400, "W" * 60, "红色皮革手提包" * 20, "\udcff red"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a red leather handbag", "iiii" * 400, "W" * 60, "红色皮革手提包" * 20, "\udcff red"],
+)
 def test_what_is_cut_fits_and_no_more_is_cut_than_must_be(text: str, width: int) -> None:
     font = explained_picture._font(16)
     found = explained_picture._fitting(text, 16, width)
@@ -105,5 +125,12 @@ def test_what_is_cut_fits_and_no_more_is_cut_than_must_be(text: str, width: int)
 
 
 def test_text_of_every_kind_is_drawn(blue_for_red: Explanation) -> None:
-    for text in ("\udcff red", "a\0b", "\x1b[31m red", "\u202e red", "👩\u200d👧 red", "word " * 100_000):
+    for text in (
+        "\udcff red",
+        "a\0b",
+        "\x1b[31m red",
+        "\u202e red",
+        "👩\u200d👧 red",
+        "word " * 100_000,
+    ):
         shown(replace(blue_for_red, text=text, words=(replace(blue_for_red.words[0], text=text),)))

@@ -22,17 +22,39 @@ def run(*args: object) -> Any:
     return CliRunner().invoke(main, ["export-onnx", *map(str, args)], prog_name="mismatch")
 
 
-def test_it_verifies_on_real_rows_and_says_so(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), ("red.png", "red shirt. " * 60), ("blue.png", "a blue bag"), ("absent.png", "red")])
+def test_it_verifies_on_real_rows_and_says_so(
+    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        [
+            ("image_path", "text"),
+            ("red.png", "red shirt. " * 60),
+            ("blue.png", "a blue bag"),
+            ("absent.png", "red"),
+        ],
+    )
     model = shutil.copytree(tiny_checkpoints["openclip"], tmp_path / "model")
     meta = read_meta(model)
     write_meta(model, replace(meta, score=replace(meta.score, long_text="chunk")))
-    result = run("--model", model, "--output", tmp_path / "bundle", "--verify_csv", rows, "--image_base_path", colour_images)
+    result = run(
+        "--model",
+        model,
+        "--output",
+        tmp_path / "bundle",
+        "--verify_csv",
+        rows,
+        "--image_base_path",
+        colour_images,
+    )
     assert result.exit_code == 0, result.output
     assert "rows.csv: 2 pairs: scores differ by at most" in result.stdout
     assert "0 decisions flipped" in result.stdout
     assert "1 rows could be scored by neither" in result.stdout
-    assert "1 text was longer than the backbone's 77 tokens and was scored in pieces, the worst of which decides" in result.stdout
+    assert (
+        "1 text was longer than the backbone's 77 tokens and was scored in pieces, the worst of"
+        " which decides" in result.stdout
+    )
     parity = json.loads((tmp_path / "bundle" / "parity.json").read_text(encoding="utf-8"))
     assert (parity["long_texts"], parity["context_length"], parity["long_text"]) == (1, 77, "chunk")
     assert read_bundle(tmp_path / "bundle").score == read_meta(model).score
@@ -47,7 +69,13 @@ def test_it_verifies_on_real_rows_and_says_so(tiny_checkpoints: dict[str, Path],
         (["--model", "CHECKPOINT", "--precision", "int3"], "int3"),
     ],
 )
-def test_what_it_refuses(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path, args: list[str], words: str) -> None:
+def test_what_it_refuses(
+    tiny_checkpoints: dict[str, Path],
+    tiny_bundles: dict[str, Path],
+    tmp_path: Path,
+    args: list[str],
+    words: str,
+) -> None:
     names = {"BUNDLE": tiny_bundles["openclip"], "CHECKPOINT": tiny_checkpoints["openclip"]}
     result = run(*(names.get(arg, arg) for arg in args), "--output", tmp_path / "out")
     assert result.exit_code == 2
@@ -57,34 +85,68 @@ def test_what_it_refuses(tiny_checkpoints: dict[str, Path], tiny_bundles: dict[s
 
 def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     path = tmp_path / "rows.tsv"
-    path.write_text("photo\ttext\tlabel\na.png;b.png\tred\tyes\na.png;b.png\tblue\tno\nc.png\tred\tno\n../d.png\tred\tyes\n")
-    pairs, labels = _read_rows(path, "base", Columns("photo", label_map="yes/no", multi_image="all", inside="base"), 4)
-    assert [str(pair.image) for pair in pairs[:5]] == ["base/a.png", "base/b.png", "base/a.png", "base/b.png", "base/c.png"]
+    path.write_text(
+        "photo\ttext\tlabel\na.png;b.png\tred\tyes\na.png;b.png\tblue\tno\nc.png\tred\tno\n../d.png\tred\tyes\n"
+    )
+    pairs, labels = _read_rows(
+        path, "base", Columns("photo", label_map="yes/no", multi_image="all", inside="base"), 4
+    )
+    assert [str(pair.image) for pair in pairs[:5]] == [
+        "base/a.png",
+        "base/b.png",
+        "base/a.png",
+        "base/b.png",
+        "base/c.png",
+    ]
     assert labels == [1, 1, None, None, 0, 1]
     assert [pair.problem for pair in pairs[:5]] == [None] * 5
     assert "leaves --image-base-path base" in (pairs[5].problem or "")
 
 
-def test_a_bundle_becomes_a_repository_for_triton(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_bundle_becomes_a_repository_for_triton(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
     result = run("--model", tiny_bundles["openclip"], "--triton", tmp_path / "repository")
     assert result.exit_code == 0, result.output
     assert f"for Triton written to {tmp_path / 'repository'}; its scores differ by" in result.stdout
-    assert f"tritonserver --model-repository {tmp_path / 'repository'}   (on GPUs: --model-config-name gpu)" in result.stdout
-    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mismatch", "mismatch_head", "mismatch_image_encoder", "mismatch_text_encoder"}
+    assert (
+        f"tritonserver --model-repository {tmp_path / 'repository'}   (on GPUs: --model-config-name"
+        " gpu)" in result.stdout
+    )
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {
+        "mismatch",
+        "mismatch_head",
+        "mismatch_image_encoder",
+        "mismatch_text_encoder",
+    }
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--model", "BUNDLE", "--triton", "new", "--output", "out"], "give the trained model's folder, or --triton without --output"),
-        (["--model", "BUNDLE", "--triton", "new", "--precision", "fp16"], "--precision is for an export"),
+        (
+            ["--model", "BUNDLE", "--triton", "new", "--output", "out"],
+            "give the trained model's folder, or --triton without --output",
+        ),
+        (
+            ["--model", "BUNDLE", "--triton", "new", "--precision", "fp16"],
+            "--precision is for an export",
+        ),
         (["--model", "CHECKPOINT", "--triton", "new"], "--output is missing"),
-        (["--model", "CHECKPOINT", "--triton", "taken", "--output", "out"], "taken exists and is not a repository that mismatch wrote"),
+        (
+            ["--model", "CHECKPOINT", "--triton", "taken", "--output", "out"],
+            "taken exists and is not a repository that mismatch wrote",
+        ),
         (["--model", "CHECKPOINT", "--triton", "out/new", "--output", "out"], "lies in the bundle"),
     ],
 )
 def test_what_it_refuses_for_triton(
-    tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
+    tiny_checkpoints: dict[str, Path],
+    tiny_bundles: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    words: str,
 ) -> None:
     """Before anything is written or loaded."""
     (tmp_path / "taken" / "photos").mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""Real photos and titles, end to end: three epochs of `tiny` learn, the bundle agrees with torch on every test row, and predicts them all."""
+"""Real photos and titles, end to end: three epochs of `tiny` learn, the bundle agrees with torch on
+every test row, and predicts them all.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,20 @@ def run(*args: object) -> str:
 
 def train(family: str, fashion: Path, output: Path) -> dict[str, Any]:
     """Three epochs of everything; returns training_stats.json."""
-    options = {"--backbone": family, "--model-name": "tiny", "--tune": "full", "--epochs": 3, "--batch-size": 64, "--learning-rate": 1e-3}
-    files = {"--train-csv": fashion / "train.csv", "--val-csv": fashion / "val.csv", "--image-base-path": fashion, "--output-dir": output}
+    options = {
+        "--backbone": family,
+        "--model-name": "tiny",
+        "--tune": "full",
+        "--epochs": 3,
+        "--batch-size": 64,
+        "--learning-rate": 1e-3,
+    }
+    files = {
+        "--train-csv": fashion / "train.csv",
+        "--val-csv": fashion / "val.csv",
+        "--image-base-path": fashion,
+        "--output-dir": output,
+    }
     run("train", *(word for pair in (options | files).items() for word in pair))
     stats: dict[str, Any] = json.loads((output / "training_stats.json").read_text())
     return stats
@@ -36,7 +50,17 @@ def test_it_learns_exports_and_predicts(fashion: Path, family: str, tmp_path: Pa
     assert max(stats["val_auroc"]) > 0.68
 
     model, bundle = tmp_path / "real" / "best_model", tmp_path / "bundle"
-    run("export-onnx", "--model", model, "--output", bundle, "--verify-csv", fashion / "test.csv", "--image-base-path", fashion)
+    run(
+        "export-onnx",
+        "--model",
+        model,
+        "--output",
+        bundle,
+        "--verify-csv",
+        fashion / "test.csv",
+        "--image-base-path",
+        fashion,
+    )
     parity = json.loads((bundle / "parity.json").read_text())
     assert (parity["pairs"], parity["unscorable"], parity["flipped_decisions"]) == (1406, 0, 0)
     assert parity["max_score_difference"] < 1e-4
@@ -49,19 +73,51 @@ def test_it_learns_exports_and_predicts(fashion: Path, family: str, tmp_path: Pa
 
 def predicted(bundle: Path, fashion: Path, output: Path) -> list[dict[str, str]]:
     """All test rows, with their labels."""
-    run("predict", "--model", bundle, "--csv", fashion / "test.csv", "--image-base-path", fashion, "--keep-columns", "--output", output)
+    run(
+        "predict",
+        "--model",
+        bundle,
+        "--csv",
+        fashion / "test.csv",
+        "--image-base-path",
+        fashion,
+        "--keep-columns",
+        "--output",
+        output,
+    )
     with output.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def in_int8(model: Path, full: list[dict[str, str]], fashion: Path, folder: Path) -> None:
-    """Calibration and threshold fitted on val; on test rows, which it has not seen, int8 decides and ranks as fp32, `full`, does."""
+    """Calibration and threshold fitted on val; on test rows, which it has not seen, int8 decides
+    and ranks as fp32, `full`, does.
+    """
     said = run(
-        "export-onnx", "--model", model, "--output", folder / "int8", "--precision", "int8", "--verify-csv", fashion / "val.csv", "--image-base-path", fashion
+        "export-onnx",
+        "--model",
+        model,
+        "--output",
+        folder / "int8",
+        "--precision",
+        "int8",
+        "--verify-csv",
+        fashion / "val.csv",
+        "--image-base-path",
+        fashion,
     )
     assert "int8 in both towers" in said
     small = predicted(folder / "int8", fashion, folder / "small.csv")
-    assert sum(a["is_match"] != b["is_match"] for a, b in zip(full, small, strict=True)) <= 0.02 * 1406  # 1 % is the aim, and the gate's bound on val
-    areas = [auroc([int(row["label"]) for row in scores], [float(row["similarity_score"]) for row in scores]) for scores in (full, small)]
+    # 1 % is the aim, and the gate's bound on val
+    assert (
+        sum(a["is_match"] != b["is_match"] for a, b in zip(full, small, strict=True)) <= 0.02 * 1406
+    )
+    areas = [
+        auroc(
+            [int(row["label"]) for row in scores],
+            [float(row["similarity_score"]) for row in scores],
+        )
+        for scores in (full, small)
+    ]
     assert areas[0] > 0.6
     assert areas[0] - areas[1] <= 0.005

@@ -112,7 +112,11 @@ def port() -> Iterator[int]:
 
 
 def fetcher(port: int, networks: Any = LOOPBACK, **options: Any) -> Fetcher:
-    return Fetcher([f"localhost:{port}", f"*.local.test:{port}"], networks, **{"seconds": 5.0, "most": 1000} | options)
+    return Fetcher(
+        [f"localhost:{port}", f"*.local.test:{port}"],
+        networks,
+        **{"seconds": 5.0, "most": 1000} | options,
+    )
 
 
 def test_an_allowed_image_comes_whole_also_by_a_redirect(port: int) -> None:
@@ -287,7 +291,17 @@ def test_the_images_of_one_request_are_bounded_together() -> None:
 def test_private_networks_are_refused_whatever_their_name(port: int) -> None:
     with pytest.raises(ImageError, match="lies in a network from which nothing is fetched"):
         fetcher(port, networks=())(f"http://localhost:{port}/ok")
-    for address in ("10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[fd00::1]", "224.0.0.1", "100.64.0.1"):
+    for address in (
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[fd00::1]",
+        "224.0.0.1",
+        "100.64.0.1",
+    ):
         host = address.strip("[]")
         with pytest.raises(ImageError, match="network from which nothing is fetched"):
             Fetcher([host], seconds=1, most=10)(f"http://{address}/")

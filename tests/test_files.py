@@ -16,7 +16,19 @@ import pytest
 
 from mismatch import files
 from mismatch.errors import CheckpointError, ImageNotFoundError
-from mismatch.files import atomic_binary, atomic_directory, atomic_file, finite, is_sealed, read_json, sealed, sha256_file, sweep, write_bytes, write_json
+from mismatch.files import (
+    atomic_binary,
+    atomic_directory,
+    atomic_file,
+    finite,
+    is_sealed,
+    read_json,
+    sealed,
+    sha256_file,
+    sweep,
+    write_bytes,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -40,7 +52,9 @@ def test_line_ends_stay_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError, MemoryError])
 @pytest.mark.parametrize("older", [True, False])
-def test_a_file_that_fails_half_way_leaves_what_was_there(tmp_path: Path, error: type[BaseException], older: bool) -> None:
+def test_a_file_that_fails_half_way_leaves_what_was_there(
+    tmp_path: Path, error: type[BaseException], older: bool
+) -> None:
     target = tmp_path / "a.csv"
     if older:
         target.write_text("older")
@@ -58,7 +72,9 @@ def test_a_file_that_fails_half_way_leaves_what_was_there(tmp_path: Path, error:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("older", [True, False])
-def test_a_folder_that_fails_half_way_leaves_what_was_there(tmp_path: Path, error: type[BaseException], older: bool) -> None:
+def test_a_folder_that_fails_half_way_leaves_what_was_there(
+    tmp_path: Path, error: type[BaseException], older: bool
+) -> None:
     target = tmp_path / "model"
     if older:
         target.mkdir()
@@ -106,8 +122,14 @@ def test_a_reader_finds_an_older_or_a_newer_folder_at_any_time(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("moved_away", [True, False])
-def test_what_a_crash_left_between_two_renames_is_put_right(tmp_path: Path, moved_away: bool) -> None:
-    for name, content in ((".model.0123abcd.old", "older"), (".model.4567abcd.part", "newer"), *(() if moved_away else (("model", "newest"),))):
+def test_what_a_crash_left_between_two_renames_is_put_right(
+    tmp_path: Path, moved_away: bool
+) -> None:
+    for name, content in (
+        (".model.0123abcd.old", "older"),
+        (".model.4567abcd.part", "newer"),
+        *(() if moved_away else (("model", "newest"),)),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "content").write_text(content)
     sweep(tmp_path, re.compile("model"))
@@ -131,7 +153,9 @@ def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "model" / "x").read_text() == "x"
 
 
-def test_when_the_new_folder_can_not_take_the_place_the_older_one_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_new_folder_can_not_take_the_place_the_older_one_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with atomic_directory(tmp_path / "model") as part:
         (part / "old").write_text("old")
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
@@ -144,7 +168,10 @@ def test_when_the_new_folder_can_not_take_the_place_the_older_one_comes_back(tmp
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(CheckpointError, match="No space left on device"), atomic_directory(tmp_path / "model") as part:
+    with (
+        pytest.raises(CheckpointError, match="No space left on device"),
+        atomic_directory(tmp_path / "model") as part,
+    ):
         (part / "new").write_text("new")
     assert len(calls) == 3
     assert names(tmp_path) == ["model"]
@@ -170,9 +197,13 @@ class FullDisk:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *args, **more: FullDisk(real(self, *args, **more)))
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **more: FullDisk(real(self, *args, **more))
+    )
     with pytest.raises(CheckpointError) as caught, atomic_file(tmp_path / "a.csv") as file:
         file.write("x")
     assert str(caught.value) == f"can't write {tmp_path / 'a.csv'}: No space left on device"
@@ -181,7 +212,9 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(tmp_path
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_a_file_that_can_not_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_file_that_can_not_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code), str(self))
 
@@ -193,7 +226,11 @@ def test_a_file_that_can_not_be_made_is_one_line(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("absent/a.csv", "the folder .*absent does not exist; create it"), ("", "it is a folder; add a file name"), ("plain/a.csv", "Not a directory")],
+    [
+        ("absent/a.csv", "the folder .*absent does not exist; create it"),
+        ("", "it is a folder; add a file name"),
+        ("plain/a.csv", "Not a directory"),
+    ],
 )
 def test_where_a_file_can_not_be_written(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "plain").write_text("a file")
@@ -204,7 +241,10 @@ def test_where_a_file_can_not_be_written(tmp_path: Path, name: str, words: str) 
 
 def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("precious")
-    with pytest.raises(CheckpointError, match="a file of that name is in the way"), atomic_directory(tmp_path / "model"):
+    with (
+        pytest.raises(CheckpointError, match="a file of that name is in the way"),
+        atomic_directory(tmp_path / "model"),
+    ):
         pytest.fail("never reached")
     assert (tmp_path / "model").read_text() == "precious"
 
@@ -233,8 +273,21 @@ def test_a_device_is_written_to_directly() -> None:
 
 
 def test_json_goes_out_and_comes_back_with_null_for_what_json_has_not(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"é": [1, 0.5, float("nan")], "inf": float("inf"), "t": (1, {"x": float("-inf")}), "s": "nan"})
-    assert read_json(tmp_path / "a.json") == {"é": [1, 0.5, None], "inf": None, "t": [1, {"x": None}], "s": "nan"}
+    write_json(
+        tmp_path / "a.json",
+        {
+            "é": [1, 0.5, float("nan")],
+            "inf": float("inf"),
+            "t": (1, {"x": float("-inf")}),
+            "s": "nan",
+        },
+    )
+    assert read_json(tmp_path / "a.json") == {
+        "é": [1, 0.5, None],
+        "inf": None,
+        "t": [1, {"x": None}],
+        "s": "nan",
+    }
     assert (tmp_path / "a.json").read_text(encoding="utf-8").startswith('{\n  "é": [')
     assert json.dumps(finite({"a": float("nan")})) == '{"a": null}'
 
@@ -245,7 +298,14 @@ def test_what_is_no_json_is_never_half_written(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "can't be read: No such file"), (b"{", "is not valid JSON"), (b"\xff\xfe", "is not valid JSON")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read: No such file"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+    ],
+)
 def test_json_that_can_not_be_read(tmp_path: Path, content: bytes | None, words: str) -> None:
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
@@ -259,10 +319,15 @@ def test_sha256(tmp_path: Path, content: bytes) -> None:
     assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
-def test_bytes_are_written_as_they_are_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_written_as_they_are_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_bytes(tmp_path / "a.png", b"\x89PNG\r\n")
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n"
-    with pytest.raises(CheckpointError, match=r"can't write .*absent.a.png: the folder .*absent does not exist; create it"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"can't write .*absent.a.png: the folder .*absent does not exist; create it",
+    ):
         write_bytes(tmp_path / "absent" / "a.png", b"")
 
     def full(self: Path, target: Path) -> None:
@@ -327,9 +392,16 @@ def test_a_seal_over_lists_without_end_is_broken() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
-def test_the_umask_alone_gives_modes(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
-    """Of what other libraries write too: safetensors makes its files 0600, a copy brings the mode of what was copied."""
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"),
+    [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)],
+)
+def test_the_umask_alone_gives_modes(
+    tmp_path: Path, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    """Of what other libraries write too: safetensors makes its files 0600, a copy brings the mode
+    of what was copied.
+    """
     before = os.umask(umask)
     try:
         with atomic_directory(tmp_path / "model") as part:

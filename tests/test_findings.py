@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from mismatch.data import findings
-from mismatch.data.findings import Sampled, TextCheck, blind_images, common_images, near_duplicates, text_key
+from mismatch.data.findings import (
+    Sampled,
+    TextCheck,
+    blind_images,
+    common_images,
+    near_duplicates,
+    text_key,
+)
 from mismatch.data.pairs import Row
 from mismatch.data.similar import Fingerprint
 from mismatch.errors import InputError
@@ -25,11 +32,16 @@ def found(rows: list[tuple[str, str, int]]) -> dict[str, Any]:
 def clean(count: int) -> list[tuple[str, str, int]]:
     draw = random.Random(0)
     words = ["red", "blue", "green", "shirt", "shoe", "bag", "cotton", "summer", "large", "small"]
-    return [(f"{number // 2}.jpg", f"{' '.join(draw.sample(words, 4))} {number}", draw.randrange(2)) for number in range(count)]
+    return [
+        (f"{number // 2}.jpg", f"{' '.join(draw.sample(words, 4))} {number}", draw.randrange(2))
+        for number in range(count)
+    ]
 
 
 def test_clean_texts_raise_no_doubt() -> None:
-    assert found([*clean(500), ("a.jpg", "size < 40 & more > 3, R&D, AT&T; Café Zürich №5", 1)]) == {}
+    assert (
+        found([*clean(500), ("a.jpg", "size < 40 & more > 3, R&D, AT&T; Café Zürich №5", 1)]) == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,14 +66,23 @@ def test_one_text_everywhere_is_named() -> None:
     rows = [*clean(300), *((f"x{number}.jpg", "Product image", 1) for number in range(30))]
     finding = found(rows)["boilerplate"]
     assert (finding.count, finding.lines) == (30, [303])
-    assert finding.message.startswith("the text 'Product image' stands in 30 of 330 rows, as in line 303")
-    assert "boilerplate" not in found([*clean(300), *((f"x{number}.jpg", "Product image", 1) for number in range(12))])
+    assert finding.message.startswith(
+        "the text 'Product image' stands in 30 of 330 rows, as in line 303"
+    )
+    assert "boilerplate" not in found(
+        [*clean(300), *((f"x{number}.jpg", "Product image", 1) for number in range(12))]
+    )
 
 
 def test_texts_that_tell_the_labels_are_named() -> None:
-    rows = [(image, f"{text} copy" if not label else text, label) for image, text, label in clean(600)]
+    rows = [
+        (image, f"{text} copy" if not label else text, label) for image, text, label in clean(600)
+    ]
     finding = found(rows)["blind"]
-    assert finding.message.startswith("texts alone tell the labels (AUROC 1.00), so that a model could ignore the images; words as 'copy' (100% of ")
+    assert finding.message.startswith(
+        "texts alone tell the labels (AUROC 1.00), so that a model could ignore the images; words"
+        " as 'copy' (100% of "
+    )
 
 
 class Reader:
@@ -79,11 +100,26 @@ class Reader:
 
 def test_what_a_backbone_can_not_read_is_named() -> None:
     check = TextCheck(Reader())
-    for line, text in enumerate(["red shirt", "one two three four five six seven eight nine ten eleven twelve", "красная рубашка"], start=2):
+    for line, text in enumerate(
+        [
+            "red shirt",
+            "one two three four five six seven eight nine ten eleven twelve",
+            "красная рубашка",
+        ],
+        start=2,
+    ):
         check.add(Row(line, "a.jpg", text, 1, {}))
-    long, unread, script = sorted(check.findings(), key=lambda finding: finding.kind.replace("script", "z"))
-    assert long.message == "1 text is longer than the backbone's 12 tokens, up to 14; what is lost (line 3: '… eleven twelve')"
-    assert unread.message.startswith("1 text is in a language that the backbone's tokenizer doesn't know")
+    long, unread, script = sorted(
+        check.findings(), key=lambda finding: finding.kind.replace("script", "z")
+    )
+    assert (
+        long.message
+        == "1 text is longer than the backbone's 12 tokens, up to 14; what is lost (line 3: '…"
+        " eleven twelve')"
+    )
+    assert unread.message.startswith(
+        "1 text is in a language that the backbone's tokenizer doesn't know"
+    )
     assert unread.message.endswith("single bytes or unknown tokens (line 4: 'красная рубашка')")
     assert script.message.startswith("1 text is written in Cyrillic letters, most are in Latin; ")
 
@@ -99,14 +135,19 @@ class Failing(Reader):
 
 def test_a_text_that_a_tokenizer_fails_on_is_named_and_ends_nothing() -> None:
     check = TextCheck(Failing())
-    for line, text in enumerate(["a red shirt for men", "a green shirt for men", "a blue shirt for men"], start=2):
+    for line, text in enumerate(
+        ["a red shirt for men", "a green shirt for men", "a blue shirt for men"], start=2
+    ):
         check.add(Row(line, "a.jpg", text, 1, {}))
     [finding] = [finding for finding in check.findings() if finding.kind == "untokenized"]
     assert (finding.count, finding.lines) == (1, [3])
 
 
 def test_one_script_alone_is_no_doubt() -> None:
-    assert found([(f"{number}.jpg", f"красная рубашка {number}", number % 2) for number in range(50)]) == {}
+    assert (
+        found([(f"{number}.jpg", f"красная рубашка {number}", number % 2) for number in range(50)])
+        == {}
+    )
 
 
 def test_the_same_words_have_the_same_key() -> None:
@@ -116,7 +157,10 @@ def test_the_same_words_have_the_same_key() -> None:
 
 
 def test_images_that_stand_oddly_often() -> None:
-    images = {"none.png": list(range(2, 32)), **{f"{number}.jpg": [number] for number in range(40, 340)}}
+    images = {
+        "none.png": list(range(2, 32)),
+        **{f"{number}.jpg": [number] for number in range(40, 340)},
+    }
     [finding] = common_images(images)
     assert (finding.kind, finding.count) == ("common-image", 30)
     assert list(common_images({name: lines[:19] for name, lines in images.items()})) == []
@@ -138,12 +182,21 @@ def test_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     for line, (image, text, label) in enumerate(clean(2000)):
         check.add(Row(line, image, f"{text} copy" if not label else text, label, {}))
     assert len(check.sample) == 200
-    assert len({text for text, *_ in check.sample} & {f"{text} copy" if not label else text for _, text, label in clean(2000)[:200]}) < 60
+    assert (
+        len(
+            {text for text, *_ in check.sample}
+            & {f"{text} copy" if not label else text for _, text, label in clean(2000)[:200]}
+        )
+        < 60
+    )
     assert [finding.kind for finding in check.findings()] == ["blind"]
 
 
 def test_near_duplicates_within_and_between_files() -> None:
-    one, two, three = (Fingerprint(value, bytes([value % 251]) * 192) for value in (0, 2**64 - 1, 0x5555555555555555))
+    one, two, three = (
+        Fingerprint(value, bytes([value % 251]) * 192)
+        for value in (0, 2**64 - 1, 0x5555555555555555)
+    )
     prints = {"a": one, "a2": one, "b": two, "c": three, "c2": three}
     files = [{"a": [2, 3], "a2": [4], "b": [5], "c": [6]}, {"b": [2], "c2": [3, 4]}]
     within, leaks = near_duplicates(files, prints)

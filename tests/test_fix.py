@@ -24,8 +24,14 @@ f.jpg,grey,1,9
 
 def test_reasons(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
-    broken, leaked = {str(tmp_path / "e.jpg"): InputError("e.jpg is truncated")}, {str(tmp_path / "f.jpg"): "test.csv"}
-    found = [(row.columns["sku"], reason) for row, reason in sorted_out(tmp_path / "rows.csv", tmp_path, broken=broken, leaked=leaked)]
+    broken, leaked = (
+        {str(tmp_path / "e.jpg"): InputError("e.jpg is truncated")},
+        {str(tmp_path / "f.jpg"): "test.csv"},
+    )
+    found = [
+        (row.columns["sku"], reason)
+        for row, reason in sorted_out(tmp_path / "rows.csv", tmp_path, broken=broken, leaked=leaked)
+    ]
     assert found == [
         ("1", None),
         ("2", None),

@@ -1,4 +1,6 @@
-"""mismatch.data.folders: images and titles find each other, and what has no counterpart is named."""
+"""mismatch.data.folders: images and titles find each other, and what has no
+counterpart is named.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ def folder(tmp_path: Path) -> Path:
     """Seven images in two folders, one of them hidden; nothing here looks into them."""
     images = tmp_path / "images"
     (images / "sub").mkdir(parents=True)
-    for name in ("a.jpg", "b.PNG", "sub/a.webp", "sub/c.jpeg", "both.jpg", "both.png", ".hidden.jpg"):
+    for name in (
+        "a.jpg",
+        "b.PNG",
+        "sub/a.webp",
+        "sub/c.jpeg",
+        "both.jpg",
+        "both.png",
+        ".hidden.jpg",
+    ):
         (images / name).write_bytes(b"x")
     (images / "notes.md").write_text("no image")
     return images
@@ -40,8 +50,16 @@ def test_a_file_of_titles(folder: Path, tmp_path: Path, content: str) -> None:
     titles = tmp_path / "titles"
     titles.write_text(content, encoding="utf-8", newline="")
     images = TitledImages(folder, titles)
-    assert found(images) == [("a.jpg", "red"), ("sub/a.webp", "green"), ("./b.PNG", "blue"), ("gone.jpg", "grey")]
-    notes = ["3 images have no title and were not scored: both.jpg, both.png, sub/c.jpeg", "1 title has no image: gone.jpg"]
+    assert found(images) == [
+        ("a.jpg", "red"),
+        ("sub/a.webp", "green"),
+        ("./b.PNG", "blue"),
+        ("gone.jpg", "grey"),
+    ]
+    notes = [
+        "3 images have no title and were not scored: both.jpg, both.png, sub/c.jpeg",
+        "1 title has no image: gone.jpg",
+    ]
     assert images.notes() == notes
     assert found(images)[0] == ("a.jpg", "red"), "rows can be read again"
     assert images.notes() == notes
@@ -55,24 +73,57 @@ def test_other_columns_are_there_to_be_kept(folder: Path, tmp_path: Path) -> Non
     images = TitledImages(folder, tmp_path / "titles.csv")
     assert images.header == ["sku", "image_path", "text", "name"]
     [row] = images.rows()
-    assert (row.image_path, row.text, row.columns["sku"], row.columns["name"]) == ("a.jpg", "red", "A1", "x")
+    assert (row.image_path, row.text, row.columns["sku"], row.columns["name"]) == (
+        "a.jpg",
+        "red",
+        "A1",
+        "x",
+    )
 
 
 def test_a_text_beside_each_image(folder: Path) -> None:
-    for name, text in {"a": " red\nbag \n", "sub/a": "green", "both": "blue", "alone": "grey", "sub/c": "  "}.items():
+    for name, text in {
+        "a": " red\nbag \n",
+        "sub/a": "green",
+        "both": "blue",
+        "alone": "grey",
+        "sub/c": "  ",
+    }.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     images = TitledImages(folder)
-    assert found(images) == [("a.jpg", "red\nbag"), ("alone", "grey"), ("both.jpg", "blue"), ("both.png", "blue"), ("sub/a.webp", "green"), ("sub/c.jpeg", "")]
-    assert [row.problem for row in images.rows()] == [None, "there is no image beside alone.txt", None, None, None, "c.txt is empty"]
-    assert images.notes() == ["1 image has no title and was not scored: b.PNG", "1 title has no image: alone.txt"]
+    assert found(images) == [
+        ("a.jpg", "red\nbag"),
+        ("alone", "grey"),
+        ("both.jpg", "blue"),
+        ("both.png", "blue"),
+        ("sub/a.webp", "green"),
+        ("sub/c.jpeg", ""),
+    ]
+    assert [row.problem for row in images.rows()] == [
+        None,
+        "there is no image beside alone.txt",
+        None,
+        None,
+        None,
+        "c.txt is empty",
+    ]
+    assert images.notes() == [
+        "1 image has no title and was not scored: b.PNG",
+        "1 title has no image: alone.txt",
+    ]
     before = images.digest()
     assert images.digest() == before
     (folder / "sub" / "a.txt").write_text("teal")
     assert images.digest() != before
 
 
-@pytest.mark.parametrize(("content", "problem"), [(b"\xff\xfe", "a.txt is not UTF-8; save it as UTF-8"), (b"\xef\xbb\xbf", "a.txt is empty")])
-def test_a_text_that_can_not_be_used_is_a_status(folder: Path, content: bytes, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"\xff\xfe", "a.txt is not UTF-8; save it as UTF-8"), (b"\xef\xbb\xbf", "a.txt is empty")],
+)
+def test_a_text_that_can_not_be_used_is_a_status(
+    folder: Path, content: bytes, problem: str
+) -> None:
     (folder / "a.txt").write_bytes(content)
     [row] = TitledImages(folder).rows()
     assert (row.image_path, row.problem) == ("a.jpg", problem)
@@ -91,7 +142,12 @@ def test_many_names_are_counted_and_the_first_ones_shown(folder: Path) -> None:
         (folder / f"x{i:04}.jpg").write_bytes(b"")
     images = TitledImages(folder)
     assert found(images) == []
-    assert images.notes() == ["1,206 images have no title and were not scored: a.jpg, b.PNG, both.jpg, both.png, sub/a.webp, …"]
+    assert images.notes() == [
+        (
+            "1,206 images have no title and were not scored: a.jpg, b.PNG, both.jpg, both.png,"
+            " sub/a.webp, …"
+        )
+    ]
 
 
 def test_a_name_that_is_not_utf8_is_a_status(folder: Path) -> None:
@@ -101,14 +157,25 @@ def test_a_name_that_is_not_utf8_is_a_status(folder: Path) -> None:
         pytest.skip("this file system takes UTF-8 names only")
     (folder / os.fsdecode(b"\xff.txt")).write_text("red")
     [row] = TitledImages(folder).rows()
-    assert (row.image_path.isascii(), row.text, row.problem) == (True, "red", "the image's name is not UTF-8; rename the file")
+    assert (row.image_path.isascii(), row.text, row.problem) == (
+        True,
+        "red",
+        "the image's name is not UTF-8; rename the file",
+    )
 
 
 @pytest.mark.parametrize(
     ("images", "titles", "words"),
-    [("gone", None, "is not a folder"), ("images", "gone.csv", "gone.csv"), ("images", "wrong.csv", "'text' is missing"), ("images", "latin.tsv", "not UTF-8")],
+    [
+        ("gone", None, "is not a folder"),
+        ("images", "gone.csv", "gone.csv"),
+        ("images", "wrong.csv", "'text' is missing"),
+        ("images", "latin.tsv", "not UTF-8"),
+    ],
 )
-def test_what_can_not_be_used_is_named(folder: Path, tmp_path: Path, images: str, titles: str | None, words: str) -> None:
+def test_what_can_not_be_used_is_named(
+    folder: Path, tmp_path: Path, images: str, titles: str | None, words: str
+) -> None:
     (tmp_path / "wrong.csv").write_text("file,price\na.jpg,1\n")
     (tmp_path / "latin.tsv").write_bytes(b"a.jpg\tgr\xfcn\n")
     with pytest.raises(InputError, match=words):
@@ -126,7 +193,15 @@ def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> Non
     (folder / "c.txt").write_text("red")
     (folder / "d.txt").symlink_to("c.txt")
     found = {row.image_path: (row.text, row.problem) for row in TitledImages(folder).rows()}
-    assert found["a.png"] == ("", f"a.txt is a link that leaves {folder}; pass --allow-outside-images if it may lie elsewhere")
+    assert found["a.png"] == (
+        "",
+        (
+            f"a.txt is a link that leaves {folder}; pass --allow-outside-images if it may lie"
+            " elsewhere"
+        ),
+    )
     assert found["b.png"] == ("", "b.txt is no regular file")
     assert found["c.png"] == found["d.png"] == ("red", None)
-    assert {row.image_path: row.text for row in TitledImages(folder, outside=True).rows()}["a.png"] == "a secret"
+    assert {row.image_path: row.text for row in TitledImages(folder, outside=True).rows()}[
+        "a.png"
+    ] == "a secret"

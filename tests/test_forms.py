@@ -13,7 +13,9 @@ END = b"--b--\r\n"
 
 
 def part(disposition: bytes, data: bytes, *more: bytes) -> bytes:
-    head = b"".join(line + b"\r\n" for line in (b"content-disposition: form-data; " + disposition, *more))
+    head = b"".join(
+        line + b"\r\n" for line in (b"content-disposition: form-data; " + disposition, *more)
+    )
     return b"--b\r\n" + head + b"\r\n" + data + b"\r\n"
 
 
@@ -30,14 +32,34 @@ def refused(body: bytes, kind: str = KIND) -> tuple[int, str]:
 @pytest.mark.parametrize("kind", [KIND, 'multipart/form-data; charset=UTF-8; boundary="b"'])
 @pytest.mark.parametrize("end", [END, b"--b--", END + b"an epilogue"])
 def test_a_form_is_read_whole(kind: str, end: bytes) -> None:
-    form = parse_form(b"\r\n" + IMAGE + part(b'name="text"', "é\x00".encode()) + end, kind, NAMES, 100)
+    form = parse_form(
+        b"\r\n" + IMAGE + part(b'name="text"', "é\x00".encode()) + end, kind, NAMES, 100
+    )
     assert (form.file, form.fields) == (b"\x89PNG\r\n--c", {"text": "é\x00"})
 
 
-@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "latin-1", "utf-16", "utf-7", "rot13", "zlib", "no-such", "unicode_escape", "mbcs", ""])
+@pytest.mark.parametrize(
+    "charset",
+    [
+        "undefined",
+        "idna",
+        "punycode",
+        "latin-1",
+        "utf-16",
+        "utf-7",
+        "rot13",
+        "zlib",
+        "no-such",
+        "unicode_escape",
+        "mbcs",
+        "",
+    ],
+)
 def test_only_utf_8_is_taken(charset: str) -> None:
     assert refused(IMAGE + TEXT + END, f"{KIND}; charset={charset}")[0] == 415
-    said = part(b'name="text"', "é".encode(), b"content-type: text/plain; charset=" + charset.encode())
+    said = part(
+        b'name="text"', "é".encode(), b"content-type: text/plain; charset=" + charset.encode()
+    )
     assert refused(IMAGE + said + END)[0] == 415
 
 
@@ -70,7 +92,12 @@ def test_ascii_text_is_taken_whatever_its_part_is_said_to_be_in() -> None:
         (IMAGE + part(b'name="text"', b"r" * 101) + END, 400),
         (IMAGE + part(b'filename="x"', b"r") + END, 400),
         (IMAGE + b"--b\r\n\r\nred\r\n" + END, 400),
-        (IMAGE + part(b'name="text"', b"red", b'content-disposition: form-data; name="model"') + END, 400),
+        (
+            IMAGE
+            + part(b'name="text"', b"red", b'content-disposition: form-data; name="model"')
+            + END,
+            400,
+        ),
     ],
 )
 def test_other_forms_are_refused(body: bytes, status: int) -> None:
@@ -85,7 +112,10 @@ def test_other_forms_are_refused(body: bytes, status: int) -> None:
         b"".join(part(b'name="f%d"' % number, b"") for number in range(20_000)) + END,
         b"--b\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\n1\r\n" + END,
         b"--b\r\n" + b"y" * 1_000_000 + b": x\r\n\r\n1\r\n" + END,
-        b"--b\r\n" + b"".join(b"x%d: y\r\n" % number for number in range(100_000)) + b"\r\n1\r\n" + END,
+        b"--b\r\n"
+        + b"".join(b"x%d: y\r\n" % number for number in range(100_000))
+        + b"\r\n1\r\n"
+        + END,
         b"--b\r\ncontent-disposition: form-data; " + b';"\\' * 300_000 + b"\r\n\r\n1\r\n" + END,
         IMAGE + part(b'name="text"', b"\r\n--" * 500_000) + END,
         END * 100_000,
@@ -95,6 +125,14 @@ def test_many_parts_and_long_heads_are_given_up(body: bytes) -> None:
     assert 400 <= refused(body)[0] < 500
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'b' * 300}", KIND + ';"' * 500])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        f"multipart/form-data; boundary={'b' * 300}",
+        KIND + ';"' * 500,
+    ],
+)
 def test_a_form_needs_a_boundary(kind: str) -> None:
     assert refused(IMAGE + TEXT + END, kind)[0] == 400

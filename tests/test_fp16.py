@@ -36,7 +36,11 @@ def test_towers_agree_with_fp32(reference: str, tmp_path: Path) -> None:
         full, small = (Graph(path)(**feeds) for path in (tmp_path / f"{tower}.onnx", half))
         assert small.dtype == np.float32
         assert 0 < np.abs(full - small).max() < 0.01 * np.abs(full).max()
-        assert not [entry.name for entry in onnx.load(half).graph.initializer if entry.data_type == onnx.TensorProto.FLOAT and entry.dims]
+        assert not [
+            entry.name
+            for entry in onnx.load(half).graph.initializer
+            if entry.data_type == onnx.TensorProto.FLOAT and entry.dims
+        ]
 
 
 class Spread(nn.Module):
@@ -48,6 +52,8 @@ class Spread(nn.Module):
 
 def test_what_adds_up_stays_in_fp32(tmp_path: Path) -> None:
     rows = torch.full((2, 64), 1000.0)
-    write_graph(Spread(), {"rows": rows}, {"rows": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
+    write_graph(
+        Spread(), {"rows": rows}, {"rows": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx"
+    )
     to_half(tmp_path / "x.onnx", tmp_path / "y.onnx")
     np.testing.assert_allclose(Graph(tmp_path / "y.onnx")(rows=rows.numpy()), 1000, rtol=1e-3)

@@ -1,4 +1,6 @@
-"""mismatch.backbones.fusion: attentions become one operator each, with torch's results; what onnxruntime can't do stays as torch writes it."""
+"""mismatch.backbones.fusion: attentions become one operator each, with torch's results; what
+onnxruntime can't do stays as torch writes it.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,12 @@ def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-@pytest.mark.parametrize(("reference", "layers"), [("hf-clip:tiny", (4, 2)), ("openclip:tiny", (4, 2))])
-def test_every_attention_of_both_families_is_one_operator(reference: str, layers: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reference", "layers"), [("hf-clip:tiny", (4, 2)), ("openclip:tiny", (4, 2))]
+)
+def test_every_attention_of_both_families_is_one_operator(
+    reference: str, layers: tuple[int, int], tmp_path: Path
+) -> None:
     backbone = load_backbone(reference)
     write_image_encoder(backbone, tmp_path / "image.onnx")
     write_text_encoder(backbone, tmp_path / "text.onnx")
@@ -34,7 +40,10 @@ def test_every_attention_of_both_families_is_one_operator(reference: str, layers
     assert (image["MultiHeadAttention"], text["MultiHeadAttention"]) == layers
     for path in (tmp_path / "image.onnx", tmp_path / "text.onnx"):
         graph = onnx.load(path).graph
-        assert {entry.name for entry in graph.initializer} <= {name for node in graph.node for name in node.input}  # no weights that nothing reads
+        # no weights that nothing reads
+        assert {entry.name for entry in graph.initializer} <= {
+            name for node in graph.node for name in node.input
+        }
     for found in (image, text):
         assert not {"Softmax", "IsNaN", "Where", "Split", "Identity"} & set(found)
         assert found["Transpose"] <= 1  # of the patches
@@ -43,9 +52,18 @@ def test_every_attention_of_both_families_is_one_operator(reference: str, layers
 
 
 class Attending(nn.Module):
-    """nn.MultiheadAttention with a mask that hides later tokens, as open_clip's text tower has it."""
+    """nn.MultiheadAttention with a mask that hides later tokens, as open_clip's text
+    tower has it.
+    """
 
-    def __init__(self, *, batch_first: bool = True, mask: bool = True, needs_weights: bool = False, value_width: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        batch_first: bool = True,
+        mask: bool = True,
+        needs_weights: bool = False,
+        value_width: int = 32,
+    ) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(32, 4, batch_first=batch_first, vdim=value_width)
         for bias in (self.attention.in_proj_bias, self.attention.out_proj.bias):
@@ -54,7 +72,13 @@ class Attending(nn.Module):
         self.register_buffer("hidden", torch.full((8, 8), float("-inf")).triu(1) if mask else None)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.attention(rows, rows, rows[..., : self.value_width], need_weights=self.needs_weights, attn_mask=self.hidden)[0]  # type: ignore[no-any-return]
+        return self.attention(
+            rows,
+            rows,
+            rows[..., : self.value_width],
+            need_weights=self.needs_weights,
+            attn_mask=self.hidden,
+        )[0]  # type: ignore[no-any-return]
 
 
 class Scoring(nn.Module):
@@ -68,7 +92,11 @@ class Scoring(nn.Module):
         heads = rows.unflatten(2, (4, 8)).transpose(1, 2)
         values = heads[..., :6] if self.options.get("narrow") else heads
         options = {name: value for name, value in self.options.items() if name != "narrow"}
-        return F.scaled_dot_product_attention(heads, heads, values, **options).transpose(1, 2).flatten(2)  # type: ignore[arg-type]
+        return (
+            F.scaled_dot_product_attention(heads, heads, values, **options)
+            .transpose(1, 2)
+            .flatten(2)
+        )  # type: ignore[arg-type]
 
 
 def masked(**options: object) -> Callable[[], nn.Module]:
@@ -90,11 +118,19 @@ def masked(**options: object) -> Callable[[], nn.Module]:
         (lambda: Scoring(narrow=True), 0),
     ],
 )
-def test_an_attention_gives_what_torch_gives(build: Callable[[], nn.Module], fused: int, tmp_path: Path) -> None:
+def test_an_attention_gives_what_torch_gives(
+    build: Callable[[], nn.Module], fused: int, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     module, rows = build().eval(), torch.randn(3, 8, 32)
     batch = 0 if getattr(getattr(module, "attention", None), "batch_first", True) else 1
-    write_graph(module, {"rows": rows if batch == 0 else rows.transpose(0, 1)}, {"rows": {batch: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
+    write_graph(
+        module,
+        {"rows": rows if batch == 0 else rows.transpose(0, 1)},
+        {"rows": {batch: Dim("batch")}},
+        ("out",),
+        tmp_path / "x.onnx",
+    )
     given = torch.randn(5, 8, 32) if batch == 0 else torch.randn(8, 5, 32)
     with torch.no_grad():
         expected = module(given).numpy()
@@ -104,10 +140,23 @@ def test_an_attention_gives_what_torch_gives(build: Callable[[], nn.Module], fus
 
 def test_torch_is_as_it_was(tmp_path: Path) -> None:
     before = nn.MultiheadAttention.forward
-    write_graph(Attending(), {"rows": torch.randn(2, 8, 32)}, {"rows": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
+    write_graph(
+        Attending(),
+        {"rows": torch.randn(2, 8, 32)},
+        {"rows": {0: Dim("batch")}},
+        ("out",),
+        tmp_path / "x.onnx",
+    )
     assert nn.MultiheadAttention.forward is before
 
 
 def test_weights_are_cut_at_export(tmp_path: Path) -> None:
-    write_graph(Attending(), {"rows": torch.randn(2, 8, 32)}, {"rows": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
-    assert operators(tmp_path / "x.onnx") == {"MatMul": 4, "Add": 2, "MultiHeadAttention": 1}  # the biases of keys and values are folded away
+    write_graph(
+        Attending(),
+        {"rows": torch.randn(2, 8, 32)},
+        {"rows": {0: Dim("batch")}},
+        ("out",),
+        tmp_path / "x.onnx",
+    )
+    # the biases of keys and values are folded away
+    assert operators(tmp_path / "x.onnx") == {"MatMul": 4, "Add": 2, "MultiHeadAttention": 1}

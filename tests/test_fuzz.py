@@ -1,4 +1,6 @@
-"""Readers of what strangers write, under random damage: a short run of each target of tests/fuzz, and what longer runs found."""
+"""Readers of what strangers write, under random damage: a short run of each target of tests/fuzz,
+and what longer runs found.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ INPUTS = 60  # of each target
 DEEP = "[" * 100_000
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")  # starlette's, of a broken form
+# starlette's, of a broken form
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("name", TARGETS)
 def test_damage_gives_a_result_or_one_line(name: str) -> None:
     target, chance = TARGETS[name], random.Random(name)
@@ -41,9 +46,24 @@ def test_damage_gives_a_result_or_one_line(name: str) -> None:
 
 
 def test_the_command_names_its_targets_and_keeps_what_it_finds(tmp_path: Path) -> None:
-    listed = subprocess.run([sys.executable, "-m", "tests.fuzz", "--list"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--list"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    ).stdout
     assert listed.split() == list(TARGETS)
-    command = [sys.executable, "-m", "tests.fuzz", "serving", "--minutes", "0.005", "--keep", str(tmp_path / "kept")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "serving",
+        "--minutes",
+        "0.005",
+        "--keep",
+        str(tmp_path / "kept"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 findings" in done.stdout
@@ -72,10 +92,16 @@ def test_yaml_nested_without_end(tmp_path: Path) -> None:
         ("run.toml", f"epochs = {'9' * 5000}\n", "can't be read: Exceeds the limit"),
         ("run.yaml", "epochs: 2001-99-99\n", "is not valid YAML: month must be in"),
         ("run.yaml", f"learning_rate: {'9' * 400}\n", "a number is needed"),
-        ("run.yaml", "batch_size: &a [*a]\n", "batch_size is a list that can't be shown; a whole number is needed"),
+        (
+            "run.yaml",
+            "batch_size: &a [*a]\n",
+            "batch_size is a list that can't be shown; a whole number is needed",
+        ),
     ],
 )
-def test_values_of_settings_that_are_beyond_python(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_values_of_settings_that_are_beyond_python(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_settings(tmp_path / name)
@@ -109,7 +135,12 @@ def parquet(path: Path, column: str, text: str) -> bytes:
     import pyarrow.parquet as pq
 
     pq.write_table(
-        pa.table({"image_path": ["a.jpg"], column: [text]}), path, compression="none", use_dictionary=False, write_statistics=False, store_schema=False
+        pa.table({"image_path": ["a.jpg"], column: [text]}),
+        path,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
     )
     return path.read_bytes()
 
@@ -134,7 +165,11 @@ def test_a_cached_array_with_a_damaged_head_is_passed_over(tmp_path: Path, kind:
     np.save(buffer, np.zeros((2, 5), np.float32 if kind == "head" else np.float64))
     (tmp_path / "ab").mkdir()
     data = buffer.getvalue()
-    (tmp_path / "ab" / "1.npy").write_bytes(data.replace(b"'fortran_order': False, ", b"'fortran_or\n\n\n\n(((((((((") if kind == "head" else data)
+    (tmp_path / "ab" / "1.npy").write_bytes(
+        data.replace(b"'fortran_order': False, ", b"'fortran_or\n\n\n\n(((((((((")
+        if kind == "head"
+        else data
+    )
     (tmp_path / "ab" / "1.keys").write_bytes(bytes(range(32)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

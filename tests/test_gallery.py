@@ -1,4 +1,6 @@
-"""The gallery: a page of its own, with pictures in it, in which what rows say is text and nothing else."""
+"""The gallery: a page of its own, with pictures in it, in which what rows say is text and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +22,60 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 
 def finding(image: str, text: str = "red mug", rank: int = 1, label: int = 1) -> Finding:
-    return Finding(Row(rank + 1, image, text, label, {}), rank, 0.97, 0.03, "labelled match, but heads trained without it give 0.03", "ok")
+    return Finding(
+        Row(rank + 1, image, text, label, {}),
+        rank,
+        0.97,
+        0.03,
+        "labelled match, but heads trained without it give 0.03",
+        "ok",
+    )
 
 
 @pytest.fixture
 def page(colour_images: Path) -> str:
     """Two rows with pictures, the second one hostile, and one whose picture is gone."""
     Image.new("RGBA", (900, 300), (0, 0, 255, 0)).save(colour_images / "wide.png")
-    findings = [finding("red.png"), finding("wide.png", HOSTILE, 2, 0), finding(f"gone{HOSTILE}.png", "a\nb", 3)]
-    write_gallery(colour_images / "page.html", HOSTILE, ["5 % look wrong", HOSTILE], findings, str(colour_images))
+    findings = [
+        finding("red.png"),
+        finding("wide.png", HOSTILE, 2, 0),
+        finding(f"gone{HOSTILE}.png", "a\nb", 3),
+    ]
+    write_gallery(
+        colour_images / "page.html",
+        HOSTILE,
+        ["5 % look wrong", HOSTILE],
+        findings,
+        str(colour_images),
+    )
     return (colour_images / "page.html").read_text(encoding="utf-8")
 
 
 def test_it_needs_nothing_beside_it(page: str) -> None:
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"https?:|<link|<script|url\(", page)
-    assert [source[:23] for source in re.findall(r'src="([^"]*)"', page)] == ["data:image/jpeg;base64,"] * 2
+    assert [source[:23] for source in re.findall(r'src="([^"]*)"', page)] == [
+        "data:image/jpeg;base64,"
+    ] * 2
 
 
 def test_what_rows_say_is_only_text(page: str) -> None:
     assert "<script" not in page
-    assert [unescape(text) for text in re.findall(r'class="text">([^<]*)<', page)] == ["red mug", HOSTILE, "a\nb"]
+    assert [unescape(text) for text in re.findall(r'class="text">([^<]*)<', page)] == [
+        "red mug",
+        HOSTILE,
+        "a\nb",
+    ]
     assert unescape(re.findall(r"<h1>([^<]*)<", page)[0]) == HOSTILE
 
 
 def test_cards_stand_in_order_with_label_and_reason(page: str) -> None:
     labels = re.findall(r'(\d)\. <span class="label (\w+)">labelled (\w+)<', page)
-    assert labels == [("1", "match", "match"), ("2", "mismatch", "mismatch"), ("3", "match", "match")]
+    assert labels == [
+        ("1", "match", "match"),
+        ("2", "mismatch", "mismatch"),
+        ("3", "match", "match"),
+    ]
     assert page.count("heads trained without it give 0.03") == 3
 
 

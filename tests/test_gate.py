@@ -1,4 +1,6 @@
-"""mismatch.export.gate, and int8 exports behind it: calibration and threshold of its own, ever milder choices, a refusal that leaves nothing."""
+"""mismatch.export.gate, and int8 exports behind it: calibration and threshold of its own, ever
+milder choices, a refusal that leaves nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,15 @@ from mismatch.training.checkpoint import read_meta
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = 120
-WORDS = ("red", "blue", "cotton", "shirt", "shoe", "bag for women", "striped summer dress with pockets")
+WORDS = (
+    "red",
+    "blue",
+    "cotton",
+    "shirt",
+    "shoe",
+    "bag for women",
+    "striped summer dress with pockets",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,41 +43,84 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """rows.csv, with labels, and its noisy images."""
     folder, random = tmp_path_factory.mktemp("rows"), np.random.default_rng(0)
     for i in range(20):
-        Image.fromarray(random.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((70, 64)).save(folder / f"{i}.png")
+        Image.fromarray(random.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((70, 64)).save(
+            folder / f"{i}.png"
+        )
     lines = [f"{i % 20}.png,{i} {WORDS[i % len(WORDS)]},{i % 2}" for i in range(ROWS)]
     (folder / "rows.csv").write_text("\n".join(["image_path,text,label", *lines]) + "\n")
     return folder / "rows.csv"
 
 
 def run(checkpoint: Path, output: Path, rows: Path, *more: object) -> Any:
-    args = ("export-onnx", "--model", checkpoint, "--output", output, "--verify-csv", rows, "--image-base-path", rows.parent, *more)
+    args = (
+        "export-onnx",
+        "--model",
+        checkpoint,
+        "--output",
+        output,
+        "--verify-csv",
+        rows,
+        "--image-base-path",
+        rows.parent,
+        *more,
+    )
     return CliRunner().invoke(main, list(map(str, args)), prog_name="mismatch")
 
 
 def outputs(logits: list[float], score: ScoreSpec, colour_engine: Any) -> Outputs:
     engine = colour_engine(score=score)
-    return Outputs(engine, len(logits), np.zeros((1, 1)), np.zeros((1, 1)), list(range(len(logits))), np.array(logits), 0)
+    return Outputs(
+        engine,
+        len(logits),
+        np.zeros((1, 1)),
+        np.zeros((1, 1)),
+        list(range(len(logits))),
+        np.array(logits),
+        0,
+    )
 
 
 PLAIN = ScoreSpec("probability", 0.5)
-STORED = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 10), Threshold(0.5, "f1", 10, "2026-01-01T00:00:00+00:00"))
+STORED = ScoreSpec(
+    "probability",
+    0.5,
+    Calibration(1.0, 0.0, 10),
+    Threshold(0.5, "f1", 10, "2026-01-01T00:00:00+00:00"),
+)
 
 
 def test_flips_and_ranks_are_counted(colour_engine: Any) -> None:
-    left, right = (outputs(values, PLAIN, colour_engine) for values in ([-2.0, -1.0, 1.0, 2.0], [-2.0, 0.5, 0.4, 2.0]))
+    left, right = (
+        outputs(values, PLAIN, colour_engine)
+        for values in ([-2.0, -1.0, 1.0, 2.0], [-2.0, 0.5, 0.4, 2.0])
+    )
     verdict = judge(left, right, [0, 0, 1, 1])
-    assert (verdict.rows, verdict.flipped, verdict.auroc, verdict.auroc_after, verdict.refitted) == (4, 1, 1.0, 0.75, False)
+    assert (
+        verdict.rows,
+        verdict.flipped,
+        verdict.auroc,
+        verdict.auroc_after,
+        verdict.refitted,
+    ) == (4, 1, 1.0, 0.75, False)
     assert verdict.auroc_loss == 0.25
     assert not verdict.within(Limits(auroc_loss=0.3, flips=0.2))
     assert not verdict.within(Limits(auroc_loss=0.2, flips=0.3))
     assert verdict.within(Limits(auroc_loss=0.25, flips=0.25))
-    assert verdict.summary() == "AUROC 1.0000 in fp32, 0.7500 in int8; 1 of 4 decisions flipped (25.00%)"
+    assert (
+        verdict.summary()
+        == "AUROC 1.0000 in fp32, 0.7500 in int8; 1 of 4 decisions flipped (25.00%)"
+    )
 
 
 def test_without_labels_flips_alone_decide(colour_engine: Any) -> None:
     left, right = (outputs(values, STORED, colour_engine) for values in ([-1.0, 1.0], [1.0, 1.0]))
     verdict = judge(left, right, [None, None])
-    assert (verdict.flipped, verdict.auroc, verdict.auroc_loss, verdict.score) == (1, None, None, STORED)
+    assert (verdict.flipped, verdict.auroc, verdict.auroc_loss, verdict.score) == (
+        1,
+        None,
+        None,
+        STORED,
+    )
     assert verdict.summary() == "1 of 2 decisions flipped (50.00%)"
 
 
@@ -76,28 +129,50 @@ def test_a_shift_of_all_logits_is_taken_back_by_fitting_anew(colour_engine: Any)
     labels = [i % 2 for i in range(LEAST_ROWS)]
     logits = [4.0 * label - 2 + float(random.normal()) for label in labels]
     shifted = [3 * value + 5 for value in logits]
-    anew = judge(outputs(logits, STORED, colour_engine), outputs(shifted, STORED, colour_engine), labels)
+    anew = judge(
+        outputs(logits, STORED, colour_engine), outputs(shifted, STORED, colour_engine), labels
+    )
     assert anew.refitted
     assert anew.score.threshold is not None
     assert anew.score.threshold.objective == "f1"
     assert anew.score.calibration is not None
     assert anew.score.calibration.slope < 1
-    kept = judge(outputs(logits, STORED, colour_engine), outputs(shifted, STORED, colour_engine), [None] * LEAST_ROWS)
+    kept = judge(
+        outputs(logits, STORED, colour_engine),
+        outputs(shifted, STORED, colour_engine),
+        [None] * LEAST_ROWS,
+    )
     assert anew.flipped < LEAST_ROWS // 10 < kept.flipped
-    bare = judge(outputs(logits, PLAIN, colour_engine), outputs(shifted, PLAIN, colour_engine), labels)
+    bare = judge(
+        outputs(logits, PLAIN, colour_engine), outputs(shifted, PLAIN, colour_engine), labels
+    )
     assert bare.score == PLAIN  # nothing stored, nothing fitted
 
 
 @pytest.fixture(scope="module")
-def bundle(rows: Path, tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def bundle(
+    rows: Path, tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     """An int8 bundle, and what its export said."""
     folder = tmp_path_factory.mktemp("int8") / "bundle"
-    result = run(tiny_checkpoints["hf-clip"], folder, rows, "--precision", "int8", "--max-auroc-loss", 1, "--max-flips", 1)
+    result = run(
+        tiny_checkpoints["hf-clip"],
+        folder,
+        rows,
+        "--precision",
+        "int8",
+        "--max-auroc-loss",
+        1,
+        "--max-flips",
+        1,
+    )
     assert result.exit_code == 0, result.output
     return folder, result.stdout
 
 
-def test_the_bundle_says_what_it_is(bundle: tuple[Path, str], tiny_checkpoints: dict[str, Path]) -> None:
+def test_the_bundle_says_what_it_is(
+    bundle: tuple[Path, str], tiny_checkpoints: dict[str, Path]
+) -> None:
     folder, said = bundle
     manifest, stored = read_bundle(folder), read_meta(tiny_checkpoints["hf-clip"]).score
     assert manifest.precision == "int8"
@@ -110,7 +185,10 @@ def test_the_bundle_says_what_it_is(bundle: tuple[Path, str], tiny_checkpoints: 
     assert parity["int8"]["rows"] == parity["pairs"] == ROWS
     assert 0 < parity["max_score_difference"] < 0.2
     assert f"rows.csv: int8 in both towers: AUROC {parity['int8']['auroc']:.4f} in fp32" in said
-    assert f"calibration and threshold are int8's own, fitted to these rows: threshold {manifest.score.threshold_in_use:.4f}" in said
+    assert (
+        "calibration and threshold are int8's own, fitted to these rows: threshold"
+        f" {manifest.score.threshold_in_use:.4f}" in said
+    )
     assert " MB in int8 written to " in said
 
 
@@ -120,7 +198,10 @@ def test_a_rows_score_depends_on_nothing_but_the_row(bundle: tuple[Path, str], r
 
     def scores(batch_size: int, given: list[dict[str, str]]) -> list[Any]:
         predictor = mismatch.load(bundle[0], "cpu", 1, batch_size=batch_size)
-        return [prediction.logit for prediction in predictor.predict_pairs(given, image_base_path=rows.parent)]
+        return [
+            prediction.logit
+            for prediction in predictor.predict_pairs(given, image_base_path=rows.parent)
+        ]
 
     together = scores(16, pairs)
     assert len(set(together)) > 100
@@ -128,22 +209,40 @@ def test_a_rows_score_depends_on_nothing_but_the_row(bundle: tuple[Path, str], r
     assert scores(16, pairs[::-1]) == together[::-1]
     assert [scores(16, [pair])[0] for pair in pairs[:9]] == together[:9]
     one = mismatch.load(bundle[0], "cpu", 1)
-    assert [one.predict(rows.parent / pair["image_path"], pair["text"]).logit for pair in pairs[:9]] == together[:9]
+    assert [
+        one.predict(rows.parent / pair["image_path"], pair["text"]).logit for pair in pairs[:9]
+    ] == together[:9]
 
 
-def test_texts_of_one_call_are_equally_long(bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_of_one_call_are_equally_long(
+    bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictor, shapes = mismatch.load(bundle[0], "cpu", 1), []
     real = predictor.engine.encode_texts
-    monkeypatch.setattr(predictor.engine, "encode_texts", lambda ids, mask: [shapes.append((ids.shape, mask.sum(1).tolist())), real(ids, mask)][1])
+    monkeypatch.setattr(
+        predictor.engine,
+        "encode_texts",
+        lambda ids, mask: [shapes.append((ids.shape, mask.sum(1).tolist())), real(ids, mask)][1],
+    )
     predictor.encode_texts([" ".join(["red"] * count) for count in (1, 2, 3, 7, 9, 90)])
     assert [shape for shape, _ in shapes] == [(2, 4), (1, 8), (2, 12), (1, 77)]
-    assert all(-(-length // LENGTH_STEP) * LENGTH_STEP in (shape[1], 80) for shape, lengths in shapes for length in lengths)
+    assert all(
+        -(-length // LENGTH_STEP) * LENGTH_STEP in (shape[1], 80)
+        for shape, lengths in shapes
+        for length in lengths
+    )
 
 
 def test_it_runs_on_cpus(bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    )
     assert mismatch.load(bundle[0], "auto", 1).engine.name == "onnxruntime cpu"
-    with pytest.raises(DeviceError, match=r"this bundle is int8, whose operators run on CPUs only; use --provider cpu"):
+    with pytest.raises(
+        DeviceError,
+        match=r"this bundle is int8, whose operators run on CPUs only; use --provider cpu",
+    ):
         mismatch.load(bundle[0], "cuda")
 
 
@@ -155,29 +254,49 @@ def refuse_first(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("refused", "choice", "towers"),
     [
-        (1, "both towers without their first and last blocks", (True, False)),  # a tiny text tower has no other blocks
+        # a tiny text tower has no other blocks
+        (1, "both towers without their first and last blocks", (True, False)),
         (2, "the text tower", (False, True)),
     ],
 )
 def test_milder_choices_follow(
-    refused: int, choice: str, towers: tuple[bool, bool], rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refused: int,
+    choice: str,
+    towers: tuple[bool, bool],
+    rows: Path,
+    tiny_checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse_first(refused, monkeypatch)
     result = run(tiny_checkpoints["openclip"], tmp_path / "b", rows, "--precision", "int8")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("rows.csv: int8 in ") == refused + 1
     assert json.loads((tmp_path / "b" / "parity.json").read_text())["int8"]["choice"] == choice
-    found = tuple(b"MatMulIntegerToFloat" in (tmp_path / "b" / f"{tower}_encoder.onnx").read_bytes() for tower in ("image", "text"))
+    found = tuple(
+        b"MatMulIntegerToFloat" in (tmp_path / "b" / f"{tower}_encoder.onnx").read_bytes()
+        for tower in ("image", "text")
+    )
     assert found == towers
-    assert mismatch.load(tmp_path / "b", "cpu", 1).predict(rows.parent / "1.png", "red").similarity_score is not None
+    assert (
+        mismatch.load(tmp_path / "b", "cpu", 1)
+        .predict(rows.parent / "1.png", "red")
+        .similarity_score
+        is not None
+    )
 
 
-def test_too_costly_is_refused_and_auto_takes_fp32(rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_costly_is_refused_and_auto_takes_fp32(
+    rows: Path, tiny_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse_first(99, monkeypatch)
     result = run(tiny_checkpoints["openclip"], tmp_path / "b", rows, "--precision", "int8")
     assert result.exit_code == 2
     assert "rows.csv: int8 in both towers: AUROC" in result.stderr
-    assert "AUROC loss up to 0.005 and 1.00% of decisions flipped are allowed (--max-auroc-loss, --max-flips); no bundle was written" in result.stderr
+    assert (
+        "AUROC loss up to 0.005 and 1.00% of decisions flipped are allowed (--max-auroc-loss,"
+        " --max-flips); no bundle was written" in result.stderr
+    )
     assert list(tmp_path.iterdir()) == []
     result = run(tiny_checkpoints["openclip"], tmp_path / "b", rows, "--precision", "auto")
     assert result.exit_code == 0, result.output
@@ -186,30 +305,57 @@ def test_too_costly_is_refused_and_auto_takes_fp32(rows: Path, tiny_checkpoints:
     assert result.stdout.count("rows.csv: int8 in ") == 3  # the fourth would leave no layer in int8
 
 
-def test_without_rows_int8_is_a_usage_error(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    args = ["export-onnx", "--model", str(tiny_checkpoints["openclip"]), "--output", str(tmp_path / "b"), "--precision", "int8"]
+def test_without_rows_int8_is_a_usage_error(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    args = [
+        "export-onnx",
+        "--model",
+        str(tiny_checkpoints["openclip"]),
+        "--output",
+        str(tmp_path / "b"),
+        "--precision",
+        "int8",
+    ]
     result = CliRunner().invoke(main, args, prog_name="mismatch")
     assert result.exit_code == 2
     assert "--precision int8 needs --verify-csv" in result.stderr
 
 
-def test_fp16_is_half_as_large_and_decides_alike(rows: Path, tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_fp16_is_half_as_large_and_decides_alike(
+    rows: Path, tiny_checkpoints: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
     result = run(tiny_checkpoints["hf-clip"], tmp_path / "b", rows, "--precision", "fp16")
     assert result.exit_code == 0, result.output
     assert "rows.csv: fp16 in both towers: AUROC " in result.stdout
     parity = json.loads((tmp_path / "b" / "parity.json").read_text())
     assert (parity["fp16"]["choice"], parity["fp16"]["flipped"]) == ("both towers", 0)
     assert 0 < parity["max_score_difference"] < 0.01
-    sizes = [(folder / "image_encoder.onnx").stat().st_size for folder in (tmp_path / "b", tiny_bundles["hf-clip"])]
+    sizes = [
+        (folder / "image_encoder.onnx").stat().st_size
+        for folder in (tmp_path / "b", tiny_bundles["hf-clip"])
+    ]
     assert sizes[0] < 0.6 * sizes[1]
-    with pytest.warns(MismatchWarning, match=r"this bundle is fp16, for GPUs; a CPU computes it in fp32"):
+    with pytest.warns(
+        MismatchWarning, match=r"this bundle is fp16, for GPUs; a CPU computes it in fp32"
+    ):
         predictor = mismatch.load(tmp_path / "b", "cpu", 1)
     assert predictor.engine.describe()["precision"] == "fp16"
     assert predictor.predict(rows.parent / "1.png", "red").similarity_score is not None
 
 
-def test_fp16_needs_no_rows_and_is_what_auto_means_on_gpus(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    args = ["export-onnx", "--model", str(tiny_checkpoints["openclip"]), "--output", str(tmp_path / "b"), "--precision", "fp16"]
+def test_fp16_needs_no_rows_and_is_what_auto_means_on_gpus(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    args = [
+        "export-onnx",
+        "--model",
+        str(tiny_checkpoints["openclip"]),
+        "--output",
+        str(tmp_path / "b"),
+        "--precision",
+        "fp16",
+    ]
     result = CliRunner().invoke(main, args, prog_name="mismatch")
     assert result.exit_code == 0, result.output
     assert "built-in images and texts: fp16 in both towers: 0 of " in result.stdout

@@ -1,4 +1,6 @@
-"""mismatch.runtime.graph_file: ONNX files that point elsewhere are refused before onnxruntime opens them; those of bundles pass."""
+"""mismatch.runtime.graph_file: ONNX files that point elsewhere are refused before onnxruntime opens
+them; those of bundles pass.
+"""
 
 from __future__ import annotations
 
@@ -43,26 +45,47 @@ def graph_of(tensor: TensorProto, place: str) -> onnx.ModelProto:
     if place == "constant":
         return helper.make_model(helper.make_graph([constant, add], "g", inputs, outputs))
     if place == "function":
-        function = helper.make_function("d", "F", ["x"], ["y"], [constant, add], [helper.make_opsetid("", 20)])
+        function = helper.make_function(
+            "d", "F", ["x"], ["y"], [constant, add], [helper.make_opsetid("", 20)]
+        )
         node = helper.make_node("F", ["x"], ["y"], domain="d")
-        return helper.make_model(helper.make_graph([node], "g", inputs, outputs), functions=[function])
-    branch = helper.make_graph([constant, helper.make_node("Identity", ["w"], ["z"])], "b", [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, [4])])
-    condition = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True), "c"))
+        return helper.make_model(
+            helper.make_graph([node], "g", inputs, outputs), functions=[function]
+        )
+    branch = helper.make_graph(
+        [constant, helper.make_node("Identity", ["w"], ["z"])],
+        "b",
+        [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [4])],
+    )
+    condition = helper.make_node(
+        "Constant", [], ["c"], value=numpy_helper.from_array(np.array(True), "c")
+    )
     choice = helper.make_node("If", ["c"], ["w2"], then_branch=branch, else_branch=branch)
-    return helper.make_model(helper.make_graph([condition, choice, helper.make_node("Add", ["x", "w2"], ["y"])], "g", inputs, outputs))
+    return helper.make_model(
+        helper.make_graph(
+            [condition, choice, helper.make_node("Add", ["x", "w2"], ["y"])], "g", inputs, outputs
+        )
+    )
 
 
 @pytest.mark.parametrize("place", ["initializer", "constant", "function", "branch"])
 @pytest.mark.parametrize("location", ["/etc/passwd", "../../etc/passwd", "weights.bin"])
-def test_a_weight_that_lies_elsewhere_is_refused_wherever_it_stands(tmp_path: Path, place: str, location: str) -> None:
+def test_a_weight_that_lies_elsewhere_is_refused_wherever_it_stands(
+    tmp_path: Path, place: str, location: str
+) -> None:
     path = tmp_path / "image_encoder.onnx"
     path.write_bytes(graph_of(pointing(location), place).SerializeToString())
-    with pytest.raises(CheckpointError, match=r"image_encoder\.onnx says that its weights lie in another file"):
+    with pytest.raises(
+        CheckpointError, match=r"image_encoder\.onnx says that its weights lie in another file"
+    ):
         check_self_contained(path)
 
 
 def test_a_weight_that_names_a_file_without_saying_so_is_refused_too(tmp_path: Path) -> None:
-    (tmp_path / "g.onnx").write_bytes(graph_of(pointing("w", says_external=False), "initializer").SerializeToString())
+    (tmp_path / "g.onnx").write_bytes(
+        graph_of(pointing("w", says_external=False), "initializer").SerializeToString()
+    )
     with pytest.raises(CheckpointError, match="in another file"):
         check_self_contained(tmp_path / "g.onnx")
 
@@ -78,7 +101,9 @@ def test_a_bundle_with_such_a_graph_and_a_true_hash_is_refused(tmp_path: Path) -
     manifest: Any = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["head.onnx"] = sha256_file(folder / "head.onnx")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match=r"head\.onnx says that its weights lie in another file"):
+    with pytest.raises(
+        CheckpointError, match=r"head\.onnx says that its weights lie in another file"
+    ):
         mismatch.load(folder)
 
 
@@ -89,7 +114,15 @@ def test_graphs_of_bundles_pass(tiny_bundles: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello, this is no graph", b"\xff" * 100, b"\x3a\xff\xff\xff\xff\x0f", (FIXTURE / "head.onnx").read_bytes()[:-300], b"\x3b"]
+    "content",
+    [
+        b"",
+        b"hello, this is no graph",
+        b"\xff" * 100,
+        b"\x3a\xff\xff\xff\xff\x0f",
+        (FIXTURE / "head.onnx").read_bytes()[:-300],
+        b"\x3b",
+    ],
 )
 def test_what_is_no_onnx_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "head.onnx").write_bytes(content)
@@ -175,7 +208,9 @@ DISGUISES = {
     "in one of several graphs": field(7, field(1, field(5, field(11, ELSEWHERE)))),
     "a location of many bits": field(7, field(5, varint(14 << 3) + varint(1 << 32, 10))),
     "a location in its second byte": field(7, field(5, varint(14 << 3) + b"\x80\x01")),
-    "a location, then none": field(7, field(5, varint(14 << 3) + b"\x01" + varint(14 << 3) + b"\x00")),
+    "a location, then none": field(
+        7, field(5, varint(14 << 3) + b"\x01" + varint(14 << 3) + b"\x00")
+    ),
     "a location of bytes": field(7, field(5, field(14, b"\x01"))),
 }
 
@@ -183,7 +218,10 @@ DISGUISES = {
 @pytest.mark.parametrize("content", DISGUISES.values(), ids=DISGUISES)
 def test_no_way_of_writing_hides_a_weight(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "g.onnx").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"g\.onnx (says that its weights lie in another file|can't be read as ONNX)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"g\.onnx (says that its weights lie in another file|can't be read as ONNX)",
+    ):
         check_self_contained(tmp_path / "g.onnx")
     with pytest.raises(CheckpointError):
         read_graph(tmp_path / "g.onnx")

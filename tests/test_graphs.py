@@ -34,7 +34,10 @@ def folder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def shapes(path: Path) -> dict[str, list[str | int]]:
     graph = onnx.load(path).graph
-    return {entry.name: [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in (*graph.input, *graph.output)}
+    return {
+        entry.name: [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+        for entry in (*graph.input, *graph.output)
+    }
 
 
 def test_names_and_axes(folder: Path) -> None:
@@ -42,18 +45,33 @@ def test_names_and_axes(folder: Path) -> None:
     assert image == {"pixel_values": ["batch", 3, 64, 64], "image_embedding": ["batch", 128]}
     assert text["input_ids"] == ["batch", "length"]
     assert text["text_embedding"] == ["batch", 128]
-    assert sorted(path.name for path in folder.iterdir()) == ["image.onnx", "text.onnx"]  # no external data
+    # no external data
+    assert sorted(path.name for path in folder.iterdir()) == ["image.onnx", "text.onnx"]
 
 
-def test_a_graph_too_large_for_one_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_too_large_for_one_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(graphs, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(CheckpointError, match=r"x\.onnx would be .* one ONNX file holds 2 at most"):
-        write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, ("output",), tmp_path / "x.onnx")
+        write_graph(
+            nn.Linear(8, 8),
+            {"input": torch.rand(2, 8)},
+            {"input": {0: Dim("batch")}},
+            ("output",),
+            tmp_path / "x.onnx",
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_loggers_and_the_fast_path_are_as_before(tmp_path: Path) -> None:
     logger, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     enabled = torch.backends.mha.get_fastpath_enabled()
-    write_graph(nn.Linear(8, 8), {"input": torch.rand(2, 8)}, {"input": {0: Dim("batch")}}, ("output",), tmp_path / "x.onnx")
+    write_graph(
+        nn.Linear(8, 8),
+        {"input": torch.rand(2, 8)},
+        {"input": {0: Dim("batch")}},
+        ("output",),
+        tmp_path / "x.onnx",
+    )
     assert (logger.level, torch.backends.mha.get_fastpath_enabled()) == (level, enabled)

@@ -34,9 +34,17 @@ from tests.serving import image, post, problem, server, serving, settings_of, te
 PAIR = {"image": text64(image("red")), "text": "red"}
 
 
-def test_a_request_keeps_the_id_that_it_came_with_if_that_is_harmless(colour_engine: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with serving(Predictor(colour_engine())) as client, caplog.at_level(logging.INFO, "mismatch.serving"):
-        assert client.get("/v1/model", headers={"x-request-id": "trace-1.a"}).headers["x-request-id"] == "trace-1.a"
+def test_a_request_keeps_the_id_that_it_came_with_if_that_is_harmless(
+    colour_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        serving(Predictor(colour_engine())) as client,
+        caplog.at_level(logging.INFO, "mismatch.serving"),
+    ):
+        assert (
+            client.get("/v1/model", headers={"x-request-id": "trace-1.a"}).headers["x-request-id"]
+            == "trace-1.a"
+        )
         for wrong in ("a" * 65, "a b", '"}{'):
             given = client.get("/v1/model", headers={"x-request-id": wrong}).headers["x-request-id"]
             assert len(given) == 32
@@ -44,23 +52,44 @@ def test_a_request_keeps_the_id_that_it_came_with_if_that_is_harmless(colour_eng
         client.get("/nowhere/secret")
     lines: list[Any] = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     assert lines[0]["id"] == "trace-1.a"
-    assert (lines[-2]["route"], lines[-2]["model"], lines[-2]["pairs"]) == ("/v1/predict", "default", 1)
+    assert (lines[-2]["route"], lines[-2]["model"], lines[-2]["pairs"]) == (
+        "/v1/predict",
+        "default",
+        1,
+    )
     assert (lines[-1]["route"], lines[-1]["status"]) == ("other", 404)
 
 
 def test_other_sites_pages_may_ask_only_where_they_are_named(colour_engine: Any) -> None:
-    asking = {"origin": "https://shop.test", "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    asking = {
+        "origin": "https://shop.test",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
     for origins, allowed in (((), None), (("https://shop.test",), "https://shop.test")):
         with serving(Predictor(colour_engine()), origins=origins, tokens=("a" * 16,)) as client:
-            assert client.options("/v1/predict", headers=asking).headers.get("access-control-allow-origin") == allowed
-            assert client.post("/v1/predict", json=PAIR, headers={"origin": "https://shop.test"}).status_code == 401
+            assert (
+                client.options("/v1/predict", headers=asking).headers.get(
+                    "access-control-allow-origin"
+                )
+                == allowed
+            )
+            assert (
+                client.post(
+                    "/v1/predict", json=PAIR, headers={"origin": "https://shop.test"}
+                ).status_code
+                == 401
+            )
 
 
 def test_where_the_queue_is_full_a_body_is_not_even_parsed(colour_engine: Any) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
     real = engine.encode_images
     engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
-    with serving(Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client, ThreadPoolExecutor(2) as pool:
+    with (
+        serving(Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
         waiting = [pool.submit(client.post, "/v1/predict", json=PAIR)]
         begun.wait(20)
         waiting.append(pool.submit(client.post, "/v1/predict", json=PAIR))
@@ -76,8 +105,14 @@ def test_where_the_queue_is_full_a_body_is_not_even_parsed(colour_engine: Any) -
 def test_a_body_that_comes_too_slowly_is_given_up(colour_engine: Any) -> None:
     body = json.dumps(PAIR).encode()
 
-    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    with server(Predictor(colour_engine()), deadline=0.3) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length:"
+        b" %d\r\n\r\n" % len(body)
+    )
+    with (
+        server(Predictor(colour_engine()), deadline=0.3) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+    ):
         line.sendall(head)
         line.setblocking(False)
         said = b""
@@ -129,19 +164,37 @@ def below(prefix: str, way: str, predictor: Predictor, **options: Any) -> Iterat
 
 
 @pytest.mark.parametrize("way", ["alone", "mounted", "root path"])
-def test_all_routes_but_the_open_ones_need_a_token_wherever_the_application_is(colour_engine: Any, way: str) -> None:
+def test_all_routes_but_the_open_ones_need_a_token_wherever_the_application_is(
+    colour_engine: Any, way: str
+) -> None:
     prefix = "" if way == "alone" else "/match"
     with below(prefix, way, Predictor(colour_engine()), tokens=(TOKEN,)) as client:
         for path, method in ROUTES.items():
             for head in ({}, {"authorization": "Bearer " + "b" * 16}, {"authorization": TOKEN}):
                 assert problem(client.request(method, prefix + path, headers=head))[0] == 401, path
-            assert client.request(method, prefix + path, headers=WITH_TOKEN).status_code != 401, path
+            assert client.request(method, prefix + path, headers=WITH_TOKEN).status_code != 401, (
+                path
+            )
             assert client.request("DELETE", prefix + path).status_code == 401, path
         for path in OPEN_ROUTES:
             assert client.get(prefix + path).status_code == 200, path
-        for odd in ("/v1/models/", "/v1//models", "/V1/models", "/v1%2Fmodels", "/x/../v1/models", "/match/match/v1/models"):
-            assert client.get(prefix + odd, follow_redirects=False).status_code in (307, 401, 404), odd
-        assert client.post(prefix + "/v1/predict", json=PAIR, headers=WITH_TOKEN).json()["prediction"] == "match"
+        for odd in (
+            "/v1/models/",
+            "/v1//models",
+            "/V1/models",
+            "/v1%2Fmodels",
+            "/x/../v1/models",
+            "/match/match/v1/models",
+        ):
+            assert client.get(prefix + odd, follow_redirects=False).status_code in (
+                307,
+                401,
+                404,
+            ), odd
+        assert (
+            client.post(prefix + "/v1/predict", json=PAIR, headers=WITH_TOKEN).json()["prediction"]
+            == "match"
+        )
 
 
 def test_figures_and_the_description_can_be_opened(colour_engine: Any) -> None:
@@ -150,7 +203,9 @@ def test_figures_and_the_description_can_be_opened(colour_engine: Any) -> None:
         assert client.get("/openapi.json").status_code == 401
 
 
-@pytest.mark.parametrize("said", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}", "bEaReR {}  "])
+@pytest.mark.parametrize(
+    "said", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}", "bEaReR {}  "]
+)
 def test_a_token_is_taken_in_each_spelling_of_its_scheme(colour_engine: Any, said: str) -> None:
     with serving(Predictor(colour_engine()), tokens=(TOKEN, "ключ-ключ-ключ-ключ")) as client:
         for token in (TOKEN, "ключ-ключ-ключ-ключ"):
@@ -158,10 +213,28 @@ def test_a_token_is_taken_in_each_spelling_of_its_scheme(colour_engine: Any, sai
             assert client.get("/v1/models", headers=head).status_code == 200
 
 
-@pytest.mark.parametrize("said", ["", "Bearer", "Bearer ", "Basic {}", "{}", "Bearer{}", "Bearer {}x", "Bearer x {}", "Bearer {},{}"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic {}",
+        "{}",
+        "Bearer{}",
+        "Bearer {}x",
+        "Bearer x {}",
+        "Bearer {},{}",
+    ],
+)
 def test_anything_else_is_no_token(colour_engine: Any, said: str) -> None:
     with serving(Predictor(colour_engine()), tokens=(TOKEN,)) as client:
-        assert client.get("/v1/models", headers={"authorization": said.format(TOKEN, TOKEN)}).status_code == 401
+        assert (
+            client.get(
+                "/v1/models", headers={"authorization": said.format(TOKEN, TOKEN)}
+            ).status_code
+            == 401
+        )
 
 
 def test_where_no_lifespan_has_run_what_needs_models_is_503_in_words(colour_engine: Any) -> None:
@@ -179,11 +252,16 @@ def test_where_no_lifespan_has_run_what_needs_models_is_503_in_words(colour_engi
 
 
 @pytest.mark.parametrize("way", ["mounted", "root path"])
-def test_below_a_prefix_a_full_queue_refuses_bodies_unread_too(colour_engine: Any, way: str) -> None:
+def test_below_a_prefix_a_full_queue_refuses_bodies_unread_too(
+    colour_engine: Any, way: str
+) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
     real = engine.encode_images
     engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
-    with below("/match", way, Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client, ThreadPoolExecutor(2) as pool:
+    with (
+        below("/match", way, Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
         waiting = [pool.submit(client.post, "/match/v1/predict", json=PAIR)]
         begun.wait(20)
         waiting.append(pool.submit(client.post, "/match/v1/predict", json=PAIR))
@@ -202,8 +280,14 @@ def test_head_is_get_without_a_body(colour_engine: Any) -> None:
             assert (asked.status_code, asked.content) == (got.status_code, b""), path
             assert asked.headers["content-length"] == got.headers["content-length"]
         assert client.head("/v1/predict").status_code == 405
-    with server(Predictor(colour_engine())) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as line:
-        line.sendall(b"HEAD /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    with (
+        server(Predictor(colour_engine())) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+    ):
+        line.sendall(
+            b"HEAD /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nhost:"
+            b" a\r\nconnection: close\r\n\r\n"
+        )
         said = b"".join(iter(lambda: line.recv(65536), b""))
     assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200", b"404"]
     assert b"ok\n" not in said
@@ -217,7 +301,15 @@ def test_blanks_around_a_length_are_no_part_of_it(colour_engine: Any, length: st
         assert client.post("/v1/predict", content=body, headers=head).status_code == 200
 
 
-@pytest.mark.parametrize("head", [{"content-length": "5, 5"}, {"content-length": "+5"}, {"content-length": "0x5"}, {"transfer-encoding": "chunked"}])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"content-length": "5, 5"},
+        {"content-length": "+5"},
+        {"content-length": "0x5"},
+        {"transfer-encoding": "chunked"},
+    ],
+)
 def test_a_length_that_can_be_read_in_two_ways_is_refused(colour_engine: Any, head: Any) -> None:
     with serving(Predictor(colour_engine())) as client:
         assert client.post("/v1/predict", content=b"hello", headers=head).status_code == 411
@@ -240,34 +332,71 @@ def test_other_names_and_other_sites_pages_are_refused(colour_engine: Any) -> No
         for host in ("match.example.com", "127.0.0.1:8000", "[::1]:8000", "localhost"):
             assert client.get("/v1/models", headers={"host": host}).status_code == 200
         for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain", "/v1/reload"):
-            assert problem(client.post(path, json=PAIR, headers={"origin": "http://evil"}))[0] == 403
-        assert client.post("/v1/predict", json=PAIR, headers={"origin": "http://testserver"}).status_code == 200
+            assert (
+                problem(client.post(path, json=PAIR, headers={"origin": "http://evil"}))[0] == 403
+            )
+        assert (
+            client.post(
+                "/v1/predict", json=PAIR, headers={"origin": "http://testserver"}
+            ).status_code
+            == 200
+        )
         assert client.get("/v1/models", headers={"origin": "http://evil"}).status_code == 200
     with serving(Predictor(colour_engine()), origins=("https://shop.test",)) as client:
-        assert client.post("/v1/predict", json=PAIR, headers={"origin": "https://shop.test"}).status_code == 200
+        assert (
+            client.post(
+                "/v1/predict", json=PAIR, headers={"origin": "https://shop.test"}
+            ).status_code
+            == 200
+        )
 
 
 @pytest.mark.parametrize("way", ["alone", "mounted", "root path"])
 def test_a_slash_too_many_leads_on_without_a_host(colour_engine: Any, way: str) -> None:
     prefix = "" if way == "alone" else "/match"
     with below(prefix, way, Predictor(colour_engine())) as client:
-        moved = client.get(prefix + "/v1/model/?name=default", headers={"host": "other"}, follow_redirects=False)
-        assert (moved.status_code, moved.headers["location"]) == (307, f"{prefix}/v1/model?name=default")
+        moved = client.get(
+            prefix + "/v1/model/?name=default", headers={"host": "other"}, follow_redirects=False
+        )
+        assert (moved.status_code, moved.headers["location"]) == (
+            307,
+            f"{prefix}/v1/model?name=default",
+        )
         assert client.get(prefix + "/v1/models/").status_code == 200
-        assert "location" not in client.get(prefix + "/x//evil.example/v1/models/", follow_redirects=False).headers
+        assert (
+            "location"
+            not in client.get(
+                prefix + "/x//evil.example/v1/models/", follow_redirects=False
+            ).headers
+        )
 
 
 def test_there_is_no_websocket(colour_engine: Any) -> None:
-    with serving(Predictor(colour_engine())) as client, pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/predict"):
+    with (
+        serving(Predictor(colour_engine())) as client,
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/v1/predict"),
+    ):
         raise AssertionError("it was opened")
 
 
 def test_unfinished_bodies_hold_no_more_than_their_budget(colour_engine: Any) -> None:
-    """Those beyond it are refused, small requests of others go on, and what they held comes back."""
-    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    """Those beyond it are refused, small requests of others go on, and what they
+    held comes back.
+    """
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length:"
+        b" %d\r\n\r\n"
+    )
     size = 3 * 2**20
-    with server(Predictor(colour_engine()), max_body=4 * 2**20, max_bodies=16 * 2**20) as port, ExitStack() as stack:
-        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(6)]
+    with (
+        server(Predictor(colour_engine()), max_body=4 * 2**20, max_bodies=16 * 2**20) as port,
+        ExitStack() as stack,
+    ):
+        lines = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(6)
+        ]
         for line in lines:
             line.sendall(head % size + b" " * (size - 1))
         until = time.monotonic() + 20
@@ -287,13 +416,19 @@ def test_unfinished_bodies_hold_no_more_than_their_budget(colour_engine: Any) ->
         status = 503
         while status == 503 and time.monotonic() < until:
             with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-                connection.request("POST", "/v1/predict", padded, {"content-type": "application/json"})
+                connection.request(
+                    "POST", "/v1/predict", padded, {"content-type": "application/json"}
+                )
                 status = connection.getresponse().status
         assert status == 200
 
 
-def test_a_client_that_goes_away_in_its_body_is_no_failure(colour_engine: Any, caplog: pytest.LogCaptureFixture) -> None:
-    head = b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: %s\r\ncontent-length: 100\r\n\r\n{"
+def test_a_client_that_goes_away_in_its_body_is_no_failure(
+    colour_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nhost: a\r\ncontent-type: %s\r\ncontent-length: 100\r\n\r\n{"
+    )
     with server(Predictor(colour_engine())) as port:
         for kind in (b"application/json", b"multipart/form-data; boundary=b"):
             with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
@@ -313,8 +448,23 @@ def test_a_client_that_goes_away_is_noted_and_not_answered(colour_engine: Any) -
     engine.encode_images = lambda pixels: (go.wait(20), real(pixels))[1]
     app = create_app(*settings_of(Predictor(engine), batch=1, wait=0.0))
     body = json.dumps(PAIR).encode()
-    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "http_version": "1.1", "scheme": "http"}
-    scope |= {"headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())], "client": ("a", 1), "server": ("b", 2)}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/predict",
+        "raw_path": b"/v1/predict",
+        "query_string": b"",
+        "http_version": "1.1",
+        "scheme": "http",
+    }
+    scope |= {
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ],
+        "client": ("a", 1),
+        "server": ("b", 2),
+    }
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -335,15 +485,22 @@ def test_a_client_that_goes_away_is_noted_and_not_answered(colour_engine: Any) -
             return str(metrics.text().decode())
 
     assert 'mismatch_requests_total{route="/v1/predict",status="499"} 1.0' in asyncio.run(work())
-    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [200, 200]
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [
+        200,
+        200,
+    ]
 
 
-HEAD = b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+HEAD = (
+    b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize("route", [b"/v1/predict", b"/v1/predict/batch", b"/v1/explain"])
 @pytest.mark.parametrize("sent", [0, 1, 50])
-def test_bodies_that_do_not_come_keep_nobody_waiting(colour_engine: Any, route: bytes, sent: int) -> None:
+def test_bodies_that_do_not_come_keep_nobody_waiting(
+    colour_engine: Any, route: bytes, sent: int
+) -> None:
     few: Any = {"queue": 1, "max_pairs": 1, "batch": 1, "explanations": 1}
     with server(Predictor(colour_engine()), **few) as port, ExitStack() as stack:
         for _ in range(20):
@@ -451,9 +608,7 @@ def test_a_request_that_ends_otherwise_counts_no_longer() -> None:
     asyncio.run(work())
 
 
-def test_another_clients_pair_is_taken_where_one_clients_fill_the_queue(
-    colour_engine: Any,
-) -> None:
+def test_another_clients_pair_is_taken_where_one_clients_fill_the_queue(colour_engine: Any) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
     real = engine.encode_images
     engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]

@@ -12,9 +12,17 @@ from mismatch.runtime import hardware
 
 @pytest.mark.parametrize(
     ("content", "affinity", "expected"),
-    [("max 100000", 8, 8), ("150000 100000", 8, 2), ("50000 100000", 8, 1), ("800000 100000", 2, 2), ("nonsense", 3, 3)],
+    [
+        ("max 100000", 8, 8),
+        ("150000 100000", 8, 2),
+        ("50000 100000", 8, 1),
+        ("800000 100000", 2, 2),
+        ("nonsense", 3, 3),
+    ],
 )
-def test_quota_of_a_container_bounds_the_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, affinity: int, expected: int) -> None:
+def test_quota_of_a_container_bounds_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, affinity: int, expected: int
+) -> None:
     (tmp_path / "cpu.max").write_text(content)
     monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
@@ -22,7 +30,9 @@ def test_quota_of_a_container_bounds_the_cpus(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("200000", 2), ("-1", 6)])
-def test_quota_of_the_older_control_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int) -> None:
+def test_quota_of_the_older_control_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int
+) -> None:
     (tmp_path / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu.cfs_period_us").write_text("100000")
     monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "absent")
@@ -41,7 +51,9 @@ def test_quota_of_the_older_control_groups(monkeypatch: pytest.MonkeyPatch, tmp_
         ("aarch64", None, True),
     ],
 )
-def test_older_x86_cpus_need_other_int8_kernels(machine: str, flags: str | None, exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_x86_cpus_need_other_int8_kernels(
+    machine: str, flags: str | None, exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
     if flags is not None:

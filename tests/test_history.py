@@ -1,4 +1,6 @@
-"""What a run says of itself: the figures of a look at the validation rows, and the lists of training_stats.json."""
+"""What a run says of itself: the figures of a look at the validation rows, and the lists of
+training_stats.json.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,19 @@ from mismatch.training.history import PLAIN, History, Validation, threshold_obje
 
 LABELS = np.array([1, 1, 0, 0], np.float32)
 LOGITS = np.array([2.0, -1.0, 0.5, -3.0], np.float32)
-OPTIMIZER: Any = SimpleNamespace(param_groups=[{"part": "backbone", "lr": 1e-5}, {"part": "head", "lr": 1e-3}])
+OPTIMIZER: Any = SimpleNamespace(
+    param_groups=[{"part": "backbone", "lr": 1e-5}, {"part": "head", "lr": 1e-3}]
+)
 
 
 def history(validated: bool = True, **options: Any) -> History:
     feed: Any = SimpleNamespace(pairs=range(100))
-    return History(TrainConfig(train_csv="t.csv", **options), feed, feed if validated else None, torch.device("cpu"))
+    return History(
+        TrainConfig(train_csv="t.csv", **options),
+        feed,
+        feed if validated else None,
+        torch.device("cpu"),
+    )
 
 
 def found(logits: Any = LOGITS, labels: Any = LABELS) -> Validation:
@@ -31,7 +40,11 @@ def found(logits: Any = LOGITS, labels: Any = LABELS) -> Validation:
 def test_validation_figures_are_those_of_the_plain_probability_at_one_half() -> None:
     seen = found()
     assert seen.metrics["confusion_matrix"] == [[1, 1], [1, 1]]
-    assert seen.metrics["log_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(1)), np.log1p(np.exp(0.5)), np.log1p(np.exp(-3))]))
+    assert seen.metrics["log_loss"] == pytest.approx(
+        np.mean(
+            [np.log1p(np.exp(-2)), np.log1p(np.exp(1)), np.log1p(np.exp(0.5)), np.log1p(np.exp(-3))]
+        )
+    )
     assert seen.metrics["auroc"] == 0.75
     assert seen.tuned["accuracy"] == 0.75
 
@@ -47,12 +60,30 @@ def test_an_entry_per_epoch_in_every_list() -> None:
     assert run.add(2, (0.5, 2.0), found([2.0, 1.0, -0.5, -3.0]), 5.0, OPTIMIZER, val_seconds=0.25)
     assert not run.add(3, (0.4, 1.0), found(), 2.0, OPTIMIZER, val_seconds=0.25)
     stats = json.loads(json.dumps(run.to_dict(), allow_nan=False))
-    expected = {"train_losses": [0.7, 0.5, 0.4], "train_contrastive_losses": [3.0, 2.0, 1.0], "seconds": [4.0, 5.0, 2.0], "val_seconds": [0.5, 0.25, 0.25]}
-    expected |= {"rows_per_second": [25.0, 20.0, 50.0], "learning_rates": [1e-5] * 3, "head_learning_rates": [1e-3] * 3}
-    expected |= {"val_accuracies": [0.5, 1.0, 0.5], "val_precision": [0.5, 1.0, 0.5], "val_recall": [0.5, 1.0, 0.5], "val_auroc": [0.75, 1.0, 0.75]}
+    expected = {
+        "train_losses": [0.7, 0.5, 0.4],
+        "train_contrastive_losses": [3.0, 2.0, 1.0],
+        "seconds": [4.0, 5.0, 2.0],
+        "val_seconds": [0.5, 0.25, 0.25],
+    }
+    expected |= {
+        "rows_per_second": [25.0, 20.0, 50.0],
+        "learning_rates": [1e-5] * 3,
+        "head_learning_rates": [1e-3] * 3,
+    }
+    expected |= {
+        "val_accuracies": [0.5, 1.0, 0.5],
+        "val_precision": [0.5, 1.0, 0.5],
+        "val_recall": [0.5, 1.0, 0.5],
+        "val_auroc": [0.75, 1.0, 0.75],
+    }
     assert {name: stats[name] for name in expected} == expected
     assert stats["confusion_matrices"] == [[[1, 1], [1, 1]], [[2, 0], [0, 2]], [[1, 1], [1, 1]]]
-    assert (stats["epochs"], stats["best_epoch"], stats["best_validation"]["accuracy"]) == (3, 2, 1.0)
+    assert (stats["epochs"], stats["best_epoch"], stats["best_validation"]["accuracy"]) == (
+        3,
+        2,
+        1.0,
+    )
     assert run.last()["val_f1"] == 0.5
     assert run.line(5, best=False).startswith("epoch 3/5  train loss 0.4000  val loss 0.6")
 
@@ -74,7 +105,11 @@ def test_without_validation_its_lists_are_empty_and_the_last_epoch_is_best() -> 
         "val_seconds",
         "confusion_matrices",
     }
-    assert (stats["best_epoch"], stats["best_validation"], stats["train_losses"]) == (2, None, [0.5, 0.5])
+    assert (stats["best_epoch"], stats["best_validation"], stats["train_losses"]) == (
+        2,
+        None,
+        [0.5, 0.5],
+    )
     assert run.line(2, best=True) == "epoch 2/2  train loss 0.5000  1.0 s  100 rows/s  best"
 
 

@@ -1,4 +1,6 @@
-"""Bundles of strangers, whose hashes are true and whose content is wrong, end as one CheckpointError when they are opened, and in time."""
+"""Bundles of strangers, whose hashes are true and whose content is wrong, end as one
+CheckpointError when they are opened, and in time.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,14 @@ def graph(name: str, content: bytes) -> Change:
 
 def lookup(rows: int) -> bytes:
     """A text tower whose table has so many rows."""
-    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["found"]), helper.make_node("ReduceSum", ["found", "axis"], ["text_embedding"], keepdims=0)]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["found"]),
+        helper.make_node("ReduceSum", ["found", "axis"], ["text_embedding"], keepdims=0),
+    ]
     table = np.ones((rows, hostile.TEXT), np.float32)
-    return hostile.model(nodes, IDS, "text_embedding", ["b", hostile.TEXT], {"table": table, "axis": np.array([1])})
+    return hostile.model(
+        nodes, IDS, "text_embedding", ["b", hostile.TEXT], {"table": table, "axis": np.array([1])}
+    )
 
 
 def larger_pictures() -> bytes:
@@ -52,23 +59,57 @@ def larger_pictures() -> bytes:
     return hostile.model([mean], {"pixel_values": [1, 3, 9, 9]}, "image_embedding", None)
 
 
-COMPILED = helper.make_node("EPContext", ["image_embedding"], ["logit"], domain="com.microsoft", ep_cache_context="/etc/passwd")
+COMPILED = helper.make_node(
+    "EPContext",
+    ["image_embedding"],
+    ["logit"],
+    domain="com.microsoft",
+    ep_cache_context="/etc/passwd",
+)
 GRAPHS: dict[str, tuple[str, bytes]] = {
-    "logits in a column": (HEAD_FILE, hostile.constant(np.zeros((2, 1), np.float32), HEAD, "logit")),
+    "logits in a column": (
+        HEAD_FILE,
+        hostile.constant(np.zeros((2, 1), np.float32), HEAD, "logit"),
+    ),
     "one logit for all": (HEAD_FILE, hostile.constant(np.zeros(1, np.float32), HEAD, "logit")),
     "a logit without a shape": (HEAD_FILE, hostile.constant(np.float32(1), HEAD, "logit")),
-    "whole logits": (HEAD_FILE, hostile.model([helper.make_node("Identity", ["input_ids"], ["logit"])], {"input_ids": ["b"]}, "logit", ["b"])),
+    "whole logits": (
+        HEAD_FILE,
+        hostile.model(
+            [helper.make_node("Identity", ["input_ids"], ["logit"])],
+            {"input_ids": ["b"]},
+            "logit",
+            ["b"],
+        ),
+    ),
     "no input": (HEAD_FILE, hostile.constant(np.zeros(3, np.float32), {}, "logit")),
     "other inputs": (HEAD_FILE, hostile.constant(np.zeros(2, np.float32), {"x": ["b"]}, "logit")),
-    "an input too many": (HEAD_FILE, hostile.constant(np.zeros(2, np.float32), HEAD | {"x": ["b"]}, "logit")),
-    "wider images": (IMAGE_FILE, hostile.constant(np.zeros((1, 9), np.float32), PIXELS, "image_embedding")),
-    "another output": (IMAGE_FILE, hostile.constant(np.zeros((1, 8), np.float32), PIXELS, "pooled")),
+    "an input too many": (
+        HEAD_FILE,
+        hostile.constant(np.zeros(2, np.float32), HEAD | {"x": ["b"]}, "logit"),
+    ),
+    "wider images": (
+        IMAGE_FILE,
+        hostile.constant(np.zeros((1, 9), np.float32), PIXELS, "image_embedding"),
+    ),
+    "another output": (
+        IMAGE_FILE,
+        hostile.constant(np.zeros((1, 8), np.float32), PIXELS, "pooled"),
+    ),
     "larger pictures": (IMAGE_FILE, larger_pictures()),
-    "texts become one": (TEXT_FILE, hostile.constant(np.zeros((1, hostile.TEXT), np.float32), IDS, "text_embedding")),
+    "texts become one": (
+        TEXT_FILE,
+        hostile.constant(np.zeros((1, hostile.TEXT), np.float32), IDS, "text_embedding"),
+    ),
     "fewer words than the tokenizer": (TEXT_FILE, lookup(2)),
     "onnxruntime's own format": (HEAD_FILE, b"\x12\x02\x10\x00ORTM" + bytes(64)),
     "not onnx": (HEAD_FILE, b"hello"),
-    "an operator that is none": (HEAD_FILE, hostile.model([helper.make_node("Nothing", ["image_embedding"], ["logit"])], HEAD, "logit", ["b"])),
+    "an operator that is none": (
+        HEAD_FILE,
+        hostile.model(
+            [helper.make_node("Nothing", ["image_embedding"], ["logit"])], HEAD, "logit", ["b"]
+        ),
+    ),
     "a compiled part elsewhere": (HEAD_FILE, hostile.model([COMPILED], HEAD, "logit", ["b"])),
 }
 
@@ -79,15 +120,29 @@ def test_a_wrong_graph_is_named(tmp_path: Path, name: str, content: bytes) -> No
 
 
 @pytest.mark.parametrize("body", [True, False])
-@pytest.mark.parametrize(("name", "inputs", "output"), [(HEAD_FILE, HEAD, "logit"), (IMAGE_FILE, PIXELS, "image_embedding")])
+@pytest.mark.parametrize(
+    ("name", "inputs", "output"),
+    [(HEAD_FILE, HEAD, "logit"), (IMAGE_FILE, PIXELS, "image_embedding")],
+)
 def test_a_graph_that_does_not_end_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, inputs: dict[str, Any], output: str, body: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    inputs: dict[str, Any],
+    output: str,
+    body: bool,
 ) -> None:
     if not body:
-        endless_in_a_process_of_its_own(hostile.with_file(hostile.copied(tmp_path / "b"), name, hostile.endless(output, inputs, body=False)))
+        endless_in_a_process_of_its_own(
+            hostile.with_file(
+                hostile.copied(tmp_path / "b"), name, hostile.endless(output, inputs, body=False)
+            )
+        )
         return
     monkeypatch.setattr(sessions, "TRYING", (0.5, 0.0))
-    assert "does not end" in refused(hostile.with_file(hostile.copied(tmp_path / "b"), name, hostile.endless(output, inputs)))
+    assert "does not end" in refused(
+        hostile.with_file(hostile.copied(tmp_path / "b"), name, hostile.endless(output, inputs))
+    )
 
 
 def endless_in_a_process_of_its_own(folder: Path) -> None:
@@ -101,17 +156,25 @@ def endless_in_a_process_of_its_own(folder: Path) -> None:
             "except mismatch.MismatchError as error: print(type(error).__name__, error)",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=100
+    )
     assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
     assert done.stdout.startswith("CheckpointError")
     assert "does not end" in done.stdout
 
 
 def test_a_graph_that_loses_rows_later_is_found_then(tmp_path: Path) -> None:
-    folder = hostile.with_file(hostile.copied(tmp_path / "b"), HEAD_FILE, hostile.constant(np.zeros(2, np.float32), HEAD, "logit"))
+    folder = hostile.with_file(
+        hostile.copied(tmp_path / "b"),
+        HEAD_FILE,
+        hostile.constant(np.zeros(2, np.float32), HEAD, "logit"),
+    )
     engine = sessions.open_bundle(folder, provider="cpu", threads=1)
     with pytest.raises(CheckpointError, match=r"head\.onnx gives logit of shape \(2,\)"):
-        engine.logits(np.zeros((3, hostile.IMAGE), np.float32), np.zeros((3, hostile.TEXT), np.float32))
+        engine.logits(
+            np.zeros((3, hostile.IMAGE), np.float32), np.zeros((3, hostile.TEXT), np.float32)
+        )
 
 
 def set_in(part: str, **values: Any) -> Change:
@@ -149,15 +212,31 @@ MANIFESTS: dict[str, Change] = {
     "members without number": set_in("head", members=10**9),
     "features by a number": set_in("head", image_features=3),
     "features of numbers": set_in("head", image_features=[3]),
-    "a threshold as text": set_in("score", threshold={"value": "0.5", "objective": "f1", "rows": 3, "date": "2026-01-01"}),
-    "a threshold of null": set_in("score", threshold={"value": None, "objective": "f1", "rows": 3, "date": "2026-01-01"}),
+    "a threshold as text": set_in(
+        "score", threshold={"value": "0.5", "objective": "f1", "rows": 3, "date": "2026-01-01"}
+    ),
+    "a threshold of null": set_in(
+        "score", threshold={"value": None, "objective": "f1", "rows": 3, "date": "2026-01-01"}
+    ),
     "a threshold that is none": set_in("score", threshold=[]),
     "a default threshold as text": set_in("score", default_threshold="0.5"),
     "earlier thresholds by a number": set_in("score", earlier=7),
     "a slope as text": set_in("score", calibration={"slope": "1", "intercept": 0, "rows": 2}),
-    "knots as text": set_in("score", calibration={"slope": 1, "intercept": 0, "rows": 2, "kind": "piecewise", "knots": ["a", "b"], "bent": ["a", "b"]}),
+    "knots as text": set_in(
+        "score",
+        calibration={
+            "slope": 1,
+            "intercept": 0,
+            "rows": 2,
+            "kind": "piecewise",
+            "knots": ["a", "b"],
+            "bent": ["a", "b"],
+        },
+    ),
     "a review band as text": set_in("score", review={"low": "0.1", "high": "0.2"}),
-    "slices as text": set_in("score", review=None, slices={"column": "a", "values": {"b": "0.5"}, "rows": {}}),
+    "slices as text": set_in(
+        "score", review=None, slices={"column": "a", "values": {"b": "0.5"}, "rows": {}}
+    ),
     "a reference by a number": set_in("score", reference=5),
     "a score by a number": set_to(score=5),
     "a head by a list": set_to(head=[]),
@@ -167,10 +246,18 @@ MANIFESTS: dict[str, Change] = {
     "an opset as text": set_to(opset="20"),
     "a format of true": set_to(format_version=True),
     "files by a list": set_to(files=[]),
-    "a hash by a number": lambda folder: hostile.with_manifest(folder, lambda data: data["files"].update({"head.onnx": 5})),
-    "a file in a folder": lambda folder: hostile.with_manifest(folder, lambda data: data["files"].update({"a/b": "0" * 64})),
-    "a file above": lambda folder: hostile.with_manifest(folder, lambda data: data["files"].update({"..": "0" * 64})),
-    "a file with a zero": lambda folder: hostile.with_manifest(folder, lambda data: data["files"].update({"a\0": "0" * 64})),
+    "a hash by a number": lambda folder: hostile.with_manifest(
+        folder, lambda data: data["files"].update({"head.onnx": 5})
+    ),
+    "a file in a folder": lambda folder: hostile.with_manifest(
+        folder, lambda data: data["files"].update({"a/b": "0" * 64})
+    ),
+    "a file above": lambda folder: hostile.with_manifest(
+        folder, lambda data: data["files"].update({"..": "0" * 64})
+    ),
+    "a file with a zero": lambda folder: hostile.with_manifest(
+        folder, lambda data: data["files"].update({"a\0": "0" * 64})
+    ),
 }
 
 
@@ -179,11 +266,15 @@ def test_a_wrong_manifest_is_refused(tmp_path: Path, change: Change) -> None:
     assert "b/" in refused(change(hostile.copied(tmp_path / "b")))
 
 
-@pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity", "1e999", "[" * 700 + "]" * 700])
+@pytest.mark.parametrize(
+    "written", ["NaN", "Infinity", "-Infinity", "1e999", "[" * 700 + "]" * 700]
+)
 def test_what_is_no_number_is_refused_wherever_it_stands(tmp_path: Path, written: str) -> None:
     folder = hostile.copied(tmp_path / "b")
     path = folder / "manifest.json"
-    data = {name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"}
+    data = {
+        name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"
+    }
     data["score"]["default_threshold"] = "@"
     path.write_text(json.dumps(data).replace('"@"', written))
     assert "manifest.json" in refused(folder)
@@ -197,7 +288,10 @@ X = {"X": {"id": "X", "ids": [2], "tokens": ["X"]}}
 
 
 def replacing(pattern: dict[str, str], content: str, times: int) -> dict[str, Any]:
-    return {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": pattern, "content": content}] * times}
+    return {
+        "type": "Sequence",
+        "normalizers": [{"type": "Replace", "pattern": pattern, "content": content}] * times,
+    }
 
 
 def splitting(pattern: str) -> dict[str, Any]:
@@ -205,9 +299,25 @@ def splitting(pattern: str) -> dict[str, Any]:
 
 
 TOKENIZERS: dict[str, dict[str, Any]] = {
-    "a template without its token": {"post_processor": {"type": "TemplateProcessing", "single": [SPECIAL, ONE], "pair": TWO, "special_tokens": {}}},
-    "more special tokens than fit": {"post_processor": {"type": "TemplateProcessing", "single": [*[SPECIAL] * 20, ONE], "pair": TWO, "special_tokens": X}},
-    "a table that is none": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"}},
+    "a template without its token": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [SPECIAL, ONE],
+            "pair": TWO,
+            "special_tokens": {},
+        }
+    },
+    "more special tokens than fit": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [*[SPECIAL] * 20, ONE],
+            "pair": TWO,
+            "special_tokens": X,
+        }
+    },
+    "a table that is none": {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"}
+    },
     "pieces of no length": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
     "texts that double": {"normalizer": replacing({"String": "a"}, "aa", 40)},
     "texts that double by an expression": {"normalizer": replacing({"Regex": "a"}, "aa", 40)},
@@ -217,26 +327,38 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "repeated alternatives": {"pre_tokenizer": splitting("(a|a)*b")},
     "repeated repetition by numbers": {"pre_tokenizer": splitting("(a{1,}){2,}b")},
     "a reference back": {"pre_tokenizer": splitting("(a*)\\1b")},
-    "sequences in sequences": {"normalizer": json.loads('{"type": "Sequence", "normalizers": [' * 30 + "]}" * 30)},
+    "sequences in sequences": {
+        "normalizer": json.loads('{"type": "Sequence", "normalizers": [' * 30 + "]}" * 30)
+    },
     "no model": {"model": None},
-    "a model without its unknown": {"model": {"type": "WordLevel", "vocab": {"a": 1}, "unk_token": "[UNK]"}},
+    "a model without its unknown": {
+        "model": {"type": "WordLevel", "vocab": {"a": 1}, "unk_token": "[UNK]"}
+    },
     "merges of nothing": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}},
-    "ids beyond 32 bits": {"model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 2**40}, "unk_token": "[UNK]"}},
+    "ids beyond 32 bits": {
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 2**40}, "unk_token": "[UNK]"}
+    },
 }
 
 
 @pytest.mark.parametrize("changes", TOKENIZERS.values(), ids=TOKENIZERS)
 def test_a_wrong_tokenizer_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     content = json.dumps(TOKENIZER | changes).encode()
-    assert "tokenizer.json" in refused(hostile.with_file(hostile.copied(tmp_path / "b"), "tokenizer.json", content))
+    assert "tokenizer.json" in refused(
+        hostile.with_file(hostile.copied(tmp_path / "b"), "tokenizer.json", content)
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000])
 def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    assert "tokenizer.json" in refused(hostile.with_file(hostile.copied(tmp_path / "b"), "tokenizer.json", content))
+    assert "tokenizer.json" in refused(
+        hostile.with_file(hostile.copied(tmp_path / "b"), "tokenizer.json", content)
+    )
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", HEAD_FILE, IMAGE_FILE, "parity.json"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "tokenizer.json", HEAD_FILE, IMAGE_FILE, "parity.json"]
+)
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing link"])
 def test_what_is_no_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> None:
     folder = hostile.copied(tmp_path / "b")
@@ -262,7 +384,17 @@ def test_a_file_of_ten_gigabytes_is_not_read(tmp_path: Path, name: str) -> None:
     assert "larger than" in refused(folder)
 
 
-@pytest.mark.parametrize("name", ["weights.bin", "elsewhere", "image_encoder.onnx.data", "manifest.json.bak", "sub/", "README.md.exe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weights.bin",
+        "elsewhere",
+        "image_encoder.onnx.data",
+        "manifest.json.bak",
+        "sub/",
+        "README.md.exe",
+    ],
+)
 def test_a_file_that_no_hash_covers_is_refused(tmp_path: Path, name: str) -> None:
     folder = hostile.copied(tmp_path / "b")
     if name.endswith("/"):
@@ -272,7 +404,9 @@ def test_a_file_that_no_hash_covers_is_refused(tmp_path: Path, name: str) -> Non
     assert name.rstrip("/") in refused(folder)
 
 
-@pytest.mark.parametrize("name", [".DS_Store", ".gitattributes", ".cache/", "README.md", "LICENSE", "Thumbs.db"])
+@pytest.mark.parametrize(
+    "name", [".DS_Store", ".gitattributes", ".cache/", "README.md", "LICENSE", "Thumbs.db"]
+)
 def test_what_systems_hubs_and_people_leave_may_lie_beside(tmp_path: Path, name: str) -> None:
     folder = hostile.copied(tmp_path / "b")
     if name.endswith("/"):
@@ -298,7 +432,9 @@ def test_a_bundle_of_links_to_files_is_one(tmp_path: Path) -> None:
     assert mismatch.load(folder, "cpu", threads=1).score.kind == "probability"
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_no_fault_of_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = sessions.open_bundle(hostile.copied(tmp_path / "b"), provider="cpu", threads=1)
 
     def fail(*_: Any) -> None:
@@ -306,7 +442,9 @@ def test_memory_that_runs_out_is_no_fault_of_the_graph(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(engine._head, "_run", fail)
     with pytest.raises(mismatch.MismatchError, match="not enough memory"):
-        engine.logits(np.zeros((1, hostile.IMAGE), np.float32), np.zeros((1, hostile.TEXT), np.float32))
+        engine.logits(
+            np.zeros((1, hostile.IMAGE), np.float32), np.zeros((1, hostile.TEXT), np.float32)
+        )
 
 
 def test_the_time_limit_is_that_of_the_graphs_size() -> None:

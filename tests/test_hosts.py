@@ -97,7 +97,9 @@ def test_a_request_has_one_host_or_none() -> None:
         (None, "localhost:8000", "cross-site", False),
     ],
 )
-def test_pages_of_the_service_itself_and_of_named_sites_may_ask(origin: str | None, host: str, site: str | None, may: bool) -> None:
+def test_pages_of_the_service_itself_and_of_named_sites_may_ask(
+    origin: str | None, host: str, site: str | None, may: bool
+) -> None:
     sent = {"host": host, "origin": origin, "sec-fetch-site": site}
     headers = Headers({name: value for name, value in sent.items() if value is not None})
     assert HOSTS.allows(headers) == may

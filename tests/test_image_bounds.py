@@ -1,4 +1,6 @@
-"""What a picture's file may hold is counted before it is decoded, in every kind of file, and honest files pass."""
+"""What a picture's file may hold is counted before it is decoded, in every kind of file, and honest
+files pass.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,13 @@ HONEST: list[tuple[str, dict[str, Any]]] = [
     ("JPEG", {"icc_profile": bytes(200_000), "comment": b"by hand"}),
     ("PNG", {}),
     ("GIF", {"comment": b"long " * 5_000}),
-    ("GIF", {"save_all": True, "append_images": [Image.new("RGB", (90, 60), name) for name in ("red", "blue")] * 20}),
+    (
+        "GIF",
+        {
+            "save_all": True,
+            "append_images": [Image.new("RGB", (90, 60), name) for name in ("red", "blue")] * 20,
+        },
+    ),
     ("WEBP", {"lossless": True}),
     ("BMP", {}),
     ("TIFF", {}),
@@ -80,7 +88,9 @@ def test_honest_files_pass(kind: str, options: dict[str, Any]) -> None:
     known = kind not in ("GIF", "BMP")
     Image.fromarray(pixels).save(file, kind, **options, **({"exif": exif} if known else {}))
     check_structure(file, "image 'a'")
-    assert open_image(file.getvalue()).size == ((60, 90) if known else (90, 60)), "its EXIF turns it still"
+    assert open_image(file.getvalue()).size == ((60, 90) if known else (90, 60)), (
+        "its EXIF turns it still"
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "ICO"])
@@ -91,11 +101,16 @@ def test_a_file_that_is_cut_anywhere_is_left_to_its_decoder(kind: str) -> None:
         check_structure(io.BytesIO(file.getvalue()[:length]), "a")
 
 
-def test_scans_are_counted_over_pieces_and_up_to_the_end_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_are_counted_over_pieces_and_up_to_the_end_of_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(image_bounds, "_PIECE", 16)
     most = image_bounds.MAX_SCANS
     check_structure(io.BytesIO(hostile.jpeg_of_scans(64, most)), "a")
-    check_structure(io.BytesIO(hostile.jpeg_of_scans(64, most) + hostile.jpeg_of_scans(64, most)), "a")  # as a phone's film behind a photo
+    # as a phone's film behind a photo
+    check_structure(
+        io.BytesIO(hostile.jpeg_of_scans(64, most) + hostile.jpeg_of_scans(64, most)), "a"
+    )
     with pytest.raises(ImageRefusedError, match=f"more than {most} progressive scans"):
         check_structure(io.BytesIO(hostile.jpeg_of_scans(64, most + 1)), "a")
 
@@ -111,7 +126,13 @@ def test_exif_is_costly_where_it_names_more_than_there_is() -> None:
 SIDE = 1_500  # pixels, of a square that is too large for Python
 
 
-def dds(*, bits: int = 24, masks: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0), flags: int = 0x40, side: int = SIDE) -> bytes:
+def dds(
+    *,
+    bits: int = 24,
+    masks: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0),
+    flags: int = 0x40,
+    side: int = SIDE,
+) -> bytes:
     head = struct.pack("<7I44x", 124, 0x1007, side, side, 0, 0, 0)
     return b"DDS " + head + struct.pack("<IIII5I", 32, flags, 0, bits, *masks, 0) + bytes(16)
 
@@ -133,7 +154,11 @@ SLOW = {
     "BLP1": blp(1),
     "BLP2": blp(2),
     "qoi": b"qoif" + struct.pack(">IIBB", SIDE, SIDE, 3, 0),
-    "xpm": b"/* XPM */\nstatic char *x[] = {\n" + b'"%d %d 2 1",\n"a c #ff0000",\n"b c #00ff00",\n' % (SIDE, SIDE) + b'"ab"\n};',
+    "xpm": (
+        b"/* XPM */\nstatic char *x[] = {\n"
+        + b'"%d %d 2 1",\n"a c #ff0000",\n"b c #00ff00",\n' % (SIDE, SIDE)
+        + b'"ab"\n};'
+    ),
     "ppm_plain": b"P3 %d %d 255\n1 2 3" % (SIDE, SIDE),
     "ppm_plain of bits": b"P1 %d %d\n1 0 1" % (SIDE, SIDE),
     "ppm": b"P6 %d %d 200\n" % (SIDE, SIDE),
@@ -150,7 +175,9 @@ def test_what_pillow_decodes_in_python_is_smaller(kind: str) -> None:
     Image.init()
     if kind.split()[0] not in Image.DECODERS:
         pytest.skip("this Pillow decodes it in C")
-    with pytest.raises(ImageRefusedError, match=r"more than 2,097,152 (pixels in a kind of|run-length)"):
+    with pytest.raises(
+        ImageRefusedError, match=r"more than 2,097,152 (pixels in a kind of|run-length)"
+    ):
         open_image(SLOW[kind])
 
 
@@ -164,8 +191,13 @@ PLAIN: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "mode", "options"), [*PLAIN, ("SGI", "L", {"bpc": 2}), ("MSP", "1", {}), ("ICO", "RGB", {})])
-def test_what_it_decodes_in_c_may_be_larger(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [*PLAIN, ("SGI", "L", {"bpc": 2}), ("MSP", "1", {}), ("ICO", "RGB", {})],
+)
+def test_what_it_decodes_in_c_may_be_larger(
+    monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, options: dict[str, Any]
+) -> None:
     monkeypatch.setattr(image_bounds, "MAX_SLOW_PIXELS", 100)
     file = io.BytesIO()
     Image.new(mode, (32, 32)).save(file, kind, **options)

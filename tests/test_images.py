@@ -1,4 +1,6 @@
-"""Images of requests: base64 as clients write it, known formats, within limits, decoded elsewhere or remembered."""
+"""Images of requests: base64 as clients write it, known formats, within limits, decoded elsewhere
+or remembered.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def prepared(engine: Any, *pictures: bytes, pixels: bool = False) -> list[Prepar
 
     async def work() -> list[PreparedImage]:
         settings = Settings("m", max_image=10_000, max_pixels=1_000)
-        served, decoder = Served("default", Predictor(engine), settings, Metrics()), ImageDecoder(settings)
+        served, decoder = (
+            Served("default", Predictor(engine), settings, Metrics()),
+            ImageDecoder(settings),
+        )
         served.batcher.start()
         found = []
         try:
@@ -56,10 +61,14 @@ def prepared(engine: Any, *pictures: bytes, pixels: bool = False) -> list[Prepar
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_usual_formats_become_what_the_tower_sees(colour_engine: Any, isolated: bool, kind: str) -> None:
+def test_usual_formats_become_what_the_tower_sees(
+    colour_engine: Any, isolated: bool, kind: str
+) -> None:
     data, engine = encoded(kind), colour_engine()
     [found] = prepared(engine, data)
-    np.testing.assert_array_equal(found.pixels, np.asarray(Preprocessor(engine.image_spec).picture(data)))
+    np.testing.assert_array_equal(
+        found.pixels, np.asarray(Preprocessor(engine.image_spec).picture(data))
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,21 +89,32 @@ def test_others_are_refused(colour_engine: Any, isolated: bool, data: bytes, wor
         prepared(colour_engine(), data)
 
 
-def test_one_that_is_damaged_is_not_refused_but_has_no_score(colour_engine: Any, isolated: bool) -> None:
-    with pytest.raises(ImageError, match=r"^the image can't be decoded .* damaged or cut short") as raised:
+def test_one_that_is_damaged_is_not_refused_but_has_no_score(
+    colour_engine: Any, isolated: bool
+) -> None:
+    with pytest.raises(
+        ImageError, match=r"^the image can't be decoded .* damaged or cut short"
+    ) as raised:
         prepared(colour_engine(), encoded("JPEG", (30, 30))[:-30])
     assert type(raised.value) is ImageError
 
 
-def test_one_that_fails_costs_its_time_once(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_fails_costs_its_time_once(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> int:
         asked = []
         settings = Settings("m")
-        served, decoder = Served("default", Predictor(colour_engine()), settings, Metrics()), ImageDecoder(settings)
+        served, decoder = (
+            Served("default", Predictor(colour_engine()), settings, Metrics()),
+            ImageDecoder(settings),
+        )
         pool = decoder._pool
         assert pool is not None
         real = pool.submit
-        monkeypatch.setattr(pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1])
+        monkeypatch.setattr(
+            pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1]
+        )
         for _ in range(3):
             with pytest.raises(ImageRefusedError, match="no known format"):
                 await decoder.prepared(b"hello", served, 1)
@@ -112,14 +132,18 @@ def test_one_that_is_remembered_is_not_decoded_again(colour_engine: Any) -> None
     assert isinstance(second, RememberedImage)
     assert second.digest == first.digest
     assert len(engine.image_batches) == 1
-    assert [type(one) for one in prepared(colour_engine(), data, data, pixels=True)] == [PreparedImage] * 2, "an explanation needs its pixels"
+    assert [type(one) for one in prepared(colour_engine(), data, data, pixels=True)] == [
+        PreparedImage
+    ] * 2, "an explanation needs its pixels"
 
 
 def test_what_is_remembered_when_it_comes_is_known_when_it_is_scored(colour_engine: Any) -> None:
     async def work() -> None:
         served = Served("default", Predictor(colour_engine()), Settings("m", remember=0), Metrics())
         served.batcher.start()
-        remembered = RememberedImage(b"digest", np.empty((0, 0, 3), np.uint8), np.array([1, 0, 0], np.float32))
+        remembered = RememberedImage(
+            b"digest", np.empty((0, 0, 3), np.uint8), np.array([1, 0, 0], np.float32)
+        )
         [answer] = await served.answers([served.row(remembered, "red", None)])
         assert answer.prediction == "match"
         assert served.remembered(b"digest") is None, "nothing is kept"
@@ -158,13 +182,29 @@ def test_base64_of_every_length_may_lack_its_padding(length: int) -> None:
     assert from_base64(text, most=10) == from_base64(text.rstrip("="), most=10) == DATA[:length]
 
 
-@pytest.mark.parametrize("text", ["????", "a", "äöü", "YW=Jj", "data:image/png,plain", "data:image/png;base64", "YWJj\0YWJj", "data:" + ";a" * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "????",
+        "a",
+        "äöü",
+        "YW=Jj",
+        "data:image/png,plain",
+        "data:image/png;base64",
+        "YWJj\0YWJj",
+        "data:" + ";a" * 50_000,
+    ],
+)
 def test_what_is_no_base64(text: str) -> None:
     with pytest.raises(ImageRefusedError, match=r"base64|bytes"):
         from_base64(text, most=10_000)
 
 
 def test_base64_of_too_much() -> None:
-    for text in (base64.b64encode(b"abcdefgh").decode(), "data:;base64," + base64.b64encode(bytes(4_000)).decode(), " " * 10_000):
+    for text in (
+        base64.b64encode(b"abcdefgh").decode(),
+        "data:;base64," + base64.b64encode(bytes(4_000)).decode(),
+        " " * 10_000,
+    ):
         with pytest.raises(ImageRefusedError, match="more than 3 bytes"):
             from_base64(text, most=3)

@@ -1,4 +1,6 @@
-"""mismatch.backbones.int8: linear layers in int8, one scale a token, so that a row's result never depends on its batch."""
+"""mismatch.backbones.int8: linear layers in int8, one scale a token, so that a row's result never
+depends on its batch.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ def test_a_rows_embedding_is_the_same_in_every_batch(folder: Path, tower: str) -
     together = graph(**inputs)
     if tower == "image":
         inputs = inputs | {"pixel_values": inputs["pixel_values"].copy()}
-        inputs["pixel_values"][3] *= 50  # an outlier that would take the scale of a whole batch for itself
+        # an outlier that would take the scale of a whole batch for itself
+        inputs["pixel_values"][3] *= 50
     else:
         inputs = {name: value.copy() for name, value in inputs.items()}
         inputs["input_ids"][3] = 49407
@@ -67,8 +70,12 @@ def test_a_rows_embedding_is_the_same_in_every_batch(folder: Path, tower: str) -
 
 @pytest.mark.parametrize("tower", ["image", "text"])
 def test_it_is_nearly_fp32(folder: Path, tower: str) -> None:
-    full, small = (Graph(folder / name)(**feeds(tower, 16)) for name in (f"{tower}.onnx", f"{tower}.int8.onnx"))
-    cosine = (full * small).sum(axis=1) / np.linalg.norm(full, axis=1) / np.linalg.norm(small, axis=1)
+    full, small = (
+        Graph(folder / name)(**feeds(tower, 16)) for name in (f"{tower}.onnx", f"{tower}.int8.onnx")
+    )
+    cosine = (
+        (full * small).sum(axis=1) / np.linalg.norm(full, axis=1) / np.linalg.norm(small, axis=1)
+    )
     assert 0.999 < cosine.min() < 1 - 1e-7
 
 
@@ -76,17 +83,22 @@ def test_it_is_nearly_fp32(folder: Path, tower: str) -> None:
 def test_every_layer_of_every_token_is_in_int8(folder: Path, tower: str) -> None:
     before, after = operators(folder / f"{tower}.onnx"), operators(folder / f"{tower}.int8.onnx")
     blocks = before["MultiHeadAttention"]
-    assert after["MatMulIntegerToFloat"] == 6 * blocks + (tower == "image")  # query, key, value, output, two of the MLP; the patches
+    # query, key, value, output, two of the MLP; the patches
+    assert after["MatMulIntegerToFloat"] == 6 * blocks + (tower == "image")
     assert after["Conv"] == after["ConvInteger"] == 0
     assert after["MatMul"] + after["Gemm"] == 1  # the projection of the one pooled token
-    assert after["QuantizeLinear"] == 4 * blocks + (tower == "image")  # query, key and value share theirs
-    assert (folder / f"{tower}.int8.onnx").stat().st_size < 0.6 * (folder / f"{tower}.onnx").stat().st_size or tower == "text"
+    # query, key and value share theirs
+    assert after["QuantizeLinear"] == 4 * blocks + (tower == "image")
+    assert (folder / f"{tower}.int8.onnx").stat().st_size < 0.6 * (
+        folder / f"{tower}.onnx"
+    ).stat().st_size or tower == "text"
 
 
 def test_the_ends_can_stay_in_fp32(folder: Path, tmp_path: Path) -> None:
     every = quantize(folder / "image.onnx", tmp_path / "all.onnx")
     inner = quantize(folder / "image.onnx", tmp_path / "inner.onnx", keep="ends")
-    assert every - inner == 12  # of four blocks of six layers, the patches counted in, one at either end
+    # of four blocks of six layers, the patches counted in, one at either end
+    assert every - inner == 12
     assert operators(tmp_path / "inner.onnx")["Conv"] == 1
     with pytest.raises(InputError, match="keep is 'middle'; one of none, ends is needed"):
         quantize(folder / "image.onnx", tmp_path / "x.onnx", keep="middle")  # type: ignore[arg-type]
@@ -111,23 +123,41 @@ class Layers(nn.Module):
 def test_other_convolutions_and_narrow_layers_stay(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, pixels = Layers().eval(), torch.randn(2, 3, 32, 32)
-    write_graph(module, {"pixel_values": pixels}, {"pixel_values": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
+    write_graph(
+        module,
+        {"pixel_values": pixels},
+        {"pixel_values": {0: Dim("batch")}},
+        ("out",),
+        tmp_path / "x.onnx",
+    )
     assert quantize(tmp_path / "x.onnx", tmp_path / "q.onnx") == 2
     after = operators(tmp_path / "q.onnx")
     assert (after["Conv"], after["MatMulIntegerToFloat"]) == (1, 2)
     given = torch.randn(5, 3, 32, 32)
     with torch.no_grad():
         expected = module(given).numpy()
-    np.testing.assert_allclose(Graph(tmp_path / "q.onnx")(pixel_values=given.numpy()), expected, atol=0.02)
+    np.testing.assert_allclose(
+        Graph(tmp_path / "q.onnx")(pixel_values=given.numpy()), expected, atol=0.02
+    )
 
 
 def test_the_largest_products_are_exact(tmp_path: Path) -> None:
-    """Kernels without VNNI add pairs of products in 16 bits, which all these would overflow; then slower ones must be taken."""
+    """Kernels without VNNI add pairs of products in 16 bits, which all these would overflow; then
+    slower ones must be taken.
+    """
     signs = np.resize([1.0, 1.0, -1.0], 256).astype(np.float32)
     layer = nn.Linear(256, 64, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.tile(signs, (64, 1))))
-    write_graph(layer, {"rows": torch.rand(2, 3, 256)}, {"rows": {0: Dim("batch")}}, ("out",), tmp_path / "x.onnx")
+    write_graph(
+        layer,
+        {"rows": torch.rand(2, 3, 256)},
+        {"rows": {0: Dim("batch")}},
+        ("out",),
+        tmp_path / "x.onnx",
+    )
     assert quantize(tmp_path / "x.onnx", tmp_path / "q.onnx") == 1
     rows = np.stack([signs, -signs, np.ones(256, np.float32)])[None]
-    np.testing.assert_allclose(Graph(tmp_path / "q.onnx")(rows=rows)[0, :, 0], [256, -256, signs.sum()], rtol=1e-5)
+    np.testing.assert_allclose(
+        Graph(tmp_path / "q.onnx")(rows=rows)[0, :, 0], [256, -256, signs.sum()], rtol=1e-5
+    )

@@ -1,4 +1,6 @@
-"""Signals: the first waits for what is held, a second Ctrl-C doesn't, and the handlers of before come back and learn of it."""
+"""Signals: the first waits for what is held, a second Ctrl-C doesn't, and the handlers of before
+come back and learn of it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_without_a_signal_nothing_happens() -> None:
     assert not interruption.came
 
 
-def test_a_second_ctrl_c_does_not_wait_and_an_echo_of_the_first_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_does_not_wait_and_an_echo_of_the_first_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     done = []
 
     def work() -> None:

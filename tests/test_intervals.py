@@ -16,13 +16,20 @@ IMAGES = [f"{i // 3}.jpg" for i in range(120)]
 
 
 @pytest.mark.parametrize("groups", [None, IMAGES])
-def test_every_figure_has_the_interval_that_resampling_it_alone_gives(groups: list[str] | None) -> None:
+def test_every_figure_has_the_interval_that_resampling_it_alone_gives(
+    groups: list[str] | None,
+) -> None:
     found = metric_intervals(LABELS, SCORES, 0.5, groups=groups, resamples=200)
-    drawn = [binary_metrics(LABELS[rows], SCORES[rows], 0.5) for rows in resamples_of(120, resamples=200, groups=groups)]
+    drawn = [
+        binary_metrics(LABELS[rows], SCORES[rows], 0.5)
+        for rows in resamples_of(120, resamples=200, groups=groups)
+    ]
     names = set(drawn[0]) - {"rows", "threshold", "confusion_matrix"}
     assert set(found) == names
     for name in names:
-        assert found[name] == pytest.approx(percentiles(np.array([one[name] for one in drawn])), abs=1e-12), name
+        assert found[name] == pytest.approx(
+            percentiles(np.array([one[name] for one in drawn])), abs=1e-12
+        ), name
 
 
 def test_rows_may_have_thresholds_of_their_own() -> None:
@@ -36,7 +43,10 @@ def test_rows_may_have_thresholds_of_their_own() -> None:
 def test_images_that_repeat_make_wider_intervals() -> None:
     labels, scores = np.repeat(LABELS, 8), np.repeat(SCORES, 8)
     images = [str(i // 8) for i in range(len(labels))]
-    alone, together = (metric_intervals(labels, scores, 0.5, groups=groups, resamples=300)["accuracy"] for groups in (None, images))
+    alone, together = (
+        metric_intervals(labels, scores, 0.5, groups=groups, resamples=300)["accuracy"]
+        for groups in (None, images)
+    )
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 

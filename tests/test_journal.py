@@ -1,4 +1,6 @@
-"""mismatch.cli.journal: which parts are done, in a folder and in a store, however a run ended; and one run at a time."""
+"""mismatch.cli.journal: which parts are done, in a folder and in a store, however a run ended; and
+one run at a time.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Remote:
     """An empty place for parts."""
     if request.param == "folder":
         return tmp_path
-    pytest.importorskip("fsspec", reason='fsspec is not installed; pip install "mismatch-clip[remote]"')
-    return Remote.of("memory://shop") / tmp_path.name if request.param == "memory" else request.getfixturevalue("s3") / tmp_path.name
+    pytest.importorskip(
+        "fsspec", reason='fsspec is not installed; pip install "mismatch-clip[remote]"'
+    )
+    return (
+        Remote.of("memory://shop") / tmp_path.name
+        if request.param == "memory"
+        else request.getfixturevalue("s3") / tmp_path.name
+    )
 
 
 def put(place: Path | Remote, name: str, data: bytes) -> None:
@@ -37,7 +45,15 @@ def names(place: Path | Remote) -> list[str]:
 
 def block(number: int, place: Path | Remote) -> Block:
     put(place, f"part-{number:05}.parquet", b"rows")
-    return Block(number=number, part=f"part-{number:05}.parquet", bytes=4, rows=2, failed=1, long_texts=0, worker="here:1")
+    return Block(
+        number=number,
+        part=f"part-{number:05}.parquet",
+        bytes=4,
+        rows=2,
+        failed=1,
+        long_texts=0,
+        worker="here:1",
+    )
 
 
 def kill(journal: Journal) -> None:
@@ -90,7 +106,11 @@ def test_a_journal_of_another_run_or_a_changed_manifest_is_refused(place: Path |
     with pytest.raises(InputError, match="of another run, which differs in --block-rows"):
         Journal(place, {**RUN, "--block-rows": 3}, resume=True)
     journal.finish({})
-    put(place, "manifest.json", json.dumps(read_json(place / "manifest.json")).replace('"rows": 2', '"rows": 3').encode())
+    put(
+        place,
+        "manifest.json",
+        json.dumps(read_json(place / "manifest.json")).replace('"rows": 2', '"rows": 3').encode(),
+    )
     with pytest.raises(InputError, match="not what was written to it"):
         Journal(place, RUN, resume=True)
 
@@ -117,7 +137,10 @@ def test_a_part_that_somebody_has_changed_leaves_no_manifest(place: Path | Remot
     for number in range(2):
         journal.add(block(number, place))
     put(place, "part-00001.parquet", b"other rows")
-    with pytest.raises(CheckpointError, match=r"part-00001.parquet was changed or removed by somebody else; continue with --resume"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"part-00001.parquet was changed or removed by somebody else; continue with --resume",
+    ):
         journal.finish({})
     journal.close()
     assert "manifest.json" not in names(place)
@@ -129,7 +152,11 @@ def test_a_part_that_somebody_has_changed_leaves_no_manifest(place: Path | Remot
 def test_damaged_records_are_one_line(place: Path | Remote) -> None:
     journal = Journal(place, RUN, resume=False)
     journal.close()
-    put(place, "progress.jsonl" if isinstance(place, Path) else "_progress/ffff-0000000.jsonl", b'{"number": \n')
+    put(
+        place,
+        "progress.jsonl" if isinstance(place, Path) else "_progress/ffff-0000000.jsonl",
+        b'{"number": \n',
+    )
     with pytest.raises(InputError, match="can't be used; leave --resume out to begin anew"):
         Journal(place, RUN, resume=True)
 
@@ -145,7 +172,13 @@ def test_what_no_run_has_put_there_is_found(place: Path | Remote) -> None:
 
 def test_in_a_store_a_run_that_writes_is_in_the_way_of_another_one(store: Remote) -> None:
     running = Journal(store, RUN, resume=False)
-    with pytest.raises(CheckpointError, match=rf"_progress/writer says that .*:{os.getpid()} writes there; wait for it or, if it was killed, continue with"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            rf"_progress/writer says that .*:{os.getpid()} writes there; wait for it or, if it was"
+            r" killed, continue with"
+        ),
+    ):
         Journal(store, RUN, resume=False)
     running.add(block(0, store))
     running.close()

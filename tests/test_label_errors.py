@@ -1,4 +1,6 @@
-"""Suspicion, neighbours and the share of wrong labels: small cases worked out by hand, and flips whose number is known."""
+"""Suspicion, neighbours and the share of wrong labels: small cases worked out by hand, and flips
+whose number is known.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ import pytest
 
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation import label_errors
-from mismatch.evaluation.label_errors import NEAREST_WEIGHT, estimate_share, find_label_errors, nearest_pairs, reason, require_cleanlab
+from mismatch.evaluation.label_errors import (
+    NEAREST_WEIGHT,
+    estimate_share,
+    find_label_errors,
+    nearest_pairs,
+    reason,
+    require_cleanlab,
+)
 
 
 def test_suspicion_is_the_belief_in_the_other_label() -> None:
@@ -22,7 +31,9 @@ def test_suspicion_is_the_belief_in_the_other_label() -> None:
 
 def test_the_nearest_pairs_have_their_say() -> None:
     found = find_label_errors([1, 1], [0.4, 0.4], [1.0, 0.1])
-    assert found.scores == pytest.approx([1 - (0.4 * (1 - NEAREST_WEIGHT) + NEAREST_WEIGHT * share) for share in (1.0, 0.1)])
+    assert found.scores == pytest.approx(
+        [1 - (0.4 * (1 - NEAREST_WEIGHT) + NEAREST_WEIGHT * share) for share in (1.0, 0.1)]
+    )
     assert found.order.tolist() == [1, 0]
 
 
@@ -46,7 +57,10 @@ def test_the_nearest_pairs_are_alike_on_both_sides() -> None:
 
 def test_half_of_a_pair_is_no_neighbour_and_the_same_pair_is_the_nearest() -> None:
     rng = np.random.default_rng(0)
-    images, texts = rng.standard_normal((4, 8)).astype(np.float32), rng.standard_normal((4, 8)).astype(np.float32)
+    images, texts = (
+        rng.standard_normal((4, 8)).astype(np.float32),
+        rng.standard_normal((4, 8)).astype(np.float32),
+    )
     image_of, text_of = np.array([0, 0, 1, 2, 0]), np.array([0, 1, 0, 2, 0])
     found = nearest_pairs(images, texts, image_of, text_of, nearest=2)
     assert found[0].tolist() == [4, 3]  # the same pair, then another pair; not (0, 1) and (1, 0)
@@ -55,7 +69,10 @@ def test_half_of_a_pair_is_no_neighbour_and_the_same_pair_is_the_nearest() -> No
 
 def test_neighbours_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    images, texts = rng.standard_normal((30, 5)).astype(np.float32), rng.standard_normal((20, 4)).astype(np.float32)
+    images, texts = (
+        rng.standard_normal((30, 5)).astype(np.float32),
+        rng.standard_normal((20, 4)).astype(np.float32),
+    )
     image_of, text_of = rng.integers(0, 30, 60), rng.integers(0, 20, 60)
     whole = nearest_pairs(images, texts, image_of, text_of)
     monkeypatch.setattr(label_errors, "BLOCK", 60 * 7)
@@ -73,7 +90,9 @@ def flipped(share: float, rows: int = 4000) -> tuple[np.ndarray[Any, Any], np.nd
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 2, rows)
     wrong = rng.random(rows) < share
-    return np.where(wrong, 1 - truth, truth), np.clip(np.where(truth == 1, 0.95, 0.05) + rng.normal(0, 0.02, rows), 0, 1)
+    return np.where(wrong, 1 - truth, truth), np.clip(
+        np.where(truth == 1, 0.95, 0.05) + rng.normal(0, 0.02, rows), 0, 1
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
@@ -97,7 +116,11 @@ def test_a_share_is_counted_among_the_surest_rows() -> None:
 
 def test_the_share_is_said_in_words() -> None:
     said = estimate_share(*flipped(0.05)).words()
-    assert re.match(r"about \d\.\d % of 4,000 labels look wrong \(\d+\), \d\.\d to \d\.\d % with a certainty of nine in ten, ", said)
+    assert re.match(
+        r"about \d\.\d % of 4,000 labels look wrong \(\d+\), \d\.\d to \d\.\d % with a certainty of"
+        r" nine in ten, ",
+        said,
+    )
 
 
 def test_one_label_has_no_share() -> None:
@@ -108,12 +131,30 @@ def test_one_label_has_no_share() -> None:
 @pytest.mark.parametrize(
     ("label", "probability", "nearest", "words"),
     [
-        (1, 0.031, [0] * 8 + [1] * 2, "labelled match, but heads trained without it give 0.03; 8 of its 10 nearest pairs are mismatches"),
-        (0, 0.9, [1, 0, 0], "labelled mismatch, but heads trained without it give 0.90; 1 of its 3 nearest pairs are matches"),
+        (
+            1,
+            0.031,
+            [0] * 8 + [1] * 2,
+            (
+                "labelled match, but heads trained without it give 0.03; 8 of its 10 nearest pairs"
+                " are mismatches"
+            ),
+        ),
+        (
+            0,
+            0.9,
+            [1, 0, 0],
+            (
+                "labelled mismatch, but heads trained without it give 0.90; 1 of its 3 nearest"
+                " pairs are matches"
+            ),
+        ),
         (1, 0.7, [], "labelled match, and heads trained without it give 0.70"),
     ],
 )
-def test_the_reason_is_words(label: int, probability: float, nearest: list[int], words: str) -> None:
+def test_the_reason_is_words(
+    label: int, probability: float, nearest: list[int], words: str
+) -> None:
     assert reason(label, probability, nearest) == words
 
 

@@ -1,4 +1,6 @@
-"""mismatch.runtime.lanes: whose turn it is, what becomes of pictures that nobody waits for, and how long each may take."""
+"""mismatch.runtime.lanes: whose turn it is, what becomes of pictures that nobody waits for, and how
+long each may take.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from mismatch.runtime import lanes
 from mismatch.runtime.lanes import Job, Lane, Limits, Turns
 from mismatch.runtime.nursery import Nursery
 
-HEADER = {"name": "image 'a'", "spec": None, "background": (0, 0, 0), "formats": [], "max_pixels": 50_000_000}
+HEADER = {
+    "name": "image 'a'",
+    "spec": None,
+    "background": (0, 0, 0),
+    "formats": [],
+    "max_pixels": 50_000_000,
+}
 
 
 def picture(size: int = 8) -> bytes:
@@ -85,13 +93,19 @@ def test_a_large_file_may_take_longer() -> None:
 def test_a_picture_that_takes_longer_goes_on_to_the_slower_lane(nursery: Nursery) -> None:
     slow = Lane(nursery, 1, Limits(0.2, 0, niceness=1))
     fast = Lane(nursery, 1, Limits(0.05, 0), slow)
-    costly, cheap, broken = Job(HEADER, hostile.jpeg_of_scans(7_000, 64)), Job(HEADER, picture()), Job(HEADER, picture()[:50])
+    costly, cheap, broken = (
+        Job(HEADER, hostile.jpeg_of_scans(7_000, 64)),
+        Job(HEADER, picture()),
+        Job(HEADER, picture()[:50]),
+    )
     for job in (costly, cheap, broken):
         fast.waiting.put(job)
     assert cheap.result.result().shape == (8, 8, 3)
     with pytest.raises(ImageError, match="damaged or cut short"):
         broken.result.result()
-    with pytest.raises(ImageError, match=r"image 'a' takes more than 0\.2 seconds of processor time"):
+    with pytest.raises(
+        ImageError, match=r"image 'a' takes more than 0\.2 seconds of processor time"
+    ):
         costly.result.result()
     assert costly.data == b"", "nothing is kept of what is done"
     for lane in (fast, slow):
@@ -101,10 +115,15 @@ def test_a_picture_that_takes_longer_goes_on_to_the_slower_lane(nursery: Nursery
         lane.join()
 
 
-def test_one_that_is_given_up_while_it_is_decoded_frees_its_worker(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_given_up_while_it_is_decoded_frees_its_worker(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lanes, "LOOK", 0.01)
     lane = Lane(nursery, 1, Limits(600.0, 0))
-    endless = [Job(HEADER, hostile.jpeg_of_scans(7_000, 64) + bytes([number]), request=number) for number in range(50)]
+    endless = [
+        Job(HEADER, hostile.jpeg_of_scans(7_000, 64) + bytes([number]), request=number)
+        for number in range(50)
+    ]
     for job in endless:
         lane.waiting.put(job)
     for job in endless:
@@ -117,7 +136,9 @@ def test_one_that_is_given_up_while_it_is_decoded_frees_its_worker(nursery: Nurs
     lane.join()
 
 
-def test_a_worker_is_replaced_after_many_pictures(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_replaced_after_many_pictures(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lanes, "JOBS", 2)
     forks = []
     real = nursery.fork

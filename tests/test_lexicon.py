@@ -19,7 +19,10 @@ def names(text: str, lexicon: Lexicon | None = None) -> list[tuple[str, str]]:
         ("NAVY BLUE t-shirt", [("colour", "navy blue"), ("article", "t-shirt")]),
         ("Navy-blue dress", [("colour", "navy blue"), ("article", "dress")]),
         ("a covered hatred of menus", []),  # red, hat, red, men
-        ("off-white polka dot skirt", [("colour", "off white"), ("pattern", "polka dot"), ("article", "skirt")]),
+        (
+            "off-white polka dot skirt",
+            [("colour", "off white"), ("pattern", "polka dot"), ("article", "skirt")],
+        ),
         ("Women's bag, two pockets", [("gender", "women's"), ("article", "bag"), ("count", "two")]),
         ("", []),
     ],
@@ -61,10 +64,17 @@ def test_classes_of_ones_own() -> None:
 
 @pytest.mark.parametrize("families", ["round, square", ["round"], [], [1, 2], ["", "x"]])
 def test_a_class_that_is_none_is_refused(families: object) -> None:
-    with pytest.raises(InputError, match="the class 'shape' of the lexicon is no list of two or more families"):
+    with pytest.raises(
+        InputError, match="the class 'shape' of the lexicon is no list of two or more families"
+    ):
         Lexicon({"shape": families})  # type: ignore[dict-item]
 
 
 def test_no_word_stands_in_two_families() -> None:
-    words = [word.strip() for families in BUILT_IN.values() for family in families.split("|") for word in family.split(",")]
+    words = [
+        word.strip()
+        for families in BUILT_IN.values()
+        for family in families.split("|")
+        for word in family.split(",")
+    ]
     assert sorted({word for word in words if words.count(word) > 1}) == []

@@ -153,7 +153,10 @@ def test_few_connections_need_no_other_limit() -> None:
 
 
 def test_idle_connections_keep_nobody_out(colour_engine: Any) -> None:
-    with server(Predictor(colour_engine()), connections=8, header_deadline=60) as port, ExitStack() as stack:
+    with (
+        server(Predictor(colour_engine()), connections=8, header_deadline=60) as port,
+        ExitStack() as stack,
+    ):
         for _ in range(40):
             stack.enter_context(create_connection(("127.0.0.1", port), timeout=30))
         address = f"http://127.0.0.1:{port}/healthz"
@@ -162,9 +165,21 @@ def test_idle_connections_keep_nobody_out(colour_engine: Any) -> None:
 
 def test_below_the_limit_of_open_files_it_goes_on_and_logs_json() -> None:
     port = free_port()
-    command = [sys.executable, "-m", "mismatch", "serve", "--model", str(BUNDLE), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mismatch",
+        "serve",
+        "--model",
+        str(BUNDLE),
+        "--port",
+        str(port),
+    ]
     limited = ["/bin/sh", "-c", f"ulimit -n 300; exec {shlex.join(command)}"]
-    with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+    with (
+        subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process,
+        ExitStack() as stack,
+    ):
         wait_until_ready(process, port)
         for _ in range(500):
             stack.enter_context(create_connection(("127.0.0.1", port), timeout=30))

@@ -1,4 +1,6 @@
-"""A stranger's plugin from its wheel: fresh, it keeps the contract, trains on real photos and exports; elsewhere, without torch, its bundle predicts."""
+"""A stranger's plugin from its wheel: fresh, it keeps the contract, trains on real photos and
+exports; elsewhere, without torch, its bundle predicts.
+"""
 
 from __future__ import annotations
 
@@ -19,39 +21,114 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: Any, cwd: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CLIP_FINE_TUNED_MODEL_PATH")}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "CLIP_FINE_TUNED_MODEL_PATH")
+    }
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with mismatch's wheel and its [train], the plugin's wheel and pytest; its bin folder."""
+    """A fresh virtual environment with mismatch's wheel and its [train], the plugin's wheel and
+    pytest; its bin folder.
+    """
     folder = tmp_path_factory.mktemp("stranger")
     for project in (ROOT, EXAMPLE):
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, project, cwd=folder)
+        run(
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            folder,
+            project,
+            cwd=folder,
+        )
     [own], [plugin] = folder.glob("mismatch_clip-*.whl"), folder.glob("mismatch_lit-*.whl")
     venv.create(folder / "venv", with_pip=True)
     bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    run(bin_folder / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{own}[train]", plugin, "pytest>=8.4", cwd=folder)
+    run(
+        bin_folder / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"{own}[train]",
+        plugin,
+        "pytest>=8.4",
+        cwd=folder,
+    )
     return bin_folder
 
 
 def test_it_keeps_the_contract_and_passes_its_own_tests(stranger: Path, tmp_path: Path) -> None:
-    report = json.loads(run(stranger / "mismatch", "backbones", "check", "lit", "--json", cwd=tmp_path))
+    report = json.loads(
+        run(stranger / "mismatch", "backbones", "check", "lit", "--json", cwd=tmp_path)
+    )
     outcomes = {check["name"]: check["outcome"] for check in report["checks"]}
     assert report["ok"] is True
-    assert [name for name, outcome in outcomes.items() if outcome == "skipped"] == ["checkpointing", "int8"]
-    done = run(stranger / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLE / "tests", cwd=tmp_path)
+    assert [name for name, outcome in outcomes.items() if outcome == "skipped"] == [
+        "checkpointing",
+        "int8",
+    ]
+    done = run(
+        stranger / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        EXAMPLE / "tests",
+        cwd=tmp_path,
+    )
     assert " passed" in done.splitlines()[-1]
 
 
-def test_it_learns_real_photos_and_its_bundle_needs_no_torch(stranger: Path, light: Path, fashion: Path, tmp_path: Path) -> None:
-    files = ("--train-csv", fashion / "train.csv", "--val-csv", fashion / "val.csv", "--image-base-path", fashion)
-    run(stranger / "mismatch", "train", "--backbone", "lit", "--tune", "head", *files, "--output-dir", "run", "--cache", tmp_path / "cache", cwd=tmp_path)
+def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
+    stranger: Path, light: Path, fashion: Path, tmp_path: Path
+) -> None:
+    files = (
+        "--train-csv",
+        fashion / "train.csv",
+        "--val-csv",
+        fashion / "val.csv",
+        "--image-base-path",
+        fashion,
+    )
+    run(
+        stranger / "mismatch",
+        "train",
+        "--backbone",
+        "lit",
+        "--tune",
+        "head",
+        *files,
+        "--output-dir",
+        "run",
+        "--cache",
+        tmp_path / "cache",
+        cwd=tmp_path,
+    )
     test = ("--csv", fashion / "test.csv", "--image-base-path", fashion)
-    report = json.loads(run(stranger / "mismatch", "evaluate", "--model", "run/best_model", *test, "--json", cwd=tmp_path))
+    report = json.loads(
+        run(
+            stranger / "mismatch",
+            "evaluate",
+            "--model",
+            "run/best_model",
+            *test,
+            "--json",
+            cwd=tmp_path,
+        )
+    )
     assert report["scored"] == 1406
     assert report["metrics"]["auroc"] > 0.97
     assert report["metrics"]["accuracy"] > 0.915
@@ -59,24 +136,70 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(stranger: Path, lig
     some = (fashion / "test.csv").read_text(encoding="utf-8").splitlines()[:301]
     (tmp_path / "some.csv").write_text("\n".join(some) + "\n", encoding="utf-8")
     verify = ("--verify-csv", "some.csv", "--image-base-path", fashion)
-    run(stranger / "mismatch", "export-onnx", "--model", "run/best_model", "--output", "bundle", *verify, cwd=tmp_path)
+    run(
+        stranger / "mismatch",
+        "export-onnx",
+        "--model",
+        "run/best_model",
+        "--output",
+        "bundle",
+        *verify,
+        cwd=tmp_path,
+    )
     parity = json.loads((tmp_path / "bundle" / "parity.json").read_text())
     assert (parity["pairs"], parity["flipped_decisions"]) == (300, 0)
 
-    run(light / "mismatch", "predict", "--model", "bundle", *test, "--output", "out.csv", cwd=tmp_path)
-    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as out, (fashion / "test.csv").open(newline="", encoding="utf-8") as rows:
-        right = [(row["is_match"] == "True") == (known["label"] == "1") for row, known in zip(csv.DictReader(out), csv.DictReader(rows), strict=True)]
+    run(
+        light / "mismatch",
+        "predict",
+        "--model",
+        "bundle",
+        *test,
+        "--output",
+        "out.csv",
+        cwd=tmp_path,
+    )
+    with (
+        (tmp_path / "out.csv").open(newline="", encoding="utf-8") as out,
+        (fashion / "test.csv").open(newline="", encoding="utf-8") as rows,
+    ):
+        right = [
+            (row["is_match"] == "True") == (known["label"] == "1")
+            for row, known in zip(csv.DictReader(out), csv.DictReader(rows), strict=True)
+        ]
     assert sum(right) / len(right) == pytest.approx(report["metrics"]["accuracy"], abs=1e-9)
     explanations_name_what_is_wrong(tmp_path / "bundle", light, fashion, tmp_path)
 
 
 def explanations_name_what_is_wrong(bundle: Path, light: Path, fashion: Path, folder: Path) -> None:
-    """Without torch; of rows that the model gets right, the wrong word is mostly among the first two, and matching rows are left in peace."""
+    """Without torch; of rows that the model gets right, the wrong word is mostly among the first
+    two, and matching rows are left in peace.
+    """
     pair = ("--image", fashion / "images" / "15813.jpg", "--text", "Arrow Men White Shirt")
-    found = json.loads(run(light / "mismatch", "explain", "--model", bundle, *pair, "--json", cwd=folder))
+    found = json.loads(
+        run(light / "mismatch", "explain", "--model", bundle, *pair, "--json", cwd=folder)
+    )
     assert [word["text"] for word in found["words"]] == ["Arrow", "Men", "White", "Shirt"]
-    rows = ("--csv", fashion / "test_kinds.csv", "--image-base-path", fashion, "--rows", 100, "--timed", 2)
-    run(sys.executable, ROOT / "benchmarks" / "bench_explain.py", "--model", bundle, *rows, "--json", "explained.json", cwd=folder)
+    rows = (
+        "--csv",
+        fashion / "test_kinds.csv",
+        "--image-base-path",
+        fashion,
+        "--rows",
+        100,
+        "--timed",
+        2,
+    )
+    run(
+        sys.executable,
+        ROOT / "benchmarks" / "bench_explain.py",
+        "--model",
+        bundle,
+        *rows,
+        "--json",
+        "explained.json",
+        cwd=folder,
+    )
     figures = json.loads((folder / "explained.json").read_text())["rows"]
     for kind in ("hard_colour", "hard_type"):
         assert figures[kind]["judged"] > 40

@@ -20,7 +20,10 @@ from mismatch.locks import locked
 
 fcntl = pytest.importorskip("fcntl")
 
-HOLD = "import sys, time; from mismatch.locks import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+HOLD = (
+    "import sys, time; from mismatch.locks import locked\nwith locked(sys.argv[1]): print('held',"
+    " flush=True); time.sleep(60)"
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -28,7 +31,9 @@ def names(folder: Path) -> list[str]:
 
 
 def holding(target: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -53,8 +58,15 @@ def test_the_second_is_refused_and_told_of_the_first(tmp_path: Path, kind: str) 
         for _ in range(2):
             with pytest.raises(CheckpointError) as caught, locked(target):
                 pytest.fail("never reached")
-            who = rf"process {os.getpid()} on {re.escape(socket.gethostname())} has been writing it since 20\S+"
-            assert re.fullmatch(rf"can't write {re.escape(str(target))}: {who}; wait until it is done, or choose another name", str(caught.value))
+            who = (
+                rf"process {os.getpid()} on {re.escape(socket.gethostname())} has been writing it"
+                r" since 20\S+"
+            )
+            assert re.fullmatch(
+                rf"can't write {re.escape(str(target))}: {who}; wait until it is done, or choose"
+                r" another name",
+                str(caught.value),
+            )
         with locked(tmp_path / "other"):
             pass
     assert names(tmp_path) == before
@@ -84,7 +96,10 @@ def test_what_was_left_inside_goes_where_it_is_known(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named_or_made(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"the folder .*absent does not exist; create it"), locked(tmp_path / "absent" / "out"):
+    with (
+        pytest.raises(CheckpointError, match=r"the folder .*absent does not exist; create it"),
+        locked(tmp_path / "absent" / "out"),
+    ):
         pytest.fail("never reached")
     with locked(tmp_path / "a" / "b" / "out", parents=True):
         assert names(tmp_path / "a" / "b") == [".out.lock"]
@@ -114,7 +129,15 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_locks")
 def test_without_the_kernels_locks_the_file_itself_is_one(tmp_path: Path) -> None:
     with locked(tmp_path / "out"):
-        with pytest.raises(CheckpointError, match=rf"process {os.getpid()} on .*; if it is gone, remove {tmp_path / '.out.lock'}"), locked(tmp_path / "out"):
+        with (
+            pytest.raises(
+                CheckpointError,
+                match=(
+                    rf"process {os.getpid()} on .*; if it is gone, remove {tmp_path / '.out.lock'}"
+                ),
+            ),
+            locked(tmp_path / "out"),
+        ):
             pytest.fail("never reached")
         assert names(tmp_path) == [".out.lock"]
     assert names(tmp_path) == []
@@ -122,12 +145,19 @@ def test_without_the_kernels_locks_the_file_itself_is_one(tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("no_locks")
 @pytest.mark.parametrize(("host", "taken"), [(socket.gethostname(), False), ("elsewhere", True)])
-def test_without_the_kernels_locks_a_dead_owner_on_this_machine_counts_as_gone(tmp_path: Path, host: str, taken: bool) -> None:
+def test_without_the_kernels_locks_a_dead_owner_on_this_machine_counts_as_gone(
+    tmp_path: Path, host: str, taken: bool
+) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    (tmp_path / ".out.lock").write_text(json.dumps({"pid": child.pid, "host": host, "since": "2026-01-01"}))
+    (tmp_path / ".out.lock").write_text(
+        json.dumps({"pid": child.pid, "host": host, "since": "2026-01-01"})
+    )
     if taken:
-        with pytest.raises(CheckpointError, match=f"process {child.pid} on elsewhere"), locked(tmp_path / "out"):
+        with (
+            pytest.raises(CheckpointError, match=f"process {child.pid} on elsewhere"),
+            locked(tmp_path / "out"),
+        ):
             pytest.fail("never reached")
         return
     with locked(tmp_path / "out"):
@@ -139,7 +169,10 @@ def test_without_the_kernels_locks_a_dead_owner_on_this_machine_counts_as_gone(t
 def test_a_lock_that_nobody_could_sign_is_respected(tmp_path: Path, content: bytes) -> None:
     process = holding(tmp_path / "out")
     (tmp_path / ".out.lock").write_bytes(content)
-    with pytest.raises(CheckpointError, match="another process is writing it; wait"), locked(tmp_path / "out"):
+    with (
+        pytest.raises(CheckpointError, match="another process is writing it; wait"),
+        locked(tmp_path / "out"),
+    ):
         pytest.fail("never reached")
     end(process)
 
@@ -153,7 +186,9 @@ def test_a_stopped_process_still_has_it(tmp_path: Path) -> None:
 
 
 def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
-    """Eight processes begin together, and each tries until it has had the lock; none is ever in it with another."""
+    """Eight processes begin together, and each tries until it has had the lock; none is ever in it
+    with another.
+    """
     code = """
 import sys, time
 from pathlib import Path
@@ -181,7 +216,12 @@ for _ in range(5):
 @pytest.mark.parametrize("content", [b"mine", b"{}", b"[1]", b'{"host": "a"}'])
 def test_a_file_of_somebody_elses_under_a_locks_name_stays(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".out.lock").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"\.out\.lock is in the way and was not written by mismatch"), locked(tmp_path / "out"):
+    with (
+        pytest.raises(
+            CheckpointError, match=r"\.out\.lock is in the way and was not written by mismatch"
+        ),
+        locked(tmp_path / "out"),
+    ):
         pytest.fail("never reached")
     assert (tmp_path / ".out.lock").read_bytes() == content
 
@@ -195,7 +235,9 @@ def test_what_a_link_under_a_locks_name_leads_to_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"p', b'{"pid": 99999999, "host": "here"}'])
-def test_what_a_killed_process_left_of_a_lock_is_in_nobodys_way(tmp_path: Path, content: bytes) -> None:
+def test_what_a_killed_process_left_of_a_lock_is_in_nobodys_way(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / ".out.lock").write_bytes(content)
     with locked(tmp_path / "out"):
         assert json.loads((tmp_path / ".out.lock").read_text())["pid"] == os.getpid()

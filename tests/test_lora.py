@@ -1,4 +1,6 @@
-"""Adapters: where they go, that they learn, and that merging gives plain weights and touches nothing that trains."""
+"""Adapters: where they go, that they learn, and that merging gives plain weights and touches
+nothing that trains.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def adapted(family: str, **options: Any) -> tuple[Backbone, dict[str, int]]:
     """A backbone with adapters that have learnt something."""
     backbone = tiny(family)
     torch.manual_seed(0)
-    counts = add_adapters(backbone, find_towers(backbone), **{"rank": 4, "alpha": 8.0, "dropout": 0.1} | options)
+    counts = add_adapters(
+        backbone, find_towers(backbone), **{"rank": 4, "alpha": 8.0, "dropout": 0.1} | options
+    )
     with torch.no_grad():
         for parameter in backbone.parameters():
             if parameter.requires_grad:
@@ -44,17 +48,28 @@ def adapted(family: str, **options: Any) -> tuple[Backbone, dict[str, int]]:
 def embeddings(backbone: Backbone) -> torch.Tensor:
     torch.manual_seed(1)
     size, ids = backbone.image_spec.size, torch.randint(1000, 2000, (3, 9))
-    return torch.cat([backbone.encode_image(torch.randn(3, 3, size, size)), backbone.encode_text(ids, torch.ones_like(ids))])
+    return torch.cat(
+        [
+            backbone.encode_image(torch.randn(3, 3, size, size)),
+            backbone.encode_text(ids, torch.ones_like(ids)),
+        ]
+    )
 
 
 def test_adapters_start_as_nothing_and_only_they_train(family: str) -> None:
     plain, backbone = tiny(family), tiny(family)
     counts = add_adapters(backbone, find_towers(backbone), rank=4, alpha=8.0, dropout=0.1)
-    per_block = {"hf-clip": 6, "openclip": 3}[family]  # query, key, value, output and an MLP's two; packed attention and an MLP's two
+    # query, key, value, output and an MLP's two; packed attention and an MLP's two
+    per_block = {"hf-clip": 6, "openclip": 3}[family]
     assert counts == {"image": 4 * per_block, "text": 2 * per_block}
     assert len(adapter_layers(backbone)) == 6 * per_block
-    torch.testing.assert_close(embeddings(backbone.eval()), embeddings(plain.eval()), rtol=0, atol=1e-5)
-    per_layer = 4 * sum({"hf-clip": [256] * 4 + [640] * 2, "openclip": [512, 256] + [640] * 2}[family])  # rank · (in + out)
+    torch.testing.assert_close(
+        embeddings(backbone.eval()), embeddings(plain.eval()), rtol=0, atol=1e-5
+    )
+    # rank · (in + out)
+    per_layer = 4 * sum(
+        {"hf-clip": [256] * 4 + [640] * 2, "openclip": [512, 256] + [640] * 2}[family]
+    )
     assert sum(p.numel() for p in backbone.parameters() if p.requires_grad) == 6 * per_layer
     frozen = {name: p for name, p in backbone.named_parameters() if not p.requires_grad}
     assert len(frozen) == len(list(plain.parameters()))
@@ -64,18 +79,29 @@ def test_every_adapter_gets_a_gradient(family: str) -> None:
     backbone, _ = adapted(family)
     torch.manual_seed(1)
     size, ids = backbone.image_spec.size, torch.randint(1000, 2000, (3, 9))
-    (backbone.encode_image(torch.randn(3, 3, size, size)).sum() + backbone.encode_text(ids, torch.ones_like(ids)).sum()).backward()
-    assert [name for name, p in backbone.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum())] == []
+    (
+        backbone.encode_image(torch.randn(3, 3, size, size)).sum()
+        + backbone.encode_text(ids, torch.ones_like(ids)).sum()
+    ).backward()
+    assert [
+        name
+        for name, p in backbone.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.abs().sum())
+    ] == []
 
 
-def test_merged_weights_are_plain_and_the_live_ones_untouched_to_the_bit(family: str, tmp_path: Path) -> None:
+def test_merged_weights_are_plain_and_the_live_ones_untouched_to_the_bit(
+    family: str, tmp_path: Path
+) -> None:
     backbone, _ = adapted(family)
     plain = tiny(family)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     modules, live = dict(backbone.named_modules()), embeddings(backbone)
     with merged(backbone):
         assert backbone.state_dict().keys() == plain.state_dict().keys()
-        assert [type(module) for module in backbone.modules()] == [type(module) for module in plain.modules()]
+        assert [type(module) for module in backbone.modules()] == [
+            type(module) for module in plain.modules()
+        ]
         torch.testing.assert_close(embeddings(backbone), live, rtol=0, atol=2e-5)
         backbone.save_pretrained(tmp_path)
     assert dict(backbone.named_modules()) == modules
@@ -97,7 +123,9 @@ def test_live_layers_stand_again_where_saving_fails() -> None:
 
 
 class Padded(nn.Conv2d):
-    """Pads by itself and is built in a way of its own, as a few libraries' convolutions are: a second one beside it would have another size."""
+    """Pads by itself and is built in a way of its own, as a few libraries' convolutions are: a
+    second one beside it would have another size.
+    """
 
     def __init__(self, width: int, *, name: str) -> None:
         super().__init__(width, width, 3)
@@ -122,11 +150,21 @@ def test_a_linear_layer_that_computes_something_else_is_left_alone() -> None:
 
 
 def test_convolutions_of_every_kind_are_adapted_but_those_of_single_channels() -> None:
-    convolutions = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Padded(4, name="own"), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1, stride=2, bias=False))
+    convolutions = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1),
+        Padded(4, name="own"),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.Conv2d(4, 8, 1, stride=2, bias=False),
+    )
     tower = Tower("image", [convolutions], dict.fromkeys(convolutions.parameters(), 0))
     assert add_adapters(convolutions, (tower,), rank=2, alpha=2.0, dropout=0.0) == {"image": 3}
     assert [hasattr(layer, "lora_A") for layer in convolutions] == [True, False, False, True]
-    assert [hasattr(layer, "parametrizations") for layer in convolutions] == [False, True, False, False]
+    assert [hasattr(layer, "parametrizations") for layer in convolutions] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     for parameter in convolutions.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(2, 4, 9, 9)
@@ -134,19 +172,32 @@ def test_convolutions_of_every_kind_are_adapted_but_those_of_single_channels() -
         live = convolutions(x)
         with merged(convolutions):
             torch.testing.assert_close(convolutions(x), live, rtol=1e-4, atol=1e-5)
-            assert [type(layer) for layer in convolutions] == [nn.Conv2d, Padded, nn.Conv2d, nn.Conv2d]
+            assert [type(layer) for layer in convolutions] == [
+                nn.Conv2d,
+                Padded,
+                nn.Conv2d,
+                nn.Conv2d,
+            ]
         assert torch.equal(convolutions(x), live)
 
 
 def test_a_backbone_with_nothing_to_adapt_is_refused_in_words() -> None:
     words = nn.Embedding(5, 3)
-    with pytest.raises(InputError, match="--tune lora finds no linear layer, convolution or attention in this backbone"):
-        add_adapters(words, (Tower("text", [], {words.weight: -1}),), rank=2, alpha=2.0, dropout=0.0)
+    with pytest.raises(
+        InputError,
+        match="--tune lora finds no linear layer, convolution or attention in this backbone",
+    ):
+        add_adapters(
+            words, (Tower("text", [], {words.weight: -1}),), rank=2, alpha=2.0, dropout=0.0
+        )
 
 
 def test_without_peft_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingExtraError, match=r'--tune lora needs the extra \[train\]: pip install "mismatch-clip\[train\]"'):
+    with pytest.raises(
+        MissingExtraError,
+        match=r'--tune lora needs the extra \[train\]: pip install "mismatch-clip\[train\]"',
+    ):
         adapted("hf-clip")
 
 

@@ -17,7 +17,10 @@ from mismatch.cli import main
 from mismatch.cli.make_negatives import read_lexicon
 from mismatch.errors import InputError
 
-COLOURS, ARTICLES = ("Red", "Blue", "Green", "Black", "White", "Pink"), ("Shirt", "Skirt", "Watch", "Belt", "Bag")
+COLOURS, ARTICLES = (
+    ("Red", "Blue", "Green", "Black", "White", "Pink"),
+    ("Shirt", "Skirt", "Watch", "Belt", "Bag"),
+)
 
 
 def run(*args: object) -> Any:
@@ -31,15 +34,25 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 pairs with a column of their own; the images of the first ten are each other's near-duplicates."""
+    """150 pairs with a column of their own; the images of the first ten are each other's
+    near-duplicates.
+    """
     folder, draw = tmp_path_factory.mktemp("pairs"), random.Random(0)
     with (folder / "pairs.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image_path", "text", "sku"])
         for number in range(150):
-            noise = np.random.default_rng(max(number, 9)).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+            noise = np.random.default_rng(max(number, 9)).integers(
+                0, 255, (4, 4, 3), dtype=np.uint8
+            )
             Image.fromarray(noise).resize((32, 32)).save(folder / f"{number}.png")
-            writer.writerow([f"{number}.png", f"{draw.choice(COLOURS)} {draw.choice(ARTICLES)}, no. {number}", f"S{number}"])
+            writer.writerow(
+                [
+                    f"{number}.png",
+                    f"{draw.choice(COLOURS)} {draw.choice(ARTICLES)}, no. {number}",
+                    f"S{number}",
+                ]
+            )
     return folder / "pairs.csv"
 
 
@@ -49,7 +62,9 @@ def test_a_labelled_file(pairs: Path, tmp_path: Path) -> None:
     rows = read(tmp_path / "out.csv")
     assert list(rows[0]) == ["image_path", "text", "sku", "label", "kind"]
     matches = [row for row in rows if row["kind"] == "match"]
-    assert [{name: row[name] for name in ("image_path", "text", "sku")} for row in matches] == read(pairs)
+    assert [{name: row[name] for name in ("image_path", "text", "sku")} for row in matches] == read(
+        pairs
+    )
     assert all((row["label"] == "1") == (row["kind"] == "match") for row in rows)
     text_of = {row["image_path"]: row["text"] for row in matches}
     alike = {text_of[f"{number}.png"] for number in range(10)}
@@ -66,7 +81,21 @@ def test_the_seed_and_how_many(pairs: Path, tmp_path: Path) -> None:
     made = []
     for number, seed in enumerate((0, 0, 1)):
         path = tmp_path / f"{number}.csv"
-        assert run(pairs, "--no-near-duplicates", "--kinds", "random,attribute", "--per-positive", 2, "--seed", seed, "--output", path).exit_code == 0
+        assert (
+            run(
+                pairs,
+                "--no-near-duplicates",
+                "--kinds",
+                "random,attribute",
+                "--per-positive",
+                2,
+                "--seed",
+                seed,
+                "--output",
+                path,
+            ).exit_code
+            == 0
+        )
         made.append(path.read_text())
     assert made[0] == made[1] != made[2]
     assert len(made[0].splitlines()) == 1 + 450
@@ -75,9 +104,19 @@ def test_the_seed_and_how_many(pairs: Path, tmp_path: Path) -> None:
 def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
     header, *lines = pairs.read_text().splitlines()
     (tmp_path / "in.csv").write_text(
-        "\n".join([f"{header},label", *(f"{line},1" for line in lines), "0.png,a wrong text,x,0", "1.png,,x,1", "gone.png,red,x,1"])
+        "\n".join(
+            [
+                f"{header},label",
+                *(f"{line},1" for line in lines),
+                "0.png,a wrong text,x,0",
+                "1.png,,x,1",
+                "gone.png,red,x,1",
+            ]
+        )
     )
-    result = run(tmp_path / "in.csv", "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv")
+    result = run(
+        tmp_path / "in.csv", "--image-base-path", pairs.parent, "--output", tmp_path / "out.csv"
+    )
     assert result.exit_code == 0, result.output
     assert "1 row labelled 0 left out" in result.stdout
     assert "warning: 2 rows that can't be used left out" in result.stdout
@@ -87,14 +126,36 @@ def test_labels_and_faults_in_the_file(pairs: Path, tmp_path: Path) -> None:
 
 def test_a_lexicon_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("colour: [red, crimson]\n")
-    result = run(pairs, "--no-near-duplicates", "--lexicon", tmp_path / "more.yaml", "--kinds", "attribute", "--output", tmp_path / "out.csv")
+    result = run(
+        pairs,
+        "--no-near-duplicates",
+        "--lexicon",
+        tmp_path / "more.yaml",
+        "--kinds",
+        "attribute",
+        "--output",
+        tmp_path / "out.csv",
+    )
     assert result.exit_code == 0, result.output
-    edits = [row["text"] for row in read(tmp_path / "out.csv") if row["kind"] == "attribute" and "Crimson" in row["text"]]
+    edits = [
+        row["text"]
+        for row in read(tmp_path / "out.csv")
+        if row["kind"] == "attribute" and "Crimson" in row["text"]
+    ]
     assert len(edits) == sum("Red" in row["text"] for row in read(pairs))
 
 
 def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
-    result = run(pairs, "--no-near-duplicates", "--backbone", "hf-clip:tiny", "--kinds", "hard", "--output", tmp_path / "out.csv")
+    result = run(
+        pairs,
+        "--no-near-duplicates",
+        "--backbone",
+        "hf-clip:tiny",
+        "--kinds",
+        "hard",
+        "--output",
+        tmp_path / "out.csv",
+    )
     assert result.exit_code == 0, result.output
     assert " hard" in result.stdout
 
@@ -102,7 +163,10 @@ def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--kinds", "odd=1"], "there is no kind 'odd' of mismatches; random, hard, attribute are there"),
+        (
+            ["--kinds", "odd=1"],
+            "there is no kind 'odd' of mismatches; random, hard, attribute are there",
+        ),
         (["--kinds", "hard=x"], "'hard=x' is not KIND=SHARE"),
         (["--lexicon", "LIST"], "classes of words are needed"),
         (["--lexicon", "BROKEN"], "is not valid YAML"),
@@ -110,10 +174,19 @@ def test_neighbours_by_a_backbone(pairs: Path, tmp_path: Path) -> None:
         (["--backbone", "no-such"], "no-such"),
     ],
 )
-def test_wrong_options_are_one_line_and_write_nothing(args: list[str], said: str, pairs: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_one_line_and_write_nothing(
+    args: list[str], said: str, pairs: Path, tmp_path: Path
+) -> None:
     (tmp_path / "LIST").write_text("- a\n- b\n")
     (tmp_path / "BROKEN").write_text("a: [b\n")
-    result = run(pairs, "--no-near-duplicates", "--output", tmp_path / "out.csv", args[0], tmp_path / args[1] if args[0] == "--lexicon" else args[1])
+    result = run(
+        pairs,
+        "--no-near-duplicates",
+        "--output",
+        tmp_path / "out.csv",
+        args[0],
+        tmp_path / args[1] if args[0] == "--lexicon" else args[1],
+    )
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "out.csv").exists()
@@ -127,10 +200,21 @@ def test_too_few_rows(tmp_path: Path) -> None:
 
 
 def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
-    """Each text has two colours, of which few are left to exchange with: edited texts are unlike the others."""
-    lines = [f"{number}.png,{'red' if number % 10 else 'blue'} thing {number}" for number in range(300)]
+    """Each text has two colours, of which few are left to exchange with: edited texts are unlike
+    the others.
+    """
+    lines = [
+        f"{number}.png,{'red' if number % 10 else 'blue'} thing {number}" for number in range(300)
+    ]
     (tmp_path / "in.csv").write_text("\n".join(["image_path,text", *lines]))
-    result = run(tmp_path / "in.csv", "--no-near-duplicates", "--kinds", "attribute", "--output", tmp_path / "out.csv")
+    result = run(
+        tmp_path / "in.csv",
+        "--no-near-duplicates",
+        "--kinds",
+        "attribute",
+        "--output",
+        tmp_path / "out.csv",
+    )
     assert result.exit_code == 0, result.output
     assert "warning: the texts give labels away, by words as 'blue'" in result.stdout
 

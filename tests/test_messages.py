@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from mismatch.serving.messages import PNG, BatchQuestion, Limits, ModelFacts, Question, without_folders
+from mismatch.serving.messages import (
+    PNG,
+    BatchQuestion,
+    Limits,
+    ModelFacts,
+    Question,
+    without_folders,
+)
 
 
 def test_the_example_is_an_image() -> None:
@@ -60,7 +67,9 @@ def test_where_a_model_lies_is_not_told(model_id: str) -> None:
     assert facts.engine["backbone"] == f"hf-clip:{PATHS[model_id]}"
 
 
-def test_a_relative_path_that_is_there_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_that_is_there_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "models" / "clip").mkdir(parents=True)
     assert without_folders("models/clip") == "models/clip"
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,6 @@
-"""mismatch.runtime.model_copy: a model is copied, and nothing that somebody has linked to from its folder."""
+"""mismatch.runtime.model_copy: a model is copied, and nothing that somebody has linked to from its
+folder.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ def model(folder: Path, name: str = "mismatch.json", *, listed: bool = True) -> 
     for path, content in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
-    data = {"format_version": 1, "files": dict.fromkeys(FILES, "0" * 64)} if listed else {"format_version": 1}
+    data = (
+        {"format_version": 1, "files": dict.fromkeys(FILES, "0" * 64)}
+        if listed
+        else {"format_version": 1}
+    )
     (folder / name).write_text(json.dumps(data))
     return folder
 
@@ -30,7 +36,11 @@ def copied(source: Path, target: Path) -> dict[str, bytes]:
     target.mkdir()
     copy_model(source, target)
     assert not [path for path in target.rglob("*") if path.is_symlink()]
-    return {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(target).as_posix(): path.read_bytes()
+        for path in target.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", ["mismatch.json", "manifest.json"])
@@ -55,7 +65,9 @@ def test_a_link_of_a_hubs_cache_is_followed(tmp_path: Path) -> None:
     assert FILES.items() <= copied(source, tmp_path / "o").items()
 
 
-@pytest.mark.parametrize("kind", ["folder", "loop", "nowhere", "pipe", "device", "link to a folder above"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "loop", "nowhere", "pipe", "device", "link to a folder above"]
+)
 def test_what_is_listed_and_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     source = model(tmp_path / "m")
     (source / "weights.bin").unlink()
@@ -66,13 +78,20 @@ def test_what_is_listed_and_is_no_file_is_refused(tmp_path: Path, kind: str) -> 
         (source / "text").symlink_to(tmp_path / "text")
         (source / "weights.bin").write_bytes(b"weights")
     else:
-        targets = {"folder": tmp_path, "loop": source / "weights.bin", "nowhere": tmp_path / "none", "device": Path("/dev/zero")}
+        targets = {
+            "folder": tmp_path,
+            "loop": source / "weights.bin",
+            "nowhere": tmp_path / "none",
+            "device": Path("/dev/zero"),
+        }
         (source / "weights.bin").symlink_to(targets[kind])
     with pytest.raises(CheckpointError, match=r"weights\.bin|m/text"):
         copied(source, tmp_path / "o")
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "text/../../secret", "..\\secret", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "text/../../secret", "..\\secret", "a\0b"]
+)
 def test_a_name_outside_is_refused(tmp_path: Path, name: str) -> None:
     source = model(tmp_path / "m")
     (tmp_path / "secret").write_text("secret")
@@ -83,7 +102,10 @@ def test_a_name_outside_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_of_an_older_checkpoint_all_files_are_copied_but_no_link(tmp_path: Path) -> None:
     source = model(tmp_path / "m", listed=False)
-    assert copied(source, tmp_path / "o") == {**FILES, "mismatch.json": (source / "mismatch.json").read_bytes()}
+    assert copied(source, tmp_path / "o") == {
+        **FILES,
+        "mismatch.json": (source / "mismatch.json").read_bytes(),
+    }
     for number, target in enumerate((tmp_path, source, source / "weights.bin", tmp_path / "none")):
         (source / "link").symlink_to(target)
         with pytest.raises(CheckpointError, match="m/link is a link"):

@@ -13,12 +13,20 @@ from mismatch.data.lexicon import Lexicon
 from mismatch.data.negatives import KINDS, by_words, make_negatives, nearest
 from mismatch.errors import InputError, MissingExtraError
 
-COLOURS, ARTICLES, BRANDS = ("Red", "Blue", "Green", "Black", "White"), ("Shirt", "Skirt", "Watch", "Belt"), ("Alpha", "Beta", "Gamma", "Delta")
+COLOURS, ARTICLES, BRANDS = (
+    ("Red", "Blue", "Green", "Black", "White"),
+    ("Shirt", "Skirt", "Watch", "Belt"),
+    ("Alpha", "Beta", "Gamma", "Delta"),
+)
 
 
 def catalogue(count: int, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
-    return [f"{random.choice(BRANDS)} {random.choice(('Men', 'Women'))} {random.choice(COLOURS)} {random.choice(ARTICLES)} {number}" for number in range(count)]
+    return [
+        f"{random.choice(BRANDS)} {random.choice(('Men', 'Women'))} {random.choice(COLOURS)}"
+        f" {random.choice(ARTICLES)} {number}"
+        for number in range(count)
+    ]
 
 
 TEXTS = catalogue(400)
@@ -46,10 +54,16 @@ def test_an_edit_changes_one_attribute(made: list[tuple[int, str, str]]) -> None
             assert one.family != other.family
 
 
-def test_words_are_exchanged_so_that_none_gives_the_label_away(made: list[tuple[int, str, str]]) -> None:
-    """Colours and genders stand in as many mismatches as matches, to within the few rows without a partner."""
+def test_words_are_exchanged_so_that_none_gives_the_label_away(
+    made: list[tuple[int, str, str]],
+) -> None:
+    """Colours and genders stand in as many mismatches as matches, to within the few rows without a
+    partner.
+    """
     edits = [(TEXTS[row], text) for row, text, kind in made if kind == "attribute"]
-    before, after = (Counter(word for text in side for word in text.split()) for side in zip(*edits, strict=True))
+    before, after = (
+        Counter(word for text in side for word in text.split()) for side in zip(*edits, strict=True)
+    )
     assert max(abs(before[word] - after[word]) for word in (*COLOURS, "Men", "Women")) <= 5
 
 
@@ -68,7 +82,15 @@ def test_no_text_fits_the_image(made: list[tuple[int, str, str]]) -> None:
 
 def test_hard_ones_are_nearer_than_random_ones(made: list[tuple[int, str, str]]) -> None:
     def common(kind: str) -> float:
-        return float(np.mean([len(set(TEXTS[row].split()) & set(text.split())) for row, text, of in made if of == kind]))
+        return float(
+            np.mean(
+                [
+                    len(set(TEXTS[row].split()) & set(text.split()))
+                    for row, text, of in made
+                    if of == kind
+                ]
+            )
+        )
 
     assert common("hard") > 2 > common("random")
 
@@ -76,18 +98,30 @@ def test_hard_ones_are_nearer_than_random_ones(made: list[tuple[int, str, str]])
 def test_texts_alone_say_nothing() -> None:
     texts = catalogue(2000, seed=1)
     made = make_negatives(texts, range(2000), shares=SHARES).made
-    auroc = blind_text_auroc([*texts, *(one.text for one in made)], [1] * 2000 + [0] * 2000, [*range(2000), *(one.row for one in made)])
+    auroc = blind_text_auroc(
+        [*texts, *(one.text for one in made)],
+        [1] * 2000 + [0] * 2000,
+        [*range(2000), *(one.row for one in made)],
+    )
     assert auroc == pytest.approx(0.5, abs=0.03)
 
 
 def test_the_seed_decides() -> None:
-    first, again, other = (make_negatives(TEXTS, range(400), shares=SHARES, seed=seed).made for seed in (0, 0, 1))
+    first, again, other = (
+        make_negatives(TEXTS, range(400), shares=SHARES, seed=seed).made for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 
 def test_texts_of_one_image_are_not_its_mismatches() -> None:
-    """Two products, each with many pictures' worth of texts: only the other product's texts will do."""
-    texts = [f"{brand} {colour} Shirt {number}" for number in range(20) for brand, colour in (("Alpha", "Red"), ("Beta", "Blue"))]
+    """Two products, each with many pictures' worth of texts: only the other product's texts will
+    do.
+    """
+    texts = [
+        f"{brand} {colour} Shirt {number}"
+        for number in range(20)
+        for brand, colour in (("Alpha", "Red"), ("Beta", "Blue"))
+    ]
     images = [number % 2 for number in range(40)]
     made = make_negatives(texts, images, shares={"random": 1})
     assert len(made.made) == 40
@@ -95,13 +129,22 @@ def test_texts_of_one_image_are_not_its_mismatches() -> None:
 
 
 def test_where_everything_fits_nothing_is_invented() -> None:
-    result = make_negatives(["Alpha item one thing", "Alpha item one thing!", "alpha items one thing"], [0, 1, 2], shares={"random": 1, "hard": 1})
+    result = make_negatives(
+        ["Alpha item one thing", "Alpha item one thing!", "alpha items one thing"],
+        [0, 1, 2],
+        shares={"random": 1, "hard": 1},
+    )
     assert result.made == []
     assert result.missing == [0, 1, 2]
 
 
 def test_another_brand_or_a_paraphrase_is_no_mismatch() -> None:
-    texts = ["Alpha Men Red Shirt", "Beta Men Red Shirt", "Men Red Shirts", "Gamma Women Green Skirt"]
+    texts = [
+        "Alpha Men Red Shirt",
+        "Beta Men Red Shirt",
+        "Men Red Shirts",
+        "Gamma Women Green Skirt",
+    ]
     for seed in range(5):
         for one in make_negatives(texts, range(4), shares={"random": 1}, seed=seed).made:
             assert ("Green" in one.text) != ("Green" in texts[one.row])
@@ -131,7 +174,12 @@ def test_nearest_in_order_and_never_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "said"), [({"odd": 1.0}, "there is no kind 'odd'"), ({"random": 0.0}, "a share above 0"), ({"random": 2.0, "hard": -1.0}, "a share above 0")]
+    ("shares", "said"),
+    [
+        ({"odd": 1.0}, "there is no kind 'odd'"),
+        ({"random": 0.0}, "a share above 0"),
+        ({"random": 2.0, "hard": -1.0}, "a share above 0"),
+    ],
 )
 def test_shares_that_are_none(shares: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):
@@ -141,5 +189,7 @@ def test_shares_that_are_none(shares: dict[str, float], said: str) -> None:
 
 def test_without_the_library_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
-    with pytest.raises(MissingExtraError, match=r"finding hard mismatches needs the extra \[audit\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"finding hard mismatches needs the extra \[audit\]"
+    ):
         make_negatives(TEXTS, range(400), shares={"hard": 1})

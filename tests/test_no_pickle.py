@@ -1,4 +1,6 @@
-"""Nothing is ever unpickled from a model, a run or a cache: in each place where a pickle could lie there is one that would leave a file."""
+"""Nothing is ever unpickled from a model, a run or a cache: in each place where a pickle could lie
+there is one that would leave a file.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ from mismatch.errors import MismatchError
 from mismatch.training import TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
-READERS = re.compile(r"\b(import|from) (pickle|dill|joblib|shelve|marshal)\b|allow_pickle=True|trust_remote_code=True")
+READERS = re.compile(
+    r"\b(import|from)"
+    r" (pickle|dill|joblib|shelve|marshal)\b|allow_pickle=True|trust_remote_code=True"
+)
 
 
 class Trap:
@@ -61,9 +66,14 @@ def refused(act: Callable[[], object]) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(("family", "name"), [("hf-clip", "pytorch_model.bin"), ("openclip", "open_clip_pytorch_model.bin")])
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("hf-clip", "pytorch_model.bin"), ("openclip", "open_clip_pytorch_model.bin")],
+)
 @pytest.mark.parametrize("form", ["torch", "plain"])
-def test_weights_of_a_local_directory(tmp_path: Path, mark: Path, trap: bytes, family: str, name: str, form: str) -> None:
+def test_weights_of_a_local_directory(
+    tmp_path: Path, mark: Path, trap: bytes, family: str, name: str, form: str
+) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     load_backbone(f"{family}:tiny").save_pretrained(folder)
@@ -94,7 +104,10 @@ def test_code_that_a_configuration_names(tmp_path: Path, mark: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     load_backbone("hf-clip:tiny").save_pretrained(folder)
-    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nfrom transformers import CLIPConfig as Config, CLIPModel as Model\n")
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nfrom transformers import CLIPConfig"
+        " as Config, CLIPModel as Model\n"
+    )
     for file in ("config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (folder / file).exists():
             names = {
@@ -103,18 +116,31 @@ def test_code_that_a_configuration_names(tmp_path: Path, mark: Path) -> None:
                 "AutoTokenizer": ["evil.Config", "evil.Config"],
                 "AutoImageProcessor": "evil.Model",
             }
-            content = json.loads((folder / file).read_text()) | {"auto_map": names, "trust_remote_code": True}
+            content = json.loads((folder / file).read_text()) | {
+                "auto_map": names,
+                "trust_remote_code": True,
+            }
             (folder / file).write_text(json.dumps(content))
-    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"model_type": "evil"}))
+    (folder / "config.json").write_text(
+        json.dumps(json.loads((folder / "config.json").read_text()) | {"model_type": "evil"})
+    )
     refused(lambda: load_backbone("hf-clip", str(folder)))
     assert not mark.exists()
 
 
-def test_a_checkpoint_of_ours(tiny_checkpoints: dict[str, Path], tmp_path: Path, mark: Path, trap: bytes) -> None:
+def test_a_checkpoint_of_ours(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path, mark: Path, trap: bytes
+) -> None:
     """Extra files are not looked at; a pickle in the place of weights is refused."""
     folder = tmp_path / "checkpoint"
     shutil.copytree(tiny_checkpoints["hf-clip"], folder)
-    for name in ("pytorch_model.bin", "optimizer.pt", "training_state.pt", "tokenizer.pkl", "head.pt"):
+    for name in (
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "training_state.pt",
+        "tokenizer.pkl",
+        "head.pt",
+    ):
         (folder / name).write_bytes(trap)
     assert mismatch.load(folder, "cpu").threshold == 0.4321
     for path in sorted(folder.glob("*.safetensors")):
@@ -127,12 +153,29 @@ def test_a_checkpoint_of_ours(tiny_checkpoints: dict[str, Path], tmp_path: Path,
     assert not mark.exists()
 
 
-def test_the_state_of_a_run_that_is_resumed(tmp_path: Path, mark: Path, trap: bytes, write_rows: Any) -> None:
+def test_the_state_of_a_run_that_is_resumed(
+    tmp_path: Path, mark: Path, trap: bytes, write_rows: Any
+) -> None:
     for i in range(6):
         Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text", "label"), *[(f"{i}.png", f"shirt {i}", i % 2) for i in range(6)]])
-    common: dict[str, Any] = {"train_csv": str(rows), "val_csv": str(rows), "image_base_path": str(tmp_path), "output_dir": str(tmp_path / "run")}
-    common |= {"backbone": "hf-clip", "model_name": "tiny", "tune": "head", "device": "cpu", "num_workers": 1, "cache": str(tmp_path / "cache")}
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        [("image_path", "text", "label"), *[(f"{i}.png", f"shirt {i}", i % 2) for i in range(6)]],
+    )
+    common: dict[str, Any] = {
+        "train_csv": str(rows),
+        "val_csv": str(rows),
+        "image_base_path": str(tmp_path),
+        "output_dir": str(tmp_path / "run"),
+    }
+    common |= {
+        "backbone": "hf-clip",
+        "model_name": "tiny",
+        "tune": "head",
+        "device": "cpu",
+        "num_workers": 1,
+        "cache": str(tmp_path / "cache"),
+    }
 
     def stop(line: str) -> None:
         if "epoch 1/" in line:
@@ -148,17 +191,26 @@ def test_the_state_of_a_run_that_is_resumed(tmp_path: Path, mark: Path, trap: by
                 torch_file(mark, path)
             else:
                 path.write_bytes(trap)
-        assert str(states[0].name) in refused(lambda: train(TrainConfig(**common, epochs=3, resume=True), report=lambda line: None))
+        assert str(states[0].name) in refused(
+            lambda: train(TrainConfig(**common, epochs=3, resume=True), report=lambda line: None)
+        )
     assert not mark.exists()
 
 
-def test_a_cache_of_embeddings(tiny_bundles: dict[str, Path], colour_images: Path, tmp_path: Path, mark: Path) -> None:
+def test_a_cache_of_embeddings(
+    tiny_bundles: dict[str, Path], colour_images: Path, tmp_path: Path, mark: Path
+) -> None:
     """An array of objects is a pickle; it is not read, and what it stood for is encoded anew."""
     rows = [{"image_path": f"{name}.png", "text": "red"} for name in ("red", "green", "blue")]
 
     def scores() -> list[float | None]:
-        predictor = mismatch.load(tiny_bundles["hf-clip"], "cpu", threads=1, cache=tmp_path / "cache")
-        return [one.similarity_score for one in predictor.predict_pairs(rows, image_base_path=colour_images)]
+        predictor = mismatch.load(
+            tiny_bundles["hf-clip"], "cpu", threads=1, cache=tmp_path / "cache"
+        )
+        return [
+            one.similarity_score
+            for one in predictor.predict_pairs(rows, image_base_path=colour_images)
+        ]
 
     expected = scores()
     arrays = list((tmp_path / "cache").rglob("*.npy"))
@@ -172,8 +224,14 @@ def test_a_cache_of_embeddings(tiny_bundles: dict[str, Path], colour_images: Pat
 
 
 def test_no_line_of_the_library_unpickles() -> None:
-    """Each torch.load says weights_only=True, each np.load of files that live on allow_pickle=False, and no other reader of pickles is named."""
-    for path in [*(ROOT / "mismatch").rglob("*.py"), *(ROOT / "plugins").rglob("*.py"), *(ROOT / "examples").rglob("mismatch_lit/*.py")]:
+    """Each torch.load says weights_only=True, each np.load of files that live on
+    allow_pickle=False, and no other reader of pickles is named.
+    """
+    for path in [
+        *(ROOT / "mismatch").rglob("*.py"),
+        *(ROOT / "plugins").rglob("*.py"),
+        *(ROOT / "examples").rglob("mismatch_lit/*.py"),
+    ]:
         text = path.read_text(encoding="utf-8")
         for call in re.findall(r"torch\.load\([^\n]*", text):
             assert "weights_only=True" in call or "`torch.load" in text, (path, call)

@@ -1,4 +1,6 @@
-"""mismatch.cli.number_types: what is no number that a command could use is refused in one line, before any work."""
+"""mismatch.cli.number_types: what is no number that a command could use is refused in one line,
+before any work.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("args", WRONG, ids=" ".join)
-def test_it_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+def test_it_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").write_text("image_path,text,label\na.png,red,1\n")
     result = CliRunner().invoke(main, args)
@@ -66,7 +70,11 @@ def test_it_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("share", [float("nan"), float("inf"), -1.0])
 def test_shares_of_mismatches_are_numbers(share: float) -> None:
-    for shares in ({"random": share}, {"random": 1.0, "hard": share}, {"hard": share, "random": 1.0}):
+    for shares in (
+        {"random": share},
+        {"random": 1.0, "hard": share},
+        {"hard": share, "random": 1.0},
+    ):
         with pytest.raises(InputError, match="share"):
             make_negatives(["red", "blue"], [0, 1], shares=shares)
 
@@ -102,7 +110,9 @@ def test_a_range_lets_no_nan_pass() -> None:
 
 
 def test_no_option_is_an_unbounded_number() -> None:
-    """All take such a type, but thresholds, which are checked against the model's scale, and shares, which are checked with the objective."""
+    """All take such a type, but thresholds, which are checked against the model's scale, and
+    shares, which are checked with the objective.
+    """
     for path in command_paths():
         command: Any = main
         for name in path:

@@ -1,4 +1,6 @@
-"""The nursery as the pool asks it: it starts by itself, anew where it has ended, holds no secrets, and ends for good."""
+"""The nursery as the pool asks it: it starts by itself, anew where it has ended, holds no secrets,
+and ends for good.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from mismatch.errors import MachineError
 from mismatch.runtime import nursery as module
 from mismatch.runtime.nursery import Nursery
 
-HEADER = {"name": "a", "spec": None, "background": (0, 0, 0), "formats": [], "max_pixels": 100, "seconds": 1.0}
+HEADER = {
+    "name": "a",
+    "spec": None,
+    "background": (0, 0, 0),
+    "formats": [],
+    "max_pixels": 100,
+    "seconds": 1.0,
+}
 
 
 @pytest.fixture
@@ -61,7 +70,9 @@ def test_it_ends_for_good(nursery: Nursery) -> None:
         nursery.fork(0, 0)
 
 
-def test_a_program_that_cannot_be_started_is_one_line(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_cannot_be_started_is_one_line(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nothing/here")
     with pytest.raises(MachineError, match=r"can't be started or asked: .*No such file"):
         nursery.fork(0, 0)

@@ -24,7 +24,18 @@ def one_piece_a_text() -> Batch:
 
 def head_of(members: int) -> AdapterHead:
     torch.manual_seed(members)
-    return AdapterHead(HeadSpec("adapter", 12, 7, common_dim=8, hidden_dim=16, dropout=0.0, members=members, normalisation="standard"))
+    return AdapterHead(
+        HeadSpec(
+            "adapter",
+            12,
+            7,
+            common_dim=8,
+            hidden_dim=16,
+            dropout=0.0,
+            members=members,
+            normalisation="standard",
+        )
+    )
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -32,20 +43,31 @@ def test_losses_are_the_members_means(members: int) -> None:
     head, batch = head_of(members), one_piece_a_text()
     images, texts = torch.randn(4, 12), torch.randn(5, 7)
     binary, contrastive = Objective(head, "truncate", 0.5).losses(batch, images, texts)
-    u, v = head.members(head.embed_image(images)), head.members(head.embed_text(texts))  # (K, 4, 8), (K, 5, 8)
+    # (K, 4, 8), (K, 5, 8)
+    u, v = head.members(head.embed_image(images)), head.members(head.embed_text(texts))
     alone = []
     for k in range(members):
         a, b = u[k][batch.image_of], v[k][batch.text_of]
         matched = batch.labels.bool()
-        rest = (a[matched], b[matched], batch.image_of[matched], batch.text_of[matched], head.log_temperature.exp())
-        alone.append((binary_loss(head.logit((a * b).sum(-1)), batch.labels), contrastive_loss(*rest)))
+        rest = (
+            a[matched],
+            b[matched],
+            batch.image_of[matched],
+            batch.text_of[matched],
+            head.log_temperature.exp(),
+        )
+        alone.append(
+            (binary_loss(head.logit((a * b).sum(-1)), batch.labels), contrastive_loss(*rest))
+        )
     torch.testing.assert_close(binary, torch.stack([one for one, _ in alone]).mean())
     torch.testing.assert_close(contrastive, torch.stack([other for _, other in alone]).mean())
 
 
 def test_a_term_without_weight_is_not_computed() -> None:
     objective = Objective(head_of(2), "truncate", 0.0)
-    binary, contrastive = objective.losses(one_piece_a_text(), torch.randn(4, 12), torch.randn(5, 7))
+    binary, contrastive = objective.losses(
+        one_piece_a_text(), torch.randn(4, 12), torch.randn(5, 7)
+    )
     assert float(contrastive.detach()) == 0.0
     torch.testing.assert_close(objective.total(binary, contrastive), binary)
 

@@ -10,7 +10,13 @@ import pytest
 from mismatch.errors import InputError
 from mismatch.evaluation.objectives import Counts, Objective
 
-COUNTS = Counts(np.array([8.0, 6.0, 0.0]), np.array([4.0, 1.0, 0.0]), np.array([2.0, 4.0, 10.0]), np.array([6.0, 9.0, 10.0]))  # 10 of each, three cuts
+# 10 of each, three cuts
+COUNTS = Counts(
+    np.array([8.0, 6.0, 0.0]),
+    np.array([4.0, 1.0, 0.0]),
+    np.array([2.0, 4.0, 10.0]),
+    np.array([6.0, 9.0, 10.0]),
+)
 
 
 @pytest.mark.parametrize(
@@ -19,12 +25,24 @@ COUNTS = Counts(np.array([8.0, 6.0, 0.0]), np.array([4.0, 1.0, 0.0]), np.array([
         (Objective(), "accuracy", [14 / 20, 15 / 20, 10 / 20]),
         (Objective("f1"), "f1", [16 / 22, 12 / 17, 0]),
         (Objective("balanced-accuracy"), "balanced-accuracy", [0.7, 0.75, 0.5]),
-        (Objective("mcc"), "mcc", [(8 * 6 - 4 * 2) / (12 * 8 * 100) ** 0.5, (6 * 9 - 1 * 4) / (7 * 13 * 100) ** 0.5, 0]),
+        (
+            Objective("mcc"),
+            "mcc",
+            [(8 * 6 - 4 * 2) / (12 * 8 * 100) ** 0.5, (6 * 9 - 1 * 4) / (7 * 13 * 100) ** 0.5, 0],
+        ),
         (Objective("cost", 5, 1), "cost:miss=5,alarm=1", [-22, -9, -10]),
         (Objective("precision", target=0.7), "mismatch precision>=0.7", [0.6, -np.inf, -np.inf]),
         (Objective("recall", target=0.9), "mismatch recall>=0.9", [-np.inf, 9 / 13, 0.5]),
-        (Objective("precision", target=0.8, of="match"), "match precision>=0.8", [-np.inf, 0.6, -np.inf]),
-        (Objective("recall", target=0.8, of="match"), "match recall>=0.8", [8 / 12, -np.inf, -np.inf]),
+        (
+            Objective("precision", target=0.8, of="match"),
+            "match precision>=0.8",
+            [-np.inf, 0.6, -np.inf],
+        ),
+        (
+            Objective("recall", target=0.8, of="match"),
+            "match recall>=0.8",
+            [8 / 12, -np.inf, -np.inf],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -40,7 +58,18 @@ def test_figures_that_do_not_exist_are_nan() -> None:
     assert COUNTS.alarms.tolist() == [8 / 20, 13 / 20, 1]
 
 
-@pytest.mark.parametrize("written", ["profit", "precision", "cost", "cost:miss=a,alarm=1", "mismatch precision>=x", "dog recall>=0.5", ""])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "profit",
+        "precision",
+        "cost",
+        "cost:miss=a,alarm=1",
+        "mismatch precision>=x",
+        "dog recall>=0.5",
+        "",
+    ],
+)
 def test_what_is_not_understood(written: str) -> None:
     with pytest.raises(InputError, match=r"is unknown; one of accuracy, f1|not of 'dog'"):
         Objective.parse(written)
@@ -62,6 +91,12 @@ def test_what_is_refused(options: dict[str, Any], words: str) -> None:
 
 
 def test_it_describes_itself() -> None:
-    assert Objective("precision", target=0.95).describe() == "precision of mismatches at least 0.95, with the most recall"
-    assert Objective("cost", 5, 2).describe() == "least cost, a missed mismatch at 5 and a false alarm at 2"
+    assert (
+        Objective("precision", target=0.95).describe()
+        == "precision of mismatches at least 0.95, with the most recall"
+    )
+    assert (
+        Objective("cost", 5, 2).describe()
+        == "least cost, a missed mismatch at 5 and a false alarm at 2"
+    )
     assert Objective("f1").describe() == "best F1 of the matches"

@@ -54,4 +54,9 @@ def test_the_picture_itself_stays() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 2, 5), (3, 6, 6)])
 def test_pictures_of_a_few_pixels(shape: tuple[int, int, int]) -> None:
-    assert occlude(np.ones(shape, np.float32), lambda batch: batch.mean(axis=(1, 2, 3)), 1.0).heat.shape == shape[1:]
+    assert (
+        occlude(
+            np.ones(shape, np.float32), lambda batch: batch.mean(axis=(1, 2, 3)), 1.0
+        ).heat.shape
+        == shape[1:]
+    )

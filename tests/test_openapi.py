@@ -22,7 +22,9 @@ def test_each_operation_says_what_it_takes_and_answers(colour_engine: Any) -> No
         token = {"authorization": "Bearer " + "a" * 16}
         document = client.get("/openapi.json", headers=token).json()
         shown = {
-            path: operation["post"]["requestBody"]["content"] for path, operation in document["paths"].items() if "requestBody" in operation.get("post", {})
+            path: operation["post"]["requestBody"]["content"]
+            for path, operation in document["paths"].items()
+            if "requestBody" in operation.get("post", {})
         }
         assert set(shown) == {"/v1/predict", "/v1/predict/batch", "/v1/explain"}
         for path, content in shown.items():
@@ -35,21 +37,41 @@ def test_each_operation_says_what_it_takes_and_answers(colour_engine: Any) -> No
                 assert found["description"], path
                 for status in ("401", "421", "503"):
                     assert "application/problem+json" in found["responses"][status]["content"]
-        assert document["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+        assert document["components"]["securitySchemes"] == {
+            "bearer": {"type": "http", "scheme": "bearer"}
+        }
         assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_schemathesis_finds_no_request_that_breaks_the_service_or_the_document(colour_engine: Any, tmp_path: Path) -> None:
-    """Requests that the document allows and such that it forbids: no answer is a failure of the service's own, and statuses, content types and bodies are
-    as documented. Only one of its checks is left out: a message may be well-formed and still name an image that wasn't sent.
+def test_schemathesis_finds_no_request_that_breaks_the_service_or_the_document(
+    colour_engine: Any, tmp_path: Path
+) -> None:
+    """Requests that the document allows and such that it forbids: no answer is a failure of the
+    service's own, and statuses, content types and bodies are as documented. Only one of its checks
+    is left out: a message may be well-formed and still name an image that wasn't sent.
     """
     program = Path(sys.executable).with_name("schemathesis")
     if not program.exists():
         pytest.skip("schemathesis is not installed")
     with server(Predictor(colour_engine())) as port:
         address = f"http://127.0.0.1:{port}/openapi.json"
-        options = ["--mode", "all", "--generation-deterministic", "--max-examples", EXAMPLES, "--exclude-checks", "positive_data_acceptance", "--no-color"]
-        done = subprocess.run([program, "run", address, *options], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        options = [
+            "--mode",
+            "all",
+            "--generation-deterministic",
+            "--max-examples",
+            EXAMPLES,
+            "--exclude-checks",
+            "positive_data_acceptance",
+            "--no-color",
+        ]
+        done = subprocess.run(
+            [program, "run", address, *options],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=tmp_path,
+        )
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"ok\n"
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"[1-9]\d{2,} generated", done.stdout), done.stdout

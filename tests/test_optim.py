@@ -29,11 +29,20 @@ def names(module: nn.Module, group: dict[str, object]) -> set[str]:
 def test_only_matrices_decay_and_every_parameter_is_in_one_group(decay: float) -> None:
     module = Parts()
     optimizer = build_optimizer(module, backbone_rate=1e-5, head_rate=1e-3, weight_decay=decay)  # type: ignore[arg-type]
-    found = {(group["part"], group["weight_decay"], group["lr"]): names(module, group) for group in optimizer.param_groups}
+    found = {
+        (group["part"], group["weight_decay"], group["lr"]): names(module, group)
+        for group in optimizer.param_groups
+    }
     if decay:
         assert found["backbone", 0.01, 1e-5] == {"backbone.0.weight"}
-        assert found["backbone", 0.0, 1e-5] == {"backbone.0.bias", "backbone.1.weight", "backbone.1.bias"}
-        assert found["head", 0.01, 1e-3] == {f"head.{side}_adapter.{i}.weight" for side in ("image", "text") for i in (2, 4)}
+        assert found["backbone", 0.0, 1e-5] == {
+            "backbone.0.bias",
+            "backbone.1.weight",
+            "backbone.1.bias",
+        }
+        assert found["head", 0.01, 1e-3] == {
+            f"head.{side}_adapter.{i}.weight" for side in ("image", "text") for i in (2, 4)
+        }
         assert {"head.log_scale", "head.bias", "head.log_temperature"} <= found["head", 0.0, 1e-3]
     every = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(every) == sorted(id(p) for p in module.parameters())
@@ -61,7 +70,9 @@ def test_a_frozen_backbone_has_no_group_and_no_rate() -> None:
         (0, 1, 0.1, 1.0),
     ],
 )
-def test_rate_rises_in_a_line_and_falls_along_a_cosine(step: int, steps: int, warmup: float, factor: float) -> None:
+def test_rate_rises_in_a_line_and_falls_along_a_cosine(
+    step: int, steps: int, warmup: float, factor: float
+) -> None:
     assert rate_factor(step, steps, warmup) == pytest.approx(factor, abs=1e-4)
 
 
@@ -75,12 +86,18 @@ def test_set_rates_keeps_the_ratio_of_the_peaks() -> None:
 def test_factors_lower_a_backbones_rate_in_groups_of_their_own_the_highest_first() -> None:
     module = Parts()
     weights = [p for p in module.backbone.parameters() if p.ndim > 1]
-    optimizer = build_optimizer(module, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.01, factors={weights[0]: 0.25})  # type: ignore[arg-type]
+    optimizer = build_optimizer(
+        module, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.01, factors={weights[0]: 0.25}
+    )  # type: ignore[arg-type]
     backbone = [group for group in optimizer.param_groups if group["part"] == "backbone"]
-    assert [group["peak"] for group in backbone] == sorted((group["peak"] for group in backbone), reverse=True)
+    assert [group["peak"] for group in backbone] == sorted(
+        (group["peak"] for group in backbone), reverse=True
+    )
     [lowered] = [group for group in backbone if group["peak"] == 2.5e-5]
     assert [id(p) for p in lowered["params"]] == [id(weights[0])]
     assert lowered["weight_decay"] == 0.01
     assert rate_of(optimizer, "backbone") == 1e-4
     assert {group["peak"] for group in optimizer.param_groups if group["part"] == "head"} == {1e-3}
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.parameters()))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
+        list(module.parameters())
+    )

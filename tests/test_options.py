@@ -41,7 +41,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_their_defaults(run: Any) -> None:
-    assert run("--model", "m").output.strip() == str([("batch_size", 16), ("model", "m"), ("num_workers", None), ("provider", "auto"), ("threads", None)])
+    assert run("--model", "m").output.strip() == str(
+        [
+            ("batch_size", 16),
+            ("model", "m"),
+            ("num_workers", None),
+            ("provider", "auto"),
+            ("threads", None),
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", ["--provider", "--device"])
@@ -49,14 +57,25 @@ def test_device_is_another_name_of_provider(run: Any, name: str) -> None:
     assert "('provider', 'cuda')" in run("--model", "m", name, "cuda").output
 
 
-@pytest.mark.parametrize("args", [["--threads", "0"], ["--batch-size", "0"], ["--num-workers", "-1"], ["--provider", "tpu"], ["--batch-size", "many"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--threads", "0"],
+        ["--batch-size", "0"],
+        ["--num-workers", "-1"],
+        ["--provider", "tpu"],
+        ["--batch-size", "many"],
+    ],
+)
 def test_what_makes_no_sense_is_refused(run: Any, args: list[str]) -> None:
     result = run("--model", "m", *args)
     assert result.exit_code == 2
     assert args[0] in result.output
 
 
-def test_the_environment_names_the_model_and_the_option_wins(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_model_and_the_option_wins(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run().exit_code == 2
     monkeypatch.setenv("CLIP_FINE_TUNED_MODEL_PATH", "from-the-environment")
     assert "('model', 'from-the-environment')" in run().output
@@ -68,11 +87,21 @@ def test_the_model_alone() -> None:
     assert CliRunner().invoke(command, ["--model", "m"]).output == "model m\n"
 
 
-@pytest.mark.parametrize(("args", "shown"), [([], "None"), (["--long-text", "chunk"], "chunk"), (["--long-text", "chunk-mean"], "chunk-mean")])
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ([], "None"),
+        (["--long-text", "chunk"], "chunk"),
+        (["--long-text", "chunk-mean"], "chunk-mean"),
+    ],
+)
 def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     command = click.command()(long_text_option(lambda long_text: click.echo(str(long_text))))
     assert CliRunner().invoke(command, args).output == f"{shown}\n"
-    assert "'split' is not one of 'truncate', 'chunk', 'chunk-mean'" in CliRunner().invoke(command, ["--long-text", "split"]).output
+    assert (
+        "'split' is not one of 'truncate', 'chunk', 'chunk-mean'"
+        in CliRunner().invoke(command, ["--long-text", "split"]).output
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
@@ -84,7 +113,25 @@ def test_shards_together_are_all_rows_once(count: int) -> None:
     assert shards[0][:2] == [0, count][: len(shards[0])]
 
 
-@pytest.mark.parametrize("value", ["0/4", "5/4", "1", "1/", "/4", "1/0", "-1/4", "a/b", "1/4/2", "1.0/4", "", " 1/4", "1/4\n", "1/9999999999"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0/4",
+        "5/4",
+        "1",
+        "1/",
+        "/4",
+        "1/0",
+        "-1/4",
+        "a/b",
+        "1/4/2",
+        "1.0/4",
+        "",
+        " 1/4",
+        "1/4\n",
+        "1/9999999999",
+    ],
+)
 def test_what_is_no_shard_is_refused(value: str) -> None:
     command = click.command()(shard_option(lambda shard: click.echo(str(shard))))
     assert CliRunner().invoke(command, ["--shard", "2/4"]).output == "2/4\n"
@@ -100,8 +147,14 @@ def test_what_is_no_shard_is_refused(value: str) -> None:
         ([], Columns()),
         (["--image-base-path", "d"], Columns(inside="d")),
         (["--image-base-path", "d", "--allow-outside-images"], Columns()),
-        (["--image-column", "a", "--text_column", "b", "--label-column", "c"], Columns("a", "b", "c")),
-        (["--label-map", "yes/no", "--multi-image", "all"], Columns(label_map="yes/no", multi_image="all")),
+        (
+            ["--image-column", "a", "--text_column", "b", "--label-column", "c"],
+            Columns("a", "b", "c"),
+        ),
+        (
+            ["--label-map", "yes/no", "--multi-image", "all"],
+            Columns(label_map="yes/no", multi_image="all"),
+        ),
     ],
 )
 def test_how_rows_are_read(args: list[str], columns: Columns) -> None:
@@ -109,8 +162,13 @@ def test_how_rows_are_read(args: list[str], columns: Columns) -> None:
         """Show."""
         click.echo(repr((image_base_path, columns)))
 
-    command = click.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})(row_options(show))
-    assert CliRunner().invoke(command, args).output == f"{(columns.inside or ('d' if args[:2] == ['--image-base-path', 'd'] else ''), columns)!r}\n"
+    command = click.command(
+        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
+    )(row_options(show))
+    assert (
+        CliRunner().invoke(command, args).output
+        == f"{(columns.inside or ('d' if args[:2] == ['--image-base-path', 'd'] else ''), columns)!r}\n"
+    )
     assert command.help == "Show."
 
 
@@ -120,7 +178,10 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
         CliRunner().invoke(command, ["--label-map", "yes"], catch_exceptions=False)
     with pytest.raises(InputError, match="three different names are needed"):
         CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
-    assert "'any' is not one of 'best', 'all'" in CliRunner().invoke(command, ["--multi-image", "any"]).output
+    assert (
+        "'any' is not one of 'best', 'all'"
+        in CliRunner().invoke(command, ["--multi-image", "any"]).output
+    )
 
 
 def test_decoding_elsewhere_is_over_with_the_command() -> None:
@@ -145,7 +206,10 @@ def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
 
     said = CliRunner().invoke(other, ["--image-base-path", "s3://shop/images"]).output
     assert "it is a URL, which `mismatch predict` alone takes" in " ".join(said.split())
-    assert CliRunner().invoke(fetching, ["--image-base-path", "s3a://shop/images/"]).output == "s3://shop/images s3://shop/images\n"
+    assert (
+        CliRunner().invoke(fetching, ["--image-base-path", "s3a://shop/images/"]).output
+        == "s3://shop/images s3://shop/images\n"
+    )
     assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/ data/\n"
 
 

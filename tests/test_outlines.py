@@ -14,7 +14,9 @@ SCORES = np.round((LABELS * 0.4 + RNG.random(3000)) / 1.4, 3)
 
 
 def test_roc_by_hand() -> None:
-    np.testing.assert_allclose(roc_curve([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1]), [[0, 0], [0, 0.5], [0.5, 1], [1, 1]])
+    np.testing.assert_allclose(
+        roc_curve([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1]), [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
+    )
     assert roc_curve([1, 1], [0.2, 0.3]).shape == (0, 2)
 
 
@@ -27,8 +29,14 @@ def test_the_area_below_the_roc_is_the_auroc_though_it_is_thinned() -> None:
 
 def test_precision_and_recall_of_either_class_by_hand() -> None:
     labels, scores = [1, 0, 1, 0, 0], [0.9, 0.8, 0.5, 0.3, 0.1]
-    np.testing.assert_allclose(precision_recall_curve(labels, scores), [[0.5, 1], [0.5, 0.5], [1, 2 / 3], [1, 0.5], [1, 0.4]])
-    np.testing.assert_allclose(precision_recall_curve(labels, scores, of=0), [[1 / 3, 1], [2 / 3, 1], [2 / 3, 2 / 3], [1, 0.75], [1, 0.6]])
+    np.testing.assert_allclose(
+        precision_recall_curve(labels, scores),
+        [[0.5, 1], [0.5, 0.5], [1, 2 / 3], [1, 0.5], [1, 0.4]],
+    )
+    np.testing.assert_allclose(
+        precision_recall_curve(labels, scores, of=0),
+        [[1 / 3, 1], [2 / 3, 1], [2 / 3, 2 / 3], [1, 0.75], [1, 0.6]],
+    )
     assert precision_recall_curve([1], [0.5], of=0).shape == (0, 2)
 
 

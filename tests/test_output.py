@@ -1,4 +1,6 @@
-"""A run's folder: what an earlier run left, what is foreign, and what a run that was cut short says of itself."""
+"""A run's folder: what an earlier run left, what is foreign, and what a run that was cut short says
+of itself.
+"""
 
 from __future__ import annotations
 
@@ -38,19 +40,43 @@ def stats(path: Path) -> Any:
     return json.loads((path / "training_stats.json").read_text())
 
 
-def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(loaded: Loaded, tmp_path: Path) -> None:
+def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "a" / "run", report=print)
     assert run.contents() == "nothing has been written"
     for epoch, best in ((1, True), (2, True), (3, False)):
         save(run, loaded, epoch, best=best)
     run.finish({"epochs": 3, "finished": True})
-    assert names(run.folder) == ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model", "training_stats.json"]
-    assert [stats(run.folder / f"checkpoint_epoch_{n}") for n in (1, 2, 3)] == [{"epochs": 1}, {"epochs": 2}, {"epochs": 3}]
-    assert stats(run.folder) == stats(run.folder / "best_model") == stats(run.folder / "final_model") == {"epochs": 3, "finished": True}
-    assert run.contents() == f"{run.folder} holds checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_3, best_model, final_model"
+    assert names(run.folder) == [
+        "best_model",
+        "checkpoint_epoch_1",
+        "checkpoint_epoch_2",
+        "checkpoint_epoch_3",
+        "final_model",
+        "training_stats.json",
+    ]
+    assert [stats(run.folder / f"checkpoint_epoch_{n}") for n in (1, 2, 3)] == [
+        {"epochs": 1},
+        {"epochs": 2},
+        {"epochs": 3},
+    ]
+    assert (
+        stats(run.folder)
+        == stats(run.folder / "best_model")
+        == stats(run.folder / "final_model")
+        == {"epochs": 3, "finished": True}
+    )
+    assert (
+        run.contents()
+        == f"{run.folder} holds checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_3,"
+        " best_model, final_model"
+    )
 
 
-def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_stay(loaded: Loaded, tmp_path: Path) -> None:
+def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_stay(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     earlier = RunFolder(tmp_path, report=print)
     for epoch in (1, 2, 10):
         save(earlier, loaded, epoch)
@@ -60,56 +86,97 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
     run = RunFolder(tmp_path, report=said.append)
     assert "checkpoint_epoch_10" in names(tmp_path)
     save(run, loaded, 1)
-    assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "my_checkpoint", "notes.txt", "training_stats.json"]
-    assert said == [f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_2, checkpoint_epoch_10, best_model"]
+    assert names(tmp_path) == [
+        "best_model",
+        "checkpoint_epoch_1",
+        "my_checkpoint",
+        "notes.txt",
+        "training_stats.json",
+    ]
+    assert said == [
+        (
+            f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_2,"
+            " checkpoint_epoch_10, best_model"
+        )
+    ]
 
 
-def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(loaded: Loaded, tmp_path: Path) -> None:
+def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     earlier = RunFolder(tmp_path / "elsewhere", report=print)
     save(earlier, loaded, 1)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best_model").symlink_to(earlier.folder / "best_model", target_is_directory=True)
+    (tmp_path / "run" / "best_model").symlink_to(
+        earlier.folder / "best_model", target_is_directory=True
+    )
     before = names(earlier.folder / "best_model")
     save(RunFolder(tmp_path / "run", report=print, start=earlier.folder / "best_model"), loaded, 2)
     assert names(tmp_path / "run") == ["best_model", "checkpoint_epoch_2", "training_stats.json"]
     assert not (tmp_path / "run" / "best_model").is_symlink()
-    assert (names(earlier.folder / "best_model"), stats(earlier.folder / "best_model")) == (before, {"epochs": 1})
+    assert (names(earlier.folder / "best_model"), stats(earlier.folder / "best_model")) == (
+        before,
+        {"epochs": 1},
+    )
 
 
-def test_a_folder_that_cant_be_written_to_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cant_be_written_to_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**options: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(options["dir"]))
 
     RunFolder(tmp_path, report=print)
     assert names(tmp_path) == []
     monkeypatch.setattr(output, "TemporaryFile", refuse)  # root may write anywhere
-    with pytest.raises(CheckpointError, match=r"can't be written to: Permission denied; choose another"):
+    with pytest.raises(
+        CheckpointError, match=r"can't be written to: Permission denied; choose another"
+    ):
         RunFolder(tmp_path, report=print)
 
 
 @pytest.mark.parametrize("start", ["checkpoint_epoch_2", "best_model"])
-def test_the_checkpoint_that_a_run_started_from_is_kept(loaded: Loaded, tmp_path: Path, start: str) -> None:
+def test_the_checkpoint_that_a_run_started_from_is_kept(
+    loaded: Loaded, tmp_path: Path, start: str
+) -> None:
     earlier = RunFolder(tmp_path, report=print)
     save(earlier, loaded, 1)
     save(earlier, loaded, 2)
     said: list[str] = []
     save(RunFolder(tmp_path, report=said.append, start=tmp_path / start), loaded, 1)
-    assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "started_from", "training_stats.json"]
+    assert names(tmp_path) == [
+        "best_model",
+        "checkpoint_epoch_1",
+        "started_from",
+        "training_stats.json",
+    ]
     assert read_meta(tmp_path / "started_from") == loaded[1]
     assert said[0] == f"{tmp_path}: {start}, which this run started from, is now started_from"
 
 
 @pytest.mark.parametrize("name", ["best_model", "final_model", "checkpoint_epoch_3"])
-def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(name: str, tmp_path: Path) -> None:
+def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "pytorch_model.bin").write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match=rf"{name} is in the way and was not written by mismatch; move it or choose another --output-dir"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            rf"{name} is in the way and was not written by mismatch; move it or choose another"
+            r" --output-dir"
+        ),
+    ):
         RunFolder(tmp_path, report=print)
     assert (tmp_path / name / "pytorch_model.bin").read_bytes() == b"weights"
 
 
-@pytest.mark.parametrize("name", ["training_stats.json", "training_curves.png", "run.resolved.yaml"])
-def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_and_kept(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["training_stats.json", "training_curves.png", "run.resolved.yaml"]
+)
+def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_and_kept(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match=rf"{name} is there already"):
         RunFolder(tmp_path, report=print)
@@ -117,12 +184,16 @@ def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_an
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "bundle/manifest.json"])
-def test_what_a_user_keeps_in_a_checkpoint_does_not_go_with_it(loaded: Loaded, tmp_path: Path, name: str) -> None:
+def test_what_a_user_keeps_in_a_checkpoint_does_not_go_with_it(
+    loaded: Loaded, tmp_path: Path, name: str
+) -> None:
     save(RunFolder(tmp_path, report=print), loaded, 1)
     place = tmp_path / "best_model" / name
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
-    with pytest.raises(CheckpointError, match=rf"best_model holds other files too \({name}\), which would be lost"):
+    with pytest.raises(
+        CheckpointError, match=rf"best_model holds other files too \({name}\), which would be lost"
+    ):
         RunFolder(tmp_path, report=print)
     assert place.read_text() == "mine"
 
@@ -137,16 +208,22 @@ def test_many_epochs_are_named_by_the_first_and_the_last(loaded: Loaded, tmp_pat
     run = RunFolder(tmp_path, report=print)
     for epoch in range(1, 6):
         save(run, loaded, epoch)
-    assert run.contents() == f"{tmp_path} holds checkpoint_epoch_1 to checkpoint_epoch_5, best_model"
+    assert (
+        run.contents() == f"{tmp_path} holds checkpoint_epoch_1 to checkpoint_epoch_5, best_model"
+    )
 
 
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(CheckpointError, match=r"--output-dir .*out can't be created: File exists; choose another"):
+    with pytest.raises(
+        CheckpointError, match=r"--output-dir .*out can't be created: File exists; choose another"
+    ):
         RunFolder(tmp_path / "out", report=print)
 
 
-def test_a_write_that_fails_leaves_no_folder(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_no_folder(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunFolder(tmp_path, report=print)
     save(run, loaded, 1)
 
@@ -160,7 +237,9 @@ def test_a_write_that_fails_leaves_no_folder(loaded: Loaded, tmp_path: Path, mon
     assert names(tmp_path) == ["best_model", "checkpoint_epoch_1", "training_stats.json"]
 
 
-def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_stays(loaded: Loaded, tmp_path: Path) -> None:
+def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_stays(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path, report=print, settings="# mismatch 1: first\n")
     assert names(tmp_path) == []
     save(run, loaded, 1)
@@ -170,11 +249,19 @@ def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_sta
     (tmp_path / "run.yaml").write_text("epochs: 3  # mine\n")
     said: list[str] = []
     save(RunFolder(tmp_path, report=said.append, settings="# mismatch 1: third\n"), loaded, 1)
-    assert ((tmp_path / "run.yaml").read_text(), (tmp_path / "run.resolved.yaml").read_text()) == ("epochs: 3  # mine\n", "# mismatch 1: third\n")
-    assert said[-1] == f"{tmp_path / 'run.yaml'} is yours and stays; this run's own options are in {tmp_path / 'run.resolved.yaml'}"
+    assert ((tmp_path / "run.yaml").read_text(), (tmp_path / "run.resolved.yaml").read_text()) == (
+        "epochs: 3  # mine\n",
+        "# mismatch 1: third\n",
+    )
+    assert (
+        said[-1] == f"{tmp_path / 'run.yaml'} is yours and stays; this run's own options are in"
+        f" {tmp_path / 'run.resolved.yaml'}"
+    )
 
 
-def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(output, "curves_png", lambda stats: f"{stats}".encode())
     old = b"\x89PNG with Software\0mismatch"
     (tmp_path / "training_curves.png").write_bytes(old)
@@ -187,14 +274,18 @@ def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(lo
     assert (tmp_path / "training_curves.png").read_bytes() == b"{'epochs': 1}"
 
 
-def test_a_picture_that_can_not_be_written_is_a_warning(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_can_not_be_written_is_a_warning(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(output, "curves_png", lambda stats: b"")
     said: list[str] = []
     run = RunFolder(tmp_path, report=said.append)
     save(run, loaded, 1)
     (tmp_path / "training_curves.png").mkdir()
     run.draw({"epochs": 1})
-    assert [line.partition(" can't be drawn: ")[0] for line in said] == [f"warning: {tmp_path / 'training_curves.png'}"]
+    assert [line.partition(" can't be drawn: ")[0] for line in said] == [
+        f"warning: {tmp_path / 'training_curves.png'}"
+    ]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -203,8 +294,14 @@ def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path)
     assert run.newest() == 0
     note = Note(1, 0, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
     for epoch, saved in ((1, 2 * time.time_ns()), (2, 0)):
-        write = partial(write_state, note=replace(note, epoch=epoch, saved=max(saved, run.newest() + 1)), states={})
-        run.save_epoch(epoch, *loaded, {"epochs": epoch}, best=True, same_backbone=True, write_state=write)
+        write = partial(
+            write_state,
+            note=replace(note, epoch=epoch, saved=max(saved, run.newest() + 1)),
+            states={},
+        )
+        run.save_epoch(
+            epoch, *loaded, {"epochs": epoch}, best=True, same_backbone=True, write_state=write
+        )
         found = resumable(tmp_path)
         assert found is not None
         assert (found[0].name, found[1].epoch) == (f"checkpoint_epoch_{epoch}", epoch)

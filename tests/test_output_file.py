@@ -29,13 +29,25 @@ def test_such_a_name_is_a_folders(name: str) -> None:
         ("validate", "rows.csv", "--fix", "q.csv"),
         ("validate", "rows.csv", "--report", "q.json"),
         ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "q.csv"),
-        ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "o.csv", "--report", "q.html"),
+        (
+            "audit-labels",
+            "--model",
+            "none",
+            "--csv",
+            "rows.csv",
+            "--output",
+            "o.csv",
+            "--report",
+            "q.html",
+        ),
         ("benchmark", "--model", "none", "--json", "q.json"),
         ("explain", "--model", "none", "--csv", "rows.csv", "--output", "q.json"),
     ],
 )
 @pytest.mark.parametrize("end", ["/", "/."])
-def test_every_command_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], end: str) -> None:
+def test_every_command_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], end: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").write_text("image_path,text,label\na.png,red,1\n")
     result = CliRunner().invoke(main, [*args[:-1], f"{args[-1]}{end}"])

@@ -1,4 +1,6 @@
-"""mismatch.outputs: whatever a command is asked to write, no input, no model's file and nothing that a user made is replaced."""
+"""mismatch.outputs: whatever a command is asked to write, no input, no model's file and nothing
+that a user made is replaced.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +18,57 @@ from PIL.PngImagePlugin import PngInfo
 from mismatch.cli import command_paths, main
 from mismatch.cli.table_kinds import table
 from mismatch.errors import CheckpointError, InputError
-from mismatch.outputs import SOFTWARE, OutputKind, check_outputs, json_report, model_folder_of, page, picture, refuse_model_folder, text_file
+from mismatch.outputs import (
+    SOFTWARE,
+    OutputKind,
+    check_outputs,
+    json_report,
+    model_folder_of,
+    page,
+    picture,
+    refuse_model_folder,
+    text_file,
+)
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
 BUNDLE = {"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}}
 ROWS = "image_path,text,label\na.png,red,1\nb.png,blue,0\n"
-# Every command that writes: what stands before the output, for a file (F) or a folder (D). Endings decide the format where there are several.
+# Every command that writes: what stands before the output, for a file (F) or a folder (D). Endings
+# decide the format where there are several.
 FILES = {
-    "predict": (("predict", "--model", "none", "--csv", "rows.csv", "--output"), (".csv", ".jsonl", ".parquet")),
+    "predict": (
+        ("predict", "--model", "none", "--csv", "rows.csv", "--output"),
+        (".csv", ".jsonl", ".parquet"),
+    ),
     "explain": (("explain", "--model", "none", "--csv", "rows.csv", "--output"), (".json",)),
-    "explain one": (("explain", "--model", "none", "--image", "a.png", "--text", "red", "--output"), (".json", ".png")),
-    "audit-labels": (("audit-labels", "--model", "none", "--csv", "rows.csv", "--output"), (".csv",)),
-    "audit-labels --report": (("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "o.csv", "--report"), (".html",)),
+    "explain one": (
+        ("explain", "--model", "none", "--image", "a.png", "--text", "red", "--output"),
+        (".json", ".png"),
+    ),
+    "audit-labels": (
+        ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output"),
+        (".csv",),
+    ),
+    "audit-labels --report": (
+        ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "o.csv", "--report"),
+        (".html",),
+    ),
     "validate --report": (("validate", "rows.csv", "--report"), (".html", ".json")),
     "validate --fix": (("validate", "rows.csv", "--fix"), (".csv",)),
     "make-negatives": (("make-negatives", "rows.csv", "--output"), (".csv",)),
     "benchmark": (("benchmark", "--model", "none", "--csv", "rows.csv", "--json"), (".json",)),
 }
 FOLDERS = {
-    "predict --engine ray": ("predict", "--model", "none", "--csv", "rows.csv", "--engine", "ray", "--output"),
+    "predict --engine ray": (
+        "predict",
+        "--model",
+        "none",
+        "--csv",
+        "rows.csv",
+        "--engine",
+        "ray",
+        "--output",
+    ),
     "predict --cache": ("predict", "--model", "hf-clip:tiny", "--csv", "rows.csv", "--cache"),
     "explain": ("explain", "--model", "none", "--csv", "rows.csv", "--output"),
     "evaluate": ("evaluate", "--model", "none", "--csv", "rows.csv", "--report"),
@@ -42,7 +76,16 @@ FOLDERS = {
     "calibrate": ("calibrate", "--model", "none", "--csv", "rows.csv", "--output"),
     "export-onnx": ("export-onnx", "--model", "none", "--output"),
     "export-onnx --triton": ("export-onnx", "--model", "none", "--output", "o", "--triton"),
-    "train": ("train", "--backbone", "hf-clip", "--model-name", "tiny", "--train-csv", "rows.csv", "--output-dir"),
+    "train": (
+        "train",
+        "--backbone",
+        "hf-clip",
+        "--model-name",
+        "tiny",
+        "--train-csv",
+        "rows.csv",
+        "--output-dir",
+    ),
     "quickstart": ("quickstart", "--dir"),
     "backbones new": ("backbones", "new", "my-towers", "--dir"),
 }
@@ -64,7 +107,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("rows.csv").write_text(ROWS)
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8), "red").save(name)
-    for folder, name, content in (("checkpoint", "mismatch.json", CHECKPOINT), ("bundle", "manifest.json", BUNDLE)):
+    for folder, name, content in (
+        ("checkpoint", "mismatch.json", CHECKPOINT),
+        ("bundle", "manifest.json", BUNDLE),
+    ):
         Path(folder).mkdir()
         Path(folder, name).write_text(json.dumps(content))
     return tmp_path
@@ -89,14 +135,25 @@ def file_cases() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "ending"), list(file_cases()))
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_a_file_of_another_kind_is_never_replaced(place: Path, name: str, ending: str, foreign: str) -> None:
+def test_a_file_of_another_kind_is_never_replaced(
+    place: Path, name: str, ending: str, foreign: str
+) -> None:
     content = FOREIGN[foreign] or Path("b.png").read_bytes()
     Path(f"mine{ending}").write_bytes(content)
     assert f"mine{ending}" in refused(place, (*FILES[name][0], f"mine{ending}"))
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("target", ["checkpoint/mismatch.json", "bundle/manifest.json", "checkpoint/new", "bundle/new", "bundle/deeper/new"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "checkpoint/mismatch.json",
+        "bundle/manifest.json",
+        "checkpoint/new",
+        "bundle/new",
+        "bundle/deeper/new",
+    ],
+)
 def test_no_file_is_written_into_a_model(place: Path, name: str, target: str) -> None:
     args, endings = FILES[name]
     for ending in endings:
@@ -112,7 +169,9 @@ def test_no_folder_is_written_into_a_model(place: Path, name: str, target: str) 
     assert "none" not in said, "before a model is looked for"
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("explain one", "audit-labels --report")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name not in ("explain one", "audit-labels --report")]
+)
 def test_no_input_is_replaced(place: Path, name: str) -> None:
     assert "rows.csv" in refused(place, (*FILES[name][0], "rows.csv"))
     Path("link.csv").symlink_to("rows.csv")
@@ -142,29 +201,55 @@ def test_parts_replace_nothing_in_their_folder(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["o.csv.part", "o.csv.part.json", ".o.csv.lock"])
-def test_a_file_that_has_the_name_of_a_part_or_a_lock_stays(place: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_has_the_name_of_a_part_or_a_lock_stays(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path(name).write_text("mine")
     monkeypatch.chdir(place)
     Path("rows.csv").write_text(ROWS)
-    said = refused(place, ("predict", "--model", "hf-clip:tiny", "--csv", "rows.csv", "--output", "o.csv", "--threads", "1"))
+    said = refused(
+        place,
+        (
+            "predict",
+            "--model",
+            "hf-clip:tiny",
+            "--csv",
+            "rows.csv",
+            "--output",
+            "o.csv",
+            "--threads",
+            "1",
+        ),
+    )
     assert f"{name} is in the way" in said
 
 
-HAND_MADE = ("image_path,text,label,kind,notes", "labels,mankind", "image_path,text,label,kind", "image_path,text,label")
+HAND_MADE = (
+    "image_path,text,label,kind,notes",
+    "labels,mankind",
+    "image_path,text,label,kind",
+    "image_path,text,label",
+)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("header", HAND_MADE[:2])
 @pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
-def test_a_table_that_looks_like_one_is_not_replaced(place: Path, name: str, header: str, overwrite: bool) -> None:
+def test_a_table_that_looks_like_one_is_not_replaced(
+    place: Path, name: str, header: str, overwrite: bool
+) -> None:
     Path("mine.csv").write_text(f"{header}\n1,2,3,4,5\n")
     Path("mine.rejected.csv").write_text("")
-    assert "mine.csv" in refused(place, (*FILES[name][0], "mine.csv", *(["--overwrite"] * overwrite)))
+    assert "mine.csv" in refused(
+        place, (*FILES[name][0], "mine.csv", *(["--overwrite"] * overwrite))
+    )
 
 
 @pytest.mark.parametrize("header", HAND_MADE)
 @pytest.mark.parametrize("name", ["make-negatives", "validate --fix"])
-def test_rows_to_train_on_are_replaced_when_that_is_asked_for(place: Path, name: str, header: str) -> None:
+def test_rows_to_train_on_are_replaced_when_that_is_asked_for(
+    place: Path, name: str, header: str
+) -> None:
     Path("mine.csv").write_text(f"{header}\na.png,red,1,match,mine\n")
     said = refused(place, (*FILES[name][0], "mine.csv"))
     assert "mine.csv is there already" in said
@@ -172,30 +257,70 @@ def test_rows_to_train_on_are_replaced_when_that_is_asked_for(place: Path, name:
     assert ("--overwrite" in said) or header != written
 
 
-@pytest.mark.parametrize("content", ["precious\n", "reason\nmine\n", "image_path,text,label,reason\n"])
+@pytest.mark.parametrize(
+    "content", ["precious\n", "reason\nmine\n", "image_path,text,label,reason\n"]
+)
 def test_somebodys_rejected_rows_stay(place: Path, content: str) -> None:
     Path("mine.rejected.csv").write_text(content)
     for overwrite in ([], ["--overwrite"]):
-        assert "mine.rejected.csv" in refused(place, ("validate", "rows.csv", "--fix", "mine.csv", *overwrite))
+        assert "mine.rejected.csv" in refused(
+            place, ("validate", "rows.csv", "--fix", "mine.csv", *overwrite)
+        )
 
 
 def test_one_name_for_two_outputs_is_refused(place: Path) -> None:
     assert "both" in refused(place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.csv"))
-    assert "both" in refused(place, ("validate", "rows.csv", "--report", "o.json", "--report", "./o.json"))
-    assert "both" in refused(place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.rejected.csv"))
-    assert "both" in refused(place, ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "o", "--report", "./o"))
+    assert "both" in refused(
+        place, ("validate", "rows.csv", "--report", "o.json", "--report", "./o.json")
+    )
+    assert "both" in refused(
+        place, ("validate", "rows.csv", "--fix", "o.csv", "--report", "o.rejected.csv")
+    )
+    assert "both" in refused(
+        place,
+        (
+            "audit-labels",
+            "--model",
+            "none",
+            "--csv",
+            "rows.csv",
+            "--output",
+            "o",
+            "--report",
+            "./o",
+        ),
+    )
 
 
 def test_every_option_that_names_an_output_is_tried_here() -> None:
-    tried = {word for args in (*(args for args, _ in FILES.values()), *FOLDERS.values()) for word in args if word.startswith("--")}
-    known = {"--output", "--output-dir", "--report", "--fix", "--json", "--cache", "--triton", "--dir"}
+    tried = {
+        word
+        for args in (*(args for args, _ in FILES.values()), *FOLDERS.values())
+        for word in args
+        if word.startswith("--")
+    }
+    known = {
+        "--output",
+        "--output-dir",
+        "--report",
+        "--fix",
+        "--json",
+        "--cache",
+        "--triton",
+        "--dir",
+    }
     assert known <= tried
     for path in command_paths():
         command: click.Command = main
         for name in path:
             assert isinstance(command, click.Group)
             command = command.get_command(click.Context(command), name) or main
-        writing = [opt for param in command.params for opt in param.opts if any(word in opt for word in ("output", "report", "fix", "save", "reject"))]
+        writing = [
+            opt
+            for param in command.params
+            for opt in param.opts
+            if any(word in opt for word in ("output", "report", "fix", "save", "reject"))
+        ]
         assert set(writing) <= known, f"{path}: is {writing} guarded by check_outputs?"
 
 
@@ -213,19 +338,35 @@ def signed(**told: str) -> bytes:
         (table("a table", ("id", "score")), b"id,score\n1,2\n"),
         (json_report("a report", ("ok",)), b'{\n  "ok": true\n}\n'),
         (json_report("a report", ("ok",)), b"[]\n"),
-        (json_report("a report", ("ok",)), b'[{"text": "' + b"long " * 100_000 + b'", "ok": true}]'),
+        (
+            json_report("a report", ("ok",)),
+            b'[{"text": "' + b"long " * 100_000 + b'", "ok": true}]',
+        ),
         (text_file("a text", "# ours"), b"# ours\n"),
         (page("a page", "<title>Audit</title>"), b"<!DOCTYPE html>\n<title>Audit</title>\n"),
         (picture("a picture"), signed(**dict([SOFTWARE]))),
     ],
 )
-def test_an_older_output_of_its_kind_and_an_empty_file_are_replaced(tmp_path: Path, kind: OutputKind, older: bytes) -> None:
+def test_an_older_output_of_its_kind_and_an_empty_file_are_replaced(
+    tmp_path: Path, kind: OutputKind, older: bytes
+) -> None:
     for content in (older, b""):
         (tmp_path / "o").write_bytes(content)
         check_outputs([("--output", tmp_path / "o", kind)])
 
 
-@pytest.mark.parametrize("content", [b'{"text": "ok"}', b'{"inner": {"ok": true}}', b'["ok"]', b'"ok"', b'{"ok": true', b'[[{"ok": 1}]]', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"text": "ok"}',
+        b'{"inner": {"ok": true}}',
+        b'["ok"]',
+        b'"ok"',
+        b'{"ok": true',
+        b'[[{"ok": 1}]]',
+        b"[" * 100_000,
+    ],
+)
 def test_words_in_a_json_file_make_no_report(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "o.json").write_bytes(content)
     with pytest.raises(InputError, match=r"o\.json is there already"):

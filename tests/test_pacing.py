@@ -18,9 +18,18 @@ def test_the_smallest_that_is_fast_enough() -> None:
     assert pick({1: 10.0}) == 1
 
 
-def test_sizes_are_tried_until_the_time_is_up(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_tried_until_the_time_is_up(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine, seen = colour_engine(), []
-    monkeypatch.setattr(pacing, "_seconds", lambda engine, pixels: [seen.append(len(pixels)), 1.0 if len(pixels) < 8 else len(pixels) / 4][1])
+    monkeypatch.setattr(
+        pacing,
+        "_seconds",
+        lambda engine, pixels: [
+            seen.append(len(pixels)),
+            1.0 if len(pixels) < 8 else len(pixels) / 4,
+        ][1],
+    )
     assert choose_batch_size(engine) == 4
     assert seen == [size for size in SIZES for _ in range(2)]
     monkeypatch.setattr(pacing, "SECONDS", -1.0)
@@ -35,6 +44,8 @@ def test_a_predictor_takes_it(colour_engine: Any, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("value", ["0", "many"])
 def test_what_is_no_batch_size_is_refused(value: str) -> None:
-    result = CliRunner().invoke(main, ["predict", "--model", "m", "--csv", "a.csv", "--batch-size", value])
+    result = CliRunner().invoke(
+        main, ["predict", "--model", "m", "--csv", "a.csv", "--batch-size", value]
+    )
     assert result.exit_code == 2
     assert "--batch-size" in result.stderr

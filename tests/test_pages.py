@@ -1,4 +1,6 @@
-"""The page's files over HTTP: which there are, their headers, and that nothing in them points elsewhere. How it works: test_page_in_chromium."""
+"""The page's files over HTTP: which there are, their headers, and that nothing in them points
+elsewhere. How it works: test_page_in_chromium.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from mismatch.serving.configuration import Settings
 from mismatch.serving.pages import FILES, HEADERS
 
 FOLDER = Path(__file__).resolve().parents[1] / "mismatch" / "serving" / "page"
-TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 
 
 @pytest.fixture
@@ -29,9 +35,14 @@ def client(colour_engine: Any) -> Iterator[TestClient]:
 
 def test_the_page_needs_no_token_and_lets_itself_reach_no_other_host(client: TestClient) -> None:
     response = client.get("/")
-    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "text/html; charset=utf-8",
+    )
     assert response.content == (FOLDER / "index.html").read_bytes()
-    policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+    policy = dict(
+        part.split(" ", 1) for part in response.headers["content-security-policy"].split("; ")
+    )
     assert policy == {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -42,12 +53,19 @@ def test_the_page_needs_no_token_and_lets_itself_reach_no_other_host(client: Tes
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
-    for name, value in {"referrer-policy": "no-referrer", "x-frame-options": "DENY", "x-content-type-options": "nosniff", "cache-control": "no-cache"}.items():
+    for name, value in {
+        "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-cache",
+    }.items():
         assert response.headers[name] == value
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_part_has_its_type_the_same_headers_and_is_sent_once(client: TestClient, name: str) -> None:
+def test_each_part_has_its_type_the_same_headers_and_is_sent_once(
+    client: TestClient, name: str
+) -> None:
     first = client.get(f"/page/{name}")
     assert first.content == (FOLDER / name).read_bytes()
     assert first.headers["content-type"] == TYPES[name.rpartition(".")[2]]
@@ -57,7 +75,19 @@ def test_each_part_has_its_type_the_same_headers_and_is_sent_once(client: TestCl
     assert client.get(f"/page/{name}", headers={"if-none-match": '"another"'}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["index.html", "nothing.js", "../pages.py", "..%2fpages.py", "%2e%2e/pages.py", "%2fetc%2fpasswd", "main.js%00", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index.html",
+        "nothing.js",
+        "../pages.py",
+        "..%2fpages.py",
+        "%2e%2e/pages.py",
+        "%2fetc%2fpasswd",
+        "main.js%00",
+        "",
+    ],
+)
 def test_nothing_else_is_served(client: TestClient, name: str) -> None:
     response = client.get(f"/page/{name}")
     assert response.status_code == 404
@@ -82,17 +112,27 @@ def test_the_list_is_that_of_the_folder_and_whatever_a_file_names_is_in_it() -> 
 def test_no_file_has_an_address_markup_from_text_or_inline_code(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"(?:https?:)?//[\w.]+\.\w+", text) in ([], ["http://www.w3.org"])
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|localStorage|indexedDB|document\.cookie", text)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|localStorage|indexedDB|document\.cookie",
+        text,
+    )
     if path.suffix == ".html":
         assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", text)
         identities = re.findall(r'\sid="([^"]*)"', text)
         assert len(identities) == len(set(identities))
-        pointed = re.findall(r'\s(?:for|aria-labelledby|aria-describedby|aria-controls|list)="([^"]*)"', text)
-        assert set(" ".join(pointed).split()) <= {*identities, "verdict"}  # the verdict's is made with a result
+        pointed = re.findall(
+            r'\s(?:for|aria-labelledby|aria-describedby|aria-controls|list)="([^"]*)"', text
+        )
+        # the verdict's is made with a result
+        assert set(" ".join(pointed).split()) <= {*identities, "verdict"}
 
 
 def test_every_element_that_a_module_looks_for_is_there() -> None:
     identities = set(re.findall(r'\sid="([^"]*)"', (FOLDER / "index.html").read_text()))
-    wanted = {name for path in FOLDER.glob("*.js") for name in re.findall(r'\bby\("([^"]*)"\)', path.read_text())}
+    wanted = {
+        name
+        for path in FOLDER.glob("*.js")
+        for name in re.findall(r'\bby\("([^"]*)"\)', path.read_text())
+    }
     assert len(wanted) > 40
     assert wanted <= identities

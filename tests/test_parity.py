@@ -20,19 +20,30 @@ from mismatch.specs import Calibration, ScoreSpec, TextSpec
 
 @pytest.fixture
 def pairs(colour_images: Path) -> list[Pair]:
-    rows = [Pair(colour_images / f"{name}.png", text) for name in ("red", "green", "blue") for text in ("red", "green bag", "shoe")]
+    rows = [
+        Pair(colour_images / f"{name}.png", text)
+        for name in ("red", "green", "blue")
+        for text in ("red", "green bag", "shoe")
+    ]
     return [*rows, Pair(colour_images / "lie.jpg", "red"), Pair("", "", problem="too few fields")]
 
 
 def run(a: Any, b: Any, pairs: list[Pair]) -> Any:
     left = Outputs.of(a, pairs, source="rows.csv")
-    return compare_outputs(left, Outputs.of(b, pairs, source="rows.csv", like=left), source="rows.csv", threshold=0.5)
+    return compare_outputs(
+        left, Outputs.of(b, pairs, source="rows.csv", like=left), source="rows.csv", threshold=0.5
+    )
 
 
 def test_equal_engines_agree(colour_engine: Any, pairs: list[Pair]) -> None:
     report = run(colour_engine(), colour_engine(), pairs)
     assert (report.pairs, report.unscorable, report.flipped_decisions) == (9, 2, 0)
-    assert report.max_score_difference == report.max_logit_difference == report.max_image_embedding_difference == 0.0
+    assert (
+        report.max_score_difference
+        == report.max_logit_difference
+        == report.max_image_embedding_difference
+        == 0.0
+    )
     assert report.score_max == pytest.approx(0.731059, abs=1e-6)
     assert report.score_std > 0.1
     check(report, Tolerance())
@@ -47,7 +58,14 @@ def test_equal_engines_agree(colour_engine: Any, pairs: list[Pair]) -> None:
         ("logits", lambda x: x * np.nan, "score difference before calibration nan"),
     ],
 )
-def test_a_difference_is_found_and_refused(colour_engine: Any, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, part: str, change: Any, words: str) -> None:
+def test_a_difference_is_found_and_refused(
+    colour_engine: Any,
+    pairs: list[Pair],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    change: Any,
+    words: str,
+) -> None:
     other = colour_engine()
     real = getattr(other, part)
     monkeypatch.setattr(other, part, lambda *args: change(real(*args)))
@@ -58,17 +76,49 @@ def test_a_difference_is_found_and_refused(colour_engine: Any, pairs: list[Pair]
 @pytest.mark.parametrize(
     ("long_text", "score_min", "said"),
     [
-        ("truncate", 1 / (1 + np.exp(-1)), "; 2 texts were longer than the backbone's 6 tokens and were scored without their end"),
-        ("chunk", 1 / (1 + np.exp(3)), "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces, the worst of which decides"),
-        ("chunk-mean", 1 / (1 + np.exp(1)), "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces, whose mean decides"),
+        (
+            "truncate",
+            1 / (1 + np.exp(-1)),
+            "; 2 texts were longer than the backbone's 6 tokens and were scored without their end",
+        ),
+        (
+            "chunk",
+            1 / (1 + np.exp(3)),
+            (
+                "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces, the"
+                " worst of which decides"
+            ),
+        ),
+        (
+            "chunk-mean",
+            1 / (1 + np.exp(1)),
+            (
+                "; 2 texts were longer than the backbone's 6 tokens and were scored in pieces,"
+                " whose mean decides"
+            ),
+        ),
     ],
 )
-def test_long_texts_are_compared_as_the_reference_scores_them(colour_engine: Any, colour_images: Path, long_text: Any, score_min: float, said: str) -> None:
+def test_long_texts_are_compared_as_the_reference_scores_them(
+    colour_engine: Any, colour_images: Path, long_text: Any, score_min: float, said: str
+) -> None:
     score = ScoreSpec("probability", 0.5, long_text=long_text)
     texts = ["red shirt bag shoe. blue shirt", "red shirt bag shoe. red bag", "red", " "]
-    report = run(colour_engine(score=score), colour_engine(), [Pair(colour_images / "red.png", text) for text in texts])
-    assert (report.pairs, report.unscorable, report.long_texts, report.long_text) == (3, 1, 2, long_text)
-    assert (report.max_score_difference, report.score_min) == (0.0, pytest.approx(score_min, abs=1e-6))
+    report = run(
+        colour_engine(score=score),
+        colour_engine(),
+        [Pair(colour_images / "red.png", text) for text in texts],
+    )
+    assert (report.pairs, report.unscorable, report.long_texts, report.long_text) == (
+        3,
+        1,
+        2,
+        long_text,
+    )
+    assert (report.max_score_difference, report.score_min) == (
+        0.0,
+        pytest.approx(score_min, abs=1e-6),
+    )
     assert report.summary().endswith(said)
     assert report.to_dict()["long_text"] == long_text
 
@@ -80,14 +130,23 @@ def bytes_spec(context_length: int) -> TextSpec:
     return TextSpec(context_length, pad_id=0, padding="longest", tokenizer_json=tokenizer.to_str())
 
 
-@pytest.mark.parametrize(("long_text", "scored", "long"), [("truncate", 3, 1), ("chunk", 3, 1), ("chunk-mean", 3, 1)])
-def test_white_space_is_unscorable_and_a_long_letter_counts_once(colour_engine: Any, colour_images: Path, long_text: Any, scored: int, long: int) -> None:
-    """Where the tokenizer counts both by the byte: the context is three, the white space fifty, the emoji four each."""
+@pytest.mark.parametrize(
+    ("long_text", "scored", "long"), [("truncate", 3, 1), ("chunk", 3, 1), ("chunk-mean", 3, 1)]
+)
+def test_white_space_is_unscorable_and_a_long_letter_counts_once(
+    colour_engine: Any, colour_images: Path, long_text: Any, scored: int, long: int
+) -> None:
+    """Where the tokenizer counts both by the byte: the context is three, the white space fifty, the
+    emoji four each.
+    """
     score = ScoreSpec("probability", 0.5, long_text=long_text)
     engines = [colour_engine(score=score), colour_engine()]
     for engine in engines:
         engine.text_spec = bytes_spec(3)
-    report = run(*engines, [Pair(colour_images / "red.png", text) for text in ("red", "\n" * 50, "👍👜", "a")])
+    report = run(
+        *engines,
+        [Pair(colour_images / "red.png", text) for text in ("red", "\n" * 50, "👍👜", "a")],
+    )
     assert (report.pairs, report.unscorable, report.long_texts) == (scored, 1, long)
     assert report.max_score_difference == 0.0
 
@@ -107,7 +166,9 @@ def test_built_in_pairs_are_of_odd_shapes_and_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize("slope", [1e-3, 1.0, 1e3])
-def test_a_calibration_neither_hides_nor_magnifies_a_difference(colour_engine: Any, slope: float) -> None:
+def test_a_calibration_neither_hides_nor_magnifies_a_difference(
+    colour_engine: Any, slope: float
+) -> None:
     """The logits' own difference is what is judged; that of the scores is reported."""
     score = ScoreSpec("probability", 0.5, Calibration(slope, 0.0, 9))
     left, right = colour_engine(score=score), colour_engine(score=score)

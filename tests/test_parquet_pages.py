@@ -1,4 +1,6 @@
-"""mismatch.data.parquet_pages: heads of pages, as pyarrow writes them and as no writer does; what is refused by them is in test_arrow_rows."""
+"""mismatch.data.parquet_pages: heads of pages, as pyarrow writes them and as no writer does; what
+is refused by them is in test_arrow_rows.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,31 @@ ROWS = 5_000
     [
         ({}, 8, 2),
         ({"use_dictionary": False}, 0, 1),
-        ({"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY", "compression": "zstd"}, 7, 1),
+        (
+            {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY", "compression": "zstd"},
+            7,
+            1,
+        ),
         ({"data_page_version": "2.0", "compression": "none"}, 8, 2),
         ({"use_dictionary": False, "data_page_size": 1_000, "write_page_checksum": True}, 0, 5),
     ],
 )
-def test_heads_are_read_as_they_were_written(tmp_path: Path, options: dict[str, Any], encoding: int, pages: int) -> None:
+def test_heads_are_read_as_they_were_written(
+    tmp_path: Path, options: dict[str, Any], encoding: int, pages: int
+) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     texts = [f"a red shirt {number}" for number in range(ROWS)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet", **options)
-    with pq.ParquetFile(tmp_path / "rows.parquet") as file, (tmp_path / "rows.parquet").open("rb") as data:
+    with (
+        pq.ParquetFile(tmp_path / "rows.parquet") as file,
+        (tmp_path / "rows.parquet").open("rb") as data,
+    ):
         chunk = file.metadata.row_group(0).column(0)
         start = chunk.dictionary_page_offset or chunk.data_page_offset
         heads = list(page_heads(data, start, chunk.total_compressed_size))
-        count = rows_at_a_time(data, file.metadata.row_group(0), [Leaf(0, is_list=False, is_expanded=False)], most=4096)
+        count = rows_at_a_time(
+            data, file.metadata.row_group(0), [Leaf(0, is_list=False, is_expanded=False)], most=4096
+        )
     assert len(heads) >= pages
     assert sum(head.values for head in heads if not head.is_dictionary) == ROWS
     assert {head.encoding for head in heads if not head.is_dictionary} == {encoding}
@@ -62,7 +75,8 @@ def head(unpacked: int, packed: int, values: int, *, before: bytes = b"") -> byt
         (head((1 << 33) + 7, 0, 3), 7),  # Thrift keeps 32 bits
         (head(2**31 - 1, 0, 3), 2**31 - 1),
         (head(7, 0, 3)[:-1] + b"\x48\x05hello" + b"\x00", 7),  # a field that nobody knows
-        (head(7, 0, 3)[:-1] + b"\x05\x04\x12" + b"\x00", 9),  # unpacked once more, by its whole number
+        # unpacked once more, by its whole number
+        (head(7, 0, 3)[:-1] + b"\x05\x04\x12" + b"\x00", 9),
         (head(7, 0, 3)[:-1] + b"\x49\x25\x02\x04" + b"\x00", 7),  # a list of numbers
         (head(7, 0, 3)[:-1] + b"\x4b\x00" + b"\x00", 7),  # an empty map
     ],

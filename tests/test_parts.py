@@ -1,4 +1,6 @@
-"""mismatch.cli.parts: what is committed stays, what isn't goes, and a part of something else is refused."""
+"""mismatch.cli.parts: what is committed stays, what isn't goes, and a part of something else is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write(folder: Path, *windows: str, end: type[BaseException] | None = None, run: dict[str, Any] = RUN, resume: bool = False) -> None:
+def write(
+    folder: Path,
+    *windows: str,
+    end: type[BaseException] | None = None,
+    run: dict[str, Any] = RUN,
+    resume: bool = False,
+) -> None:
     with part_file(folder / "out.csv", run, resume=resume) as part:
         for window in windows:
             part.text.write(window)
@@ -74,11 +82,16 @@ def test_resume_without_a_part_begins(tmp_path: Path) -> None:
     [
         ({"--threshold": 0.25}, "differs in --threshold (0.5 before, 0.25 now); "),
         ({"the model": ["cd" * 32]}, "differs in the model; "),
-        ({"the model": [], "--shard": "1/2"}, "differs in the model, --shard (none before, 1/2 now); "),
+        (
+            {"the model": [], "--shard": "1/2"},
+            "differs in the model, --shard (none before, 1/2 now); ",
+        ),
         ({"a new option": 1}, "a new option"),
     ],
 )
-def test_a_part_of_another_run_is_refused_and_kept(begun: Path, change: dict[str, Any], words: str) -> None:
+def test_a_part_of_another_run_is_refused_and_kept(
+    begun: Path, change: dict[str, Any], words: str
+) -> None:
     before = {name: (begun / name).read_bytes() for name in names(begun)}
     with pytest.raises(InputError, match=r"leave --resume out to begin anew$") as caught:
         write(begun, "c\n", run=RUN | change, resume=True)
@@ -86,7 +99,9 @@ def test_a_part_of_another_run_is_refused_and_kept(begun: Path, change: dict[str
     assert {name: (begun / name).read_bytes() for name in names(begun)} == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no JSON", "not its JSON", "half of its JSON"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "changed", "no JSON", "not its JSON", "half of its JSON"]
+)
 def test_a_damaged_part_is_refused(begun: Path, damage: str) -> None:
     part, record = begun / "out.csv.part", begun / "out.csv.part.json"
     if damage == "cut":
@@ -102,21 +117,30 @@ def test_a_damaged_part_is_refused(begun: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError, CheckpointError])
-def test_what_is_kept_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], end: type[BaseException]) -> None:
+def test_what_is_kept_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: type[BaseException]
+) -> None:
     with pytest.raises(end):
         write(tmp_path, "a\n", end=end)
-    assert capsys.readouterr().err == f"1 rows are kept in {tmp_path / 'out.csv.part'}; continue with --resume\n"
+    assert (
+        capsys.readouterr().err
+        == f"1 rows are kept in {tmp_path / 'out.csv.part'}; continue with --resume\n"
+    )
     assert (tmp_path / "out.csv.part").read_text() == "a\n"
 
 
 @pytest.mark.parametrize(("windows", "end"), [((), KeyboardInterrupt), (("a\n",), InputError)])
-def test_nothing_is_kept_of_nothing_nor_of_an_input_that_is_at_fault(tmp_path: Path, windows: Any, end: type[BaseException]) -> None:
+def test_nothing_is_kept_of_nothing_nor_of_an_input_that_is_at_fault(
+    tmp_path: Path, windows: Any, end: type[BaseException]
+) -> None:
     with pytest.raises(end):
         write(tmp_path, *windows, end=end)
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_is_not_there_and_a_disk_that_is_full_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_and_a_disk_that_is_full_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CheckpointError, match="does not exist; create it"):
         write(tmp_path / "absent", "a\n")
 
@@ -139,9 +163,14 @@ def test_a_folder_that_is_not_there_and_a_disk_that_is_full_are_one_line(tmp_pat
 
 @pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize("name", ["out.csv.part", "out.csv.part.json"])
-def test_a_file_of_somebody_elses_under_a_parts_name_stays(tmp_path: Path, name: str, resume: bool) -> None:
+def test_a_file_of_somebody_elses_under_a_parts_name_stays(
+    tmp_path: Path, name: str, resume: bool
+) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"{name} is in the way and was not written by mismatch"), part_file(tmp_path / "out.csv", {}, resume=resume):
+    with (
+        pytest.raises(InputError, match=rf"{name} is in the way and was not written by mismatch"),
+        part_file(tmp_path / "out.csv", {}, resume=resume),
+    ):
         pytest.fail("never reached")
     assert (tmp_path / name).read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -150,7 +179,10 @@ def test_a_file_of_somebody_elses_under_a_parts_name_stays(tmp_path: Path, name:
 def test_what_a_link_under_a_parts_name_leads_to_stays(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     (tmp_path / "out.csv.part").symlink_to(tmp_path / "notes")
-    with pytest.raises(InputError, match="is in the way"), part_file(tmp_path / "out.csv", {}, resume=False):
+    with (
+        pytest.raises(InputError, match="is in the way"),
+        part_file(tmp_path / "out.csv", {}, resume=False),
+    ):
         pytest.fail("never reached")
     assert (tmp_path / "notes").read_text() == "mine"
 
@@ -166,7 +198,12 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 def test_what_a_command_holds_no_other_writes_until_it_is_through(tmp_path: Path) -> None:
     with click.Context(click.Command("predict")):
         hold(tmp_path / "out.csv")
-        with pytest.raises(CheckpointError, match=r"out.csv: process \d+ on .* has been writing it since"), click.Context(click.Command("predict")):
+        with (
+            pytest.raises(
+                CheckpointError, match=r"out.csv: process \d+ on .* has been writing it since"
+            ),
+            click.Context(click.Command("predict")),
+        ):
             hold(tmp_path / "out.csv")
     assert names(tmp_path) == []
     with click.Context(click.Command("split")):
@@ -176,7 +213,10 @@ def test_what_a_command_holds_no_other_writes_until_it_is_through(tmp_path: Path
 
 def test_a_model_is_held_by_what_changes_its_score(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with click.Context(click.Command("calibrate")), pytest.raises(CheckpointError, match="neither a checkpoint nor a bundle"):
+    with (
+        click.Context(click.Command("calibrate")),
+        pytest.raises(CheckpointError, match="neither a checkpoint nor a bundle"),
+    ):
         hold_score(str(tmp_path / "model"))
     for name in ("manifest.json", ".manifest.json.0123abcd.part", ".head.onnx.0123abcd.part"):
         (tmp_path / "model" / name).write_text("")
@@ -189,5 +229,7 @@ def test_a_model_is_held_by_what_changes_its_score(tmp_path: Path) -> None:
 def test_a_record_with_one_digit_changed_is_refused(begun: Path) -> None:
     record = begun / "out.csv.part.json"
     record.write_text(record.read_text().replace('"rows": 2', '"rows": 3'))
-    with pytest.raises(InputError, match=r"out.csv.part.json can't be used; leave --resume out to begin anew"):
+    with pytest.raises(
+        InputError, match=r"out.csv.part.json can't be used; leave --resume out to begin anew"
+    ):
         write(begun, "c\n", resume=True)

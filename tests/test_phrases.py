@@ -30,7 +30,12 @@ def test_words(text: str, words: list[str]) -> None:
 
 def test_phrases_keep_an_attribute_with_its_noun_and_stop_at_commas() -> None:
     text = "Blue cotton shirt, set of 3"
-    assert texts(find_phrases(text, find_words(text))) == ["Blue cotton", "cotton shirt", "Blue cotton shirt", "set of 3"]
+    assert texts(find_phrases(text, find_words(text))) == [
+        "Blue cotton",
+        "cotton shirt",
+        "Blue cotton shirt",
+        "set of 3",
+    ]
 
 
 def test_phrases_have_four_words_at_most() -> None:

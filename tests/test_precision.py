@@ -18,15 +18,21 @@ def choose(asked: str, tune: str = "full", device: torch.device = CPU) -> tuple[
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
-def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
+def test_auto_is_bf16_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
     for there, expected in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(module, "has_bf16", lambda device, there=there: there)
         assert choose("auto", device=device) == (expected, [])
         assert choose("auto", "head", device) == ("fp32", [])
 
 
-@pytest.mark.parametrize(("launched", "expected"), [("bf16", "bf16"), ("fp16", "fp16"), ("no", "fp32"), ("fp8", "fp32")])
-def test_auto_takes_what_accelerate_was_launched_with(monkeypatch: pytest.MonkeyPatch, launched: str, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("launched", "expected"), [("bf16", "bf16"), ("fp16", "fp16"), ("no", "fp32"), ("fp8", "fp32")]
+)
+def test_auto_takes_what_accelerate_was_launched_with(
+    monkeypatch: pytest.MonkeyPatch, launched: str, expected: str
+) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
     monkeypatch.setattr(module, "has_bf16", lambda device: launched == "bf16")
     assert choose("auto", device=CUDA)[0] == expected
@@ -36,10 +42,19 @@ def test_auto_takes_what_accelerate_was_launched_with(monkeypatch: pytest.Monkey
 def test_fp16_needs_cuda_and_a_frozen_backbone_needs_none() -> None:
     assert choose("fp16", device=CUDA) == ("fp16", [])
     for device in (CPU, MPS):
-        with pytest.raises(InputError, match=rf"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or fp32"):
+        with pytest.raises(
+            InputError,
+            match=(
+                rf"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or"
+                r" fp32"
+            ),
+        ):
             choose("fp16", device=device)
     for asked in ("bf16", "fp16"):
-        with pytest.raises(InputError, match=rf"--precision {asked} is for towers in training, and --tune head trains none"):
+        with pytest.raises(
+            InputError,
+            match=rf"--precision {asked} is for towers in training, and --tune head trains none",
+        ):
             choose(asked, "head")
 
 

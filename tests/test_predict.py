@@ -44,18 +44,33 @@ Is Match: True
 
 
 def test_the_box_is_laid_out_as_ever() -> None:
-    result = Prediction("test_image.jpg", "Red leather handbag with gold hardware", 0.87431, 0.25, True, "match", "ok")
+    result = Prediction(
+        "test_image.jpg",
+        "Red leather handbag with gold hardware",
+        0.87431,
+        0.25,
+        True,
+        "match",
+        "ok",
+    )
     assert box(result) == GOLDEN
 
 
-@pytest.mark.parametrize(("threshold", "shown"), [(0.5, "0.5"), (1.0, "1"), (0.0, "0"), (0.48713, "0.4871"), (0.25, "0.25")])
+@pytest.mark.parametrize(
+    ("threshold", "shown"),
+    [(0.5, "0.5"), (1.0, "1"), (0.0, "0"), (0.48713, "0.4871"), (0.25, "0.25")],
+)
 def test_the_box_shows_a_threshold_shortly(threshold: float, shown: str) -> None:
-    assert f"\nThreshold: {shown}\nPrediction: MISMATCH\nIs Match: False\n" in box(Prediction("a.jpg", "b", 0.1, threshold, False, "mismatch", "ok"))
+    assert f"\nThreshold: {shown}\nPrediction: MISMATCH\nIs Match: False\n" in box(
+        Prediction("a.jpg", "b", 0.1, threshold, False, "mismatch", "ok")
+    )
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path) -> Any:
-    """Run the command in the folder of the images; the model is the numpy engine, all else is real."""
+    """Run the command in the folder of the images; the model is the numpy engine, all
+    else is real.
+    """
 
     def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
         return Predictor(colour_engine(), **options)
@@ -69,12 +84,29 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
 def test_one_pair(run: Any) -> None:
     result: Result = run("--model", "m", "--image", "red.png", "--text", "red shirt")
     assert result.exit_code == 0
-    assert "Image: red.png\nText: red shirt\nSimilarity Score: 0.7311\nThreshold: 0.5\nPrediction: MATCH\nIs Match: True\n" in result.output
+    assert (
+        "Image: red.png\nText: red shirt\nSimilarity Score: 0.7311\nThreshold: 0.5\nPrediction:"
+        " MATCH\nIs Match: True\n" in result.output
+    )
 
 
-def test_the_base_path_holds_for_one_pair_too(run: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_path_holds_for_one_pair_too(
+    run: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
-    assert run("--model", "m", "--image", "red.png", "--image-base-path", str(colour_images), "--text", "red").exit_code == 0
+    assert (
+        run(
+            "--model",
+            "m",
+            "--image",
+            "red.png",
+            "--image-base-path",
+            str(colour_images),
+            "--text",
+            "red",
+        ).exit_code
+        == 0
+    )
 
 
 def test_good_rows_are_scored_and_bad_ones_marked(run: Any, write_rows: Any) -> None:
@@ -95,37 +127,75 @@ def test_good_rows_are_scored_and_bad_ones_marked(run: Any, write_rows: Any) -> 
     with Path("out.csv").open(newline="", encoding="utf-8") as file:
         out = list(csv.DictReader(file))
     assert tuple(out[0]) == (*COLUMNS, "label", "sku")
-    assert [row["prediction"] for row in out] == ["match", "mismatch", "error", "error", "error", "error", "error", "match"]
+    assert [row["prediction"] for row in out] == [
+        "match",
+        "mismatch",
+        "error",
+        "error",
+        "error",
+        "error",
+        "error",
+        "match",
+    ]
     assert [row["is_match"] for row in out] == ["True", "False", "", "", "", "", "", "True"]
     assert [row["similarity_score"] for row in out][:3] == ["0.731058579", "0.0474258732", ""]
     assert [row["sku"] for row in out] == ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8"]
     assert [row["label"] for row in out][:2] == ["1", "yes"]
     assert (out[7]["text"], out[7]["status"]) == ("a\nblue bag", "ok")
-    for row, word in zip(out[2:7], ["absent.png", "cut.jpg", "lie.jpg", "empty", "fields"], strict=True):
+    for row, word in zip(
+        out[2:7], ["absent.png", "cut.jpg", "lie.jpg", "empty", "fields"], strict=True
+    ):
         assert word in row["status"]
     assert "3 rows scored → out.csv; 5 could not be" in result.output
 
 
-def test_images_decoded_in_processes_of_their_own_give_the_same_bytes(run: Any, write_rows: Any) -> None:
+def test_images_decoded_in_processes_of_their_own_give_the_same_bytes(
+    run: Any, write_rows: Any
+) -> None:
     names = ("red.png", "absent.png", "cut.jpg", "lie.jpg", "whole.jpg", "blue.png")
     Path("bomb.jpg").write_bytes(jpeg_of_scans(64, 3_000))
-    write_rows(Path("rows.csv"), [("image_path", "text"), *[(name, "red bag") for name in (*names, "bomb.jpg")]])
+    write_rows(
+        Path("rows.csv"),
+        [("image_path", "text"), *[(name, "red bag") for name in (*names, "bomb.jpg")]],
+    )
     assert run("--model", "m", "--csv", "rows.csv", "--output", "here.csv").exit_code == 0
-    assert run("--model", "m", "--csv", "rows.csv", "--output", "there.csv", "--isolate-decoding").exit_code == 0
+    assert (
+        run(
+            "--model", "m", "--csv", "rows.csv", "--output", "there.csv", "--isolate-decoding"
+        ).exit_code
+        == 0
+    )
     assert Path("there.csv").read_bytes() == Path("here.csv").read_bytes()
-    assert "image 'bomb.jpg' has more than 64 progressive scans" in Path("there.csv").read_text(encoding="utf-8")
+    assert "image 'bomb.jpg' has more than 64 progressive scans" in Path("there.csv").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_other_columns_are_left_behind_unless_asked_for(run: Any, write_rows: Any) -> None:
     write_rows(Path("rows.csv"), [("sku", "text", "image_path"), ("A1", "red", "red.png")])
-    assert run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--threshold", "0.25").exit_code == 0
-    assert Path("out.csv").read_text(encoding="utf-8") == ",".join(COLUMNS) + "\nred.png,red,0.731058579,0.25,True,match,ok\n"
+    assert (
+        run(
+            "--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--threshold", "0.25"
+        ).exit_code
+        == 0
+    )
+    assert (
+        Path("out.csv").read_text(encoding="utf-8")
+        == ",".join(COLUMNS) + "\nred.png,red,0.731058579,0.25,True,match,ok\n"
+    )
 
 
 def test_keys_that_come_late_in_json_lines_are_kept_too(run: Any) -> None:
-    rows = [{"image_path": "red.png", "text": "red"}] * 150 + [{"image_path": "red.png", "text": "red", "sku": "A151"}]
+    rows = [{"image_path": "red.png", "text": "red"}] * 150 + [
+        {"image_path": "red.png", "text": "red", "sku": "A151"}
+    ]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert run("--model", "m", "--csv", "rows.jsonl", "--output", "out.csv", "--keep-columns").exit_code == 0
+    assert (
+        run(
+            "--model", "m", "--csv", "rows.jsonl", "--output", "out.csv", "--keep-columns"
+        ).exit_code
+        == 0
+    )
     with Path("out.csv").open(newline="", encoding="utf-8") as file:
         out = list(csv.DictReader(file))
     assert (out[0]["sku"], out[150]["sku"]) == ("", "A151")
@@ -147,7 +217,9 @@ def test_when_no_row_can_be_scored_the_exit_code_says_so(run: Any, write_rows: A
 
 
 def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
-    Path("rows.csv").write_text('image_path,text\nred.png,red\nred.png,"never closed\n', encoding="utf-8")
+    Path("rows.csv").write_text(
+        'image_path,text\nred.png,red\nred.png,"never closed\n', encoding="utf-8"
+    )
     older = ",".join(COLUMNS)
     Path("out.csv").write_text(older, encoding="utf-8")
     result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
@@ -165,11 +237,17 @@ def test_an_error_half_way_leaves_an_older_output_alone(run: Any) -> None:
         (["--model", "m", "--text", "red"], "--image is missing"),
         (["--model", "m", "--csv", "rows.csv", "--text", "red"], "either"),
         (["--image", "red.png", "--text", "red"], "--model"),
-        (["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"], "go with --csv and --images"),
+        (
+            ["--model", "m", "--image", "red.png", "--text", "red", "--output", "out.csv"],
+            "go with --csv and --images",
+        ),
         (["--model", "m", "--csv", "absent.csv"], "absent.csv"),
         (["--model", "m", "--csv", "rows.csv", "--output", "rows.csv"], "is the input"),
         (["--model", "m", "--image", "absent.png", "--text", "red"], "absent.png"),
-        (["--model", "m", "--image", "red.png", "--text", "red", "--threshold", "25"], "between 0 and 1"),
+        (
+            ["--model", "m", "--image", "red.png", "--text", "red", "--threshold", "25"],
+            "between 0 and 1",
+        ),
         (["--model", "m", "--csv", "nocolumn.csv"], "image_path"),
     ],
 )
@@ -187,7 +265,11 @@ def test_the_environment_names_the_model(run: Any, monkeypatch: pytest.MonkeyPat
     assert run("--image", "red.png", "--text", "red").exit_code == 0
 
 
-@pytest.mark.parametrize("row", [["a\rb", "c"], ["a\r", '"q"'], ["a\r\nb", "x,y"], ["a\nb", ""], ["plain", "1"]], ids=repr)
+@pytest.mark.parametrize(
+    "row",
+    [["a\rb", "c"], ["a\r", '"q"'], ["a\r\nb", "x,y"], ["a\nb", ""], ["plain", "1"]],
+    ids=repr,
+)
 def test_a_row_reads_back_as_written_carriage_returns_included(row: list[str]) -> None:
     file = io.StringIO(newline="")
     out = RowWriter(file)
@@ -199,16 +281,26 @@ def test_a_row_reads_back_as_written_carriage_returns_included(row: list[str]) -
 
 
 def test_a_text_with_a_carriage_return_does_not_break_the_output(run: Any, write_rows: Any) -> None:
-    write_rows(Path("rows.csv"), [("image_path", "text"), ("red.png", "red\rshirt"), ("blue.png", "blue")])
+    write_rows(
+        Path("rows.csv"), [("image_path", "text"), ("red.png", "red\rshirt"), ("blue.png", "blue")]
+    )
     assert run("--model", "m", "--csv", "rows.csv", "--output", "out.csv").exit_code == 0
     with open("out.csv", encoding="utf-8", newline="") as file:
-        assert [row[:2] for row in csv.reader(file)] == [["image_path", "text"], ["red.png", "red\rshirt"], ["blue.png", "blue"]]
+        assert [row[:2] for row in csv.reader(file)] == [
+            ["image_path", "text"],
+            ["red.png", "red\rshirt"],
+            ["blue.png", "blue"],
+        ]
 
 
 def test_one_text_that_is_cut_is_said_on_stderr(run: Any) -> None:
     result = run("--model", "m", "--image", "red.png", "--text", "red shirt shoe bag green blue")
     assert result.exit_code == 0
-    assert result.stderr == "1 text was longer than the backbone's 6 tokens and was scored without its end; --long-text chunk scores it piece by piece\n"
+    assert (
+        result.stderr
+        == "1 text was longer than the backbone's 6 tokens and was scored without its end;"
+        " --long-text chunk scores it piece by piece\n"
+    )
     assert run("--model", "m", "--image", "red.png", "--text", "red shirt").stderr == ""
 
 
@@ -220,37 +312,68 @@ def test_one_text_that_is_cut_is_said_on_stderr(run: Any) -> None:
         (["--long_text", "chunk-mean"], "0.2689", "in pieces, whose mean decides\n"),
     ],
 )
-def test_long_texts_are_scored_as_asked_and_counted(run: Any, write_rows: Any, args: list[str], score: str, said: str) -> None:
+def test_long_texts_are_scored_as_asked_and_counted(
+    run: Any, write_rows: Any, args: list[str], score: str, said: str
+) -> None:
     text = "red shirt bag shoe. blue shirt"
     one = run("--model", "m", "--image", "red.png", "--text", text, *args)
     assert f"Similarity Score: {score}\n" in one.stdout
     assert one.stderr == f"1 text was longer than the backbone's 6 tokens and was scored {said}"
-    write_rows(Path("rows.csv"), [("image_path", "text"), ("red.png", text), ("red.png", text), ("blue.png", "blue")])
+    write_rows(
+        Path("rows.csv"),
+        [("image_path", "text"), ("red.png", text), ("red.png", text), ("blue.png", "blue")],
+    )
     many = run("--model", "m", "--csv", "rows.csv", *args)
-    scores = [round(float(row["similarity_score"]), 4) for row in csv.DictReader(io.StringIO(many.stdout))]
+    scores = [
+        round(float(row["similarity_score"]), 4) for row in csv.DictReader(io.StringIO(many.stdout))
+    ]
     assert scores == [float(score), float(score), 0.7311]
     assert many.stderr == f"3 rows scored\n{one.stderr}"
 
 
-def test_another_long_text_than_the_models_is_said_where_the_model_is_calibrated(run: Any, monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> None:
+def test_another_long_text_than_the_models_is_said_where_the_model_is_calibrated(
+    run: Any, monkeypatch: pytest.MonkeyPatch, colour_engine: Any
+) -> None:
     score = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 90), long_text="chunk")
-    monkeypatch.setattr(mismatch, "load", lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options))
+    monkeypatch.setattr(
+        mismatch,
+        "load",
+        lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options),
+    )
     args = ("--model", "m", "--image", "red.png", "--text", "red shirt bag shoe. blue shirt")
     assert run(*args).stderr.endswith("in pieces, the worst of which decides\n")
-    assert run(*args, "--long-text", "truncate").stderr.endswith("piece by piece; the model's calibration and threshold are of --long-text chunk\n")
+    assert run(*args, "--long-text", "truncate").stderr.endswith(
+        "piece by piece; the model's calibration and threshold are of --long-text chunk\n"
+    )
 
 
 def test_kept_columns_that_clash_with_a_scores_name_get_another(run: Any, write_rows: Any) -> None:
-    write_rows(Path("rows.csv"), [("sku", "status", "text", "image_path", "input_status"), ("A1", "sold", "red", "red.png", "x")])
-    assert run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--keep-columns").exit_code == 0
+    write_rows(
+        Path("rows.csv"),
+        [
+            ("sku", "status", "text", "image_path", "input_status"),
+            ("A1", "sold", "red", "red.png", "x"),
+        ],
+    )
+    assert (
+        run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--keep-columns").exit_code
+        == 0
+    )
     with open("out.csv", encoding="utf-8", newline="") as file:
         [row] = csv.DictReader(file)
     assert list(row) == [*COLUMNS, "sku", "input_input_status", "input_status"]
-    assert (row["status"], row["input_input_status"], row["input_status"], row["sku"]) == ("ok", "sold", "x", "A1")
+    assert (row["status"], row["input_input_status"], row["input_status"], row["sku"]) == (
+        "ok",
+        "sold",
+        "x",
+        "A1",
+    )
 
 
 COLOURS = ("red", "green", "blue")
-MANY = [(f"{COLOURS[i % 3]}.png", f"{COLOURS[i % 2]} {'bag ' * (i % 3)}", str(i)) for i in range(20)]
+MANY = [
+    (f"{COLOURS[i % 3]}.png", f"{COLOURS[i % 2]} {'bag ' * (i % 3)}", str(i)) for i in range(20)
+]
 
 
 @pytest.fixture
@@ -262,7 +385,9 @@ def many(run: Any, write_rows: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def interrupt_in(monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> Any:
-    """Interrupt the head in its N-th window; returns what puts it right. Its first call is that for its digest."""
+    """Interrupt the head in its N-th window; returns what puts it right. Its first call is that for
+    its digest.
+    """
     real = colour_engine.logits
 
     def interrupt_in(window: int) -> Any:
@@ -284,11 +409,25 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> Any:
 @pytest.mark.parametrize("window", [1, 2, 3, 5])
 @pytest.mark.parametrize("shard", [[], ["--shard", "2/2"]])
 def test_a_run_that_was_interrupted_ends_the_same_to_the_byte(
-    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, interrupt_in: Any, colour_engine: Any, name: str, window: int, shard: list[str]
+    run: Any,
+    many: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt_in: Any,
+    colour_engine: Any,
+    name: str,
+    window: int,
+    shard: list[str],
 ) -> None:
-    for tower in ("encode_images", "encode_texts"):  # embeddings that depend on all that is encoded together, as torch's last digits do
+    # embeddings that depend on all that is encoded together, as torch's last digits do
+    for tower in ("encode_images", "encode_texts"):
         alone = getattr(colour_engine, tower)
-        monkeypatch.setattr(colour_engine, tower, lambda self, first, *rest, alone=alone: alone(self, first, *rest) + np.float32(len(first) / 100))
+        monkeypatch.setattr(
+            colour_engine,
+            tower,
+            lambda self, first, *rest, alone=alone: (
+                alone(self, first, *rest) + np.float32(len(first) / 100)
+            ),
+        )
     args = ["--model", "m", "--csv", "rows.csv", "--keep-columns", *shard]
     assert run(*args, "--output", f"whole-{name}").exit_code == 0
     windows = 3 if shard else 5
@@ -299,13 +438,20 @@ def test_a_run_that_was_interrupted_ends_the_same_to_the_byte(
     else:
         assert result.exit_code == 130
         kept = 4 * (window - 1)
-        assert (f"{kept} rows are kept in {Path(name).resolve()}.part; continue with --resume" in result.stderr) == (kept > 0)
+        assert (
+            f"{kept} rows are kept in {Path(name).resolve()}.part; continue with --resume"
+            in result.stderr
+        ) == (kept > 0)
         assert Path(f"{name}.part").exists() == Path(f"{name}.part.json").exists() == (kept > 0)
         assert not Path(name).exists()
         repair()
         looked: list[str] = []
         real = pipeline.Preprocessor.__call__
-        monkeypatch.setattr(pipeline.Preprocessor, "__call__", lambda self, source: looked.append(source) or real(self, source))
+        monkeypatch.setattr(
+            pipeline.Preprocessor,
+            "__call__",
+            lambda self, source: looked.append(source) or real(self, source),
+        )
         again = run(*args, "--output", name, "--resume")
         assert again.exit_code == 0, again.output
         assert f"{10 if shard else 20} rows scored" in again.stderr
@@ -336,7 +482,9 @@ def test_a_part_of_another_run_is_refused_in_one_line_that_names_it(
         assert "leave --resume out" in result.stderr
     with monkeypatch.context() as patch:
         real = colour_engine.logits
-        patch.setattr(colour_engine, "logits", lambda self, images, texts: real(self, images, texts) + 0.01)
+        patch.setattr(
+            colour_engine, "logits", lambda self, images, texts: real(self, images, texts) + 0.01
+        )
         assert "differs in the model;" in run(*base, "--resume").stderr, "a head of other weights"
     original = many.read_bytes()
     many.write_bytes(original.replace(b"green.png", b"blue.png", 1))
@@ -390,13 +538,18 @@ def test_the_three_formats_say_the_same(run: Any, many: Path) -> None:
     with many.open("a") as file:
         file.write("absent.png,red,x\n")
     for name in ("out.csv", "out.jsonl", "out.parquet"):
-        assert run("--model", "m", "--csv", "rows.csv", "--keep-columns", "--output", name).exit_code == 0
+        assert (
+            run("--model", "m", "--csv", "rows.csv", "--keep-columns", "--output", name).exit_code
+            == 0
+        )
     lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert parquet.read_table("out.parquet").to_pylist() == lines
     with Path("out.csv").open(newline="") as file:
         for row, typed in zip(csv.DictReader(file), lines, strict=True):
             assert list(row) == list(typed)
-            assert row["similarity_score"] == ("" if typed["similarity_score"] is None else f"{typed['similarity_score']:.9g}")
+            assert row["similarity_score"] == (
+                "" if typed["similarity_score"] is None else f"{typed['similarity_score']:.9g}"
+            )
             assert row["is_match"] == ("" if typed["is_match"] is None else str(typed["is_match"]))
             assert row["sku"] == typed["sku"]
 
@@ -407,7 +560,14 @@ def test_the_lowest_scores_come_first(run: Any, many: Path, top: int | None) -> 
         file.write("absent.png,red,20\nblue.png,blue,21\n")
     args = ["--model", "m", "--csv", "rows.csv", "--keep-columns"]
     plain = list(csv.DictReader(io.StringIO(run(*args).stdout)))
-    expected = sorted(plain, key=lambda row: (row["similarity_score"] == "", float(row["similarity_score"] or 0), int(row["sku"])))
+    expected = sorted(
+        plain,
+        key=lambda row: (
+            row["similarity_score"] == "",
+            float(row["similarity_score"] or 0),
+            int(row["sku"]),
+        ),
+    )
     result = run(*args, *(["--sort", "score"] if top is None else ["--top", str(top)]))
     assert list(csv.DictReader(io.StringIO(result.stdout))) == expected[:top]
     assert expected[-1]["sku"] == "20", "a row without a score is last"
@@ -415,7 +575,9 @@ def test_the_lowest_scores_come_first(run: Any, many: Path, top: int | None) -> 
     assert result.stderr == f"21 rows scored{shown}; 1 could not be: see their status\n"
 
 
-def test_the_lowest_rows_are_found_in_bounded_memory(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lowest_rows_are_found_in_bounded_memory(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Predictions that are alive at once, of 2,000 rows."""
     import weakref
 
@@ -443,13 +605,19 @@ def test_the_lowest_rows_are_found_in_bounded_memory(run: Any, many: Path, monke
         assert 4 <= most[0] <= 20
 
 
-def test_a_cache_is_asked_before_anything_is_encoded(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any) -> None:
+def test_a_cache_is_asked_before_anything_is_encoded(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any
+) -> None:
     args = ["--model", "m", "--csv", "rows.csv", "--cache", "cache"]
     first = run(*args)
     assert first.exit_code == 0
     images: list[int] = []
     real = colour_engine.encode_images
-    monkeypatch.setattr(colour_engine, "encode_images", lambda self, pixels: images.append(len(pixels)) or real(self, pixels))
+    monkeypatch.setattr(
+        colour_engine,
+        "encode_images",
+        lambda self, pixels: images.append(len(pixels)) or real(self, pixels),
+    )
     assert run(*args).stdout == first.stdout
     assert images == []
     many.write_text(many.read_text() + "red.png,a new title,x\n")
@@ -457,11 +625,19 @@ def test_a_cache_is_asked_before_anything_is_encoded(run: Any, many: Path, monke
     assert images == []
 
 
-def test_a_folder_of_images_with_titles(run: Any, interrupt_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("titles.tsv").write_text("red.png\tred shirt\ngone.png\tred\nblue.png\tblue\n", encoding="utf-8")
+def test_a_folder_of_images_with_titles(
+    run: Any, interrupt_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("titles.tsv").write_text(
+        "red.png\tred shirt\ngone.png\tred\nblue.png\tblue\n", encoding="utf-8"
+    )
     result = run("--model", "m", "--images", ".", "--titles", "titles.tsv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [(row["image_path"], row["similarity_score"]) for row in rows] == [("red.png", "0.731058579"), ("gone.png", ""), ("blue.png", "0.731058579")]
+    assert [(row["image_path"], row["similarity_score"]) for row in rows] == [
+        ("red.png", "0.731058579"),
+        ("gone.png", ""),
+        ("blue.png", "0.731058579"),
+    ]
     assert "gone.png" in rows[1]["status"]
     assert result.stderr.splitlines() == [
         "2 rows scored; 1 could not be: see their status",
@@ -471,7 +647,9 @@ def test_a_folder_of_images_with_titles(run: Any, interrupt_in: Any, monkeypatch
     for name in COLOURS:
         Path(f"{name}.txt").write_text(name)
     assert run("--model", "m", "--images", ".", "--output", "whole.csv").exit_code == 0
-    assert [line.split(",")[:2] for line in Path("whole.csv").read_text().splitlines()[1:]] == [[f"{name}.png", name] for name in sorted(COLOURS)]
+    assert [line.split(",")[:2] for line in Path("whole.csv").read_text().splitlines()[1:]] == [
+        [f"{name}.png", name] for name in sorted(COLOURS)
+    ]
     monkeypatch.setattr(pipeline, "WINDOW", 1)
     repair = interrupt_in(2)
     assert run("--model", "m", "--images", ".", "--output", "out.csv").exit_code == 130
@@ -499,7 +677,12 @@ def test_what_it_refuses_of_folders(run: Any, many: Path, args: list[str], words
 
 
 def started(folder: Path, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "mismatch", "predict", *args], cwd=folder, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "mismatch", "predict", *args],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -518,14 +701,24 @@ def wait_for_rows(folder: Path, rows: int, process: subprocess.Popen[str]) -> No
 def test_a_process_that_is_killed_again_and_again_ends_the_same_to_the_byte(
     tiny_bundles: dict[str, Path], colour_images: Path, write_rows: Any, cached: bool
 ) -> None:
-    """SIGKILL behind the first window, behind the third and as it starts, SIGTERM behind the fourth; then to the end."""
+    """SIGKILL behind the first window, behind the third and as it starts, SIGTERM behind the
+    fourth; then to the end.
+    """
     texts = ["red shirt", "a blue bag with much more to say", "Größe 42, grün"]
-    rows = [(f"{(*COLOURS, 'absent')[i % 4]}.png", f"{texts[i % 3]} {i % 50}") for i in range(7 * pipeline.WINDOW + 99)]
+    rows = [
+        (f"{(*COLOURS, 'absent')[i % 4]}.png", f"{texts[i % 3]} {i % 50}")
+        for i in range(7 * pipeline.WINDOW + 99)
+    ]
     write_rows(colour_images / "rows.csv", [("image_path", "text"), *rows])
     args = ["--model", str(tiny_bundles["openclip"]), "--csv", "rows.csv", "--threads", "1"]
     assert ended(started(colour_images, *args, "--output", "whole.csv"))[0] == 0
     args += ["--output", "out.csv", "--resume", *(["--cache", "cache"] if cached else [])]
-    for windows, number in [(1, signal.SIGKILL), (3, signal.SIGKILL), (0, signal.SIGKILL), (4, signal.SIGTERM)]:
+    for windows, number in [
+        (1, signal.SIGKILL),
+        (3, signal.SIGKILL),
+        (0, signal.SIGKILL),
+        (4, signal.SIGTERM),
+    ]:
         process = started(colour_images, *args)
         wait_for_rows(colour_images, windows * pipeline.WINDOW, process)
         os.kill(process.pid, number)
@@ -536,24 +729,42 @@ def test_a_process_that_is_killed_again_and_again_ends_the_same_to_the_byte(
     with (colour_images / "out.csv.part").open("ab") as file:
         file.write(b"half a row,")
     code, said = ended(started(colour_images, *args))
-    assert (code, said.splitlines()[0]) == (0, f"{len(rows) - len(rows) // 4:,} rows scored → out.csv; {len(rows) // 4:,} could not be: see their status")
+    assert (code, said.splitlines()[0]) == (
+        0,
+        (
+            f"{len(rows) - len(rows) // 4:,} rows scored → out.csv; {len(rows) // 4:,} could not"
+            " be: see their status"
+        ),
+    )
     assert (colour_images / "out.csv").read_bytes() == (colour_images / "whole.csv").read_bytes()
     assert not list(colour_images.glob("*.part*"))
 
 
 @pytest.mark.parametrize(("independent", "encoded"), [(True, 3), (False, 15)])
 def test_windows_share_what_does_not_depend_on_its_batch(
-    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any, independent: bool, encoded: int
+    run: Any,
+    many: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    colour_engine: Any,
+    independent: bool,
+    encoded: int,
 ) -> None:
     """Twenty rows of three images in five windows, each of which has all three."""
     monkeypatch.setattr(colour_engine, "independent", independent)
     real, counts = colour_engine.encode_images, []
-    monkeypatch.setattr(colour_engine, "encode_images", lambda self, pixels: [counts.append(len(pixels)), real(self, pixels)][1])
+    monkeypatch.setattr(
+        colour_engine,
+        "encode_images",
+        lambda self, pixels: [counts.append(len(pixels)), real(self, pixels)][1],
+    )
     assert run("--model", "m", "--csv", many, "--output", "out.csv").exit_code == 0
     assert sum(counts) == encoded
 
 
-@pytest.mark.parametrize(("mode", "said"), [("best", ["match", "error", "error"]), ("all", ["mismatch", "error", "error"])])
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("best", ["match", "error", "error"]), ("all", ["mismatch", "error", "error"])],
+)
 def test_a_row_of_several_images(run: Any, colour_images: Path, mode: str, said: list[str]) -> None:
     rows = [
         {"pics": ["red.png", "blue.png"], "title": "red", "id": 7},
@@ -561,20 +772,44 @@ def test_a_row_of_several_images(run: Any, colour_images: Path, mode: str, said:
         {"pics": ["../x.png"], "title": "red"},
     ]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    options = ["--image-column", "pics", "--text-column", "title", "--image-base-path", str(colour_images), "--multi-image", mode, "--keep-columns"]
+    options = [
+        "--image-column",
+        "pics",
+        "--text-column",
+        "title",
+        "--image-base-path",
+        str(colour_images),
+        "--multi-image",
+        mode,
+        "--keep-columns",
+    ]
     result = run("--model", "m", "--csv", "rows.jsonl", *options, "--output", "out.jsonl")
     assert result.exit_code == 0, result.output
     out = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["prediction"] for row in out] == said
-    assert [(row["image_path"], row["id"]) for row in out] == [("red.png;blue.png", "7"), ("red.png;gone.png", ""), ("../x.png", "")]
+    assert [(row["image_path"], row["id"]) for row in out] == [
+        ("red.png;blue.png", "7"),
+        ("red.png;gone.png", ""),
+        ("../x.png", ""),
+    ]
     assert "/gone.png' not found" in out[1]["status"]
-    assert out[2]["status"] == f"image '../x.png' leaves --image-base-path {colour_images}; pass --allow-outside-images if it may lie elsewhere"
+    assert (
+        out[2]["status"]
+        == f"image '../x.png' leaves --image-base-path {colour_images}; pass --allow-outside-images"
+        " if it may lie elsewhere"
+    )
 
 
-def test_absolute_paths_hold_without_a_base_and_below_it(run: Any, colour_images: Path, write_rows: Any) -> None:
+def test_absolute_paths_hold_without_a_base_and_below_it(
+    run: Any, colour_images: Path, write_rows: Any
+) -> None:
     write_rows(Path("rows.csv"), [("image_path", "text"), (f"{colour_images}/red.png", "red")])
     (colour_images / "deep").mkdir()
-    for options in ([], ["--image-base-path", "."], ["--image-base-path", "deep", "--allow-outside-images"]):
+    for options in (
+        [],
+        ["--image-base-path", "."],
+        ["--image-base-path", "deep", "--allow-outside-images"],
+    ):
         assert ",match,ok" in run("--model", "m", "--csv", "rows.csv", *options).stdout
     result = run("--model", "m", "--csv", "rows.csv", "--image-base-path", "deep")
     assert result.exit_code == 2
@@ -589,28 +824,59 @@ def test_options_about_columns_go_with_a_csv(run: Any, source: list[str]) -> Non
 
 
 def test_a_part_of_other_columns_is_not_gone_on_with(run: Any, write_rows: Any) -> None:
-    write_rows(Path("rows.csv"), [("image_path", "text", "title"), *[("red.png", "red", "blue")] * 3])
+    write_rows(
+        Path("rows.csv"), [("image_path", "text", "title"), *[("red.png", "red", "blue")] * 3]
+    )
     first = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--resume")
     assert first.exit_code == 0
-    second = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv", "--resume", "--text-column", "title")
+    second = run(
+        "--model",
+        "m",
+        "--csv",
+        "rows.csv",
+        "--output",
+        "out.csv",
+        "--resume",
+        "--text-column",
+        "title",
+    )
     assert second.exit_code == 0
     assert Path("out.csv").read_text(encoding="utf-8").count("red.png,blue,") == 3
 
 
-def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(run: Any, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(
+    run: Any, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with locked("out.csv"):
         monkeypatch.delattr(mismatch, "load")
         result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"mismatch: error: can't write {Path('out.csv').resolve()}: process {os.getpid()} on ")
+    assert result.stderr.startswith(
+        f"mismatch: error: can't write {Path('out.csv').resolve()}: process {os.getpid()} on "
+    )
     assert not [path for path in Path().iterdir() if "out" in path.name]
 
 
-def test_formulas_are_put_behind_an_apostrophe_where_that_is_asked_for(run: Any, write_rows: Any) -> None:
-    rows = write_rows(Path("rows.csv"), [("image_path", "text", "sku"), ("red.png", "=1+red", "-5"), ("red.png", "red", "@x")])
-    assert run("--model", "m", "--csv", rows, "--output", "plain.csv", "--keep-columns").exit_code == 0
-    assert run("--model", "m", "--csv", rows, "--output", "safe.csv", "--keep-columns", "--safe-csv").exit_code == 0
-    plain, safe = (list(csv.DictReader(Path(name).read_text().splitlines())) for name in ("plain.csv", "safe.csv"))
+def test_formulas_are_put_behind_an_apostrophe_where_that_is_asked_for(
+    run: Any, write_rows: Any
+) -> None:
+    rows = write_rows(
+        Path("rows.csv"),
+        [("image_path", "text", "sku"), ("red.png", "=1+red", "-5"), ("red.png", "red", "@x")],
+    )
+    assert (
+        run("--model", "m", "--csv", rows, "--output", "plain.csv", "--keep-columns").exit_code == 0
+    )
+    assert (
+        run(
+            "--model", "m", "--csv", rows, "--output", "safe.csv", "--keep-columns", "--safe-csv"
+        ).exit_code
+        == 0
+    )
+    plain, safe = (
+        list(csv.DictReader(Path(name).read_text().splitlines()))
+        for name in ("plain.csv", "safe.csv")
+    )
     assert [row["text"] for row in plain] == ["=1+red", "red"]
     assert [(row["text"], row["sku"]) for row in safe] == [("'=1+red", "-5"), ("red", "'@x")]
     assert [row["similarity_score"] for row in plain] == [row["similarity_score"] for row in safe]
@@ -620,8 +886,12 @@ def test_formulas_are_put_behind_an_apostrophe_where_that_is_asked_for(run: Any,
 
 
 @pytest.mark.parametrize("failing", ["rows", "disk"])
-def test_a_parquet_output_that_ends_in_an_error_says_one_line(tmp_path: Path, run: Any, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And pyarrow's writer says nothing when it is collected: here a warning of unraisable errors would fail the test."""
+def test_a_parquet_output_that_ends_in_an_error_says_one_line(
+    tmp_path: Path, run: Any, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And pyarrow's writer says nothing when it is collected: here a warning of unraisable errors
+    would fail the test.
+    """
     pytest.importorskip("pyarrow.parquet")
     unclosed = "" if failing == "disk" else 'red.png,"never closed\n'
     Path("rows.csv").write_text(f"image_path,text\nred.png,red\n{unclosed}", encoding="utf-8")
@@ -640,9 +910,16 @@ def test_a_parquet_output_that_ends_in_an_error_says_one_line(tmp_path: Path, ru
 
 def test_what_pillow_warns_of_is_no_noise(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn(*_: object, **__: object) -> None:
-        said = "Image size (94000000 pixels) exceeds limit of 89478485 pixels, could be decompression bomb DOS attack."
-        warnings.warn_explicit(said, Image.DecompressionBombWarning, "Image.py", 1, module="PIL.Image")
-        warnings.warn_explicit("Corrupt EXIF data.", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+        said = (
+            "Image size (94000000 pixels) exceeds limit of 89478485 pixels, could be decompression"
+            " bomb DOS attack."
+        )
+        warnings.warn_explicit(
+            said, Image.DecompressionBombWarning, "Image.py", 1, module="PIL.Image"
+        )
+        warnings.warn_explicit(
+            "Corrupt EXIF data.", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin"
+        )
 
     monkeypatch.setattr("mismatch.cli.predict.long_texts", warn)
     Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
@@ -663,4 +940,6 @@ def test_a_name_that_is_no_text_is_written_by_its_codes(run: Any) -> None:
     for name in ("out.csv", "out.jsonl", "-"):
         result = run("--model", "m", "--images", "odd", "--output", name)
         assert result.exit_code == 0, result.output
-        assert "udcff.png" in (result.stdout if name == "-" else Path(name).read_text(encoding="utf-8"))
+        assert "udcff.png" in (
+            result.stdout if name == "-" else Path(name).read_text(encoding="utf-8")
+        )

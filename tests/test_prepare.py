@@ -1,4 +1,6 @@
-"""What a run starts from: a backbone or a checkpoint, checked rows, and embeddings that are made once."""
+"""What a run starts from: a backbone or a checkpoint, checked rows, and embeddings that are made
+once.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,28 @@ import numpy as np
 import pytest
 import torch
 
-from mismatch.errors import BackboneError, CheckpointError, ImageError, ImageNotFoundError, InputError, LabelError
+from mismatch.errors import (
+    BackboneError,
+    CheckpointError,
+    ImageError,
+    ImageNotFoundError,
+    InputError,
+    LabelError,
+)
 from mismatch.runtime import chunks, tokenize
 from mismatch.runtime.predictor import Predictor
 from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.prepare import cut_long_texts, default_cache, load_sets, load_start, make_feeds, no_progress
+from mismatch.training.prepare import (
+    cut_long_texts,
+    default_cache,
+    load_sets,
+    load_start,
+    make_feeds,
+    no_progress,
+)
 from mismatch.training.processes import Processes
 from tests.teams import in_team
 
@@ -29,52 +45,91 @@ HEADER = ("image_path", "text", "label")
 
 @pytest.mark.parametrize(
     "options",
-    [lambda ck: {"model_name": str(ck)}, lambda ck: {"backbone": str(ck)}, lambda ck: {"backbone": "hf-clip", "model_name": str(ck)}],
+    [
+        lambda ck: {"model_name": str(ck)},
+        lambda ck: {"backbone": str(ck)},
+        lambda ck: {"backbone": "hf-clip", "model_name": str(ck)},
+    ],
     ids=["model-name", "backbone", "both"],
 )
-def test_a_checkpoint_restores_family_and_head(tiny_checkpoints: dict[str, Path], family: str, options: Callable[[Path], dict[str, str]]) -> None:
+def test_a_checkpoint_restores_family_and_head(
+    tiny_checkpoints: dict[str, Path], family: str, options: Callable[[Path], dict[str, str]]
+) -> None:
     folder = tiny_checkpoints[family]
     start = load_start(TrainConfig(train_csv="t.csv", **options(folder)), print)  # type: ignore[arg-type]
     expected = load_detector(folder)[0].state_dict()
     assert (start.family, start.model_id, start.checkpoint) == (family, "tiny", folder)
     assert start.detector.head.spec.kind == "adapter"  # the checkpoint's
-    assert all(torch.equal(value, expected[name]) for name, value in start.detector.state_dict().items())
+    assert all(
+        torch.equal(value, expected[name]) for name, value in start.detector.state_dict().items()
+    )
 
 
-def test_a_plain_directory_of_upstream_loads_through_its_family(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_a_plain_directory_of_upstream_loads_through_its_family(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     load_detector(tiny_checkpoints["hf-clip"])[0].backbone.save_pretrained(tmp_path)
     (tmp_path / "classification_head.pt").write_bytes(b"")
     said: list[str] = []
-    start = load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"), said.append)
+    start = load_start(
+        TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"), said.append
+    )
     unread = "is damaged or holds more than tensors, so nothing of it was read or run"
-    assert said == [f"warning: {tmp_path}/classification_head.pt {unread}; the backbone is loaded and a new head is trained"]
+    assert said == [
+        (
+            f"warning: {tmp_path}/classification_head.pt {unread}; the backbone is loaded and a new"
+            " head is trained"
+        )
+    ]
     assert (start.family, start.model_id, start.checkpoint) == ("hf-clip", str(tmp_path), None)
     assert start.detector.head.spec.kind == "cosine"
 
 
 def test_head_options_shape_a_fresh_head() -> None:
-    start = load_start(TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3), print)
+    start = load_start(
+        TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3),
+        print,
+    )
     spec = start.detector.head.spec
     assert (spec.common_dim, spec.hidden_dim, spec.dropout) == (40, 24, 0.3)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"head": "cosine"}, "--head is cosine, but the head of .* has adapter"), ({"dropout": 0.7}, "--dropout is 0.7"), ({"head_dim": 7}, "--head-dim is 7")],
+    [
+        ({"head": "cosine"}, "--head is cosine, but the head of .* has adapter"),
+        ({"dropout": 0.7}, "--dropout is 0.7"),
+        ({"head_dim": 7}, "--head-dim is 7"),
+    ],
     ids=["kind", "dropout", "width"],
 )
-def test_another_head_than_the_checkpoints_is_refused_and_not_ignored(tiny_checkpoints: dict[str, Path], options: dict[str, Any], words: str) -> None:
+def test_another_head_than_the_checkpoints_is_refused_and_not_ignored(
+    tiny_checkpoints: dict[str, Path], options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
-        load_start(TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["openclip"]), **options), print)
+        load_start(
+            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["openclip"]), **options),
+            print,
+        )
 
 
 def test_a_checkpoint_and_another_model_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
     with pytest.raises(BackboneError, match="leave one of them out"):
-        load_start(TrainConfig(train_csv="t.csv", backbone=str(tiny_checkpoints["openclip"]), model_name="openai/other"), print)
+        load_start(
+            TrainConfig(
+                train_csv="t.csv",
+                backbone=str(tiny_checkpoints["openclip"]),
+                model_name="openai/other",
+            ),
+            print,
+        )
 
 
 def test_two_checkpoints_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
-    options = {"backbone": str(tiny_checkpoints["openclip"]), "model_name": str(tiny_checkpoints["hf-clip"])}
+    options = {
+        "backbone": str(tiny_checkpoints["openclip"]),
+        "model_name": str(tiny_checkpoints["hf-clip"]),
+    }
     with pytest.raises(BackboneError, match="leave one of them out"):
         load_start(TrainConfig(train_csv="t.csv", **options), print)  # type: ignore[arg-type]
 
@@ -84,16 +139,34 @@ def test_validation_rows_of_one_label_are_reported(write_rows: WriteRows, tmp_pa
     val = write_rows(tmp_path / "v.csv", [HEADER, ("c.png", "red", 0)])
     said: list[str] = []
     load_sets(TrainConfig(train_csv=str(rows), val_csv=str(val)), said.append)
-    assert said == ["warning: every validation label is 0, so no calibration and no threshold is stored, and there is no AUROC"]
+    assert said == [
+        (
+            "warning: every validation label is 0, so no calibration and no threshold is stored, and"
+            " there is no AUROC"
+        )
+    ]
 
 
-def test_holding_out_the_only_image_with_a_label_is_refused(write_rows: WriteRows, tmp_path: Path) -> None:
+def test_holding_out_the_only_image_with_a_label_is_refused(
+    write_rows: WriteRows, tmp_path: Path
+) -> None:
     rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 0)])
-    with pytest.raises(InputError, match=r"t\.csv without the images held out .*: every label is [01], so there is nothing to tell apart"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"t\.csv without the images held out .*: every label is [01], so there is nothing to"
+            r" tell apart"
+        ),
+    ):
         load_sets(TrainConfig(train_csv=str(rows)), print)
 
 
-LONG = [("a.png", "red " * 76, 1), ("b.png", "red " * 75, 0), ("c.png", "red " * 76, 0), ("d.png", "blue " * 90 + "red", 1)]
+LONG = [
+    ("a.png", "red " * 76, 1),
+    ("b.png", "red " * 75, 0),
+    ("c.png", "red " * 76, 0),
+    ("d.png", "blue " * 90 + "red", 1),
+]
 
 
 @pytest.mark.parametrize(
@@ -101,18 +174,45 @@ LONG = [("a.png", "red " * 76, 1), ("b.png", "red " * 75, 0), ("c.png", "red " *
     [
         (
             None,
-            "warning: 2 texts are longer than the backbone's 77 tokens and are scored without their end; --long-text chunk scores them piece by piece",
+            (
+                "warning: 2 texts are longer than the backbone's 77 tokens and are scored without"
+                " their end; --long-text chunk scores them piece by piece"
+            ),
             [1, 1, 1],
         ),
-        ("chunk", "2 texts are longer than the backbone's 77 tokens and are scored in pieces, the worst of which decides", [2, 1, 2]),
-        ("chunk-mean", "2 texts are longer than the backbone's 77 tokens and are scored in pieces, whose mean decides", [2, 1, 2]),
+        (
+            "chunk",
+            (
+                "2 texts are longer than the backbone's 77 tokens and are scored in pieces, the"
+                " worst of which decides"
+            ),
+            [2, 1, 2],
+        ),
+        (
+            "chunk-mean",
+            (
+                "2 texts are longer than the backbone's 77 tokens and are scored in pieces, whose"
+                " mean decides"
+            ),
+            [2, 1, 2],
+        ),
     ],
 )
 def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
-    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: str | None, line: str, pieces: list[int]
+    tiny_checkpoints: dict[str, Path],
+    write_rows: WriteRows,
+    tmp_path: Path,
+    long_text: str | None,
+    line: str,
+    pieces: list[int],
 ) -> None:
     rows = write_rows(tmp_path / "t.csv", [HEADER, *LONG])
-    config = TrainConfig(train_csv=str(rows), val_fraction=0.0, model_name=str(tiny_checkpoints["hf-clip"]), long_text=long_text)
+    config = TrainConfig(
+        train_csv=str(rows),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["hf-clip"]),
+        long_text=long_text,
+    )
     start, said = load_start(config, print), list[str]()
     train, _ = load_sets(config, lambda line: None)
     [cut, same], count = cut_long_texts(start, [train, train], said.append)
@@ -126,16 +226,33 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
 @pytest.mark.parametrize("step", ["clean", "split"])
 def test_a_text_that_cannot_be_used_is_named_with_its_file(
-    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_text: str, step: str
+    tiny_checkpoints: dict[str, Path],
+    write_rows: WriteRows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    long_text: str,
+    step: str,
 ) -> None:
     def fail(text: str, *more: object) -> str:
         if "word" in text:
             raise ValueError("a bug")
         return text
 
-    monkeypatch.setitem(tokenize._CLEANERS, "clip", fail) if step == "clean" else monkeypatch.setattr(chunks, "split_long_text", fail)
-    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "word " * 200, 0), ("b.png", "red", 1)])
-    config = TrainConfig(train_csv=str(rows), val_fraction=0.0, model_name=str(tiny_checkpoints["openclip"]), backbone="openclip", long_text=long_text)
+    (
+        monkeypatch.setitem(tokenize._CLEANERS, "clip", fail)
+        if step == "clean"
+        else monkeypatch.setattr(chunks, "split_long_text", fail)
+    )
+    rows = write_rows(
+        tmp_path / "t.csv", [HEADER, ("a.png", "word " * 200, 0), ("b.png", "red", 1)]
+    )
+    config = TrainConfig(
+        train_csv=str(rows),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["openclip"]),
+        backbone="openclip",
+        long_text=long_text,
+    )
     train, _ = load_sets(config, lambda line: None)
     start = load_start(config, print)
     if (long_text, step) == ("truncate", "split"):
@@ -145,58 +262,124 @@ def test_a_text_that_cannot_be_used_is_named_with_its_file(
         cut_long_texts(start, [train], print)
 
 
-@pytest.mark.parametrize(("option", "expected"), [(None, "chunk-mean"), ("truncate", "truncate"), ("chunk", "chunk")])
+@pytest.mark.parametrize(
+    ("option", "expected"), [(None, "chunk-mean"), ("truncate", "truncate"), ("chunk", "chunk")]
+)
 def test_a_checkpoint_keeps_what_it_does_with_long_texts_unless_told_otherwise(
     tiny_checkpoints: dict[str, Path], tmp_path: Path, option: str | None, expected: str
 ) -> None:
     detector, meta = load_detector(tiny_checkpoints["openclip"])
-    save_checkpoint(tmp_path / "ck", detector, replace(meta, score=replace(meta.score, long_text="chunk-mean")), {})
-    assert load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path / "ck"), long_text=option), print).long_text == expected
-    assert load_start(TrainConfig(train_csv="t.csv", model_name="tiny", long_text=option), print).long_text == (option or "truncate")
+    save_checkpoint(
+        tmp_path / "ck",
+        detector,
+        replace(meta, score=replace(meta.score, long_text="chunk-mean")),
+        {},
+    )
+    assert (
+        load_start(
+            TrainConfig(train_csv="t.csv", model_name=str(tmp_path / "ck"), long_text=option), print
+        ).long_text
+        == expected
+    )
+    assert load_start(
+        TrainConfig(train_csv="t.csv", model_name="tiny", long_text=option), print
+    ).long_text == (option or "truncate")
 
 
 def test_rows_of_one_label_teach_nothing(write_rows: WriteRows, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 1)])
-    with pytest.raises(InputError, match=r"t\.csv: every label is 1, so there is nothing to tell apart"):
+    with pytest.raises(
+        InputError, match=r"t\.csv: every label is 1, so there is nothing to tell apart"
+    ):
         load_sets(TrainConfig(train_csv=str(rows)), print)
 
 
 def test_another_family_than_the_checkpoints_is_refused(tiny_checkpoints: dict[str, Path]) -> None:
-    with pytest.raises(BackboneError, match=r"is a checkpoint of hf-clip, but --backbone asks for openclip; leave one of them out"):
-        load_start(TrainConfig(train_csv="t.csv", backbone="openclip", model_name=str(tiny_checkpoints["hf-clip"])), print)
+    with pytest.raises(
+        BackboneError,
+        match=(
+            r"is a checkpoint of hf-clip, but --backbone asks for openclip; leave one of them out"
+        ),
+    ):
+        load_start(
+            TrainConfig(
+                train_csv="t.csv", backbone="openclip", model_name=str(tiny_checkpoints["hf-clip"])
+            ),
+            print,
+        )
 
 
-def test_the_folder_above_a_checkpoint_is_refused_with_their_names(tiny_checkpoints: dict[str, Path]) -> None:
-    with pytest.raises(CheckpointError, match="pass one of the checkpoints in it: hf-clip, openclip"):
-        load_start(TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["hf-clip"].parent)), print)
+def test_the_folder_above_a_checkpoint_is_refused_with_their_names(
+    tiny_checkpoints: dict[str, Path],
+) -> None:
+    with pytest.raises(
+        CheckpointError, match="pass one of the checkpoints in it: hf-clip, openclip"
+    ):
+        load_start(
+            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["hf-clip"].parent)),
+            print,
+        )
 
 
 def rows(images: int) -> list[tuple[str, str, int]]:
-    return [(f"{name}.png", f"a {text} shirt", int(name == text)) for name in ("red", "green", "blue")[:images] for text in ("red", "green", "blue", "grey")]
+    return [
+        (f"{name}.png", f"a {text} shirt", int(name == text))
+        for name in ("red", "green", "blue")[:images]
+        for text in ("red", "green", "blue", "grey")
+    ]
 
 
-def test_without_val_csv_a_tenth_of_the_images_is_held_out_and_said_so(tmp_path: Path, write_rows: WriteRows) -> None:
+def test_without_val_csv_a_tenth_of_the_images_is_held_out_and_said_so(
+    tmp_path: Path, write_rows: WriteRows
+) -> None:
     table = [(f"{i}.png", "x", i % 2) for i in range(30)] + [("0.png", "y", 1)]
     said: list[str] = []
-    train, val = load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table]))), said.append)
+    train, val = load_sets(
+        TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table]))), said.append
+    )
     assert val is not None
     assert (len(train.images), len(val.images), len(train) + len(val)) == (27, 3, 31)
     assert set(train.images) & set(val.images) == set()
-    assert said == [f"3 of 30 images and their {len(val)} rows are held out for validation; --val-csv chooses others"]
+    assert said == [
+        (
+            f"3 of 30 images and their {len(val)} rows are held out for validation; --val-csv chooses"
+            " others"
+        )
+    ]
 
 
-def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(tmp_path: Path, write_rows: WriteRows) -> None:
+def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(
+    tmp_path: Path, write_rows: WriteRows
+) -> None:
     said: list[str] = []
-    train, val = load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows(3)])), val_fraction=0.0), said.append)
+    train, val = load_sets(
+        TrainConfig(
+            train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows(3)])), val_fraction=0.0
+        ),
+        said.append,
+    )
     assert (len(train), val) == (12, None)
-    assert said == ["no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one"]
+    assert said == [
+        (
+            "no validation rows: best_model is the last epoch's, and no threshold is stored; pass"
+            " --val-csv for one"
+        )
+    ]
 
 
 @pytest.mark.parametrize(
     ("table", "kind", "message"),
     [
-        ([HEADER, ("a.png", "x", "1"), ("b.png", "", "0")], InputError, r"t.csv:3: the text is empty"),
-        ([HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.0")], LabelError, r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.0'"),
+        (
+            [HEADER, ("a.png", "x", "1"), ("b.png", "", "0")],
+            InputError,
+            r"t.csv:3: the text is empty",
+        ),
+        (
+            [HEADER, ("a.png", "x", "yes"), ("b.png", "y", "1.0")],
+            LabelError,
+            r"t.csv:2: .*label 'yes' is neither 0 nor 1.*t.csv:3: .*label '1.0'",
+        ),
         ([("image_path", "label"), ("a.png", "1")], InputError, r"column 'text' is missing"),
     ],
 )
@@ -207,57 +390,122 @@ def test_bad_rows_are_named_by_file_and_line_and_none_is_skipped(
         load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", table))), print)
 
 
-def feeds_for(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[EmbeddingFeed, list[int]]:
+def feeds_for(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> tuple[EmbeddingFeed, list[int]]:
     """The feed of frozen towers, and how many images each call of the image tower saw."""
     start, calls = load_start(config, print), []
     train, _ = load_sets(config, lambda line: None)
     encode = start.detector.backbone.encode_image
-    monkeypatch.setattr(start.detector.backbone, "encode_image", lambda pixels: calls.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        start.detector.backbone,
+        "encode_image",
+        lambda pixels: calls.append(len(pixels)) or encode(pixels),
+    )  # type: ignore[func-returns-value]
     [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")), no_progress)
     assert isinstance(feed, EmbeddingFeed)
     return feed, calls
 
 
 def test_frozen_towers_see_each_image_once_ever_and_agree_with_prediction(
-    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoints: dict[str, Path],
+    colour_images: Path,
+    write_rows: WriteRows,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
-    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", [HEADER, *rows(3)])), image_base_path=str(colour_images), **options)
+    options: dict[str, Any] = {
+        "tune": "head",
+        "val_fraction": 0.0,
+        "model_name": str(tiny_checkpoints["hf-clip"]),
+        "cache": str(colour_images / "cache"),
+    }
+    config = TrainConfig(
+        train_csv=str(write_rows(colour_images / "t.csv", [HEADER, *rows(3)])),
+        image_base_path=str(colour_images),
+        **options,
+    )
     feed, calls = feeds_for(config, monkeypatch)
     again, no_calls = feeds_for(config, monkeypatch)
     assert (sum(calls), no_calls) == (3, [])
     assert torch.equal(feed.images, again.images)
     assert torch.equal(feed.pieces, again.pieces)
     predictor = Predictor(open_checkpoint(tiny_checkpoints["hf-clip"], provider="cpu"))
-    np.testing.assert_allclose(feed.images.numpy(), predictor.encode_images(feed.pairs.images), atol=1e-5)
-    np.testing.assert_allclose(feed.pieces.numpy(), predictor.encode_texts(feed.pairs.texts), atol=1e-5)
+    np.testing.assert_allclose(
+        feed.images.numpy(), predictor.encode_images(feed.pairs.images), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        feed.pieces.numpy(), predictor.encode_texts(feed.pairs.texts), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("absent.png", ImageNotFoundError, r"t.csv:14: image .*absent.png.*t.csv:15: image .*lie.jpg"),
+        (
+            "absent.png",
+            ImageNotFoundError,
+            r"t.csv:14: image .*absent.png.*t.csv:15: image .*lie.jpg",
+        ),
         ("cut.jpg", ImageError, r"t.csv:14: image .*cut.jpg.* damaged or cut short"),
     ],
 )
 def test_frozen_towers_name_every_bad_image_by_file_and_line(
-    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows, name: str, kind: type[Exception], message: str
+    tiny_checkpoints: dict[str, Path],
+    colour_images: Path,
+    write_rows: WriteRows,
+    name: str,
+    kind: type[Exception],
+    message: str,
 ) -> None:
     table = [HEADER, *rows(3), (name, "red", 1), ("lie.jpg", "red", 1)]
-    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
-    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
+    options: dict[str, Any] = {
+        "tune": "head",
+        "val_fraction": 0.0,
+        "model_name": str(tiny_checkpoints["hf-clip"]),
+        "cache": str(colour_images / "cache"),
+    }
+    config = TrainConfig(
+        train_csv=str(write_rows(colour_images / "t.csv", table)),
+        image_base_path=str(colour_images),
+        **options,
+    )
     train, _ = load_sets(config, lambda line: None)
     with pytest.raises(kind, match=message):
-        make_feeds(config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress)
+        make_feeds(
+            config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress
+        )
 
 
-def test_images_that_several_processes_can_t_embed_are_one_error_in_all(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows) -> None:
-    table = [HEADER, *rows(3), *((f"absent{i}.png", "red", 1) for i in range(11)), ("lie.jpg", "red", 1)]
-    options: dict[str, Any] = {"tune": "head", "val_fraction": 0.0, "model_name": str(tiny_checkpoints["hf-clip"]), "cache": str(colour_images / "cache")}
-    config = TrainConfig(train_csv=str(write_rows(colour_images / "t.csv", table)), image_base_path=str(colour_images), **options)
+def test_images_that_several_processes_can_t_embed_are_one_error_in_all(
+    tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: WriteRows
+) -> None:
+    table = [
+        HEADER,
+        *rows(3),
+        *((f"absent{i}.png", "red", 1) for i in range(11)),
+        ("lie.jpg", "red", 1),
+    ]
+    options: dict[str, Any] = {
+        "tune": "head",
+        "val_fraction": 0.0,
+        "model_name": str(tiny_checkpoints["hf-clip"]),
+        "cache": str(colour_images / "cache"),
+    }
+    config = TrainConfig(
+        train_csv=str(write_rows(colour_images / "t.csv", table)),
+        image_base_path=str(colour_images),
+        **options,
+    )
     train, _ = load_sets(config, lambda line: None)
     errors = [
-        error for count in (1, 2) for error in in_team(count, lambda processes: make_feeds(config, load_start(config, print), [train], processes, no_progress))
+        error
+        for count in (1, 2)
+        for error in in_team(
+            count,
+            lambda processes: make_feeds(
+                config, load_start(config, print), [train], processes, no_progress
+            ),
+        )
     ]
     assert [type(error) for error in errors] == [ImageNotFoundError] * 3
     assert len({str(error) for error in errors}) == 1
@@ -275,7 +523,9 @@ def test_images_that_several_processes_can_t_embed_are_one_error_in_all(tiny_che
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/mismatch/Cache"),
     ],
 )
-def test_default_cache_lies_where_the_platform_keeps_caches(platform: str, environment: dict[str, str], tail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_lies_where_the_platform_keeps_caches(
+    platform: str, environment: dict[str, str], tail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -284,19 +534,42 @@ def test_default_cache_lies_where_the_platform_keeps_caches(platform: str, envir
 
 
 def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: WriteRows) -> None:
-    table = [("photo", "title", "verdict"), ("red.png;whole.jpg", "red", "Match"), ("green.png", "blue", "mismatch")]
-    options: dict[str, Any] = {"image_column": "photo", "text_column": "title", "label_column": "verdict", "label_map": "match/mismatch", "val_fraction": 0.0}
-    options |= {"train_csv": str(write_rows(colour_images / "t.csv", table)), "image_base_path": str(colour_images)}
+    table = [
+        ("photo", "title", "verdict"),
+        ("red.png;whole.jpg", "red", "Match"),
+        ("green.png", "blue", "mismatch"),
+    ]
+    options: dict[str, Any] = {
+        "image_column": "photo",
+        "text_column": "title",
+        "label_column": "verdict",
+        "label_map": "match/mismatch",
+        "val_fraction": 0.0,
+    }
+    options |= {
+        "train_csv": str(write_rows(colour_images / "t.csv", table)),
+        "image_base_path": str(colour_images),
+    }
     train, _ = load_sets(TrainConfig(**options, multi_image="all"), lambda line: None)
     assert [train.images[i].name for i in train.image_of] == ["red.png", "whole.jpg", "green.png"]
-    assert (train.labels.tolist(), train.text_of.tolist(), train.lines.tolist()) == ([1, 1, 0], [0, 0, 1], [2, 2, 3])
-    with pytest.raises(InputError, match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)"):
+    assert (train.labels.tolist(), train.text_of.tolist(), train.lines.tolist()) == (
+        [1, 1, 0],
+        [0, 0, 1],
+        [2, 2, 3],
+    )
+    with pytest.raises(
+        InputError,
+        match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)",
+    ):
         load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
     outside = options | {
         "image_base_path": str(colour_images / "deep"),
         "train_csv": str(write_rows(colour_images / "u.csv", [table[0], ("../a", "b", "match")])),
     }
-    with pytest.raises(InputError, match=r"u.csv:2: image '../a' leaves --image-base-path .*; pass --allow-outside-images"):
+    with pytest.raises(
+        InputError,
+        match=r"u.csv:2: image '../a' leaves --image-base-path .*; pass --allow-outside-images",
+    ):
         load_sets(TrainConfig(**outside), lambda line: None)
     with pytest.raises(InputError, match="every label is 1"):
         load_sets(TrainConfig(**outside, allow_outside_images=True), lambda line: None)

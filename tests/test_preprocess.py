@@ -37,7 +37,11 @@ def newer(format: str) -> Any:  # noqa: A002
 def picture(width: int = 40, height: int = 30) -> Image.Image:
     """Smooth, and different in every corner."""
     y, x = np.mgrid[:height, :width]
-    return Image.fromarray(np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) % 256], axis=2).astype(np.uint8))
+    return Image.fromarray(
+        np.stack(
+            [x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) % 256], axis=2
+        ).astype(np.uint8)
+    )
 
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - Pillow's word
@@ -47,7 +51,11 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: 
 
 
 def same(image: Image.Image, expected: Image.Image) -> bool:
-    return image.mode == expected.mode == "RGB" and image.size == expected.size and image.tobytes() == expected.tobytes()
+    return (
+        image.mode == expected.mode == "RGB"
+        and image.size == expected.size
+        and image.tobytes() == expected.tobytes()
+    )
 
 
 def noisy() -> Image.Image:
@@ -71,13 +79,18 @@ def test_a_path_a_string_bytes_an_image_and_an_array_are_the_same(tmp_path: Path
         assert same(open_image(source), expected)
 
 
-@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG", "JPEG2000", newer("AVIF"), "ICO", "TGA"])
+@pytest.mark.parametrize(
+    "format",
+    ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG", "JPEG2000", newer("AVIF"), "ICO", "TGA"],
+)
 def test_formats(format: str, tmp_path: Path) -> None:  # noqa: A002
     path = tmp_path / "named.jpg"  # the bytes decide, not the name
     path.write_bytes(encoded(picture(32, 32), format))
     image = open_image(path)
     assert (image.mode, image.size) == ("RGB", (32, 32))
-    assert np.abs(np.asarray(image).astype(int) - np.asarray(picture(32, 32)).astype(int)).mean() < 12
+    assert (
+        np.abs(np.asarray(image).astype(int) - np.asarray(picture(32, 32)).astype(int)).mean() < 12
+    )
 
 
 def test_the_file_is_closed(tmp_path: Path) -> None:
@@ -87,13 +100,21 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
         warnings.simplefilter("error", ResourceWarning)
         open_image(path)
     if sys.platform == "linux":
-        assert str(path) not in {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+        assert str(path) not in {
+            os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
+        }
 
 
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for format in ("GIF", "WEBP", "PNG"):  # noqa: A001
-        source = encoded(frames[0], format, save_all=True, append_images=frames[1:], **({"lossless": True} if format == "WEBP" else {}))
+        source = encoded(
+            frames[0],
+            format,
+            save_all=True,
+            append_images=frames[1:],
+            **({"lossless": True} if format == "WEBP" else {}),
+        )
         assert open_image(source).getpixel((4, 4)) == (255, 0, 0)
 
 
@@ -157,11 +178,20 @@ def test_transparency_shows_the_background(mode: str) -> None:
     source = Image.new("PA", clear.size) if mode == "PA" else clear.convert(mode)
     assert open_image(source).getcolors() == [(1200, (255, 255, 255))]
     assert open_image(source, background=(1, 2, 3)).getcolors() == [(1200, (1, 2, 3))]
-    assert Preprocessor(ImageSpec(size=8, mean=(0, 0, 0), std=(1, 1, 1), background=(0, 0, 0)))(source).max() == 0
+    assert (
+        Preprocessor(ImageSpec(size=8, mean=(0, 0, 0), std=(1, 1, 1), background=(0, 0, 0)))(
+            source
+        ).max()
+        == 0
+    )
 
 
 def test_half_transparent_is_half_background() -> None:
-    assert open_image(Image.new("RGBA", (4, 4), (0, 100, 200, 128))).getpixel((0, 0)) == (127, 177, 227)
+    assert open_image(Image.new("RGBA", (4, 4), (0, 100, 200, 128))).getpixel((0, 0)) == (
+        127,
+        177,
+        227,
+    )
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF"])
@@ -175,12 +205,20 @@ def test_a_transparent_palette_colour_shows_the_background(format: str) -> None:
 def test_a_palette_with_levels_of_transparency() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([10, 20, 30, 0, 0, 0])
-    assert open_image(encoded(image, "PNG", transparency=bytes([255, 128]))).getpixel((0, 0)) == (127, 127, 127)
+    assert open_image(encoded(image, "PNG", transparency=bytes([255, 128]))).getpixel((0, 0)) == (
+        127,
+        127,
+        127,
+    )
 
 
 def test_a_transparent_colour_of_grey_and_rgb_files() -> None:
-    assert open_image(encoded(Image.new("L", (4, 4), 7), "PNG", transparency=7)).getpixel((0, 0)) == (255, 255, 255)
-    assert open_image(encoded(Image.new("RGB", (4, 4), (7, 8, 9)), "PNG", transparency=(7, 8, 9))).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(encoded(Image.new("L", (4, 4), 7), "PNG", transparency=7)).getpixel(
+        (0, 0)
+    ) == (255, 255, 255)
+    assert open_image(
+        encoded(Image.new("RGB", (4, 4), (7, 8, 9)), "PNG", transparency=(7, 8, 9))
+    ).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", newer("PPM")])
@@ -192,7 +230,11 @@ def test_16_bits_are_scaled_not_cut(format: str) -> None:  # noqa: A002
 
 
 def test_32_bits_that_are_16_are_scaled_and_others_refused() -> None:
-    assert open_image(Image.fromarray(np.array([[0, 65535]], np.int32))).getpixel((1, 0)) == (255, 255, 255)
+    assert open_image(Image.fromarray(np.array([[0, 65535]], np.int32))).getpixel((1, 0)) == (
+        255,
+        255,
+        255,
+    )
     with pytest.raises(ImageError, match="from -5 to 70000"):
         open_image(Image.fromarray(np.array([[-5, 70000]], np.int32)))
     with pytest.raises(ImageError, match="floating-point"):
@@ -207,7 +249,9 @@ def test_32_bits_that_are_16_are_scaled_and_others_refused() -> None:
 def test_exif_orientation_is_applied_once(orientation: int, format: str) -> None:  # noqa: A002
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    source = encoded(picture(), format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    source = encoded(
+        picture(), format, exif=exif, **({"lossless": True} if format == "WEBP" else {})
+    )
     with Image.open(io.BytesIO(source)) as image:
         expected = ImageOps.exif_transpose(image).convert("RGB")
     opened = open_image(source)
@@ -218,7 +262,14 @@ def test_exif_orientation_is_applied_once(orientation: int, format: str) -> None
         assert same(open_image(image), expected)
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0nonsense",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0",
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_hurts_nobody(exif: bytes) -> None:
     assert open_image(encoded(picture(), "JPEG", exif=exif)).size == (40, 30)
@@ -254,7 +305,20 @@ def test_an_absent_file_says_where_to_look(tmp_path: Path) -> None:
         (encoded(picture(), "JPEG")[:10], "image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "image"),
     ],
-    ids=["empty", "text", "svg", "eps", "jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg-start", "png-start"],
+    ids=[
+        "empty",
+        "text",
+        "svg",
+        "eps",
+        "jpeg",
+        "png",
+        "gif",
+        "webp",
+        "bmp",
+        "tiff",
+        "jpeg-start",
+        "png-start",
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 def test_broken_files_are_named(content: bytes, message: str, tmp_path: Path) -> None:
@@ -312,7 +376,9 @@ def test_folders_pipes_addresses_and_odd_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [1199, 700, 599, 1])
-def test_too_many_pixels_are_refused_without_a_warning(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_refused_without_a_warning(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pillow itself only warns below twice its limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     for source in (encoded(picture(), "PNG"), picture()):
@@ -349,23 +415,47 @@ def test_pillows_settings_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
-@pytest.mark.parametrize("size", [(40, 30), (30, 41), (3, 5), (1, 1), (300, 1), (1, 300), (32, 32), (1, 4000)])
+@pytest.mark.parametrize(
+    "size", [(40, 30), (30, 41), (3, 5), (1, 1), (300, 1), (1, 300), (32, 32), (1, 4000)]
+)
 @pytest.mark.parametrize("rounding", ["floor", "round"])
 def test_every_size_becomes_a_square(mode: Any, size: tuple[int, int], rounding: Any) -> None:
-    spec = ImageSpec(size=32, resize=0 if mode == "longest" else 36, mean=CLIP.mean, std=CLIP.std, mode=mode, crop_rounding=rounding)
+    spec = ImageSpec(
+        size=32,
+        resize=0 if mode == "longest" else 36,
+        mean=CLIP.mean,
+        std=CLIP.std,
+        mode=mode,
+        crop_rounding=rounding,
+    )
     pixels = Preprocessor(spec)(picture(*size))
-    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((3, 32, 32), np.float32, True)
+    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == (
+        (3, 32, 32),
+        np.float32,
+        True,
+    )
     assert np.isfinite(pixels).all()
 
 
 def test_normalising_is_the_formula() -> None:
     pixels = Preprocessor(CLIP)(picture(32, 32))
     mean, std = (np.array(values)[:, None, None] for values in (CLIP.mean, CLIP.std))
-    assert np.abs(pixels - (np.asarray(picture(32, 32)).transpose(2, 0, 1) / 255 - mean) / std).max() < 1e-6
+    assert (
+        np.abs(pixels - (np.asarray(picture(32, 32)).transpose(2, 0, 1) / 255 - mean) / std).max()
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("rounding", "width", "left"), [("floor", 35, 1), ("round", 35, 2), ("floor", 33, 0), ("round", 33, 0), ("round", 37, 2), ("round", 39, 4)]
+    ("rounding", "width", "left"),
+    [
+        ("floor", 35, 1),
+        ("round", 35, 2),
+        ("floor", 33, 0),
+        ("round", 33, 0),
+        ("round", 37, 2),
+        ("round", 39, 4),
+    ],
 )
 def test_crop_offsets(rounding: Any, width: int, left: int) -> None:
     """Python's round takes halves to the even number, as torchvision does."""
@@ -376,7 +466,8 @@ def test_crop_offsets(rounding: Any, width: int, left: int) -> None:
 
 def test_longest_fills_around() -> None:
     spec = ImageSpec(size=32, mean=(0, 0, 0), std=(1, 1, 1), mode="longest", fill=(255, 0, 51))
-    pixels = Preprocessor(spec)(Image.new("RGB", (64, 30), (10, 20, 30)))  # resized to 32 x 15: 8 rows above, 9 below
+    # resized to 32 x 15: 8 rows above, 9 below
+    pixels = Preprocessor(spec)(Image.new("RGB", (64, 30), (10, 20, 30)))
     rows = (pixels[:, :, 0] * 255).round().astype(int).T.tolist()
     assert [row == [255, 0, 51] for row in rows] == [True] * 8 + [False] * 15 + [True] * 9
     assert rows[10] == [10, 20, 30]
@@ -384,11 +475,19 @@ def test_longest_fills_around() -> None:
 
 @pytest.mark.parametrize("size", [(90, 40), (40, 90), (300, 300), (3, 2)])
 @pytest.mark.parametrize(("rounding", "start"), [("floor", 1), ("round", 2)])
-def test_squash_resizes_both_sides_and_crops_the_centre(size: tuple[int, int], rounding: Any, start: int) -> None:
+def test_squash_resizes_both_sides_and_crops_the_centre(
+    size: tuple[int, int], rounding: Any, start: int
+) -> None:
     image = picture(*size)
-    spec = ImageSpec(size=32, resize=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding)
-    whole = Preprocessor(ImageSpec(size=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding))(image)
-    assert np.array_equal(Preprocessor(spec)(image), whole[:, start : start + 32, start : start + 32])
+    spec = ImageSpec(
+        size=32, resize=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding
+    )
+    whole = Preprocessor(
+        ImageSpec(size=35, mode="squash", mean=(0, 0, 0), std=(1, 1, 1), crop_rounding=rounding)
+    )(image)
+    assert np.array_equal(
+        Preprocessor(spec)(image), whole[:, start : start + 32, start : start + 32]
+    )
 
 
 def test_squash_without_a_crop_gives_the_whole_image() -> None:
@@ -402,18 +501,28 @@ def test_squash_without_a_crop_gives_the_whole_image() -> None:
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("rounding", ["floor", "round"])
 @pytest.mark.parametrize("size", [(600, 40), (40, 600), (900, 100), (100, 1700)])
-def test_an_elongated_image_is_resized_where_it_is_kept(interpolation: Any, rounding: Any, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_elongated_image_is_resized_where_it_is_kept(
+    interpolation: Any, rounding: Any, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within one level of resizing it whole."""
-    spec = ImageSpec(size=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation, crop_rounding=rounding)
-    image = Image.fromarray(np.random.default_rng(0).integers(40, 216, (size[1], size[0], 3), dtype=np.uint8))
+    spec = ImageSpec(
+        size=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation, crop_rounding=rounding
+    )
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(40, 216, (size[1], size[0], 3), dtype=np.uint8)
+    )
     part = Preprocessor(spec)(image)
     monkeypatch.setattr("mismatch.runtime.preprocess._LONG", 10**9)
-    assert np.abs(part - Preprocessor(spec)(image)).max() < 1.001 / 255 * (3 if rounding == "round" else 1)
+    assert np.abs(part - Preprocessor(spec)(image)).max() < 1.001 / 255 * (
+        3 if rounding == "round" else 1
+    )
 
 
 def test_a_very_long_strip_costs_little() -> None:
     strip = Image.new("RGB", (200_000, 1), (9, 9, 9))  # resized whole at 224: 30 GB
-    assert Preprocessor(ImageSpec(size=224, mean=(0, 0, 0), std=(1, 1, 1)))(strip) == pytest.approx(9 / 255, abs=1e-6)
+    assert Preprocessor(ImageSpec(size=224, mean=(0, 0, 0), std=(1, 1, 1)))(strip) == pytest.approx(
+        9 / 255, abs=1e-6
+    )
 
 
 def test_out_is_written_in_place() -> None:
@@ -445,15 +554,31 @@ def test_sixteen_threads_give_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
-@pytest.mark.parametrize(("size", "times"), [((64, 64), 1), ((127, 128), 1), ((128, 129), 2), ((301, 201), 2), ((1000, 701), 8), ((128, 1100), 1)])
-def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(mode: str, size: tuple[int, int], times: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [
+        ((64, 64), 1),
+        ((127, 128), 1),
+        ((128, 129), 2),
+        ((301, 201), 2),
+        ((1000, 701), 8),
+        ((128, 1100), 1),
+    ],
+)
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
+    mode: str, size: tuple[int, int], times: int
+) -> None:
     preprocess = Preprocessor(ImageSpec(size=32, mean=(0, 0, 0), std=(1 / 255,) * 3, mode=mode))  # type: ignore[arg-type]
     if mode == "longest" and size != (128, 1100):
         times = max(times, {127: 1, 128: 2, 301: 4}.get(size[0], times))
         times = 2 if size == (127, 128) else times
     random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    levels = np.asarray(coarse).astype(np.int16) + random.normal(0, 4, (size[1], size[0], 3)).astype(np.int16)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
+    levels = np.asarray(coarse).astype(np.int16) + random.normal(
+        0, 4, (size[1], size[0], 3)
+    ).astype(np.int16)
     picture = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
     data = encoded(picture, "JPEG", quality=92)
     assert preprocess.reduction(size) == times
@@ -463,16 +588,24 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(mode: str, size: tup
     assert difference.max() <= (6 if times > 1 else 0)
 
 
-@pytest.mark.parametrize(("size", "levels"), [((304, 208), 6), ((301, 203), 0)])  # what has no whole number of smaller pixels is decoded whole
+# what has no whole number of smaller pixels is decoded whole
+@pytest.mark.parametrize(("size", "levels"), [((304, 208), 6), ((301, 203), 0)])
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
-def test_a_turned_jpeg_is_decoded_smaller_too(size: tuple[int, int], levels: int, orientation: int) -> None:
+def test_a_turned_jpeg_is_decoded_smaller_too(
+    size: tuple[int, int], levels: int, orientation: int
+) -> None:
     preprocess, exif = Preprocessor(CLIP), Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    ).resize(size, Image.Resampling.BICUBIC)
     data = encoded(coarse, "JPEG", quality=95, exif=exif)
     turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     assert preprocess.reduction(turned.size) == 2
-    difference = np.abs(np.asarray(preprocess.picture(data)).astype(int) - np.asarray(preprocess.resize(turned)).astype(int))
+    difference = np.abs(
+        np.asarray(preprocess.picture(data)).astype(int)
+        - np.asarray(preprocess.resize(turned)).astype(int)
+    )
     assert difference.max() <= levels
     assert (difference.max() > 0) == (levels > 0)
 
@@ -485,9 +618,15 @@ def test_other_formats_and_images_in_memory_keep_every_pixel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "can't be opened: Too many open files"), (MemoryError(), "not enough memory")]
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "can't be opened: Too many open files"),
+        (MemoryError(), "not enough memory"),
+    ],
 )
-def test_what_the_machine_lacks_says_nothing_of_the_image(colour_images: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+def test_what_the_machine_lacks_says_nothing_of_the_image(
+    colour_images: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
     def fail(*_: object) -> None:
         raise error
 
@@ -496,16 +635,27 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(colour_images: Path, m
         open_image(colour_images / "red.png")
 
 
-def test_an_object_is_the_image_that_a_file_with_its_bytes_is(store: Remote, colour_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_is_the_image_that_a_file_with_its_bytes_is(
+    store: Remote, colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("red.png", "whole.jpg", "cut.jpg", "lie.jpg"):
         (store / name).write((colour_images / name).read_bytes())
     (store / "empty.jpg").write(b"")
     for name in ("red.png", "whole.jpg"):
         assert open_image(store / name).tobytes() == open_image(colour_images / name).tobytes()
-    for name, said in {"cut.jpg": "is damaged or cut short", "lie.jpg": "is not an image in a format", "empty.jpg": "is empty (0 bytes)"}.items():
-        with pytest.raises(ImageError, match=re.escape(f"image '{store}/{name}' ") + ".*" + re.escape(said)):
+    for name, said in {
+        "cut.jpg": "is damaged or cut short",
+        "lie.jpg": "is not an image in a format",
+        "empty.jpg": "is empty (0 bytes)",
+    }.items():
+        with pytest.raises(
+            ImageError, match=re.escape(f"image '{store}/{name}' ") + ".*" + re.escape(said)
+        ):
             open_image(store / name)
-    with pytest.raises(ImageNotFoundError, match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path"):
+    with pytest.raises(
+        ImageNotFoundError,
+        match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path",
+    ):
         open_image(store / "gone.jpg")
     with pytest.raises(ImageError, match="is an address; mismatch fetches nothing"):
         open_image(str(store / "red.png"))  # a text is never fetched
@@ -517,9 +667,24 @@ def test_an_object_is_the_image_that_a_file_with_its_bytes_is(store: Remote, col
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [
-        (errno.EIO, ImageError, r"can't be read \(the store fails, tried 4 times\); look after its disk or network, then score the row again"),
-        (errno.EHOSTUNREACH, MachineError, "can't be fetched: the store fails, tried 4 times; look after the network, then go on"),
-        (errno.EACCES, ImageError, "can't be opened .*the store fails.*; check its path and permissions"),
+        (
+            errno.EIO,
+            ImageError,
+            (
+                r"can't be read \(the store fails, tried 4 times\); look after its disk or network,"
+                r" then score the row again"
+            ),
+        ),
+        (
+            errno.EHOSTUNREACH,
+            MachineError,
+            "can't be fetched: the store fails, tried 4 times; look after the network, then go on",
+        ),
+        (
+            errno.EACCES,
+            ImageError,
+            "can't be opened .*the store fails.*; check its path and permissions",
+        ),
     ],
 )
 def test_a_store_that_fails_is_the_row_s_error_and_one_out_of_reach_the_machine_s(

@@ -30,7 +30,9 @@ class Clock:
 
 
 @pytest.mark.parametrize(("stream", "drawn"), [(Terminal, True), (io.StringIO, False)])
-def test_only_a_terminal_sees_it(monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], drawn: bool) -> None:
+def test_only_a_terminal_sees_it(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], drawn: bool
+) -> None:
     err, out = stream(), Terminal()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setattr(sys, "stdout", out)
@@ -56,7 +58,9 @@ def test_it_is_wiped_away_after_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     assert err.getvalue().endswith("\r")
 
 
-def test_a_note_stands_beside_the_bar_and_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_stands_beside_the_bar_and_is_asked_for_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, err, asked = Clock(monkeypatch), Terminal(), list[float]()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setattr(tqdm, "tqdm", partial(tqdm.tqdm, mininterval=0))
@@ -74,7 +78,9 @@ def test_a_note_stands_beside_the_bar_and_is_asked_for_once_a_second(monkeypatch
     assert ", loss 4]" in err.getvalue()
 
 
-def in_a_pipe(monkeypatch: pytest.MonkeyPatch, total: int | None, note: Callable[[], str] | None) -> list[str]:
+def in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, total: int | None, note: Callable[[], str] | None
+) -> list[str]:
     """What stderr says of 150 steps of a second each."""
     clock, err = Clock(monkeypatch), io.StringIO()
     monkeypatch.setattr(sys, "stderr", err)
@@ -87,13 +93,23 @@ def in_a_pipe(monkeypatch: pytest.MonkeyPatch, total: int | None, note: Callable
 
 def test_a_pipe_sees_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    lines = in_a_pipe(monkeypatch, 3000, lambda: asked.append(1) or "loss 0.3123, rate 8.2e-04, 9:30 left in all")  # type: ignore[func-returns-value]
-    assert lines == [f"epoch 1/2: {rows} of 3,000 rows, loss 0.3123, rate 8.2e-04, 9:30 left in all" for rows in ("600", "1,200")]
+    lines = in_a_pipe(
+        monkeypatch, 3000, lambda: asked.append(1) or "loss 0.3123, rate 8.2e-04, 9:30 left in all"
+    )  # type: ignore[func-returns-value]
+    assert lines == [
+        f"epoch 1/2: {rows} of 3,000 rows, loss 0.3123, rate 8.2e-04, 9:30 left in all"
+        for rows in ("600", "1,200")
+    ]
     assert len(asked) == 2
 
 
-def test_without_a_note_the_line_says_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert in_a_pipe(monkeypatch, 3000, None) == ["epoch 1/2: 600 of 3,000 rows, 4.0 minutes left", "epoch 1/2: 1,200 of 3,000 rows, 3.0 minutes left"]
+def test_without_a_note_the_line_says_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert in_a_pipe(monkeypatch, 3000, None) == [
+        "epoch 1/2: 600 of 3,000 rows, 4.0 minutes left",
+        "epoch 1/2: 1,200 of 3,000 rows, 3.0 minutes left",
+    ]
     assert in_a_pipe(monkeypatch, None, None) == ["epoch 1/2: 600 rows", "epoch 1/2: 1,200 rows"]
 
 

@@ -1,4 +1,6 @@
-"""`mismatch quickstart`: every step works and says so, nothing foreign is touched, an interrupted run leaves nothing; and the promise of 90 %."""
+"""`mismatch quickstart`: every step works and says so, nothing foreign is touched, an interrupted
+run leaves nothing; and the promise of 90 %.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.runtime.predictor import Prediction
 
-SMALL = Plan(photos={"train": 48, "val": 24, "test": 40}, training={"epochs": 1, "batch_size": 32, "learning_rate": 1e-3})
+SMALL = Plan(
+    photos={"train": 48, "val": 24, "test": 40},
+    training={"epochs": 1, "batch_size": 32, "learning_rate": 1e-3},
+)
 
 
 class Run:
@@ -59,7 +64,9 @@ def test_the_measurements_are_whole(run: Run) -> None:
     held_out = run.measured["held_out"]
     assert {kind: found["rows"] for kind, found in held_out["by_kind"].items()}["match"] == 40
     assert sum(found["rows"] for found in held_out["by_kind"].values()) == 80
-    assert sum(found["rows"] * found["accuracy"] for found in held_out["by_kind"].values()) == pytest.approx(80 * held_out["accuracy"])
+    assert sum(
+        found["rows"] * found["accuracy"] for found in held_out["by_kind"].values()
+    ) == pytest.approx(80 * held_out["accuracy"])
     assert run.measured["parity"]["pairs"] == 80
     assert run.measured["parity"]["max_score_difference"] <= 1e-4
     assert run.measured["parity"]["flipped_decisions"] == 0
@@ -80,7 +87,11 @@ def test_the_report_names_steps_figures_and_next_commands(run: Run) -> None:
 def test_the_printed_command_predicts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import shlex
 
-    [line] = [line for line in run.text.splitlines() if line.startswith("  mismatch predict") and "--image " in line]
+    [line] = [
+        line
+        for line in run.text.splitlines()
+        if line.startswith("  mismatch predict") and "--image " in line
+    ]
     result = CliRunner().invoke(cli.main, shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
     assert "Is Match: " in result.stdout
@@ -94,13 +105,21 @@ def test_the_predictions_are_the_bundles(run: Run) -> None:
     predictor = mismatch.load(run.folder / "bundle", provider="cpu")
     for row in rows[:5]:
         prediction = predictor.predict(run.folder / row["image_path"], row["text"])
-        assert prediction.similarity_score == pytest.approx(float(row["similarity_score"]), abs=1e-6)
+        assert prediction.similarity_score == pytest.approx(
+            float(row["similarity_score"]), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("step", ["_draw", "_train", "_export"])
-def test_an_interrupted_run_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_nothing(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if step != "_draw":
-        monkeypatch.setattr(module, "_train", broken) if step == "_train" else _skip_to_export(monkeypatch)
+        (
+            monkeypatch.setattr(module, "_train", broken)
+            if step == "_train"
+            else _skip_to_export(monkeypatch)
+        )
     monkeypatch.setattr(module, step, broken)
     with pytest.raises(KeyboardInterrupt):
         quickstart(tmp_path / "q", SMALL, report=lambda line: None)
@@ -115,7 +134,9 @@ def _skip_to_export(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_report_evaluation", lambda *args: None)
 
 
-def test_an_interrupted_run_keeps_a_folder_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_keeps_a_folder_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_train", broken)
     with pytest.raises(KeyboardInterrupt):
         quickstart(tmp_path, SMALL, report=lambda line: None)
@@ -125,7 +146,9 @@ def test_an_interrupted_run_keeps_a_folder_that_was_there(tmp_path: Path, monkey
 
 def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and was not written by quickstart; choose another folder"):
+    with pytest.raises(
+        InputError, match="is not empty and was not written by quickstart; choose another folder"
+    ):
         quickstart(tmp_path, SMALL, report=lambda line: None)
     assert (tmp_path / "train.csv").read_text() == "mine"
 
@@ -133,10 +156,15 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = CliRunner().invoke(cli.main, ["quickstart", "--dir", str(tmp_path / "file")])
-    assert (result.exit_code, result.stderr) == (2, f"mismatch: error: --dir {tmp_path / 'file'} is a file; choose another folder\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"mismatch: error: --dir {tmp_path / 'file'} is a file; choose another folder\n",
+    )
 
 
-def test_without_the_extra_it_names_the_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_names_the_pip_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "mismatch-clip\[train\]"'):
         quickstart(tmp_path / "q", SMALL, report=lambda line: None)
@@ -147,15 +175,24 @@ def test_without_the_extra_it_names_the_pip_line(tmp_path: Path, monkeypatch: py
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """quickstart as users run it; its folder."""
     folder = tmp_path_factory.mktemp("whole")
-    done = subprocess.run([sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if not line.startswith("epoch ")] == []  # a slow machine sees how far training is
+    # a slow machine sees how far training is
+    assert [line for line in done.stderr.splitlines() if not line.startswith("epoch ")] == []
     return folder / "q"
 
 
 @pytest.mark.slow
 def test_the_promise(whole: Path) -> None:
-    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to 1e-4; no time limit here, machines differ."""
+    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to
+    1e-4; no time limit here, machines differ.
+    """
     measured = json.loads((whole / MARKER).read_text())
     assert measured["held_out"]["accuracy"] >= 0.90
     assert measured["parity"]["pairs"] == 2000
@@ -164,9 +201,22 @@ def test_the_promise(whole: Path) -> None:
 
 @pytest.mark.slow
 def test_its_model_names_what_is_wrong(whole: Path, tmp_path: Path) -> None:
-    """Photos of held-out combinations with two wrong attributes: one of the two words is named first."""
+    """Photos of held-out combinations with two wrong attributes: one of the two words is named
+    first.
+    """
     bench = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_explain.py"
-    command = [sys.executable, bench, "--model", whole / "bundle", "--quickstart", whole, "--edits", "150", "--json", tmp_path / "out.json"]
+    command = [
+        sys.executable,
+        bench,
+        "--model",
+        whole / "bundle",
+        "--quickstart",
+        whole,
+        "--edits",
+        "150",
+        "--json",
+        tmp_path / "out.json",
+    ]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     found = json.loads((tmp_path / "out.json").read_text())["catalogue"]
     assert found["judged"] > 130
@@ -174,7 +224,9 @@ def test_its_model_names_what_is_wrong(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("label", "score"), [(None, 0.5), (1, None)])
-def test_what_could_not_be_scored_gets_no_made_up_figure(label: int | None, score: float | None) -> None:
+def test_what_could_not_be_scored_gets_no_made_up_figure(
+    label: int | None, score: float | None
+) -> None:
     row = Row(2, "a.png", "red", label, {"kind": "match"}, None)
     prediction = Prediction("a.png", "red", score, 0.5, None, "error", "the model gave no number")
     with pytest.raises(CheckpointError, match=r"line 2 .*the model gave no number"):
@@ -195,13 +247,19 @@ def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, nam
     place = tmp_path / name
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
-    with pytest.raises(InputError, match=r"--dir .* (was not written by quickstart|holds files of yours)"):
+    with pytest.raises(
+        InputError, match=r"--dir .* (was not written by quickstart|holds files of yours)"
+    ):
         quickstart(tmp_path, SMALL, report=print)
     assert place.read_text() == "mine"
 
 
 def test_what_it_wrote_is_listed(run: Run) -> None:
     listed = json.loads((run.folder / MARKER).read_text())["files"]
-    there = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
+    there = {
+        path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()
+    }
     assert set(listed) == there - {"mine.txt"}
-    assert (run.folder / "backbone" / "open_clip_model.safetensors").stat().st_mode & 0o777 == (run.folder / "train.csv").stat().st_mode & 0o777
+    assert (run.folder / "backbone" / "open_clip_model.safetensors").stat().st_mode & 0o777 == (
+        run.folder / "train.csv"
+    ).stat().st_mode & 0o777

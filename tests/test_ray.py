@@ -69,12 +69,16 @@ print(json.dumps({"found": sorted(found), "ahead": ahead, "said": said, "died": 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What the script prints; a process of its own, since Ray leaves threads and handlers behind."""
+    """What the script prints; a process of its own, since Ray leaves threads
+    and handlers behind.
+    """
     pytest.importorskip("ray", reason='ray is not installed; pip install "mismatch-clip[ray]"')
     folder = tmp_path_factory.mktemp("ray")
     (folder / "tool.py").write_text(TOOL)
     (folder / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -83,20 +87,27 @@ def test_each_block_comes_back_once_though_an_actor_died(said: dict[str, object]
     assert said["died"]
     found = said["found"]
     assert isinstance(found, list)
-    assert [(number, square) for number, square, _ in found] == [(number, number * number) for number in range(20)]
-    assert len({pid for *_, pid in found}) >= 2  # two, and the one that took the place of the dead, if blocks were left for it
+    assert [(number, square) for number, square, _ in found] == [
+        (number, number * number) for number in range(20)
+    ]
+    # two, and the one that took the place of the dead, if blocks were left for it
+    assert len({pid for *_, pid in found}) >= 2
 
 
 def test_few_blocks_are_taken_ahead(said: dict[str, object]) -> None:
     assert said["ahead"] == 5  # two for each actor, and the one that waits for a place
 
 
-def test_an_error_of_the_tool_comes_back_as_it_is_and_a_block_that_kills_is_given_up(said: dict[str, object]) -> None:
+def test_an_error_of_the_tool_comes_back_as_it_is_and_a_block_that_kills_is_given_up(
+    said: dict[str, object],
+) -> None:
     errors = said["said"]
     assert isinstance(errors, dict)
     assert errors["refuse"] == "InputError: row 7 is wrong"
     assert errors["fatal"].startswith("MachineError: a worker died 4 times at the same block")
-    assert errors["room"].startswith("the Ray cluster has no room for 2 actors of 1 CPUs and a GPU each, it has for 0")
+    assert errors["room"].startswith(
+        "the Ray cluster has no room for 2 actors of 1 CPUs and a GPU each, it has for 0"
+    )
 
 
 def test_without_ray_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""The registry of backbone families, with plugins installed as real distributions in a temporary folder."""
+"""The registry of backbone families, with plugins installed as real distributions in a temporary
+folder.
+"""
 
 from __future__ import annotations
 
@@ -36,23 +38,35 @@ def plugin(hook: str, load: str = "return model_id") -> str:
     return PLUGIN.format(hook=hook, load=load)
 
 
-LIT = plugin('register("lit", load, models=["base", "tiny"], default_model="tiny", description="a stranger", api_version=1)')
+LIT = plugin(
+    'register("lit", load, models=["base", "tiny"], default_model="tiny", description="a stranger",'
+    " api_version=1)"
+)
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Install a plugin as `pip` would: a module, and a .dist-info with an entry point of the group."""
+    """Install a plugin as `pip` would: a module, and a .dist-info with an entry point
+    of the group.
+    """
     monkeypatch.delenv(registry.DISABLE, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     modules: list[str] = []
 
     def add(
-        source: str, distribution: str = "mismatch-lit", entry: str = "lit", module: str = "mismatch_lit_test", version: str = "2.5", attribute: str = ""
+        source: str,
+        distribution: str = "mismatch-lit",
+        entry: str = "lit",
+        module: str = "mismatch_lit_test",
+        version: str = "2.5",
+        attribute: str = "",
     ) -> None:
         (tmp_path / f"{module}.py").write_text(source)
         info = tmp_path / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        )
         (info / "entry_points.txt").write_text(f"[mismatch]\n{entry} = {module}{attribute}\n")
         modules.append(module)
         importlib.invalidate_caches()
@@ -74,7 +88,11 @@ def test_the_built_in_families_come_in_by_their_entry_points() -> None:
     found = registry.families()
     assert set(found) >= BUILT_IN
     for name in BUILT_IN:
-        assert (found[name].distribution, found[name].version, found[name].api_version) == ("mismatch-clip", mismatch.__version__, API_VERSION)
+        assert (found[name].distribution, found[name].version, found[name].api_version) == (
+            "mismatch-clip",
+            mismatch.__version__,
+            API_VERSION,
+        )
         assert "tiny" in found[name].models
         assert found[name].description
     assert found["hf-clip"].default_model == "openai/clip-vit-base-patch32"
@@ -82,7 +100,10 @@ def test_the_built_in_families_come_in_by_their_entry_points() -> None:
 
 def test_listing_loads_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "open_clip", "onnxruntime", "numpy"}
-    code = f"import sys; from mismatch.backbones import families; assert families(); print(sorted({heavy} & set(sys.modules)))"
+    code = (
+        "import sys; from mismatch.backbones import families; assert families();"
+        f" print(sorted({heavy} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -90,14 +111,25 @@ def test_listing_loads_nothing_heavy() -> None:
 def test_a_stranger_is_registered_with_its_origin(install: Install) -> None:
     install(LIT)
     lit = registry.families()["lit"]
-    assert (lit.models, lit.default_model, lit.description) == (("base", "tiny"), "tiny", "a stranger")
-    assert (lit.distribution, lit.version, lit.entry_point, lit.module) == ("mismatch-lit", "2.5", "lit", "mismatch_lit_test")
+    assert (lit.models, lit.default_model, lit.description) == (
+        ("base", "tiny"),
+        "tiny",
+        "a stranger",
+    )
+    assert (lit.distribution, lit.version, lit.entry_point, lit.module) == (
+        "mismatch-lit",
+        "2.5",
+        "lit",
+        "mismatch_lit_test",
+    )
     assert registry.parse_reference("lit") == ("lit", "tiny")
     assert set(registry.families()) == BUILT_IN | {"lit"}
     assert list(registry.families()) == sorted(registry.families())
 
 
-def test_the_first_model_is_the_default_and_the_api_version_is_1_unless_said(install: Install) -> None:
+def test_the_first_model_is_the_default_and_the_api_version_is_1_unless_said(
+    install: Install,
+) -> None:
     install(plugin('register("lit", load, models=("base", "tiny"))'))
     lit = registry.families()["lit"]
     assert (lit.default_model, lit.api_version, lit.description) == ("base", 1, "")
@@ -107,27 +139,52 @@ BROKEN = {
     "import": ("import there_is_no_such_module", "there_is_no_such_module"),
     "syntax": ("def (", "SyntaxError"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
-    "hook raises": (plugin("raise RuntimeError('the\\nhook is ill')"), "RuntimeError: the hook is ill"),
+    "hook raises": (
+        plugin("raise RuntimeError('the\\nhook is ill')"),
+        "RuntimeError: the hook is ill",
+    ),
     "late": (plugin('register("lit", load, models=["a"]); 1 / 0'), "ZeroDivisionError"),
     "no hook": ("x = 1", "implements no hook"),
-    "misspelt hook": ("from mismatch import hookimpl\n@hookimpl\ndef register_backbone(register): pass", "register_backbone"),
-    "wrong argument": ("from mismatch import hookimpl\n@hookimpl\ndef register_backbones(registrar): pass", "registrar"),
-    "newer API": (plugin(f'register("lit", load, models=["a"], api_version={API_VERSION + 1})'), "upgrade mismatch-clip"),
-    "older API": (plugin('register("lit", load, models=["a"], api_version=0)'), "upgrade the plugin"),
+    "misspelt hook": (
+        "from mismatch import hookimpl\n@hookimpl\ndef register_backbone(register): pass",
+        "register_backbone",
+    ),
+    "wrong argument": (
+        "from mismatch import hookimpl\n@hookimpl\ndef register_backbones(registrar): pass",
+        "registrar",
+    ),
+    "newer API": (
+        plugin(f'register("lit", load, models=["a"], api_version={API_VERSION + 1})'),
+        "upgrade mismatch-clip",
+    ),
+    "older API": (
+        plugin('register("lit", load, models=["a"], api_version=0)'),
+        "upgrade the plugin",
+    ),
     "no API": (plugin('register("lit", load, models=["a"], api_version="1")'), "plugin API '1'"),
     "load": (plugin('register("lit", "load", models=["a"])'), "can't be called"),
     "no models": (plugin('register("lit", load, models=[])'), "needs models"),
     "one string": (plugin('register("lit", load, models="tiny")'), "needs models"),
     "default": (plugin('register("lit", load, models=["a"], default_model="b")'), "'b'"),
     "name": (plugin('register("Lit:1", load, models=["a"])'), "'Lit:1' is not usable"),
-    "twice": (plugin('register("lit", load, models=["a"]); register("lit", load, models=["a"])'), "twice"),
+    "twice": (
+        plugin('register("lit", load, models=["a"]); register("lit", load, models=["a"])'),
+        "twice",
+    ),
 }
 
 
 @pytest.mark.parametrize(("source", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_plugin_is_one_warning_and_takes_no_other_down(install: Install, source: str, reason: str) -> None:
+def test_a_broken_plugin_is_one_warning_and_takes_no_other_down(
+    install: Install, source: str, reason: str
+) -> None:
     install(source)
-    install(plugin('register("well", load, models=["a"])'), distribution="mismatch-well", entry="well", module="mismatch_well_test")
+    install(
+        plugin('register("well", load, models=["a"])'),
+        distribution="mismatch-well",
+        entry="well",
+        module="mismatch_well_test",
+    )
     with pytest.warns(MismatchWarning) as caught:
         found = registry.families()
     assert len(caught) == 1
@@ -136,9 +193,12 @@ def test_a_broken_plugin_is_one_warning_and_takes_no_other_down(install: Install
     assert "'lit' (mismatch_lit_test of mismatch-lit 2.5)" in message
     assert "\n" not in message
     assert set(found) == BUILT_IN | {"well"}
-    assert [(p.entry_point, p.distribution, p.message) for p in registry.problems()] == [("lit", "mismatch-lit", message)]
+    assert [(p.entry_point, p.distribution, p.message) for p in registry.problems()] == [
+        ("lit", "mismatch-lit", message)
+    ]
     assert "Traceback" in registry.problems()[0].trace
-    assert set(registry.families()) == set(found)  # a second question warns no more: warnings are errors here
+    # a second question warns no more: warnings are errors here
+    assert set(registry.families()) == set(found)
 
 
 def test_an_entry_point_that_names_nothing_is_broken(install: Install) -> None:
@@ -148,25 +208,49 @@ def test_an_entry_point_that_names_nothing_is_broken(install: Install) -> None:
 
 
 def test_a_name_clash_is_reported_and_the_first_distribution_wins(install: Install) -> None:
-    install(plugin('register("lit", load, models=["b"])'), distribution="b-dist", module="mismatch_b_test", version="2.0")
-    install(plugin('register("lit", load, models=["a"])'), distribution="a-dist", module="mismatch_a_test", version="1.0")
+    install(
+        plugin('register("lit", load, models=["b"])'),
+        distribution="b-dist",
+        module="mismatch_b_test",
+        version="2.0",
+    )
+    install(
+        plugin('register("lit", load, models=["a"])'),
+        distribution="a-dist",
+        module="mismatch_a_test",
+        version="1.0",
+    )
     with pytest.warns(MismatchWarning) as caught:
         assert registry.families()["lit"].distribution == "a-dist"
     assert len(caught) == 1
-    assert "'lit' is offered by a-dist 1.0 (mismatch_a_test) and by b-dist 2.0 (mismatch_b_test); the first is used" in str(caught[0].message)
+    assert (
+        "'lit' is offered by a-dist 1.0 (mismatch_a_test) and by b-dist 2.0 (mismatch_b_test); the"
+        " first is used" in str(caught[0].message)
+    )
     assert "MISMATCH_DISABLE_PLUGINS=mismatch_a_test" in str(caught[0].message)
 
 
 def test_the_advice_on_a_clash_works(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(plugin('register("lit", load, models=["b"])'), distribution="b-dist", module="mismatch_b_test")
-    install(plugin('register("lit", load, models=["a"])'), distribution="a-dist", module="mismatch_a_test")
+    install(
+        plugin('register("lit", load, models=["b"])'),
+        distribution="b-dist",
+        module="mismatch_b_test",
+    )
+    install(
+        plugin('register("lit", load, models=["a"])'),
+        distribution="a-dist",
+        module="mismatch_a_test",
+    )
     monkeypatch.setenv(registry.DISABLE, "mismatch_a_test")
     assert registry.families()["lit"].distribution == "b-dist"
 
 
 def test_a_stranger_can_not_take_a_built_in_name_but_keeps_its_own(install: Install) -> None:
     install(
-        plugin('register("openclip", load, models=["a"]); register("own", load, models=["a"])'), distribution="aaa", entry="aaa", module="mismatch_aaa_test"
+        plugin('register("openclip", load, models=["a"]); register("own", load, models=["a"])'),
+        distribution="aaa",
+        entry="aaa",
+        module="mismatch_aaa_test",
     )
     with pytest.warns(MismatchWarning, match=r"mismatch-clip .* and by aaa 2\.5"):
         found = registry.families()
@@ -174,8 +258,13 @@ def test_a_stranger_can_not_take_a_built_in_name_but_keeps_its_own(install: Inst
     assert found["own"].distribution == "aaa"
 
 
-@pytest.mark.parametrize("value", ["lit", "LIT", "mismatch-lit", "mismatch_lit", "mismatch_lit_test", " lit , nothing", "lit,"])
-def test_plugins_can_be_switched_off(install: Install, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+@pytest.mark.parametrize(
+    "value",
+    ["lit", "LIT", "mismatch-lit", "mismatch_lit", "mismatch_lit_test", " lit , nothing", "lit,"],
+)
+def test_plugins_can_be_switched_off(
+    install: Install, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     install("raise RuntimeError('must not even be imported')")
     monkeypatch.setenv(registry.DISABLE, value)
     assert set(registry.families()) == BUILT_IN
@@ -186,13 +275,19 @@ def test_a_switched_off_family_says_so(install: Install, monkeypatch: pytest.Mon
     install(LIT)
     monkeypatch.setenv(registry.DISABLE, "lit,openclip,hf_clip")
     assert registry.families() == {}
-    with pytest.raises(BackboneError, match=r"'lit' is unknown \(switched off by MISMATCH_DISABLE_PLUGINS\); installed: none"):
+    with pytest.raises(
+        BackboneError,
+        match=r"'lit' is unknown \(switched off by MISMATCH_DISABLE_PLUGINS\); installed: none",
+    ):
         registry.family("lit")
 
 
 def test_a_broken_family_says_why(install: Install) -> None:
     install(BROKEN["hook raises"][0])
-    with pytest.warns(MismatchWarning), pytest.raises(BackboneError, match=r"'lit' is unknown .*the hook is ill"):
+    with (
+        pytest.warns(MismatchWarning),
+        pytest.raises(BackboneError, match=r"'lit' is unknown .*the hook is ill"),
+    ):
         registry.family("lit")
 
 
@@ -207,7 +302,11 @@ def test_a_broken_family_says_why(install: Install) -> None:
         ("openclip:ViT-B-32/openai", None, ("openclip", "ViT-B-32/openai")),
         ("hf-clip", None, ("hf-clip", "openai/clip-vit-base-patch32")),
         ("hf-clip:C:\\models\\mine", None, ("hf-clip", "C:\\models\\mine")),
-        ("hf-clip", "./fine_tuned_clip/checkpoint_epoch_5", ("hf-clip", "./fine_tuned_clip/checkpoint_epoch_5")),
+        (
+            "hf-clip",
+            "./fine_tuned_clip/checkpoint_epoch_5",
+            ("hf-clip", "./fine_tuned_clip/checkpoint_epoch_5"),
+        ),
     ],
 )
 def test_references(reference: str, model_name: str | None, expected: tuple[str, str]) -> None:
@@ -217,19 +316,29 @@ def test_references(reference: str, model_name: str | None, expected: tuple[str,
 @pytest.mark.parametrize(
     ("reference", "model_name", "reason"),
     [
-        ("opneclip", None, "'opneclip' is unknown; did you mean 'openclip'?; installed: hf-clip, openclip"),
+        (
+            "opneclip",
+            None,
+            "'opneclip' is unknown; did you mean 'openclip'?; installed: hf-clip, openclip",
+        ),
         ("hfclip:tiny", None, "did you mean 'hf-clip'?"),
         ("OpenCLIP", None, "did you mean 'openclip'?"),
         ("zzz", None, "'zzz' is unknown; installed: hf-clip, openclip"),
         ("", None, "'' is unknown"),
         ("openclip:", None, "no model after the colon"),
         ("openclip:tiny", "ViT-B-32/openai", "name two models"),
-        ("openai/clip-vit-base-patch32", None, "looks like a model's name, not a family (hf-clip, openclip)"),
+        (
+            "openai/clip-vit-base-patch32",
+            None,
+            "looks like a model's name, not a family (hf-clip, openclip)",
+        ),
         ("openai/clip-vit-base-patch32", None, "--model-name openai/clip-vit-base-patch32"),
         ("{folder}", None, "looks like a folder, not a family"),
     ],
 )
-def test_references_that_are_refused(tmp_path: Path, reference: str, model_name: str | None, reason: str) -> None:
+def test_references_that_are_refused(
+    tmp_path: Path, reference: str, model_name: str | None, reason: str
+) -> None:
     with pytest.raises(BackboneError) as caught:
         registry.parse_reference(reference.format(folder=tmp_path), model_name)
     assert reason in str(caught.value)
@@ -247,15 +356,28 @@ def test_tiny_is_loaded_without_a_network(name: str) -> None:
 @pytest.mark.parametrize(
     ("load", "kind", "reason"),
     [
-        ("raise RuntimeError('two\\nlines')", BackboneError, "backbone lit:tiny could not be loaded: RuntimeError: two lines"),
+        (
+            "raise RuntimeError('two\\nlines')",
+            BackboneError,
+            "backbone lit:tiny could not be loaded: RuntimeError: two lines",
+        ),
         ("raise BackboneError('no such weights')", BackboneError, "no such weights"),
         ("raise DeviceError('no CUDA here')", DeviceError, "no CUDA here"),
-        ("import there_is_no_such_module", BackboneError, "'lit' of mismatch-lit 2.5 can't import what it needs: ModuleNotFoundError"),
+        (
+            "import there_is_no_such_module",
+            BackboneError,
+            "'lit' of mismatch-lit 2.5 can't import what it needs: ModuleNotFoundError",
+        ),
         ("return object()", BackboneError, "loads a object, not a mismatch Backbone"),
     ],
 )
-def test_a_load_that_fails_is_one_line(install: Install, load: str, kind: type[Exception], reason: str) -> None:
-    install("from mismatch.errors import BackboneError, DeviceError\n" + plugin('register("lit", load, models=["tiny"])', load))
+def test_a_load_that_fails_is_one_line(
+    install: Install, load: str, kind: type[Exception], reason: str
+) -> None:
+    install(
+        "from mismatch.errors import BackboneError, DeviceError\n"
+        + plugin('register("lit", load, models=["tiny"])', load)
+    )
     with pytest.raises(kind) as caught:
         registry.load_backbone("lit")
     assert reason in str(caught.value)
@@ -265,7 +387,10 @@ def test_a_load_that_fails_is_one_line(install: Install, load: str, kind: type[E
 def test_an_unknown_model_gets_the_nearest_known_name(install: Install) -> None:
     install(
         "from mismatch.errors import BackboneError\n"
-        + plugin('register("lit", load, models=["ViT-B-32", "tiny"])', "raise BackboneError(f'{model_id!r} is unknown')")
+        + plugin(
+            'register("lit", load, models=["ViT-B-32", "tiny"])',
+            "raise BackboneError(f'{model_id!r} is unknown')",
+        )
     )
     with pytest.raises(BackboneError, match=r"^'vit-b32' is unknown; did you mean 'ViT-B-32'\?$"):
         registry.load_backbone("lit:vit-b32")
@@ -277,7 +402,9 @@ def test_a_hook_that_registers_nothing_is_a_problem(install: Install) -> None:
     install(plugin("pass"))
     assert set(quietly()) == BUILT_IN
     [problem] = registry.problems_of("mismatch_lit_test")
-    assert "registers no family; call register(NAME, load, models=[…]) in its hook" in problem.message
+    assert (
+        "registers no family; call register(NAME, load, models=[…]) in its hook" in problem.message
+    )
 
 
 def test_a_wrong_argument_of_register_is_named(install: Install) -> None:
@@ -296,7 +423,9 @@ def test_a_family_is_found_by_any_of_its_names(install: Install, name: str) -> N
     assert registry.family_of("nothing") is None
 
 
-def test_a_built_in_family_without_its_extra_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_in_family_without_its_extra_gives_the_pip_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "mismatch_openclip.loading", None)
     with pytest.raises(MissingExtraError, match=r'pip install "mismatch-clip\[train\]"'):
         registry.load_backbone("openclip:tiny")

@@ -1,4 +1,6 @@
-"""mismatch.remote: objects by URL, what a row may name of them, what is said where a store fails. With moto and s3fs, over S3's own protocol too."""
+"""mismatch.remote: objects by URL, what a row may name of them, what is said where a store fails.
+With moto and s3fs, over S3's own protocol too.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ BASE = Remote.of("s3://shop/images")
         ("S3A://shop/a/", "s3://shop", "a"),
         ("s3://shop", "s3://shop", ""),
         ("gcs://shop/a b#1?.jpg", "gs://shop", "a b#1?.jpg"),
-        ("abfss://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net", "a"),
+        (
+            "abfss://box@account.dfs.core.windows.net/a",
+            "abfs://box@account.dfs.core.windows.net",
+            "a",
+        ),
     ],
 )
 def test_a_url_is_a_store_and_a_key(url: str, store: str, key: str) -> None:
@@ -41,7 +47,10 @@ def test_a_url_is_a_store_and_a_key(url: str, store: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://shop.example/a.jpg?X-Amz-Signature=secret", "https:// is no store that mismatch reads (s3://, gs://, abfs://)"),
+        (
+            "https://shop.example/a.jpg?X-Amz-Signature=secret",
+            "https:// is no store that mismatch reads (s3://, gs://, abfs://)",
+        ),
         ("simplecache::s3://shop/a", "names no object|is no store"),
         ("s3://key:secret@shop/a", "holds a password"),
         ("s3://shop/a?X-Amz-Credential=secret", "holds a signature"),
@@ -65,12 +74,23 @@ def test_what_an_operator_gives_is_a_path_unless_it_is_a_url(tmp_path: Path) -> 
     assert located(tmp_path) == tmp_path
     assert located(f"file://{tmp_path}") == tmp_path
     assert located(BASE) is BASE
-    assert [is_url(text) for text in ("s3://a", "a://b", "C://a", "a/b://c", "s3:/a", "://a")] == [True, False, False, False, False, False]
+    assert [is_url(text) for text in ("s3://a", "a://b", "C://a", "a/b://c", "s3:/a", "://a")] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_parts_of_a_name() -> None:
     place = BASE / "rows.parquet"
-    assert (str(place), place.name, place.suffix) == ("s3://shop/images/rows.parquet", "rows.parquet", ".parquet")
+    assert (str(place), place.name, place.suffix) == (
+        "s3://shop/images/rows.parquet",
+        "rows.parquet",
+        ".parquet",
+    )
     assert str(Remote.of("s3://shop") / "rows") == "s3://shop/rows"
 
 
@@ -91,9 +111,21 @@ def test_a_row_names_what_lies_below(path: str, key: str) -> None:
     assert BASE.below(path) == Remote("s3://shop", key)
 
 
-@pytest.mark.parametrize("path", ["../a.jpg", "deep/../../a.jpg", "../images2/a.jpg", "s3://shop/images2/a.jpg", "s3://shop/a.jpg", "s3://other/images/a.jpg"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../a.jpg",
+        "deep/../../a.jpg",
+        "../images2/a.jpg",
+        "s3://shop/images2/a.jpg",
+        "s3://shop/a.jpg",
+        "s3://other/images/a.jpg",
+    ],
+)
 def test_a_row_may_leave_only_if_the_operator_says_so(path: str) -> None:
-    with pytest.raises(InputError, match="leaves --image-base-path s3://shop/images; pass --allow-outside-images"):
+    with pytest.raises(
+        InputError, match="leaves --image-base-path s3://shop/images; pass --allow-outside-images"
+    ):
         BASE.below(path)
     assert not str(BASE.below(path, outside=True)).startswith("s3://shop/images/")
 
@@ -124,7 +156,10 @@ def test_nothing_lets_a_row_leave_the_kind_of_store(path: str, outside: bool) ->
 
 def test_of_abfs_a_row_can_not_leave_the_account() -> None:
     base = Remote.of("abfs://box@ours.dfs.core.windows.net/images")
-    assert str(base.below("abfs://other@ours.dfs.core.windows.net/a.jpg", outside=True)) == "abfs://other@ours.dfs.core.windows.net/a.jpg"
+    assert (
+        str(base.below("abfs://other@ours.dfs.core.windows.net/a.jpg", outside=True))
+        == "abfs://other@ours.dfs.core.windows.net/a.jpg"
+    )
     with pytest.raises(InputError, match="is of another store"):
         base.below("abfs://box@theirs.dfs.core.windows.net/a.jpg", outside=True)
 
@@ -194,26 +229,48 @@ def test_an_object_that_is_cut_short_while_it_is_read_is_no_end_of_file(store: R
 def test_without_its_packages_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(MissingExtraError, match=r"^gs:// needs the package gcsfs: pip install gcsfs$"):
+    with pytest.raises(
+        MissingExtraError, match=r"^gs:// needs the package gcsfs: pip install gcsfs$"
+    ):
         Remote.of("gs://shop/a").open()
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(MissingExtraError, match=r'^reading or writing memory://unasked needs the extra \[remote\]: pip install "mismatch-clip\[remote\]"$'):
+    with pytest.raises(
+        MissingExtraError,
+        match=(
+            r"^reading or writing memory://unasked needs the extra \[remote\]: pip install"
+            r' "mismatch-clip\[remote\]"$'
+        ),
+    ):
         Remote.of("memory://unasked/a").open()
 
 
 def test_the_module_itself_needs_neither() -> None:
-    code = "import sys, mismatch.cli.predict, mismatch.remote; print({'fsspec', 's3fs', 'pyarrow'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    code = (
+        "import sys, mismatch.cli.predict, mismatch.remote; print({'fsspec', 's3fs', 'pyarrow'} &"
+        " set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 @contextmanager
 def failing(statuses: list[int], code: str = "") -> Iterator[str]:
-    """The address of a server that answers with these statuses, one after the other, then with an object; and empties the list."""
+    """The address of a server that answers with these statuses, one after the other, then with an
+    object; and empties the list.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status = statuses.pop(0) if statuses else 206
-            body = b"content" if status == 206 else f"<Error><Code>{code}</Code><Message>of AKIASECRET</Message></Error>".encode()
+            body = (
+                b"content"
+                if status == 206
+                else f"<Error><Code>{code}</Code><Message>of AKIASECRET</Message></Error>".encode()
+            )
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -247,9 +304,22 @@ except (OSError, MismatchError) as error:
 
 def asked(address: str, **environment: str) -> str:
     """What a process says that reads from this server."""
-    named = {"AWS_ACCESS_KEY_ID": "AKIASECRET", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": address}
-    environment = {**os.environ, **named, "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=120)
+    named = {
+        "AWS_ACCESS_KEY_ID": "AKIASECRET",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": address,
+    }
+    environment = {
+        **os.environ,
+        **named,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+        **environment,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "SECRET" not in done.stdout.upper()
     return done.stdout.strip()
@@ -258,12 +328,23 @@ def asked(address: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ValueError("of AKIASECRET"), "memory://shop/a: the store's package refuses it (ValueError)"),
-        (TimeoutError("of AKIASECRET"), "memory://shop/a: the store can't be reached (TimeoutError), tried 4 times"),
-        (ConnectionResetError("of AKIASECRET"), "memory://shop/a: the store can't be reached (ConnectionResetError), tried 4 times"),
+        (
+            ValueError("of AKIASECRET"),
+            "memory://shop/a: the store's package refuses it (ValueError)",
+        ),
+        (
+            TimeoutError("of AKIASECRET"),
+            "memory://shop/a: the store can't be reached (TimeoutError), tried 4 times",
+        ),
+        (
+            ConnectionResetError("of AKIASECRET"),
+            "memory://shop/a: the store can't be reached (ConnectionResetError), tried 4 times",
+        ),
     ],
 )
-def test_what_a_package_refuses_is_no_network_that_is_down(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_package_refuses_is_no_network_that_is_down(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory = pytest.importorskip("fsspec.implementations.memory")
 
     def fail(*_: Any, **__: Any) -> None:
@@ -280,24 +361,59 @@ def test_what_a_package_refuses_is_no_network_that_is_down(error: Exception, sai
     [
         ([503, 500, 503], "SlowDown", "b'content'"),
         ([500] * 99, "InternalError", "OSError [Errno 5] the store fails (HTTP 500)"),
-        ([403], "AccessDenied", "PermissionError [Errno 13] access denied; let the credentials of this environment read and write there"),
-        ([403], "ExpiredToken", "MachineError s3://shop takes no credentials of this environment; set or renew them, as s3fs documents"),
-        ([403], "InvalidAccessKeyId", "MachineError s3://shop takes no credentials of this environment; set or renew them, as s3fs documents"),
+        (
+            [403],
+            "AccessDenied",
+            (
+                "PermissionError [Errno 13] access denied; let the credentials of this environment"
+                " read and write there"
+            ),
+        ),
+        (
+            [403],
+            "ExpiredToken",
+            (
+                "MachineError s3://shop takes no credentials of this environment; set or renew"
+                " them, as s3fs documents"
+            ),
+        ),
+        (
+            [403],
+            "InvalidAccessKeyId",
+            (
+                "MachineError s3://shop takes no credentials of this environment; set or renew"
+                " them, as s3fs documents"
+            ),
+        ),
         ([404], "NoSuchKey", "FileNotFoundError [Errno 2] there is no such object"),
         ([400], "InvalidRequest", "OSError [Errno 22] the store refuses it (HTTP 400)"),
     ],
 )
-def test_what_may_pass_is_tried_again_and_what_can_not_is_said_in_our_own_words(statuses: list[int], code: str, said: str) -> None:
+def test_what_may_pass_is_tried_again_and_what_can_not_is_said_in_our_own_words(
+    statuses: list[int], code: str, said: str
+) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed; pip install s3fs")
     left = list(statuses)
     with failing(left, code) as address:
         assert asked(address) == said
-    assert len(left) == max(0, len(statuses) - 4)  # of ours, as the store's own client is told to try once
+    # of ours, as the store's own client is told to try once
+    assert len(left) == max(0, len(statuses) - 4)
 
 
 def test_without_credentials_and_without_a_server(tmp_path: Path) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed; pip install s3fs")
-    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    none = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "HOME": str(tmp_path),
+    }
     with failing([]) as address:
-        assert asked(address, **none) == "MachineError s3://shop takes no credentials of this environment; set or renew them, as s3fs documents"
-    assert asked("http://127.0.0.1:9").startswith("OSError [Errno 113] the store can't be reached (EndpointConnectionError)")
+        assert (
+            asked(address, **none)
+            == "MachineError s3://shop takes no credentials of this environment; set or renew them,"
+            " as s3fs documents"
+        )
+    assert asked("http://127.0.0.1:9").startswith(
+        "OSError [Errno 113] the store can't be reached (EndpointConnectionError)"
+    )

@@ -1,4 +1,6 @@
-"""--resume: a run that was killed, interrupted or out of room ends as one that never was; what doesn't fit is refused in words."""
+"""--resume: a run that was killed, interrupted or out of room ends as one that never was; what
+doesn't fit is refused in words.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,17 @@ class Chancy(Backbone):
     def __init__(self, specs: Any, model_id: str) -> None:
         super().__init__()
         (self.image_spec, self.text_spec), self.model_id = specs, model_id
-        self.image_tower, self.text_tower = nn.Sequential(nn.Linear(3, 12), nn.BatchNorm1d(12), nn.Dropout(0.2)), nn.Embedding(11, 7)
+        self.image_tower, self.text_tower = (
+            nn.Sequential(nn.Linear(3, 12), nn.BatchNorm1d(12), nn.Dropout(0.2)),
+            nn.Embedding(11, 7),
+        )
         if Path(model_id).is_dir():
-            rounded = {name: tensor.half() for name, tensor in load_file(Path(model_id) / "towers.safetensors").items()}
-            self.load_state_dict(rounded)  # as some upstream might: what is resumed must not rely on it
+            rounded = {
+                name: tensor.half()
+                for name, tensor in load_file(Path(model_id) / "towers.safetensors").items()
+            }
+            # as some upstream might: what is resumed must not rely on it
+            self.load_state_dict(rounded)
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
@@ -68,20 +77,37 @@ class Chancy(Backbone):
 
 
 def installed(specs: Any) -> registry.Registry:
-    family = registry.BackboneFamily("chancy", lambda model_id: Chancy(specs, model_id), ("small",), "small", "", 1, "none", "0", "chancy", "none")
+    family = registry.BackboneFamily(
+        "chancy",
+        lambda model_id: Chancy(specs, model_id),
+        ("small",),
+        "small",
+        "",
+        1,
+        "none",
+        "0",
+        "chancy",
+        "none",
+    )
     return registry.Registry({"chancy": family}, ())
 
 
 @pytest.fixture
 def shop(tmp_path: Path, colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """60 noisy photos of one colour each, train.csv of 216 and val.csv of 24 rows; the family `chancy` is installed."""
+    """60 noisy photos of one colour each, train.csv of 216 and val.csv of 24 rows; the family
+    `chancy` is installed.
+    """
     noise = np.random.default_rng(0)
     for i in range(60):
         pixels = noise.integers(0, 90, (10, 10, 3))
         pixels[..., i % 3] += 120
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
     things = ("shirt", "shoe", "bag", "red")
-    rows = [(f"{i}.png", f"{colour} {things[k]}", int(k % 3 == i % 3)) for i in range(60) for k, colour in enumerate(("red", "green", "blue", "grey"))]
+    rows = [
+        (f"{i}.png", f"{colour} {things[k]}", int(k % 3 == i % 3))
+        for i in range(60)
+        for k, colour in enumerate(("red", "green", "blue", "grey"))
+    ]
     for name, chosen in (("train.csv", rows[:216]), ("val.csv", rows[216:])):
         with (tmp_path / name).open("w", newline="") as file:
             csv.writer(file).writerows([("image_path", "text", "label"), *chosen])
@@ -97,7 +123,13 @@ class Killed(BaseException):
 
 
 def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
-    common = {"train_csv": str(folder / "train.csv"), "val_csv": str(folder / "val.csv"), "image_base_path": str(folder), "backbone": "chancy", "tune": tune}
+    common = {
+        "train_csv": str(folder / "train.csv"),
+        "val_csv": str(folder / "val.csv"),
+        "image_base_path": str(folder),
+        "backbone": "chancy",
+        "tune": tune,
+    }
     common |= {
         "output_dir": str(folder / name),
         "cache": str(folder / f"cache-{name}"),
@@ -111,8 +143,12 @@ def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
     return TrainConfig(**common | rates | more)  # type: ignore[arg-type]
 
 
-def run(folder: Path, tune: str, name: str, *, after: Callable[[int], object] = int, **more: Any) -> tuple[TrainResult, list[str]]:
-    """A run to its end, and what it said, which an exception carries as a note; `after` is called after each step, with their number in this process."""
+def run(
+    folder: Path, tune: str, name: str, *, after: Callable[[int], object] = int, **more: Any
+) -> tuple[TrainResult, list[str]]:
+    """A run to its end, and what it said, which an exception carries as a note; `after` is called
+    after each step, with their number in this process.
+    """
     said: list[str] = []
     done = [0]
 
@@ -143,7 +179,11 @@ def at(step: int, act: Callable[[], object]) -> Callable[[int], object]:
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return {f"{path.name} {name}": value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
+    return {
+        f"{path.name} {name}": value
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, value in load_file(path).items()
+    }
 
 
 def assert_same_run(first: Path, second: Path) -> None:
@@ -171,11 +211,14 @@ def interrupt(number: int = signal.SIGTERM) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
 
-# --- killed -------------------------------------------------------------------------------------------------------------------------------------------
+# --- killed
+# --------------------------------------------------------------------------------------------------
 
 
 def prepare_driver(folder: Path) -> None:
-    """What a fixture does, in a process that forks: one that has run no tests, so that there are no threads in it."""
+    """What a fixture does, in a process that forks: one that has run no tests, so that there are no
+    threads in it.
+    """
     torch.set_num_threads(1)
     specs = pickle.loads((folder / "specs").read_bytes())  # noqa: S301 (the test's own)
     registry._installed = lambda: installed(specs)  # type: ignore[assignment]
@@ -202,11 +245,19 @@ def kill_thrice(folder: Path) -> None:
     """Each time at another kind of moment; then let the run end. For both modes."""
     chance = random.Random(7)
     for tune in ("full", "head"):
-        moments = [("step", chance.randint(2, 12)), ("writing", 0), ("seconds", chance.uniform(0.05, 0.4))]
+        moments = [
+            ("step", chance.randint(2, 12)),
+            ("writing", 0),
+            ("seconds", chance.uniform(0.05, 0.4)),
+        ]
         chance.shuffle(moments)
         for kind, moment in [*moments, ("never", 0)]:
             reader, writer = os.pipe()
-            more: dict[str, Any] = {"resume": True, "checkpoint_steps": 5, "after": lambda done, writer=writer: os.write(writer, b".")}
+            more: dict[str, Any] = {
+                "resume": True,
+                "checkpoint_steps": 5,
+                "after": lambda done, writer=writer: os.write(writer, b"."),
+            }
             child = fork(lambda tune=tune, more=more: run(folder, tune, f"killed-{tune}", **more))
             os.close(writer)
             wait_for(kind, moment, reader, folder / f"killed-{tune}")
@@ -214,12 +265,20 @@ def kill_thrice(folder: Path) -> None:
                 os.kill(child, signal.SIGKILL)
             os.close(reader)
             status = end_of(child)
-            print(kind, moment, status, names(folder / f"killed-{tune}") if (folder / f"killed-{tune}").exists() else "", flush=True)
+            print(
+                kind,
+                moment,
+                status,
+                names(folder / f"killed-{tune}") if (folder / f"killed-{tune}").exists() else "",
+                flush=True,
+            )
             assert status == (0 if kind == "never" else -signal.SIGKILL)
 
 
 def wait_for(kind: str, moment: float, reader: int, out: Path) -> None:
-    """Until so many steps are done, until an epoch's checkpoint is being written, for so long, or until the run ends."""
+    """Until so many steps are done, until an epoch's checkpoint is being written, for so long, or
+    until the run ends.
+    """
     if kind == "seconds":
         time.sleep(moment)
     elif kind == "writing":
@@ -235,7 +294,9 @@ def wait_for(kind: str, moment: float, reader: int, out: Path) -> None:
 def driven(act: Callable[[Path], None], folder: Path) -> str:
     """What it prints, in a process of its own."""
     command = [sys.executable, __file__, act.__name__, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -252,7 +313,9 @@ OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir", "link")
 
 
 def die_at(count: int, counted: list[int]) -> None:
-    """From now on this process is killed before the operation of that number on any file; those seen are counted."""
+    """From now on this process is killed before the operation of that number on any file; those
+    seen are counted.
+    """
 
     def watched(real: Callable[..., Any]) -> Callable[..., Any]:
         def operate(*args: Any, **more: Any) -> Any:
@@ -270,13 +333,27 @@ def die_at(count: int, counted: list[int]) -> None:
 
 
 def kill_everywhere(folder: Path) -> None:
-    """A run that starts from a checkpoint in its own folder, where an earlier run is, is killed before each operation on a file in turn, and resumed."""
+    """A run that starts from a checkpoint in its own folder, where an earlier run is, is killed
+    before each operation on a file in turn, and resumed.
+    """
     run(folder, "full", "earlier", epochs=2)
     for count in range(1, 1000):
         name = f"killed-{count}"
         shutil.copytree(folder / "earlier", folder / name)
-        more: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 9, "keep_checkpoints": 1, "model_name": str(folder / name / "checkpoint_epoch_2")}
-        killed = end_of(fork(lambda count=count, name=name, more=more: (die_at(count, [0]), run(folder, "full", name, **more))))
+        more: dict[str, Any] = {
+            "epochs": 2,
+            "checkpoint_steps": 9,
+            "keep_checkpoints": 1,
+            "model_name": str(folder / name / "checkpoint_epoch_2"),
+        }
+        killed = end_of(
+            fork(
+                lambda count=count, name=name, more=more: (
+                    die_at(count, [0]),
+                    run(folder, "full", name, **more),
+                )
+            )
+        )
         if killed == 0:
             break
         assert end_of(fork(lambda name=name, more=more: go_on(folder, name, **more))) == 0, count
@@ -298,14 +375,24 @@ def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(
     print("\n".join(lines))
     assert len(lines) > 40
     straight = shop / f"killed-{len(lines) + 1}"
-    assert names(straight) == ["best_model", "checkpoint_epoch_2", "final_model", "run.yaml", "started_from", "training_curves.png", "training_stats.json"]
+    assert names(straight) == [
+        "best_model",
+        "checkpoint_epoch_2",
+        "final_model",
+        "run.yaml",
+        "started_from",
+        "training_curves.png",
+        "training_stats.json",
+    ]
     for count in range(1, len(lines) + 1):
         assert_same_run(straight, shop / f"killed-{count}")
-        found = {name for name in names(shop / f"killed-{count}") if "training_curves" not in name}  # drawn last, when all else is done
+        # drawn last, when all else is done
+        found = {name for name in names(shop / f"killed-{count}") if "training_curves" not in name}
         assert found == set(names(straight)) - {"training_curves.png"}, count
 
 
-# --- interrupted --------------------------------------------------------------------------------------------------------------------------------------
+# --- interrupted
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tune", ["full", "head"])
@@ -314,12 +401,15 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
     with pytest.raises(KeyboardInterrupt) as caught:
         run(shop, tune, "again", after=at(5, interrupt()))
     out = shop / "again"
-    assert caught.value.__notes__[0].splitlines()[-1] == (
-        f"interrupted in epoch 1 after 5 of 14 steps: {out} holds checkpoint_last; the same command with --resume goes on from there"
+    assert (
+        caught.value.__notes__[0].splitlines()[-1]
+        == f"interrupted in epoch 1 after 5 of 14 steps: {out} holds checkpoint_last; the same"
+        " command with --resume goes on from there"
     )
     assert names(out) == ["checkpoint_last"]
     with pytest.raises(KeyboardInterrupt):
-        run(shop, tune, "again", after=at(10, interrupt(signal.SIGINT)), resume=True, num_workers=0)  # one step into the second epoch
+        # one step into the second epoch
+        run(shop, tune, "again", after=at(10, interrupt(signal.SIGINT)), resume=True, num_workers=0)
     note = json.loads((out / "checkpoint_last" / "training_state.json").read_text())
     assert (note["epoch"], note["step"]) == (2, 1)
     _, said = run(shop, tune, "again", resume=True, num_workers=3)
@@ -328,7 +418,8 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
     assert names(out) == names(shop / "straight")
 
 
-# --- what is refused, and what is said ------------------------------------------------------------------------------------------------------------------
+# --- what is refused, and what is said
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -341,10 +432,22 @@ def begun(shop: Path) -> Path:
 
 def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path) -> None:
     asked: list[tuple[dict[str, Any], str]] = [
-        ({"batch_size": 8}, r"--resume: --batch-size is 8, but the run in .*out was started with 16; give that, or start anew without --resume"),
+        (
+            {"batch_size": 8},
+            (
+                r"--resume: --batch-size is 8, but the run in .*out was started with 16; give that,"
+                r" or start anew without --resume"
+            ),
+        ),
         ({"seed": 1}, "--seed is 1, but the run in .* was started with 0"),
         ({"early_stopping": 2}, "--early-stopping is 2, but .* with its default"),
-        ({"epochs": 9}, r"--epochs is 9, but .* with 4; the rates fall over all epochs. For more of them start from final_model with --model-name"),
+        (
+            {"epochs": 9},
+            (
+                r"--epochs is 9, but .* with 4; the rates fall over all epochs. For more of them"
+                r" start from final_model with --model-name"
+            ),
+        ),
     ]
     for options, message in asked:
         with pytest.raises(InputError, match=message):
@@ -353,34 +456,70 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
         run(begun, "full", "out", resume=True)
     with (begun / "val.csv").open("a") as file:
         file.write("0.png,red shirt,1\n")
-    with pytest.raises(InputError, match=r"--resume: .*train.csv or .*val.csv has other rows than the run in .*out was started with; restore them"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"--resume: .*train.csv or .*val.csv has other rows than the run in .*out was started"
+            r" with; restore them"
+        ),
+    ):
         run(begun, "head", "out", resume=True)
-    assert names(begun / "out" / "checkpoint_last") == sorted([*names(begun / "out" / "best_model"), "training_state.json", "training_state.pt"])
+    assert names(begun / "out" / "checkpoint_last") == sorted(
+        [*names(begun / "out" / "best_model"), "training_state.json", "training_state.pt"]
+    )
 
 
 def test_a_run_that_was_begun_before_digests_were_made_of_keys_is_recognised_by_its_rows() -> None:
-    rows = [Row(2, "a.png", "red", 1, {}, None), Row(3, "b.png", "blue é", 1, {}, None), Row(4, "a.png", "blue é", 0, {}, None)]
-    then = Plan(finished={"rows_digest": "c3ca17390a5142ead9c537d16098bf459c2215a09ac4fc96084a909dc746ae2e"})  # of these rows, by that version
-    config, alone = TrainConfig(train_csv="t.csv", image_base_path="photos"), Processes(torch.device("cpu"))
+    rows = [
+        Row(2, "a.png", "red", 1, {}, None),
+        Row(3, "b.png", "blue é", 1, {}, None),
+        Row(4, "a.png", "blue é", 0, {}, None),
+    ]
+    # of these rows, by that version
+    then = Plan(
+        finished={"rows_digest": "c3ca17390a5142ead9c537d16098bf459c2215a09ac4fc96084a909dc746ae2e"}
+    )
+    config, alone = (
+        TrainConfig(train_csv="t.csv", image_base_path="photos"),
+        Processes(torch.device("cpu")),
+    )
     for chosen in (rows, rows[:2]):
         sets = [PairSet.from_rows("t.csv", chosen, "photos")]
         digest = rows_digest(sets, "photos", alone)
-        with nullcontext() if chosen == rows else pytest.raises(InputError, match=r"t\.csv has other rows than the run in"):
+        with (
+            nullcontext()
+            if chosen == rows
+            else pytest.raises(InputError, match=r"t\.csv has other rows than the run in")
+        ):
             then.check_rows(digest, sets, config)
         Plan(finished={"rows_digest": digest}).check_rows(digest, sets, config)
 
 
-def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returned(begun: Path) -> None:
+def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returned(
+    begun: Path,
+) -> None:
     (begun / "train.csv").rename(begun / "moved.csv")
-    free = {"num_workers": 0, "keep_checkpoints": 2, "checkpoint_steps": 3, "train_csv": str(begun / "moved.csv"), "cache": str(begun / "elsewhere")}
+    free = {
+        "num_workers": 0,
+        "keep_checkpoints": 2,
+        "checkpoint_steps": 3,
+        "train_csv": str(begun / "moved.csv"),
+        "cache": str(begun / "elsewhere"),
+    }
     result, _ = run(begun, "head", "out", resume=True, **free)
     run(begun, "head", "straight", train_csv=str(begun / "moved.csv"))
     assert_same_run(begun / "straight", begun / "out")
-    assert [name for name in names(begun / "out") if "epoch" in name] == ["checkpoint_epoch_3", "checkpoint_epoch_4"]
+    assert [name for name in names(begun / "out") if "epoch" in name] == [
+        "checkpoint_epoch_3",
+        "checkpoint_epoch_4",
+    ]
     assert not list((begun / "out").glob("*/training_state.*"))
     again, said = run(begun, "head", "out", resume=True, **free)
     assert said == [f"the run in {begun / 'out'} is finished: there is nothing to resume"]
-    assert (again.best_dir, again.stats["val_losses"]) == (result.best_dir, result.stats["val_losses"])
+    assert (again.best_dir, again.stats["val_losses"]) == (
+        result.best_dir,
+        result.stats["val_losses"],
+    )
     with pytest.raises(InputError, match="--seed is 5"):
         run(begun, "head", "out", resume=True, seed=5, **free)
 
@@ -390,23 +529,37 @@ def test_with_nothing_to_resume_a_run_begins(shop: Path) -> None:
     assert said[0] == f"--resume: there is no unfinished run in {shop / 'out'}, so one is started"
 
 
-def test_a_run_that_is_begun_beside_an_unfinished_one_says_so_and_costs_nothing_in_its_first_epoch(begun: Path) -> None:
+def test_a_run_that_is_begun_beside_an_unfinished_one_says_so_and_costs_nothing_in_its_first_epoch(
+    begun: Path,
+) -> None:
     before = names(begun / "out")
     with pytest.raises(KeyboardInterrupt) as caught:
         run(begun, "head", "out", after=at(2, interrupt()), seed=3)
     said = caught.value.__notes__[0].splitlines()
-    assert said[0] == (
-        f"{begun / 'out'} holds an unfinished run (in epoch 2 of 4, 1 step done): --resume would go on with it; without, it is removed after the first epoch"
+    assert (
+        said[0]
+        == f"{begun / 'out'} holds an unfinished run (in epoch 2 of 4, 1 step done): --resume would"
+        " go on with it; without, it is removed after the first epoch"
     )
     assert said[-1] == "interrupted in epoch 1 after 2 of 14 steps: nothing has been written"
     assert names(begun / "out") == before
     run(begun, "head", "out", resume=True)
 
 
-def test_an_interruption_while_validating_keeps_the_epoch(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_while_validating_keeps_the_epoch(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(shop, "full", "straight")
     real, calls = trainer.Run._validate, []
-    monkeypatch.setattr(trainer.Run, "_validate", lambda self, feed: (calls.append(1), interrupt()() if len(calls) == 2 else None, real(self, feed))[2])
+    monkeypatch.setattr(
+        trainer.Run,
+        "_validate",
+        lambda self, feed: (
+            calls.append(1),
+            interrupt()() if len(calls) == 2 else None,
+            real(self, feed),
+        )[2],
+    )
     with pytest.raises(KeyboardInterrupt) as caught:
         run(shop, "full", "out")
     assert "interrupted in epoch 2 after 14 of 14 steps" in caught.value.__notes__[0]
@@ -419,7 +572,13 @@ def test_early_stopping_counts_on(shop: Path) -> None:
     straight, said = run(shop, "head", "straight", **options)
     assert any(line.startswith("stopped early") for line in said)
     with pytest.raises(KeyboardInterrupt):
-        run(shop, "head", "out", after=at(STEPS * (straight.stats["epochs"] - 1) + 1, interrupt()), **options)
+        run(
+            shop,
+            "head",
+            "out",
+            after=at(STEPS * (straight.stats["epochs"] - 1) + 1, interrupt()),
+            **options,
+        )
     run(shop, "head", "out", resume=True, **options)
     assert_same_run(shop / "straight", shop / "out")
 
@@ -432,17 +591,37 @@ def test_other_frozen_weights_are_refused(shop: Path) -> None:
     towers = shop / "base" / "best_model" / "towers.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(towers).items()}, towers)
     meta = json.loads((shop / "base" / "best_model" / "mismatch.json").read_text())
-    (shop / "base" / "best_model" / "mismatch.json").write_text(json.dumps(sealed(meta | {"files": {}})))
-    with pytest.raises(CheckpointError, match=r"--resume: the weights of .*best_model are not those that the run in .*out was started with; restore them"):
+    (shop / "base" / "best_model" / "mismatch.json").write_text(
+        json.dumps(sealed(meta | {"files": {}}))
+    )
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r"--resume: the weights of .*best_model are not those that the run in .*out was started"
+            r" with; restore them"
+        ),
+    ):
         run(shop, "head", "out", resume=True, **more)
 
 
-# --- no room ----------------------------------------------------------------------------------------------------------------------------------------------
+# --- no room
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
-@pytest.mark.parametrize("file", ["towers.safetensors", "classification_head.safetensors", "mismatch.json", "training_state.pt", "training_state.json"])
-def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(shop: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        "towers.safetensors",
+        "classification_head.safetensors",
+        "mismatch.json",
+        "training_state.pt",
+        "training_state.json",
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
     """What the third epoch writes under that name goes to the kernel's own full device."""
     place = "checkpoint_epoch_3"
     real_open, real_save = Path.open, save_file
@@ -451,21 +630,37 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(shop: Pat
         return place in str(path) and file in Path(path).name
 
     def save(tensors: Any, path: Any, **more: Any) -> None:
-        if full(path):  # as safetensors says it of a full tmpfs; it must not see the device, which it would replace by a file
-            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        # as safetensors says it of a full tmpfs; it must not see the device, which it would replace
+        # by a file
+        if full(path):
+            raise SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )
         real_save(tensors, path, **more)
 
-    monkeypatch.setattr(Path, "open", lambda self, *args, **more: real_open(Path("/dev/full") if full(self) else self, *args, **more))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, *args, **more: real_open(
+            Path("/dev/full") if full(self) else self, *args, **more
+        ),
+    )
     monkeypatch.setattr(checkpoint, "save_file", save)
     monkeypatch.setattr(sys.modules[Chancy.__module__], "save_file", save)
     with pytest.raises(CheckpointError) as caught:
         run(shop, "full", "out")
-    assert str(caught.value).endswith("No space left on device; free some, then go on with --resume")
+    assert str(caught.value).endswith(
+        "No space left on device; free some, then go on with --resume"
+    )
     assert place in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     out = shop / "out"
-    assert [name for name in names(out) if "." not in name] == ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2"]
+    assert [name for name in names(out) if "." not in name] == [
+        "best_model",
+        "checkpoint_epoch_1",
+        "checkpoint_epoch_2",
+    ]
     assert not list(out.glob(".*"))
     specs = pickle.loads((shop / "specs").read_bytes())  # noqa: S301 (the test's own)
     monkeypatch.setattr(registry, "_installed", lambda: installed(specs))

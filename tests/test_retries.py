@@ -38,7 +38,9 @@ def failing(times: int, number: int) -> Callable[[], str]:
     return act
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN])
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN]
+)
 def test_an_error_that_passes_is_waited_for(number: int, pauses: list[float]) -> None:
     assert retried(failing(2, number)) == "done"
     assert pauses == [*PAUSES[:2]]
@@ -79,7 +81,9 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("size", [0, 5, 65_536, 300_000])
-def test_a_file_is_read_on_where_a_read_failed(tmp_path: Path, flaky: Callable[..., None], size: int) -> None:
+def test_a_file_is_read_on_where_a_read_failed(
+    tmp_path: Path, flaky: Callable[..., None], size: int
+) -> None:
     (tmp_path / "a").write_bytes(content := os.urandom(size))
     for first in (1, 2, 3):
         flaky(first, len(PAUSES))
@@ -93,8 +97,12 @@ def test_a_file_is_read_on_where_a_read_failed(tmp_path: Path, flaky: Callable[.
         file.read()
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 0), (0, 5), (3, 200_000), (70_000, 70_001), (5, 10**9)])
-def test_a_part_of_a_file_is_read_as_if_there_were_no_more(tmp_path: Path, flaky: Callable[..., None], start: int, end: int) -> None:
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 0), (0, 5), (3, 200_000), (70_000, 70_001), (5, 10**9)]
+)
+def test_a_part_of_a_file_is_read_as_if_there_were_no_more(
+    tmp_path: Path, flaky: Callable[..., None], start: int, end: int
+) -> None:
     (tmp_path / "a").write_bytes(content := os.urandom(300_000))
     flaky(1, len(PAUSES))
     with open_patiently(tmp_path / "a", start, end) as file:
@@ -111,14 +119,17 @@ def test_an_absent_file_is_said_at_once(tmp_path: Path, pauses: list[float]) -> 
 
 
 def test_shortages_name_a_cure() -> None:
-    assert str(shortage("a.png can't be opened", OSError(errno.EMFILE, os.strerror(errno.EMFILE)))) == (
-        "a.png can't be opened: Too many open files; close other files or raise `ulimit -n`"
+    assert (
+        str(shortage("a.png can't be opened", OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+        == "a.png can't be opened: Too many open files; close other files or raise `ulimit -n`"
     )
     assert "fewer --num-workers" in str(shortage("a.png can't be decoded", MemoryError()))
     assert isinstance(shortage("x", MemoryError()), MachineError)
 
 
-def test_an_image_is_decoded_anew_and_then_its_status_says_why(colour_images: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
+def test_an_image_is_decoded_anew_and_then_its_status_says_why(
+    colour_images: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
     real, left = os.stat, [3]
 
     def stat(path: Any, *args: Any, **more: Any) -> Any:
@@ -130,6 +141,12 @@ def test_an_image_is_decoded_anew_and_then_its_status_says_why(colour_images: Pa
     monkeypatch.setattr(os, "stat", stat)
     assert open_image(colour_images / "red.png").size == (20, 12)
     left[0] = 99
-    with pytest.raises(ImageError, match=r"red.png' can't be read \(Stale file handle, tried 4 times\); look after its disk or network"):
+    with pytest.raises(
+        ImageError,
+        match=(
+            r"red.png' can't be read \(Stale file handle, tried 4 times\); look after its disk or"
+            r" network"
+        ),
+    ):
         open_image(colour_images / "red.png")
     assert pauses == [*PAUSES, *PAUSES]

@@ -1,4 +1,6 @@
-"""The review band is the narrowest that keeps its risk, and what it leaves to the machine is counted."""
+"""The review band is the narrowest that keeps its risk, and what it leaves to the machine is
+counted.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_where_one_threshold_is_as_good_the_band_is_empty() -> None:
 
 
 def test_a_risk_that_nothing_keeps_is_refused() -> None:
-    with pytest.raises(InputError, match=r"at most 0\.01 of the decisions are wrong; every row would be reviewed"):
+    with pytest.raises(
+        InputError, match=r"at most 0\.01 of the decisions are wrong; every row would be reviewed"
+    ):
         choose_band([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4], 0.01)
     with pytest.raises(InputError, match=r"a risk of 0\.7"):
         choose_band(LABELS, SCORES, 0.7)

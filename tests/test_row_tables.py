@@ -1,4 +1,6 @@
-"""mismatch.cli.row_tables: the name decides the format wherever rows are written, and nothing that is rejected is lost."""
+"""mismatch.cli.row_tables: the name decides the format wherever rows are written, and nothing that
+is rejected is lost.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,16 @@ def test_what_is_written_is_read_again_as_its_name_says(tmp_path: Path, name: st
     with row_table(path, ("image_path", "text", "label")) as table:
         for row in ROWS:
             table.writerow(row)
-    found = [(row.image_path, row.text, int(row.columns["label"])) for row in read_rows(path, require_label=True)]
+    found = [
+        (row.image_path, row.text, int(row.columns["label"]))
+        for row in read_rows(path, require_label=True)
+    ]
     assert found == ROWS
-    assert path.read_bytes().startswith({".tsv": b"image_path\t", ".jsonl": b"{", ".JSON": b"{", ".parquet": b"PAR1"}.get(path.suffix, b"image_path,"))
+    assert path.read_bytes().startswith(
+        {".tsv": b"image_path\t", ".jsonl": b"{", ".JSON": b"{", ".parquet": b"PAR1"}.get(
+            path.suffix, b"image_path,"
+        )
+    )
 
 
 def test_no_rows_are_a_table_too(tmp_path: Path) -> None:
@@ -67,7 +76,13 @@ def test_only_spreadsheets_run_formulas(tmp_path: Path) -> None:
 
 
 def test_columns_of_a_file_that_was_rejected_before_keep_their_names() -> None:
-    assert rejected_header(["image_path", "line"]) == ["image_path", "line", "rejected_reason", "rejected_line", "rejected_raw"]
+    assert rejected_header(["image_path", "line"]) == [
+        "image_path",
+        "line",
+        "rejected_reason",
+        "rejected_line",
+        "rejected_raw",
+    ]
 
 
 BROKEN = [
@@ -85,8 +100,17 @@ def test_fix_keeps_the_lines_of_json_that_it_rejects(images: Path, name: str) ->
     assert run("validate", "rows.jsonl", "--fix", name).exit_code == 1
     kept = [row.columns for row in read_rows(images / name, require_label=True)]
     assert [(row["image_path"], row["late"]) for row in kept] == [("0.png", ""), ("3.png", "kept")]
-    rejected = [row.columns for row in read_rows((images / name).with_suffix(f".rejected{Path(name).suffix}"), require_label=True)]
-    assert [(row["line"], row["raw"]) for row in rejected] == [("3", BROKEN[0]), ("4", BROKEN[1]), ("5", BROKEN[2])]
+    rejected = [
+        row.columns
+        for row in read_rows(
+            (images / name).with_suffix(f".rejected{Path(name).suffix}"), require_label=True
+        )
+    ]
+    assert [(row["line"], row["raw"]) for row in rejected] == [
+        ("3", BROKEN[0]),
+        ("4", BROKEN[1]),
+        ("5", BROKEN[2]),
+    ]
     assert "not JSON" in rejected[0]["reason"]
 
 
@@ -107,14 +131,33 @@ def test_fix_and_split_keep_the_fields_of_csv_that_they_reject(images: Path) -> 
 
 def test_split_keeps_keys_that_come_late_and_broken_lines(images: Path) -> None:
     pytest.importorskip("imagehash")
-    rows = [{"image_path": f"{number % 6}.png", "text": f"red {number}", "label": 1} for number in range(101)]
-    lines = [*map(json.dumps, rows), json.dumps(rows[0] | {"text": "x", "late": "kept"}), "{broken", json.dumps(rows[0] | {"label": "maybe"})]
+    rows = [
+        {"image_path": f"{number % 6}.png", "text": f"red {number}", "label": 1}
+        for number in range(101)
+    ]
+    lines = [
+        *map(json.dumps, rows),
+        json.dumps(rows[0] | {"text": "x", "late": "kept"}),
+        "{broken",
+        json.dumps(rows[0] | {"label": "maybe"}),
+    ]
     (images / "rows.jsonl").write_text("\n".join(lines))
-    assert run("split", "rows.jsonl", "--output-dir", "parts", "--fractions", "0.5,0.5").exit_code == 0
-    found = [row.columns for name in ("train", "val") for row in read_rows(images / "parts" / f"{name}.csv", require_label=True)]
+    assert (
+        run("split", "rows.jsonl", "--output-dir", "parts", "--fractions", "0.5,0.5").exit_code == 0
+    )
+    found = [
+        row.columns
+        for name in ("train", "val")
+        for row in read_rows(images / "parts" / f"{name}.csv", require_label=True)
+    ]
     assert [row["late"] for row in found if row["late"]] == ["kept"]
-    rejected = [row.columns for row in read_rows(images / "parts" / "rejected.csv", require_label=False)]
-    assert [(row["line"], row["raw"]) for row in rejected] == [("103", "{broken"), ("104", lines[-1])]
+    rejected = [
+        row.columns for row in read_rows(images / "parts" / "rejected.csv", require_label=False)
+    ]
+    assert [(row["line"], row["raw"]) for row in rejected] == [
+        ("103", "{broken"),
+        ("104", lines[-1]),
+    ]
 
 
 @pytest.mark.parametrize("name", ["made.jsonl", "made.tsv", "made.parquet"])
@@ -122,7 +165,9 @@ def test_negatives_go_where_the_name_says(images: Path, name: str) -> None:
     pytest.importorskip("imagehash")
     pytest.importorskip("sklearn")
     texts = ["red shirt", "blue bag", "green shoe", "black watch", "white cap", "grey sock"]
-    (images / "pairs.csv").write_text("image_path,text\n" + "".join(f"{number}.png,{text}\n" for number, text in enumerate(texts)))
+    (images / "pairs.csv").write_text(
+        "image_path,text\n" + "".join(f"{number}.png,{text}\n" for number, text in enumerate(texts))
+    )
     result = run("make-negatives", "pairs.csv", "--output", name, "--kinds", "random")
     assert result.exit_code == 0, result.output
     rows = list(read_rows(images / name, require_label=True))
@@ -131,7 +176,9 @@ def test_negatives_go_where_the_name_says(images: Path, name: str) -> None:
     assert {row.columns["kind"] for row in rows} == {"match", "random"}
 
 
-def test_a_table_of_scores_is_tsv_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundles: Any) -> None:
+def test_a_table_of_scores_is_tsv_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundles: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     Path("rows.csv").write_text("image_path,text\na.png,=red\n")

@@ -57,13 +57,29 @@ def test_a_look_keeps_why_it_failed_without_frames() -> None:
     seen = Look(refuse, prints=True)("a.jpg")
     assert (str(seen.error), seen.print, seen.odd) == ("a.jpg is damaged", None, ())
     assert seen.error is not None
-    assert (seen.error.__traceback__, seen.error.__cause__, seen.error.__context__) == (None, None, None)
+    assert (seen.error.__traceback__, seen.error.__cause__, seen.error.__context__) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_findings_name_the_lines() -> None:
     images = {"a.gif": [2, 9], "b.gif": [4], "c.jpg": [5], "d.jpg": [6]}
-    seen = {"a.gif": Seen(odd=("animated",)), "b.gif": Seen(odd=("animated", "small")), "c.jpg": Seen(), "d.jpg": Seen(ImageError("no"))}
+    seen = {
+        "a.gif": Seen(odd=("animated",)),
+        "b.gif": Seen(odd=("animated", "small")),
+        "c.jpg": Seen(),
+        "d.jpg": Seen(ImageError("no")),
+    }
     moving, small = oddity_findings(images, seen)
     assert (moving.kind, moving.count, moving.lines) == ("animated", 3, [2, 4, 9])
-    assert moving.message == "2 images hold several frames or pages (lines 2, 4, 9): only the first one is looked at"
-    assert small.message == "1 image is under 32 pixels on a side (line 4): there is little to see, as in a placeholder"
+    assert (
+        moving.message
+        == "2 images hold several frames or pages (lines 2, 4, 9): only the first one is looked at"
+    )
+    assert (
+        small.message
+        == "1 image is under 32 pixels on a side (line 4): there is little to see, as in a"
+        " placeholder"
+    )

@@ -25,12 +25,23 @@ from tests.serving import free_port, image, post, served_process, text64
 BUNDLE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"
 
 
-def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(tiny_bundles: dict[str, Path]) -> None:
+def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(
+    tiny_bundles: dict[str, Path],
+) -> None:
     """`mismatch serve` as a process: what it has accepted when it is told to stop is answered."""
-    with served_process("--model", str(tiny_bundles["hf-clip"]), "--batch", "1", "--max-wait", "100") as (process, address):
+    with served_process(
+        "--model", str(tiny_bundles["hf-clip"]), "--batch", "1", "--max-wait", "100"
+    ) as (process, address):
         question = many(60)
         answers: list[Any] = []
-        threads = [threading.Thread(target=lambda: answers.append(post(address, "/v1/predict/batch", question)["answers"])) for _ in range(3)]
+        threads = [
+            threading.Thread(
+                target=lambda: answers.append(
+                    post(address, "/v1/predict/batch", question)["answers"]
+                )
+            )
+            for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         while json.loads(urllib.request.urlopen(f"{address}/readyz").read())["waiting"] < 100:
@@ -42,12 +53,16 @@ def test_a_bundle_behind_a_real_server_loses_nothing_at_sigterm(tiny_bundles: di
         assert [len(one) for one in answers] == [60] * 3
         assert all(answer["status"] == "ok" for one in answers for answer in one)
         lines = log_lines(process)
-        assert [line["status"] for line in lines if line.get("route") == "/v1/predict/batch"] == [200] * 3
+        assert [line["status"] for line in lines if line.get("route") == "/v1/predict/batch"] == [
+            200
+        ] * 3
 
 
-def test_a_new_bundle_is_loaded_under_load_and_no_request_is_lost(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
-    """SIGHUP, and POST /v1/reload, while clients ask all the time: all are answered, by the one model or by the other; one that can't be loaded changes
-    nothing.
+def test_a_new_bundle_is_loaded_under_load_and_no_request_is_lost(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """SIGHUP, and POST /v1/reload, while clients ask all the time: all are answered, by the one
+    model or by the other; one that can't be loaded changes nothing.
     """
     place = tmp_path / "bundle"
     shutil.copytree(tiny_bundles["hf-clip"], place)
@@ -85,7 +100,10 @@ def test_a_new_bundle_is_loaded_under_load_and_no_request_is_lost(tiny_bundles: 
         assert str(tmp_path) not in said
         shutil.rmtree(place)
         shutil.copytree(tiny_bundles["hf-clip"], place)
-        assert post(address, "/v1/reload", {}) == {"models": [{"name": "default", "model_id": first}], "changed": ["default"]}
+        assert post(address, "/v1/reload", {}) == {
+            "models": [{"name": "default", "model_id": first}],
+            "changed": ["default"],
+        }
         process.terminate()
         lines = log_lines(process)
     assert [line["level"] for line in lines if "error" in line] == ["error"]
@@ -95,12 +113,20 @@ def test_a_new_bundle_is_loaded_under_load_and_no_request_is_lost(tiny_bundles: 
 def many(count: int) -> dict[str, Any]:
     """A message of so many different images."""
     images = {str(number): text64(image((number, 0, 0))) for number in range(count)}
-    return {"images": images, "texts": {"t": "red"}, "pairs": [{"image": name, "text": "t"} for name in images]}
+    return {
+        "images": images,
+        "texts": {"t": "red"},
+        "pairs": [{"image": name, "text": "t"} for name in images],
+    }
 
 
 def log_lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """All that it has written to its log until it ended."""
-    return [json.loads(line) for line in (process.stderr or io.StringIO()).read().splitlines() if line.startswith("{")]
+    return [
+        json.loads(line)
+        for line in (process.stderr or io.StringIO()).read().splitlines()
+        if line.startswith("{")
+    ]
 
 
 def run(*args: str) -> Any:
@@ -122,7 +148,10 @@ def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch
         (["--model", "m", "--deadline", "0"], "deadline is 0.0"),
         (["--model", "m", "--also", "second"], "NAME=DIR is needed"),
         (["--model", "m", "--also", "a/b=dir"], "'a/b' can't be a model's name"),
-        (["--model", "m", "--allow-host", "ok.example", "--allow-host", "match.example:80"], "'match.example:80' is no name"),
+        (
+            ["--model", "m", "--allow-host", "ok.example", "--allow-host", "match.example:80"],
+            "'match.example:80' is no name",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(args: list[str], words: str) -> None:
@@ -131,9 +160,14 @@ def test_wrong_settings_are_one_line(args: list[str], words: str) -> None:
     assert words in result.stderr
 
 
-def test_hosts_that_it_answers_to_come_from_options_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_that_it_answers_to_come_from_options_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("mismatch.serving.app.create_app", lambda settings, given: seen.append(settings.hosts) or sys.exit(3))
+    monkeypatch.setattr(
+        "mismatch.serving.app.create_app",
+        lambda settings, given: seen.append(settings.hosts) or sys.exit(3),
+    )
     monkeypatch.setattr("mismatch.runtime.predictor.load", lambda *args: None)
     (tmp_path / "s.json").write_text(json.dumps({"model": "m", "hosts": ["file.example"]}))
     monkeypatch.setenv("MISMATCH_SERVE_HOSTS", "environment.example")
@@ -142,11 +176,25 @@ def test_hosts_that_it_answers_to_come_from_options_or_the_environment(tmp_path:
     monkeypatch.delenv("MISMATCH_SERVE_HOSTS")
     run("--settings", str(tmp_path / "s.json"), "--host", "here.example")
     run("--model", "m", "--host", "::1")
-    assert seen == [("environment.example", "0.0.0.0"), ("a.example", "*.b.example", "127.0.0.1"), ("file.example", "here.example"), ()]
+    assert seen == [
+        ("environment.example", "0.0.0.0"),
+        ("a.example", "*.b.example", "127.0.0.1"),
+        ("file.example", "here.example"),
+        (),
+    ]
 
 
 def test_a_model_that_is_not_there_ends_it_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mismatch", "serve", "--model", str(tmp_path / "absent"), "--port", str(free_port())]
+    command = [
+        sys.executable,
+        "-m",
+        "mismatch",
+        "serve",
+        "--model",
+        str(tmp_path / "absent"),
+        "--port",
+        str(free_port()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "absent not found" in line]
@@ -157,7 +205,16 @@ def test_an_address_that_is_taken_ends_it_in_one_line() -> None:
     with socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "mismatch", "serve", "--model", str(BUNDLE), "--port", str(taken.getsockname()[1])]
+        command = [
+            sys.executable,
+            "-m",
+            "mismatch",
+            "serve",
+            "--model",
+            str(BUNDLE),
+            "--port",
+            str(taken.getsockname()[1]),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "the service could not start at 127.0.0.1" in done.stderr

@@ -59,7 +59,11 @@ def test_wrong_forms_are_one_problem(client: TestClient, files: Any, data: Any, 
         (b"x", "multipart/form-data", 400),
         (b"x", "multipart/form-data; boundary=y", 400),
         (b"--y\r\n\r\n", "multipart/form-data; boundary=y", 400),
-        (b'--y\r\ncontent-disposition: form-data; name="text"\r\n\r\n\xff\xff\r\n--y--\r\n', "multipart/form-data; boundary=y", 400),
+        (
+            b'--y\r\ncontent-disposition: form-data; name="text"\r\n\r\n\xff\xff\r\n--y--\r\n',
+            "multipart/form-data; boundary=y",
+            400,
+        ),
     ],
 )
 def test_bodies_that_are_none(client: TestClient, content: bytes, kind: str, status: int) -> None:
@@ -98,8 +102,13 @@ def photos() -> Iterator[str]:
 
 def test_images_by_address(colour_engine: Any, photos: str) -> None:
     url = f"http://{photos}/red.png"
-    with serving(Predictor(colour_engine()), fetch=(photos,), fetch_networks=("127.0.0.0/8",)) as client:
-        assert client.post("/v1/predict", json={"image_url": url, "text": "red"}).json()["prediction"] == "match"
+    with serving(
+        Predictor(colour_engine()), fetch=(photos,), fetch_networks=("127.0.0.0/8",)
+    ) as client:
+        assert (
+            client.post("/v1/predict", json={"image_url": url, "text": "red"}).json()["prediction"]
+            == "match"
+        )
         batch = {
             "images": {"sent": text64(image("blue"))},
             "image_urls": {"fetched": url},
@@ -108,17 +117,35 @@ def test_images_by_address(colour_engine: Any, photos: str) -> None:
         }
         answers = client.post("/v1/predict/batch", json=batch).json()["answers"]
         assert [answer["prediction"] for answer in answers] == ["mismatch", "match"]
-        page = client.post("/v1/predict/batch", json=batch | {"image_urls": {"fetched": f"http://{photos}/page.html"}}).json()["answers"]
+        page = client.post(
+            "/v1/predict/batch",
+            json=batch | {"image_urls": {"fetched": f"http://{photos}/page.html"}},
+        ).json()["answers"]
         assert [answer["prediction"] for answer in page] == ["mismatch", "error"]
         assert page[1]["status"].startswith("the image is of no known format")
-        both = problem(client.post("/v1/predict/batch", json=batch | {"image_urls": {"fetched": url, "sent": url}}))
+        both = problem(
+            client.post(
+                "/v1/predict/batch", json=batch | {"image_urls": {"fetched": url, "sent": url}}
+            )
+        )
         assert both[1].startswith("the image 'sent' is among images and image_urls")
-        assert problem(client.post("/v1/predict", json={"image_url": "http://elsewhere.test/a.png", "text": "red"}))[0] == 400
-        twice = problem(client.post("/v1/predict", json={"image_url": url, "image": text64(RED), "text": "red"}))
+        assert (
+            problem(
+                client.post(
+                    "/v1/predict", json={"image_url": "http://elsewhere.test/a.png", "text": "red"}
+                )
+            )[0]
+            == 400
+        )
+        twice = problem(
+            client.post("/v1/predict", json={"image_url": url, "image": text64(RED), "text": "red"})
+        )
         assert twice[1].endswith("one of image and image_url is needed")
         assert 'mismatch_stage_seconds_count{model="",stage="fetch"}' in client.get("/metrics").text
 
 
 def test_no_address_is_fetched_unless_hosts_are_allowed(client: TestClient, photos: str) -> None:
-    status, words = problem(client.post("/v1/predict", json={"image_url": f"http://{photos}/red.png", "text": "red"}))
+    status, words = problem(
+        client.post("/v1/predict", json={"image_url": f"http://{photos}/red.png", "text": "red"})
+    )
     assert (status, words.split(";")[0]) == (400, "images are not fetched from addresses here")

@@ -1,4 +1,6 @@
-"""Rows that several processes read together: the same numbers, strings and errors as one process has, and none of them reads all."""
+"""Rows that several processes read together: the same numbers, strings and errors as one process
+has, and none of them reads all.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,13 @@ from mismatch.training.resume import rows_digest
 from mismatch.training.sharded_rows import Together, cut_together, gathering, read_together
 from tests.teams import in_team
 
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 PLAIN = Columns()
 
 
@@ -37,8 +45,12 @@ def _no_file_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "LEAST_BYTES", 0)
 
 
-def shared(path: Path, count: int, base: str = "", columns: Columns = PLAIN, said: list[str] | None = None) -> list[Any]:
-    """The set of each of `count` processes, plain, or its error; `said` is given what the main one reports."""
+def shared(
+    path: Path, count: int, base: str = "", columns: Columns = PLAIN, said: list[str] | None = None
+) -> list[Any]:
+    """The set of each of `count` processes, plain, or its error; `said` is given what the main one
+    reports.
+    """
 
     def read(processes: Processes) -> PairSet:
         report = said.append if said is not None and processes.main else lambda line: None
@@ -55,7 +67,13 @@ def plain(pairs: PairSet) -> PairSet:
 
 
 def to_list(value: Any) -> Any:
-    return value if isinstance(value, str) else list(value) if not isinstance(value, np.ndarray) else value
+    return (
+        value
+        if isinstance(value, str)
+        else list(value)
+        if not isinstance(value, np.ndarray)
+        else value
+    )
 
 
 def alone(path: Path, base: str = "", columns: Columns = PLAIN) -> PairSet | MismatchError:
@@ -77,23 +95,52 @@ def check_same(one: Any, other: Any) -> None:
         assert getattr(mine, "dtype", None) == getattr(theirs, "dtype", None), field.name
 
 
-FIELDS = some.sampled_from([b"a.jpg", b"b.jpg", b"./a.jpg", "é\U0001f9e5".encode(), b'"one, two\nthree"', b'5" wide', b'"', b"", b"\xff"])
-GOOD = some.sampled_from([b"a.jpg", b"./a.jpg", b"b/../a.jpg", "é.jpg".encode(), b'"one, ""two""\nthree"', b'5" wide', b"red", b"blue\xc2\xa0bag"])
+FIELDS = some.sampled_from(
+    [
+        b"a.jpg",
+        b"b.jpg",
+        b"./a.jpg",
+        "é\U0001f9e5".encode(),
+        b'"one, two\nthree"',
+        b'5" wide',
+        b'"',
+        b"",
+        b"\xff",
+    ]
+)
+GOOD = some.sampled_from(
+    [
+        b"a.jpg",
+        b"./a.jpg",
+        b"b/../a.jpg",
+        "é.jpg".encode(),
+        b'"one, ""two""\nthree"',
+        b'5" wide',
+        b"red",
+        b"blue\xc2\xa0bag",
+    ]
+)
 LABELS = some.sampled_from([b"0", b"1", b"1", b" 1", b"0", b"0", b"yes", b""])
 
 
 @some.composite
 def tables(draw: Any) -> bytes:
-    """Mostly good rows of few images and texts; some tables have what is wrong with a row, and some what is wrong with the file."""
+    """Mostly good rows of few images and texts; some tables have what is wrong with a row, and some
+    what is wrong with the file.
+    """
     kind = draw(some.sampled_from([GOOD, GOOD, FIELDS]))
     labels = draw(some.sampled_from([some.sampled_from([b"0", b"1"]), LABELS]))
     rows = draw(some.lists(some.tuples(kind, kind, labels).map(b",".join), max_size=30))
-    return b"".join(row + draw(some.sampled_from([b"\n", b"\r\n"])) for row in [b"image_path,text,label", *rows])
+    return b"".join(
+        row + draw(some.sampled_from([b"\n", b"\r\n"])) for row in [b"image_path,text,label", *rows]
+    )
 
 
 @quick
 @given(tables(), some.integers(2, 4))
-def test_several_processes_have_the_rows_and_the_errors_of_one(tmp_path: Path, table: bytes, count: int) -> None:
+def test_several_processes_have_the_rows_and_the_errors_of_one(
+    tmp_path: Path, table: bytes, count: int
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(table)
     expected = alone(path)
@@ -102,17 +149,30 @@ def test_several_processes_have_the_rows_and_the_errors_of_one(tmp_path: Path, t
 
 
 def write(path: Path, rows: int, label: Callable[[int], object] = lambda i: i % 2) -> Path:
-    path.write_text("image_path,text,label\n" + "".join(f'{i % 37}.jpg,"a ""{i % 11}""\nshirt",{label(i)}\n' for i in range(rows)))
+    path.write_text(
+        "image_path,text,label\n"
+        + "".join(f'{i % 37}.jpg,"a ""{i % 11}""\nshirt",{label(i)}\n' for i in range(rows))
+    )
     return path
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("rows.csv", "yes"), ("rows.jsonl", 2)])
-def test_bad_rows_of_all_processes_are_one_error_with_the_first_ten_and_the_count(tmp_path: Path, name: str, wrong: object) -> None:
+def test_bad_rows_of_all_processes_are_one_error_with_the_first_ten_and_the_count(
+    tmp_path: Path, name: str, wrong: object
+) -> None:
     path = tmp_path / name
     if name == "rows.csv":
         write(path, 100, label=lambda i: wrong if i % 5 == 4 else 1)
     else:
-        path.write_text("".join(json.dumps({"image_path": "a.jpg", "text": "é", "label": wrong if i % 5 == 4 else 1}) + "\n" for i in range(100)))
+        path.write_text(
+            "".join(
+                json.dumps(
+                    {"image_path": "a.jpg", "text": "é", "label": wrong if i % 5 == 4 else 1}
+                )
+                + "\n"
+                for i in range(100)
+            )
+        )
     found = shared(path, 3)
     assert all(type(error) is LabelError for error in found)
     assert {str(error) for error in found} == {str(alone(path))}
@@ -120,7 +180,9 @@ def test_bad_rows_of_all_processes_are_one_error_with_the_first_ten_and_the_coun
     assert str(found[0]).count("rows.") == 10
 
 
-def test_a_label_at_fault_in_one_process_and_a_text_in_another_are_no_label_error(tmp_path: Path) -> None:
+def test_a_label_at_fault_in_one_process_and_a_text_in_another_are_no_label_error(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("image_path,text,label\na.jpg,red,yes\n" + "a.jpg,red,1\n" * 20 + "a.jpg,,1\n")
     for error in shared(path, 2):
@@ -128,9 +190,14 @@ def test_a_label_at_fault_in_one_process_and_a_text_in_another_are_no_label_erro
         assert type(error) is InputError
 
 
-def test_rows_of_several_images_and_other_columns_are_read_as_the_options_say(tmp_path: Path) -> None:
+def test_rows_of_several_images_and_other_columns_are_read_as_the_options_say(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "rows.tsv"
-    rows = [f"{i}.png\tred {i % 3}\tmismatch" if i % 4 else f"{i}.png; {i + 1}.png\tred {i % 3}\tMatch" for i in range(40)]
+    rows = [
+        f"{i}.png\tred {i % 3}\tmismatch" if i % 4 else f"{i}.png; {i + 1}.png\tred {i % 3}\tMatch"
+        for i in range(40)
+    ]
     path.write_text("\n".join(["photo\ttitle\tverdict", *rows]))
     columns = Columns("photo", "title", "verdict", "match/mismatch", "all")
     expected = alone(path, "photos", columns)
@@ -147,7 +214,10 @@ def test_a_file_that_cant_be_shared_is_read_by_one_process_and_that_is_said(tmp_
     for found in shared(path, 2, said=said):
         check_same(found, alone(path))
     assert said == [
-        f"{path}: one process reads all of it, since a row is damaged or double quotes stand in a text that is not in quotes itself; write such texts in quotes"
+        (
+            f"{path}: one process reads all of it, since a row is damaged or double quotes stand in a"
+            " text that is not in quotes itself; write such texts in quotes"
+        )
     ]
 
 
@@ -159,19 +229,29 @@ def test_what_is_held_out_is_the_same(tmp_path: Path) -> None:
     def held(processes: Processes) -> list[PairSet]:
         with gathering(tmp_path / "run", processes) as together:
             assert together is not None
-            return [plain(part) for part in hold_out(read_together(str(path), "train", "", PLAIN, together, print), 0.2, 3)]
+            return [
+                plain(part)
+                for part in hold_out(
+                    read_together(str(path), "train", "", PLAIN, together, print), 0.2, 3
+                )
+            ]
 
     for parts in in_team(3, held):
         for found, expected in zip(parts, hold_out(whole, 0.2, 3), strict=True):
             check_same(found, expected)
 
 
-def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(tmp_path: Path, colour_engine: Any) -> None:
+def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(
+    tmp_path: Path, colour_engine: Any
+) -> None:
     spec = colour_engine().text_spec
     tokenizer, length = Tokenizer(spec), spec.context_length
     texts = ["red shirt", "red. " * length, "blue " * (3 * length), "bag", "red. " * length + "bag"]
     for name, first in (("train.csv", 0), ("val.csv", 1)):
-        (tmp_path / name).write_text("image_path,text,label\n" + "".join(f"{i}.jpg,{texts[(first + i) % (4 + first)]},{i % 2}\n" for i in range(12)))
+        (tmp_path / name).write_text(
+            "image_path,text,label\n"
+            + "".join(f"{i}.jpg,{texts[(first + i) % (4 + first)]},{i % 2}\n" for i in range(12))
+        )
     whole = [alone(tmp_path / name) for name in ("train.csv", "val.csv")]
     long = [text for text in texts if tokenizer.encode([text])[1] == [True]]
     assert len(long) == 3
@@ -179,7 +259,10 @@ def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(tmp_path: Path
     def cut(processes: Processes, cut: bool) -> tuple[list[PairSet], int]:
         with gathering(tmp_path / "run", processes) as together:
             assert together is not None
-            sets = [read_together(str(tmp_path / name), name, "", PLAIN, together, print) for name in ("train.csv", "val.csv")]
+            sets = [
+                read_together(str(tmp_path / name), name, "", PLAIN, together, print)
+                for name in ("train.csv", "val.csv")
+            ]
             found, count = cut_together(sets, tokenizer, together, cut=cut)
             return [plain(pairs) for pairs in found], count
 
@@ -187,7 +270,9 @@ def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(tmp_path: Path
         assert count == 3
         for pairs, expected in zip(found, whole, strict=True):
             assert isinstance(expected, PairSet)
-            check_same(pairs, expected.cut({text: split_long_text(text, tokenizer) for text in long}))
+            check_same(
+                pairs, expected.cut({text: split_long_text(text, tokenizer) for text in long})
+            )
     for found, count in in_team(2, lambda processes: cut(processes, False)):
         assert count == 3
         for pairs, expected in zip(found, whole, strict=True):
@@ -198,13 +283,24 @@ def test_the_digest_of_the_rows_is_one_whatever_the_number_of_processes(tmp_path
     path = write(tmp_path / "rows.csv", 60)
     pairs = alone(path, "photos")
     assert isinstance(pairs, PairSet)
-    digests = {digest for count in (1, 2, 3) for digest in in_team(count, lambda processes: rows_digest([pairs], "photos", processes))}
+    digests = {
+        digest
+        for count in (1, 2, 3)
+        for digest in in_team(count, lambda processes: rows_digest([pairs], "photos", processes))
+    }
     assert len(digests) == 1
-    [found] = in_team(1, lambda processes: rows_digest([alone(write(path, 60, label=lambda i: int(i != 7)), "photos")], "photos", processes))  # type: ignore[list-item]
+    [found] = in_team(
+        1,
+        lambda processes: rows_digest(
+            [alone(write(path, 60, label=lambda i: int(i != 7)), "photos")], "photos", processes
+        ),
+    )  # type: ignore[list-item]
     assert found not in digests
 
 
-def test_the_folder_of_the_strings_goes_and_so_does_the_one_that_was_made_for_it(tmp_path: Path) -> None:
+def test_the_folder_of_the_strings_goes_and_so_does_the_one_that_was_made_for_it(
+    tmp_path: Path,
+) -> None:
     seen: list[list[Path]] = []
 
     def look(processes: Processes) -> None:
@@ -238,7 +334,13 @@ def test_a_process_that_doesn_t_see_the_folder_is_an_error_in_all(tmp_path: Path
 
     found = in_team(3, look)
     assert {(type(error), str(error).partition("machine")[2][2:]) for error in found} == {
-        (CheckpointError, "is another folder for process 2 of 3 than for process 0; give them all a folder that they share")
+        (
+            CheckpointError,
+            (
+                "is another folder for process 2 of 3 than for process 0; give them all a folder"
+                " that they share"
+            ),
+        )
     }
 
 
@@ -297,13 +399,30 @@ said = {"exchanged": exchanged, "unforeseen": unforeseen, "sets": [strings, numb
 """
 
 
-def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_sets(tmp_path: Path) -> None:
+def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_sets(
+    tmp_path: Path,
+) -> None:
     write(tmp_path / "rows.csv", 400)
     write(tmp_path / "bad.csv", 400, label=lambda i: "no" if i in (3, 390) else 1)
     (tmp_path / "real.py").write_text(REAL)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    for command in ([*launch, str(tmp_path / "real.py"), str(tmp_path)], [sys.executable, str(tmp_path / "real.py"), str(tmp_path)]):
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ]
+    for command in (
+        [*launch, str(tmp_path / "real.py"), str(tmp_path)],
+        [sys.executable, str(tmp_path / "real.py"), str(tmp_path)],
+    ):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         assert done.returncode == 0, done.stderr
         if command[0:2] == launch[0:2]:
             two = [json.loads((tmp_path / f"said{index}.json").read_text()) for index in range(2)]
@@ -311,9 +430,23 @@ def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_set
     assert [len(said["lines"]) for said in (one, *two)] == [400, 201, 199]
     assert two[0]["lines"] + two[1]["lines"] == one["lines"]
     for said in two:
-        assert said["exchanged"] == [["int64", []], ["int64", [["0", "1", "2"]]], ["|S16", ["x" * 16]], ["|S16", []], ["float32", []], ["float32", []]]
-        assert (said["sets"], said["digest"], said["refused"]) == (one["sets"], one["digest"], one["refused"])
+        assert said["exchanged"] == [
+            ["int64", []],
+            ["int64", [["0", "1", "2"]]],
+            ["|S16", ["x" * 16]],
+            ["|S16", []],
+            ["float32", []],
+            ["float32", []],
+        ]
+        assert (said["sets"], said["digest"], said["refused"]) == (
+            one["sets"],
+            one["digest"],
+            one["refused"],
+        )
     assert not (tmp_path / "run").exists()
     assert "bad.csv:8: label 'no'" in one["refused"][1]
     assert "bad.csv:782: label 'no'" in one["refused"][1]
-    assert [said["unforeseen"] for said in two] == [["MismatchError", "process 1 of this run failed: KeyError: 'odd'"], ["KeyError", "'odd'"]]
+    assert [said["unforeseen"] for said in two] == [
+        ["MismatchError", "process 1 of this run failed: KeyError: 'odd'"],
+        ["KeyError", "'odd'"],
+    ]

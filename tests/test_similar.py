@@ -1,4 +1,6 @@
-"""mismatch.data.similar: pictures encoded anew are found, other pictures are not, and a million fit."""
+"""mismatch.data.similar: pictures encoded anew are found, other pictures are not, and a million
+fit.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ import pytest
 from PIL import Image
 
 from mismatch.data import similar
-from mismatch.data.similar import Fingerprint, fingerprint, fingerprint_images, groups_of, near_duplicate_groups
+from mismatch.data.similar import (
+    Fingerprint,
+    fingerprint,
+    fingerprint_images,
+    groups_of,
+    near_duplicate_groups,
+)
 from mismatch.errors import ImageError, MissingExtraError
 from mismatch.runtime.preprocess import open_image
 
@@ -19,7 +27,9 @@ from mismatch.runtime.preprocess import open_image
 def picture(seed: int, size: int = 120) -> Image.Image:
     """Smooth blobs of colour on white."""
     random = np.random.default_rng(seed)
-    blobs = Image.fromarray(random.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    blobs = Image.fromarray(random.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
     page = Image.new("RGB", (size * 2, size * 2), "white")
     page.paste(blobs, (size // 2, size // 2))
     return page
@@ -45,12 +55,16 @@ def saved(image: Image.Image, kind: str, **options: int) -> Image.Image:
 def test_a_picture_saved_anew_is_found_and_no_other(change: object) -> None:
     pictures = [picture(seed) for seed in range(40)]
     again = [change(image) for image in pictures]  # type: ignore[operator]
-    assert near_duplicate_groups([fingerprint(image) for image in (*pictures, *again)]) == [*range(40), *range(40)]
+    assert near_duplicate_groups([fingerprint(image) for image in (*pictures, *again)]) == [
+        *range(40),
+        *range(40),
+    ]
 
 
 def test_the_same_shape_in_another_colour_is_another_picture() -> None:
     first = picture(3)
-    other = Image.fromarray(np.asarray(first)[..., ::-1].copy())  # red and blue change places: luma and hash stay near
+    # red and blue change places: luma and hash stay near
+    other = Image.fromarray(np.asarray(first)[..., ::-1].copy())
     assert near_duplicate_groups([fingerprint(first), fingerprint(other)]) == [0, 1]
 
 
@@ -64,12 +78,17 @@ def test_what_has_no_fingerprint_stands_alone() -> None:
 def test_every_bit_is_looked_at() -> None:
     thumb = bytes(192)
     for flipped in range(similar.BITS + 2):
-        prints = [Fingerprint(0, thumb), Fingerprint(sum(1 << (9 * bit % 64) for bit in range(flipped)), thumb)]
+        prints = [
+            Fingerprint(0, thumb),
+            Fingerprint(sum(1 << (9 * bit % 64) for bit in range(flipped)), thumb),
+        ]
         assert near_duplicate_groups(prints)[1] == int(flipped > similar.BITS), flipped
     for apart in (similar.LEVELS, similar.LEVELS + 1):
         for part in (0, 100, 191):
             other = bytes(apart if at == part else 0 for at in range(192))
-            assert near_duplicate_groups([Fingerprint(5, thumb), Fingerprint(5, other)])[1] == int(apart > similar.LEVELS)
+            assert near_duplicate_groups([Fingerprint(5, thumb), Fingerprint(5, other)])[1] == int(
+                apart > similar.LEVELS
+            )
 
 
 def test_thousands_of_blank_pictures_are_one_group() -> None:

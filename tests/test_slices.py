@@ -10,15 +10,23 @@ from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.slices import choose_slices
 
 
-def rows(counts: dict[str, int], cuts: dict[str, float]) -> tuple[list[int], list[float], list[str]]:
+def rows(
+    counts: dict[str, int], cuts: dict[str, float]
+) -> tuple[list[int], list[float], list[str]]:
     """Slices whose labels a cut of their own tells apart."""
     names = [name for name, count in counts.items() for _ in range(count)]
     scores = [(i + 0.5) / count for count in counts.values() for i in range(count)]
-    return [int(score > cuts[name]) for name, score in zip(names, scores, strict=True)], scores, names
+    return (
+        [int(score > cuts[name]) for name, score in zip(names, scores, strict=True)],
+        scores,
+        names,
+    )
 
 
 def test_own_thresholds_are_drawn_towards_the_common_one() -> None:
-    labels, scores, names = rows({"de": 2000, "fr": 50, "it": 10}, {"de": 0.3, "fr": 0.7, "it": 0.9})
+    labels, scores, names = rows(
+        {"de": 2000, "fr": 50, "it": 10}, {"de": 0.3, "fr": 0.7, "it": 0.9}
+    )
     found = choose_slices(labels, scores, names, "language", Objective(), 0.5, shrinkage=200)
     assert found.column == "language"
     assert found.rows == {"de": 2000, "fr": 50}
@@ -33,7 +41,14 @@ def test_a_slice_of_one_label_or_out_of_reach_has_none() -> None:
     assert set(choose_slices(labels, scores, names, "c", Objective(), 0.5).values) == {"a"}
     random = np.random.default_rng(0)
     labels = list(random.integers(0, 2, 100)) + labels[:100]
-    found = choose_slices(labels, [*random.random(100), *scores[:100]], ["noise"] * 100 + ["a"] * 100, "c", Objective("precision", target=1), 0.5)
+    found = choose_slices(
+        labels,
+        [*random.random(100), *scores[:100]],
+        ["noise"] * 100 + ["a"] * 100,
+        "c",
+        Objective("precision", target=1),
+        0.5,
+    )
     assert "a" in found.values
 
 

@@ -1,4 +1,6 @@
-"""The measuring behind `mismatch benchmark`: turns, what each model is given, and new processes. No time is asserted."""
+"""The measuring behind `mismatch benchmark`: turns, what each model is given, and new processes. No
+time is asserted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,18 @@ import mismatch
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation import speed
-from mismatch.evaluation.speed import Contender, Plan, first_score, in_turns, machine, measure, photo, seconds_per_call, title_ids, turns
+from mismatch.evaluation.speed import (
+    Contender,
+    Plan,
+    first_score,
+    in_turns,
+    machine,
+    measure,
+    photo,
+    seconds_per_call,
+    title_ids,
+    turns,
+)
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import open_image
 
@@ -67,13 +80,23 @@ def test_what_is_quick_is_called_until_the_turn_is_full(monkeypatch: pytest.Monk
         return run
 
     assert seconds_per_call(call([0.5])) == 0.5  # long: once
-    assert seconds_per_call(call([0.11, *[0.05] * 4])) == pytest.approx(0.05)  # the first one is not in the mean
+    # the first one is not in the mean
+    assert seconds_per_call(call([0.11, *[0.05] * 4])) == pytest.approx(0.05)
 
 
-def test_every_table_has_a_figure_and_a_ratio_for_each_model(quick: None, colour_engine: Any, colour_images: Path) -> None:
+def test_every_table_has_a_figure_and_a_ratio_for_each_model(
+    quick: None, colour_engine: Any, colour_images: Path
+) -> None:
     engines = [colour_engine(), colour_engine(padding="context")]
-    contenders = [Contender(name, Predictor(engine)) for name, engine in zip("mn", engines, strict=True)]
-    job = rows(("red.png", "red shirt"), ("red.png", "blue bag"), ("blue.png", "blue bag"), ("absent.png", "red"))
+    contenders = [
+        Contender(name, Predictor(engine)) for name, engine in zip("mn", engines, strict=True)
+    ]
+    job = rows(
+        ("red.png", "red shirt"),
+        ("red.png", "blue bag"),
+        ("blue.png", "blue bag"),
+        ("absent.png", "red"),
+    )
     told: list[int] = []
     plan = replace(PLAN, rows=job, csv="rows.csv", image_base_path=str(colour_images))
     results = measure(contenders, plan, told.append)
@@ -82,13 +105,21 @@ def test_every_table_has_a_figure_and_a_ratio_for_each_model(quick: None, colour
         ("A", "m", {"engine": "numpy cpu"}),
         ("B", "n", {"engine": "numpy cpu"}),
     ]
-    assert [(table["name"], table["unit"], [row["case"] for row in table["rows"]]) for table in results["tables"]] == [
+    assert [
+        (table["name"], table["unit"], [row["case"] for row in table["rows"]])
+        for table in results["tables"]
+    ] == [
         ("image tower", "items/s", ["1", "3"]),
         ("text tower, a title (6 tokens)", "items/s", ["1", "3"]),
         ("text tower, the whole context (6 tokens)", "items/s", ["1", "3"]),
         ("one warm pair: a JPEG of 224 pixels and a title, 50 runs", "ms", ["p50", "p95", "p99"]),
-        ("whole job: rows.csv, 3 different images, 3 different texts, 1 unscorable", "pairs/s", ["4"]),
-        ("start: a new process, from nothing to the first score", "", ["first score, s"]),  # no /proc, no folder
+        (
+            "whole job: rows.csv, 3 different images, 3 different texts, 1 unscorable",
+            "pairs/s",
+            ["4"],
+        ),
+        # no /proc, no folder
+        ("start: a new process, from nothing to the first score", "", ["first score, s"]),
     ]
     for table in results["tables"]:
         for row in table["rows"]:
@@ -107,9 +138,22 @@ def test_without_rows_there_is_no_job(quick: None, colour_engine: Any) -> None:
     assert all(row["ratios"] == [1.0] for table in results["tables"] for row in table["rows"])
 
 
-def test_a_job_that_can_not_be_done_is_refused(quick: None, colour_engine: Any, colour_images: Path) -> None:
-    plan = replace(PLAN, rows=rows(("absent.png", "red"), ("lie.jpg", "red")), csv="rows.csv", image_base_path=str(colour_images))
-    with pytest.raises(InputError, match=r"^rows.csv: not one of its first 2 rows could be scored; mismatch validate says why row by row$"):
+def test_a_job_that_can_not_be_done_is_refused(
+    quick: None, colour_engine: Any, colour_images: Path
+) -> None:
+    plan = replace(
+        PLAN,
+        rows=rows(("absent.png", "red"), ("lie.jpg", "red")),
+        csv="rows.csv",
+        image_base_path=str(colour_images),
+    )
+    with pytest.raises(
+        InputError,
+        match=(
+            r"^rows.csv: not one of its first 2 rows could be scored; mismatch validate says why"
+            r" row by row$"
+        ),
+    ):
         measure([Contender("m", Predictor(colour_engine()))], plan)
 
 
@@ -123,18 +167,32 @@ def test_a_model_that_gives_no_number_is_refused(quick: None, colour_engine: Any
 def test_models_of_other_contexts_say_their_lengths(quick: None, colour_engine: Any) -> None:
     longer = colour_engine()
     longer.text_spec = replace(longer.text_spec, context_length=20)
-    names = [table["name"] for table in measure([Contender("m", Predictor(colour_engine())), Contender("n", Predictor(longer))], PLAN)["tables"]]
-    assert names[1:3] == ["text tower, a title (A 6, B 12 tokens)", "text tower, the whole context (A 6, B 20 tokens)"]
+    names = [
+        table["name"]
+        for table in measure(
+            [Contender("m", Predictor(colour_engine())), Contender("n", Predictor(longer))], PLAN
+        )["tables"]
+    ]
+    assert names[1:3] == [
+        "text tower, a title (A 6, B 12 tokens)",
+        "text tower, the whole context (A 6, B 20 tokens)",
+    ]
 
 
 @pytest.mark.parametrize("step", [1, 8])
-def test_a_title_is_as_long_as_asked_for_and_ends_as_the_tokenizer_ends_texts(tiny_bundles: dict[str, Path], family: str, step: int) -> None:
+def test_a_title_is_as_long_as_asked_for_and_ends_as_the_tokenizer_ends_texts(
+    tiny_bundles: dict[str, Path], family: str, step: int
+) -> None:
     predictor = mismatch.load(tiny_bundles[family], "cpu", 1)
     predictor.engine.length_step = step
     [real], _ = predictor.pipeline.tokenizer.encode(["red bag"])
     for tokens in (12, 77):
         batch = title_ids(predictor, tokens, 3)
-        assert batch.input_ids.shape == batch.attention_mask.shape == (3, min(-(-tokens // step) * step, 77))
+        assert (
+            batch.input_ids.shape
+            == batch.attention_mask.shape
+            == (3, min(-(-tokens // step) * step, 77))
+        )
         assert batch.attention_mask.sum(axis=1).tolist() == [tokens] * 3
         assert (batch.input_ids[0, 0], batch.input_ids[0, tokens - 1]) == (real[0], real[-1])
         assert (batch.input_ids == batch.input_ids[0]).all()
@@ -149,13 +207,23 @@ def test_the_photo_is_a_jpeg_that_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("text", "cpu", "instructions"),
     [
-        ("processor : 0\nmodel name : Some CPU\nflags : fpu avx2 avx512_vnni\n\nprocessor : 1\n", "Some CPU", ["avx2", "avx512_vnni"]),
+        (
+            "processor : 0\nmodel name : Some CPU\nflags : fpu avx2 avx512_vnni\n\nprocessor : 1\n",
+            "Some CPU",
+            ["avx2", "avx512_vnni"],
+        ),
         ("processor : 0\nFeatures : fp asimddp i8mm\n", None, ["asimddp", "i8mm"]),
         (None, None, []),
     ],
     ids=["x86-64", "Arm", "no /proc"],
 )
-def test_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, cpu: str | None, instructions: list[str]) -> None:
+def test_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str | None,
+    cpu: str | None,
+    instructions: list[str],
+) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(speed, "CPUINFO", tmp_path / "cpuinfo")
@@ -174,13 +242,21 @@ def test_a_new_process_scores_and_tells_its_memory(tiny_bundles: dict[str, Path]
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing gave no score in a new process: mismatch\.errors\.CheckpointError: model folder .*nothing not found"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r"nothing gave no score in a new process: mismatch\.errors\.CheckpointError: model"
+            r" folder .*nothing not found"
+        ),
+    ):
         first_score(str(tmp_path / "nothing"), "cpu", None)
 
 
 def test_a_process_that_ends_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "START", "print('hello')")
-    with pytest.raises(CheckpointError, match=r"^m gave no score in a new process: it ended early$"):
+    with pytest.raises(
+        CheckpointError, match=r"^m gave no score in a new process: it ended early$"
+    ):
         first_score("m", "cpu", None)
 
 

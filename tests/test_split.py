@@ -1,4 +1,6 @@
-"""mismatch.data.split and `mismatch split`: nothing stands on two sides, labels are spread evenly, no row is lost."""
+"""mismatch.data.split and `mismatch split`: nothing stands on two sides, labels are spread evenly,
+no row is lost.
+"""
 
 from __future__ import annotations
 
@@ -32,26 +34,49 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 rows over 100 images; image 2k + 1 is image 2k encoded anew, for the first twenty. One image is broken, one row has no text."""
+    """200 rows over 100 images; image 2k + 1 is image 2k encoded anew, for the first twenty. One
+    image is broken, one row has no text.
+    """
     folder, draw = tmp_path_factory.mktemp("rows"), np.random.default_rng(0)
     for number in range(0, 100, 2):
-        image = Image.fromarray(draw.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize((90, 90), Image.Resampling.BICUBIC)
+        image = Image.fromarray(draw.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize(
+            (90, 90), Image.Resampling.BICUBIC
+        )
         image.save(folder / f"{number}.png")
         other = image if number < 20 else image.transpose(Image.Transpose.ROTATE_90)
         other.save(folder / f"{number + 1}.jpg", quality=70)
     (folder / "broken.png").write_bytes(b"x")
-    lines = [f'{i // 2}.{"jpg" if i // 2 % 2 else "png"},"text {i % 70}, with a comma",{i % 2},shop {i % 7}' for i in range(200)]
+    lines = [
+        f'{i // 2}.{"jpg" if i // 2 % 2 else "png"},"text {i % 70}, with a comma",{i % 2},shop'
+        f" {i % 7}"
+        for i in range(200)
+    ]
     lines[50:50] = ["broken.png,a text,1,shop 0", "3.jpg,,1,shop 0"]
     (folder / "rows.csv").write_text("\n".join(["image_path,text,label,shop", *lines]) + "\n")
     return folder / "rows.csv"
 
 
 def test_near_duplicates_stay_together_and_no_row_is_lost(rows: Path, tmp_path: Path) -> None:
-    result = run(rows, "--image-base-path", rows.parent, "--output-dir", tmp_path, "--fractions", "0.6,0.2,0.2")
+    result = run(
+        rows,
+        "--image-base-path",
+        rows.parent,
+        "--output-dir",
+        tmp_path,
+        "--fractions",
+        "0.6,0.2,0.2",
+    )
     assert result.exit_code == 0, result.output
     parts = {name: read(tmp_path / f"{name}.csv") for name in ("train", "val", "test")}
-    assert {name: len(part) for name, part in parts.items()} == {"train": 120, "val": 40, "test": 40}
-    assert all(Counter(row["label"] for row in part) == {"0": len(part) // 2, "1": len(part) // 2} for part in parts.values())
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 120,
+        "val": 40,
+        "test": 40,
+    }
+    assert all(
+        Counter(row["label"] for row in part) == {"0": len(part) // 2, "1": len(part) // 2}
+        for part in parts.values()
+    )
     side = {row["image_path"].split(".")[0]: name for name, part in parts.items() for row in part}
     assert all(side[str(number)] == side[str(number + 1)] for number in range(0, 20, 2))
     assert any(side[str(number)] != side[str(number + 1)] for number in range(20, 100, 2))
@@ -59,13 +84,20 @@ def test_near_duplicates_stay_together_and_no_row_is_lost(rows: Path, tmp_path: 
     assert [row["image_path"] for row in rejected] == ["broken.png", "3.jpg"]
     assert "broken.png" in rejected[0]["reason"]
     assert rejected[1]["reason"] == "the text is empty"
-    back = sorted(tuple(row.values()) for part in parts.values() for row in part) + sorted(tuple(row.values())[:4] for row in rejected)
+    back = sorted(tuple(row.values()) for part in parts.values() for row in part) + sorted(
+        tuple(row.values())[:4] for row in rejected
+    )
     assert sorted(back) == sorted(tuple(row.values()) for row in read(rows))
-    assert "200 rows in 90 groups, the largest of 4 rows; 10 images are near-duplicates of another one" in result.stdout
+    assert (
+        "200 rows in 90 groups, the largest of 4 rows; 10 images are near-duplicates of another one"
+        in result.stdout
+    )
     assert "2 rows can't be used" in result.stdout
 
 
-def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(rows: Path, tmp_path: Path) -> None:
+def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(
+    rows: Path, tmp_path: Path
+) -> None:
     header, *lines = rows.read_text().splitlines()
     random.Random(1).shuffle(lines)
     shuffled = tmp_path / "shuffled.csv"
@@ -73,18 +105,34 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(rows: Path, tmp
     sides = []
     for number, (source, seed) in enumerate([(rows, 0), (shuffled, 0), (rows, 1)]):
         folder = tmp_path / str(number)
-        assert run(source, "--output-dir", folder, "--no-near-duplicates", "--seed", seed).exit_code == 0
-        sides.append({name: sorted(map(str, read(folder / f"{name}.csv"))) for name in ("train", "val", "test")})
+        assert (
+            run(source, "--output-dir", folder, "--no-near-duplicates", "--seed", seed).exit_code
+            == 0
+        )
+        sides.append(
+            {
+                name: sorted(map(str, read(folder / f"{name}.csv")))
+                for name in ("train", "val", "test")
+            }
+        )
     assert sides[0] == sides[1] != sides[2]
 
 
 @pytest.mark.parametrize("how", [["--group-by-text"], ["--group-column", "shop"]])
 def test_texts_and_columns_can_be_kept_together(how: list[str], rows: Path, tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"
-    source.write_text("image_path,text,label,shop\n" + "".join(f"{i}.png,text {i % 31},{i % 2},shop {i % 31}\n" for i in range(310)))
-    assert run(source, "--output-dir", tmp_path / "out", "--no-near-duplicates", *how).exit_code == 0
+    source.write_text(
+        "image_path,text,label,shop\n"
+        + "".join(f"{i}.png,text {i % 31},{i % 2},shop {i % 31}\n" for i in range(310))
+    )
+    assert (
+        run(source, "--output-dir", tmp_path / "out", "--no-near-duplicates", *how).exit_code == 0
+    )
     column = "text" if how[0] == "--group-by-text" else "shop"
-    values = [{row[column] for row in read(tmp_path / "out" / f"{name}.csv")} for name in ("train", "val", "test")]
+    values = [
+        {row[column] for row in read(tmp_path / "out" / f"{name}.csv")}
+        for name in ("train", "val", "test")
+    ]
     assert all(values)
     assert sum(map(len, values)) == len(set.union(*values)) == 31
 
@@ -92,10 +140,21 @@ def test_texts_and_columns_can_be_kept_together(how: list[str], rows: Path, tmp_
 def test_rows_without_labels_and_two_shares(rows: Path, tmp_path: Path) -> None:
     source = tmp_path / "pairs.csv"
     source.write_text("image_path,text\n" + "".join(f"{i}.png,text {i}\n" for i in range(100)))
-    result = run(source, "--output-dir", tmp_path / "out", "--no-near-duplicates", "--fractions", "9,1", "--json")
+    result = run(
+        source,
+        "--output-dir",
+        tmp_path / "out",
+        "--no-near-duplicates",
+        "--fractions",
+        "9,1",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert {name: part["rows"] for name, part in report["splits"].items()} == {"train": 90, "val": 10}
+    assert {name: part["rows"] for name, part in report["splits"].items()} == {
+        "train": 90,
+        "val": 10,
+    }
     assert not (tmp_path / "out" / "test.csv").exists()
 
 
@@ -103,9 +162,13 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
     (tmp_path / "val.csv").write_text("mine")
     refused = run(rows, "--output-dir", tmp_path, "--no-near-duplicates")
     assert refused.exit_code == 2
-    assert "val.csv exists already; choose another --output-dir, or say --overwrite" in refused.stderr
+    assert (
+        "val.csv exists already; choose another --output-dir, or say --overwrite" in refused.stderr
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["val.csv"]
-    assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 2, "no split wrote it"
+    assert (
+        run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 2
+    ), "no split wrote it"
     assert (tmp_path / "val.csv").read_text() == "mine"
     (tmp_path / "val.csv").write_text(rows.read_text().partition("\n")[0] + "\n")
     assert run(rows, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite").exit_code == 0
@@ -115,15 +178,25 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "args", "said"),
     [
-        ("image_path,text\na.png,x\n", ["--group-column", "shop"], "there is no column 'shop'; found 'image_path', 'text'"),
+        (
+            "image_path,text\na.png,x\n",
+            ["--group-column", "shop"],
+            "there is no column 'shop'; found 'image_path', 'text'",
+        ),
         ("image_path,text\n", ["--no-near-duplicates"], "there are no rows under the header"),
         ("image_path,text\na.png,x\n", [], "a.png"),
         ("image_path,text\na.png,x\n", ["--fractions", "1,x"], "is not a list of numbers"),
         ("image_path,text\na.png,x\n", ["--fractions", "1"], "two or three shares"),
-        ("image_path,text,label\na.png,x,7\n", ["--no-near-duplicates"], "label '7' is neither 0 nor 1"),
+        (
+            "image_path,text,label\na.png,x,7\n",
+            ["--no-near-duplicates"],
+            "label '7' is neither 0 nor 1",
+        ),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(content: str, args: list[str], said: str, tmp_path: Path) -> None:
+def test_wrong_input_is_one_line_and_writes_nothing(
+    content: str, args: list[str], said: str, tmp_path: Path
+) -> None:
     (tmp_path / "rows.csv").write_text(content)
     result = run(tmp_path / "rows.csv", "--output-dir", tmp_path / "out", *args)
     assert result.exit_code == 2
@@ -132,14 +205,22 @@ def test_wrong_input_is_one_line_and_writes_nothing(content: str, args: list[str
 
 
 def test_a_group_that_is_too_large_is_said(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("image_path,text\n" + "".join(f"{'a' if i < 60 else i}.png,text {i}\n" for i in range(100)))
+    (tmp_path / "rows.csv").write_text(
+        "image_path,text\n" + "".join(f"{'a' if i < 60 else i}.png,text {i}\n" for i in range(100))
+    )
     result = run(tmp_path / "rows.csv", "--output-dir", tmp_path / "out", "--no-near-duplicates")
     assert "warning: the largest group is larger than the smallest split should be" in result.stdout
     assert len(read(tmp_path / "out" / "train.csv")) == 80
 
 
 def test_components_over_several_columns() -> None:
-    assert join([0, 1, 2, 3, 0], [["a", "b", "b", "c", "d"], ["x", "y", "z", "x", "w"]]) == [0, 1, 1, 0, 0]
+    assert join([0, 1, 2, 3, 0], [["a", "b", "b", "c", "d"], ["x", "y", "z", "x", "w"]]) == [
+        0,
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_shares_must_add_up() -> None:
@@ -153,15 +234,28 @@ def test_many_rows_and_rare_strata() -> None:
     strata = ["rare" if draw.random() < 0.01 else "common" for _ in groups]
     splits = assign(groups, strata, [str(group) for group in groups])
     for stratum in ("rare", "common"):
-        counts = Counter(split for split, kind in zip(splits, strata, strict=True) if kind == stratum)
+        counts = Counter(
+            split for split, kind in zip(splits, strata, strict=True) if kind == stratum
+        )
         assert counts[0] / counts.total() == pytest.approx(0.8, abs=0.01)
-    assert len({(group, split) for group, split in zip(groups, splits, strict=True)}) == len(set(groups))
+    assert len({(group, split) for group, split in zip(groups, splits, strict=True)}) == len(
+        set(groups)
+    )
 
 
-def test_an_image_is_decoded_once(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_decoded_once(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(preprocess, "open_image", lambda path: [opened.append(path), open_image(path)][1])
-    assert run(rows, "--image-base-path", rows.parent, "--output-dir", tmp_path, "--num-workers", 1).exit_code == 0
+    monkeypatch.setattr(
+        preprocess, "open_image", lambda path: [opened.append(path), open_image(path)][1]
+    )
+    assert (
+        run(
+            rows, "--image-base-path", rows.parent, "--output-dir", tmp_path, "--num-workers", 1
+        ).exit_code
+        == 0
+    )
     assert len(opened) == len(set(opened)) == 101
 
 

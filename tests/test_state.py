@@ -1,4 +1,6 @@
-"""A training state: what goes into a checkpoint comes out as it was, and what is damaged or of something else is refused."""
+"""A training state: what goes into a checkpoint comes out as it was, and what is damaged or of
+something else is refused.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from torch import nn
 
 from mismatch.errors import CheckpointError
 from mismatch.files import sealed
-from mismatch.training.state import Note, Position, Weights, drop_state, load_parts, read_note, states_of, write_state
+from mismatch.training.state import (
+    Note,
+    Position,
+    Weights,
+    drop_state,
+    load_parts,
+    read_note,
+    states_of,
+    write_state,
+)
 
 NOTE = Note(2, 5, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
 
@@ -40,12 +51,26 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     load_parts(tmp_path, second)
     note = read_note(tmp_path)
     assert note is not None
-    assert (note.place, note.rows_per_step, note.saved > 10**18) == ("in epoch 2 of 3, 5 steps done", 16, True)
+    assert (note.place, note.rows_per_step, note.saved > 10**18) == (
+        "in epoch 2 of 3, 5 steps done",
+        16,
+        True,
+    )
     at = second["position"]
-    assert (at.epoch, at.step, at.rows, at.seconds, at.sums[0].item()) == (3, 7, 112, 1.5, pytest.approx(0.1))
+    assert (at.epoch, at.step, at.rows, at.seconds, at.sums[0].item()) == (
+        3,
+        7,
+        112,
+        1.5,
+        pytest.approx(0.1),
+    )
     own = second["weights"].detector.state_dict()
-    assert all(torch.equal(own[name], tensor) for name, tensor in first["weights"].state_dict().items())
-    assert not torch.equal(own["0.weight"], first["weights"].detector.state_dict()["0.weight"]), "frozen, so not in it"
+    assert all(
+        torch.equal(own[name], tensor) for name, tensor in first["weights"].state_dict().items()
+    )
+    assert not torch.equal(own["0.weight"], first["weights"].detector.state_dict()["0.weight"]), (
+        "frozen, so not in it"
+    )
     assert {"1.running_mean", "2.bias"} < first["weights"].state_dict().keys()
 
 
@@ -56,7 +81,9 @@ def test_the_next_epoch_begins_at_nothing() -> None:
 
 
 def edit(**changes: Any) -> Callable[[Path], Any]:
-    return lambda folder: (folder / "training_state.json").write_text(json.dumps(sealed(json.loads((folder / "training_state.json").read_text()) | changes)))
+    return lambda folder: (folder / "training_state.json").write_text(
+        json.dumps(sealed(json.loads((folder / "training_state.json").read_text()) | changes))
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +95,9 @@ def edit(**changes: Any) -> Callable[[Path], Any]:
     ],
     ids=["newer", "unknown", "cut"],
 )
-def test_a_note_that_cant_be_read_is_named(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_a_note_that_cant_be_read_is_named(
+    tmp_path: Path, damage: Callable[[Path], Any], message: str
+) -> None:
     write_state(tmp_path, NOTE, states_of(parts()))
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=rf"training_state.json.*{message}"):
@@ -77,34 +106,64 @@ def test_a_note_that_cant_be_read_is_named(tmp_path: Path, damage: Callable[[Pat
 
 def test_a_state_that_is_damaged_or_of_other_parts_is_refused(tmp_path: Path) -> None:
     write_state(tmp_path, NOTE, states_of(parts()))
-    with pytest.raises(CheckpointError, match=r"training_state.pt can't be resumed from: it has position, weights; position are needed; train anew"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r"training_state.pt can't be resumed from: it has position, weights; position are"
+            r" needed; train anew"
+        ),
+    ):
         load_parts(tmp_path, {"position": Position()})
-    with pytest.raises(CheckpointError, match=r"the weights 0\.bias, 0\.weight, 1\.bias are not those of this model"):
-        load_parts(tmp_path, {"position": Position(), "weights": Weights(nn.Sequential(nn.Linear(2, 3)))})  # type: ignore[arg-type]
-    (tmp_path / "training_state.pt").write_bytes((tmp_path / "training_state.pt").read_bytes()[:900])
+    with pytest.raises(
+        CheckpointError,
+        match=r"the weights 0\.bias, 0\.weight, 1\.bias are not those of this model",
+    ):
+        load_parts(
+            tmp_path, {"position": Position(), "weights": Weights(nn.Sequential(nn.Linear(2, 3)))}
+        )  # type: ignore[arg-type]
+    (tmp_path / "training_state.pt").write_bytes(
+        (tmp_path / "training_state.pt").read_bytes()[:900]
+    )
     with pytest.raises(CheckpointError, match="can't be resumed from"):
         load_parts(tmp_path, parts())
 
 
-def test_one_wrong_bit_is_noticed_in_both_files_and_an_older_state_has_no_checksums(tmp_path: Path) -> None:
+def test_one_wrong_bit_is_noticed_in_both_files_and_an_older_state_has_no_checksums(
+    tmp_path: Path,
+) -> None:
     write_state(tmp_path, NOTE, states_of(parts()))
-    whole = {name: (tmp_path / name).read_bytes() for name in ("training_state.pt", "training_state.json")}
+    whole = {
+        name: (tmp_path / name).read_bytes()
+        for name in ("training_state.pt", "training_state.json")
+    }
     for name in whole:
         for at in (len(whole[name]) // 2, len(whole[name]) - 3):
-            (tmp_path / name).write_bytes(whole[name][:at] + bytes([whole[name][at] ^ 1]) + whole[name][at + 1 :])
-            read = partial(load_parts, tmp_path, parts()) if name.endswith(".pt") else partial(read_note, tmp_path)
+            (tmp_path / name).write_bytes(
+                whole[name][:at] + bytes([whole[name][at] ^ 1]) + whole[name][at + 1 :]
+            )
+            read = (
+                partial(load_parts, tmp_path, parts())
+                if name.endswith(".pt")
+                else partial(read_note, tmp_path)
+            )
             with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
                 read()
         (tmp_path / name).write_bytes(whole[name])
     data = json.loads(whole["training_state.json"])
-    (tmp_path / "training_state.json").write_text(json.dumps({name: value for name, value in data.items() if name not in ("checksum", "sha256")}))
+    (tmp_path / "training_state.json").write_text(
+        json.dumps(
+            {name: value for name, value in data.items() if name not in ("checksum", "sha256")}
+        )
+    )
     load_parts(tmp_path, parts())
     note = read_note(tmp_path)
     assert note is not None
     assert note.place == "in epoch 2 of 3, 5 steps done"
 
 
-def test_a_state_counts_as_newer_than_the_one_before_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_a_state_counts_as_newer_than_the_one_before_whatever_the_clock_says(
+    tmp_path: Path,
+) -> None:
     write_state(tmp_path, replace(NOTE, saved=2 * time.time_ns()), states_of(parts()))
     note = read_note(tmp_path)
     assert note is not None

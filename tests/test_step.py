@@ -1,4 +1,6 @@
-"""One step in parts: its gradients are those of the whole batch, whatever the parts, and it goes on with smaller ones where memory runs out."""
+"""One step in parts: its gradients are those of the whole batch, whatever the parts, and it goes on
+with smaller ones where memory runs out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,15 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import Row
 from mismatch.errors import BackboneError, DeviceError
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.batches import Batch, EmbeddingFeed, PairSet, Part, PixelFeed, PixelStore, make_batches
+from mismatch.training.batches import (
+    Batch,
+    EmbeddingFeed,
+    PairSet,
+    Part,
+    PixelFeed,
+    PixelStore,
+    make_batches,
+)
 from mismatch.training.detector import Detector
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
@@ -31,7 +41,9 @@ AT = (1, 0)  # epoch, step
 
 
 class Towers(Backbone):
-    """Unlike widths, dropout of one half in the image tower, and no more memory than for `room` images."""
+    """Unlike widths, dropout of one half in the image tower, and no more memory than for `room`
+    images.
+    """
 
     image_dim, text_dim, shared_space, model_id = 12, 7, False, "small"
     logit_scale = logit_bias = zero_shot_threshold = None
@@ -39,7 +51,9 @@ class Towers(Backbone):
     def __init__(self, engine: Any, dropout: float, room: int = 10_000) -> None:
         super().__init__()
         self.image_spec, self.text_spec, self.room = engine.image_spec, engine.text_spec, room
-        self.image_tower = nn.Sequential(nn.Linear(192, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, 12))
+        self.image_tower = nn.Sequential(
+            nn.Linear(192, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, 12)
+        )
         self.text_tower = nn.Embedding(11, 7)
         self.sizes: list[int] = []
 
@@ -70,8 +84,14 @@ def pairs(tmp_path: Path) -> PairSet:
     """32 rows over 24 images and 9 texts of several lengths."""
     noise = np.random.default_rng(0)
     for i in range(24):
-        Image.fromarray(noise.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
-    texts = [f"{colour} {thing}{' bag' * (i % 2)}" for i, colour in enumerate(("red", "green", "blue")) for thing in ("shirt", "shoe", "bag")]
+        Image.fromarray(noise.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
+    texts = [
+        f"{colour} {thing}{' bag' * (i % 2)}"
+        for i, colour in enumerate(("red", "green", "blue"))
+        for thing in ("shirt", "shoe", "bag")
+    ]
     rows = [Row(i + 2, f"{i % 24}.png", texts[i % 9], int(i % 3 > 0), {}, None) for i in range(32)]
     return PairSet.from_rows("rows.csv", rows, str(tmp_path))
 
@@ -82,27 +102,40 @@ def stepper(backbone: Backbone, **options: Any) -> Step:
     assert isinstance(head, CosineHead)
     detector = Detector(backbone, head).train()
     optimizer = build_optimizer(detector, backbone_rate=1e-2, head_rate=1e-2, weight_decay=0.01)
-    return Step(detector, Objective(head, "truncate", 0.5), optimizer, ALONE, **{"rows": 32} | options)
+    return Step(
+        detector, Objective(head, "truncate", 0.5), optimizer, ALONE, **{"rows": 32} | options
+    )
 
 
 def whole(pairs: PairSet, backbone: Backbone) -> tuple[PixelFeed, Batch, Any]:
     """All rows as one batch."""
-    feed = PixelFeed(pairs, PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec), 0, ALONE)
+    feed = PixelFeed(
+        pairs, PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec), 0, ALONE
+    )
     [(batch, inputs)] = feed.stream(make_batches(pairs, 32, 0, 1))
     return feed, batch, inputs
 
 
 def gradients(step: Step) -> dict[str, Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in step.detector.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in step.detector.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=1e-6)) for name in theirs)
+    return max(
+        float((ours[name] - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=1e-6))
+        for name in theirs
+    )
 
 
 @pytest.mark.parametrize("count", [2, 4, 5, 32])
-def test_accumulation_has_the_gradients_of_the_whole_batch_contrastive_term_included(pairs: PairSet, colour_engine: Any, count: int) -> None:
+def test_accumulation_has_the_gradients_of_the_whole_batch_contrastive_term_included(
+    pairs: PairSet, colour_engine: Any, count: int
+) -> None:
     backbone = Towers(colour_engine(), dropout=0.0)
     found = {}
     for parts in (1, count):
@@ -114,8 +147,12 @@ def test_accumulation_has_the_gradients_of_the_whole_batch_contrastive_term_incl
     assert gap(found[count], found[1]) < 1e-4
 
 
-def test_a_contrastive_term_of_parts_alone_would_be_another(pairs: PairSet, colour_engine: Any) -> None:
-    """That the test above can fail: with the negatives of a quarter of the batch the gradients are far away."""
+def test_a_contrastive_term_of_parts_alone_would_be_another(
+    pairs: PairSet, colour_engine: Any
+) -> None:
+    """That the test above can fail: with the negatives of a quarter of the batch the gradients are
+    far away.
+    """
     backbone = Towers(colour_engine(), dropout=0.0)
     step = stepper(backbone)
     feed, batch, inputs = whole(pairs, backbone)
@@ -130,7 +167,9 @@ def test_a_contrastive_term_of_parts_alone_would_be_another(pairs: PairSet, colo
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_dropout_in_a_tower_is_the_same_in_both_passes(pairs: PairSet, colour_engine: Any, count: int) -> None:
+def test_dropout_in_a_tower_is_the_same_in_both_passes(
+    pairs: PairSet, colour_engine: Any, count: int
+) -> None:
     """Against a graph over all parts at once, each drawn from its own seed."""
     backbone = Towers(colour_engine(), dropout=0.5)
     step = stepper(backbone, parts=count)
@@ -144,14 +183,22 @@ def test_dropout_in_a_tower_is_the_same_in_both_passes(pairs: PairSet, colour_en
     for is_image in (True, False):
         places = np.concatenate([part.places for part in parts if part.is_image == is_image])
         tables.append(
-            torch.cat([output for part, output in zip(parts, outputs, strict=True) if part.is_image == is_image])[torch.from_numpy(np.argsort(places))]
+            torch.cat(
+                [
+                    output
+                    for part, output in zip(parts, outputs, strict=True)
+                    if part.is_image == is_image
+                ]
+            )[torch.from_numpy(np.argsort(places))]
         )
     step._draw(AT, 0, 0)
     expected = step.objective.losses(batch, *tables)
     step.objective.total(*expected).backward()  # type: ignore[no-untyped-call]
     assert losses.tolist() == pytest.approx([float(loss.detach()) for loss in expected], rel=1e-6)
     assert gap(found, gradients(step)) < 1e-4
-    assert not torch.equal(outputs[0], step._encode(feed, parts, 0, (1, 1), graph=False)), "another step draws otherwise"
+    assert not torch.equal(outputs[0], step._encode(feed, parts, 0, (1, 1), graph=False)), (
+        "another step draws otherwise"
+    )
 
 
 def test_a_step_is_a_function_of_seed_epoch_and_step(pairs: PairSet, colour_engine: Any) -> None:
@@ -162,35 +209,59 @@ def test_a_step_is_a_function_of_seed_epoch_and_step(pairs: PairSet, colour_engi
         step = stepper(copy.deepcopy(backbone), seed=seed)
         torch.rand(5)  # other draws make no difference
         step(feed, batch, inputs, moment)
-        return torch.cat([parameter.detach().reshape(-1) for parameter in step.detector.parameters()])
+        return torch.cat(
+            [parameter.detach().reshape(-1) for parameter in step.detector.parameters()]
+        )
 
     assert torch.equal(after(0, (1, 0)), after(0, (1, 0)))
-    assert len({tuple(after(*which).tolist()) for which in ((0, (1, 0)), (1, (1, 0)), (0, (2, 0)), (0, (1, 1)))}) == 4
+    assert (
+        len(
+            {
+                tuple(after(*which).tolist())
+                for which in ((0, (1, 0)), (1, (1, 0)), (0, (2, 0)), (0, (1, 1)))
+            }
+        )
+        == 4
+    )
 
 
-def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(pairs: PairSet, colour_engine: Any) -> None:
+def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(
+    pairs: PairSet, colour_engine: Any
+) -> None:
     said: list[str] = []
     ends = {}
     for room in (10_000, 7):
         backbone = Towers(colour_engine(), dropout=0.0)
         torch.manual_seed(9)
-        backbone.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
+        backbone.apply(
+            lambda module: (
+                module.reset_parameters() if hasattr(module, "reset_parameters") else None
+            )
+        )
         backbone.room = room
         step = stepper(backbone, report=said.append)
         step(*whole(pairs, backbone), AT)
-        ends[room] = {name: parameter.detach().clone() for name, parameter in step.detector.named_parameters()}
+        ends[room] = {
+            name: parameter.detach().clone() for name, parameter in step.detector.named_parameters()
+        }
     assert (step.parts, step.rows_at_once) == (4, 8)
     assert backbone.sizes[:3] == [24, 12, 6]
     assert said == [
-        f"cpu is out of memory: from here on as with --batch-size {rows} and --gradient-accumulation-steps {parts}; a step has its 32 rows as before"
+        f"cpu is out of memory: from here on as with --batch-size {rows} and"
+        f" --gradient-accumulation-steps {parts}; a step has its 32 rows as before"
         for rows, parts in ((16, 2), (8, 4))
     ]
     assert max(float((ends[7][name] - ends[10_000][name]).abs().max()) for name in ends[7]) < 1e-5
 
 
-def test_memory_for_not_even_one_row_is_an_error_in_words(pairs: PairSet, colour_engine: Any) -> None:
+def test_memory_for_not_even_one_row_is_an_error_in_words(
+    pairs: PairSet, colour_engine: Any
+) -> None:
     backbone = Towers(colour_engine(), dropout=0.0, room=0)
-    with pytest.raises(DeviceError, match="cpu is out of memory even with one row at a time; use --gradient-checkpointing"):
+    with pytest.raises(
+        DeviceError,
+        match="cpu is out of memory even with one row at a time; use --gradient-checkpointing",
+    ):
         stepper(backbone, report=lambda line: None)(*whole(pairs, backbone), AT)
 
 
@@ -216,15 +287,21 @@ def test_known_embeddings_need_no_tower_and_no_parts(pairs: PairSet, colour_engi
         feed.embed(backbone, Part(True, np.arange(1), ()))
 
 
-def test_a_frozen_tower_gets_no_gradient_and_the_other_its_own(pairs: PairSet, colour_engine: Any) -> None:
+def test_a_frozen_tower_gets_no_gradient_and_the_other_its_own(
+    pairs: PairSet, colour_engine: Any
+) -> None:
     backbone = Towers(colour_engine(), dropout=0.0)
     backbone.text_tower.requires_grad_(False)
     step = stepper(backbone, parts=2)
     step.gradients(*whole(pairs, backbone), AT)
-    assert {name.split(".")[1] for name in gradients(step) if name.startswith("backbone")} == {"image_tower"}
+    assert {name.split(".")[1] for name in gradients(step) if name.startswith("backbone")} == {
+        "image_tower"
+    }
 
 
-def test_bf16_is_near_fp32_and_leaves_weights_and_gradients_fp32(pairs: PairSet, colour_engine: Any) -> None:
+def test_bf16_is_near_fp32_and_leaves_weights_and_gradients_fp32(
+    pairs: PairSet, colour_engine: Any
+) -> None:
     backbone = Towers(colour_engine(), dropout=0.0)
     found = {}
     for precision, parts in (("fp32", 1), ("bf16", 1), ("bf16", 2)):
@@ -241,7 +318,9 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(family: str) -> N
     backbone = load_backbone(f"{family}:tiny").train()
     size = backbone.image_spec.size
     pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    ids = torch.from_numpy(Tokenizer(backbone.text_spec)(["a red shirt", "a blue bag of linen"]).input_ids)
+    ids = torch.from_numpy(
+        Tokenizer(backbone.text_spec)(["a red shirt", "a blue bag of linen"]).input_ids
+    )
     found, kept = [], list[int]()
     for _ in range(2):
         backbone.zero_grad()
@@ -252,24 +331,39 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(family: str) -> N
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = backbone.encode_image(pixels).square().sum() + backbone.encode_text(ids, torch.ones_like(ids)).square().sum()
+            output = (
+                backbone.encode_image(pixels).square().sum()
+                + backbone.encode_text(ids, torch.ones_like(ids)).square().sum()
+            )
         output.backward()
-        found.append({name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None})
+        found.append(
+            {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+        )
         backbone.checkpoint_gradients()
     assert gap(found[1], found[0]) < 1e-4
     assert kept[1] < kept[0] / 2
 
 
 def test_a_backbone_without_checkpointing_says_so(colour_engine: Any) -> None:
-    with pytest.raises(BackboneError, match="small offers no gradient checkpointing; leave --gradient-checkpointing out"):
+    with pytest.raises(
+        BackboneError,
+        match="small offers no gradient checkpointing; leave --gradient-checkpointing out",
+    ):
         Towers(colour_engine(), 0.0).checkpoint_gradients()
 
 
-@pytest.mark.parametrize(("features", "image"), [((), "encode_image"), (("image-levels", "colour"), "encode_image_and_levels")])
-def test_both_towers_are_compiled_and_upstreams_weights_keep_their_names(monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...], image: str) -> None:
+@pytest.mark.parametrize(
+    ("features", "image"),
+    [((), "encode_image"), (("image-levels", "colour"), "encode_image_and_levels")],
+)
+def test_both_towers_are_compiled_and_upstreams_weights_keep_their_names(
+    monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...], image: str
+) -> None:
     backbone = load_backbone("hf-clip:tiny")
     backbone.levels_dim = 4
-    detector = Detector(backbone, build_head(head_spec_for(backbone, "adapter", features=features), backbone))
+    detector = Detector(
+        backbone, build_head(head_spec_for(backbone, "adapter", features=features), backbone)
+    )
     names, compiled = list(detector.state_dict()), list[tuple[str, bool]]()
 
     def mark(function: Any, *, dynamic: bool) -> Any:

@@ -1,4 +1,6 @@
-"""mismatch.cli.streams: a closed or full standard stream, a locale of ASCII and names that are no text end no command as a bug."""
+"""mismatch.cli.streams: a closed or full standard stream, a locale of ASCII and names that are no
+text end no command as a bug.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ import pytest
 
 from mismatch.cli.streams import open_closed_streams, settle, show_all_letters, stream_error
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="streams are closed by a POSIX shell, names are bytes")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="streams are closed by a POSIX shell, names are bytes"
+)
 
 MISMATCH = f"{sys.executable} -m mismatch"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -19,18 +23,34 @@ ROWS = "image_path,text,label\na.png,red,1\n"
 
 
 def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, cwd=folder, env={**os.environ, **environment}, timeout=100)
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        timeout=100,
+    )
 
 
 def is_clean(done: subprocess.CompletedProcess[bytes]) -> bool:
     """Whether an error is one line, and none of Python's own."""
     said = done.stderr + done.stdout
-    return b"this is a bug" not in said and b"Traceback" not in said and b"Exception ignored" not in said
+    return (
+        b"this is a bug" not in said
+        and b"Traceback" not in said
+        and b"Exception ignored" not in said
+    )
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "backbones list", "validate rows.csv", "predict --help"])
-@pytest.mark.parametrize(("redirection", "words"), [(">&-", "it is closed"), ("> /dev/full", "No space left on device")])
-def test_what_cannot_be_printed_is_one_line(tmp_path: Path, arguments: str, redirection: str, words: str) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "backbones list", "validate rows.csv", "predict --help"]
+)
+@pytest.mark.parametrize(
+    ("redirection", "words"), [(">&-", "it is closed"), ("> /dev/full", "No space left on device")]
+)
+def test_what_cannot_be_printed_is_one_line(
+    tmp_path: Path, arguments: str, redirection: str, words: str
+) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
     done = shell(f"{MISMATCH} {arguments} {redirection}", tmp_path)
     assert (done.returncode, is_clean(done)) == (2, True), done.stderr
@@ -53,7 +73,9 @@ def test_a_file_never_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None
     assert (tmp_path / "o.json").read_bytes().startswith(b'{\n  "ok": ')
 
 
-@pytest.mark.parametrize("zone", ["UTC+30", "UTC-99:99:99", "<+99>99", ":", "Nowhere/None", "x" * 300])
+@pytest.mark.parametrize(
+    "zone", ["UTC+30", "UTC-99:99:99", "<+99>99", ":", "Nowhere/None", "x" * 300]
+)
 def test_no_time_zone_is_a_bug(tmp_path: Path, zone: str) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
     done = shell(f"{MISMATCH} validate rows.csv --report o.json", tmp_path, TZ=zone)
@@ -61,16 +83,34 @@ def test_no_time_zone_is_a_bug(tmp_path: Path, zone: str) -> None:
     assert (tmp_path / "o.json").is_file()
 
 
-@pytest.mark.parametrize("environment", [{}, ASCII, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX"}], ids=["as here", "ASCII", "ASCII terminal", "POSIX"])
+@pytest.mark.parametrize(
+    "environment",
+    [{}, ASCII, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX"}],
+    ids=["as here", "ASCII", "ASCII terminal", "POSIX"],
+)
 @pytest.mark.parametrize("name", ["é".encode(), b"n\xff"], ids=["UTF-8", "bytes"])
 def test_names_in_every_locale(tmp_path: Path, environment: dict[str, str], name: bytes) -> None:
     """An argument, a folder, an image, an output and what is said of them."""
     folder = os.path.join(os.fsencode(tmp_path), name)
     os.mkdir(folder)
-    Path(os.fsdecode(folder), "é.csv").write_text("image_path,text,label\né.png,é,1\nabsenté.png,é,0\n", encoding="utf-8")
+    Path(os.fsdecode(folder), "é.csv").write_text(
+        "image_path,text,label\né.png,é,1\nabsenté.png,é,0\n", encoding="utf-8"
+    )
     text = os.fsdecode(name)
     done = subprocess.run(
-        [sys.executable, "-m", "mismatch", "validate", f"{text}/é.csv", "--image-base-path", text, "--report", f"{text}/ö.json", "--report", f"{text}/ö.html"],
+        [
+            sys.executable,
+            "-m",
+            "mismatch",
+            "validate",
+            f"{text}/é.csv",
+            "--image-base-path",
+            text,
+            "--report",
+            f"{text}/ö.json",
+            "--report",
+            f"{text}/ö.html",
+        ],
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, **environment},
@@ -83,7 +123,13 @@ def test_names_in_every_locale(tmp_path: Path, environment: dict[str, str], name
 
 
 def test_a_command_that_does_not_exist_is_said_in_ascii_too(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "mismatch", "é"], capture_output=True, cwd=tmp_path, env={**os.environ, **ASCII}, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-m", "mismatch", "é"],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, **ASCII},
+        timeout=100,
+    )
     assert (done.returncode, is_clean(done)) == (2, True), done.stderr
 
 

@@ -1,4 +1,6 @@
-"""Strings on disk: all come back by their numbers, through slices and choices, and a file that can't be seen is said so."""
+"""Strings on disk: all come back by their numbers, through slices and choices, and a file that
+can't be seen is said so.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +35,31 @@ def test_strings_of_several_files_are_one_sequence(files: list[StringFile]) -> N
 
 
 def test_a_file_that_another_process_has_not_left_here_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"absent, which another process of this run has written, can't be read: No such file or directory"):
+    with pytest.raises(
+        CheckpointError,
+        match=(
+            r"absent, which another process of this run has written, can't be read: No such file or"
+            r" directory"
+        ),
+    ):
         StringFile(tmp_path / "absent", 1)
 
 
 def test_a_folder_that_cant_be_written_to_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"can't write .*: the folder .* does not exist; create it"), StringWriter(tmp_path / "absent" / "file"):
+    with (
+        pytest.raises(
+            CheckpointError, match=r"can't write .*: the folder .* does not exist; create it"
+        ),
+        StringWriter(tmp_path / "absent" / "file"),
+    ):
         pass
 
 
 def test_a_full_disk_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
-    with pytest.raises(CheckpointError, match="can't write /dev/full: No space left on device"), StringWriter(Path("/dev/full")) as file:
+    with (
+        pytest.raises(CheckpointError, match="can't write /dev/full: No space left on device"),
+        StringWriter(Path("/dev/full")) as file,
+    ):
         file.add("x" * 100_000)

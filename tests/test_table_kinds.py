@@ -1,4 +1,6 @@
-"""mismatch.cli.table_kinds: which tables may be replaced, by the names of their columns and nothing else."""
+"""mismatch.cli.table_kinds: which tables may be replaced, by the names of their columns and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,23 @@ def test_a_first_row_or_a_footer_may_be_long(tmp_path: Path, ending: str) -> Non
 
 @pytest.mark.parametrize(
     "header",
-    ["image_path,text,label,kind,notes", "labels,mankind", "kind,label", "label;kind", "text,label,kind of", "image_path,text,kind,label"],
+    [
+        "image_path,text,label,kind,notes",
+        "labels,mankind",
+        "kind,label",
+        "label;kind",
+        "text,label,kind of",
+        "image_path,text,kind,label",
+    ],
 )
 def test_columns_that_are_others_are_somebody_elses(tmp_path: Path, header: str) -> None:
     kind = exact_table("a table", lambda: WRITTEN)
     (tmp_path / "o.csv").write_text(f"{header}\n1,2,3,4\n")
     (tmp_path / "o.tsv").write_text(header.replace(",", "\t") + "\n")
     (tmp_path / "o.jsonl").write_text(json.dumps(dict.fromkeys(header.split(","), "1")) + "\n")
-    assert not any(is_replaced(tmp_path / f"o{ending}", kind) for ending in (".csv", ".tsv", ".jsonl"))
+    assert not any(
+        is_replaced(tmp_path / f"o{ending}", kind) for ending in (".csv", ".tsv", ".jsonl")
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,12 +86,16 @@ def test_columns_that_are_others_are_somebody_elses(tmp_path: Path, header: str)
         ("o.parquet", b"id,score\n"),
     ],
 )
-def test_what_merely_holds_the_words_is_no_such_table(tmp_path: Path, name: str, content: bytes) -> None:
+def test_what_merely_holds_the_words_is_no_such_table(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     (tmp_path / name).write_bytes(content)
     assert not is_replaced(tmp_path / name, table("a table", SCORES))
 
 
-def test_columns_may_stand_first_or_last_and_a_spreadsheets_mark_before_them(tmp_path: Path) -> None:
+def test_columns_may_stand_first_or_last_and_a_spreadsheets_mark_before_them(
+    tmp_path: Path,
+) -> None:
     for header in ("id,score", "id,score,kept", "kept,id,score", "\ufeffid,score"):
         (tmp_path / "o.csv").write_text(f"{header}\n", encoding="utf-8")
         assert is_replaced(tmp_path / "o.csv", table("a table", SCORES))

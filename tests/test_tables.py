@@ -12,14 +12,24 @@ from typing import Any
 import pytest
 
 from mismatch.cli import tables as module
-from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, harmless, table_kind
+from mismatch.cli.tables import (
+    COLUMNS,
+    CsvTable,
+    JsonLinesTable,
+    ParquetTable,
+    harmless,
+    table_kind,
+)
 from mismatch.errors import MissingExtraError
 from mismatch.runtime.predictor import Prediction
 
 SCORE = 0.1 + 0.2  # more digits than CSV shows
 GOOD = Prediction("a.jpg", 'Größe "42",\r\nrot\u2028', SCORE, 0.25, True, "match", "ok", 1.0)
 BAD = Prediction("b.jpg", "", None, 0.25, None, "error", "the text is empty")
-VALUES = [("a.jpg", GOOD.text, SCORE, 0.25, True, "match", "ok", "007"), ("b.jpg", "", None, 0.25, None, "error", "the text is empty", "")]
+VALUES = [
+    ("a.jpg", GOOD.text, SCORE, 0.25, True, "match", "ok", "007"),
+    ("b.jpg", "", None, 0.25, None, "error", "the text is empty", ""),
+]
 
 
 def filled(table: Any) -> None:
@@ -59,7 +69,16 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, gro
         table = found.read()
     assert [tuple(row.values()) for row in table.to_pylist()] == VALUES
     assert table.column_names == [*COLUMNS, "sku"]
-    assert [str(kind) for kind in table.schema.types] == ["string", "string", "double", "double", "bool", "string", "string", "string"]
+    assert [str(kind) for kind in table.schema.types] == [
+        "string",
+        "string",
+        "double",
+        "double",
+        "bool",
+        "string",
+        "string",
+        "string",
+    ]
 
 
 def test_a_parquet_without_rows_has_its_columns(tmp_path: Path) -> None:
@@ -72,7 +91,16 @@ def test_a_parquet_without_rows_has_its_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("-", "csv"), ("a.csv", "csv"), ("a", "csv"), ("a.tsv", "tsv"), ("a.JSONL", "jsonl"), ("a.ndjson", "jsonl"), ("x.y/a.jsonl", "jsonl")]
+    ("name", "kind"),
+    [
+        ("-", "csv"),
+        ("a.csv", "csv"),
+        ("a", "csv"),
+        ("a.tsv", "tsv"),
+        ("a.JSONL", "jsonl"),
+        ("a.ndjson", "jsonl"),
+        ("x.y/a.jsonl", "jsonl"),
+    ],
 )
 def test_the_name_decides(name: str, kind: str) -> None:
     assert table_kind(name) == kind
@@ -80,12 +108,30 @@ def test_the_name_decides(name: str, kind: str) -> None:
 
 def test_without_pyarrow_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r'an --output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"'):
+    with pytest.raises(
+        MissingExtraError,
+        match=r'an --output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"',
+    ):
         table_kind("out.parquet")
 
 
 @pytest.mark.parametrize(
-    "cell", ['=HYPERLINK("http://a.test","x")', "=1+1", "+49 30 1234", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-", "+", "-1e", "=-5"]
+    "cell",
+    [
+        '=HYPERLINK("http://a.test","x")',
+        "=1+1",
+        "+49 30 1234",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "＝1+1",
+        "-",
+        "+",
+        "-1e",
+        "=-5",
+    ],
 )
 def test_a_formula_is_put_behind_an_apostrophe_where_that_is_asked_for(cell: str) -> None:
     assert harmless(cell) == f"'{cell}"
@@ -98,6 +144,8 @@ def test_a_formula_is_put_behind_an_apostrophe_where_that_is_asked_for(cell: str
     assert row == [f"'{cell}", f"'{cell}", "-0.25", "-0.5", "True", "match", "ok", f"'{cell}"]
 
 
-@pytest.mark.parametrize("cell", ["", "red", "a=b", "-5", "+3.5", "-0.25", "1e-9", "-1.5E+3", "'=1", "007", "Größe -5"])
+@pytest.mark.parametrize(
+    "cell", ["", "red", "a=b", "-5", "+3.5", "-0.25", "1e-9", "-1.5E+3", "'=1", "007", "Größe -5"]
+)
 def test_everything_else_stays(cell: str) -> None:
     assert harmless(cell) == cell

@@ -16,10 +16,18 @@ def test_what_was_counted_is_told() -> None:
     metrics.request("/v1/predict", 200, 0.02, "")
     metrics.request("/v1/predict", 503, 0.001, "too busy")
     metrics.batch("m", 7)
-    metrics.scored("m", [Prediction("", "t", 0.93, 0.5, True, "match", "ok", 1.0), Prediction("", "t", None, 0.5, None, "error", "cut short")])
+    metrics.scored(
+        "m",
+        [
+            Prediction("", "t", 0.93, 0.5, True, "match", "ok", 1.0),
+            Prediction("", "t", None, 0.5, None, "error", "cut short"),
+        ],
+    )
     metrics.stage("m", "score", 0.04)
     waiting = [3]
-    metrics.watch("mismatch_queue_pairs", "Pairs that wait.", ["model"], lambda: [(["m"], waiting[0])])
+    metrics.watch(
+        "mismatch_queue_pairs", "Pairs that wait.", ["model"], lambda: [(["m"], waiting[0])]
+    )
     waiting[0] = 4
     text = metrics.text().decode()
     for line in (
@@ -55,7 +63,12 @@ def test_the_log_is_a_line_of_json_for_each_record() -> None:
             logger.handlers.clear()
             logger.propagate = True
     first, second, third = (json.loads(line) for line in held.getvalue().splitlines())
-    assert (first["id"], first["status"], first["text"], first["level"]) == ("a", 200, "ü\nü", "info")
+    assert (first["id"], first["status"], first["text"], first["level"]) == (
+        "a",
+        200,
+        "ü\nü",
+        "info",
+    )
     assert datetime.fromisoformat(first["time"]).tzinfo is not None
     assert second["id"] == "b"
     assert "RuntimeError: detail" in second["traceback"]

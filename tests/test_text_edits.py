@@ -20,10 +20,14 @@ def random(seed: int = 0) -> np.random.Generator:
 def test_a_replaced_word_is_of_another_family_of_its_kind(kind: str, seed: int) -> None:
     text = replaced(kind)(TITLE, random(seed))
     assert text is not None
-    before, after = ([found for found in Lexicon().find(one) if found.kind == kind] for one in (TITLE, text))
+    before, after = (
+        [found for found in Lexicon().find(one) if found.kind == kind] for one in (TITLE, text)
+    )
     assert len(before) == len(after) == 1
     assert before[0].family != after[0].family
-    others = [[found for found in Lexicon().find(one) if found.kind != kind] for one in (TITLE, text)]
+    others = [
+        [found for found in Lexicon().find(one) if found.kind != kind] for one in (TITLE, text)
+    ]
     assert [found.word for found in others[0]] == [found.word for found in others[1]]
 
 
@@ -62,7 +66,13 @@ def test_an_edit_by_hand(name: str, text: str, expected: str | None) -> None:
     assert found == expected if expected is None else found in expected.split("|")
 
 
-@pytest.mark.parametrize(("text", "before", "after"), [("Puma Socks Pack of 3", "Puma Socks Pack of ", ""), ("2 pieces of socks", "", " pieces of socks")])
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("Puma Socks Pack of 3", "Puma Socks Pack of ", ""),
+        ("2 pieces of socks", "", " pieces of socks"),
+    ],
+)
 def test_a_number_of_pieces_is_a_count(text: str, before: str, after: str) -> None:
     found = {replaced("count")(text, random(seed)) for seed in range(80)}
     own = next(letter for letter in text if letter.isdigit())

@@ -1,4 +1,6 @@
-"""The chosen threshold is as good as the best of all cuts, and lies in the middle of the widest gap among equals."""
+"""The chosen threshold is as good as the best of all cuts, and lies in the middle of the widest gap
+among equals.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,25 @@ import pytest
 from mismatch.errors import InputError
 from mismatch.evaluation.metrics import binary_metrics
 from mismatch.evaluation.objectives import Objective
-from mismatch.evaluation.threshold import FIGURES, OBJECTIVES, choose_again, choose_threshold, expected_figures, limit_missed, threshold_table
+from mismatch.evaluation.threshold import (
+    FIGURES,
+    OBJECTIVES,
+    choose_again,
+    choose_threshold,
+    expected_figures,
+    limit_missed,
+    threshold_table,
+)
 from mismatch.specs import Threshold
 
 
 def worth(labels: np.ndarray, scores: np.ndarray, threshold: float, objective: str) -> float:
     metrics = binary_metrics(labels, scores, threshold)
-    return float((metrics["recall"] + metrics["mismatch_recall"]) / 2 if objective == "balanced-accuracy" else metrics[objective])
+    return float(
+        (metrics["recall"] + metrics["mismatch_recall"]) / 2
+        if objective == "balanced-accuracy"
+        else metrics[objective]
+    )
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -28,7 +42,11 @@ def test_no_cut_is_better(objective: str, seed: int) -> None:
     scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
     scores = scores.round(1) if seed % 2 else scores  # many ties, or few
     chosen = choose_threshold(labels, scores, objective)
-    cuts = [*np.unique(scores), np.nextafter(scores.max(), 2), *((np.unique(scores)[1:] + np.unique(scores)[:-1]) / 2)]
+    cuts = [
+        *np.unique(scores),
+        np.nextafter(scores.max(), 2),
+        *((np.unique(scores)[1:] + np.unique(scores)[:-1]) / 2),
+    ]
     best = max(worth(labels, scores, cut, objective) for cut in cuts)
     assert worth(labels, scores, chosen.value, objective) == pytest.approx(best, abs=1e-12)
 
@@ -64,12 +82,19 @@ def test_it_records_what_it_was_chosen_on() -> None:
     [
         ([1, 1], [0.1, 0.2], "accuracy", "there are 2 and 0"),
         ([0, 0], [0.1, 0.2], "f1", "there are 0 and 2"),
-        ([0, 1], [0.1, 0.2], "profit", "'profit' is unknown; one of accuracy, f1, balanced-accuracy"),
+        (
+            [0, 1],
+            [0.1, 0.2],
+            "profit",
+            "'profit' is unknown; one of accuracy, f1, balanced-accuracy",
+        ),
         ([0, 1], [0.1, float("nan")], "accuracy", "nan"),
         ([], [], "accuracy", "at least one"),
     ],
 )
-def test_what_it_refuses(labels: list[int], scores: list[float], objective: str, words: str) -> None:
+def test_what_it_refuses(
+    labels: list[int], scores: list[float], objective: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         choose_threshold(labels, scores, objective)
 
@@ -82,7 +107,13 @@ def drawn(rows: int, seed: int, gap: float = 2.0) -> tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective("precision", target=0.9), Objective("recall", target=0.9), Objective("precision", target=0.9, of="match"), Objective("cost", 10, 1)]
+    "objective",
+    [
+        Objective("precision", target=0.9),
+        Objective("recall", target=0.9),
+        Objective("precision", target=0.9, of="match"),
+        Objective("cost", 10, 1),
+    ],
 )
 def test_targets_are_reached_and_no_other_cut_is_better(objective: Objective) -> None:
     labels, scores = drawn(2_000, 0, 3.0)
@@ -91,17 +122,30 @@ def test_targets_are_reached_and_no_other_cut_is_better(objective: Objective) ->
     [line] = threshold_table(labels, scores, [chosen.value])
     lines = threshold_table(labels, scores, list(np.quantile(scores, np.linspace(0, 1, 400))))
     if objective.kind == "cost":
-        costs = [10 * (1 - one["mismatch_recall"]) * (labels == 0).sum() + (1 - one["match_recall"]) * labels.sum() for one in (line, *lines)]
+        costs = [
+            10 * (1 - one["mismatch_recall"]) * (labels == 0).sum()
+            + (1 - one["match_recall"]) * labels.sum()
+            for one in (line, *lines)
+        ]
         assert costs[0] == pytest.approx(min(costs))
         assert chosen.value > 0.6, "a missed mismatch costs more, so fewer pairs pass"
     else:
-        name, other = f"{objective.of}_{objective.kind}", f"{objective.of}_{'recall' if objective.kind == 'precision' else 'precision'}"
+        name, other = (
+            f"{objective.of}_{objective.kind}",
+            f"{objective.of}_{'recall' if objective.kind == 'precision' else 'precision'}",
+        )
         assert line[name] >= 0.9
         assert line[other] >= max(one[other] for one in lines if one[name] >= 0.9) - 1e-12
 
 
 def test_a_target_out_of_reach_is_refused_with_the_best() -> None:
-    with pytest.raises(InputError, match=r"no threshold reaches precision of mismatches at least 0\.9 on these 4 rows; the best is 0\.500"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"no threshold reaches precision of mismatches at least 0\.9 on these 4 rows; the best"
+            r" is 0\.500"
+        ),
+    ):
         choose_threshold([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4], Objective("precision", target=0.9))
 
 
@@ -120,12 +164,15 @@ def test_a_threshold_is_chosen_again_for_other_scores() -> None:
 
 
 def test_missed_mismatches_are_bounded_as_often_as_it_says() -> None:
-    """In at least nine of ten draws of the rows, at most a tenth of all mismatches lie above the threshold, and not many less than that."""
+    """In at least nine of ten draws of the rows, at most a tenth of all mismatches lie above the
+    threshold, and not many less than that.
+    """
     missed = []
     for seed in range(300):
         labels, scores = drawn(400, seed)
         value = limit_missed(labels, scores, 0.1, 0.9).value
-        missed.append(1 - _normal(np.log(value / (1 - value)) + 1))  # the true share, as logits of mismatches are normal around -1
+        # the true share, as logits of mismatches are normal around -1
+        missed.append(1 - _normal(np.log(value / (1 - value)) + 1))
     kept = np.mean(np.array(missed) <= 0.1)
     assert 0.88 <= kept <= 0.97
     assert np.mean(missed) > 0.06, "no stricter than it has to be"
@@ -139,7 +186,9 @@ def test_too_few_mismatches_promise_nothing() -> None:
     labels, scores = [0] * 20 + [1] * 20, list(np.linspace(0, 1, 40))
     with pytest.raises(InputError, match=r"can't be promised from 20 mismatches; 29 are needed"):
         limit_missed(labels, scores, 0.1, 0.95)
-    assert limit_missed([0] * 29 + [1] * 20, np.linspace(0, 1, 49), 0.1, 0.95).value == pytest.approx(28.5 / 48)
+    assert limit_missed(
+        [0] * 29 + [1] * 20, np.linspace(0, 1, 49), 0.1, 0.95
+    ).value == pytest.approx(28.5 / 48)
 
 
 @pytest.mark.parametrize(("share", "confidence"), [(0, 0.9), (1, 0.9), (0.1, 0), (0.1, 1)])
@@ -184,7 +233,11 @@ def test_intervals_hold_on_new_rows(objective: Objective) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", [Objective("precision", target=0.95), Objective("recall", target=0.9), Objective()], ids=str)
+@pytest.mark.parametrize(
+    "objective",
+    [Objective("precision", target=0.95), Objective("recall", target=0.9), Objective()],
+    ids=str,
+)
 def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> None:
     for name, share in covered(objective, 300, 0.9).items():
         assert share == pytest.approx(0.9, abs=0.05), name
@@ -192,14 +245,18 @@ def test_the_coverage_is_the_level_within_five_points(objective: Objective) -> N
 
 @pytest.mark.slow
 def test_the_coverage_over_resplits_of_the_same_scores() -> None:
-    """Two hundred times half of the rows choose a threshold for precision 0.95 and say where it will lie on the other half."""
+    """Two hundred times half of the rows choose a threshold for precision 0.95 and say where it
+    will lie on the other half.
+    """
     labels, scores = drawn(2_812, 1, 3.0)
     wanted, random = Objective("precision", target=0.95), np.random.default_rng(1)
     hits = dict.fromkeys(FIGURES, 0)
     for seed in range(200):
         half = random.permutation(len(labels)) < len(labels) // 2
         value = choose_threshold(labels[half], scores[half], wanted).value
-        bounds = expected_figures(labels[half], scores[half], wanted, level=0.9, resamples=200, seed=seed)
+        bounds = expected_figures(
+            labels[half], scores[half], wanted, level=0.9, resamples=200, seed=seed
+        )
         [line] = threshold_table(labels[~half], scores[~half], [value])
         for name in FIGURES:
             hits[name] += bounds[name].low <= line[name] <= bounds[name].high
@@ -209,7 +266,10 @@ def test_the_coverage_over_resplits_of_the_same_scores() -> None:
 
 def test_a_given_threshold_has_intervals_without_a_choice() -> None:
     labels, scores = drawn(1_000, 3)
-    chosen, given = (expected_figures(labels, scores, objective, threshold=0.5, resamples=300) for objective in (Objective(), None))
+    chosen, given = (
+        expected_figures(labels, scores, objective, threshold=0.5, resamples=300)
+        for objective in (Objective(), None)
+    )
     accuracy = float(((scores >= 0.5) == labels).mean())
     assert given["accuracy"].low < accuracy < given["accuracy"].high
     assert chosen["accuracy"] != given["accuracy"]

@@ -1,4 +1,6 @@
-"""mismatch.runtime.time_limit: what ends in time gives its outcome, and what doesn't is stopped and given up."""
+"""mismatch.runtime.time_limit: what ends in time gives its outcome, and what doesn't is stopped and
+given up.
+"""
 
 from __future__ import annotations
 

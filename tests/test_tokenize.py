@@ -14,7 +14,13 @@ from tokenizers import models, pre_tokenizers, processors
 
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.runtime.tokenize import Encoded, Tokenizer, clean_canonicalize, clean_clip, clean_whitespace
+from mismatch.runtime.tokenize import (
+    Encoded,
+    Tokenizer,
+    clean_canonicalize,
+    clean_clip,
+    clean_whitespace,
+)
 from mismatch.specs import TextSpec
 
 WORDS = ["<s>", "</s>", "[PAD]", "[UNK]", "a", "red", "bag", "shoe", "&", "lower"]
@@ -23,14 +29,26 @@ START, END, PAD, UNKNOWN = range(4)
 
 def upstream() -> Upstream:
     """Words between a start and an end token."""
-    tokenizer = Upstream(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Upstream(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", START), ("</s>", END)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", START), ("</s>", END)]
+    )
     return tokenizer
 
 
 def spec(**changes: Any) -> TextSpec:
-    return TextSpec(**{"context_length": 6, "pad_id": PAD, "padding": "longest", "tokenizer_json": upstream().to_str()} | changes)
+    return TextSpec(
+        **{
+            "context_length": 6,
+            "pad_id": PAD,
+            "padding": "longest",
+            "tokenizer_json": upstream().to_str(),
+        }
+        | changes
+    )
 
 
 def test_a_batch_is_padded_to_its_longest_text() -> None:
@@ -38,7 +56,11 @@ def test_a_batch_is_padded_to_its_longest_text() -> None:
     assert batch.input_ids.tolist() == [[0, 4, 5, 6, 1], [0, 7, 1, PAD, PAD], [0, 1, PAD, PAD, PAD]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
     assert batch.truncated.tolist() == [False, False, False]
-    assert (batch.input_ids.dtype, batch.attention_mask.dtype, batch.truncated.dtype) == (np.int64, np.int64, np.bool_)
+    assert (batch.input_ids.dtype, batch.attention_mask.dtype, batch.truncated.dtype) == (
+        np.int64,
+        np.int64,
+        np.bool_,
+    )
 
 
 def test_padding_context_is_always_the_context_length() -> None:
@@ -91,7 +113,9 @@ def test_truncation_and_padding_stored_in_the_file_are_not_obeyed() -> None:
     tokenizer = upstream()
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=50, pad_id=9)
-    assert Tokenizer(spec(tokenizer_json=tokenizer.to_str()))(["a red bag"]).input_ids.tolist() == [[0, 4, 5, 6, 1]]
+    assert Tokenizer(spec(tokenizer_json=tokenizer.to_str()))(["a red bag"]).input_ids.tolist() == [
+        [0, 4, 5, 6, 1]
+    ]
 
 
 def test_encode_and_pad_are_the_two_halves() -> None:
@@ -106,16 +130,26 @@ def test_encode_and_pad_are_the_two_halves() -> None:
 @pytest.mark.parametrize(("padding", "shape"), [("longest", (0, 1)), ("context", (0, 6))])
 def test_no_texts_at_all(padding: Any, shape: tuple[int, int]) -> None:
     batch = Tokenizer(spec(padding=padding))([])
-    assert (batch.input_ids.shape, batch.attention_mask.shape, batch.truncated.shape) == (shape, shape, (0,))
+    assert (batch.input_ids.shape, batch.attention_mask.shape, batch.truncated.shape) == (
+        shape,
+        shape,
+        (0,),
+    )
 
 
 def test_half_a_surrogate_pair_is_no_character() -> None:
-    assert Tokenizer(spec())(["a \ud800 red \udfff"]).input_ids.tolist() == [[0, 4, UNKNOWN, 5, UNKNOWN, 1]]
+    assert Tokenizer(spec())(["a \ud800 red \udfff"]).input_ids.tolist() == [
+        [0, 4, UNKNOWN, 5, UNKNOWN, 1]
+    ]
 
 
 def test_cleaning_is_the_specs() -> None:
-    assert Tokenizer(spec(cleaning="clip"))(["  LOWER &amp;amp;\n a "]).input_ids.tolist() == [[0, 9, 8, 4, 1]]
-    assert Tokenizer(spec(cleaning="none"))(["LOWER &amp; a"]).input_ids.tolist() == [[0, UNKNOWN, UNKNOWN, 4, 1]]
+    assert Tokenizer(spec(cleaning="clip"))(["  LOWER &amp;amp;\n a "]).input_ids.tolist() == [
+        [0, 9, 8, 4, 1]
+    ]
+    assert Tokenizer(spec(cleaning="none"))(["LOWER &amp; a"]).input_ids.tolist() == [
+        [0, UNKNOWN, UNKNOWN, 4, 1]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +178,10 @@ def test_plain_ascii_needs_no_mending() -> None:
     """The short cut gives what the long way gives, for every printable pair of characters."""
     characters = [chr(point) for point in range(32, 127)]
     for text in [f"X{a}{b} {a}y" for a in characters for b in characters if "&" not in (a, b)][::7]:
-        assert clean_clip(text) == " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+        assert (
+            clean_clip(text)
+            == " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+        )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0"}'])
@@ -179,22 +216,63 @@ def test_cleanings_are_open_clips() -> None:
     from open_clip.tokenizer import get_clean_fn
 
     ours = {"whitespace": clean_whitespace, "lower": clean_clip, "canonicalize": clean_canonicalize}
-    texts = ["Größe_42 &lt;b&gt; it's", "\u00a0x\u2003Y  z", "cafÃ© !?", "a\x00B", "_ _", "ΟΔΥΣΣΕΥΣ İ", "“a” ‘b’"]
+    texts = [
+        "Größe_42 &lt;b&gt; it's",
+        "\u00a0x\u2003Y  z",
+        "cafÃ© !?",
+        "a\x00B",
+        "_ _",
+        "ΟΔΥΣΣΕΥΣ İ",
+        "“a” ‘b’",
+    ]
     for name, clean in ours.items():
         assert [clean(text) for text in texts] == [get_clean_fn(name)(text) for text in texts]
 
 
-LONG_REFERENCES = ["&#" + "1" * 4301 + ";", "&#" + "9" * 100_000, "&#x" + "f" * 100_000 + ";", "&#" + "0" * 5000 + "65;", "&#" + "0" * 9000 + ";"]
+LONG_REFERENCES = [
+    "&#" + "1" * 4301 + ";",
+    "&#" + "9" * 100_000,
+    "&#x" + "f" * 100_000 + ";",
+    "&#" + "0" * 5000 + "65;",
+    "&#" + "0" * 9000 + ";",
+]
 
 
 @pytest.mark.parametrize("clean", [clean_clip, clean_whitespace, clean_canonicalize])
 def test_references_of_any_number_of_digits_are_cleaned(clean: Any) -> None:
     cleaned = [clean(f"red {reference} bag") for reference in LONG_REFERENCES]
-    assert [text.casefold() for text in cleaned] == ["red \ufffd bag", "red \ufffd bag", "red \ufffd bag", "red a bag", "red \ufffd bag"]
-    assert clean("red &amp;#" + "1" * 4301 + "; bag") == "red \ufffd bag", "what comes out of the first unescaping too"
+    assert [text.casefold() for text in cleaned] == [
+        "red \ufffd bag",
+        "red \ufffd bag",
+        "red \ufffd bag",
+        "red a bag",
+        "red \ufffd bag",
+    ]
+    assert clean("red &amp;#" + "1" * 4301 + "; bag") == "red \ufffd bag", (
+        "what comes out of the first unescaping too"
+    )
 
 
-@pytest.mark.parametrize("number", [0, 9, 38, 65, 128, 159, 0xD800, 0xFDD0, 999_999, 9_999_999, 0x10FFFE, 0x10FFFF, 0x110000, 10**8, 10**4000])
+@pytest.mark.parametrize(
+    "number",
+    [
+        0,
+        9,
+        38,
+        65,
+        128,
+        159,
+        0xD800,
+        0xFDD0,
+        999_999,
+        9_999_999,
+        0x10FFFE,
+        0x10FFFF,
+        0x110000,
+        10**8,
+        10**4000,
+    ],
+)
 @pytest.mark.parametrize("zeros", [0, 1, 7, 200])
 def test_references_mean_what_they_mean_upstream(number: int, zeros: int) -> None:
     text = f"red &#{'0' * zeros}{number}; bag &#{number}x"
@@ -264,7 +342,9 @@ def test_a_text_that_cannot_be_encoded_costs_itself_alone(monkeypatch: pytest.Mo
         tokenizer.encode(["shoe " + "x" * 10_000])
 
 
-def test_a_cleaning_that_fails_on_all_texts_is_no_texts_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cleaning_that_fails_on_all_texts_is_no_texts_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tokenizer = Tokenizer(spec())
     failing_on(monkeypatch, tokenizer, "")
     with pytest.raises(ValueError, match="a bug"):
@@ -273,19 +353,36 @@ def test_a_cleaning_that_fails_on_all_texts_is_no_texts_fault(monkeypatch: pytes
 
 @pytest.mark.parametrize("clean", [clean_clip, clean_whitespace, clean_canonicalize])
 def test_accents_without_end_take_no_time_without_end(clean: Any) -> None:
-    for marks in ("\u0301\u0323" * 150_000, "&#769;&#803;" * 100_000, "\u00cc\u0081\u00cc\u00a3" * 100_000):  # as they are, as references, as garbled UTF-8
-        assert len(clean(f"e{marks} bag")) < 1000  # a minute and more where they are sorted as they come
+    # as they are, as references, as garbled UTF-8
+    for marks in (
+        "\u0301\u0323" * 150_000,
+        "&#769;&#803;" * 100_000,
+        "\u00cc\u0081\u00cc\u00a3" * 100_000,
+    ):
+        # a minute and more where they are sorted as they come
+        assert len(clean(f"e{marks} bag")) < 1000
     short = "e" + "\u0301\u0323" * 1000 + " bag"
-    assert clean_whitespace(short) == " ".join(html.unescape(html.unescape(ftfy.fix_text(short))).split())
+    assert clean_whitespace(short) == " ".join(
+        html.unescape(html.unescape(ftfy.fix_text(short))).split()
+    )
 
 
 def test_long_texts_are_mended_as_short_ones() -> None:
     text = "Ã©t&eacute; e\u0301 a\u0323\u0301 ﬁ â€œhighâ€\x9d &amp;lt; ﷺ \ud83d\ude00 ₂ 한글 "
     for long in (text * 200, text * 3000):
-        assert clean_whitespace(long) == " ".join(html.unescape(html.unescape(ftfy.fix_text(long))).split())
+        assert clean_whitespace(long) == " ".join(
+            html.unescape(html.unescape(ftfy.fix_text(long))).split()
+        )
 
 
-HIDDEN = ["<|endoftext|>", "<|startoftext|>", "<end_of_text>", "<start_of_text>", " <|endoftext|> ", "&lt;|endoftext|&gt;"]
+HIDDEN = [
+    "<|endoftext|>",
+    "<|startoftext|>",
+    "<end_of_text>",
+    "<start_of_text>",
+    " <|endoftext|> ",
+    "&lt;|endoftext|&gt;",
+]
 
 
 @pytest.mark.parametrize("token", HIDDEN)
@@ -306,20 +403,30 @@ def test_the_embedding_depends_on_what_follows_a_special_token(family: str) -> N
     texts = ["a red square", *(f"a red square {token} which is blue" for token in HIDDEN)]
     batch = Tokenizer(backbone.text_spec)(texts)
     with torch.no_grad():
-        plain, *spelt = backbone.encode_text(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+        plain, *spelt = backbone.encode_text(
+            torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+        )
     assert all((one - plain).norm() > 1e-3 * plain.norm() for one in spelt)
 
 
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("model", ["words", "pieces"])
 def test_a_special_token_that_stays_one_is_an_error_of_its_text(model: str, special: bool) -> None:
-    """A vocabulary that holds "</s>" as a word or piece finds it there, however added tokens are read."""
+    """A vocabulary that holds "</s>" as a word or piece finds it there, however added tokens are
+    read.
+    """
     if model == "words":
-        inner = Upstream(models.WordLevel({"</s>": 0, "<unk>": 1, "red": 2, "bag": 3}, unk_token="<unk>"))
+        inner = Upstream(
+            models.WordLevel({"</s>": 0, "<unk>": 1, "red": 2, "bag": 3}, unk_token="<unk>")
+        )
     else:
-        inner = Upstream(models.Unigram([("</s>", 0.0), ("<unk>", 0.0), ("red", -1.0), ("bag", -1.0)], 1))
+        inner = Upstream(
+            models.Unigram([("</s>", 0.0), ("<unk>", 0.0), ("red", -1.0), ("bag", -1.0)], 1)
+        )
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 0)]
+    )
     if special:
         inner.add_special_tokens(["</s>", "<unk>"])
     else:

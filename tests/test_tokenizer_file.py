@@ -1,4 +1,6 @@
-"""mismatch.runtime.tokenizer_file: what tokenizers in use are made of passes, and what grows or searches without end doesn't."""
+"""mismatch.runtime.tokenizer_file: what tokenizers in use are made of passes, and what grows or
+searches without end doesn't.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,17 @@ from mismatch.errors import CheckpointError
 from mismatch.runtime.tokenizer_file import check_tokenizer_file
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-O200K = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{M}]*[\p{Ll}\p{Lm}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+"
+CLIP = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{M}]*[\p{Ll}\p{Lm}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+"
+)
 GROUPS_OF_THREE = r"\p{N}{1,3}(?=(?:\p{N}{3})*\b)"
 SETS = r"[[a-z]+&&[^(a|b)*]]+"
 ESCAPED = r"\(a+\)+"
@@ -33,10 +43,31 @@ def sequence(*parts: Any) -> dict[str, Any]:
 
 
 def check(**parts: Any) -> None:
-    check_tokenizer_file(json.dumps({"version": "1.0", "normalizer": None, "pre_tokenizer": None} | parts))
+    check_tokenizer_file(
+        json.dumps({"version": "1.0", "normalizer": None, "pre_tokenizer": None} | parts)
+    )
 
 
-@pytest.mark.parametrize("pattern", [GPT2, CLIP, LLAMA3, O200K, GROUPS_OF_THREE, SETS, ESCAPED, r"\s+", " {2,}", "(?:ab)+", "", "[", "(", "\\", ")"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        GPT2,
+        CLIP,
+        LLAMA3,
+        O200K,
+        GROUPS_OF_THREE,
+        SETS,
+        ESCAPED,
+        r"\s+",
+        " {2,}",
+        "(?:ab)+",
+        "",
+        "[",
+        "(",
+        "\\",
+        ")",
+    ],
+)
 def test_patterns_in_use_pass(pattern: str) -> None:
     """Those that can't be parsed too: what they are is for the library to say."""
     check(pre_tokenizer=split({"Regex": pattern}))
@@ -44,10 +75,25 @@ def test_patterns_in_use_pass(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(a+)+$", "(a*)*", "(?:a|a)*b", "((a+)b?)+", "(a{1,}){1,}", "(a{1,99}){1,99}", "(x+x+)+y", "(?:(?:a|b)c?)+", r"(a)\1", r"(?<n>a\g<n>?)", "a" * 6000],
+    [
+        "(a+)+$",
+        "(a*)*",
+        "(?:a|a)*b",
+        "((a+)b?)+",
+        "(a{1,}){1,}",
+        "(a{1,99}){1,99}",
+        "(x+x+)+y",
+        "(?:(?:a|b)c?)+",
+        r"(a)\1",
+        r"(?<n>a\g<n>?)",
+        "a" * 6000,
+    ],
 )
 def test_patterns_that_could_search_without_end_are_refused(pattern: str) -> None:
-    for part in ({"pre_tokenizer": split({"Regex": pattern})}, {"normalizer": sequence(replace({"Regex": pattern}, "x"))}):
+    for part in (
+        {"pre_tokenizer": split({"Regex": pattern})},
+        {"normalizer": sequence(replace({"Regex": pattern}, "x"))},
+    ):
         with pytest.raises(CheckpointError, match=r"tokenizer\.json can't be used: "):
             check(**part)
 
@@ -57,7 +103,13 @@ def test_a_pattern_that_is_a_text_is_none() -> None:
 
 
 def test_replacements_in_use_pass() -> None:
-    check(normalizer=sequence({"type": "Prepend", "prepend": "\u2581"}, replace({"String": " "}, "\u2581"), {"type": "Lowercase"}))
+    check(
+        normalizer=sequence(
+            {"type": "Prepend", "prepend": "\u2581"},
+            replace({"String": " "}, "\u2581"),
+            {"type": "Lowercase"},
+        )
+    )
     check(normalizer=sequence(replace({"Regex": " {2,}"}, " "), replace({"String": "``"}, '"')))
 
 
@@ -82,7 +134,13 @@ def test_what_is_no_object_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [{"normalizer": 5}, {"normalizer": {"type": "Sequence", "normalizers": 5}}, {"pre_tokenizer": [split(5)]}, {"normalizer": replace({}, "a")}]
+    "parts",
+    [
+        {"normalizer": 5},
+        {"normalizer": {"type": "Sequence", "normalizers": 5}},
+        {"pre_tokenizer": [split(5)]},
+        {"normalizer": replace({}, "a")},
+    ],
 )
 def test_parts_of_another_kind_are_left_to_the_library(parts: Any) -> None:
     check(**parts)

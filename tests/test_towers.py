@@ -18,7 +18,12 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm, self.mlp = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(2 * width, width))
+        self.norm, self.mlp = (
+            nn.LayerNorm(width),
+            nn.Sequential(
+                nn.Linear(width, 2 * width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(2 * width, width)
+            ),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.norm(x))  # type: ignore[no-any-return]
@@ -40,14 +45,19 @@ class Stage(nn.Module):
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        self.blocks, self.down = nn.Sequential(*(Block(width) for _ in range(depth))), nn.Linear(width, width)
+        self.blocks, self.down = (
+            nn.Sequential(*(Block(width) for _ in range(depth))),
+            nn.Linear(width, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.blocks(x))  # type: ignore[no-any-return]
 
 
 class Staged(Backbone):
-    """An image tower of stages whose weights lie in another order than they are used; a text tower without blocks."""
+    """An image tower of stages whose weights lie in another order than they are used; a text tower
+    without blocks.
+    """
 
     image_dim, text_dim, shared_space = 6, 5, False
     logit_scale = logit_bias = zero_shot_threshold = None
@@ -75,16 +85,28 @@ class Staged(Backbone):
 
 def places(backbone: Backbone, tower: int) -> dict[str, int]:
     names = {parameter: name for name, parameter in backbone.named_parameters()}
-    return {names[parameter]: place for parameter, place in find_towers(backbone)[tower].places.items()}
+    return {
+        names[parameter]: place for parameter, place in find_towers(backbone)[tower].places.items()
+    }
 
 
-def test_blocks_of_stages_are_found_in_order_and_weights_belong_where_they_are_first_used(colour_engine: Any) -> None:
+def test_blocks_of_stages_are_found_in_order_and_weights_belong_where_they_are_first_used(
+    colour_engine: Any,
+) -> None:
     backbone = Staged(colour_engine())
     image, text = find_towers(backbone)
     assert image.blocks == [*backbone.stages[0].blocks, *backbone.stages[1].blocks]  # type: ignore[misc]
     found = places(backbone, 0)
-    assert {found[f"stages.0.blocks.1.{name}"] for name in ("norm.weight", "mlp.0.weight", "mlp.3.bias")} == {1}
-    expected = {"stem.weight": STEM, "stages.0.down.weight": 1, "stages.1.blocks.0.norm.bias": 2, "stages.1.down.bias": 4, "scale": 4}
+    assert {
+        found[f"stages.0.blocks.1.{name}"] for name in ("norm.weight", "mlp.0.weight", "mlp.3.bias")
+    } == {1}
+    expected = {
+        "stem.weight": STEM,
+        "stages.0.down.weight": 1,
+        "stages.1.blocks.0.norm.bias": 2,
+        "stages.1.down.bias": 4,
+        "scale": 4,
+    }
     assert {name: found[name] for name in expected} == expected
     assert not [name for name in found if name.startswith(("unused", "words"))]
     assert (text.depth, places(backbone, 1)) == (0, {"words.weight": STEM})
@@ -95,7 +117,13 @@ def test_from_a_block_on_means_that_block_and_what_follows(colour_engine: Any) -
     image, _ = find_towers(backbone)
     names = {parameter: name for name, parameter in backbone.named_parameters()}
     last = {names[parameter] for parameter in image.from_block(4)}
-    assert {name.rpartition(".")[0] for name in last} == {"", *(f"stages.1.{part}" for part in ("blocks.2.norm", "blocks.2.mlp.0", "blocks.2.mlp.3", "down"))}
+    assert {name.rpartition(".")[0] for name in last} == {
+        "",
+        *(
+            f"stages.1.{part}"
+            for part in ("blocks.2.norm", "blocks.2.mlp.0", "blocks.2.mlp.3", "down")
+        ),
+    }
     assert image.from_block(STEM) == set(image.places)
 
 
@@ -103,10 +131,14 @@ def test_branches_side_by_side_are_no_blocks(colour_engine: Any) -> None:
     backbone = Staged(colour_engine(), Forked(6))
     image, _ = find_towers(backbone)
     assert image.blocks == [*backbone.stages[0].blocks, *backbone.stages[1].blocks]  # type: ignore[misc]
-    assert {place for name, place in places(backbone, 0).items() if name.startswith("middle.")} == {1}
+    assert {place for name, place in places(backbone, 0).items() if name.startswith("middle.")} == {
+        1
+    }
 
 
-def test_a_backbone_may_name_its_blocks_itself(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_may_name_its_blocks_itself(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone = Staged(colour_engine())
     monkeypatch.setattr(backbone, "blocks", lambda: [backbone.stages[1], backbone.stages[0]])
     image, _ = find_towers(backbone)
@@ -118,10 +150,16 @@ def test_finding_them_leaves_the_backbone_as_it_was(colour_engine: Any) -> None:
     backbone = Staged(colour_engine()).train()
     backbone.stages[0].eval()
     backbone.stem.requires_grad_(False)
-    before = [module.training for module in backbone.modules()], [p.requires_grad for p in backbone.parameters()]
+    before = (
+        [module.training for module in backbone.modules()],
+        [p.requires_grad for p in backbone.parameters()],
+    )
     state = torch.random.get_rng_state()
     find_towers(backbone)
-    assert ([module.training for module in backbone.modules()], [p.requires_grad for p in backbone.parameters()]) == before
+    assert (
+        [module.training for module in backbone.modules()],
+        [p.requires_grad for p in backbone.parameters()],
+    ) == before
     assert [p.grad for p in backbone.parameters()] == [None] * len(list(backbone.parameters()))
     assert torch.equal(state, torch.random.get_rng_state())
     assert not [module for module in backbone.modules() if module._forward_pre_hooks]
@@ -133,11 +171,28 @@ def test_the_tiny_models_have_four_and_two_blocks(family: str) -> None:
     assert (image.name, image.depth, text.name, text.depth) == ("image", 4, "text", 2)
     names = {parameter: name for name, parameter in backbone.named_parameters()}
     after = {
-        names[p] for p in image.from_block(3) | text.from_block(1) if not any(p is q for block in (image.blocks[3], text.blocks[1]) for q in block.parameters())
+        names[p]
+        for p in image.from_block(3) | text.from_block(1)
+        if not any(
+            p is q for block in (image.blocks[3], text.blocks[1]) for q in block.parameters()
+        )
     }
-    stem = {names[p] for tower in (image, text) for p, place in tower.places.items() if place == STEM}
-    clip = {"hf-clip": ("vision_model.post_layernorm", "visual_projection", "text_model.final_layer_norm", "text_projection")}
+    stem = {
+        names[p] for tower in (image, text) for p, place in tower.places.items() if place == STEM
+    }
+    clip = {
+        "hf-clip": (
+            "vision_model.post_layernorm",
+            "visual_projection",
+            "text_model.final_layer_norm",
+            "text_projection",
+        )
+    }
     clip |= {"openclip": ("visual.ln_post", "visual.proj", "ln_final", "text_projection")}
-    assert {name.removeprefix("model.").removesuffix(".weight").removesuffix(".bias") for name in after} == set(clip[family])
+    assert {
+        name.removeprefix("model.").removesuffix(".weight").removesuffix(".bias") for name in after
+    } == set(clip[family])
     assert len(stem) == 7
-    assert set(names.values()) - {names[p] for tower in (image, text) for p in tower.places} == {"model.logit_scale"}
+    assert set(names.values()) - {names[p] for tower in (image, text) for p in tower.places} == {
+        "model.logit_scale"
+    }

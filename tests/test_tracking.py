@@ -1,5 +1,6 @@
-"""Trackers: which are known, that an absent one is refused before anything is read, and that one that fails harms nothing. Runs that are told of stand in
-test_trainer. wandb and mlflow are tested by the refusal alone.
+"""Trackers: which are known, that an absent one is refused before anything is read, and that one
+that fails harms nothing. Runs that are told of stand in test_trainer. wandb and mlflow are tested
+by the refusal alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from mismatch.training.tracking import Trackers, require_trackers
 
 
 def config(folder: Path, **options: Any) -> TrainConfig:
-    return TrainConfig(train_csv="absent.csv", output_dir=str(folder / "out"), device="cpu", **options)
+    return TrainConfig(
+        train_csv="absent.csv", output_dir=str(folder / "out"), device="cpu", **options
+    )
 
 
 class Tracker:
@@ -46,14 +49,25 @@ class Tracker:
 
 def test_the_names_of_track() -> None:
     assert TrainConfig(train_csv="t.csv").trackers == ()
-    assert TrainConfig(train_csv="t.csv", track="wandb, tensorboard,wandb").trackers == ("wandb", "tensorboard")
+    assert TrainConfig(train_csv="t.csv", track="wandb, tensorboard,wandb").trackers == (
+        "wandb",
+        "tensorboard",
+    )
     for wrong in ("comet", "tensorboard,comet"):
-        with pytest.raises(InputError, match=rf"--track {wrong}: 'comet' is unknown; tensorboard, wandb, mlflow, trackio are known"):
+        with pytest.raises(
+            InputError,
+            match=(
+                rf"--track {wrong}: 'comet' is unknown; tensorboard, wandb, mlflow, trackio are"
+                r" known"
+            ),
+        ):
             TrainConfig(train_csv="t.csv", track=wrong)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
-def test_one_that_is_not_installed_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_one_that_is_not_installed_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda module: None)
     with pytest.raises(MissingExtraError) as caught:
         train(config(tmp_path, track=name), report=print)
@@ -71,25 +85,50 @@ def test_no_tracker_is_no_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", ["", "start", "store", "log", "finish"])
-def test_one_that_fails_is_left_out_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+def test_one_that_fails_is_left_out_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
     bad, good = Tracker(fails), Tracker()
-    monkeypatch.setattr(tracking, "_MAKERS", {"wandb": lambda name, config: bad, "mlflow": lambda name, config: good})
+    monkeypatch.setattr(
+        tracking,
+        "_MAKERS",
+        {"wandb": lambda name, config: bad, "mlflow": lambda name, config: good},
+    )
     said: list[str] = []
     trackers = Trackers(config(tmp_path, track="wandb,mlflow", seed=7), said.append)
     trackers.start()
     trackers.log({"a": 1.0, "gone": None, "broken": float("nan")}, 3)
     trackers.log({"a": 2.0}, 4)
     trackers.finish()
-    every = [("start",), ("store", 7, False), ("log", {"a": 1.0}, 3), ("log", {"a": 2.0}, 4), ("finish",)]
+    every = [
+        ("start",),
+        ("store", 7, False),
+        ("log", {"a": 1.0}, 3),
+        ("log", {"a": 2.0}, 4),
+        ("finish",),
+    ]
     assert good.told == every
     assert bad.told == (every[: [entry[0] for entry in every].index(fails) + 1] if fails else every)
-    assert said == ([f"warning: --track wandb failed and is left out from here on: RuntimeError: {fails} went wrong"] if fails else [])
+    assert said == (
+        [
+            (
+                f"warning: --track wandb failed and is left out from here on: RuntimeError: {fails}"
+                " went wrong"
+            )
+        ]
+        if fails
+        else []
+    )
 
 
 @pytest.mark.parametrize(("run_name", "begins"), [("mine", "mine"), (None, "out-2")])
-def test_a_run_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_name: str | None, begins: str) -> None:
+def test_a_run_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_name: str | None, begins: str
+) -> None:
     names: list[str] = []
-    monkeypatch.setattr(tracking, "_MAKERS", {"wandb": lambda name, config: names.append(name) or Tracker()})
+    monkeypatch.setattr(
+        tracking, "_MAKERS", {"wandb": lambda name, config: names.append(name) or Tracker()}
+    )
     Trackers(config(tmp_path, track="wandb", run_name=run_name), print).start()
     assert [name[: len(begins)] for name in names] == [begins]
     assert (names[0] == run_name) == (run_name is not None)
@@ -109,5 +148,7 @@ def test_trackio_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said == []
     [file] = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(file) as database:
-        rows = database.execute("select step, metrics from metrics where run_name = 'one' order by step").fetchall()
+        rows = database.execute(
+            "select step, metrics from metrics where run_name = 'one' order by step"
+        ).fetchall()
     assert [(step, json.loads(text)["train/loss"]) for step, text in rows] == [(1, 0.5), (2, 0.25)]

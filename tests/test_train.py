@@ -1,4 +1,6 @@
-"""`mismatch train`: its options are TrainConfig's, in both spellings, and its errors are one line."""
+"""`mismatch train`: its options are TrainConfig's, in both spellings, and its errors
+are one line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ def run(*args: object) -> Result:
 
 def test_every_field_of_train_config_is_an_option_with_its_default() -> None:
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
-    assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {"config", "isolate_decoding"}
+    assert set(options) - {"debug"} == {field.name for field in dataclasses.fields(TrainConfig)} | {
+        "config",
+        "isolate_decoding",
+    }
     for field in dataclasses.fields(TrainConfig):
         option = options[field.name]
         assert option.opts == ["--" + field.name.replace("_", "-")]
@@ -53,21 +58,44 @@ def test_help_shows_the_defaults_of_both_modes(line: str) -> None:
 
 @pytest.fixture
 def data(colour_images: Path, write_rows: WriteRows) -> Path:
-    rows = [(f"{name}.png", f"{text} shirt", int(name == text)) for name in ("red", "green", "blue") for text in ("red", "green", "blue")]
+    rows = [
+        (f"{name}.png", f"{text} shirt", int(name == text))
+        for name in ("red", "green", "blue")
+        for text in ("red", "green", "blue")
+    ]
     write_rows(colour_images / "train.csv", [("image_path", "text", "label"), *rows])
     return colour_images
 
 
 @pytest.mark.parametrize("dash", ["-", "_"])
 def test_trains_in_both_spellings(data: Path, dash: str) -> None:
-    options = {"train-csv": data / "train.csv", "val-csv": data / "train.csv", "image-base-path": data, "model-name": "tiny", "output-dir": data / "out"}
-    options |= {"epochs": 1, "batch-size": 4, "learning-rate": 1e-3, "weight-decay": 0.02, "num-workers": 1, "device": "cpu"}
-    given = [part for name, value in options.items() for part in ("--" + name.replace("-", dash), value)]
+    options = {
+        "train-csv": data / "train.csv",
+        "val-csv": data / "train.csv",
+        "image-base-path": data,
+        "model-name": "tiny",
+        "output-dir": data / "out",
+    }
+    options |= {
+        "epochs": 1,
+        "batch-size": 4,
+        "learning-rate": 1e-3,
+        "weight-decay": 0.02,
+        "num-workers": 1,
+        "device": "cpu",
+    }
+    given = [
+        part for name, value in options.items() for part in ("--" + name.replace("-", dash), value)
+    ]
     result = run(*given, f"--isolate{dash}decoding")
     assert result.exit_code == 0, result.output
     assert "epoch 1/1  train loss" in result.stdout
     stats = json.loads((data / "out" / "best_model" / "training_stats.json").read_text())
-    assert (len(stats["train_losses"]), stats["config"]["weight_decay"], stats["config"]["backbone"]) == (1, 0.02, "hf-clip")
+    assert (
+        len(stats["train_losses"]),
+        stats["config"]["weight_decay"],
+        stats["config"]["backbone"],
+    ) == (1, 0.02, "hf-clip")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +111,15 @@ def test_trains_in_both_spellings(data: Path, dash: str) -> None:
     ],
 )
 def test_refused_in_one_line(data: Path, options: list[str], message: str) -> None:
-    result = run("--train-csv", data / "train.csv", "--image-base-path", data, "--output-dir", data / "out", *options)
+    result = run(
+        "--train-csv",
+        data / "train.csv",
+        "--image-base-path",
+        data,
+        "--output-dir",
+        data / "out",
+        *options,
+    )
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.strip().count("\n") == 0
@@ -103,7 +139,18 @@ def test_a_bad_row_is_one_line_with_its_place(data: Path, row: str, message: str
     with (data / "train.csv").open("a") as file:
         file.write(row + "\n")
     result = run(
-        "--train-csv", data / "train.csv", "--val-fraction", "0", "--image-base-path", data, "--model-name", "tiny", "--output-dir", data / "out", "--epochs", 1
+        "--train-csv",
+        data / "train.csv",
+        "--val-fraction",
+        "0",
+        "--image-base-path",
+        data,
+        "--model-name",
+        "tiny",
+        "--output-dir",
+        data / "out",
+        "--epochs",
+        1,
     )
     assert result.exit_code == 2
     assert message in result.stderr
@@ -117,29 +164,40 @@ def test_train_csv_is_required() -> None:
     assert "--train-csv" in result.stderr
 
 
-def test_options_come_from_the_command_line_then_from_the_file_then_from_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_options_come_from_the_command_line_then_from_the_file_then_from_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from mismatch.training import trainer
 
     seen: list[TrainConfig] = []
     monkeypatch.setattr(trainer, "train", lambda config, **_: seen.append(config))
-    (tmp_path / "a.yaml").write_text("train_csv: a.csv\nlearning-rate: 1e-4\nepochs: 3\nvalidate_data: true\nhead: cosine\n")
+    (tmp_path / "a.yaml").write_text(
+        "train_csv: a.csv\nlearning-rate: 1e-4\nepochs: 3\nvalidate_data: true\nhead: cosine\n"
+    )
     for options in ([], ["--epochs", 5, "--head", "adapter", "--train_csv", "b.csv"]):
         result = run(*options, "--config", tmp_path / "a.yaml")
         assert result.exit_code == 0, result.output
-    shown = [(c.train_csv, c.epochs, c.head, c.learning_rate, c.validate_data, c.seed) for c in seen]
+    shown = [
+        (c.train_csv, c.epochs, c.head, c.learning_rate, c.validate_data, c.seed) for c in seen
+    ]
     assert shown == [("a.csv", 3, "cosine", 1e-4, True, 0), ("b.csv", 5, "adapter", 1e-4, True, 0)]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train_csv: a.csv\nepoch: 3", "'epoch' is not an option of training; did you mean 'epochs'?"),
+        (
+            "train_csv: a.csv\nepoch: 3",
+            "'epoch' is not an option of training; did you mean 'epochs'?",
+        ),
         ("train_csv: a.csv\nepochs: many", 'epochs is "many"; a whole number is needed'),
         ("train_csv: a.csv\nepochs: 0", "--epochs is 0; 1 or more is needed"),
         ("epochs: 3", "Missing option '--train-csv'"),
     ],
 )
-def test_a_file_with_a_fault_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_with_a_fault_is_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     (tmp_path / "a.yaml").write_text(text)
     result = run("--config", tmp_path / "a.yaml")
     assert (result.exit_code, result.stderr.strip().count("\n")) == (2, 0)
@@ -147,13 +205,41 @@ def test_a_file_with_a_fault_is_refused_in_one_line(tmp_path: Path, text: str, m
 
 
 def test_a_runs_own_file_repeats_it_to_the_bit(data: Path) -> None:
-    common = ["--image-base-path", data, "--model-name", "tiny", "--batch-size", 4, "--device", "cpu", "--val-fraction", 0.4, "--tune", "head"]
-    first = run("--train-csv", data / "train.csv", *common, "--epochs", 2, "--cache", data / "cache", "--output-dir", data / "out")
+    common = [
+        "--image-base-path",
+        data,
+        "--model-name",
+        "tiny",
+        "--batch-size",
+        4,
+        "--device",
+        "cpu",
+        "--val-fraction",
+        0.4,
+        "--tune",
+        "head",
+    ]
+    first = run(
+        "--train-csv",
+        data / "train.csv",
+        *common,
+        "--epochs",
+        2,
+        "--cache",
+        data / "cache",
+        "--output-dir",
+        data / "out",
+    )
     assert first.exit_code == 0, first.output
     again = run("--config", data / "out" / "run.yaml", "--output-dir", data / "again")
     assert again.exit_code == 0, again.output
     for name in ("classification_head.safetensors", "model.safetensors"):
-        assert (data / "out" / "final_model" / name).read_bytes() == (data / "again" / "final_model" / name).read_bytes()
-    losses = [json.loads((data / folder / "training_stats.json").read_text())["train_losses"] for folder in ("out", "again")]
+        assert (data / "out" / "final_model" / name).read_bytes() == (
+            data / "again" / "final_model" / name
+        ).read_bytes()
+    losses = [
+        json.loads((data / folder / "training_stats.json").read_text())["train_losses"]
+        for folder in ("out", "again")
+    ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2

@@ -1,4 +1,6 @@
-"""The training run: that it learns, what it writes, how it ends, and that only the seed makes chance."""
+"""The training run: that it learns, what it writes, how it ends, and that only the seed makes
+chance.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,25 @@ from mismatch.training.history import Validation
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")
 COLOURS = ("red", "green", "blue")
-LISTS = ["train_losses", "train_contrastive_losses", "val_losses", "val_accuracies", "val_f1", "val_auroc", "confusion_matrices"]
-LISTS += ["val_precision", "val_recall", "val_seconds", "elapsed_seconds", "learning_rates", "head_learning_rates", "seconds", "rows_per_second"]
+LISTS = [
+    "train_losses",
+    "train_contrastive_losses",
+    "val_losses",
+    "val_accuracies",
+    "val_f1",
+    "val_auroc",
+    "confusion_matrices",
+]
+LISTS += [
+    "val_precision",
+    "val_recall",
+    "val_seconds",
+    "elapsed_seconds",
+    "learning_rates",
+    "head_learning_rates",
+    "seconds",
+    "rows_per_second",
+]
 
 
 @pytest.fixture
@@ -55,14 +74,20 @@ def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Unlike(Backbone):
-    """Towers of unlike widths, 12 and 7, without a shared space: a mean colour and a bag of words."""
+    """Towers of unlike widths, 12 and 7, without a shared space: a mean colour and a
+    bag of words.
+    """
 
     image_dim, text_dim, shared_space = 12, 7, False
     logit_scale = logit_bias = zero_shot_threshold = None
 
     def __init__(self, engine: Any, model_id: str) -> None:
         super().__init__()
-        self.image_spec, self.text_spec, self.model_id = engine.image_spec, engine.text_spec, model_id
+        self.image_spec, self.text_spec, self.model_id = (
+            engine.image_spec,
+            engine.text_spec,
+            model_id,
+        )
         self.image_tower, self.text_tower = nn.Linear(3, 12), nn.Embedding(11, 7)
         if Path(model_id).is_dir():
             self.load_state_dict(load_file(Path(model_id) / "towers.safetensors"))
@@ -80,14 +105,27 @@ class Unlike(Backbone):
 @pytest.fixture
 def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the family `unlike` beside the others."""
-    family = registry.BackboneFamily("unlike", lambda model_id: Unlike(colour_engine(), model_id), ("small",), "small", "", 1, "none", "0", "unlike", "none")
+    family = registry.BackboneFamily(
+        "unlike",
+        lambda model_id: Unlike(colour_engine(), model_id),
+        ("small",),
+        "small",
+        "",
+        1,
+        "none",
+        "0",
+        "unlike",
+        "none",
+    )
     installed = registry.Registry(registry.families() | {"unlike": family}, ())
     monkeypatch.setattr(registry, "_installed", lambda: installed)
 
 
 @pytest.fixture
 def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
-    """90 photos of one colour each, noisy; train.csv of 216 rows, val.csv of 54, shuffled.csv with labels that say nothing."""
+    """90 photos of one colour each, noisy; train.csv of 216 rows, val.csv of 54, shuffled.csv with
+    labels that say nothing.
+    """
     noise = np.random.default_rng(0)
     photos = []
     for i in range(90):
@@ -96,21 +134,43 @@ def catalogue(tmp_path: Path, write_rows: WriteRows) -> Path:
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
         photos.append((f"{i}.png", COLOURS[i % 3]))
     things = ("shirt", "shoe", "bag")
-    rows = [(path, f"{said} {things[(i + k) % 3]}", int(said == colour)) for k, (path, colour) in enumerate(photos) for i, said in enumerate(COLOURS)]
+    rows = [
+        (path, f"{said} {things[(i + k) % 3]}", int(said == colour))
+        for k, (path, colour) in enumerate(photos)
+        for i, said in enumerate(COLOURS)
+    ]
     order = noise.permutation(len(rows))
     held = {f"{i}.png" for i in range(72, 90)}
     header = ("image_path", "text", "label")
-    train_rows, val_rows = [rows[i] for i in order if rows[i][0] not in held], [rows[i] for i in order if rows[i][0] in held]
+    train_rows, val_rows = (
+        [rows[i] for i in order if rows[i][0] not in held],
+        [rows[i] for i in order if rows[i][0] in held],
+    )
     labels = noise.permutation([row[2] for row in train_rows])
     write_rows(tmp_path / "train.csv", [header, *train_rows])
     write_rows(tmp_path / "val.csv", [header, *val_rows])
-    write_rows(tmp_path / "shuffled.csv", [header, *((*row[:2], int(label)) for row, label in zip(train_rows, labels, strict=True))])
+    write_rows(
+        tmp_path / "shuffled.csv",
+        [header, *((*row[:2], int(label)) for row, label in zip(train_rows, labels, strict=True))],
+    )
     return tmp_path
 
 
 def config(folder: Path, **options: Any) -> TrainConfig:
-    common: dict[str, Any] = {"train_csv": str(folder / "train.csv"), "val_csv": str(folder / "val.csv"), "image_base_path": str(folder), "backbone": "unlike"}
-    common |= {"output_dir": str(folder / "out"), "device": "cpu", "num_workers": 1, "epochs": 3, "batch_size": 16, "cache": str(folder / "cache")}
+    common: dict[str, Any] = {
+        "train_csv": str(folder / "train.csv"),
+        "val_csv": str(folder / "val.csv"),
+        "image_base_path": str(folder),
+        "backbone": "unlike",
+    }
+    common |= {
+        "output_dir": str(folder / "out"),
+        "device": "cpu",
+        "num_workers": 1,
+        "epochs": 3,
+        "batch_size": 16,
+        "cache": str(folder / "cache"),
+    }
     if options.get("tune") != "head":
         common |= {"learning_rate": 1e-2}
     return TrainConfig(**common | options)
@@ -127,46 +187,85 @@ def read_stats(folder: Path) -> Any:
 def held_out_auroc(model: Path, folder: Path) -> float:
     rows = [line.split(",") for line in (folder / "val.csv").read_text().splitlines()[1:]]
     predictor = mismatch.load(model, "cpu")
-    scores = [p.similarity_score for p in predictor.predict_pairs([{"image_path": a, "text": b} for a, b, _ in rows], image_base_path=folder)]
+    scores = [
+        p.similarity_score
+        for p in predictor.predict_pairs(
+            [{"image_path": a, "text": b} for a, b, _ in rows], image_base_path=folder
+        )
+    ]
     return auroc([int(label) for *_, label in rows], np.array(scores, float))
 
 
-# --- it learns ----------------------------------------------------------------------------------------------------------------------------------------
+# --- it learns
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"])
 def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str) -> None:
-    result = quietly(config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc"))
+    result = quietly(
+        config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc")
+    )
     shuffled = quietly(
-        config(catalogue, tune=tune, epochs=12, head_learning_rate=1e-2, train_csv=str(catalogue / "shuffled.csv"), output_dir=str(catalogue / "no"))
+        config(
+            catalogue,
+            tune=tune,
+            epochs=12,
+            head_learning_rate=1e-2,
+            train_csv=str(catalogue / "shuffled.csv"),
+            output_dir=str(catalogue / "no"),
+        )
     )
     assert result.stats["train_losses"][-1] < 0.5 * result.stats["train_losses"][0]
     assert max(result.stats["val_auroc"]) > 0.97
     assert max(shuffled.stats["val_auroc"]) < 0.8
-    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(max(result.stats["val_auroc"]), abs=1e-6)  # what is stored is what was measured
+    # what is stored is what was measured
+    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(
+        max(result.stats["val_auroc"]), abs=1e-6
+    )
 
 
 @pytest.mark.usefixtures("unlike")
 def test_frozen_towers_stay_as_they_were_and_full_tuning_moves_them(catalogue: Path) -> None:
     for tune, moves in (("head", False), ("full", True)):
         quietly(config(catalogue, tune=tune, epochs=2, output_dir=str(catalogue / tune)))
-        first, last = (load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "towers.safetensors") for n in (1, 2))
+        first, last = (
+            load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "towers.safetensors")
+            for n in (1, 2)
+        )
         assert any(not torch.equal(first[name], last[name]) for name in first) == moves
-        heads = [load_file(catalogue / tune / f"checkpoint_epoch_{n}" / "classification_head.safetensors") for n in (1, 2)]
-        assert not torch.equal(heads[0]["image_adapter.0.4.weight"], heads[1]["image_adapter.0.4.weight"])
+        heads = [
+            load_file(
+                catalogue / tune / f"checkpoint_epoch_{n}" / "classification_head.safetensors"
+            )
+            for n in (1, 2)
+        ]
+        assert not torch.equal(
+            heads[0]["image_adapter.0.4.weight"], heads[1]["image_adapter.0.4.weight"]
+        )
 
 
-def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(catalogue: Path, family: str) -> None:
-    options = config(catalogue, backbone=family, model_name="tiny", epochs=1, batch_size=64, learning_rate=1e-3)
+def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(
+    catalogue: Path, family: str
+) -> None:
+    options = config(
+        catalogue, backbone=family, model_name="tiny", epochs=1, batch_size=64, learning_rate=1e-3
+    )
     result = quietly(options)
     meta = read_meta(result.best_dir)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
-    assert meta.train == options.to_dict() | {"head_dim": 128, "features": "colour", "long_text": "truncate"}
-    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(result.stats["val_auroc"][0], abs=1e-3)
+    assert meta.train == options.to_dict() | {
+        "head_dim": 128,
+        "features": "colour",
+        "long_text": "truncate",
+    }
+    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(
+        result.stats["val_auroc"][0], abs=1e-3
+    )
 
 
-# --- what it writes -----------------------------------------------------------------------------------------------------------------------------------
+# --- what it writes
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -174,14 +273,32 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
     said: list[str] = []
     result = train(config(catalogue), report=said.append)
     folder = catalogue / "out"
-    names = ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "checkpoint_epoch_3", "final_model"]
-    assert sorted(path.name for path in folder.iterdir()) == [*names, "run.yaml", "training_curves.png", "training_stats.json"]
+    names = [
+        "best_model",
+        "checkpoint_epoch_1",
+        "checkpoint_epoch_2",
+        "checkpoint_epoch_3",
+        "final_model",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *names,
+        "run.yaml",
+        "training_curves.png",
+        "training_stats.json",
+    ]
     assert (result.best_dir, result.final_dir) == (folder / "best_model", folder / "final_model")
     stats = read_stats(folder)
     assert stats == result.stats == read_stats(result.best_dir) == read_stats(result.final_dir)
     assert {name: len(stats[name]) for name in LISTS} == dict.fromkeys(LISTS, 3)
-    assert [len(read_stats(folder / f"checkpoint_epoch_{n}")["train_losses"]) for n in (1, 2, 3)] == [1, 2, 3]
-    assert (stats["finished"], stats["epochs"], stats["train_rows"], stats["val_rows"]) == (True, 3, 216, 54)
+    assert [
+        len(read_stats(folder / f"checkpoint_epoch_{n}")["train_losses"]) for n in (1, 2, 3)
+    ] == [1, 2, 3]
+    assert (stats["finished"], stats["epochs"], stats["train_rows"], stats["val_rows"]) == (
+        True,
+        3,
+        216,
+        54,
+    )
     assert [sum(map(sum, matrix)) for matrix in stats["confusion_matrices"]] == [54, 54, 54]
     assert stats["config"] == config(catalogue).to_dict()
     assert stats["learning_rates"][0] > stats["learning_rates"][1] > stats["learning_rates"][2] >= 0
@@ -191,18 +308,32 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("metric", ["accuracy", "loss", "auroc", "f1"])
-def test_best_model_is_the_epoch_with_the_best_metric_and_ties_go_to_the_lower_loss(catalogue: Path, metric: str) -> None:
+def test_best_model_is_the_epoch_with_the_best_metric_and_ties_go_to_the_lower_loss(
+    catalogue: Path, metric: str
+) -> None:
     result = quietly(config(catalogue, epochs=6, best_metric=metric, head_learning_rate=1e-2))
     stats = result.stats
-    values = {"accuracy": stats["val_accuracies"], "f1": stats["val_f1"], "auroc": stats["val_auroc"], "loss": [-x for x in stats["val_losses"]]}[metric]
+    values = {
+        "accuracy": stats["val_accuracies"],
+        "f1": stats["val_f1"],
+        "auroc": stats["val_auroc"],
+        "loss": [-x for x in stats["val_losses"]],
+    }[metric]
     ranks = list(zip(values, [-x for x in stats["val_losses"]], strict=True))
     assert stats["best_epoch"] == 1 + ranks.index(max(ranks))
     best, epoch = (
-        load_file(folder / "classification_head.safetensors") for folder in (result.best_dir, catalogue / "out" / f"checkpoint_epoch_{stats['best_epoch']}")
+        load_file(folder / "classification_head.safetensors")
+        for folder in (
+            result.best_dir,
+            catalogue / "out" / f"checkpoint_epoch_{stats['best_epoch']}",
+        )
     )
     assert all(torch.equal(best[name], epoch[name]) for name in best)
     last = load_file(catalogue / "out" / "checkpoint_epoch_6" / "classification_head.safetensors")
-    assert all(torch.equal(value, last[name]) for name, value in load_file(result.final_dir / "classification_head.safetensors").items())
+    assert all(
+        torch.equal(value, last[name])
+        for name, value in load_file(result.final_dir / "classification_head.safetensors").items()
+    )
 
 
 @pytest.mark.usefixtures("unlike")
@@ -215,25 +346,41 @@ def test_each_model_stores_the_calibration_and_threshold_of_its_own_logits(catal
         assert score in scores
         assert score.calibration is not None
         assert score.threshold is not None
-        assert (score.kind, score.calibration.rows, score.threshold.rows, score.threshold.objective) == ("probability", 54, 54, "accuracy")
+        assert (
+            score.kind,
+            score.calibration.rows,
+            score.threshold.rows,
+            score.threshold.objective,
+        ) == ("probability", 54, 54, "accuracy")
     best = result.stats["best_validation"]
     assert best["threshold"] == read_meta(result.best_dir).score.threshold_in_use
     assert best["accuracy"] >= max(result.stats["val_accuracies"]) - 1e-9
 
 
 @pytest.mark.usefixtures("unlike")
-def test_without_validation_rows_the_last_epoch_is_best_and_no_threshold_is_stored(catalogue: Path) -> None:
+def test_without_validation_rows_the_last_epoch_is_best_and_no_threshold_is_stored(
+    catalogue: Path,
+) -> None:
     said: list[str] = []
     result = train(config(catalogue, val_csv=None, val_fraction=0.0), report=said.append)
     assert said[0].startswith("no validation rows: best_model is the last epoch's")
-    assert (result.stats["best_epoch"], result.stats["best_validation"], result.stats["val_rows"]) == (3, None, 0)
+    assert (
+        result.stats["best_epoch"],
+        result.stats["best_validation"],
+        result.stats["val_rows"],
+    ) == (3, None, 0)
     assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
     assert result.stats["val_losses"] == []
 
 
 @pytest.mark.usefixtures("unlike")
-def test_validation_rows_of_one_label_give_no_auroc_and_no_threshold(catalogue: Path, write_rows: WriteRows) -> None:
-    write_rows(catalogue / "val.csv", [("image_path", "text", "label"), ("72.png", "red shirt", 1), ("73.png", "green shirt", 1)])
+def test_validation_rows_of_one_label_give_no_auroc_and_no_threshold(
+    catalogue: Path, write_rows: WriteRows
+) -> None:
+    write_rows(
+        catalogue / "val.csv",
+        [("image_path", "text", "label"), ("72.png", "red shirt", 1), ("73.png", "green shirt", 1)],
+    )
     result = quietly(config(catalogue, best_metric="auroc"))
     assert result.stats["val_auroc"] == [None, None, None]
     assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
@@ -244,18 +391,31 @@ def test_few_rows_are_warned_of_and_some_are_advised() -> None:
     said: list[str] = []
     for rows in (499, 520, 5000):
         trainer_module._advise(rows, said.append)
-    assert [line.partition(" training rows: ")[0] for line in said] == ["warning: 499", "advice: 520"]
+    assert [line.partition(" training rows: ")[0] for line in said] == [
+        "warning: 499",
+        "advice: 520",
+    ]
 
 
-# --- long texts -----------------------------------------------------------------------------------------------------------------------------------------
+# --- long texts
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def wordy(catalogue: Path, write_rows: WriteRows) -> Path:
-    """The catalogue with texts over the context of six tokens, whose colour stands behind it, and short ones among the rows to validate on."""
+    """The catalogue with texts over the context of six tokens, whose colour stands behind it, and
+    short ones among the rows to validate on.
+    """
     for name in ("train.csv", "val.csv"):
         rows = [line.split(",") for line in (catalogue / name).read_text().splitlines()]
-        long = [(image, f"shirt shoe bag shirt\n{text}" if name == "train.csv" or i % 3 else text, label) for i, (image, text, label) in enumerate(rows[1:])]
+        long = [
+            (
+                image,
+                f"shirt shoe bag shirt\n{text}" if name == "train.csv" or i % 3 else text,
+                label,
+            )
+            for i, (image, text, label) in enumerate(rows[1:])
+        ]
         write_rows(catalogue / name, [rows[0], *long])
     return catalogue
 
@@ -264,7 +424,11 @@ def watch_logits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The validation logits of each epoch."""
     seen: list[Any] = []
     real = Validation.of
-    monkeypatch.setattr(Validation, "of", lambda logits, labels, objective: seen.append(logits) or real(logits, labels, objective))
+    monkeypatch.setattr(
+        Validation,
+        "of",
+        lambda logits, labels, objective: seen.append(logits) or real(logits, labels, objective),
+    )
     return seen
 
 
@@ -273,7 +437,9 @@ def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[float | N
     with (folder / "val.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     predictor = mismatch.load(model, "cpu", **options)
-    return [p.logit for p in predictor.predict_pairs(rows, image_base_path=folder)], predictor.pipeline
+    return [
+        p.logit for p in predictor.predict_pairs(rows, image_base_path=folder)
+    ], predictor.pipeline
 
 
 @pytest.mark.usefixtures("unlike")
@@ -283,7 +449,17 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
     wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str, long_text: str
 ) -> None:
     logits, said = watch_logits(monkeypatch), list[str]()
-    result = train(config(wordy, tune=tune, epochs=12, head_learning_rate=1e-2, best_metric="auroc", long_text=long_text), report=said.append)
+    result = train(
+        config(
+            wordy,
+            tune=tune,
+            epochs=12,
+            head_learning_rate=1e-2,
+            best_metric="auroc",
+            long_text=long_text,
+        ),
+        report=said.append,
+    )
     assert max(result.stats["val_auroc"]) > 0.95
     found, pipeline = predicted(result.final_dir, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
@@ -294,38 +470,78 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
     assert (score.long_text, score.threshold is None) == (long_text, False)
     assert read_meta(result.best_dir).train["long_text"] == long_text
     decides = "the worst of which decides" if long_text == "chunk" else "whose mean decides"
-    assert f"9 texts are longer than the backbone's 6 tokens and are scored in pieces, {decides}" in said
-    again = quietly(config(wordy, tune=tune, epochs=1, backbone="hf-clip", model_name=str(result.final_dir), output_dir=str(wordy / "again")))
+    assert (
+        f"9 texts are longer than the backbone's 6 tokens and are scored in pieces, {decides}"
+        in said
+    )
+    again = quietly(
+        config(
+            wordy,
+            tune=tune,
+            epochs=1,
+            backbone="hf-clip",
+            model_name=str(result.final_dir),
+            output_dir=str(wordy / "again"),
+        )
+    )
     assert again.stats["long_text"] == read_meta(again.best_dir).score.long_text == long_text
 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"])
-def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str) -> None:
+def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(
+    wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str
+) -> None:
     same, real = list[int](), objective.contrastive_loss
 
-    def watched(images: Tensor, texts: Tensor, image_ids: Tensor, text_ids: Tensor, temperature: Tensor, piece_ids: Tensor | None = None) -> Tensor:
-        alike = (texts[:, None] == texts).all(-1) & (text_ids[:, None] != text_ids)  # (M, M), of different texts
+    def watched(
+        images: Tensor,
+        texts: Tensor,
+        image_ids: Tensor,
+        text_ids: Tensor,
+        temperature: Tensor,
+        piece_ids: Tensor | None = None,
+    ) -> Tensor:
+        # (M, M), of different texts
+        alike = (texts[:, None] == texts).all(-1) & (text_ids[:, None] != text_ids)
         masked = torch.zeros_like(alike) if piece_ids is None else piece_ids[:, None] == piece_ids
         assert not (alike & ~masked).any(), "an identical vector is no negative"
         same.append(int(alike.sum()))
-        return real(images, texts, image_ids, text_ids, temperature, *([] if piece_ids is None else [piece_ids]))
+        return real(
+            images,
+            texts,
+            image_ids,
+            text_ids,
+            temperature,
+            *([] if piece_ids is None else [piece_ids]),
+        )
 
     monkeypatch.setattr(objective, "contrastive_loss", watched)
-    quietly(config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk", dropout=0.0))  # which may drop all that differs
+    # which may drop all that differs
+    quietly(
+        config(wordy, tune=tune, epochs=2, head_learning_rate=1e-2, long_text="chunk", dropout=0.0)
+    )
     assert sum(same) > 50, "the catalogue's texts share their first line"
 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
-def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(wordy: Path, monkeypatch: pytest.MonkeyPatch, long_text: str) -> None:
+def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(
+    wordy: Path, monkeypatch: pytest.MonkeyPatch, long_text: str
+) -> None:
     logits, sizes, real = watch_logits(monkeypatch), list[int](), objective.Objective._row_cosines
 
     def watched(self: Any, pairs: Any, rows: Any, images: Tensor, pieces: Tensor) -> Tensor:
         sizes.append(len(pairs.row_pieces(rows)[0]))
         return real(self, pairs, rows, images, pieces)
 
-    options = {"tune": "head", "epochs": 1, "contrastive_weight": 0.0, "batch_size": 4, "long_text": long_text}
+    options = {
+        "tune": "head",
+        "epochs": 1,
+        "contrastive_weight": 0.0,
+        "batch_size": 4,
+        "long_text": long_text,
+    }
     quietly(config(wordy, **options))
     monkeypatch.setattr(objective.Objective, "_row_cosines", watched)
     monkeypatch.setattr(objective, "VAL_PIECES", 10)
@@ -336,36 +552,62 @@ def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(wordy: Path, m
 
 
 @pytest.mark.usefixtures("unlike")
-def test_a_text_without_its_end_teaches_only_what_its_beginning_says(wordy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_without_its_end_teaches_only_what_its_beginning_says(
+    wordy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits, said = watch_logits(monkeypatch), list[str]()
     result = train(config(wordy, epochs=3, head_learning_rate=1e-2), report=said.append)
     found, pipeline = predicted(result.final_dir, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
-    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.truncated) == (9, "truncate", 9)
-    lost = "warning: 9 texts are longer than the backbone's 6 tokens and are scored without their end; --long-text chunk scores them piece by piece"
+    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.truncated) == (
+        9,
+        "truncate",
+        9,
+    )
+    lost = (
+        "warning: 9 texts are longer than the backbone's 6 tokens and are scored without their end;"
+        " --long-text chunk scores them piece by piece"
+    )
     assert lost in said
     long = [i for i in range(54) if i % 3]
     assert len({round(float(logits[-1][i]), 4) for i in long}) <= 18, "18 images, one beginning"
 
 
-def test_each_family_scores_long_texts_as_it_was_trained(catalogue: Path, family: str, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_family_scores_long_texts_as_it_was_trained(
+    catalogue: Path, family: str, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [line.split(",") for line in (catalogue / "val.csv").read_text().splitlines()]
-    long = [(image, f"{text}. " + "it has two handles and a zip. " * (i % 4 * 5), label) for i, (image, text, label) in enumerate(rows[1:])]
+    long = [
+        (image, f"{text}. " + "it has two handles and a zip. " * (i % 4 * 5), label)
+        for i, (image, text, label) in enumerate(rows[1:])
+    ]
     for name in ("train.csv", "val.csv"):
         write_rows(catalogue / name, [rows[0], *long])
     logits = watch_logits(monkeypatch)
-    options = {"backbone": family, "model_name": "tiny", "epochs": 1, "batch_size": 27, "learning_rate": 1e-3, "long_text": "chunk"}
+    options = {
+        "backbone": family,
+        "model_name": "tiny",
+        "epochs": 1,
+        "batch_size": 27,
+        "learning_rate": 1e-3,
+        "long_text": "chunk",
+    }
     result = quietly(config(catalogue, **options))
     found, pipeline = predicted(result.final_dir, catalogue)
-    assert (result.stats["long_texts"], pipeline.long_texts) == (len({text for _, text, _ in long if len(text) > 250}),) * 2
+    assert (result.stats["long_texts"], pipeline.long_texts) == (
+        len({text for _, text, _ in long if len(text) > 250}),
+    ) * 2
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
     cut, _ = predicted(result.final_dir, catalogue, long_text="truncate")
     differ = [abs(a - b) > 1e-4 for a, b in zip(found, cut, strict=True)]  # type: ignore[operator]
-    assert differ == [abs(a - b) > 1e-4 and i % 4 > 1 for i, (a, b) in enumerate(zip(found, cut, strict=True))]  # type: ignore[operator]
+    assert differ == [
+        abs(a - b) > 1e-4 and i % 4 > 1 for i, (a, b) in enumerate(zip(found, cut, strict=True))
+    ]  # type: ignore[operator]
     assert sum(differ) > 10
 
 
-# --- from there on ------------------------------------------------------------------------------------------------------------------------------------
+# --- from there on
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -373,7 +615,17 @@ def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Pat
     first = quietly(config(catalogue, epochs=4, head_learning_rate=1e-2))
     said: list[str] = []
     start = catalogue / "out" / "checkpoint_epoch_4"
-    again = train(config(catalogue, backbone="hf-clip", model_name=str(start), epochs=1, head_learning_rate=1e-5, learning_rate=1e-6), report=said.append)
+    again = train(
+        config(
+            catalogue,
+            backbone="hf-clip",
+            model_name=str(start),
+            epochs=1,
+            head_learning_rate=1e-5,
+            learning_rate=1e-6,
+        ),
+        report=said.append,
+    )
     assert again.stats["val_losses"][0] == pytest.approx(first.stats["val_losses"][-1], rel=0.05)
     assert f"unlike:small, from {start}" in said[0] + said[1]
     assert sorted(path.name for path in (catalogue / "out").iterdir()) == [
@@ -389,9 +641,14 @@ def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Pat
 
 
 @pytest.mark.usefixtures("unlike")
-def test_early_stopping_ends_after_its_patience_and_final_model_is_the_last_epoch(catalogue: Path) -> None:
+def test_early_stopping_ends_after_its_patience_and_final_model_is_the_last_epoch(
+    catalogue: Path,
+) -> None:
     said: list[str] = []
-    result = train(config(catalogue, epochs=40, early_stopping=2, head_learning_rate=3e-2, learning_rate=3e-2), report=said.append)
+    result = train(
+        config(catalogue, epochs=40, early_stopping=2, head_learning_rate=3e-2, learning_rate=3e-2),
+        report=said.append,
+    )
     assert result.stats["epochs"] == result.stats["best_epoch"] + 2 < 40
     assert f"stopped early: auroc has not improved since epoch {result.stats['best_epoch']}" in said
     assert len(read_stats(result.final_dir)["train_losses"]) == result.stats["epochs"]
@@ -408,19 +665,28 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"])
 def test_the_seed_alone_makes_chance_and_threads_make_none(catalogue: Path, tune: str) -> None:
-    variants: dict[str, dict[str, Any]] = {"a": {}, "b": {"num_workers": 0}, "c": {"num_workers": 3}, "other": {"seed": 1}}
+    variants: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"num_workers": 0},
+        "c": {"num_workers": 3},
+        "other": {"seed": 1},
+    }
     found = {}
     for name, options in variants.items():
         state = torch.random.get_rng_state()
-        result = quietly(config(catalogue, tune=tune, epochs=2, output_dir=str(catalogue / name), **options))
-        assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own chance is untouched
+        result = quietly(
+            config(catalogue, tune=tune, epochs=2, output_dir=str(catalogue / name), **options)
+        )
+        # the caller's own chance is untouched
+        assert torch.equal(torch.random.get_rng_state(), state)
         found[name] = weights(result.final_dir)
     assert same(found["a"], found["b"])
     assert same(found["a"], found["c"])
     assert not same(found["a"], found["other"])
 
 
-# --- how it ends otherwise ----------------------------------------------------------------------------------------------------------------------------
+# --- how it ends otherwise
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -428,17 +694,27 @@ def test_the_seed_alone_makes_chance_and_threads_make_none(catalogue: Path, tune
 def test_an_image_missing_in_training_is_named_by_file_and_line(catalogue: Path, tune: str) -> None:
     with (catalogue / "train.csv").open("a") as file:
         file.write("absent.png,red shirt,1\n")
-    with pytest.raises(ImageNotFoundError, match=r"train.csv:218: image '.*absent.png' not found|train.csv:218: image '.*absent.png' can't be read"):
+    with pytest.raises(
+        ImageNotFoundError,
+        match=(
+            r"train.csv:218: image '.*absent.png' not found|train.csv:218: image '.*absent.png'"
+            r" can't be read"
+        ),
+    ):
         quietly(config(catalogue, tune=tune))
     assert not list((catalogue / "out").glob("*"))
 
 
 @pytest.mark.usefixtures("unlike")
-def test_validate_data_reports_everything_and_trains_nothing_when_a_row_fails(catalogue: Path) -> None:
+def test_validate_data_reports_everything_and_trains_nothing_when_a_row_fails(
+    catalogue: Path,
+) -> None:
     with (catalogue / "val.csv").open("a") as file:
         file.write("absent.png,red shirt,1\n0.png,red shirt,yes\n")
     said: list[str] = []
-    with pytest.raises(InputError, match="the data did not pass --validate-data, so nothing was trained"):
+    with pytest.raises(
+        InputError, match="the data did not pass --validate-data, so nothing was trained"
+    ):
         train(config(catalogue, validate_data=True), report=said.append)
     text = "\n".join(said)
     assert "val.csv:56: " in text
@@ -449,13 +725,17 @@ def test_validate_data_reports_everything_and_trains_nothing_when_a_row_fails(ca
 @pytest.mark.usefixtures("unlike")
 def test_validate_data_trains_when_all_passes(catalogue: Path) -> None:
     said: list[str] = []
-    assert train(config(catalogue, epochs=1, validate_data=True), report=said.append).stats["finished"]
+    assert train(config(catalogue, epochs=1, validate_data=True), report=said.append).stats[
+        "finished"
+    ]
     assert any("fit to train on: 270 rows" in line for line in said)
     assert sum("216 training rows" in line for line in said) == 1
 
 
 @pytest.mark.usefixtures("unlike")
-def test_a_temperature_at_its_bound_can_come_down(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temperature_at_its_bound_can_come_down(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CLIP starts at 100, the bound; a clamp in the graph would freeze it there."""
     real = trainer_module.load_start
 
@@ -472,19 +752,27 @@ def test_a_temperature_at_its_bound_can_come_down(catalogue: Path, monkeypatch: 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("options", [{}, {"val_csv": None}], ids=["val-csv", "held-out"])
-def test_few_rows_are_said_to_be_few_and_counted_before_some_are_held_out(catalogue: Path, options: dict[str, Any]) -> None:
+def test_few_rows_are_said_to_be_few_and_counted_before_some_are_held_out(
+    catalogue: Path, options: dict[str, Any]
+) -> None:
     said: list[str] = []
     train(config(catalogue, epochs=1, **options), report=said.append)
-    assert any(line.startswith("warning: 216 training rows: too few to learn from") for line in said)
+    assert any(
+        line.startswith("warning: 216 training rows: too few to learn from") for line in said
+    )
 
 
 @pytest.mark.usefixtures("unlike")
 def test_a_loss_that_is_no_number_ends_the_run_in_words(catalogue: Path) -> None:
-    with pytest.raises(InputError, match="training has diverged; lower --learning-rate or --head-learning-rate"):
+    with pytest.raises(
+        InputError, match="training has diverged; lower --learning-rate or --head-learning-rate"
+    ):
         quietly(config(catalogue, learning_rate=1e30, head_learning_rate=1e30))
 
 
-def test_cuda_without_cuda_is_an_error_before_anything_is_read(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_cuda_is_an_error_before_anything_is_read(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="device 'cuda' was asked for"):
         quietly(config(catalogue, device="cuda", train_csv="absent.csv"))
@@ -495,10 +783,18 @@ def test_cuda_without_cuda_is_an_error_before_anything_is_read(catalogue: Path, 
     ("when", "held"),
     [
         ("training on ", "interrupted before the first step: nothing has been written"),
-        ("epoch 2/5", "_epoch_1, checkpoint_epoch_2, best_model; the same command with --resume goes on from there"),
+        (
+            "epoch 2/5",
+            (
+                "_epoch_1, checkpoint_epoch_2, best_model; the same command with --resume goes on"
+                " from there"
+            ),
+        ),
     ],
 )
-def test_an_interrupted_run_keeps_its_epochs_and_says_so(catalogue: Path, when: str, held: str) -> None:
+def test_an_interrupted_run_keeps_its_epochs_and_says_so(
+    catalogue: Path, when: str, held: str
+) -> None:
     said: list[str] = []
 
     def report(line: str) -> None:
@@ -518,7 +814,9 @@ def test_an_interrupted_run_keeps_its_epochs_and_says_so(catalogue: Path, when: 
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(catalogue: Path, signal_: signal.Signals) -> None:
+def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(
+    catalogue: Path, signal_: signal.Signals
+) -> None:
     out = catalogue / "out"
     options = [
         "--train-csv",
@@ -532,8 +830,20 @@ def test_a_signal_in_the_middle_of_an_epoch_leaves_whole_folders_only(catalogue:
         "--model-name",
         "tiny",
     ]
-    command = [sys.executable, "-m", "mismatch", "train", *map(str, options), "--epochs", "500", "--threads", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "mismatch",
+        "train",
+        *map(str, options),
+        "--epochs",
+        "500",
+        "--threads",
+        "1",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         lines = _until(process.stdout, "epoch 1/500")
         time.sleep(0.3)
@@ -595,7 +905,9 @@ def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: P
     assert seen == {"epoch 1/2": [216, 216], "epoch 2/2": [216, 216]}
 
 
-def test_a_head_with_nothing_to_train_is_refused(tiny_checkpoints: dict[str, Path], catalogue: Path) -> None:
+def test_a_head_with_nothing_to_train_is_refused(
+    tiny_checkpoints: dict[str, Path], catalogue: Path
+) -> None:
     from mismatch.training.checkpoint import save_checkpoint
     from mismatch.training.engine import open_backbone
 
@@ -608,23 +920,39 @@ def test_a_head_with_nothing_to_train_is_refused(tiny_checkpoints: dict[str, Pat
 @pytest.mark.usefixtures("unlike")
 def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: Path) -> None:
     with pytest.raises(InputError, match="training has diverged; lower --learning-rate"):
-        quietly(config(catalogue, epochs=1, batch_size=10_000, head_learning_rate=1e38, learning_rate=1e38))
+        quietly(
+            config(
+                catalogue, epochs=1, batch_size=10_000, head_learning_rate=1e38, learning_rate=1e38
+            )
+        )
 
 
-# --- seeing it learn ------------------------------------------------------------------------------------------------------------------------------------
+# --- seeing it learn
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("tune", ["full", "head"])
-def test_the_options_that_a_run_saves_repeat_it_to_the_bit(catalogue: Path, monkeypatch: pytest.MonkeyPatch, tune: str) -> None:
-    monkeypatch.setattr(config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 2, "batch_size": 54}})
+def test_the_options_that_a_run_saves_repeat_it_to_the_bit(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch, tune: str
+) -> None:
+    monkeypatch.setattr(
+        config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 2, "batch_size": 54}}
+    )
     result = quietly(config(catalogue, tune=tune, epochs=None, batch_size=None, warmup=0.2))
-    monkeypatch.setattr(config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 4, "batch_size": 10}})  # of a later release
-    again = quietly(TrainConfig.from_file(catalogue / "out" / "run.yaml", output_dir=str(catalogue / "again")))
+    # of a later release
+    monkeypatch.setattr(
+        config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 4, "batch_size": 10}}
+    )
+    again = quietly(
+        TrainConfig.from_file(catalogue / "out" / "run.yaml", output_dir=str(catalogue / "again"))
+    )
     assert (again.stats["epochs"], again.stats["config"]["batch_size"]) == (2, 54)
     assert same(weights(result.final_dir), weights(again.final_dir))
     assert again.stats["val_losses"] == result.stats["val_losses"]
-    assert (catalogue / "again" / "run.yaml").read_text() == (catalogue / "out" / "run.yaml").read_text().replace("/out\n", "/again\n")
+    assert (catalogue / "again" / "run.yaml").read_text() == (
+        catalogue / "out" / "run.yaml"
+    ).read_text().replace("/out\n", "/again\n")
 
 
 @pytest.mark.usefixtures("unlike")
@@ -640,7 +968,9 @@ def test_seconds_are_those_of_the_parts_and_of_the_whole(catalogue: Path) -> Non
 
 
 @pytest.mark.usefixtures("unlike", "curves")
-def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(catalogue: Path) -> None:
+def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(
+    catalogue: Path,
+) -> None:
     def stop_at(start: str) -> Callable[[str], None]:
         def report(line: str) -> None:
             if line.startswith(start):
@@ -659,7 +989,9 @@ def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(cat
 
 
 @pytest.mark.usefixtures("unlike", "curves")
-def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accelerate.tracking import TensorBoardTracker
 
     def fail(*_: Any, **__: Any) -> None:
@@ -668,12 +1000,20 @@ def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(catalogu
     said: list[str] = []
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setattr(TensorBoardTracker, "log", fail)
-    assert train(config(catalogue, epochs=2, track="tensorboard"), report=said.append).stats["finished"]
+    assert train(config(catalogue, epochs=2, track="tensorboard"), report=said.append).stats[
+        "finished"
+    ]
     assert [line for line in said if "--track" in line] == [
-        "warning: --track tensorboard failed and is left out from here on: ConnectionError: the service is gone"
+        (
+            "warning: --track tensorboard failed and is left out from here on: ConnectionError: the"
+            " service is gone"
+        )
     ]
     [drawing] = [line for line in said if "be drawn" in line]
-    assert drawing.startswith(f"warning: {catalogue / 'out' / 'training_curves.png'} can't be drawn: ModuleNotFoundError: ")
+    assert drawing.startswith(
+        f"warning: {catalogue / 'out' / 'training_curves.png'} can't be drawn:"
+        " ModuleNotFoundError: "
+    )
     assert not (catalogue / "out" / "training_curves.png").exists()
 
 
@@ -681,35 +1021,62 @@ def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(catalogu
 def test_tensorboard_is_told_the_options_each_epoch_and_some_steps(catalogue: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    stats = quietly(config(catalogue, epochs=2, batch_size=4, track="tensorboard", run_name="first")).stats
+    stats = quietly(
+        config(catalogue, epochs=2, batch_size=4, track="tensorboard", run_name="first")
+    ).stats
     events = EventAccumulator(str(catalogue / "out" / "tensorboard" / "first"))
     events.Reload()
-    for name, values in {"train/loss": "train_losses", "val/loss": "val_losses", "val/auroc": "val_auroc", "rate/head": "head_learning_rates"}.items():
+    for name, values in {
+        "train/loss": "train_losses",
+        "val/loss": "val_losses",
+        "val/auroc": "val_auroc",
+        "rate/head": "head_learning_rates",
+    }.items():
         found = {event.step: event.value for event in events.Scalars(name)}
         assert [found[step] for step in (54, 108)] == pytest.approx(stats[values], rel=1e-6)
     steps = [event.step for event in events.Scalars("step/loss")]
     assert steps == [step for step in range(1, 109) if step % 3 == 0]
-    halves = [np.mean([event.value for event in events.Scalars("step/loss")][half : half + 18]) for half in (0, 18)]
+    halves = [
+        np.mean([event.value for event in events.Scalars("step/loss")][half : half + 18])
+        for half in (0, 18)
+    ]
     assert halves == pytest.approx(stats["train_losses"], rel=1e-5)
     options = list((catalogue / "out" / "tensorboard" / "first").glob("*/hparams.yml"))
     assert "batch_size: 4" in options[0].read_text()
 
 
 @pytest.mark.usefixtures("unlike")
-def test_what_looks_wrong_is_said_in_words(catalogue: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_looks_wrong_is_said_in_words(
+    catalogue: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(trainer_module.Adviser, "look", lambda self, history: looked.append(len(history.lists["train_losses"])))
+    monkeypatch.setattr(
+        trainer_module.Adviser,
+        "look",
+        lambda self, history: looked.append(len(history.lists["train_losses"])),
+    )
     rows = [line.split(",") for line in (catalogue / "train.csv").read_text().splitlines()[1:]]
     few = [row for row in rows if row[2] == "1"][:20]
-    write_rows(catalogue / "skewed.csv", [("image_path", "text", "label"), *few, *(row for row in rows if row[2] == "0")])
+    write_rows(
+        catalogue / "skewed.csv",
+        [("image_path", "text", "label"), *few, *(row for row in rows if row[2] == "0")],
+    )
     said: list[str] = []
     train(config(catalogue, epochs=2, train_csv=str(catalogue / "skewed.csv")), report=said.append)
     assert looked == [1, 2]
     warned = [line.removeprefix("warning: ") for line in said if line.startswith("warning: ")]
-    assert [line[:40] for line in warned[1:]] == ["training: only 12.2% of the rows are lab", "--learning-rate 0.01 is above 1e-04: a p"]
+    assert [line[:40] for line in warned[1:]] == [
+        "training: only 12.2% of the rows are lab",
+        "--learning-rate 0.01 is above 1e-04: a p",
+    ]
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), pytest.raises(CheckpointError, match=rf"can't write {tmp_path / 'run'}: process {os.getpid()} on "):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(
+            CheckpointError, match=rf"can't write {tmp_path / 'run'}: process {os.getpid()} on "
+        ),
+    ):
         train(TrainConfig(train_csv="absent.csv", output_dir=str(tmp_path / "run")))
     assert list(tmp_path.iterdir()) == []

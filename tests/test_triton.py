@@ -1,4 +1,6 @@
-"""mismatch.export.triton: repositories that Triton's own rules accept, whose chained graphs score as the bundle does."""
+"""mismatch.export.triton: repositories that Triton's own rules accept, whose chained graphs score
+as the bundle does.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,26 @@ from mismatch.cli import main
 from mismatch.errors import CheckpointError, ParityError
 from mismatch.export import triton
 from mismatch.export.pbtxt import each, from_text, to_text
-from mismatch.export.triton import ENSEMBLE, HEAD, IMAGE, TEXT, check_repository, check_target, with_score, write_repository
+from mismatch.export.triton import (
+    ENSEMBLE,
+    HEAD,
+    IMAGE,
+    TEXT,
+    check_repository,
+    check_target,
+    with_score,
+    write_repository,
+)
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec
 
 MODELS = (IMAGE, TEXT, HEAD)
-TEXTS = ["red shirt", "a blue bag with a very long strap, and more words than that", "Größe 42 &amp; mehr 🎉"]
+TEXTS = [
+    "red shirt",
+    "a blue bag with a very long strap, and more words than that",
+    "Größe 42 &amp; mehr 🎉",
+]
 
 
 @pytest.fixture(scope="module", params=["hf-clip", "openclip"])
@@ -49,9 +64,13 @@ def run_ensemble(repository: Path, tensors: Mapping[str, Any]) -> dict[str, Any]
     known = dict(tensors)
     config = config_of(repository / ENSEMBLE)
     for step in config["ensemble_scheduling"]["step"]:
-        session = ort.InferenceSession(repository / step["model_name"] / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            repository / step["model_name"] / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+        )
         outputs = {one["key"]: one["value"] for one in each(step, "output_map")}
-        values = session.run(list(outputs), {one["key"]: known[one["value"]] for one in each(step, "input_map")})
+        values = session.run(
+            list(outputs), {one["key"]: known[one["value"]] for one in each(step, "input_map")}
+        )
         known |= dict(zip(outputs.values(), values, strict=True))
     return {one["name"]: known[one["name"]] for one in config["output"]}
 
@@ -64,11 +83,22 @@ def changed_score(bundle: Path, folder: Path, score: ScoreSpec) -> Path:
 
 
 def test_the_layout_is_a_model_repository(repository: Path, bundle: Path) -> None:
-    files = {path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()}
-    graphs = {f"{name}/1/model.onnx" for name in MODELS} | {f"{name}/config.pbtxt" for name in (*MODELS, ENSEMBLE)}
-    assert files == graphs | {f"{name}/configs/gpu.pbtxt" for name in (IMAGE, TEXT)} | {"mismatch/1/manifest.json", "mismatch/1/tokenizer.json"}
-    assert (repository / TEXT / "1" / "model.onnx").read_bytes() == (bundle / "text_encoder.onnx").read_bytes()
-    assert (repository / ENSEMBLE / "1" / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    files = {
+        path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()
+    }
+    graphs = {f"{name}/1/model.onnx" for name in MODELS} | {
+        f"{name}/config.pbtxt" for name in (*MODELS, ENSEMBLE)
+    }
+    assert files == graphs | {f"{name}/configs/gpu.pbtxt" for name in (IMAGE, TEXT)} | {
+        "mismatch/1/manifest.json",
+        "mismatch/1/tokenizer.json",
+    }
+    assert (repository / TEXT / "1" / "model.onnx").read_bytes() == (
+        bundle / "text_encoder.onnx"
+    ).read_bytes()
+    assert (repository / ENSEMBLE / "1" / "manifest.json").read_bytes() == (
+        bundle / "manifest.json"
+    ).read_bytes()
     check_repository(repository)
 
 
@@ -76,19 +106,29 @@ def test_the_configs_say_what_the_graphs_take(repository: Path, bundle: Path) ->
     manifest = read_bundle(bundle)
     size = manifest.image_spec.size
     image, text, head = (config_of(repository / name) for name in MODELS)
-    assert image["input"] == {"name": "pixel_values", "data_type": "TYPE_FP32", "dims": [3, size, size]}
+    assert image["input"] == {
+        "name": "pixel_values",
+        "data_type": "TYPE_FP32",
+        "dims": [3, size, size],
+    }
     assert [(one["name"], one["data_type"], one["dims"]) for one in text["input"]] == [
         ("input_ids", "TYPE_INT64", [-1]),
         ("attention_mask", "TYPE_INT64", [-1]),
     ]
-    assert [(one["name"], one["dims"]) for one in head["output"]] == [("logit", [1]), ("similarity_score", [1])]
+    assert [(one["name"], one["dims"]) for one in head["output"]] == [
+        ("logit", [1]),
+        ("similarity_score", [1]),
+    ]
     assert {each(config, "max_batch_size")[0] for config in (image, text, head)} == {64}
     assert image["dynamic_batching"]["max_queue_delay_microseconds"] == 2000
     assert image["instance_group"] == {"kind": "KIND_CPU", "count": 1}
     gpu = config_of(repository / IMAGE, "configs/gpu.pbtxt")
     assert gpu["instance_group"]["kind"] == "KIND_GPU"
     assert (gpu["input"], gpu["output"]) == (image["input"], image["output"])
-    facts = {one["key"]: one["value"]["string_value"] for one in config_of(repository / ENSEMBLE)["parameters"]}
+    facts = {
+        one["key"]: one["value"]["string_value"]
+        for one in config_of(repository / ENSEMBLE)["parameters"]
+    }
     assert float(facts["threshold"]) == manifest.score.threshold_in_use
 
 
@@ -98,15 +138,28 @@ def compare_with_predictor(repository: Path, bundle: Path, colour_images: Path) 
     images = [colour_images / f"{name}.png" for name in ("red", "green", "blue")]
     tokens = predictor.pipeline.tokenizer(TEXTS)
     pixels = np.stack([predictor.pipeline.preprocess(path) for path in images])
-    found = run_ensemble(repository, {"pixel_values": pixels, "input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
+    found = run_ensemble(
+        repository,
+        {
+            "pixel_values": pixels,
+            "input_ids": tokens.input_ids,
+            "attention_mask": tokens.attention_mask,
+        },
+    )
     expected = [predictor.predict(image, text) for image, text in zip(images, TEXTS, strict=True)]
     assert found["similarity_score"].shape == found["logit"].shape == (3, 1)
     np.testing.assert_allclose(found["logit"][:, 0], [one.logit for one in expected], atol=1e-5)
-    np.testing.assert_allclose(found["similarity_score"][:, 0], [one.similarity_score for one in expected], atol=1e-6)
-    np.testing.assert_allclose(found["similarity_score"], scores_from_logits(found["logit"], predictor.score), atol=1e-6)
+    np.testing.assert_allclose(
+        found["similarity_score"][:, 0], [one.similarity_score for one in expected], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        found["similarity_score"], scores_from_logits(found["logit"], predictor.score), atol=1e-6
+    )
 
 
-def test_the_ensemble_scores_as_the_predictor_does(repository: Path, bundle: Path, colour_images: Path) -> None:
+def test_the_ensemble_scores_as_the_predictor_does(
+    repository: Path, bundle: Path, colour_images: Path
+) -> None:
     compare_with_predictor(repository, bundle, colour_images)
 
 
@@ -118,7 +171,9 @@ def test_tritons_own_schema_reads_every_config(repository: Path) -> None:
     for path in paths:
         config = text_format.Parse(path.read_text(encoding="utf-8"), schema.ModelConfig())
         assert config.name == path.relative_to(repository).parts[0]
-        assert [one.name for one in config.input] == [one["name"] for one in each(from_text(path.read_text()), "input")]
+        assert [one.name for one in config.input] == [
+            one["name"] for one in each(from_text(path.read_text()), "input")
+        ]
 
 
 PIECEWISE = Calibration(1.3, -0.4, 200, "piecewise", (-3.0, -1.0, 0.5, 4.0), (-2.0, -1.5, 1.0, 2.5))
@@ -127,7 +182,9 @@ SCORES = {
     "temperature": ScoreSpec("probability", 0.5, Calibration(0.31, 0.0, 50, "temperature")),
     "platt": ScoreSpec("probability", 0.5, Calibration(2.7, -13.1, 50)),
     "piecewise": ScoreSpec("probability", 0.5, PIECEWISE),
-    "one line": ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 50, "piecewise", (-1.0, 1.0), (-3.0, 0.5))),
+    "one line": ScoreSpec(
+        "probability", 0.5, Calibration(1.0, 0.0, 50, "piecewise", (-1.0, 1.0), (-3.0, 0.5))
+    ),
     "zero-shot": ScoreSpec("cosine", 0.25),
 }
 
@@ -137,34 +194,79 @@ def test_a_baked_calibration_is_the_one_function(name: str) -> None:
     """On a grid of logits, the knots themselves among them, as far as a sigmoid is flat."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch"])
     logit = helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["batch"])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["logit"])], "head", [value], [logit])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["logit"])], "head", [value], [logit]
+    )
     plain = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    session = ort.InferenceSession(with_score(plain, SCORES[name]).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        with_score(plain, SCORES[name]).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     knots = (np.array(PIECEWISE.knots) - PIECEWISE.intercept) / PIECEWISE.slope
-    grid = np.concatenate([np.linspace(-200, 200, 4001), np.linspace(-8, 8, 4001), knots]).astype(np.float32)
+    grid = np.concatenate([np.linspace(-200, 200, 4001), np.linspace(-8, 8, 4001), knots]).astype(
+        np.float32
+    )
     logits, scores = session.run(["logit", "similarity_score"], {"x": grid})
     assert (logits[:, 0] == grid).all()
-    np.testing.assert_allclose(scores[:, 0], scores_from_logits(grid, SCORES[name]), atol=1e-6, rtol=0)
+    np.testing.assert_allclose(
+        scores[:, 0], scores_from_logits(grid, SCORES[name]), atol=1e-6, rtol=0
+    )
     assert plain.graph.output[0].name == "logit"  # what was given is as it was
     assert len(plain.graph.node) == 1
 
 
 @pytest.mark.parametrize("name", ["piecewise", "zero-shot"])
-def test_a_bundle_with_another_score_is_written_with_that(tiny_bundles: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_a_bundle_with_another_score_is_written_with_that(
+    tiny_bundles: dict[str, Path], tmp_path: Path, name: str
+) -> None:
     bundle = changed_score(tiny_bundles["openclip"], tmp_path / "bundle", SCORES[name])
     written = write_repository(bundle, tmp_path / "repository")
     assert 0 <= written.difference < 1e-6
-    facts = {one["key"]: one["value"]["string_value"] for one in config_of(written.folder / ENSEMBLE)["parameters"]}
-    assert (facts["score"], facts["threshold"]) == (SCORES[name].kind, repr(SCORES[name].threshold_in_use))
+    facts = {
+        one["key"]: one["value"]["string_value"]
+        for one in config_of(written.folder / ENSEMBLE)["parameters"]
+    }
+    assert (facts["score"], facts["threshold"]) == (
+        SCORES[name].kind,
+        repr(SCORES[name].threshold_in_use),
+    )
 
 
 @pytest.mark.filterwarnings("ignore:this bundle is fp16")
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_lower_precisions(tiny_checkpoints: dict[str, Path], colour_images: Path, write_rows: Any, tmp_path: Path, precision: str) -> None:
-    """int8's operators are the CPU's, so its towers have no config for GPUs; from a checkpoint both are written at once."""
-    rows = write_rows(tmp_path / "rows.csv", [("image_path", "text"), ("red.png", "red shirt"), ("blue.png", "a blue bag")])
-    args = ["--model", tiny_checkpoints["openclip"], "--output", tmp_path / "bundle", "--precision", precision, "--verify-csv", rows]
-    args += ["--image-base-path", colour_images, "--max-flips", "1", "--max-auroc-loss", "1", "--triton", tmp_path / "repository"]
+def test_lower_precisions(
+    tiny_checkpoints: dict[str, Path],
+    colour_images: Path,
+    write_rows: Any,
+    tmp_path: Path,
+    precision: str,
+) -> None:
+    """int8's operators are the CPU's, so its towers have no config for GPUs; from a checkpoint both
+    are written at once.
+    """
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        [("image_path", "text"), ("red.png", "red shirt"), ("blue.png", "a blue bag")],
+    )
+    args = [
+        "--model",
+        tiny_checkpoints["openclip"],
+        "--output",
+        tmp_path / "bundle",
+        "--precision",
+        precision,
+        "--verify-csv",
+        rows,
+    ]
+    args += [
+        "--image-base-path",
+        colour_images,
+        "--max-flips",
+        "1",
+        "--max-auroc-loss",
+        "1",
+        "--triton",
+        tmp_path / "repository",
+    ]
     result = CliRunner().invoke(main, ["export-onnx", *map(str, args)])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "repository" / IMAGE / "configs").exists() == (precision == "fp16")
@@ -173,18 +275,30 @@ def test_lower_precisions(tiny_checkpoints: dict[str, Path], colour_images: Path
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "head"])
-def test_weights_in_another_file_are_not_followed(tiny_bundles: dict[str, Path], tmp_path: Path, name: str) -> None:
-    """Its place is the graph's to say, and it could be any file of this machine or, later, of Triton's."""
+def test_weights_in_another_file_are_not_followed(
+    tiny_bundles: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """Its place is the graph's to say, and it could be any file of this machine or, later, of
+    Triton's.
+    """
     bundle = Path(shutil.copytree(tiny_bundles["openclip"], tmp_path / "bundle"))
     manifest, model = read_bundle(bundle), onnx.load(bundle / f"{name}.onnx")
-    onnx.save_model(model, bundle / f"{name}.onnx", save_as_external_data=True, location=f"{name}.weights", size_threshold=1024)
+    onnx.save_model(
+        model,
+        bundle / f"{name}.onnx",
+        save_as_external_data=True,
+        location=f"{name}.weights",
+        size_threshold=1024,
+    )
     write_manifest(bundle, manifest)
     with pytest.raises(CheckpointError, match="its weights lie in another file"):
         write_repository(bundle, tmp_path / "repository")
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
-def test_an_older_repository_is_replaced_and_nothing_else(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_an_older_repository_is_replaced_and_nothing_else(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
     bundle, target = tiny_bundles["openclip"], tmp_path / "repository"
     write_repository(bundle, target)
     (target / "mismatch_head" / "2").mkdir()
@@ -204,7 +318,9 @@ def test_an_older_repository_is_replaced_and_nothing_else(tiny_bundles: dict[str
     assert {path.name for path in tmp_path.iterdir()} == {"repository", "photos", "file"}
 
 
-def test_scores_that_differ_leave_nothing_behind(tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_differ_leave_nothing_behind(
+    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(triton, "TOLERANCE", -1.0)
     with pytest.raises(ParityError, match="nothing was written"):
         write_repository(tiny_bundles["openclip"], tmp_path / "repository")
@@ -228,17 +344,37 @@ WRONG = [
     (ENSEMBLE, _rename_output, "maps the output nothing"),
     (ENSEMBLE, _drop_step, "no step of mismatch makes text_"),
     (ENSEMBLE, _unmapped, "to the inputs"),
-    (ENSEMBLE, lambda config: config["input"][0].update(dims=[3, 1, 1]), "one type or shape where it is made"),
-    (ENSEMBLE, lambda config: config["input"].append({"name": "more", "data_type": "TYPE_FP32", "dims": [1]}), "takes .'more'."),
-    (IMAGE, lambda config: config["input"].update(dims=[3, -1, -1]), "the inputs of mismatch_image_encoder/config.pbtxt are not those of its graph"),
+    (
+        ENSEMBLE,
+        lambda config: config["input"][0].update(dims=[3, 1, 1]),
+        "one type or shape where it is made",
+    ),
+    (
+        ENSEMBLE,
+        lambda config: config["input"].append(
+            {"name": "more", "data_type": "TYPE_FP32", "dims": [1]}
+        ),
+        "takes .'more'.",
+    ),
+    (
+        IMAGE,
+        lambda config: config["input"].update(dims=[3, -1, -1]),
+        "the inputs of mismatch_image_encoder/config.pbtxt are not those of its graph",
+    ),
     (TEXT, lambda config: config.pop("backend"), "has no backend"),
-    (TEXT, lambda config: config["dynamic_batching"].update(preferred_batch_size=[128]), "prefers batches of"),
+    (
+        TEXT,
+        lambda config: config["dynamic_batching"].update(preferred_batch_size=[128]),
+        "prefers batches of",
+    ),
     (HEAD, lambda config: config.update(name="head"), "is called 'head'"),
 ]
 
 
 @pytest.mark.parametrize(("model", "change", "words"), WRONG, ids=[words for _, _, words in WRONG])
-def test_the_check_notices_what_triton_would_refuse(repository: Path, tmp_path: Path, model: str, change: Any, words: str) -> None:
+def test_the_check_notices_what_triton_would_refuse(
+    repository: Path, tmp_path: Path, model: str, change: Any, words: str
+) -> None:
     copy = Path(shutil.copytree(repository, tmp_path / "copy"))
     config = config_of(copy / model)
     change(config)
@@ -257,11 +393,15 @@ def test_a_version_that_is_missing_is_noticed(repository: Path, tmp_path: Path) 
         check_repository(copy)
 
 
-def test_a_file_of_somebody_elses_in_an_older_repository_stays(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_of_somebody_elses_in_an_older_repository_stays(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
     bundle, target = tiny_bundles["openclip"], tmp_path / "repository"
     write_repository(bundle, target)
     (target / "mismatch_head" / "2").mkdir()
     (target / "mismatch_head" / "2" / "model.onnx").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"holds other files too \(mismatch_head/2/model.onnx\)"):
+    with pytest.raises(
+        CheckpointError, match=r"holds other files too \(mismatch_head/2/model.onnx\)"
+    ):
         write_repository(bundle, target)
     assert (target / "mismatch_head" / "2" / "model.onnx").read_text() == "mine"

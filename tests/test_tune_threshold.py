@@ -18,19 +18,35 @@ from mismatch.errors import InputError
 
 
 @pytest.fixture
-def run(tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any:
-    """A bundle, and 120 rows over 60 images that it scores; labels follow its scores but for noise, so that there is something to choose."""
+def run(
+    tiny_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any
+) -> Any:
+    """A bundle, and 120 rows over 60 images that it scores; labels follow its scores but for noise,
+    so that there is something to choose.
+    """
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_bundles["hf-clip"], "bundle")
     random = np.random.default_rng(0)
     for number in range(60):
         Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(f"{number}.png")
-    rows = [{"image_path": f"{n % 60}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"} for n in range(120)]
-    scores = np.array([one.similarity_score for one in mismatch.load("bundle", "cpu").predict_pairs(rows)])
+    rows = [
+        {"image_path": f"{n % 60}.png", "text": f"{('red', 'blue', 'green')[n % 3]} shirt {n}"}
+        for n in range(120)
+    ]
+    scores = np.array(
+        [one.similarity_score for one in mismatch.load("bundle", "cpu").predict_pairs(rows)]
+    )
     noisy = scores.argsort().argsort() + random.normal(0, 20, 120)
-    table = [(row["image_path"], row["text"], int(noisy[n] > 60), "ab"[n % 2]) for n, row in enumerate(rows)]
+    table = [
+        (row["image_path"], row["text"], int(noisy[n] > 60), "ab"[n % 2])
+        for n, row in enumerate(rows)
+    ]
     write_rows(Path("rows.csv"), [("image_path", "text", "label", "kind"), *table])
-    return lambda *args: CliRunner().invoke(main, ["tune-threshold", "--model", "bundle", "--csv", "rows.csv", *args], prog_name="mismatch")
+    return lambda *args: CliRunner().invoke(
+        main,
+        ["tune-threshold", "--model", "bundle", "--csv", "rows.csv", *args],
+        prog_name="mismatch",
+    )
 
 
 def stored() -> dict[str, Any]:
@@ -50,8 +66,18 @@ def test_a_target_is_stored_and_used(run: Any) -> None:
     assert said["threshold"]["objective"] == "mismatch precision>=0.9"
     assert stored()["earlier"] == [before["threshold"]]
     assert mismatch.load("bundle", "cpu").threshold == said["threshold"]["value"]
-    figures = json.loads(CliRunner().invoke(main, ["evaluate", "--model", "bundle", "--csv", "rows.csv", "--json"], prog_name="mismatch").stdout)
-    assert figures["metrics"]["mismatch_precision"] == pytest.approx(said["figures"]["mismatch_precision"]["value"])
+    figures = json.loads(
+        CliRunner()
+        .invoke(
+            main,
+            ["evaluate", "--model", "bundle", "--csv", "rows.csv", "--json"],
+            prog_name="mismatch",
+        )
+        .stdout
+    )
+    assert figures["metrics"]["mismatch_precision"] == pytest.approx(
+        said["figures"]["mismatch_precision"]["value"]
+    )
     again = run("--objective", "f1")
     assert again.exit_code == 0
     assert len(stored()["earlier"]) == 2
@@ -63,15 +89,33 @@ def test_a_band_and_slices(run: Any) -> None:
     assert "of the rows alone" in result.stdout
     band = stored()["review"]
     assert band["low"] < band["high"]
-    said = CliRunner().invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch").stdout.splitlines()[1:]
+    said = (
+        CliRunner()
+        .invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch")
+        .stdout.splitlines()[1:]
+    )
     assert {line.split(",")[5] for line in said} == {"match", "mismatch", "review"}
-    plain = CliRunner().invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv", "--threshold", "0.5"], prog_name="mismatch").stdout
+    plain = (
+        CliRunner()
+        .invoke(
+            main,
+            ["predict", "--model", "bundle", "--csv", "rows.csv", "--threshold", "0.5"],
+            prog_name="mismatch",
+        )
+        .stdout
+    )
     assert "review" not in plain
     result = run("--slice", "kind")
     assert result.exit_code == 0, result.output
     assert (stored()["review"], set(stored()["slices"]["values"])) == (None, {"a", "b"})
-    said = CliRunner().invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch").stdout.splitlines()[1:]
-    assert {line.split(",")[3] for line in said} == {f"{value:.9g}" for value in stored()["slices"]["values"].values()}
+    said = (
+        CliRunner()
+        .invoke(main, ["predict", "--model", "bundle", "--csv", "rows.csv"], prog_name="mismatch")
+        .stdout.splitlines()[1:]
+    )
+    assert {line.split(",")[3] for line in said} == {
+        f"{value:.9g}" for value in stored()["slices"]["values"].values()
+    }
 
 
 def test_a_dry_run_stores_nothing(run: Any) -> None:
@@ -80,7 +124,9 @@ def test_a_dry_run_stores_nothing(run: Any) -> None:
     assert result.exit_code == 0, result.output
     assert Path("bundle/manifest.json").read_bytes() == before
     lines = result.stdout.splitlines()
-    assert lines[0].endswith("least cost, a missed mismatch at 5 and a false alarm at 1, on 120 rows")
+    assert lines[0].endswith(
+        "least cost, a missed mismatch at 5 and a false alarm at 1, on 120 rows"
+    )
     assert [line.split()[0] for line in lines if line[:3] in ("0.2", "0.5")] == ["0.2", "0.5"]
     assert any(line.startswith("120 rows are few") for line in lines)
     assert result.stderr == "nothing stored: --dry-run\n"
@@ -94,7 +140,10 @@ def test_a_dry_run_stores_nothing(run: Any) -> None:
         (["--review-band", "0.3"], "write LOW,HIGH"),
         (["--review-band", "0.9,0.2"], "give the lower score first"),
         (["--slice", "kind", "--max-risk", "0.1"], "don't go together"),
-        (["--slice", "colour"], "rows.csv: there is no column 'colour'; found 'image_path', 'text', 'label', 'kind'"),
+        (
+            ["--slice", "colour"],
+            "rows.csv: there is no column 'colour'; found 'image_path', 'text', 'label', 'kind'",
+        ),
         (["--min-rows", "500"], "rows.csv: 120 labelled rows, 500 are needed"),
         (["--max-missed", "0.01"], "299 are needed"),
         (["--objective", "cost"], "equal costs is accuracy"),
@@ -115,11 +164,15 @@ def test_rows_that_can_not_be_scored_are_named(run: Any) -> None:
         file.write("absent.png,red,1,a\n")
     result = run("--dry-run")
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("1 row could not be scored and is left out:\nrows.csv:122: image 'absent.png' not found")
+    assert result.stderr.startswith(
+        "1 row could not be scored and is left out:\nrows.csv:122: image 'absent.png' not found"
+    )
 
 
 @pytest.mark.parametrize("failing", ["to_dict", "lines"])
-def test_a_command_that_ends_in_an_error_has_stored_nothing(run: Any, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_a_command_that_ends_in_an_error_has_stored_nothing(
+    run: Any, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     before = Path("bundle/manifest.json").read_bytes()
 
     def fail(*_: object) -> None:

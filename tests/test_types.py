@@ -19,7 +19,12 @@ TOOLS = {
 
 @pytest.mark.parametrize("command", TOOLS.values(), ids=TOOLS)
 def test_the_tool_has_nothing_to_say(command: list[str], tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", *(part.format(cache=tmp_path) for part in command)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *(part.format(cache=tmp_path) for part in command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -37,7 +37,9 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_images: Path) -> Any:
 
 def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows: Any) -> None:
     write_rows(Path("train.csv"), ROWS)
-    write_rows(Path("val.csv"), [("image_path", "caption"), ("red.png", "red"), ("absent.png", "green")])
+    write_rows(
+        Path("val.csv"), [("image_path", "caption"), ("red.png", "red"), ("absent.png", "green")]
+    )
     result = run("train.csv", "val.csv")
     assert result.exit_code == 1, result.output
     lines = result.stdout.splitlines()
@@ -49,7 +51,10 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
         "train.csv:8: ": "cut.jpg",
         "train.csv:9: ": "lie.jpg",
         "train.csv:10: ": "4 fields where the header has 3",
-        "val.csv:1: ": "columns 'text', 'label' are missing; found 'image_path', 'caption'; rename 'caption' to 'text'",
+        "val.csv:1: ": (
+            "columns 'text', 'label' are missing; found 'image_path', 'caption'; rename 'caption'"
+            " to 'text'"
+        ),
         "val.csv:3: ": "absent.png",
     }
     found = [line for line in lines if line.startswith(("train.csv:", "val.csv:"))]
@@ -63,7 +68,13 @@ def test_everything_wrong_is_named_with_its_line_in_one_run(run: Any, write_rows
 
 def test_good_files_pass_and_their_labels_are_counted(run: Any, write_rows: Any) -> None:
     Image.new("RGB", (40, 40), "red").save("large.png")
-    write_rows(Path("train.csv"), [("image_path", "text", "label"), *[("large.png", f"red {i}", int(i < 150)) for i in range(600)]])
+    write_rows(
+        Path("train.csv"),
+        [
+            ("image_path", "text", "label"),
+            *[("large.png", f"red {i}", int(i < 150)) for i in range(600)],
+        ],
+    )
     result = run("train.csv")
     assert result.exit_code == 0, result.output
     found = result.stdout.splitlines()
@@ -88,7 +99,12 @@ def test_json_for_programs(run: Any, write_rows: Any) -> None:
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     [file] = report["files"]
-    assert (report["ok"], file["rows"], file["unusable_rows"], file["problem_count"]) == (False, 9, 7, 7)
+    assert (report["ok"], file["rows"], file["unusable_rows"], file["problem_count"]) == (
+        False,
+        9,
+        7,
+        7,
+    )
     assert file["labels"] == {"0": 4, "1": 2}
     assert (file["images"], file["bad_images"]) == (6, 3)
     assert [problem["line"] for problem in file["problems"]] == [3, 4, 5, 6, 8, 9, 10]
@@ -98,17 +114,26 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
     write_rows(Path("train.csv"), ROWS)
     result = run("train.csv", "--max_problems", "2")
     assert [line for line in result.stdout.splitlines() if line.startswith("train.csv:")] == [
-        "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); pass --label-map yes/no",
+        (
+            "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); pass"
+            " --label-map yes/no"
+        ),
         "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
     ]
 
 
 def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
-    write_rows(Path("train.csv"), [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "red", 0)])
+    write_rows(
+        Path("train.csv"),
+        [("image_path", "text", "label"), ("red.png", "red", 1), ("blue.png", "red", 0)],
+    )
     result = run("train.csv", "--image-base-path", "photos")
     assert result.exit_code == 1
-    assert f"--image-base-path is probably wrong; the first was looked for at {Path('photos/red.png').absolute()}" in result.stdout
+    assert (
+        "--image-base-path is probably wrong; the first was looked for at"
+        f" {Path('photos/red.png').absolute()}" in result.stdout
+    )
     assert result.stdout.count("not found; check its path and --image-base-path") == 2
 
 
@@ -121,7 +146,9 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
         (["a.csv", "--max-problems", "0"], "max-problems"),
     ],
 )
-def test_what_can_not_be_opened_or_asked_exits_with_2(run: Any, args: list[str], words: str) -> None:
+def test_what_can_not_be_opened_or_asked_exits_with_2(
+    run: Any, args: list[str], words: str
+) -> None:
     result = run(*args)
     assert result.exit_code == 2
     assert words in result.stderr
@@ -148,11 +175,19 @@ def test_the_report_goes_to_a_file_too(run: Any, write_rows: Any) -> None:
 def pictures(folder: Path, count: int) -> None:
     for number in range(count):
         noise = np.random.default_rng(number).integers(0, 255, (5, 5, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        Image.fromarray(noise).resize((80, 80), Image.Resampling.BICUBIC).save(
+            folder / f"{number}.png"
+        )
 
 
 def table(path: Path, rows: list[tuple[str, str, int]], write_rows: Any) -> None:
-    write_rows(path, [("image_path", "text", "label", "sku"), *((image, text, str(label), f"s{at}") for at, (image, text, label) in enumerate(rows))])
+    write_rows(
+        path,
+        [
+            ("image_path", "text", "label", "sku"),
+            *((image, text, str(label), f"s{at}") for at, (image, text, label) in enumerate(rows)),
+        ],
+    )
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -162,16 +197,28 @@ def read(name: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_rows: Any) -> Any:
-    """train.csv with a repeated row, a contradiction, a broken image and two leaks, one of them encoded anew; test.csv."""
+    """train.csv with a repeated row, a contradiction, a broken image and two leaks, one of them
+    encoded anew; test.csv.
+    """
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path, 20)
     with Image.open("1.png") as image:
         image.save("again.jpg", quality=60)
     Path("broken.png").write_bytes(b"x")
     train = [(f"{number}.png", f"text {number}", number % 2) for number in range(12)]
-    train += [("3.png", "text 3", 1), ("4.png", "text 4", 1), ("broken.png", "text", 1), ("again.jpg", "text again", 1), ("19.png", "a &amp; b", 0)]
+    train += [
+        ("3.png", "text 3", 1),
+        ("4.png", "text 4", 1),
+        ("broken.png", "text", 1),
+        ("again.jpg", "text again", 1),
+        ("19.png", "a &amp; b", 0),
+    ]
     table(Path("train.csv"), train, write_rows)
-    table(Path("test.csv"), [("1.png", "text", 1), ("19.png", "text", 0), ("18.png", "text", 1)], write_rows)
+    table(
+        Path("test.csv"),
+        [("1.png", "text", 1), ("19.png", "text", 0), ("18.png", "text", 1)],
+        write_rows,
+    )
     return lambda *args: CliRunner().invoke(main, ["validate", *args], prog_name="mismatch")
 
 
@@ -179,11 +226,19 @@ def test_leaks_and_left_overs_are_warnings(audited: Any) -> None:
     result = audited("train.csv", "test.csv", "--report", "report.json")
     assert result.exit_code == 1, result.output
     assert "warning: train.csv and test.csv share 2 images" in result.stdout
-    assert "warning: 1 image of train.csv (line 17) has a near-duplicate in test.csv" in result.stdout
-    assert "warning: train.csv: 1 text holds HTML: tags or entities; take them out (line 18: 'a &amp; b')" in result.stdout
+    assert (
+        "warning: 1 image of train.csv (line 17) has a near-duplicate in test.csv" in result.stdout
+    )
+    assert (
+        "warning: train.csv: 1 text holds HTML: tags or entities; take them out (line 18: 'a"
+        " &amp; b')" in result.stdout
+    )
     report = json.loads(Path("report.json").read_text())
     assert report["leaks"] == [{"files": ["train.csv", "test.csv"], "images": ["again.jpg"]}]
-    assert {finding["kind"]: finding["lines"] for finding in report["files"][0]["findings"]} == {"markup": [18], "near-duplicates": [17]}
+    assert {finding["kind"]: finding["lines"] for finding in report["files"][0]["findings"]} == {
+        "markup": [18],
+        "near-duplicates": [17],
+    }
 
 
 def test_fix_loses_no_row(audited: Any) -> None:
@@ -202,7 +257,9 @@ def test_fix_loses_no_row(audited: Any) -> None:
     }
     assert "broken.png" in rejected[4]["reason"]
     every = {tuple(row.values()) for row in read("train.csv")}
-    assert {tuple(row.values()) for row in fixed} | {tuple(row.values())[:4] for row in rejected} == every
+    assert {tuple(row.values()) for row in fixed} | {
+        tuple(row.values())[:4] for row in rejected
+    } == every
     assert audited("fixed.csv", "test.csv").exit_code == 0
 
 
@@ -211,18 +268,39 @@ def test_strict_takes_warnings_seriously(audited: Any) -> None:
     assert audited("test.csv", "--strict").exit_code == 1
 
 
-def test_without_the_extra_it_says_what_was_not_looked_for(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_what_was_not_looked_for(
+    audited: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mismatch.cli.validate.AUDIT", ("no_such_package",))
     result = audited("train.csv", "test.csv")
     assert "near-duplicate" not in result.stdout
-    assert result.stderr.startswith("not looked for: near-duplicate images, and labels that texts or images alone tell; that needs pip install")
+    assert result.stderr.startswith(
+        "not looked for: near-duplicate images, and labels that texts or images alone tell; that"
+        " needs pip install"
+    )
 
 
 def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
     write_rows(
-        Path("train.csv"), [("photo", "text", "label"), ("red.png; green.png", "red", "yes"), ("red.png;gone.png", "red", "no"), ("../a.png", "b", "no")]
+        Path("train.csv"),
+        [
+            ("photo", "text", "label"),
+            ("red.png; green.png", "red", "yes"),
+            ("red.png;gone.png", "red", "no"),
+            ("../a.png", "b", "no"),
+        ],
     )
-    result = run("train.csv", "--image-column", "photo", "--label-map", "yes/no", "--multi-image", "all", "--image-base-path", ".")
+    result = run(
+        "train.csv",
+        "--image-column",
+        "photo",
+        "--label-map",
+        "yes/no",
+        "--multi-image",
+        "all",
+        "--image-base-path",
+        ".",
+    )
     assert result.exit_code == 1
     found = [line for line in result.stdout.splitlines() if line.startswith("train.csv:")]
     assert [line[:40] for line in found] == [
@@ -237,23 +315,46 @@ def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
 def test_other_formats(run: Any, kind: str) -> None:
     rows = {"image_path": ["red.png", "gone.png"], "text": ["red", "blue"], "label": [1, 0]}
     if kind == "parquet":
-        pytest.importorskip("pyarrow.parquet").write_table(pytest.importorskip("pyarrow").table(rows), "rows.parquet")
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pytest.importorskip("pyarrow").table(rows), "rows.parquet"
+        )
     else:
-        Path("rows.jsonl").write_text("".join(json.dumps(dict(zip(rows, values, strict=True))) + "\n" for values in zip(*rows.values(), strict=True)))
+        Path("rows.jsonl").write_text(
+            "".join(
+                json.dumps(dict(zip(rows, values, strict=True))) + "\n"
+                for values in zip(*rows.values(), strict=True)
+            )
+        )
     result = run(f"rows.{kind}")
     assert result.exit_code == 1
-    assert f"rows.{kind}:{'row ' if kind == 'parquet' else ''}2: image 'gone.png' not found" in result.stdout
+    assert (
+        f"rows.{kind}:{'row ' if kind == 'parquet' else ''}2: image 'gone.png' not found"
+        in result.stdout
+    )
 
 
 def test_texts_over_the_context_are_named_with_what_is_lost(run: Any, write_rows: Any) -> None:
     words = " ".join(f"word{number}" for number in range(60))
-    write_rows(Path("train.csv"), [("image_path", "text", "label"), ("red.png", "red", "1"), ("blue.png", words, "0")])
+    write_rows(
+        Path("train.csv"),
+        [("image_path", "text", "label"), ("red.png", "red", "1"), ("blue.png", words, "0")],
+    )
     result = run("train.csv", "--backbone", "hf-clip:tiny", "--strict", "--report", "report.json")
     assert result.exit_code == 1
-    [finding] = [finding for finding in json.loads(Path("report.json").read_text())["files"][0]["findings"] if finding["kind"] == "long"]
+    [finding] = [
+        finding
+        for finding in json.loads(Path("report.json").read_text())["files"][0]["findings"]
+        if finding["kind"] == "long"
+    ]
     assert (finding["count"], finding["lines"]) == (1, [3])
-    assert "1 text is longer than the backbone's 77 tokens, up to 172; what is lost (line 3: '… " in finding["message"]
-    assert "long" not in [finding["kind"] for finding in json.loads(run("train.csv", "--json").stdout)["files"][0]["findings"]]
+    assert (
+        "1 text is longer than the backbone's 77 tokens, up to 172; what is lost (line 3: '… "
+        in finding["message"]
+    )
+    assert "long" not in [
+        finding["kind"]
+        for finding in json.loads(run("train.csv", "--json").stdout)["files"][0]["findings"]
+    ]
     assert "backbone 'no-such' is unknown" in run("train.csv", "--backbone", "no-such").stderr
 
 

@@ -22,7 +22,9 @@ class Told:
 
 
 def watch(told: Any, steps: int = 10, epochs: int = 2, backbone: float = 1e-5) -> Watch:
-    groups = ([{"part": "backbone", "lr": backbone}] if backbone else []) + [{"part": "head", "lr": 1e-3}]
+    groups = ([{"part": "backbone", "lr": backbone}] if backbone else []) + [
+        {"part": "head", "lr": 1e-3}
+    ]
     optimizer: Any = SimpleNamespace(param_groups=groups)
     return Watch(optimizer, told, steps, epochs)
 
@@ -32,11 +34,18 @@ def test_loss_rate_and_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     seen = watch(Told(()))
     assert seen.after(1, torch.tensor([8.0, 3.0]), 16)() == "loss 0.5000, rate 1.0e-05"
-    assert seen.after(5, torch.tensor([20.0, 3.0]), 80)() == "loss 0.2500, rate 1.0e-05, 0:30 left in all"  # 4 steps in 8 s, 15 are left
+    # 4 steps in 8 s, 15 are left
+    assert (
+        seen.after(5, torch.tensor([20.0, 3.0]), 80)()
+        == "loss 0.2500, rate 1.0e-05, 0:30 left in all"
+    )
 
 
 def test_of_a_frozen_backbone_the_heads_rate_is_shown() -> None:
-    assert watch(Told(()), backbone=0.0).after(1, torch.tensor([8.0, 3.0]), 16)() == "loss 0.5000, rate 1.0e-03"
+    assert (
+        watch(Told(()), backbone=0.0).after(1, torch.tensor([8.0, 3.0]), 16)()
+        == "loss 0.5000, rate 1.0e-03"
+    )
 
 
 def test_the_loss_is_read_only_for_a_note_that_is_shown() -> None:
@@ -57,10 +66,20 @@ def test_trackers_hear_the_mean_since_they_last_heard_and_a_new_epoch_begins_ane
         for step in range(1, 41):
             seen.after(40 * epoch + step, torch.tensor([float(step * step), 2.0 * step]), step)
     assert [step for step, _ in told.heard] == list(range(2, 81, 2))
-    assert [values["step/loss"] for _, values in told.heard] == [2.0 * step - 2 for step in range(2, 41, 2)] * 2  # of (s² − (s − 2)²) / 2
-    assert told.heard[3][1] == {"step/loss": 14.0, "step/contrastive_loss": 2.0, "rate/backbone": 1e-5, "rate/head": 1e-3}
+    # of (s² − (s − 2)²) / 2
+    assert [values["step/loss"] for _, values in told.heard] == [
+        2.0 * step - 2 for step in range(2, 41, 2)
+    ] * 2
+    assert told.heard[3][1] == {
+        "step/loss": 14.0,
+        "step/contrastive_loss": 2.0,
+        "rate/backbone": 1e-5,
+        "rate/head": 1e-3,
+    }
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(6.7, "0:07"), (751, "12:31"), (3723, "1:02:03"), (0, "0:00")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(6.7, "0:07"), (751, "12:31"), (3723, "1:02:03"), (0, "0:00")]
+)
 def test_durations(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown

@@ -17,23 +17,29 @@ __all__ = ["Backbone"]
 
 
 class Backbone(nn.Module, ABC):
-    """Two towers that embed images and texts; a subclass sets the attributes below in its `__init__`.
+    """Two towers that embed images and texts; a subclass sets the attributes below in its
+    `__init__`.
 
     What it declares decides which checks of `mismatch.backbones.contract` apply to it.
     """
 
     image_dim: int  # width of an image embedding
     text_dim: int  # width of a text embedding; may differ from image_dim
-    shared_space: bool  # True: cosine between the towers already means something (CLIP), so zero-shot works
-    logit_scale: float | None  # what upstream multiplies its cosine with (CLIP: about 100); None where it knows nothing
+    # True: cosine between the towers already means something (CLIP), so zero-shot works
+    shared_space: bool
+    # what upstream multiplies its cosine with (CLIP: about 100); None where it knows nothing
+    logit_scale: float | None
     logit_bias: float | None  # what upstream adds (SigLIP: about -13)
-    zero_shot_threshold: float | None  # cosine from which zero-shot calls a pair a match (CLIP: 0.25)
+    # cosine from which zero-shot calls a pair a match (CLIP: 0.25)
+    zero_shot_threshold: float | None
     image_spec: ImageSpec
     text_spec: TextSpec
     model_id: str  # what `load` was asked for; a checkpoint records it
     levels_dim: int = 0  # width of `image_levels`; 0: it offers none
     text_levels_dim: int = 0  # width of `text_levels`; 0: it offers none
-    int8: bool = False  # True: claims that its towers, dynamically quantised, embed nearly as in fp32 (contract.INT8_COSINE)
+    # True: claims that its towers, dynamically quantised, embed nearly as in fp32
+    # (contract.INT8_COSINE)
+    int8: bool = False
 
     @abstractmethod
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -45,38 +51,61 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def save_pretrained(self, directory: Path) -> None:
-        """Write weights, configuration and preprocessing in upstream's own format and file names; `load(directory)` reads them back."""
+        """Write weights, configuration and preprocessing in upstream's own format and file names;
+        `load(directory)` reads them back.
+        """
 
     def image_levels(self, pixel_values: Tensor) -> Tensor:
-        """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which remember colour and texture."""
+        """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which
+        remember colour and texture.
+        """
         return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
 
     def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) → `encode_image` and `image_levels` of it; a backbone that offers levels computes both in one pass here, at half the price."""
+        """(B, 3, S, S) → `encode_image` and `image_levels` of it; a backbone that offers levels
+        computes both in one pass here, at half the price.
+        """
         return self.encode_image(pixel_values), self.image_levels(pixel_values)
 
     def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Optional: (B, L), twice → (B, text_levels_dim), pooled features of earlier layers, which remember the words."""
+        """Optional: (B, L), twice → (B, text_levels_dim), pooled features of earlier layers, which
+        remember the words.
+        """
         return attention_mask.new_zeros((len(input_ids), 0), dtype=torch.float32)  # (B, 0)
 
-    def encode_text_and_levels(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels computes both in one pass here."""
-        return self.encode_text(input_ids, attention_mask), self.text_levels(input_ids, attention_mask)
+    def encode_text_and_levels(
+        self, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels
+        computes both in one pass here.
+        """
+        return self.encode_text(input_ids, attention_mask), self.text_levels(
+            input_ids, attention_mask
+        )
 
     def blocks(self) -> list[nn.Module]:
-        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune lora`, `--layer-decay` and `--fsdp`.
+        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune
+        lora`, `--layer-decay` and `--fsdp`.
 
-        Training sees by running them which tower and place each has, and leaves out those that the gradient passes by. By default: whatever has layers
-        of its own and stands with another of its class in an nn.ModuleList or nn.Sequential.
+        Training sees by running them which tower and place each has, and leaves out those that the
+        gradient passes by. By default: whatever has layers of its own and stands with another of
+        its class in an nn.ModuleList or nn.Sequential.
         """
         return _repeated(self)
 
     def checkpoint_gradients(self) -> None:
-        """Optional: from here on compute layers again in the backward pass of training, instead of keeping what they gave; the gradients stay the same."""
-        raise BackboneError(f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out, or lower --batch-size")
+        """Optional: from here on compute layers again in the backward pass of training, instead of
+        keeping what they gave; the gradients stay the same.
+        """
+        raise BackboneError(
+            f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out,"
+            " or lower --batch-size"
+        )
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
-        """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare `image_spec` with."""
+        """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare
+        `image_spec` with.
+        """
         return None
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor | None:
@@ -84,11 +113,15 @@ class Backbone(nn.Module, ABC):
         return None
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor | None:
-        """Optional: upstream's own whole path, RGB images → (N, image_dim) of any length, to compare transform and tower with."""
+        """Optional: upstream's own whole path, RGB images → (N, image_dim) of any length, to
+        compare transform and tower with.
+        """
         return None
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor | None:
-        """Optional: upstream's own whole path, texts → (N, text_dim) of any length, to compare tokenizer and tower with."""
+        """Optional: upstream's own whole path, texts → (N, text_dim) of any length, to compare
+        tokenizer and tower with.
+        """
         return None
 
     @property

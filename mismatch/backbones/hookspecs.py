@@ -17,7 +17,8 @@ API_VERSION = 1  # of the hook and of `Backbone`; raised when a plugin has to ch
 hookspec = pluggy.HookspecMarker("mismatch")
 hookimpl = pluggy.HookimplMarker("mismatch")
 
-Load = Callable[[str], "Backbone"]  # model id (a known name, a hub id or a local directory) → a backbone; imports torch inside
+# model id (a known name, a hub id or a local directory) → a backbone; imports torch inside
+Load = Callable[[str], "Backbone"]
 
 
 class Register(Protocol):
@@ -35,11 +36,14 @@ class Register(Protocol):
     ) -> None:
         """Offer the family `name`.
 
-        `models` are the ids worth listing, `default_model` (the first of them unless named) is what `--backbone NAME` alone means,
-        `api_version` is the `API_VERSION` that the plugin was written for.
+        `models` are the ids worth listing, `default_model` (the first of them unless named) is what
+        `--backbone NAME` alone means, `api_version` is the `API_VERSION` that the plugin was
+        written for.
         """
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Call `register(name, load, models=[…])` for each family; import nothing heavy before `load` runs."""
+    """Call `register(name, load, models=[…])` for each family; import nothing heavy before `load`
+    runs.
+    """

@@ -1,7 +1,10 @@
-"""Dynamic int8 for CPUs: linear layers with signed weights, one scale a column, and activations with one scale a token.
+"""Dynamic int8 for CPUs: linear layers with signed weights, one scale a column, and activations
+with one scale a token.
 
-onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a row's score depends on its neighbours. Here each token has its own, which
-makes a score a function of its row alone, and is more accurate too, as one outlier spoils one token and not a batch. Products of integers are exact.
+onnxruntime's own dynamic quantisation has one scale for a whole batch, so that a row's score
+depends on its neighbours. Here each token has its own, which makes a score a function of its row
+alone, and is more accurate too, as one outlier spoils one token and not a batch. Products of
+integers are exact.
 """
 
 from __future__ import annotations
@@ -20,26 +23,33 @@ from mismatch.errors import InputError
 
 __all__ = ["Keep", "quantize"]
 
-Keep = Literal["none", "ends"]  # which linear layers stay in fp32: none, or a block's worth at either end
+# which linear layers stay in fp32: none, or a block's worth at either end
+Keep = Literal["none", "ends"]
 BLOCKS = 12  # whose first and last are the ends, where a graph has no attentions to count
 LEAST = 64  # width, in and out, from which a layer is worth it
 TOP = 127  # largest quantised value, of weights and activations
 ZERO = 128  # what stands for 0 in activations, which are unsigned for the CPU's sake
-FLOORS = {"Gelu": 0.17, "BiasGelu": 0.17, "QuickGelu": 0.17}  # operators whose outputs are never below minus this: their largest value tells their size
+# operators whose outputs are never below minus this: their largest value tells their size
+FLOORS = {"Gelu": 0.17, "BiasGelu": 0.17, "QuickGelu": 0.17}
 
 
 def quantize(source: Path, target: Path, *, keep: Keep = "none") -> int:
-    """Write `source`'s graph with its linear layers in int8 to `target`; returns how many there are.
+    """Write `source`'s graph with its linear layers in int8 to `target`; returns how many there
+    are.
 
-    A layer is a MatMul or Gemm of every token with constant weights; the one that projects the pooled token is not worth it. A convolution that cuts an image
-    into patches is one too, others stay in fp32.
+    A layer is a MatMul or Gemm of every token with constant weights; the one that projects the
+    pooled token is not worth it. A convolution that cuts an image into patches is one too, others
+    stay in fp32.
     """
     if keep not in get_args(Keep):
         raise InputError(f"keep is {keep!r}; one of {', '.join(get_args(Keep))} is needed")
     model = ir.load(source)
     layers = list(_layers(model.graph))
     if keep == "ends":
-        block = round(len(layers) / (sum(node.op_type == "MultiHeadAttention" for node in model.graph) or BLOCKS))
+        block = round(
+            len(layers)
+            / (sum(node.op_type == "MultiHeadAttention" for node in model.graph) or BLOCKS)
+        )
         layers = layers[block : len(layers) - block]
     activations: dict[Any, tuple[Any, Any]] = {}
     for node in layers:
@@ -69,17 +79,33 @@ def _layers(graph: ir.Graph) -> Iterator[ir.Node]:
 
 def _is_linear(node: ir.Node) -> bool:
     values = {name: attribute.value for name, attribute in node.attributes.items()}
-    return values.get("alpha", 1.0) == 1.0 and values.get("beta", 1.0) == 1.0 and not values.get("transA", 0)
+    return (
+        values.get("alpha", 1.0) == 1.0
+        and values.get("beta", 1.0) == 1.0
+        and not values.get("transA", 0)
+    )
 
 
 def _cuts_patches(node: ir.Node, weights: NDArray[Any]) -> bool:
     """Whether a convolution's windows stand side by side."""
     values = {name: attribute.value for name, attribute in node.attributes.items()}
     size = list(weights.shape[2:])
-    whole = values.get("group", 1) == 1 and not any(values.get("pads", [0])) and values.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    square = len(size) == 2 and list(values.get("strides", [1, 1])) == size and set(values.get("dilations", [1])) == {1}
+    whole = (
+        values.get("group", 1) == 1
+        and not any(values.get("pads", [0]))
+        and values.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    )
+    square = (
+        len(size) == 2
+        and list(values.get("strides", [1, 1])) == size
+        and set(values.get("dilations", [1])) == {1}
+    )
     image = node.inputs[0].shape
-    known = image is not None and len(image) == 4 and all(isinstance(image[i], int) and image[i] % size[i - 2] == 0 for i in (2, 3))
+    known = (
+        image is not None
+        and len(image) == 4
+        and all(isinstance(image[i], int) and image[i] % size[i - 2] == 0 for i in (2, 3))
+    )
     return bool(whole and square and known and weights[0].size >= LEAST and len(weights) >= LEAST)
 
 
@@ -92,10 +118,21 @@ def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
     if node.op_type == "Conv":
         return _patches_as_matmul(graph, node, weights, bias)
     transposed = node.attributes.get("transB")
-    value = add_initializer(graph, f"{name}_weights", weights.T.copy() if transposed is not None and transposed.value else weights)
+    value = add_initializer(
+        graph,
+        f"{name}_weights",
+        weights.T.copy() if transposed is not None and transposed.value else weights,
+    )
     product = ir.node("MatMul", [node.inputs[0], value])
     graph.insert_before(node, product)
-    replace_node(graph, node, ir.node("Identity" if bias is None else "Add", [product.outputs[0], *([] if bias is None else [bias])]))
+    replace_node(
+        graph,
+        node,
+        ir.node(
+            "Identity" if bias is None else "Add",
+            [product.outputs[0], *([] if bias is None else [bias])],
+        ),
+    )
     return product
 
 
@@ -110,7 +147,9 @@ def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bi
 
     split = ir.node("Reshape", [image, shape("split", -1, channels, rows, p, columns, q)])
     turned = ir.node("Transpose", [split.outputs[0]], {"perm": [0, 2, 4, 1, 3, 5]})
-    flat = ir.node("Reshape", [turned.outputs[0], shape("flat", -1, rows * columns, channels * p * q)])
+    flat = ir.node(
+        "Reshape", [turned.outputs[0], shape("flat", -1, rows * columns, channels * p * q)]
+    )
     value = add_initializer(graph, f"{name}_weights", weights.reshape(width, -1).T.copy())
     product = ir.node("MatMul", [flat.outputs[0], value])
     nodes = [split, turned, flat, product]
@@ -122,7 +161,9 @@ def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bi
     nodes.append(back)
     for made in nodes:
         graph.insert_before(node, made)
-    replace_node(graph, node, ir.node("Reshape", [back.outputs[0], shape("grid", -1, width, rows, columns)]))
+    replace_node(
+        graph, node, ir.node("Reshape", [back.outputs[0], shape("grid", -1, width, rows, columns)])
+    )
     return product
 
 
@@ -141,7 +182,11 @@ def _quantize(graph: ir.Graph, node: ir.Node, activations: dict[Any, tuple[Any, 
         _shared(graph, "int8_one", np.float32(1)),
         add_initializer(graph, f"{name}_scales", scales),
     ]
-    product = ir.node("MatMulIntegerToFloat", [*inputs, _shared(graph, "int8_zero", np.uint8(ZERO))], domain=DOMAIN)
+    product = ir.node(
+        "MatMulIntegerToFloat",
+        [*inputs, _shared(graph, "int8_zero", np.uint8(ZERO))],
+        domain=DOMAIN,
+    )
     graph.insert_before(node, product)
     replace_node(graph, node, ir.node("Mul", [product.outputs[0], scale]))
 
@@ -152,16 +197,43 @@ def _quantize_activation(graph: ir.Graph, before: ir.Node, x: Any) -> tuple[Any,
     nodes = [ir.node("ReduceMax", [x, last], {"keepdims": 1})]
     maker = x.producer()
     if maker is not None and maker.op_type in FLOORS:
-        nodes.append(ir.node("Max", [nodes[0].outputs[0], _shared(graph, "int8_floor", np.float32(FLOORS[maker.op_type]))]))
+        nodes.append(
+            ir.node(
+                "Max",
+                [
+                    nodes[0].outputs[0],
+                    _shared(graph, "int8_floor", np.float32(FLOORS[maker.op_type])),
+                ],
+            )
+        )
     else:
         low = ir.node("ReduceMin", [x, last], {"keepdims": 1})
         up = ir.node("Neg", [low.outputs[0]])
-        nodes += [low, up, ir.node("Max", [nodes[0].outputs[0], up.outputs[0], _shared(graph, "int8_least", np.float32(1e-9))])]
+        nodes += [
+            low,
+            up,
+            ir.node(
+                "Max",
+                [
+                    nodes[0].outputs[0],
+                    up.outputs[0],
+                    _shared(graph, "int8_least", np.float32(1e-9)),
+                ],
+            ),
+        ]
     largest = nodes[-1].outputs[0]
     scale = ir.node("Mul", [largest, _shared(graph, "int8_step", np.float32(1 / TOP))])
-    steps = ir.node("Div", [_shared(graph, "int8_top", np.float32(TOP)), largest])  # one division a token, so that each value costs a product only
+    # one division a token, so that each value costs a product only
+    steps = ir.node("Div", [_shared(graph, "int8_top", np.float32(TOP)), largest])
     share = ir.node("Mul", [x, steps.outputs[0]])
-    integers = ir.node("QuantizeLinear", [share.outputs[0], _shared(graph, "int8_one", np.float32(1)), _shared(graph, "int8_zero", np.uint8(ZERO))])
+    integers = ir.node(
+        "QuantizeLinear",
+        [
+            share.outputs[0],
+            _shared(graph, "int8_one", np.float32(1)),
+            _shared(graph, "int8_zero", np.uint8(ZERO)),
+        ],
+    )
     for made in (*nodes, scale, steps, share, integers):
         graph.insert_before(before, made)
     return integers.outputs[0], scale.outputs[0]

@@ -1,4 +1,6 @@
-"""Which backbone families are installed: entry points in, families and problems out; and the way from `openclip:MODEL` to a loaded backbone."""
+"""Which backbone families are installed: entry points in, families and problems out; and the way
+from `openclip:MODEL` to a loaded backbone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ import pluggy
 
 from mismatch.backbones import hookspecs
 from mismatch.backbones.hookspecs import API_VERSION, Load
-from mismatch.errors import BackboneError, MismatchError, MismatchWarning, MissingExtraError, is_panic
+from mismatch.errors import (
+    BackboneError,
+    MismatchError,
+    MismatchWarning,
+    MissingExtraError,
+    is_panic,
+)
 from mismatch.files import check_model_folder
 from mismatch.runtime.libraries import send_nothing
 
@@ -42,8 +50,10 @@ __all__ = [
 ]
 
 GROUP = "mismatch"  # the entry-point group of backbone plugins
-DISABLE = "MISMATCH_DISABLE_PLUGINS"  # environment variable: comma-separated entry points, modules or distributions
-OWN_DISTRIBUTION = "mismatch-clip"  # wins a name clash, so that no installed stranger changes what a built-in name means
+# environment variable: comma-separated entry points, modules or distributions
+DISABLE = "MISMATCH_DISABLE_PLUGINS"
+# wins a name clash, so that no installed stranger changes what a built-in name means
+OWN_DISTRIBUTION = "mismatch-clip"
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -97,7 +107,9 @@ class Registry:
 
 
 def families() -> dict[str, BackboneFamily]:
-    """The installed families by name, in alphabetical order; a broken plugin is warned of once and left out."""
+    """The installed families by name, in alphabetical order; a broken plugin is warned of once and
+    left out.
+    """
     return dict(_installed().families)
 
 
@@ -107,19 +119,33 @@ def problems() -> list[Problem]:
 
 
 def problems_of(name: str) -> list[Problem]:
-    """The problems of the plugin `name`: its entry point, module or distribution, however it is spelt."""
-    return [problem for problem in problems() if _fold(name) in map(_fold, (problem.entry_point, problem.module, problem.distribution))]
+    """The problems of the plugin `name`: its entry point, module or distribution, however it is
+    spelt.
+    """
+    return [
+        problem
+        for problem in problems()
+        if _fold(name) in map(_fold, (problem.entry_point, problem.module, problem.distribution))
+    ]
 
 
 def family_of(name: str) -> BackboneFamily | None:
-    """The first family that is called so, or whose entry point, module or distribution is, however it is spelt."""
+    """The first family that is called so, or whose entry point, module or distribution is, however
+    it is spelt.
+    """
     known = families()
-    others = (item for item in known.values() if _fold(name) in map(_fold, (item.entry_point, item.module, item.distribution)))
+    others = (
+        item
+        for item in known.values()
+        if _fold(name) in map(_fold, (item.entry_point, item.module, item.distribution))
+    )
     return known.get(name) or next(others, None)
 
 
 def refresh() -> None:
-    """Look at the entry points again at the next question, after an installation or a change of MISMATCH_DISABLE_PLUGINS."""
+    """Look at the entry points again at the next question, after an installation or a change of
+    MISMATCH_DISABLE_PLUGINS.
+    """
     _installed.cache_clear()
 
 
@@ -128,7 +154,10 @@ def family(name: str) -> BackboneFamily:
     known = families()
     if name in known:
         return known[name]
-    raise BackboneError(f"backbone {name!r} is unknown{_reason(name)}{nearest(name, known)}; installed: {', '.join(known) or 'none'}")
+    raise BackboneError(
+        f"backbone {name!r} is unknown{_reason(name)}{nearest(name, known)}; installed:"
+        f" {', '.join(known) or 'none'}"
+    )
 
 
 def parse_reference(reference: str, model_name: str | None = None) -> tuple[str, str]:
@@ -138,9 +167,15 @@ def parse_reference(reference: str, model_name: str | None = None) -> tuple[str,
         _refuse_model_as_family(reference)
     found = family(name)
     if colon and not model_id:
-        raise BackboneError(f"backbone {reference!r} names no model after the colon; {name} alone means {name}:{found.default_model}")
+        raise BackboneError(
+            f"backbone {reference!r} names no model after the colon; {name} alone means"
+            f" {name}:{found.default_model}"
+        )
     if model_id and model_name and model_id != model_name:
-        raise BackboneError(f"--backbone {reference} and --model-name {model_name} name two models; leave one of them out")
+        raise BackboneError(
+            f"--backbone {reference} and --model-name {model_name} name two models; leave one of"
+            " them out"
+        )
     return name, model_id or model_name or found.default_model
 
 
@@ -162,7 +197,9 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
-        raise BackboneError(f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}") from error
+        raise BackboneError(
+            f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}"
+        ) from error
     return _checked(backbone, found)
 
 
@@ -203,28 +240,46 @@ def _disabled() -> list[str]:
 
 def _precedence(point: EntryPoint) -> tuple[bool, str, str, str]:
     origin = _origin(point)
-    return (_fold(origin.distribution) != OWN_DISTRIBUTION, origin.entry_point, origin.distribution, origin.module)
+    return (
+        _fold(origin.distribution) != OWN_DISTRIBUTION,
+        origin.entry_point,
+        origin.distribution,
+        origin.module,
+    )
 
 
 def _origin(point: EntryPoint) -> Origin:
-    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+    distribution, version = (
+        (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+    )
     return Origin(point.name, point.value, distribution, version)
 
 
-def _ask(manager: pluggy.PluginManager, point: EntryPoint, origin: Origin) -> tuple[list[BackboneFamily], list[Problem]]:
+def _ask(
+    manager: pluggy.PluginManager, point: EntryPoint, origin: Origin
+) -> tuple[list[BackboneFamily], list[Problem]]:
     offered: list[BackboneFamily] = []
     try:
         plugin = point.load()
         _call_hook(manager, plugin, origin, _collector(offered, origin))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may fail in any way; the others go on
+    # a plugin may fail in any way; the others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
     if not offered:
-        return [], [_problem(origin, f"plugin {origin} registers no family; call register(NAME, load, models=[…]) in its hook")]
+        return [], [
+            _problem(
+                origin,
+                f"plugin {origin} registers no family; call register(NAME, load, models=[…]) in its"
+                " hook",
+            )
+        ]
     return offered, []
 
 
-def _call_hook(manager: pluggy.PluginManager, plugin: object, origin: Origin, register: hookspecs.Register) -> None:
+def _call_hook(
+    manager: pluggy.PluginManager, plugin: object, origin: Origin, register: hookspecs.Register
+) -> None:
     others = manager.get_plugins()
     if manager.register(plugin, name=str(origin)) is None:
         raise BackboneError("it is blocked")
@@ -232,7 +287,10 @@ def _call_hook(manager: pluggy.PluginManager, plugin: object, origin: Origin, re
         manager.check_pending()
         hook = manager.subset_hook_caller("register_backbones", others)
         if not hook.get_hookimpls():
-            raise BackboneError("it implements no hook; mark a function register_backbones(register) with @mismatch.hookimpl")
+            raise BackboneError(
+                "it implements no hook; mark a function register_backbones(register) with"
+                " @mismatch.hookimpl"
+            )
         hook(register=register)
     except BaseException:
         manager.unregister(plugin)
@@ -240,46 +298,83 @@ def _call_hook(manager: pluggy.PluginManager, plugin: object, origin: Origin, re
 
 
 def _collector(offered: list[BackboneFamily], origin: Origin) -> hookspecs.Register:
-    def register(name: str, load: Load, *, models: Sequence[str], default_model: str = "", description: str = "", api_version: int = 1) -> None:
+    def register(
+        name: str,
+        load: Load,
+        *,
+        models: Sequence[str],
+        default_model: str = "",
+        description: str = "",
+        api_version: int = 1,
+    ) -> None:
         _check_offer(name, load, models, default_model, api_version)
         if name in {other.name for other in offered}:
             raise BackboneError(f"it registers {name!r} twice")
         default = default_model or models[0]
         where = (origin.distribution, origin.version, origin.entry_point, origin.module)
-        offered.append(BackboneFamily(name, load, tuple(models), default, description, api_version, *where))
+        offered.append(
+            BackboneFamily(name, load, tuple(models), default, description, api_version, *where)
+        )
 
     register.__qualname__ = "register"  # what python's own error of a wrong argument names
     return register
 
 
-def _check_offer(name: object, load: object, models: Sequence[str], default_model: str, api_version: object) -> None:
+def _check_offer(
+    name: object, load: object, models: Sequence[str], default_model: str, api_version: object
+) -> None:
     if api_version != API_VERSION:
-        advice = "upgrade mismatch-clip" if isinstance(api_version, int) and api_version > API_VERSION else "upgrade the plugin"
-        raise BackboneError(f"family {name!r} is written for plugin API {api_version!r}, this mismatch speaks {API_VERSION}; {advice}")
+        advice = (
+            "upgrade mismatch-clip"
+            if isinstance(api_version, int) and api_version > API_VERSION
+            else "upgrade the plugin"
+        )
+        raise BackboneError(
+            f"family {name!r} is written for plugin API {api_version!r}, this mismatch speaks"
+            f" {API_VERSION}; {advice}"
+        )
     if not isinstance(name, str) or not FAMILY_NAME.fullmatch(name):
-        raise BackboneError(f"family name {name!r} is not usable; small letters, digits, '-', '_' and '.' are")
+        raise BackboneError(
+            f"family name {name!r} is not usable; small letters, digits, '-', '_' and '.' are"
+        )
     if not callable(load):
         raise BackboneError(f"family {name!r} has a load that can't be called: {load!r}")
-    if isinstance(models, str) or not models or not all(isinstance(model, str) and model for model in models):
-        raise BackboneError(f"family {name!r} needs models, a list of names with at least one, not {models!r}")
+    if (
+        isinstance(models, str)
+        or not models
+        or not all(isinstance(model, str) and model for model in models)
+    ):
+        raise BackboneError(
+            f"family {name!r} needs models, a list of names with at least one, not {models!r}"
+        )
     if default_model and default_model not in models:
-        raise BackboneError(f"family {name!r} has the default model {default_model!r}, which is not among its models")
+        raise BackboneError(
+            f"family {name!r} has the default model {default_model!r}, which is not among its"
+            " models"
+        )
 
 
-def _add(found: dict[str, BackboneFamily], offered: list[BackboneFamily], origin: Origin) -> list[Problem]:
+def _add(
+    found: dict[str, BackboneFamily], offered: list[BackboneFamily], origin: Origin
+) -> list[Problem]:
     trouble = []
     for item in offered:
         first = found.setdefault(item.name, item)
         if first is not item:
             owner = f"{first.distribution} {first.version} ({first.module})"
-            message = f"backbone {item.name!r} is offered by {owner} and by {item.distribution} {item.version} ({item.module}); the first is used; "
+            message = (
+                f"backbone {item.name!r} is offered by {owner} and by {item.distribution}"
+                f" {item.version} ({item.module}); the first is used; "
+            )
             message += f"{DISABLE}={first.module} would leave it to the second"
             trouble.append(_problem(origin, message))
     return trouble
 
 
 def _problem(origin: Origin, message: str, trace: str = "") -> Problem:
-    return Problem(origin.entry_point, origin.module, origin.distribution, origin.version, message, trace)
+    return Problem(
+        origin.entry_point, origin.module, origin.distribution, origin.version, message, trace
+    )
 
 
 def _reason(name: str) -> str:
@@ -293,7 +388,10 @@ def _refuse_model_as_family(reference: str) -> None:
     known = ", ".join(families()) or "none is installed"
     if reference and ("/" in reference.partition(":")[0] or Path(reference).is_dir()):
         kind = "a folder" if Path(reference).is_dir() else "a model's name"
-        raise BackboneError(f"backbone {reference!r} looks like {kind}, not a family ({known}); write --backbone FAMILY --model-name {reference}")
+        raise BackboneError(
+            f"backbone {reference!r} looks like {kind}, not a family ({known}); write --backbone"
+            f" FAMILY --model-name {reference}"
+        )
 
 
 def _nearest_model(model_id: str, found: BackboneFamily, said: str) -> str:
@@ -305,19 +403,27 @@ def _nearest_model(model_id: str, found: BackboneFamily, said: str) -> str:
 def _import_failure(found: BackboneFamily, error: ImportError) -> MismatchError:
     if found.distribution == OWN_DISTRIBUTION:
         return MissingExtraError(f"backbone {found.name!r} ({_one_line(error)})", "train")
-    return BackboneError(f"backbone {found.name!r} of {found.distribution} {found.version} can't import what it needs: {_one_line(error)}")
+    return BackboneError(
+        f"backbone {found.name!r} of {found.distribution} {found.version} can't import what it"
+        f" needs: {_one_line(error)}"
+    )
 
 
 def _checked(backbone: object, found: BackboneFamily) -> Backbone:
     from mismatch.backbones.base import Backbone
 
     if not isinstance(backbone, Backbone):
-        raise BackboneError(f"backbone {found.name!r} of {found.distribution} {found.version} loads a {type(backbone).__name__}, not a mismatch Backbone")
+        raise BackboneError(
+            f"backbone {found.name!r} of {found.distribution} {found.version} loads a"
+            f" {type(backbone).__name__}, not a mismatch Backbone"
+        )
     return backbone
 
 
 def _fold(name: str) -> str:
-    """Distribution, entry-point and module names compare without case and with '-', '_' and '.' alike (PEP 503)."""
+    """Distribution, entry-point and module names compare without case and with '-', '_' and '.'
+    alike (PEP 503).
+    """
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 

@@ -1,4 +1,6 @@
-"""Images and texts of every kind that a backbone meets in production, made here: what the contract kit feeds it."""
+"""Images and texts of every kind that a backbone meets in production, made here: what the contract
+kit feeds it.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,13 @@ _SIZES = ((61, 118), (131, 90), (320, 241), (67, 64), (64, 64), (500, 375), (240
 
 
 def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    """(height, width, channels), 0..255: waves and noise, so that both blur and aliasing show; another tint for each seed."""
+    """(height, width, channels), 0..255: waves and noise, so that both blur and aliasing show;
+    another tint for each seed.
+    """
     rng = np.random.default_rng((seed, width, height))
     y, x = np.mgrid[:height, :width]
-    waves = np.sin((x + 2 * y) / (5 + 3 * seed))[..., None] * rng.uniform(-90, 90, channels)  # (H, W, C)
+    # (H, W, C)
+    waves = np.sin((x + 2 * y) / (5 + 3 * seed))[..., None] * rng.uniform(-90, 90, channels)
     tint = rng.uniform(70, 185, channels)
     levels: NDArray[np.float64] = tint + waves + rng.normal(0, 20, (height, width, channels))
     return levels.clip(0, 255).astype(np.uint8)
@@ -65,5 +70,8 @@ def unusual_images() -> dict[str, Image.Image]:
     rgba = Image.fromarray(noise(73, 101, 4))
     modes = {mode: rgba.convert("RGB").convert(mode) for mode in ("1", "L", "P", "CMYK", "YCbCr")}
     sixteen = Image.fromarray(noise(73, 101, 1)[..., 0].astype(np.uint16) * 257)
-    sizes = {f"{width} x {height}": Image.fromarray(noise(width, height)) for width, height in ((1, 1), (3, 5), (200, 1), (1, 90), (900, 20))}
+    sizes = {
+        f"{width} x {height}": Image.fromarray(noise(width, height))
+        for width, height in ((1, 1), (3, 5), (200, 1), (1, 90), (900, 20))
+    }
     return sizes | modes | {"LA": rgba.convert("LA"), "RGBA": rgba, "I;16": sixteen}

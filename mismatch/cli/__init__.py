@@ -1,4 +1,6 @@
-"""The command line: one group whose verbs are modules of this folder, imported only when asked for; every error is one line on stderr."""
+"""The command line: one group whose verbs are modules of this folder, imported only when asked for;
+every error is one line on stderr.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +16,52 @@ from typing import Any, NoReturn
 
 import click
 
-from mismatch.cli.streams import open_closed_streams, settle, show_all_letters, start_in_utf8, stream_error
+from mismatch.cli.streams import (
+    open_closed_streams,
+    settle,
+    show_all_letters,
+    start_in_utf8,
+    stream_error,
+)
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
 from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
-# In the order in which a newcomer meets them; `export-onnx` is `command` in mismatch/cli/export_onnx.py.
+# In the order in which a newcomer meets them; `export-onnx` is `command` in
+# mismatch/cli/export_onnx.py.
 VERBS = (
     *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
-    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "serve", "benchmark", "backbones"),
+    *(
+        "calibrate",
+        "tune-threshold",
+        "predict",
+        "explain",
+        "export-onnx",
+        "serve",
+        "benchmark",
+        "backbones",
+    ),
 )
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-ENDINGS = {signal.SIGTERM: ("terminated", 143)}  # signals that end a command as Ctrl-C does, and what is said then; 128 + their number
+# signals that end a command as Ctrl-C does, and what is said then; 128 + their number
+ENDINGS = {signal.SIGTERM: ("terminated", 143)}
 if sys.platform != "win32":
     ENDINGS[signal.SIGHUP] = ("hung up", 129)  # its terminal was closed
-TRAIN_EXTRA = frozenset({"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"})  # import names
+# import names
+TRAIN_EXTRA = frozenset(
+    {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
+)
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is looked up, and ends every failure in one line and an exit code."""
+    """A group that imports a verb's module when the verb is looked up, and ends every failure in
+    one line and an exit code.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -50,7 +74,9 @@ class LazyGroup(click.Group):
             self.add_command(_with_debug(module.command), cmd_name)
         return self.commands[cmd_name]
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = _dashes(args[0])
         if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
@@ -69,8 +95,12 @@ class LazyGroup(click.Group):
                 traceback.print_exc()
             raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130 interrupted, 143 terminated, 129 hung up."""
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any
+    ) -> NoReturn:
+        """Run one command line and exit: 0 done, 1 the verb's own no, 2 wrong input, 70 a bug, 130
+        interrupted, 143 terminated, 129 hung up.
+        """
         if args is None:
             start_in_utf8()
         open_closed_streams()
@@ -85,7 +115,10 @@ class LazyGroup(click.Group):
             error.show()
             code = INPUT_EXIT
         except click.ClickException as error:
-            code = _say(f"error: {error.format_message()}{_where_help_is(error)}", getattr(error, "code", INPUT_EXIT))
+            code = _say(
+                f"error: {error.format_message()}{_where_help_is(error)}",
+                getattr(error, "code", INPUT_EXIT),
+            )
         except OSError as error:  # of help or of the version, which click prints itself
             code = _say(f"error: {stream_error(error)}", INPUT_EXIT)
         settle(sys.stdout)
@@ -97,16 +130,25 @@ class _Failure(click.ClickException):
 
     def __init__(self, error: Exception) -> None:
         expected = isinstance(error, (MismatchError, OSError))
-        unforeseen = f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows where"
+        unforeseen = (
+            f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows"
+            " where"
+        )
         super().__init__(str(error) if expected else unforeseen)
         self.code = INPUT_EXIT if expected else BUG_EXIT
 
 
 def help_text(*path: str) -> str:
-    """What `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the README's copies come from here by cog."""
-    ctx = click.Context(main, info_name="mismatch", terminal_width=HELP_WIDTH, **main.context_settings)
+    """What `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the README's
+    copies come from here by cog.
+    """
+    ctx = click.Context(
+        main, info_name="mismatch", terminal_width=HELP_WIDTH, **main.context_settings
+    )
     for name in path:
-        command = ctx.command.get_command(ctx, name) if isinstance(ctx.command, click.Group) else None
+        command = (
+            ctx.command.get_command(ctx, name) if isinstance(ctx.command, click.Group) else None
+        )
         if command is None:
             raise click.UsageError(f"there is no command {name!r}", ctx)
         ctx = click.Context(command, info_name=name, parent=ctx, **command.context_settings)
@@ -114,7 +156,9 @@ def help_text(*path: str) -> str:
 
 
 def command_paths() -> list[tuple[str, ...]]:
-    """`()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`: everything that `help_text` takes, in order."""
+    """`()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`: everything that
+    `help_text` takes, in order.
+    """
     paths: list[tuple[str, ...]] = [()]
     for verb in VERBS:
         command = main.get_command(click.Context(main), verb)
@@ -141,7 +185,15 @@ def _with_debug(command: click.Command) -> click.Command:
 
 def _debug_option() -> click.Option:
     text = "Show the traceback of an error."
-    return click.Option(["--debug"], is_flag=True, expose_value=False, envvar="MISMATCH_DEBUG", show_envvar=True, callback=_set_debug, help=text)
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        envvar="MISMATCH_DEBUG",
+        show_envvar=True,
+        callback=_set_debug,
+        help=text,
+    )
 
 
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -151,15 +203,21 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
-    """The signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yields those that came. One that somebody else handles, or that
-    `nohup` has switched off, is left alone.
+    """The signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yields
+    those that came. One that somebody else handles, or that `nohup` has switched off, is left
+    alone.
     """
     came: list[signal.Signals] = []
-    ours = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL] if threading.current_thread() is threading.main_thread() else []
+    ours = (
+        [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
+        if threading.current_thread() is threading.main_thread()
+        else []
+    )
 
     def stop(number: int, _frame: object) -> None:
         for one in ours:
-            signal.signal(one, signal.SIG_IGN)  # `timeout` sends it twice: the second one must not end the cleaning up
+            # `timeout` sends it twice: the second one must not end the cleaning up
+            signal.signal(one, signal.SIG_IGN)
         came.append(signal.Signals(number))
         raise KeyboardInterrupt
 
@@ -174,7 +232,9 @@ def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are, but for those of Pillow's of images, whose rows have a status."""
+    """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are, but for
+    those of Pillow's of images, whose rows have a status.
+    """
     with warnings.catch_warnings():
         others = warnings.showwarning
 
@@ -201,14 +261,20 @@ def _where_help_is(error: click.ClickException) -> str:
 
 
 def _explained(error: Exception, verb: str | None) -> Exception:
-    """A module of an extra that isn't installed becomes the pip line that installs it; what the machine lacks is said in words."""
+    """A module of an extra that isn't installed becomes the pip line that installs it; what the
+    machine lacks is said in words.
+    """
     if not isinstance(error, MismatchError):
         if short := shortage_in(error):
             return short
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             return stream_error(error)
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return MissingExtraError(f"mismatch {verb} (no {missing} here)", "train") if missing in TRAIN_EXTRA else error
+    return (
+        MissingExtraError(f"mismatch {verb} (no {missing} here)", "train")
+        if missing in TRAIN_EXTRA
+        else error
+    )
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -222,10 +288,24 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 main = LazyGroup(
     "mismatch",
     params=[
-        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit."),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Show the version and exit.",
+        ),
         _debug_option(),
     ],
-    help="Does this text describe this image? Train, evaluate, export and predict on image-text pairs.",
+    help=(
+        "Does this text describe this image? Train, evaluate, export and predict on image-text"
+        " pairs."
+    ),
     epilog="Options may be written with underscores too: --train_csv is --train-csv.",
-    context_settings={"token_normalize_func": _dashes, "max_content_width": HELP_WIDTH, "help_option_names": ["-h", "--help"]},
+    context_settings={
+        "token_normalize_func": _dashes,
+        "max_content_width": HELP_WIDTH,
+        "help_option_names": ["-h", "--help"],
+    },
 )

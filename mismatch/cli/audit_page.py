@@ -32,19 +32,30 @@ ol.small-cards { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); } 
 def write_audit_page(path: Path, report: AuditReport) -> None:
     """What `AuditReport.lines` says, with pictures; what comes from the files is escaped."""
     with atomic_file(path) as file:
-        file.write('<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n')
+        file.write(
+            '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport"'
+            ' content="width=device-width">\n'
+        )
         file.write(f"{TITLE}\n<style>{STYLE}{TABLE}</style>\n<h1>Audit</h1>\n")
         file.writelines(_page(report))
         file.write("</html>\n")
 
 
 def _page(report: AuditReport) -> Iterator[str]:
-    yield f'<p class="{"good" if report.ok else "bad"}"><strong>{escape(report.verdict())}</strong></p>\n'
+    yield (
+        f'<p class="{"good" if report.ok else "bad"}"><strong>{escape(report.verdict())}</strong></p>\n'
+    )
     yield from _figures(report)
     yield from (f"<p>{escape(warning)}</p>\n" for warning in report.warnings)
     for (first, second), images in report.leaks.items():
-        yield f"<h2>In {escape(report.files[first].path)} and, nearly the same, in {escape(report.files[second].path)}</h2>\n"
-        yield from _cards(report.files[first], [line for image in sorted(images) for line in report.files[first].images[image][:1]])
+        yield (
+            f"<h2>In {escape(report.files[first].path)} and, nearly the same, in"
+            f" {escape(report.files[second].path)}</h2>\n"
+        )
+        yield from _cards(
+            report.files[first],
+            [line for image in sorted(images) for line in report.files[first].images[image][:1]],
+        )
     for file in report.files:
         yield from _file(file)
 
@@ -53,7 +64,14 @@ def _figures(report: AuditReport) -> Iterator[str]:
     heads = ("file", "rows", "matches", "mismatches", "images", "texts", "can't be used")
     yield f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>\n"
     for file in report.files:
-        values = (file.rows, file.labels[1], file.labels[0], len(file.images), file.texts, file.unusable)
+        values = (
+            file.rows,
+            file.labels[1],
+            file.labels[0],
+            len(file.images),
+            file.texts,
+            file.unusable,
+        )
         cells = "".join(f'<td class="number">{value:,}</td>' for value in values)
         yield f"<tr><td>{escape(file.path)}</td>{cells}</tr>\n"
     yield "</table>\n"
@@ -68,7 +86,10 @@ def _file(file: FileAudit) -> Iterator[str]:
         yield from _cards(file, finding.lines)
     if file.problems:
         yield f"<h3>{file.problem_count:,} problem{'s' * (file.problem_count != 1)}</h3>\n<table>\n"
-        yield from (f"<tr><td>{escape(place(file.path, line))}</td><td>{escape(message)}</td></tr>\n" for line, message in file.problems)
+        yield from (
+            f"<tr><td>{escape(place(file.path, line))}</td><td>{escape(message)}</td></tr>\n"
+            for line, message in file.problems
+        )
         yield "</table>\n"
         if more := file.problem_count - len(file.problems):
             yield f"<p>… and {more:,} more; --max-problems lists them</p>\n"
@@ -77,12 +98,17 @@ def _file(file: FileAudit) -> Iterator[str]:
 def _cards(file: FileAudit, lines: list[int]) -> Iterator[str]:
     """The pictures of these lines, the first few."""
     shown = set(lines[:PICTURES])
-    images = {line: image for image, named in file.images.items() for line in shown.intersection(named)}
+    images = {
+        line: image for image, named in file.images.items() for line in shown.intersection(named)
+    }
     yield '<ol class="small-cards">\n'
     for line in sorted(images):
         try:
             picture = f'<img src="{thumbnail(Path(images[line]))}" alt="" loading="lazy">'
         except ImageError as error:
             picture = f'<p class="small">{escape(str(error))}</p>'
-        yield f'<li>{picture}<p class="small">{escape(place(file.path, line))}<br>{escape(Path(images[line]).name)}</p></li>\n'
+        yield (
+            f"<li>{picture}<p"
+            f' class="small">{escape(place(file.path, line))}<br>{escape(Path(images[line]).name)}</p></li>\n'
+        )
     yield "</ol>\n"

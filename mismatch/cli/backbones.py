@@ -1,4 +1,6 @@
-"""`mismatch backbones`: which backbone families are installed, what became of each plugin, whether one keeps the contract, and how to begin a new one."""
+"""`mismatch backbones`: which backbone families are installed, what became of each plugin, whether
+one keeps the contract, and how to begin a new one.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,22 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the plugins that are broken or lost a name.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, with the plugins that are broken or lost a name.",
+)
 def list_families(as_json: bool) -> None:
     """List the installed families and their models; torch is not loaded."""
     found, broken = registry.families(), registry.problems()
     if as_json:
-        _print_json({"families": [_facts(item) for item in found.values()], "problems": [asdict(problem) for problem in broken]})
+        _print_json(
+            {
+                "families": [_facts(item) for item in found.values()],
+                "problems": [asdict(problem) for problem in broken],
+            }
+        )
     elif found:
         _print_table(list(found.values()))
     else:
@@ -61,12 +73,24 @@ def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
 
 @command.command("check", short_help="Run the contract against one backbone.")
 @click.argument("name")
-@click.option("--model-name", metavar="M", help="MODEL of the family, or a local directory.  [default: the family's own]")
-@click.option("--only", multiple=True, metavar="CHECK", help='One check by its name, as in "onnx export"; may be repeated.  [default: all]')
+@click.option(
+    "--model-name",
+    metavar="M",
+    help="MODEL of the family, or a local directory.  [default: the family's own]",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK",
+    help='One check by its name, as in "onnx export"; may be repeated.  [default: all]',
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def check_family(ctx: click.Context, name: str, model_name: str | None, only: tuple[str, ...], as_json: bool) -> None:
-    """Run the contract against the backbone NAME (FAMILY or FAMILY:MODEL): what its author has to keep, check by check.
+def check_family(
+    ctx: click.Context, name: str, model_name: str | None, only: tuple[str, ...], as_json: bool
+) -> None:
+    """Run the contract against the backbone NAME (FAMILY or FAMILY:MODEL): what its author has to
+    keep, check by check.
 
     Exit code 1 where a check fails; each failure says what to change.
     """
@@ -77,28 +101,49 @@ def check_family(ctx: click.Context, name: str, model_name: str | None, only: tu
             _print_check(check, with_trace=bool(ctx.meta.get("mismatch.debug")))
     failed = sum(check["outcome"] == "failed" for check in checks)
     if as_json:
-        _print_json({"reference": name, "model_name": model_name, "ok": not failed, "checks": checks})
+        _print_json(
+            {"reference": name, "model_name": model_name, "ok": not failed, "checks": checks}
+        )
     else:
         counts = Counter(check["outcome"] for check in checks)
-        click.echo(", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if counts[outcome]))
+        click.echo(
+            ", ".join(
+                f"{counts[outcome]} {outcome}"
+                for outcome in ("passed", "failed", "skipped")
+                if counts[outcome]
+            )
+        )
     if failed:
         ctx.exit(1)
 
 
 @command.command("new", short_help="Begin a plugin: a folder with a working backbone.")
 @click.argument("name")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), metavar="D", help="Folder to write to, new or empty.  [default: ./mismatch-NAME]")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="D",
+    help="Folder to write to, new or empty.  [default: ./mismatch-NAME]",
+)
 def new_plugin(name: str, folder: Path | None) -> None:
-    """Begin a plugin for the family NAME: a folder with a working backbone, its packaging and its tests, to be changed into yours."""
+    """Begin a plugin for the family NAME: a folder with a working backbone, its packaging and its
+    tests, to be changed into yours.
+    """
     from mismatch.backbones.template import write_plugin
 
     if taken := registry.families().get(name):
-        raise click.UsageError(f"the family {name!r} is there already, from {taken.distribution}; choose another name")
+        raise click.UsageError(
+            f"the family {name!r} is there already, from {taken.distribution}; choose another name"
+        )
     folder = folder or Path(f"mismatch-{name}")
     for path in write_plugin(name, folder):
         click.echo(path)
     place, editable = shlex.quote(str(folder)), shlex.quote(f"{folder}[test]")
-    click.echo(f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest {place}", err=True)
+    click.echo(
+        f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest {place}",
+        err=True,
+    )
 
 
 def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -132,11 +177,16 @@ def _print_check(check: dict[str, Any], *, with_trace: bool) -> None:
 
 
 def _origin(problem: Problem) -> dict[str, Any]:
-    return {name: getattr(problem, name) for name in ("distribution", "version", "entry_point", "module")}
+    return {
+        name: getattr(problem, name)
+        for name in ("distribution", "version", "entry_point", "module")
+    }
 
 
 def _facts(item: BackboneFamily) -> dict[str, Any]:
-    return {key: value for key, value in vars(item).items() if key != "load"} | {"models": list(item.models)}
+    return {key: value for key, value in vars(item).items() if key != "load"} | {
+        "models": list(item.models)
+    }
 
 
 def _print_json(data: Any) -> None:
@@ -144,16 +194,28 @@ def _print_json(data: Any) -> None:
 
 
 def _print_table(found: list[BackboneFamily]) -> None:
-    rows = [COLUMNS, *((item.name, item.default_model, f"{item.distribution} {item.version}", item.description) for item in found)]
+    rows = [
+        COLUMNS,
+        *(
+            (item.name, item.default_model, f"{item.distribution} {item.version}", item.description)
+            for item in found
+        ),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     for item in found:
         click.echo(f"\n{item.name} models: {', '.join(item.models)}")
 
 
 def _print_facts(facts: dict[str, Any], broken: list[Problem], *, with_trace: bool) -> None:
-    lines = {key.replace("_", " "): ", ".join(value) if isinstance(value, list) else value for key, value in facts.items() if key != "problems"}
+    lines = {
+        key.replace("_", " "): ", ".join(value) if isinstance(value, list) else value
+        for key, value in facts.items()
+        if key != "problems"
+    }
     width = max(len(key) for key in [*lines, "problem"])
     for key, value in lines.items():
         click.echo(f"{key.ljust(width)}  {value}")

@@ -29,7 +29,10 @@ LARGEST_BATCH = 4096  # 2.5 GB of pixels at 224 a side
 def _batch_sizes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
     words = [word.strip() for word in value.split(",")]
     if not all(word.isdecimal() and 1 <= int(word) <= LARGEST_BATCH for word in words):
-        raise click.BadParameter(f"{value!r}; whole numbers from 1 to {LARGEST_BATCH} with commas between them are needed, for example 1,16")
+        raise click.BadParameter(
+            f"{value!r}; whole numbers from 1 to {LARGEST_BATCH} with commas between them are"
+            " needed, for example 1,16"
+        )
     return tuple(dict.fromkeys(map(int, words)))
 
 
@@ -47,33 +50,72 @@ def _model_of_environment() -> tuple[str, ...]:
     required=True,
     default=_model_of_environment,
     metavar="DIR",
-    help=f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL; again for each model to compare.  [default: ${MODEL_ENV}]",
+    help=(
+        "Folder of a trained model or an ONNX bundle, or FAMILY:MODEL; again for each model to"
+        f" compare.  [default: ${MODEL_ENV}]"
+    ),
 )
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text, to measure the whole job too.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    help="Rows image_path,text, to measure the whole job too.",
+)
 @row_options
-@click.option("--rows", type=click.IntRange(1), default=256, show_default=True, help="Rows of --csv to score, from its start.")
-@click.option("--batch-sizes", default="1,4,16,64", show_default=True, callback=_batch_sizes, help="Items a tower call.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Turns of each model, after one to warm up; medians count.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Rows of --csv to score, from its start.",
+)
+@click.option(
+    "--batch-sizes",
+    default="1,4,16,64",
+    show_default=True,
+    callback=_batch_sizes,
+    help="Items a tower call.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Turns of each model, after one to warm up; medians count.",
+)
 @threads_option
 @provider_option
 @click.option("--json", "json_file", type=OutputFile(), help="Write the figures to this file too.")
-def command(models: tuple[str, ...], csv_file: Path | None, image_base_path: str, columns: Columns, rows: int, json_file: Path | None, **options: Any) -> None:
+def command(
+    models: tuple[str, ...],
+    csv_file: Path | None,
+    image_base_path: str,
+    columns: Columns,
+    rows: int,
+    json_file: Path | None,
+    **options: Any,
+) -> None:
     """Measure models: each tower, one pair, a whole job (--csv) and the start of a new process.
 
-    Several models are loaded at once and take turns. Each table has a ratio to the first one's figure: above 1 is faster where the unit is items or pairs a
-    second, and slower or larger elsewhere. Other work on the machine moves all figures.
+    Several models are loaded at once and take turns. Each table has a ratio to the first one's
+    figure: above 1 is faster where the unit is items or pairs a second, and slower or larger
+    elsewhere. Other work on the machine moves all figures.
     """
     if image_base_path and csv_file is None:
         raise click.UsageError("--image-base-path goes with --csv")
     _check_target(json_file, csv_file)
     if json_file is not None:
         hold(json_file)
-    job = () if csv_file is None else _read_rows(csv_file, columns, rows)  # a wrong file is refused before a model is loaded
+    # a wrong file is refused before a model is loaded
+    job = () if csv_file is None else _read_rows(csv_file, columns, rows)
     import mismatch
     from mismatch.evaluation.speed import Contender, Plan, measure, turns
     from mismatch.files import write_json
 
-    contenders = [Contender(model, mismatch.load(model, options["provider"], options["threads"])) for model in models]
+    contenders = [
+        Contender(model, mismatch.load(model, options["provider"], options["threads"]))
+        for model in models
+    ]
     plan = Plan(rows=job, csv=str(csv_file or ""), image_base_path=image_base_path, **options)
     with progress_bar("benchmark", turns(len(contenders), plan), unit="turn") as advance:
         results = measure(contenders, plan, advance)
@@ -86,9 +128,15 @@ def _check_target(json_file: Path | None, csv_file: Path | None) -> None:
     """Minutes of measuring are not to end in a wrong name."""
     if json_file is not None:
         inputs = [] if csv_file is None else rows_files(csv_file)
-        check_outputs([("--json", json_file, json_report("a benchmark", ("machine", "models", "settings")))], inputs)
+        check_outputs(
+            [("--json", json_file, json_report("a benchmark", ("machine", "models", "settings")))],
+            inputs,
+        )
     if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise CheckpointError(f"--json {json_file} can't be written: {'it is a folder' if json_file.is_dir() else 'its folder does not exist'}")
+        raise CheckpointError(
+            f"--json {json_file} can't be written:"
+            f" {'it is a folder' if json_file.is_dir() else 'its folder does not exist'}"
+        )
 
 
 def _read_rows(csv_file: Path, columns: Columns, most: int) -> tuple[Row, ...]:
@@ -103,9 +151,18 @@ def _read_rows(csv_file: Path, columns: Columns, most: int) -> tuple[Row, ...]:
 def report(results: dict[str, Any]) -> str:
     """What `measure` found as Markdown."""
     machine = results["machine"]
-    parts = [machine["cpu"], " ".join(machine["instructions"]), f"{machine['cpus']} CPUs available", f"Python {machine['python']}"]
+    parts = [
+        machine["cpu"],
+        " ".join(machine["instructions"]),
+        f"{machine['cpus']} CPUs available",
+        f"Python {machine['python']}",
+    ]
     lines = [f"- machine: {', '.join(part for part in parts if part)}"]
-    lines += [f"- {one['letter']}: {one['model']}; {', '.join(f'{key} {value}' for key, value in one['engine'].items())}" for one in results["models"]]
+    lines += [
+        f"- {one['letter']}: {one['model']};"
+        f" {', '.join(f'{key} {value}' for key, value in one['engine'].items())}"
+        for one in results["models"]
+    ]
     letters = [one["letter"] for one in results["models"]]
     for table in results["tables"]:
         lines += ["", table["name"], "", *_table(table, letters)]
@@ -115,11 +172,21 @@ def report(results: dict[str, Any]) -> str:
 def _table(table: dict[str, Any], letters: list[str]) -> Iterator[str]:
     first, *others = letters
     unit = f", {table['unit']}" if table["unit"] else ""
-    header = [table["case"], *(f"{letter}{unit}" for letter in letters), *(f"{letter} / {first}" for letter in others)]
+    header = [
+        table["case"],
+        *(f"{letter}{unit}" for letter in letters),
+        *(f"{letter} / {first}" for letter in others),
+    ]
     yield _line(header)
     yield "|" + "---|" * len(header)
     for row in table["rows"]:
-        yield _line([row["case"], *map(_number, row["figures"]), *("–" if ratio is None else f"{ratio:.2f}" for ratio in row["ratios"][1:])])
+        yield _line(
+            [
+                row["case"],
+                *map(_number, row["figures"]),
+                *("–" if ratio is None else f"{ratio:.2f}" for ratio in row["ratios"][1:]),
+            ]
+        )
 
 
 def _line(cells: list[str]) -> str:

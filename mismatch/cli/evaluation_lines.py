@@ -20,7 +20,9 @@ FIGURES = {  # key in metrics → for people
 }
 CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys begin
 SHARES = {
-    f"{prefix}{name}": f"{said}: {word}" for said, prefix in CLASSES.items() for name, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+    f"{prefix}{name}": f"{said}: {word}"
+    for said, prefix in CLASSES.items()
+    for name, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
 }
 WIDTH = 20
 
@@ -31,7 +33,10 @@ def result_lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
     yield f"threshold          {result['threshold']['value']:.4f}  {origin(result['threshold'])}"
     yield f"\n{'':<{WIDTH}}value   {_interval_head(result['bootstrap'])}"
     for name, words in (FIGURES | SHARES).items():
-        yield f"{words:<{WIDTH}}{number(result['metrics'][name])}  {bounds(result['intervals'].get(name))}".rstrip()
+        yield (
+            f"{words:<{WIDTH}}{number(result['metrics'][name])} "
+            f" {bounds(result['intervals'].get(name))}".rstrip()
+        )
     yield ""
     yield from _confusion(result["metrics"]["confusion_matrix"])
     yield from _review(result["review"])
@@ -47,10 +52,20 @@ def result_lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
 def origin(threshold: dict[str, Any]) -> str:
     """Where a threshold came from."""
     if threshold["source"] == "stored":
-        by = f"; thresholds by {threshold['slices']} of their own" if threshold.get("slices") else ""
-        plain = not any(mark in threshold["objective"] for mark in ":<>")  # accuracy, f1, …; else a cost or a target, which says itself what it is
-        return f"stored with the model: {'best ' * plain}{threshold['objective']} on {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
-    return "given by --threshold" if threshold["source"] == "flag" else "the default; none is stored with the model"
+        by = (
+            f"; thresholds by {threshold['slices']} of their own" if threshold.get("slices") else ""
+        )
+        # accuracy, f1, …; else a cost or a target, which says itself what it is
+        plain = not any(mark in threshold["objective"] for mark in ":<>")
+        return (
+            f"stored with the model: {'best ' * plain}{threshold['objective']} on"
+            f" {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
+        )
+    return (
+        "given by --threshold"
+        if threshold["source"] == "flag"
+        else "the default; none is stored with the model"
+    )
 
 
 def number(value: float | None) -> str:
@@ -65,7 +80,11 @@ def percent(value: float | None) -> str:
 
 def bounds(interval: Sequence[float] | None, digits: int = 4) -> str:
     """`0.9034..0.9339`, or nothing."""
-    return "" if interval is None or interval[0] != interval[0] else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
+    return (
+        ""
+        if interval is None or interval[0] != interval[0]
+        else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
+    )
 
 
 def percents(interval: Sequence[float]) -> str:
@@ -74,19 +93,32 @@ def percents(interval: Sequence[float]) -> str:
 
 
 def _interval_head(drawn: dict[str, Any]) -> str:
-    by = f"{drawn['images']:,} images drawn anew, with all their rows" if drawn["resampled_by"] == "image" else "rows drawn anew"
+    by = (
+        f"{drawn['images']:,} images drawn anew, with all their rows"
+        if drawn["resampled_by"] == "image"
+        else "rows drawn anew"
+    )
     return f"{drawn['level']:.0%} interval ({by})"
 
 
 def _confusion(matrix: list[list[int]]) -> Iterator[str]:
     yield f"{'':<18} {'said mismatch':>13} {'said match':>11}"
-    yield from (f"{name:<18} {row[0]:>13,} {row[1]:>11,}" for name, row in zip(("is mismatch", "is match"), matrix, strict=True))
+    yield from (
+        f"{name:<18} {row[0]:>13,} {row[1]:>11,}"
+        for name, row in zip(("is mismatch", "is match"), matrix, strict=True)
+    )
 
 
 def _review(review: dict[str, Any] | None) -> Iterator[str]:
     if review:
-        yield f"\nreview band {review['low']:.4f} to {review['high']:.4f}: {percent(review['automatic'])} of the rows are decided without a person"
-        yield f"({bounds(review['automatic_interval'])}); of these {percent(review['risk'])} wrongly ({bounds(review['risk_interval'])})"
+        yield (
+            f"\nreview band {review['low']:.4f} to {review['high']:.4f}:"
+            f" {percent(review['automatic'])} of the rows are decided without a person"
+        )
+        yield (
+            f"({bounds(review['automatic_interval'])}); of these {percent(review['risk'])} wrongly"
+            f" ({bounds(review['risk_interval'])})"
+        )
 
 
 def _parts(result: dict[str, Any]) -> Iterator[str]:
@@ -96,11 +128,19 @@ def _parts(result: dict[str, Any]) -> Iterator[str]:
     for title, values in tables.items():
         yield f"\n{title}"
         caught = title.startswith("kind")
-        yield f"{'':<24}{'mismatches' if caught else 'rows':>10}  {'caught' if caught else 'accuracy':<26}AUROC"
+        yield (
+            f"{'':<24}{'mismatches' if caught else 'rows':>10} "
+            f" {'caught' if caught else 'accuracy':<26}AUROC"
+        )
         for name, part in values.items():
-            rows, key = (part["mismatches"], "mismatch_recall") if caught else (part["rows"], "accuracy")
+            rows, key = (
+                (part["mismatches"], "mismatch_recall") if caught else (part["rows"], "accuracy")
+            )
             figure = f"{number(part['metrics'][key])}  {bounds(part['intervals'][key])}"
-            yield f"{_short(name):<24}{rows:>10,}  {figure:<26}{number(part['metrics']['auroc'])}  {bounds(part['intervals']['auroc'])}".rstrip()
+            yield (
+                f"{_short(name):<24}{rows:>10,}  {figure:<26}{number(part['metrics']['auroc'])} "
+                f" {bounds(part['intervals']['auroc'])}".rstrip()
+            )
 
 
 def _short(name: str) -> str:
@@ -112,27 +152,48 @@ def _blind(found: dict[str, Any]) -> Iterator[str]:
         yield f"\nno blind baselines: {found['why']}"
         return
     image = "" if found["image_auroc"] is None else f", of images alone {found['image_auroc']:.4f}"
-    yield f"\nblind baselines    AUROC of texts alone {found['text_auroc']:.4f}{image}; 0.5 is chance"
+    yield (
+        f"\nblind baselines    AUROC of texts alone {found['text_auroc']:.4f}{image}; 0.5 is chance"
+    )
 
 
 def _against(found: dict[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     test = found["mcnemar"]
-    yield f"\nagainst {found['model']} (its threshold {found['threshold']:.4f}), on {found['rows']:,} rows that both scored"
-    yield f"accuracy           {found['accuracy_difference']:+.4f}  {bounds(found['accuracy_interval'])}  only this one is right on"
-    yield f"                   {test['only_first']:,} rows, only the other on {test['only_second']:,}: p = {test['p_value']:.2g} (McNemar, exact)"
-    yield f"auroc              {found['auroc_difference']:+.4f}  {bounds(found['auroc_interval'])}  p = {found['delong_p_value']:.2g} (DeLong)"
+    yield (
+        f"\nagainst {found['model']} (its threshold {found['threshold']:.4f}), on {found['rows']:,}"
+        " rows that both scored"
+    )
+    yield (
+        f"accuracy           {found['accuracy_difference']:+.4f} "
+        f" {bounds(found['accuracy_interval'])}  only this one is right on"
+    )
+    yield (
+        f"                   {test['only_first']:,} rows, only the other on"
+        f" {test['only_second']:,}: p = {test['p_value']:.2g} (McNemar, exact)"
+    )
+    yield (
+        f"auroc              {found['auroc_difference']:+.4f}  {bounds(found['auroc_interval'])}  p"
+        f" = {found['delong_p_value']:.2g} (DeLong)"
+    )
 
 
 def _stress(found: dict[str, Any] | None) -> Iterator[str]:
     if not found:
         return
-    yield f"\nstress: {found['rows']:,} matched rows under controlled changes; `right` of those that were called matches before"
+    yield (
+        f"\nstress: {found['rows']:,} matched rows under controlled changes; `right` of those that"
+        " were called matches before"
+    )
     yield f"{'change':<21}{'should be':<10}{'rows':>6}  {'right':<24}score moves by"
     for one in found["changes"]:
         right = f"{percent(one['right']):<9}{percents(one['right_interval'])}"
-        moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}  {bounds(one['mean_change_interval'], 3)}"
+        moved = (
+            "–"
+            if one["mean_change"] != one["mean_change"]
+            else f"{one['mean_change']:+.3f}  {bounds(one['mean_change_interval'], 3)}"
+        )
         yield f"{one['change']:<21}{one['expected']:<10}{one['rows']:>6,}  {right:<24}{moved}"
     yield "what to expect of them:"
     yield from (f"- {line}" for line in found["ceiling"])
@@ -141,7 +202,13 @@ def _stress(found: dict[str, Any] | None) -> Iterator[str]:
 def _unscorable(result: dict[str, Any]) -> Iterator[str]:
     if not result["unscorable"]:
         return
-    yield f"\n{result['unscorable']:,} of {result['rows']:,} rows could not be scored and are not in these figures:"
-    yield from (f"{place(result['csv'], row['line'])}: {row['status']}" for row in result["first_unscorable"])
+    yield (
+        f"\n{result['unscorable']:,} of {result['rows']:,} rows could not be scored and are not in"
+        " these figures:"
+    )
+    yield from (
+        f"{place(result['csv'], row['line'])}: {row['status']}"
+        for row in result["first_unscorable"]
+    )
     if more := result["unscorable"] - len(result["first_unscorable"]):
         yield f"… and {more:,} more"

@@ -1,4 +1,6 @@
-"""report.html: an evaluation as one page that needs nothing beside it, no network and no library."""
+"""report.html: an evaluation as one page that needs nothing beside it, no network
+and no library.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from typing import Any
 
 from mismatch.cli.evaluated import Error, worst
 from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
-from mismatch.cli.evaluation_plots import AXES, precision_recall_plot, reliability_plot, roc_plot, scores_plot, sweep_plot, training_plots
+from mismatch.cli.evaluation_plots import (
+    AXES,
+    precision_recall_plot,
+    reliability_plot,
+    roc_plot,
+    scores_plot,
+    sweep_plot,
+    training_plots,
+)
 from mismatch.cli.evaluation_style import SCRIPT, STYLE
 from mismatch.cli.gallery import thumbnail
 from mismatch.cli.labelled import Labelled
@@ -25,27 +35,46 @@ STATS = "training_stats.json"
 TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "mismatch_f1", "ece")
 LIVE = ("precision", "recall", "f1")
 EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matches"}
-KINDS = {"missed": "Mismatches taken for matches, the highest score first", "alarms": "False alarms: matches taken for mismatches, the lowest score first"}
+KINDS = {
+    "missed": "Mismatches taken for matches, the highest score first",
+    "alarms": "False alarms: matches taken for mismatches, the lowest score first",
+}
 
 
-def write_evaluation_page(path: Path, result: Mapping[str, Any], tally: Labelled, image_base_path: str) -> None:
-    """What report.json says, with plots and the pictures of the worst errors; whatever comes from files is escaped."""
+def write_evaluation_page(
+    path: Path, result: Mapping[str, Any], tally: Labelled, image_base_path: str
+) -> None:
+    """What report.json says, with plots and the pictures of the worst errors; whatever comes from
+    files is escaped.
+    """
     with atomic_file(path) as file:
-        file.write('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n')
         file.write(
-            f'<title>Evaluation of {escape(str(result["model"]))}</title>\n<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta'
+            ' name="viewport" content="width=device-width, initial-scale=1">\n'
+        )
+        file.write(
+            f'<title>Evaluation of {escape(str(result["model"]))}</title>\n<link rel="icon"'
+            f' href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
         )
         file.writelines(_page(result, tally, image_base_path))
         file.write("</main>\n</body>\n</html>\n")
 
 
 def training_stats(model: str) -> dict[str, Any] | None:
-    """What stands beside a checkpoint about its training; None where nothing does or it can't be read."""
+    """What stands beside a checkpoint about its training; None where nothing does or it can't be
+    read.
+    """
     try:
         stats = read_json(Path(model) / STATS)
     except (MismatchError, OSError, ValueError):
         return None
-    return stats if isinstance(stats, dict) and isinstance(stats.get("train_losses"), list) and stats["train_losses"] else None
+    return (
+        stats
+        if isinstance(stats, dict)
+        and isinstance(stats.get("train_losses"), list)
+        and stats["train_losses"]
+        else None
+    )
 
 
 def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
@@ -75,21 +104,37 @@ def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str
 
 
 def _head(result: Mapping[str, Any], sections: Mapping[str, str]) -> Iterator[str]:
-    yield f"<h1>How well {escape(Path(str(result['model'])).name or str(result['model']))} tells matches from mismatches</h1>\n"
+    yield (
+        f"<h1>How well {escape(Path(str(result['model'])).name or str(result['model']))} tells"
+        " matches from mismatches</h1>\n"
+    )
     without = f"; {result['unscorable']:,} more could not be scored" if result["unscorable"] else ""
-    yield f'<p class="small">{result["scored"]:,} rows of {escape(str(result["csv"]))}{without}. {_drawn(result["bootstrap"])}</p>\n'
+    yield (
+        f'<p class="small">{result["scored"]:,} rows of {escape(str(result["csv"]))}{without}.'
+        f" {_drawn(result['bootstrap'])}</p>\n"
+    )
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in sections.items())
     yield f"<nav>{links}</nav>\n"
     yield '<div class="tiles">\n'
     for name in TILES:
         value, interval = result["metrics"][name], bounds(result["intervals"].get(name), 3)
-        yield f'<div class="card tile"><span>{_words(name)}</span><b>{number(value)}</b><span>{interval or "&nbsp;"}</span></div>\n'
+        yield (
+            '<div class="card'
+            f' tile"><span>{_words(name)}</span><b>{number(value)}</b><span>{interval or "&nbsp;"}</span></div>\n'
+        )
     yield "</div>\n"
 
 
 def _drawn(drawn: Mapping[str, Any]) -> str:
-    how = f"{drawn['images']:,} images, each with all its rows," if drawn["resampled_by"] == "image" else "rows"
-    return f"Intervals hold {drawn['level']:.0%} of the figures when {how} are drawn anew with replacement (bootstrap)."
+    how = (
+        f"{drawn['images']:,} images, each with all its rows,"
+        if drawn["resampled_by"] == "image"
+        else "rows"
+    )
+    return (
+        f"Intervals hold {drawn['level']:.0%} of the figures when {how} are drawn anew with"
+        " replacement (bootstrap)."
+    )
 
 
 def _words(name: str) -> str:
@@ -99,22 +144,39 @@ def _words(name: str) -> str:
 
 def _figures(result: Mapping[str, Any]) -> Iterator[str]:
     yield '<div class="two">\n<div class="card">'
-    rows = [(_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name))) for name in FIGURES | SHARES]
+    rows = [
+        (_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name)))
+        for name in FIGURES | SHARES
+    ]
     yield _table(("figure", "value", "interval"), rows, numbers=(1, 2))
     yield '</div>\n<div class="card">\n<h3>Decisions</h3>\n'
     yield _matrix(result["metrics"]["confusion_matrix"])
-    yield f"<p>Threshold {result['threshold']['value']:.4f}, {escape(origin(result['threshold']))}.</p>\n"
+    yield (
+        f"<p>Threshold {result['threshold']['value']:.4f},"
+        f" {escape(origin(result['threshold']))}.</p>\n"
+    )
     if review := result["review"]:
-        yield f"<p>Review band {review['low']:.4f} to {review['high']:.4f}: {percent(review['automatic'])} of the rows are decided without a person "
-        yield f"({bounds(review['automatic_interval'], 3)}), of these {percent(review['risk'])} wrongly ({bounds(review['risk_interval'], 3)}).</p>\n"
+        yield (
+            f"<p>Review band {review['low']:.4f} to {review['high']:.4f}:"
+            f" {percent(review['automatic'])} of the rows are decided without a person "
+        )
+        yield (
+            f"({bounds(review['automatic_interval'], 3)}), of these {percent(review['risk'])}"
+            f" wrongly ({bounds(review['risk_interval'], 3)}).</p>\n"
+        )
     yield f'<p class="small">{escape(_blind(result["blind"]))}</p>\n</div>\n</div>\n'
 
 
 def _blind(found: Mapping[str, Any]) -> str:
     if "why" in found:
         return f"No blind baselines: {found['why']}"
-    image = "" if found["image_auroc"] is None else f" and of images alone {found['image_auroc']:.3f}"
-    what = f"Blind baselines: a linear model of texts alone has an AUROC of {found['text_auroc']:.3f}{image}."
+    image = (
+        "" if found["image_auroc"] is None else f" and of images alone {found['image_auroc']:.3f}"
+    )
+    what = (
+        "Blind baselines: a linear model of texts alone has an AUROC of"
+        f" {found['text_auroc']:.3f}{image}."
+    )
     return f"{what} Chance is 0.5; what is above could be had without comparing."
 
 
@@ -127,7 +189,10 @@ def _matrix(matrix: Sequence[Sequence[int]]) -> str:
             for at, count in enumerate(counts)
         )
         rows += f"<tr><th>{name}</th>{''.join(cells)}</tr>"
-    return f'<table class="matrix"><thead><tr><th></th><th>said mismatch</th><th>said match</th></tr></thead><tbody>{rows}</tbody></table>\n'
+    return (
+        '<table class="matrix"><thead><tr><th></th><th>said mismatch</th><th>said'
+        f" match</th></tr></thead><tbody>{rows}</tbody></table>\n"
+    )
 
 
 def _curves(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
@@ -156,15 +221,36 @@ def _threshold(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
     span = (0.0, 1.0) if probable else (table["threshold"][0], table["threshold"][-1])
     data = {**table, "span": list(span), "axes": AXES, "chosen": table["threshold"].index(chosen)}
     yield '<div class="two">\n<div class="card">\n<h3>What another threshold would do</h3>\n'
-    yield f'<label for="slider">Threshold <output id="at" for="slider">{chosen:.4f}</output></label>\n'
-    yield f'<input type="range" id="slider" min="0" max="{len(table["threshold"]) - 1}" value="{data["chosen"]}" step="1">\n'
+    yield (
+        '<label for="slider">Threshold <output id="at"'
+        f' for="slider">{chosen:.4f}</output></label>\n'
+    )
+    yield (
+        f'<input type="range" id="slider" min="0" max="{len(table["threshold"]) - 1}"'
+        f' value="{data["chosen"]}" step="1">\n'
+    )
     yield f'<button id="reset" type="button">back to {chosen:.4f}</button>\n'
-    rows = [(name, *(f'<span id="live-{said}-{figure}"></span>' for figure in LIVE)) for said, name in (("mismatch", "mismatches"), ("match", "matches"))]
+    rows = [
+        (name, *(f'<span id="live-{said}-{figure}"></span>' for figure in LIVE))
+        for said, name in (("mismatch", "mismatches"), ("match", "matches"))
+    ]
     yield _table(("", "precision", "recall", "F1"), rows, numbers=(1, 2, 3), plain=False)
-    yield '<p>Accuracy <output id="live-accuracy"></output>; called mismatches (alarm rate) <output id="live-alarm"></output>.</p>\n'
-    yield '<p class="small"><span id="live-counts"></span>. A lower threshold lets more pairs pass, so it catches fewer mismatches.</p>\n</div>\n'
-    yield f'<div class="card"><h3>Threshold sweep</h3><div class="plot">{sweep_plot(table, span)}<div id="marker"></div></div></div>\n</div>\n'
-    yield f'<script type="application/json" id="sweep">{_json(data)}</script>\n<script>{SCRIPT}</script>\n'
+    yield (
+        '<p>Accuracy <output id="live-accuracy"></output>; called mismatches (alarm rate) <output'
+        ' id="live-alarm"></output>.</p>\n'
+    )
+    yield (
+        '<p class="small"><span id="live-counts"></span>. A lower threshold lets more pairs pass,'
+        " so it catches fewer mismatches.</p>\n</div>\n"
+    )
+    yield (
+        f'<div class="card"><h3>Threshold sweep</h3><div class="plot">{sweep_plot(table, span)}<div'
+        ' id="marker"></div></div></div>\n</div>\n'
+    )
+    yield (
+        '<script type="application/json"'
+        f' id="sweep">{_json(data)}</script>\n<script>{SCRIPT}</script>\n'
+    )
 
 
 def _json(data: Any) -> str:
@@ -175,7 +261,15 @@ def _json(data: Any) -> str:
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     if result["kinds"]:
         yield '<div class="card">\n<h3>Kinds of mismatch, each against all matches</h3>\n'
-        rows = [(name, f"{part['mismatches']:,}", _figure(part, "mismatch_recall"), _figure(part, "auroc")) for name, part in result["kinds"].items()]
+        rows = [
+            (
+                name,
+                f"{part['mismatches']:,}",
+                _figure(part, "mismatch_recall"),
+                _figure(part, "auroc"),
+            )
+            for name, part in result["kinds"].items()
+        ]
         yield _table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
     for column, values in result["slices"].items():
         yield f'<div class="card" style="margin-top:.9rem">\n<h3>By {escape(column)}</h3>\n'
@@ -190,7 +284,14 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
             )
             for name, part in values.items()
         ]
-        yield _table((column, "rows", "mismatches", "accuracy", "caught", "AUROC"), sliced, numbers=(1, 2)) + "</div>\n"
+        yield (
+            _table(
+                (column, "rows", "mismatches", "accuracy", "caught", "AUROC"),
+                sliced,
+                numbers=(1, 2),
+            )
+            + "</div>\n"
+        )
 
 
 class Markup(str):
@@ -207,13 +308,27 @@ def _with_bounds(value: str, interval: str) -> Markup:
     return Markup(f"{escape(value.strip())} <small>{escape(interval)}</small>")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = (), plain: bool = True) -> str:
+def _table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Sequence[int] = (),
+    plain: bool = True,
+) -> str:
     """`numbers`: columns that are aligned to the right; `plain`: cells are text, to be escaped."""
     mark = [' class="n"' if at in numbers else "" for at in range(len(head))]
     top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(mark, head, strict=True))
-    cells = ("".join(f"<td{kind}>{_cell(cell, plain)}</td>" for kind, cell in zip(mark, row, strict=True)) for row in rows)
+    cells = (
+        "".join(
+            f"<td{kind}>{_cell(cell, plain)}</td>" for kind, cell in zip(mark, row, strict=True)
+        )
+        for row in rows
+    )
     body = "".join(f"<tr>{row}</tr>\n" for row in cells)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+    return (
+        "<div"
+        f' class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+    )
 
 
 def _cell(text: str, plain: bool) -> str:
@@ -222,23 +337,44 @@ def _cell(text: str, plain: bool) -> str:
 
 def _against(found: Mapping[str, Any]) -> Iterator[str]:
     test = found["mcnemar"]
-    yield f'<div class="card">\n<p>Against {escape(str(found["model"]))}, its threshold {found["threshold"]:.4f}, on {found["rows"]:,} rows that both scored. '
+    yield (
+        f'<div class="card">\n<p>Against {escape(str(found["model"]))}, its threshold'
+        f" {found['threshold']:.4f}, on {found['rows']:,} rows that both scored. "
+    )
     yield "A difference above 0 is for the model of this page.</p>\n"
     rows = [
-        ("accuracy", f"{found['accuracy_difference']:+.4f}", bounds(found["accuracy_interval"]), f"{test['p_value']:.2g} (McNemar, exact)"),
-        ("AUROC", f"{found['auroc_difference']:+.4f}", bounds(found["auroc_interval"]), f"{found['delong_p_value']:.2g} (DeLong)"),
+        (
+            "accuracy",
+            f"{found['accuracy_difference']:+.4f}",
+            bounds(found["accuracy_interval"]),
+            f"{test['p_value']:.2g} (McNemar, exact)",
+        ),
+        (
+            "AUROC",
+            f"{found['auroc_difference']:+.4f}",
+            bounds(found["auroc_interval"]),
+            f"{found['delong_p_value']:.2g} (DeLong)",
+        ),
     ]
     yield _table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
-    yield f'<p class="small">Only this model is right on {test["only_first"]:,} rows, only the other on {test["only_second"]:,}. The tests take rows for '
+    yield (
+        f'<p class="small">Only this model is right on {test["only_first"]:,} rows, only the other'
+        f" on {test['only_second']:,}. The tests take rows for "
+    )
     yield "independent; where images repeat, trust the intervals, which draw images.</p>\n</div>\n"
 
 
 def _stress(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f'<div class="card">\n<p>{found["rows"]:,} matched rows, scored again after one controlled change. Right: of those called matches before, how '
+    yield (
+        f'<div class="card">\n<p>{found["rows"]:,} matched rows, scored again after one controlled'
+        " change. Right: of those called matches before, how "
+    )
     yield "many have the decision that the changed pair should have.</p>\n"
     for expected, title in EXPECTED.items():
         rows = [_stressed(one) for one in found["changes"] if one["expected"] == expected]
-        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + _table(("change", "rows", "right", "score moves by"), rows, numbers=(1,))
+        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + _table(
+            ("change", "rows", "right", "score moves by"), rows, numbers=(1,)
+        )
     yield '<h3 style="margin-top:1rem">What to expect of them</h3>\n'
     yield from (f'<p class="small">{escape(line)}</p>\n' for line in found["ceiling"])
     yield "</div>\n"
@@ -248,7 +384,12 @@ def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
     name = Markup(f'{escape(one["change"])}<span class="what">{escape(one["what"])}</span>')
     moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}"
     right = _with_bounds(percent(one["right"]), percents(one["right_interval"]))
-    return name, f"{one['rows']:,}", right, _with_bounds(moved, bounds(one["mean_change_interval"], 3))
+    return (
+        name,
+        f"{one['rows']:,}",
+        right,
+        _with_bounds(moved, bounds(one["mean_change_interval"], 3)),
+    )
 
 
 def _errors(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
@@ -267,10 +408,16 @@ def _errors(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[s
 def _card(error: Error, csv_file: str, base: str) -> Iterator[str]:
     yield '<li class="card">'
     try:
-        yield f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}" alt="{escape(error.image_path)}">'
+        yield (
+            f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}"'
+            f' alt="{escape(error.image_path)}">'
+        )
     except ImageError as problem:  # gone since it was scored, or several in one row
         yield f'<p class="small">{escape(str(problem))}</p>'
-    yield f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f}, threshold {error.threshold:.3f}<br>'
+    yield (
+        f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f},'
+        f" threshold {error.threshold:.3f}<br>"
+    )
     yield f"{escape(place(Path(csv_file).name, error.line))}</p></li>\n"
 
 
@@ -278,7 +425,10 @@ def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
     made = result["provenance"]
     facts = {
         "model": result["model"],
-        **{f"engine: {name}" if name != "engine" else name: value for name, value in result["engine"].items()},
+        **{
+            f"engine: {name}" if name != "engine" else name: value
+            for name, value in result["engine"].items()
+        },
         "weights": made["weights"],
         "rows": f"{result['csv']}, {result['rows']:,}, of which {result['scored']:,} scored",
         "sha256 of the rows": made["rows_sha256"],
@@ -291,5 +441,8 @@ def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
         "date": made["date"],
     }
     yield '<div class="card"><dl>\n'
-    yield from (f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>\n" for name, value in facts.items())
+    yield from (
+        f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>\n"
+        for name, value in facts.items()
+    )
     yield "</dl></div>\n"

@@ -1,4 +1,6 @@
-"""`mismatch explain`: which words don't fit, what other words would do, and where the image speaks for or against."""
+"""`mismatch explain`: which words don't fit, what other words would do, and where the image speaks
+for or against.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "explanation_lines", "raising"]
 
-IN_FOLDER = re.compile(r"explanations?\.json|explanation\.png|\d{3,}-line-\d+\.png")  # what is written to a folder
+# what is written to a folder
+IN_FOLDER = re.compile(r"explanations?\.json|explanation\.png|\d{3,}-line-\d+\.png")
 FILES = (".png", ".json")  # endings of --output that name a file; anything else is a folder
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
@@ -40,12 +43,19 @@ Explainer = Callable[..., "Explanation"]
 
 
 class FileOrFolder(click.Path):
-    """A path; NAME.json/ would be a folder, and is refused: whether there is a slash is lost later."""
+    """A path; NAME.json/ would be a folder, and is refused: whether there is a slash
+    is lost later.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path."""
         if names_folder(value) and Path(value).suffix.lower() in FILES:
-            self.fail(f"{value} names a folder, and {' and '.join(FILES)} are files; leave out what follows the name", param, ctx)
+            self.fail(
+                f"{value} names a folder, and {' and '.join(FILES)} are files; leave out what"
+                " follows the name",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)
 
 
@@ -54,45 +64,94 @@ class FileOrFolder(click.Path):
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
 @click.option(
-    "--csv", "csv_file", type=click.Path(path_type=Path), help="Rows image_path,text, the worst of which are explained; with labels, the worst errors."
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    help="Rows image_path,text, the worst of which are explained; with labels, the worst errors.",
 )
 @row_options
-@click.option("--worst", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="How many rows of --csv.")
+@click.option(
+    "--worst",
+    metavar="N",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="How many rows of --csv.",
+)
 @click.option(
     "--output",
     type=FileOrFolder(path_type=Path),
     metavar="PATH",
-    help="NAME.png: a picture with the heat map (one pair); NAME.json: figures; any other name is a folder for both.",
+    help=(
+        "NAME.png: a picture with the heat map (one pair); NAME.json: figures; any other name is a"
+        " folder for both."
+    ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--no-heat-map", is_flag=True, help="Look at words only, which takes one pass of the image instead of fifty.")
-@click.option("--no-lexicon", is_flag=True, help="Don't try other words; which words are named does not depend on it.")
+@click.option(
+    "--no-heat-map",
+    is_flag=True,
+    help="Look at words only, which takes one pass of the image instead of fifty.",
+)
+@click.option(
+    "--no-lexicon",
+    is_flag=True,
+    help="Don't try other words; which words are named does not depend on it.",
+)
 @click.option(
     "--lexicon",
     "lexicon_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML with classes of words of your own, as `shape: [round, square]`.",
 )
-@click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
-@click.option("--slice-value", metavar="VALUE", help="Of one pair, in the column by which the model has thresholds; rows have the column.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Score from which a pair is a match.  [default: the model's own]",
+)
+@click.option(
+    "--slice-value",
+    metavar="VALUE",
+    help="Of one pair, in the column by which the model has thresholds; rows have the column.",
+)
 @long_text_option
-def command(image: Path | None, text: str | None, csv_file: Path | None, output: Path | None, as_json: bool, **options: Any) -> None:
-    """Say which words of a text don't fit its image (--image, --text), or those of the worst rows of a file (--csv).
+def command(
+    image: Path | None,
+    text: str | None,
+    csv_file: Path | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say which words of a text don't fit its image (--image, --text), or those of the worst rows
+    of a file (--csv).
 
-    Each word and each phrase is left out once, and words of the lexicon (colours, materials, counts, …) are exchanged for others; the scores of all these
-    texts say what each does. Words are named only where the model takes the pair for no match. For the heat map, parts of the image are covered. All of it is
-    the model's view: it says what the score hangs on, not what is true.
+    Each word and each phrase is left out once, and words of the lexicon (colours, materials,
+    counts, …) are exchanged for others; the scores of all these texts say what each does. Words are
+    named only where the model takes the pair for no match. For the heat map, parts of the image are
+    covered. All of it is the model's view: it says what the score hangs on, not what is true.
     """
     _check(image, text, csv_file, output, options)
     if output is not None:
-        inputs = [path for path in (image and Path(options["image_base_path"]) / image, options["lexicon_file"]) if path]
-        check_outputs(_outputs(output), [*inputs, *([] if csv_file is None else rows_files(csv_file))])
+        inputs = [
+            path
+            for path in (
+                image and Path(options["image_base_path"]) / image,
+                options["lexicon_file"],
+            )
+            if path
+        ]
+        check_outputs(
+            _outputs(output), [*inputs, *([] if csv_file is None else rows_files(csv_file))]
+        )
         hold(output, folder=output.suffix.lower() not in FILES)
     base, columns = options["image_base_path"], options["columns"]
     lexicon = _lexicon(options)
     if csv_file is None:
         predictor = _predictor(options)
-        one = _explainer(predictor, lexicon, options)(Path(base) / (image or ""), text, slice_value=options["slice_value"])
+        one = _explainer(predictor, lexicon, options)(
+            Path(base) / (image or ""), text, slice_value=options["slice_value"]
+        )
         found: list[tuple[int | None, Explanation]] = [(None, one)]
     else:
         found = _of_rows(csv_file, base, columns, lexicon, options)
@@ -102,37 +161,67 @@ def command(image: Path | None, text: str | None, csv_file: Path | None, output:
     if as_json:
         from mismatch.files import finite
 
-        click.echo(json.dumps(finite(plain if csv_file is not None else plain[0]), indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                finite(plain if csv_file is not None else plain[0]), indent=2, ensure_ascii=False
+            )
+        )
     else:
         colour = sys.stdout.isatty()
         for number, (line, one) in enumerate(found):
-            click.echo("\n" * (number > 0) + "\n".join(explanation_lines(one, colour=colour, line=line)))
+            click.echo(
+                "\n" * (number > 0) + "\n".join(explanation_lines(one, colour=colour, line=line))
+            )
     if output is not None:
         click.echo(f"written to {output}", err=True)
 
 
-def _check(image: Path | None, text: str | None, csv_file: Path | None, output: Path | None, options: dict[str, Any]) -> None:
+def _check(
+    image: Path | None,
+    text: str | None,
+    csv_file: Path | None,
+    output: Path | None,
+    options: dict[str, Any],
+) -> None:
     """UsageError for options that don't go together, before a model is loaded."""
     if (image is not None or text is not None) == (csv_file is not None):
-        raise click.UsageError("give either --image and --text for one pair, or --csv for the worst rows of a file")
+        raise click.UsageError(
+            "give either --image and --text for one pair, or --csv for the worst rows of a file"
+        )
     if csv_file is None and (image is None or text is None):
-        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
+        raise click.UsageError(
+            f"--image and --text go together; {'--text' if text is None else '--image'} is missing"
+        )
     if csv_file is None and replace(options["columns"], inside="") != Columns():
-        raise click.UsageError("--image-column, --text-column, --label-column, --label-map and --multi-image go with --csv")
+        raise click.UsageError(
+            "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
+            " --csv"
+        )
     if csv_file is not None and options["slice_value"] is not None:
-        raise click.UsageError("--slice-value goes with --image and --text; rows have their value in a column")
+        raise click.UsageError(
+            "--slice-value goes with --image and --text; rows have their value in a column"
+        )
     if options["no_lexicon"] and options["lexicon_file"] is not None:
         raise click.UsageError("--no-lexicon and --lexicon exclude each other")
     if output is not None and csv_file is not None and output.suffix.lower() == ".png":
-        raise click.UsageError("a .png holds one pair; with --csv, give --output a folder or a .json")
+        raise click.UsageError(
+            "a .png holds one pair; with --csv, give --output a folder or a .json"
+        )
 
 
 def _outputs(output: Path) -> list[tuple[str, Path, OutputKind | None]]:
     """What is written: one file, or of a folder what may be replaced in it."""
-    kinds = {".png": picture("a picture"), ".json": json_report("an explanation", ("similarity_score", "words"))}
+    kinds = {
+        ".png": picture("a picture"),
+        ".json": json_report("an explanation", ("similarity_score", "words")),
+    }
     if output.suffix.lower() in FILES:
         return [("--output", output, kinds[output.suffix.lower()])]
-    names = sorted(path.name for path in output.iterdir() if IN_FOLDER.fullmatch(path.name)) if output.is_dir() else []
+    names = (
+        sorted(path.name for path in output.iterdir() if IN_FOLDER.fullmatch(path.name))
+        if output.is_dir()
+        else []
+    )
     inside = [("--output", output / name, kinds[Path(name).suffix]) for name in names]
     return [("--output", output, None), *inside]
 
@@ -156,10 +245,13 @@ def _explainer(predictor: Predictor, lexicon: Lexicon | None, options: dict[str,
     return partial(explain, predictor, heat_map=not options["no_heat_map"], lexicon=lexicon)
 
 
-# --- rows of a file -----------------------------------------------------------------------------------------------------------------------------------
+# --- rows of a file
+# --------------------------------------------------------------------------------------------------
 
 
-def _of_rows(csv_file: Path, base: str, columns: Columns, lexicon: Lexicon | None, options: dict[str, Any]) -> list[tuple[int | None, Explanation]]:
+def _of_rows(
+    csv_file: Path, base: str, columns: Columns, lexicon: Lexicon | None, options: dict[str, Any]
+) -> list[tuple[int | None, Explanation]]:
     """The worst rows with their lines, the worst first."""
     from mismatch.data.pairs import read_header, resolve_image
 
@@ -177,26 +269,41 @@ def _of_rows(csv_file: Path, base: str, columns: Columns, lexicon: Lexicon | Non
     return found
 
 
-def _worst(predictor: Predictor, csv_file: Path, base: str, columns: Columns, labelled: bool, count: int) -> list[Row]:
-    """The lowest scores, or of labelled rows those that lie farthest on the wrong side of the threshold."""
+def _worst(
+    predictor: Predictor, csv_file: Path, base: str, columns: Columns, labelled: bool, count: int
+) -> list[Row]:
+    """The lowest scores, or of labelled rows those that lie farthest on the wrong side of the
+    threshold.
+    """
     from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import read_rows
 
     ranked: list[tuple[float, int, Row]] = []
     rows = failed = 0
     with progress_bar("score", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=labelled, columns=columns), base, columns):
+        for row, prediction in predict_rows(
+            predictor, read_rows(csv_file, require_label=labelled, columns=columns), base, columns
+        ):
             rows += 1
             wrongness = _wrongness(row, prediction, labelled)
             failed += prediction.similarity_score is None
             if wrongness is not None:
                 ranked.append((-wrongness, rows, row))
-                ranked = sorted(ranked, key=lambda one: one[:2])[:count] if len(ranked) > 2 * count + 1000 else ranked
+                ranked = (
+                    sorted(ranked, key=lambda one: one[:2])[:count]
+                    if len(ranked) > 2 * count + 1000
+                    else ranked
+                )
             advance(1)
     if failed:
-        click.echo(f"{failed:,} of {rows:,} rows could not be scored; mismatch validate says why row by row", err=True)
+        click.echo(
+            f"{failed:,} of {rows:,} rows could not be scored; mismatch validate says why row"
+            " by row",
+            err=True,
+        )
     if failed == rows:
-        raise InputError(f"{csv_file}: {'not one of its rows could be scored' if rows else 'there are no rows under the header; nothing to explain'}")
+        empty = "there are no rows under the header; nothing to explain"
+        raise InputError(f"{csv_file}: {'not one of its rows could be scored' if rows else empty}")
     if not ranked:
         click.echo(f"{csv_file}: no row is scored against its label; nothing to explain", err=True)
     return [row for _, _, row in sorted(ranked, key=lambda one: one[:2])[:count]]
@@ -218,12 +325,17 @@ def _decisive(predictor: Predictor, row: Row, base: str, columns: Columns) -> st
     images = columns.images(row.image_path)
     if len(images) == 1:
         return images[0]
-    pairs = [{"image_path": name, "text": row.text} for name in images]  # which `columns` has let pass
-    scores = [one.similarity_score or 0.0 for one in predictor.predict_pairs(pairs, image_base_path=base, outside_images=True)]
+    # which `columns` has let pass
+    pairs = [{"image_path": name, "text": row.text} for name in images]
+    scores = [
+        one.similarity_score or 0.0
+        for one in predictor.predict_pairs(pairs, image_base_path=base, outside_images=True)
+    ]
     return images[scores.index(max(scores) if columns.multi_image == "best" else min(scores))]
 
 
-# --- what is written ----------------------------------------------------------------------------------------------------------------------------------
+# --- what is written
+# --------------------------------------------------------------------------------------------------
 
 
 def _plain(line: int | None, found: Explanation) -> dict[str, Any]:
@@ -244,44 +356,80 @@ def _write(output: Path, found: Sequence[tuple[int | None, Explanation]], *, man
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"--output {output} can't be created: {error.strerror}; choose another") from error
+            raise CheckpointError(
+                f"--output {output} can't be created: {error.strerror}; choose another"
+            ) from error
         for rank, (line, one) in enumerate(found, start=1):
-            write_bytes(output / (f"{rank:03}-line-{line}.png" if many else "explanation.png"), explanation_png(one, raising(one)))
-        write_json(output / ("explanations.json" if many else "explanation.json"), data if many else data[0])
+            write_bytes(
+                output / (f"{rank:03}-line-{line}.png" if many else "explanation.png"),
+                explanation_png(one, raising(one)),
+            )
+        write_json(
+            output / ("explanations.json" if many else "explanation.json"),
+            data if many else data[0],
+        )
 
 
-def explanation_lines(found: Explanation, *, colour: bool = False, line: int | None = None) -> Iterator[str]:
-    """An explanation for people: its named words in red where there is `colour`, else in brackets."""
+def explanation_lines(
+    found: Explanation, *, colour: bool = False, line: int | None = None
+) -> Iterator[str]:
+    """An explanation for people: its named words in red where there is `colour`,
+    else in brackets.
+    """
     yield f"{'' if line is None else f'line {line}: '}{found.image_path}"
     yield f"  {_marked(found, colour)}"
     yield f"score {found.similarity_score:.4f}, threshold {found.threshold:.4f}: {found.prediction}"
     yield _verdict(found)
     ranked = sorted(found.words, key=lambda word: -word.effect)
-    shown = ranked if len(ranked) <= WORDS_SHOWN else [*ranked[: WORDS_SHOWN // 2], *ranked[-WORDS_SHOWN // 2 :]]
+    shown = (
+        ranked
+        if len(ranked) <= WORDS_SHOWN
+        else [*ranked[: WORDS_SHOWN // 2], *ranked[-WORDS_SHOWN // 2 :]]
+    )
     width = max((len(word.text) for word in shown), default=0)
     yield "without the word   score" if width < 16 else f"{'without the word':<{width + 2}} score"
     for word in shown:
         yield f"  {word.text:<{max(width, 16)}} {word.score_without:.4f}  {word.effect:+.2f}"
     for phrase in _phrases(found):
-        yield f"  without “{phrase.text}” {phrase.score_without:.4f}  {phrase.effect:+.2f}, of which {phrase.interaction:+.2f} because they go together"
+        yield (
+            f"  without “{phrase.text}” {phrase.score_without:.4f}  {phrase.effect:+.2f}, of which"
+            f" {phrase.interaction:+.2f} because they go together"
+        )
     if swaps := raising(found):
         yield "other words, in the model's view:"
-        yield from (f"  {swap.text} → {_alternatives(swap.alternatives, found.similarity_score)}" for swap in swaps)
+        yield from (
+            f"  {swap.text} → {_alternatives(swap.alternatives, found.similarity_score)}"
+            for swap in swaps
+        )
     if found.left_out:
-        yield f"the text is long: {found.left_out:,} of its variants (words left out or exchanged) were not tried"
+        yield (
+            f"the text is long: {found.left_out:,} of its variants (words left out or exchanged)"
+            " were not tried"
+        )
     if found.unseen:
         yield f"beyond the model's context, so without any effect: {found.unseen}"
 
 
 def _verdict(found: Explanation) -> str:
     if found.named:
-        return f"{'words' if len(found.named) > 1 else 'word'} that would have to go, the worst first: {', '.join(word.text for word in found.named)}"
-    return "no word is named: the model takes the text for fitting" if found.similarity_score >= found.threshold else "no word by itself lowers the score"
+        return (
+            f"{'words' if len(found.named) > 1 else 'word'} that would have to go, the worst first:"
+            f" {', '.join(word.text for word in found.named)}"
+        )
+    return (
+        "no word is named: the model takes the text for fitting"
+        if found.similarity_score >= found.threshold
+        else "no word by itself lowers the score"
+    )
 
 
 def raising(found: Explanation) -> list[Swap]:
     """The swaps that are worth a line: those whose best word raises the score by 0.01 or more."""
-    return [swap for swap in found.swaps if swap.alternatives[0][1] >= found.similarity_score + LEAST_RISE]
+    return [
+        swap
+        for swap in found.swaps
+        if swap.alternatives[0][1] >= found.similarity_score + LEAST_RISE
+    ]
 
 
 def _phrases(found: Explanation) -> list[Part]:
@@ -289,7 +437,10 @@ def _phrases(found: Explanation) -> list[Part]:
     if not found.named:
         return []
     best = found.named[0].effect
-    ranked = sorted((phrase for phrase in found.phrases if phrase.effect > WORSE * best), key=lambda phrase: -phrase.effect)
+    ranked = sorted(
+        (phrase for phrase in found.phrases if phrase.effect > WORSE * best),
+        key=lambda phrase: -phrase.effect,
+    )
     return ranked[:PHRASES_SHOWN]
 
 
@@ -303,6 +454,9 @@ def _marked(found: Explanation, colour: bool) -> str:
     text, parts = found.text, sorted(found.named, key=lambda word: word.start)
     said, at = [], 0
     for word in parts:
-        said += [text[at : word.start], click.style(word.text, fg="red", bold=True) if colour else f"[{word.text}]"]
+        said += [
+            text[at : word.start],
+            click.style(word.text, fg="red", bold=True) if colour else f"[{word.text}]",
+        ]
         at = word.end
     return " ".join("".join([*said, text[at:]]).split())

@@ -31,11 +31,20 @@ img { display: block; width: 100%; height: 12rem; object-fit: contain; backgroun
 """
 
 
-def write_gallery(path: Path, title: str, lines: Iterable[str], findings: Iterable[Finding], image_base_path: str) -> None:
-    """A page with `lines` above and a card for each finding; what comes from the rows is escaped."""
+def write_gallery(
+    path: Path, title: str, lines: Iterable[str], findings: Iterable[Finding], image_base_path: str
+) -> None:
+    """A page with `lines` above and a card for each finding; what comes from the
+    rows is escaped.
+    """
     with atomic_file(path) as file:
-        file.write('<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n')
-        file.write(f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<h1>{escape(title)}</h1>\n")
+        file.write(
+            '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport"'
+            ' content="width=device-width">\n'
+        )
+        file.write(
+            f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<h1>{escape(title)}</h1>\n"
+        )
         file.writelines(f"<p>{escape(line)}</p>\n" for line in lines)
         file.write("<ol>\n")
         for finding in findings:
@@ -44,7 +53,9 @@ def write_gallery(path: Path, title: str, lines: Iterable[str], findings: Iterab
 
 
 def thumbnail(path: Path) -> str:
-    """An image file as a data URL, at most `SIDE` pixels a side. ImageError for one that can't be read."""
+    """An image file as a data URL, at most `SIDE` pixels a side. ImageError for one that can't be
+    read.
+    """
     from mismatch.runtime.preprocess import open_image
 
     picture = open_image(path).convert("RGB")
@@ -58,9 +69,18 @@ def _card(finding: Finding, base: str) -> Iterator[str]:
     row, name = finding.row, ("mismatch", "match")[finding.row.label or 0]
     yield "<li>"
     try:
-        yield f'<img src="{thumbnail(resolve_image(base, row.image_path))}" alt="{escape(row.image_path)}" loading="lazy">'
+        yield (
+            f'<img src="{thumbnail(resolve_image(base, row.image_path))}"'
+            f' alt="{escape(row.image_path)}" loading="lazy">'
+        )
     except ImageError as error:  # gone since it was scored
         yield f'<p class="small">{escape(str(error))}</p>'
     yield f'<p class="text">{escape(row.text)}</p>'
-    yield f'<p class="small">{finding.rank}. <span class="label {name}">labelled {name}</span> suspicion {finding.score:.2f}</p>'
-    yield f'<p class="small">{escape(finding.reason)}</p><p class="small">line {row.line}: {escape(row.image_path)}</p></li>\n'
+    yield (
+        f'<p class="small">{finding.rank}. <span class="label {name}">labelled {name}</span>'
+        f" suspicion {finding.score:.2f}</p>"
+    )
+    yield (
+        f'<p class="small">{escape(finding.reason)}</p><p class="small">line {row.line}:'
+        f" {escape(row.image_path)}</p></li>\n"
+    )

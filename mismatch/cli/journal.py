@@ -1,4 +1,6 @@
-"""Which parts of a spread run are done: a record each as soon as it is, on a disk or in a store, and a sealed manifest at the end."""
+"""Which parts of a spread run are done: a record each as soon as it is, on a disk or in a store,
+and a sealed manifest at the end.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol, TypedDict
+from typing import IO, Any, Protocol, TypedDict, cast
 
 from mismatch.errors import CheckpointError, InputError, MismatchError
 from mismatch.files import explained, finite, is_sealed, read_json, sealed, sweep, write_json
@@ -23,7 +25,9 @@ MANIFEST, PROGRESS, OBJECTS, WRITER = "manifest.json", "progress.jsonl", "_progr
 RECORDS = re.compile(r"[0-9a-f]+-[0-9]{7}\.jsonl")  # of a store, below OBJECTS
 RUN = b'{"run": '  # how the records of a run begin
 PART = re.compile(r"part-[0-9]{5,}\.parquet")
-OURS = re.compile(rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}|\..*\.(part|lock)|\.lock")
+OURS = re.compile(
+    rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}|\..*\.(part|lock)|\.lock"
+)
 ANEW = "leave --resume out to begin anew"
 
 
@@ -67,7 +71,11 @@ class LineLog:
 
     def read(self) -> list[Any]:
         """A last line that was cut off is left out."""
-        return _parsed(self._path, self._path.read_bytes().split(b"\n")[:-1]) if self._path.is_file() else []
+        return (
+            _parsed(self._path, self._path.read_bytes().split(b"\n")[:-1])
+            if self._path.is_file()
+            else []
+        )
 
     def begin(self, *records: object) -> None:
         self._path.unlink(missing_ok=True)
@@ -93,27 +101,38 @@ class LineLog:
 
 
 class ObjectLog:
-    """Objects of a few lines, one for each time that something is written: those of a store can't be appended to.
+    """Objects of a few lines, one for each time that something is written: those of a store can't
+    be appended to.
 
-    A store has no locks. `writer` says who writes, from the first record on until the run ends, unless its process is killed. Whoever does not resume is
-    refused while it is there; whoever resumes takes its place, and the one before ends as soon as it has its next part to note.
+    A store has no locks. `writer` says who writes, from the first record on until the run ends,
+    unless its process is killed. Whoever does not resume is refused while it is there; whoever
+    resumes takes its place, and the one before ends as soon as it has its next part to note.
     """
 
     def __init__(self, folder: Remote, *, resume: bool) -> None:
         self._folder, self._resume = folder, resume
-        self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"  # HOST:PID, and what no other run has
+        # HOST:PID, and what no other run has
+        self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._count = 0
         self._open = False
 
     def read(self) -> list[Any]:
         names = self._records()
-        return [record for name, data in zip(names, self._folder.read_all(names), strict=True) for record in _parsed(self._folder / name, data.splitlines())]
+        return [
+            record
+            for name, data in zip(names, self._folder.read_all(names), strict=True)
+            for record in _parsed(self._folder / name, data.splitlines())
+        ]
 
     def begin(self, *records: object) -> None:
-        """CheckpointError where another run writes, or was killed, and this one does not resume it."""
+        """CheckpointError where another run writes, or was killed, and this one does
+        not resume it.
+        """
         if not self._resume and (other := self._writer()):
             cure = "wait for it or, if it was killed, continue with --resume or remove that object"
-            raise CheckpointError(f"{self._folder / WRITER} says that {_people(other)} writes there; {cure}")
+            raise CheckpointError(
+                f"{self._folder / WRITER} says that {_people(other)} writes there; {cure}"
+            )
         (self._folder / WRITER).write(self._me.encode())
         self._open = True
         if not self._resume:
@@ -127,8 +146,12 @@ class ObjectLog:
         if (other := self._writer()) != self._me:
             self._open = False
             who = f"was taken over by {_people(other)}" if other else f"has lost its {WRITER}"
-            raise CheckpointError(f"{self._folder} {who}; this run ends, and what it had noted is kept")
-        (self._folder / f"{self._me.rpartition(':')[2]}-{self._count:07}.jsonl").write(_lines(records).encode())
+            raise CheckpointError(
+                f"{self._folder} {who}; this run ends, and what it had noted is kept"
+            )
+        (self._folder / f"{self._me.rpartition(':')[2]}-{self._count:07}.jsonl").write(
+            _lines(records).encode()
+        )
         self._count += 1
 
     def remove(self) -> None:
@@ -156,14 +179,18 @@ class ObjectLog:
 
 
 class Journal:
-    """The parts that are done, in progress.jsonl or, in a store, objects below _progress/; the first record says of what run. At the end manifest.json takes
-    its place.
+    """The parts that are done, in progress.jsonl or, in a store, objects below _progress/; the
+    first record says of what run. At the end manifest.json takes its place.
     """
 
     def __init__(self, folder: Path | Remote, run: dict[str, Any], *, resume: bool) -> None:
         """Begin, or go on with the parts of the same run; InputError for those of another one."""
         self.folder = folder
-        self._log: Log = ObjectLog(folder / OBJECTS, resume=resume) if isinstance(folder, Remote) else LineLog(folder / PROGRESS)
+        self._log: Log = (
+            ObjectLog(folder / OBJECTS, resume=resume)
+            if isinstance(folder, Remote)
+            else LineLog(folder / PROGRESS)
+        )
         self._run = json.loads(json.dumps(finite(run)))
         self.blocks = self._earlier() if resume else {}
         try:
@@ -187,14 +214,24 @@ class Journal:
         if isinstance(self.folder, Path):
             sweep(self.folder, OURS)  # what killed actors have left
         there = _sizes(self.folder)
-        if other := [block["part"] for block in self.blocks.values() if there.get(block["part"]) != block["bytes"]]:
-            raise CheckpointError(f"{self.folder / min(other)} was changed or removed by somebody else; continue with --resume, which writes it anew")
+        if other := [
+            block["part"]
+            for block in self.blocks.values()
+            if there.get(block["part"]) != block["bytes"]
+        ]:
+            raise CheckpointError(
+                f"{self.folder / min(other)} was changed or removed by somebody else; continue with"
+                " --resume, which writes it anew"
+            )
         first, parts = 1, []
         for _, block in sorted(self.blocks.items()):
             parts.append({"first_row": first, **block})
             first += block["rows"]
         totals = {name: self.total(name) for name in ("rows", "failed", "long_texts")}
-        write_json(self.folder / MANIFEST, sealed({"format_version": 1, **about, **totals, "run": self._run, "parts": parts}))
+        write_json(
+            self.folder / MANIFEST,
+            sealed({"format_version": 1, **about, **totals, "run": self._run, "parts": parts}),
+        )
         self._log.remove()
 
     def close(self) -> None:
@@ -206,7 +243,11 @@ class Journal:
         if isinstance(self.folder, Path):
             sweep(self.folder, OURS)
         done = {block["part"] for block in self.blocks.values()}
-        left = [name for name in _sizes(self.folder) if name == MANIFEST or (PART.fullmatch(name) and name not in done)]
+        left = [
+            name
+            for name in _sizes(self.folder)
+            if name == MANIFEST or (PART.fullmatch(name) and name not in done)
+        ]
         if isinstance(self.folder, Remote):
             self.folder.remove(left)
         else:
@@ -216,10 +257,19 @@ class Journal:
     def _earlier(self) -> dict[int, Block]:
         """The parts of an earlier run that are whole."""
         run, blocks = self._recorded()
-        if run is not None and (differing := [name for name in {**run, **self._run} if run.get(name) != self._run.get(name)]):
-            raise InputError(f"{self.folder} is of another run, which differs in {', '.join(differing)}; repeat that run with --resume, or {ANEW}")
+        if run is not None and (
+            differing := [
+                name for name in {**run, **self._run} if run.get(name) != self._run.get(name)
+            ]
+        ):
+            raise InputError(
+                f"{self.folder} is of another run, which differs in {', '.join(differing)}; repeat"
+                f" that run with --resume, or {ANEW}"
+            )
         there = _sizes(self.folder)
-        return {block["number"]: block for block in blocks if there.get(block["part"]) == block["bytes"]}
+        return {
+            block["number"]: block for block in blocks if there.get(block["part"]) == block["bytes"]
+        }
 
     def _recorded(self) -> tuple[dict[str, Any] | None, list[Block]]:
         """The run and the parts that the manifest, else the progress, tells of."""
@@ -227,14 +277,24 @@ class Journal:
             manifest = read_json(self.folder / MANIFEST)
             if not is_sealed(manifest):
                 raise InputError(f"{self.folder / MANIFEST} is not what was written to it; {ANEW}")
-            return manifest["run"], [{name: part[name] for name in Block.__annotations__} for part in manifest["parts"]]  # type: ignore[misc]
+            blocks = [
+                cast(Block, {name: part[name] for name in Block.__annotations__})
+                for part in manifest["parts"]
+            ]
+            return manifest["run"], blocks
         records = self._log.read()
-        return next((record["run"] for record in records if "run" in record), None), [record for record in records if "run" not in record]
+        return next((record["run"] for record in records if "run" in record), None), [
+            record for record in records if "run" not in record
+        ]
 
 
 def foreign(folder: Path | Remote) -> list[str]:
-    """The names in a folder that no run has put there. Parts are a run's where its manifest or its records stand beside them: other tools name theirs so."""
-    names = [path.name for path in folder.iterdir()] if isinstance(folder, Path) else folder.listing()
+    """The names in a folder that no run has put there. Parts are a run's where its manifest or its
+    records stand beside them: other tools name theirs so.
+    """
+    names = (
+        [path.name for path in folder.iterdir()] if isinstance(folder, Path) else folder.listing()
+    )
     others = [name for name in names if not OURS.fullmatch(name)]
     if MANIFEST in names and not _is_manifest(folder / MANIFEST):
         others.append(MANIFEST)

@@ -1,4 +1,6 @@
-"""Labelled rows and what a model says of them, for the verbs that measure a model or fit its score; and how a fitted score is stored."""
+"""Labelled rows and what a model says of them, for the verbs that measure a model or fit its score;
+and how a fitted score is stored.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Known
     from mismatch.runtime.predictor import Prediction, Predictor
 
-__all__ = ["FIGURE_NAMES", "Labelled", "bounds", "check_labels", "figure_lines", "score_all", "score_labelled"]
+__all__ = [
+    "FIGURE_NAMES",
+    "Labelled",
+    "bounds",
+    "check_labels",
+    "figure_lines",
+    "score_all",
+    "score_labelled",
+]
 
 SHOWN = 10  # rows that could not be scored
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
@@ -42,7 +52,8 @@ class Labelled:
     scores: list[float] = field(default_factory=list)
     logits: list[float] = field(default_factory=list)
     thresholds: list[float] = field(default_factory=list)  # that each was decided by
-    images: list[str] = field(default_factory=list)  # as written: rows of one image are no independent ones
+    # as written: rows of one image are no independent ones
+    images: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for
@@ -68,10 +79,14 @@ class Labelled:
 
 
 def check_labels(csv_file: Path, columns: Columns, wanted: Sequence[str] = ()) -> None:
-    """InputError for rows without a usable label, no rows, or a `wanted` column that is missing; before a model is loaded."""
+    """InputError for rows without a usable label, no rows, or a `wanted` column that is missing;
+    before a model is loaded.
+    """
     header = read_header(csv_file, require_label=True, columns=columns)
     if missing := [name for name in wanted if name not in header]:
-        raise InputError(f"{csv_file}: there is no column {missing[0]!r}; found {', '.join(map(repr, header))}")
+        raise InputError(
+            f"{csv_file}: there is no column {missing[0]!r}; found {', '.join(map(repr, header))}"
+        )
     rows, bad = 0, []
     for row in read_rows(csv_file, require_label=True, columns=columns):
         rows += 1
@@ -94,26 +109,54 @@ def score_all(
     write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
     label: str = "score",
 ) -> Labelled:
-    """All rows with a progress bar, each also given to `write`; `wanted`: columns whose values are kept."""
+    """All rows with a progress bar, each also given to `write`; `wanted`: columns whose values are
+    kept.
+    """
     found = Labelled(columns={name: [] for name in wanted})
     with progress_bar(label, unit="row") as advance:
-        for row, prediction in predict_rows(predictor, read_rows(csv_file, require_label=True, columns=columns), base, columns, known):
+        for row, prediction in predict_rows(
+            predictor,
+            read_rows(csv_file, require_label=True, columns=columns),
+            base,
+            columns,
+            known,
+        ):
             found.add(row, prediction)
             write(row, prediction)
             advance(1)
     return found
 
 
-def score_labelled(predictor: Predictor, csv_file: Path, base: str, columns: Columns, *, wanted: Sequence[str] = (), least: int = 1) -> Labelled:
-    """All rows. InputError where fewer than `least` could be scored; rows that can't be are named on stderr, the first ten."""
+def score_labelled(
+    predictor: Predictor,
+    csv_file: Path,
+    base: str,
+    columns: Columns,
+    *,
+    wanted: Sequence[str] = (),
+    least: int = 1,
+) -> Labelled:
+    """All rows. InputError where fewer than `least` could be scored; rows that can't be are named
+    on stderr, the first ten.
+    """
     found = score_all(predictor, csv_file, base, columns, wanted=wanted)
     if len(found.labels) < least:
         others = f"{found.unscorable:,} other{'s' * (found.unscorable != 1)}"
-        without = f"; {others} could not be scored, mismatch validate says why row by row" if found.unscorable else ""
-        raise InputError(f"{csv_file}: {len(found.labels):,} labelled rows, {least:,} are needed{without}")
+        without = (
+            f"; {others} could not be scored, mismatch validate says why row by row"
+            if found.unscorable
+            else ""
+        )
+        raise InputError(
+            f"{csv_file}: {len(found.labels):,} labelled rows, {least:,} are needed{without}"
+        )
     if found.unscorable:
         several = found.unscorable != 1
-        click.echo(f"{found.unscorable:,} row{'s' * several} could not be scored and {'are' if several else 'is'} left out:", err=True)
+        click.echo(
+            f"{found.unscorable:,} row{'s' * several} could not be scored and"
+            f" {'are' if several else 'is'} left out:",
+            err=True,
+        )
         for one in found.first:
             click.echo(f"{place(csv_file, one['line'])}: {one['status']}", err=True)
     return found
@@ -122,7 +165,10 @@ def score_labelled(predictor: Predictor, csv_file: Path, base: str, columns: Col
 def figure_lines(figures: dict[str, Any], intervals: dict[str, Interval]) -> list[str]:
     """A line each, with its interval."""
     width = max(map(len, FIGURE_NAMES.values()))
-    return [f"{words:<{width}}  {figures[name]:.4f}  {bounds(intervals[name])}" for name, words in FIGURE_NAMES.items()]
+    return [
+        f"{words:<{width}}  {figures[name]:.4f}  {bounds(intervals[name])}"
+        for name, words in FIGURE_NAMES.items()
+    ]
 
 
 def bounds(interval: Interval) -> str:

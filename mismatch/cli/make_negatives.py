@@ -66,31 +66,52 @@ class _Matches:
     type=OutputFile(),
     help="Matches and mismatches, with a column `kind`: .csv, .tsv, .jsonl, .parquet.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an --output that was made earlier from rows with the same columns.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace an --output that was made earlier from rows with the same columns.",
+)
 @click.option(
     "--kinds",
     type=Shares(),
     default="random=0.5,hard=0.3,attribute=0.2",
     show_default=True,
-    help="random: another row's text; hard: one much like the own; attribute: the own with a colour, material, count, … exchanged.",
+    help=(
+        "random: another row's text; hard: one much like the own; attribute: the own with a colour,"
+        " material, count, … exchanged."
+    ),
 )
-@click.option("--per-positive", type=click.IntRange(1, 20), default=1, show_default=True, help="Mismatches for each match.")
+@click.option(
+    "--per-positive",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Mismatches for each match.",
+)
 @click.option(
     "--lexicon",
     "lexicon_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML with classes of words of your own, as `shape: [round, square]`.",
 )
-@click.option("--backbone", metavar="FAMILY[:MODEL]", help="Take this backbone's texts' embeddings for hard mismatches.  [default: common words]")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Another seed makes other mismatches.")
+@click.option(
+    "--backbone",
+    metavar="FAMILY[:MODEL]",
+    help="Take this backbone's texts' embeddings for hard mismatches.  [default: common words]",
+)
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Another seed makes other mismatches."
+)
 @picture_options
 @row_options
 def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> None:
-    """Make a labelled set from a file of matching pairs image_path,text (rows labelled 0 are left out).
+    """Make a labelled set from a file of matching pairs image_path,text (rows labelled 0 are left
+    out).
 
-    Never a text that fits the image too: of a near-duplicate image, or one that says much the same. Texts are exchanged among rows, so that each is a
-    mismatch as often as a match where possible, and the labels can't be told from the texts alone; how well they can is reported as blind AUROC. Split
-    first, then make mismatches in each part.
+    Never a text that fits the image too: of a near-duplicate image, or one that says much the same.
+    Texts are exchanged among rows, so that each is a mismatch as often as a match where possible,
+    and the labels can't be told from the texts alone; how well they can is reported as blind AUROC.
+    Split first, then make mismatches in each part.
     """
     from mismatch.cli.row_tables import check_table
     from mismatch.data.lexicon import Lexicon
@@ -105,8 +126,18 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     hold(output)
     lexicon = Lexicon(read_lexicon(options["lexicon_file"]))
     matches = _read(csv_file, columns)
-    check_outputs([("--output", output, exact_table("a table of such matches and mismatches", lambda: matches.header))])
-    images, broken = matches.pictures.groups(options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"])
+    check_outputs(
+        [
+            (
+                "--output",
+                output,
+                exact_table("a table of such matches and mismatches", lambda: matches.header),
+            )
+        ]
+    )
+    images, broken = matches.pictures.groups(
+        options["image_base_path"], look=options["near_duplicates"], workers=options["num_workers"]
+    )
     good = [row not in broken for row in range(len(images))]  # the others' images can't be read
     matches.unusable += [(0, reason) for reason in broken.values()]
     matches.rows, images = list(compress(matches.rows, good)), list(compress(images, good))
@@ -140,7 +171,8 @@ def _read(csv_file: Path, columns: Columns) -> _Matches:
         else:
             matches.rows.append(row.columns)
             matches.pictures.add(columns.images(row.image_path))
-    keys = dict.fromkeys(name for row in matches.rows for name in row)  # of JSON lines, whose later objects may have others
+    # of JSON lines, whose later objects may have others
+    keys = dict.fromkeys(name for row in matches.rows for name in row)
     matches.header += [name for name in keys if name not in matches.header]
     return matches
 
@@ -162,8 +194,12 @@ def read_lexicon(path: Path | None) -> Mapping[str, Sequence[str]] | None:
         raise InputError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not all(isinstance(kind, str) and isinstance(families, list) for kind, families in found.items()):
-        raise InputError(f'{path}: classes of words are needed, as `shape: ["round, circular", square]`')
+    if not isinstance(found, dict) or not all(
+        isinstance(kind, str) and isinstance(families, list) for kind, families in found.items()
+    ):
+        raise InputError(
+            f'{path}: classes of words are needed, as `shape: ["round, circular", square]`'
+        )
     return found
 
 
@@ -179,7 +215,9 @@ def _embedded(backbone: str) -> Neighbours:
     def neighbours(texts: Sequence[str], count: int) -> Any:
         rows = np.asarray(predictor.encode_texts(list(texts)), np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
-        return nearest((rows[start : start + 1000] @ rows.T for start in range(0, len(rows), 1000)), count)
+        return nearest(
+            (rows[start : start + 1000] @ rows.T for start in range(0, len(rows), 1000)), count
+        )
 
     return neighbours
 
@@ -198,29 +236,51 @@ def _write(output: Path, matches: _Matches, made: Negatives) -> None:
                 table.writerow([values.get(name, "") for name in matches.header])
 
 
-def _said(csv_file: Path, output: Path, matches: _Matches, images: Sequence[int], made: Negatives, lexicon: Lexicon) -> Iterator[str]:
+def _said(
+    csv_file: Path,
+    output: Path,
+    matches: _Matches,
+    images: Sequence[int],
+    made: Negatives,
+    lexicon: Lexicon,
+) -> Iterator[str]:
     from mismatch.data.blind import LEAST_ROWS, blind_text_auroc, telltales
     from mismatch.data.pairs import place
 
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in made.counts().items())
     yield f"{output}: {len(matches.rows):,} matches and {len(made.made):,} mismatches ({kinds})"
     if made.missing:
-        yield f"warning: {len(made.missing):,} mismatches could not be made: every text that was looked at may fit the image too"
+        yield (
+            f"warning: {len(made.missing):,} mismatches could not be made: every text that was"
+            " looked at may fit the image too"
+        )
     if matches.mismatches:
         yield f"{_rows(matches.mismatches)} labelled 0 left out"
     if matches.unusable:
         line, reason = matches.unusable[0]
         where = f"{place(csv_file, line)}: " if line else ""
-        yield f"warning: {_rows(len(matches.unusable))} that can't be used left out ({where}{reason}{'; …' if len(matches.unusable) > 1 else ''})"
+        yield (
+            f"warning: {_rows(len(matches.unusable))} that can't be used left out"
+            f" ({where}{reason}{'; …' if len(matches.unusable) > 1 else ''})"
+        )
     texts = [row["text"] for row in matches.rows] + [one.text for one in made.made]
     labels = [1] * len(matches.rows) + [0] * len(made.made)
     if len(texts) < LEAST_ROWS:
         return
     auroc = blind_text_auroc(texts, labels, [*images, *(images[one.row] for one in made.made)])
-    yield f"blind AUROC of the texts alone: {auroc:.3f} (0.5 is best: labels can't be told without the images)"
+    yield (
+        f"blind AUROC of the texts alone: {auroc:.3f} (0.5 is best: labels can't be told without"
+        " the images)"
+    )
     if auroc > WARN_FROM:
-        words = ", ".join(f"{told.word!r} ({told.mismatches:.0%} of {told.rows} rows are mismatches)" for told in telltales(texts, labels, count=3))
-        yield f"warning: the texts give labels away, by words as {words}; fewer attribute mismatches, or more rows, help"
+        words = ", ".join(
+            f"{told.word!r} ({told.mismatches:.0%} of {told.rows} rows are mismatches)"
+            for told in telltales(texts, labels, count=3)
+        )
+        yield (
+            f"warning: the texts give labels away, by words as {words}; fewer attribute mismatches,"
+            " or more rows, help"
+        )
 
 
 def _rows(count: int) -> str:

@@ -1,4 +1,6 @@
-"""Numbers of options that are what they say: finite, and no more threads than a machine could have."""
+"""Numbers of options that are what they say: finite, and no more threads than a
+machine could have.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ __all__ = [
 ]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
-ISOLATE_HELP = "Decode images in processes of their own, with bounds of time and memory: for images from people you don't trust."
+ISOLATE_HELP = (
+    "Decode images in processes of their own, with bounds of time and memory: for images from"
+    " people you don't trust."
+)
 F = TypeVar("F", bound=Callable[..., Any])
 Item = TypeVar("Item")
 
@@ -48,35 +51,62 @@ class BatchSize(click.ParamType[int | str]):
 
     name = "N|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
         """auto, or the number."""
         return "auto" if value == "auto" else click.IntRange(1).convert(value, param, ctx)
 
 
 def model_option(function: F) -> F:
     """`--model`."""
-    text = f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.  [default: ${MODEL_ENV}]"
-    return click.option("--model", required=True, envvar=MODEL_ENV, metavar="DIR", help=text)(function)
+    text = (
+        "Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.  [default:"
+        f" ${MODEL_ENV}]"
+    )
+    return click.option("--model", required=True, envvar=MODEL_ENV, metavar="DIR", help=text)(
+        function
+    )
 
 
 def threads_option(function: F) -> F:
     """`--threads`."""
-    return click.option("--threads", type=THREADS, help="Threads of the towers.  [default: the engine's own choice]")(function)
+    return click.option(
+        "--threads", type=THREADS, help="Threads of the towers.  [default: the engine's own choice]"
+    )(function)
 
 
 def provider_option(function: F) -> F:
     """`--provider`, or `--device`."""
     kinds = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
     text = "Where it runs; cuda where there is none is an error; tensorrt: bundles only."
-    return click.option("--provider", "--device", "provider", type=kinds, default="auto", show_default=True, help=text)(function)
+    return click.option(
+        "--provider",
+        "--device",
+        "provider",
+        type=kinds,
+        default="auto",
+        show_default=True,
+        help=text,
+    )(function)
 
 
 def model_options(function: F) -> F:
     """`--model`, and how to run it."""
     for decorate in (
         threads_option,
-        click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"),
-        click.option("--batch-size", type=BatchSize(), default=16, show_default=True, help="Images a tower call (auto tries first); four times as many texts."),
+        click.option(
+            "--num-workers",
+            type=WORKERS,
+            help="Threads that decode images.  [default: one per CPU]",
+        ),
+        click.option(
+            "--batch-size",
+            type=BatchSize(),
+            default=16,
+            show_default=True,
+            help="Images a tower call (auto tries first); four times as many texts.",
+        ),
         provider_option,
         model_option,
     ):
@@ -87,15 +117,19 @@ def model_options(function: F) -> F:
 def long_text_option(function: F) -> F:
     """`--long-text`."""
     text = (
-        "Texts over the backbone's context: truncate scores them without their end, chunk in pieces, the worst of which decides, chunk-mean by "
-        "the pieces' mean.  [default: as the model was trained]"
+        "Texts over the backbone's context: truncate scores them without their end, chunk in"
+        " pieces, the worst of which decides, chunk-mean by the pieces' mean.  [default: as the"
+        " model was trained]"
     )
     return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
 
 
 def safe_csv_option(function: F) -> F:
     """`--safe-csv`."""
-    text = "Put an apostrophe before cells that a spreadsheet would run as a formula (= + - @); numbers stay as they are."
+    text = (
+        "Put an apostrophe before cells that a spreadsheet would run as a formula (= + - @);"
+        " numbers stay as they are."
+    )
     return click.option("--safe-csv", is_flag=True, help=text)(function)
 
 
@@ -104,7 +138,9 @@ class Band(click.ParamType[ReviewBand]):
 
     name = "LOW,HIGH"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ReviewBand:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ReviewBand:
         """Two scores, the lower one first."""
         if isinstance(value, ReviewBand):
             return value
@@ -118,7 +154,10 @@ class Band(click.ParamType[ReviewBand]):
 
 def review_band_option(function: F) -> F:
     """`--review-band`."""
-    text = "Scores that a person should look at: LOW <= score < HIGH has the prediction `review`.  [default: the model's own, if any]"
+    text = (
+        "Scores that a person should look at: LOW <= score < HIGH has the prediction `review`. "
+        " [default: the model's own, if any]"
+    )
     return click.option("--review-band", type=Band(), help=text)(function)
 
 
@@ -127,13 +166,17 @@ class LocationType(click.ParamType[Path | Remote]):
 
     name = "path"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | Remote:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | Remote:
         """What it names."""
         return located(value)
 
 
 def row_options(function: F) -> F:
-    """`--image-base-path`, a folder, and how rows are read; the function is given `image_base_path` and, of all the others, `columns`."""
+    """`--image-base-path`, a folder, and how rows are read; the function is given `image_base_path`
+    and, of all the others, `columns`.
+    """
     return _row_options(function, BASE)
 
 
@@ -147,7 +190,12 @@ def _row_options(function: F, base: Callable[[Any], Any]) -> F:
     def called(*args: Any, **options: Any) -> Any:
         found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
         inside = "" if options.pop("allow_outside_images") else options["image_base_path"]
-        columns = Columns(**found, label_map=options.pop("label_map"), multi_image=options.pop("multi_image"), inside=inside)
+        columns = Columns(
+            **found,
+            label_map=options.pop("label_map"),
+            multi_image=options.pop("multi_image"),
+            inside=inside,
+        )
         with isolated_decoding(options.pop("isolate_decoding")):
             return function(*args, columns=columns, **options)
 
@@ -171,7 +219,10 @@ def isolated_decoding(wanted: bool) -> Iterator[None]:
 
 def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if is_url(value):
-        raise click.BadParameter("it is a URL, which `mismatch predict` alone takes; mount the store, or copy the images to a folder")
+        raise click.BadParameter(
+            "it is a URL, which `mismatch predict` alone takes; mount the store, or copy the images"
+            " to a folder"
+        )
     return value
 
 
@@ -180,26 +231,66 @@ def _folder_or_url(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 
 
 BASE = click.option(
-    "--image-base-path", default="", metavar="D", callback=_folder, help="Folder that image paths of rows are relative to.  [default: the working directory]"
+    "--image-base-path",
+    default="",
+    metavar="D",
+    callback=_folder,
+    help="Folder that image paths of rows are relative to.  [default: the working directory]",
 )
 BASE_OR_URL = click.option(
     "--image-base-path",
     default="",
     metavar="D",
     callback=_folder_or_url,
-    help="Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to.  [default: the working directory]",
+    help=(
+        "Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to. "
+        " [default: the working directory]"
+    ),
 )
 ROW_OPTIONS = (
-    click.option("--image-column", default="image_path", metavar="NAME", show_default=True, help="Column of the images' paths."),
-    click.option("--text-column", default="text", metavar="NAME", show_default=True, help="Column of the texts."),
-    click.option("--label-column", default="label", metavar="NAME", show_default=True, help="Column of the labels, where labels are needed."),
-    click.option("--label-map", default="", metavar="MAP", help="Names of labels: match=1,mismatch=0, or match/mismatch for short.  [default: 0 and 1 only]"),
+    click.option(
+        "--image-column",
+        default="image_path",
+        metavar="NAME",
+        show_default=True,
+        help="Column of the images' paths.",
+    ),
+    click.option(
+        "--text-column",
+        default="text",
+        metavar="NAME",
+        show_default=True,
+        help="Column of the texts.",
+    ),
+    click.option(
+        "--label-column",
+        default="label",
+        metavar="NAME",
+        show_default=True,
+        help="Column of the labels, where labels are needed.",
+    ),
+    click.option(
+        "--label-map",
+        default="",
+        metavar="MAP",
+        help=(
+            "Names of labels: match=1,mismatch=0, or match/mismatch for short.  [default: 0 and 1"
+            " only]"
+        ),
+    ),
     click.option(
         "--multi-image",
         type=click.Choice(get_args(MultiImage)),
-        help="Several images a row, separated by ;, and whether a row matches by its best one or by all.  [default: one image a row]",
+        help=(
+            "Several images a row, separated by ;, and whether a row matches by its best one or by"
+            " all.  [default: one image a row]"
+        ),
     ),
-    click.option("--allow-outside-images", is_flag=True, help="Let image paths leave --image-base-path, by .., as absolute ones or through links."),
+    click.option(
+        "--allow-outside-images",
+        is_flag=True,
+        help="Let image paths leave --image-base-path, by .., as absolute ones or through links.",
+    ),
     click.option("--isolate-decoding", is_flag=True, help=ISOLATE_HELP),
 )
 
@@ -212,7 +303,9 @@ class Shard:
     count: int
 
     def of(self, rows: Iterable[Item]) -> Iterator[Item]:
-        """Its rows: numbers `number`, `number` + `count`, …, counted from 1. Every row is in exactly one shard."""
+        """Its rows: numbers `number`, `number` + `count`, …, counted from 1. Every row is in
+        exactly one shard.
+        """
         return islice(rows, self.number - 1, None, self.count)
 
     def __str__(self) -> str:
@@ -230,7 +323,9 @@ def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> S
         return None
     found = re.fullmatch("([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", value)
     if not found or int(found[1]) > int(found[2]):
-        raise click.BadParameter(f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4")
+        raise click.BadParameter(
+            f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4"
+        )
     return Shard(int(found[1]), int(found[2]))
 
 
@@ -247,9 +342,30 @@ SPREAD_OPTIONS = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a folder, or URL, of Parquet parts and manifest.json.",
+        help=(
+            "local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a"
+            " folder, or URL, of Parquet parts and manifest.json."
+        ),
     ),
-    click.option("--actors", metavar="N", type=click.IntRange(1), help="Actors of --engine ray, a predictor each.  [default: all that have room]"),
-    click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to join, auto or HOST:PORT.  [default: one on this machine, for this run]"),
-    click.option("--block-rows", metavar="N", type=click.IntRange(1), default=4096, show_default=True, help="Rows of a part: what a lost actor costs."),
+    click.option(
+        "--actors",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Actors of --engine ray, a predictor each.  [default: all that have room]",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help=(
+            "Ray cluster to join, auto or HOST:PORT.  [default: one on this machine, for this run]"
+        ),
+    ),
+    click.option(
+        "--block-rows",
+        metavar="N",
+        type=click.IntRange(1),
+        default=4096,
+        show_default=True,
+        help="Rows of a part: what a lost actor costs.",
+    ),
 )

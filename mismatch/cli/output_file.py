@@ -12,7 +12,9 @@ __all__ = ["OutputFile", "names_folder"]
 
 
 class OutputFile(click.Path):
-    """A path of a file, there or not; a name that only a folder can have is refused, as pathlib would drop its last slash."""
+    """A path of a file, there or not; a name that only a folder can have is refused, as pathlib
+    would drop its last slash.
+    """
 
     def __init__(self) -> None:
         """A folder that is there is refused too."""
@@ -21,7 +23,12 @@ class OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path."""
         if names_folder(value):
-            self.fail(f"{os.fspath(value)} names a folder, and a file is written; leave out what follows its name", param, ctx)
+            self.fail(
+                f"{os.fspath(value)} names a folder, and a file is written; leave out what follows"
+                " its name",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)
 
 

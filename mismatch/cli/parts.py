@@ -1,4 +1,6 @@
-"""What a command writes, held against other writers; a long output beside its name, so that a run which was cut short goes on where it was."""
+"""What a command writes, held against other writers; a long output beside its name, so that a run
+which was cut short goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +27,25 @@ ANEW = "leave --resume out to begin anew"
 
 
 def hold(path: str | Path, *, folder: bool = False, inside: re.Pattern[str] | None = None) -> None:
-    """Let no other command write this file, or this `folder`, until the running one is through; see `locked`."""
+    """Let no other command write this file, or this `folder`, until the running one is through; see
+    `locked`.
+    """
     click.get_current_context().with_resource(locked(path, parents=folder, inside=inside))
 
 
 def hold_score(model: str) -> None:
-    """Let no other command write this model's calibration and thresholds; CheckpointError for what can't store them."""
+    """Let no other command write this model's calibration and thresholds; CheckpointError for what
+    can't store them.
+    """
     from mismatch.runtime.stored_score import score_file
 
     hold(model, inside=re.compile(re.escape(score_file(model).name)))
 
 
 class Part:
-    """The rows that are done, in OUTPUT.part; OUTPUT.part.json says of what. Of what is written to `text`, `commit` makes a state to continue from."""
+    """The rows that are done, in OUTPUT.part; OUTPUT.part.json says of what. Of what is written to
+    `text`, `commit` makes a state to continue from.
+    """
 
     def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
         """`run`: all that the bytes depend on, by a name for people."""
@@ -51,7 +59,9 @@ class Part:
         self._file: IO[bytes] | None = None
 
     def open(self, *, resume: bool) -> None:
-        """Begin, or go on behind the last commit of the same run; InputError for a part of another one."""
+        """Begin, or go on behind the last commit of the same run; InputError for a part of another
+        one.
+        """
         state = self._earlier() if resume else None
         self._check_own()
         if self.target.parent.is_dir():
@@ -66,7 +76,9 @@ class Part:
         self.counts = state["counts"]
 
     def commit(self, counts: Mapping[str, int]) -> None:
-        """Put `text` on the disk, and that so much is done. A process that ends before this is through loses `text`, no more."""
+        """Put `text` on the disk, and that so much is done. A process that ends before this is
+        through loses `text`, no more.
+        """
         if self._file is None:
             raise CheckpointError(f"{self.path} is not open")
         data = self.text.getvalue().encode(errors=SHOWN)
@@ -82,14 +94,26 @@ class Part:
         self.counts = dict(counts)
 
     def _write_record(self, counts: Mapping[str, int]) -> None:
-        state = {"run": self._run, "counts": dict(counts), "bytes": self._size, "sha256": self._digest.hexdigest()}
+        state = {
+            "run": self._run,
+            "counts": dict(counts),
+            "bytes": self._size,
+            "sha256": self._digest.hexdigest(),
+        }
         write_json(self.record, sealed(state))
 
     def _check_own(self) -> None:
-        """InputError where a file of somebody else's has the name of the part or of its record: they are overwritten, and removed at the end."""
+        """InputError where a file of somebody else's has the name of the part or of its record:
+        they are overwritten, and removed at the end.
+        """
         for path in (self.record, self.path):
-            if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_record(self.record)):
-                raise InputError(f"{path} is in the way and was not written by mismatch; move it, or choose another name")
+            if os.path.lexists(path) and not (
+                path.is_file() and not path.is_symlink() and _is_record(self.record)
+            ):
+                raise InputError(
+                    f"{path} is in the way and was not written by mismatch; move it, or choose"
+                    " another name"
+                )
 
     def finish(self) -> None:
         """Give the file its name."""
@@ -116,13 +140,23 @@ class Part:
             return None
         try:
             state = read_json(self.record)
-            run, complete = state["run"], {"counts", "bytes", "sha256"} <= state.keys() and is_sealed(state)
+            run, complete = (
+                state["run"],
+                {"counts", "bytes", "sha256"} <= state.keys() and is_sealed(state),
+            )
         except (CheckpointError, TypeError, KeyError) as error:
             raise InputError(f"{self.record} can't be used; {ANEW}") from error
         if not complete:
             raise InputError(f"{self.record} can't be used; {ANEW}")
-        if differing := [_difference(name, run, self._run) for name in {**run, **self._run} if run.get(name) != self._run.get(name)]:
-            raise InputError(f"{self.path} is of another run, which differs in {', '.join(differing)}; repeat that run with --resume, or {ANEW}")
+        if differing := [
+            _difference(name, run, self._run)
+            for name in {**run, **self._run}
+            if run.get(name) != self._run.get(name)
+        ]:
+            raise InputError(
+                f"{self.path} is of another run, which differs in {', '.join(differing)}; repeat"
+                f" that run with --resume, or {ANEW}"
+            )
         return dict(state)
 
     def _check(self, file: IO[bytes], state: Mapping[str, Any]) -> None:
@@ -139,7 +173,9 @@ class Part:
 
 
 def _is_record(path: Path) -> bool:
-    """Whether a file is a part's record, whole or not; a damaged one still begins as `write_json` writes it."""
+    """Whether a file is a part's record, whole or not; a damaged one still begins as `write_json`
+    writes it.
+    """
     try:
         with path.open("rb") as file:
             return file.read(len(RECORD_HEAD)) == RECORD_HEAD
@@ -149,8 +185,8 @@ def _is_record(path: Path) -> bool:
 
 @contextmanager
 def part_file(output: str | Path, run: Mapping[str, Any], *, resume: bool) -> Iterator[Part]:
-    """A part that takes its name when the block ends. If the block fails, what is committed stays and a line says how to go on, but for a fault of the
-    input, which has to be changed first.
+    """A part that takes its name when the block ends. If the block fails, what is committed stays
+    and a line says how to go on, but for a fault of the input, which has to be changed first.
     """
     part = Part(output, run)
     part.open(resume=resume)
@@ -166,12 +202,17 @@ def part_file(output: str | Path, run: Mapping[str, Any], *, resume: bool) -> It
             raise
         part.close()
         with suppress(OSError):
-            click.echo(f"{part.counts['rows']:,} rows are kept in {part.path}; continue with --resume", err=True)
+            click.echo(
+                f"{part.counts['rows']:,} rows are kept in {part.path}; continue with --resume",
+                err=True,
+            )
         raise
 
 
 def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """`--threshold (0.5 before, 0.25 now)`; the name alone where the values say nothing to people."""
+    """`--threshold (0.5 before, 0.25 now)`; the name alone where the values say
+    nothing to people.
+    """
     values = [run.get(name) for run in (before, now)]
     said = [str(value) for value in values if not isinstance(value, (dict, list))]
     return f"{name} ({said[0]} before, {said[1]} now)" if len(said) == 2 else name

@@ -18,8 +18,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 def picture_options(function: F) -> F:
     """`--near-duplicates`, `--num-workers`."""
     for decorate in (
-        click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"),
-        click.option("--near-duplicates/--no-near-duplicates", default=True, help="Look at the images for near-duplicates.  [default: yes]"),
+        click.option(
+            "--num-workers",
+            type=WORKERS,
+            help="Threads that decode images.  [default: one per CPU]",
+        ),
+        click.option(
+            "--near-duplicates/--no-near-duplicates",
+            default=True,
+            help="Look at the images for near-duplicates.  [default: yes]",
+        ),
     ):
         function = decorate(function)
     return function
@@ -30,21 +38,35 @@ class Pictures:
 
     def __init__(self) -> None:
         self.paths: dict[str, int] = {}
-        self.rows: list[tuple[int, ...]] = []  # numbers of each row's images; one, or several with --multi-image
+        # numbers of each row's images; one, or several with --multi-image
+        self.rows: list[tuple[int, ...]] = []
 
     def add(self, paths: Iterable[str]) -> None:
         """The images of the next row."""
         self.rows.append(tuple(self.paths.setdefault(path, len(self.paths)) for path in paths))
 
-    def groups(self, base: str, *, look: bool, workers: int | None) -> tuple[list[int], dict[int, str]]:
-        """A group's number for each row, the same for rows of one image, or of near-duplicates if it shall `look`; and why rows can't be used whose images
-        can't be read, by their place. MissingExtraError without the ImageHash library.
+    def groups(
+        self, base: str, *, look: bool, workers: int | None
+    ) -> tuple[list[int], dict[int, str]]:
+        """A group's number for each row, the same for rows of one image, or of near-duplicates if
+        it shall `look`; and why rows can't be used whose images can't be read, by their place.
+        MissingExtraError without the ImageHash library.
         """
         from mismatch.data.similar import groups_of
 
-        groups, broken = self._near_duplicates(base, workers) if look else (list(range(len(self.paths))), {})
-        joined = groups_of(len(self.paths), ((groups[row[0]], groups[other]) for row in self.rows for other in row[1:]))
-        bad = {at: broken[image] for at, row in enumerate(self.rows) for image in row if image in broken}
+        groups, broken = (
+            self._near_duplicates(base, workers) if look else (list(range(len(self.paths))), {})
+        )
+        joined = groups_of(
+            len(self.paths),
+            ((groups[row[0]], groups[other]) for row in self.rows for other in row[1:]),
+        )
+        bad = {
+            at: broken[image]
+            for at, row in enumerate(self.rows)
+            for image in row
+            if image in broken
+        }
         return [joined[groups[row[0]]] for row in self.rows], bad
 
     def _near_duplicates(self, base: str, workers: int | None) -> tuple[list[int], dict[int, str]]:
@@ -56,6 +78,20 @@ class Pictures:
 
         with progress_bar("images", total=len(self.paths), unit="image") as advance:
             files = (resolve_image(base, path) for path in self.paths)
-            made = list(fingerprint_images(files, open_image, workers=available_cpus() if workers is None else workers, advance=advance))
-        broken = {number: str(found) for number, found in enumerate(made) if isinstance(found, Exception)}
-        return near_duplicate_groups([found if isinstance(found, Fingerprint) else None for found in made]), broken
+            made = list(
+                fingerprint_images(
+                    files,
+                    open_image,
+                    workers=available_cpus() if workers is None else workers,
+                    advance=advance,
+                )
+            )
+        broken = {
+            number: str(found) for number, found in enumerate(made) if isinstance(found, Exception)
+        }
+        return (
+            near_duplicate_groups(
+                [found if isinstance(found, Fingerprint) else None for found in made]
+            ),
+            broken,
+        )

@@ -32,10 +32,28 @@ from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
 from mismatch.cli.scored import predict_rows
 from mismatch.cli.table_kinds import table
-from mismatch.cli.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable, RowWriter, Table, fields, table_kind
+from mismatch.cli.tables import (
+    COLUMNS,
+    CsvTable,
+    JsonLinesTable,
+    ParquetTable,
+    RowWriter,
+    Table,
+    fields,
+    table_kind,
+)
 from mismatch.data.columns import locate_image
 from mismatch.data.folders import TitledImages
-from mismatch.data.pairs import DELIMITERS, Columns, Row, all_columns, read_header, read_rows, rows_files, source_digest
+from mismatch.data.pairs import (
+    DELIMITERS,
+    Columns,
+    Row,
+    all_columns,
+    read_header,
+    read_rows,
+    rows_files,
+    source_digest,
+)
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import SHOWN, atomic_binary, atomic_file
 from mismatch.outputs import check_outputs
@@ -74,23 +92,47 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
 @click.option("--text", help="One text; goes with --image.")
 @click.option(
-    "--csv", "csv_file", type=LocationType(), help="Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL: s3://, gs://, abfs://."
+    "--csv",
+    "csv_file",
+    type=LocationType(),
+    help=(
+        "Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:"
+        " s3://, gs://, abfs://."
+    ),
 )
-@click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Folder of images; --titles says what they show, or a .txt beside each.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of images; --titles says what they show, or a .txt beside each.",
+)
 @click.option(
     "--titles",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below --images.",
+    help=(
+        "CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below"
+        " --images."
+    ),
 )
 @fetching_row_options
 @click.option(
     "--output",
     default=STANDARD_OUTPUT,
     show_default=True,
-    help="Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other name CSV; - is CSV on standard output.",
+    help=(
+        "Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other"
+        " name CSV; - is CSV on standard output."
+    ),
 )
-@click.option("--resume", is_flag=True, help="Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the byte.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help=(
+        "Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the"
+        " byte."
+    ),
+)
 @click.option(
     "--cache",
     metavar="DIR",
@@ -101,47 +143,97 @@ Order = Callable[[Iterable[list[Entry]]], Iterable[list[Entry]]]
 @click.option(
     "--sort",
     type=click.Choice(["score"]),
-    help="Lowest score first, ties in the rows' order, rows without a score last. All rows are held in memory; with --top only N.",
+    help=(
+        "Lowest score first, ties in the rows' order, rows without a score last. All rows are held"
+        " in memory; with --top only N."
+    ),
 )
-@click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N rows that --sort score puts first, which it implies.")
-@click.option("--threshold", type=float, help="Score from which a pair is a match.  [default: the model's own]")
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Only the N rows that --sort score puts first, which it implies.",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    help="Score from which a pair is a match.  [default: the model's own]",
+)
 @review_band_option
-@click.option("--slice-value", metavar="VALUE", help="Of one pair, in the column by which the model has thresholds; rows have the column.")
+@click.option(
+    "--slice-value",
+    metavar="VALUE",
+    help="Of one pair, in the column by which the model has thresholds; rows have the column.",
+)
 @long_text_option
 @spread_options
 @safe_csv_option
-@click.option("--keep-columns", is_flag=True, help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.")
-def command(image: Path | None, text: str | None, csv_file: Path | Remote | None, images: Path | None, titles: Path | None, **options: Any) -> None:
-    """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles (--images)."""
+@click.option(
+    "--keep-columns",
+    is_flag=True,
+    help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.",
+)
+def command(
+    image: Path | None,
+    text: str | None,
+    csv_file: Path | Remote | None,
+    images: Path | None,
+    titles: Path | None,
+    **options: Any,
+) -> None:
+    """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles
+    (--images).
+    """
     base, columns = options.pop("image_base_path"), options.pop("columns")
     if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
-        raise click.UsageError("give either --image and --text for one pair, or --csv or --images for many")
+        raise click.UsageError(
+            "give either --image and --text for one pair, or --csv or --images for many"
+        )
     if csv_file is None and replace(columns, inside="") != Columns():
-        raise click.UsageError("--image-column, --text-column, --label-column, --label-map and --multi-image go with --csv")
+        raise click.UsageError(
+            "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
+            " --csv"
+        )
     if options["slice_value"] is not None and image is None:
-        raise click.UsageError("--slice-value goes with --image and --text; rows have their value in a column")
+        raise click.UsageError(
+            "--slice-value goes with --image and --text; rows have their value in a column"
+        )
     if titles is not None and images is None:
-        raise click.UsageError("--titles goes with --images, the folder that its names are relative to")
+        raise click.UsageError(
+            "--titles goes with --images, the folder that its names are relative to"
+        )
     if images is not None:
         if base:
-            raise click.UsageError("--image-base-path goes with --csv; --images is a folder already")
+            raise click.UsageError(
+                "--image-base-path goes with --csv; --images is a folder already"
+            )
         allowed = click.get_current_context().params["allow_outside_images"]
-        _predict_many(_folder_source(images, titles, Columns(inside="" if allowed else str(images))), options)
+        _predict_many(
+            _folder_source(images, titles, Columns(inside="" if allowed else str(images))), options
+        )
     elif csv_file is not None:
-        _predict_many(_csv_source(csv_file, base, columns, all_kept=options["keep_columns"]), options)
+        _predict_many(
+            _csv_source(csv_file, base, columns, all_kept=options["keep_columns"]), options
+        )
     elif image is None or text is None:
-        raise click.UsageError(f"--image and --text go together; {'--text' if text is None else '--image'} is missing")
+        raise click.UsageError(
+            f"--image and --text go together; {'--text' if text is None else '--image'} is missing"
+        )
     elif options["engine"] == "ray":
         raise click.UsageError("--engine ray goes with --csv and --images")
     elif any(options[name] for name in MANY) or options["output"] != STANDARD_OUTPUT:
-        raise click.UsageError(f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv and --images; one pair is printed")
+        raise click.UsageError(
+            f"--output, {', '.join(f'--{name}' for name in MANY).replace('_', '-')} go with --csv"
+            " and --images; one pair is printed"
+        )
     else:
         _predict_one(locate_image(located(base), str(image)), text, options)
 
 
 SPREAD = ("actors", "ray_address", "block_rows")  # options of --engine ray
 SAFE = {kind: f"{kind} without formulas" for kind in DELIMITERS}  # kinds of tables
-MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")  # options that one pair has no use for
+# options that one pair has no use for
+MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")
 
 
 def _predict_one(image: Path | Remote, text: str, options: dict[str, Any]) -> None:
@@ -196,9 +288,18 @@ def long_texts(predictor: Predictor) -> str | None:
     pipeline, stored = predictor.pipeline, predictor.engine.score
     if not pipeline.long_texts:
         return None
-    line = long_texts_line(pipeline.long_texts, predictor.engine.text_spec.context_length, pipeline.long_text, advise=True)
+    line = long_texts_line(
+        pipeline.long_texts,
+        predictor.engine.text_spec.context_length,
+        pipeline.long_text,
+        advise=True,
+    )
     other = stored.long_text != pipeline.long_text and (stored.threshold or stored.calibration)
-    return f"{line}; the model's calibration and threshold are of --long-text {stored.long_text}" if other else line
+    return (
+        f"{line}; the model's calibration and threshold are of --long-text {stored.long_text}"
+        if other
+        else line
+    )
 
 
 @dataclass(frozen=True)
@@ -218,8 +319,12 @@ class Source:
 def _csv_source(path: Path | Remote, base: str, columns: Columns, *, all_kept: bool) -> Source:
     """`all_kept`: JSON lines are read once more beforehand, since keys may come late."""
     header_of = all_columns if all_kept else read_header
-    header = header_of(path, require_label=False, columns=columns)  # a wrong file is refused before a model is loaded
-    rows, digest = partial(read_rows, path, require_label=False, columns=columns), partial(source_digest, path, columns)
+    # a wrong file is refused before a model is loaded
+    header = header_of(path, require_label=False, columns=columns)
+    rows, digest = (
+        partial(read_rows, path, require_label=False, columns=columns),
+        partial(source_digest, path, columns),
+    )
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 
 
@@ -227,7 +332,16 @@ def _folder_source(folder: Path, titles: Path | None, columns: Columns) -> Sourc
     found = TitledImages(folder, titles, outside=not columns.inside)
     own = (titles,) if titles else ()
     rows = partial(_confined, found, columns)
-    return Source(str(titles or folder), own, str(folder), found.header, rows, found.digest, found.notes, columns=columns)
+    return Source(
+        str(titles or folder),
+        own,
+        str(folder),
+        found.header,
+        rows,
+        found.digest,
+        found.notes,
+        columns=columns,
+    )
 
 
 def _confined(found: TitledImages, columns: Columns) -> Iterator[Row]:
@@ -250,19 +364,27 @@ class Sink:
     """Where entries go, and what is called when a window of them has gone there."""
 
     table: Table
-    counts: Counts = field(default_factory=Counts)  # at first of an earlier run's rows, which stand there already
+    # at first of an earlier run's rows, which stand there already
+    counts: Counts = field(default_factory=Counts)
     commit: Callable[[], object] = lambda: None
 
 
 def _predict_many(source: Source, options: dict[str, Any]) -> None:
     if options["engine"] == "ray":
         if options["sort"] or options["top"] or options["safe_csv"]:
-            raise click.UsageError("--sort, --top and --safe-csv go with --engine local; ray writes parts of Parquet in the rows' order")
+            raise click.UsageError(
+                "--sort, --top and --safe-csv go with --engine local; ray writes parts of Parquet"
+                " in the rows' order"
+            )
         from mismatch.cli.spread import predict_spread
 
         predict_spread(source, options)
         return
-    if given := [f"--{name.replace('_', '-')}" for name in SPREAD if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT]:
+    if given := [
+        f"--{name.replace('_', '-')}"
+        for name in SPREAD
+        if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]:
         raise click.UsageError(f"{', '.join(given)} go{'es' * (len(given) == 1)} with --engine ray")
     output, top = options["output"], options["top"]
     ranked = bool(top or options["sort"])
@@ -275,11 +397,22 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
     resumable = not ranked and kind != "parquet" and _is_plain(output)
     run = described(predictor, source, options, kind, kept) if resumable else None
     with _sink(output, kind, list(kept.values()), run, options["resume"]) as sink:
-        _score(predictor, rows, source, list(kept), sink, (lambda windows: [_lowest(windows, top)]) if ranked else None)
+        _score(
+            predictor,
+            rows,
+            source,
+            list(kept),
+            sink,
+            (lambda windows: [_lowest(windows, top)]) if ranked else None,
+        )
     counts = sink.counts
-    done, chosen = counts.rows - counts.failed, f", the {min(top, counts.rows):,} lowest" if top else ""
+    done, chosen = (
+        counts.rows - counts.failed,
+        f", the {min(top, counts.rows):,} lowest" if top else "",
+    )
     where = "" if output == STANDARD_OUTPUT else f"{chosen} → {output}"
-    click.echo(f"{done:,} rows scored{where or chosen}{f'; {counts.failed:,} could not be: see their status' if counts.failed else ''}", err=True)
+    failed = f"; {counts.failed:,} could not be: see their status" if counts.failed else ""
+    click.echo(f"{done:,} rows scored{where or chosen}{failed}", err=True)
     for line in (*source.notes(), long_texts(predictor)):
         if line:
             click.echo(line, err=True)
@@ -289,28 +422,46 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
 
 def hopeless(source: Source, failed: int) -> InputError:
     """What to say where no row could be scored."""
-    why = "their status says why" if is_url(source.name) or is_url(source.base) else "mismatch validate says why row by row"
+    why = (
+        "their status says why"
+        if is_url(source.name) or is_url(source.base)
+        else "mismatch validate says why row by row"
+    )
     return InputError(f"{source.name}: not one of its {failed:,} rows could be scored; {why}")
 
 
 def _check_output(output: str, source: Source, options: dict[str, Any]) -> str:
     """The kind of table; refuses what can't be written before a model is loaded."""
     if is_url(output):
-        raise InputError(f"--output {located(output)} is a URL, and one file is written here; add --engine ray, which writes parts there, or name a file")
+        raise InputError(
+            f"--output {located(output)} is a URL, and one file is written here; add --engine ray,"
+            " which writes parts there, or name a file"
+        )
     if names_folder(output):
-        raise InputError(f"--output {output} names a folder, and a file is written; leave out what follows its name")
+        raise InputError(
+            f"--output {output} names a folder, and a file is written; leave out what follows its"
+            " name"
+        )
     if output != STANDARD_OUTPUT:
         check_outputs([("--output", Path(output), SCORES)], source.files)
     kind = table_kind(output)
     if options["safe_csv"]:
         if kind not in SAFE:
-            raise click.UsageError(f"--safe-csv goes with CSV, and {output} is none: no spreadsheet runs what is in it")
+            raise click.UsageError(
+                f"--safe-csv goes with CSV, and {output} is none: no spreadsheet runs what is in it"
+            )
         kind = SAFE[kind]
     if options["resume"]:
         if options["sort"] or options["top"]:
-            raise click.UsageError("with --sort or --top nothing is written before the end, so there is nothing to resume; --cache keeps what is encoded")
+            raise click.UsageError(
+                "with --sort or --top nothing is written before the end, so there is nothing to"
+                " resume; --cache keeps what is encoded"
+            )
         if kind == "parquet":
-            raise click.UsageError("--resume goes with CSV and JSON lines; Parquet is written whole, and --cache keeps what is encoded")
+            raise click.UsageError(
+                "--resume goes with CSV and JSON lines; Parquet is written whole, and --cache keeps"
+                " what is encoded"
+            )
         if not _is_plain(output):
             raise click.UsageError("--resume needs an --output that is a file")
     return kind
@@ -321,7 +472,9 @@ def _is_plain(output: str) -> bool:
 
 
 def kept_columns(header: Iterable[str]) -> dict[str, str]:
-    """The input's columns → what they are called behind the scores; one that would clash with a score's name is `input_…`."""
+    """The input's columns → what they are called behind the scores; one that would clash with a
+    score's name is `input_…`.
+    """
     taken, kept = {*COLUMNS, *header}, {}
     for name in header:
         if name in ("image_path", "text"):
@@ -334,7 +487,9 @@ def kept_columns(header: Iterable[str]) -> dict[str, str]:
     return kept
 
 
-def write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]) -> tuple[int, int]:
+def write_predictions(
+    file: TextIO, rows: Iterable[Row], predictor: Predictor, base: str, kept: dict[str, str]
+) -> tuple[int, int]:
     """Stream rows through the predictor into CSV; returns how many were scored and how many not."""
     sink = Sink(CsvTable(file, list(kept.values())))
     sink.table.begin()
@@ -342,7 +497,14 @@ def write_predictions(file: TextIO, rows: Iterable[Row], predictor: Predictor, b
     return sink.counts.rows - sink.counts.failed, sink.counts.failed
 
 
-def _score(predictor: Predictor, rows: Iterable[Row], source: Source, kept: Sequence[str], sink: Sink, ordered: Order | None = None) -> None:
+def _score(
+    predictor: Predictor,
+    rows: Iterable[Row],
+    source: Source,
+    kept: Sequence[str],
+    sink: Sink,
+    ordered: Order | None = None,
+) -> None:
     """Rows into a sink, a window at a time; those that it has are not looked at again."""
     counts = sink.counts
     predictor.pipeline.long_texts += counts.long_texts
@@ -355,10 +517,16 @@ def _score(predictor: Predictor, rows: Iterable[Row], source: Source, kept: Sequ
 
 
 def windows(
-    predictor: Predictor, rows: Iterator[Row], source: Source, kept: Sequence[str], counts: Counts, advance: Callable[..., None]
+    predictor: Predictor,
+    rows: Iterator[Row],
+    source: Source,
+    kept: Sequence[str],
+    counts: Counts,
+    advance: Callable[..., None],
 ) -> Iterator[list[Entry]]:
-    """Windows whose scores don't depend on each other, not in the last digit either, so that a run can be cut between any two: where an embedding depends on
-    its batch, each window forgets what those before it have encoded.
+    """Windows whose scores don't depend on each other, not in the last digit either, so that a run
+    can be cut between any two: where an embedding depends on its batch, each window forgets what
+    those before it have encoded.
     """
     from mismatch.runtime import pipeline
 
@@ -375,9 +543,15 @@ def windows(
 
 
 def _lowest(windows: Iterable[list[Entry]], top: int | None) -> list[Entry]:
-    """The `top` lowest scores, of which no more are held, or all; ties in the order of the rows, rows without a score behind the others."""
+    """The `top` lowest scores, of which no more are held, or all; ties in the order of the rows,
+    rows without a score behind the others.
+    """
     entries = chain.from_iterable(windows)
-    return sorted(entries, key=_suspicion) if top is None else heapq.nsmallest(top, entries, key=_suspicion)
+    return (
+        sorted(entries, key=_suspicion)
+        if top is None
+        else heapq.nsmallest(top, entries, key=_suspicion)
+    )
 
 
 def _suspicion(entry: Entry) -> tuple[bool, float]:
@@ -391,11 +565,19 @@ def _short(value: float) -> str:
 
 
 @contextmanager
-def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | None, resume: bool) -> Iterator[Sink]:
-    """A table in the file, pipe or device of this name. With `run`, what it is made of, a file that can be continued."""
+def _sink(
+    output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | None, resume: bool
+) -> Iterator[Sink]:
+    """A table in the file, pipe or device of this name. With `run`, what it is made of, a file that
+    can be continued.
+    """
     if run is not None:
         with part_file(output, run, resume=resume) as part:
-            sink = Sink(_text_table(kind, part.text, kept), Counts(**part.counts), lambda: part.commit(asdict(sink.counts)))
+            sink = Sink(
+                _text_table(kind, part.text, kept),
+                Counts(**part.counts),
+                lambda: part.commit(asdict(sink.counts)),
+            )
             if not part.counts["rows"]:
                 sink.table.begin()
             yield sink
@@ -406,7 +588,8 @@ def _sink(output: str, kind: str, kept: Sequence[str], run: dict[str, Any] | Non
             yield from _whole(table)
     elif output == STANDARD_OUTPUT:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors=SHOWN)  # whatever the terminal's own: the bytes are those of a file
+            # whatever the terminal's own: the bytes are those of a file
+            sys.stdout.reconfigure(encoding="utf-8", errors=SHOWN)
         yield from _whole(_text_table(kind, sys.stdout, kept))
         sys.stdout.flush()
     else:
@@ -423,15 +606,21 @@ def _whole(table: Table) -> Iterator[Sink]:
 def _text_table(kind: str, file: TextIO, kept: Sequence[str]) -> Table:
     if kind == "jsonl":
         return JsonLinesTable(file, kept)
-    return CsvTable(file, kept, safe=kind in SAFE.values(), delimiter=DELIMITERS[kind.partition(" ")[0]])
+    return CsvTable(
+        file, kept, safe=kind in SAFE.values(), delimiter=DELIMITERS[kind.partition(" ")[0]]
+    )
 
 
-def described(predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]) -> dict[str, Any]:
+def described(
+    predictor: Predictor, source: Source, options: dict[str, Any], kind: str, kept: dict[str, str]
+) -> dict[str, Any]:
     """All that the bytes of the output depend on, by a name for people."""
     engine = predictor.engine
     return {
         "the model": [engine.fingerprint, _head_digest(engine), asdict(engine.score)],
-        "the engine": {name: value for name, value in engine.describe().items() if name != "threads"},
+        "the engine": {
+            name: value for name, value in engine.describe().items() if name != "threads"
+        },
         "the rows": [source.digest()],
         "the images' folder": source.base or ".",
         "--threshold": predictor.threshold,
@@ -449,5 +638,8 @@ def _head_digest(engine: Engine) -> str:
     import numpy as np
 
     chance = np.random.default_rng(0)
-    images, texts = (chance.standard_normal((8, width)).astype(np.float32) for width in (engine.image_width, engine.text_width))
+    images, texts = (
+        chance.standard_normal((8, width)).astype(np.float32)
+        for width in (engine.image_width, engine.text_width)
+    )
     return hashlib.sha256(np.ascontiguousarray(engine.logits(images, texts)).tobytes()).hexdigest()

@@ -1,4 +1,6 @@
-"""How far a long piece of work is: a bar on a terminal; in a pipe a plain line a minute, so that a log shows life, and nothing for what is quick."""
+"""How far a long piece of work is: a bar on a terminal; in a pipe a plain line a minute, so that a
+log shows life, and nothing for what is quick.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ import click
 __all__ = ["progress_bar"]
 
 LINE_SECONDS = 60.0  # between two lines in a pipe
-WITH_NOTE = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [<{remaining}{postfix}]"  # tqdm's, shortened so that 80 columns hold the note
+# tqdm's, shortened so that 80 columns hold the note
+WITH_NOTE = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [<{remaining}{postfix}]"
 NOTE_SECONDS = 1.0  # between two looks at the note on a terminal: a look may wait for a GPU
 
 
@@ -22,8 +25,11 @@ def _no_note() -> str:
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None = None, unit: str = "it") -> Iterator[Callable[..., None]]:
-    """Yields `advance(done, note)`: how many more items are done, and what writes a few words to stand beside, asked for only when they are shown.
+def progress_bar(
+    label: str, total: int | None = None, unit: str = "it"
+) -> Iterator[Callable[..., None]]:
+    """Yields `advance(done, note)`: how many more items are done, and what writes a few words to
+    stand beside, asked for only when they are shown.
 
     Everything goes to stderr.
     """
@@ -32,7 +38,9 @@ def progress_bar(label: str, total: int | None = None, unit: str = "it") -> Iter
         return
     from tqdm import tqdm
 
-    with tqdm(desc=label, total=total, unit=unit, disable=None, leave=False, dynamic_ncols=True) as bar:
+    with tqdm(
+        desc=label, total=total, unit=unit, disable=None, leave=False, dynamic_ncols=True
+    ) as bar:
         shown = _Line(label, total, unit) if bar.disable else _Bar(bar)
         yield shown.advance
 
@@ -66,8 +74,14 @@ class _Line:
             click.echo(self._text(now - self.began, note()), file=sys.stderr)
 
     def _text(self, seconds: float, note: str) -> str:
-        """`epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of this work where the note doesn't tell it."""
-        far = f"{self.done:,} {self.unit}s" if self.total is None else f"{self.done:,} of {self.total:,} {self.unit}s"
+        """`epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of this work
+        where the note doesn't tell it.
+        """
+        far = (
+            f"{self.done:,} {self.unit}s"
+            if self.total is None
+            else f"{self.done:,} of {self.total:,} {self.unit}s"
+        )
         if self.total and self.done and not note:
             note = f"{seconds / self.done * (self.total - self.done) / 60:.1f} minutes left"
         return f"{self.label}: {far}" + (f", {note}" if note else "")

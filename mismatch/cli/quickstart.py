@@ -1,4 +1,6 @@
-"""`mismatch quickstart`: the whole path on a drawn catalogue, without network or data: draw, train, evaluate, export, predict."""
+"""`mismatch quickstart`: the whole path on a drawn catalogue, without network or data: draw, train,
+evaluate, export, predict.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,39 @@ __all__ = ["Plan", "command", "quickstart"]
 
 MARKER = "quickstart.json"  # what was measured; a folder with it may be written again
 BACKBONE, MODEL, BUNDLE, PREDICTIONS = "backbone", "model", "bundle", "predictions.csv"
-OWN_NAMES = (MARKER, "images", "train.csv", "val.csv", "test.csv", "catalogue.png", BACKBONE, MODEL, BUNDLE, PREDICTIONS)
+OWN_NAMES = (
+    MARKER,
+    "images",
+    "train.csv",
+    "val.csv",
+    "test.csv",
+    "catalogue.png",
+    BACKBONE,
+    MODEL,
+    BUNDLE,
+    PREDICTIONS,
+)
 KINDS = ("match", "random", "article", "colour", "pattern", "count")
 BATCH = 64  # images a tower call, for both engines alike
 
-# A small ResNet and a two-layer text tower in open_clip's own format. Convolutions learn articles and patterns in a fifth of the time that a ViT needs.
+# A small ResNet and a two-layer text tower in open_clip's own format. Convolutions learn articles
+# and patterns in a fifth of the time that a ViT needs.
 BACKBONE_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 
-# A start from random weights wants rates far above those that fine-tune a trained backbone; a cosine head learns faster here than an adapter.
-RECIPE: dict[str, Any] = {"epochs": 6, "batch_size": 128, "learning_rate": 2e-3, "head": "cosine", "head_learning_rate": 1e-2, "best_metric": "auroc"}
+# A start from random weights wants rates far above those that fine-tune a trained backbone; a
+# cosine head learns faster here than an adapter.
+RECIPE: dict[str, Any] = {
+    "epochs": 6,
+    "batch_size": 128,
+    "learning_rate": 2e-3,
+    "head": "cosine",
+    "head_learning_rate": 1e-2,
+    "best_metric": "auroc",
+}
 RECIPE |= {"precision": "fp32"}  # in which its promise was measured
 
 Report = Callable[[str], object]  # is given one line
@@ -51,26 +73,48 @@ Report = Callable[[str], object]  # is given one line
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is drawn and how it is trained on; for 90 % on held-out combinations within minutes on 2 CPU cores."""
+    """How much is drawn and how it is trained on; for 90 % on held-out combinations within minutes
+    on 2 CPU cores.
+    """
 
-    photos: dict[str, int] = field(default_factory=lambda: {"train": 6000, "val": 500, "test": 1000})  # two rows each
+    # two rows each
+    photos: dict[str, int] = field(
+        default_factory=lambda: {"train": 6000, "val": 500, "test": 1000}
+    )
     seed: int = 0
     training: dict[str, Any] = field(default_factory=lambda: dict(RECIPE))  # fields of TrainConfig
 
 
 @click.command(short_help="Draw, train, evaluate, export, predict in a few minutes.")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("mismatch_quickstart"), show_default=True, help="Folder to write everything to.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the drawings, the split and the training.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("mismatch_quickstart"),
+    show_default=True,
+    help="Folder to write everything to.",
+)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Of the drawings, the split and the training.",
+)
 def command(folder: Path, seed: int) -> None:
-    """Draw a product catalogue, train on it, evaluate, export, predict: no network, no data, a few minutes.
+    """Draw a product catalogue, train on it, evaluate, export, predict: no network, no data, a few
+    minutes.
 
-    Combinations of article, colour, pattern and count that training never saw are what it is measured on. Ends with the commands for your own data.
+    Combinations of article, colour, pattern and count that training never saw are what it is
+    measured on. Ends with the commands for your own data.
     """
     quickstart(folder, Plan(seed=seed), report=click.echo)
 
 
 def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
-    """Run every step in `folder`; returns what was measured, which quickstart.json holds too. A failed or interrupted run leaves nothing behind."""
+    """Run every step in `folder`; returns what was measured, which quickstart.json holds too. A
+    failed or interrupted run leaves nothing behind.
+    """
     _check_extra()
     refuse_model_folder(folder, "--dir")
     with locked(folder, parents=True, inside=re.compile("|".join(map(re.escape, OWN_NAMES)))):
@@ -107,24 +151,37 @@ def _claim(folder: Path) -> bool:
 
 
 def _check_own(folder: Path) -> None:
-    """InputError for a folder that quickstart did not write, or in whose own folders somebody keeps files that would be removed with them."""
+    """InputError for a folder that quickstart did not write, or in whose own folders somebody keeps
+    files that would be removed with them.
+    """
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         marker = None
     if not isinstance(marker, dict) or "finished" not in marker:
-        raise InputError(f"--dir {folder} is not empty and was not written by quickstart; choose another folder")
+        raise InputError(
+            f"--dir {folder} is not empty and was not written by quickstart; choose another folder"
+        )
     listed = marker.get("files")  # none of older versions, nor of a run that was killed
     others = sorted(set(_own_files(folder)) - set(listed)) if isinstance(listed, list) else []
     if others:
-        raise InputError(f"--dir {folder} holds files of yours ({', '.join(others[:3])}), which would be lost; move them, or choose another folder")
+        raise InputError(
+            f"--dir {folder} holds files of yours ({', '.join(others[:3])}), which would be lost;"
+            " move them, or choose another folder"
+        )
 
 
 def _own_files(folder: Path) -> list[str]:
     """Return all files under the names that are quickstart's own, relative to its folder."""
     places = [folder / name for name in OWN_NAMES]
-    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
-    return sorted(path.relative_to(folder).as_posix() for path in files if not path.is_dir() and not is_leftover(path.name))
+    files = [
+        path for place in places for path in ([place] if place.is_file() else place.rglob("*"))
+    ]
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in files
+        if not path.is_dir() and not is_leftover(path.name)
+    )
 
 
 def _remove_own(folder: Path) -> None:
@@ -143,7 +200,8 @@ def _write_json(path: Path, data: Any) -> None:
     write_json(path, data)
 
 
-# --- the steps ----------------------------------------------------------------------------------------------------------------------------------------
+# --- the steps
+# --------------------------------------------------------------------------------------------------
 
 
 def _run(folder: Path, plan: Plan, report: Report) -> dict[str, Any]:
@@ -160,12 +218,24 @@ def _run(folder: Path, plan: Plan, report: Report) -> dict[str, Any]:
     with clock.step("export", "Exporting to ONNX, compared with torch on the same rows"):
         parity = _export(torch_predictor, folder / BUNDLE, rows, catalogue, report)
     with clock.step("predict", "Predicting from the bundle with onnxruntime"):
-        rows, predictions, onnx_rate = _predict(_open_bundle(folder / BUNDLE), catalogue, "onnxruntime")
+        rows, predictions, onnx_rate = _predict(
+            _open_bundle(folder / BUNDLE), catalogue, "onnxruntime"
+        )
         _write_predictions(folder / PREDICTIONS, predictions)
-        report(f"{len(rows):,} pairs: {torch_rate:,.0f} pairs/s with torch, {onnx_rate:,.0f} with onnxruntime")
+        report(
+            f"{len(rows):,} pairs: {torch_rate:,.0f} pairs/s with torch, {onnx_rate:,.0f} with"
+            " onnxruntime"
+        )
         _report_examples(rows, predictions, report)
     speed = {"torch_pairs_per_second": torch_rate, "onnxruntime_pairs_per_second": onnx_rate}
-    measured = {"finished": True, "held_out": evaluation, "parity": parity, "speed": speed, "seconds": clock.seconds, "cpus": available_cpus()}
+    measured = {
+        "finished": True,
+        "held_out": evaluation,
+        "parity": parity,
+        "speed": speed,
+        "seconds": clock.seconds,
+        "cpus": available_cpus(),
+    }
     report(_closing(folder, evaluation, parity, clock, rows, predictions))
     return measured
 
@@ -195,10 +265,22 @@ def _draw(folder: Path, plan: Plan, report: Report) -> Catalogue:
     from mismatch.data.catalogue import write_catalogue
 
     with progress_bar("draw", sum(plan.photos.values()), "photo") as advance:
-        catalogue = write_catalogue(folder, photos=plan.photos, seed=plan.seed, workers=min(8, available_cpus()), progress=advance)
+        catalogue = write_catalogue(
+            folder,
+            photos=plan.photos,
+            seed=plan.seed,
+            workers=min(8, available_cpus()),
+            progress=advance,
+        )
     numbers = catalogue.combinations
-    report(f"{sum(plan.photos.values()):,} photos of {sum(numbers.values())} combinations of article, colour, pattern and count; look at {catalogue.sheet}")
-    report(f"{numbers['val'] + numbers['test']} combinations are held out: {numbers['val']} for validation, {numbers['test']} for the test")
+    report(
+        f"{sum(plan.photos.values()):,} photos of {sum(numbers.values())} combinations of article,"
+        f" colour, pattern and count; look at {catalogue.sheet}"
+    )
+    report(
+        f"{numbers['val'] + numbers['test']} combinations are held out: {numbers['val']} for"
+        f" validation, {numbers['test']} for the test"
+    )
     return catalogue
 
 
@@ -221,12 +303,16 @@ def _train(catalogue: Catalogue, plan: Plan, report: Report) -> Path:
 
 
 def _but_of_the_rate(report: Report) -> Report:
-    """Training warns of rates that would break a pretrained backbone; this one starts from random weights."""
+    """Training warns of rates that would break a pretrained backbone; this one starts from random
+    weights.
+    """
     return lambda line: None if line.startswith("warning: --learning-rate") else report(line)
 
 
 def _write_backbone(folder: Path, seed: int) -> None:
-    """A CLIP of open_clip with random weights, as `--backbone openclip --model-name DIR` reads it."""
+    """A CLIP of open_clip with random weights, as `--backbone openclip --model-name
+    DIR` reads it.
+    """
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -236,10 +322,15 @@ def _write_backbone(folder: Path, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = open_clip.CLIP(**BACKBONE_CONFIG)  # type: ignore[attr-defined, unused-ignore]
-    config = {"model_cfg": BACKBONE_CONFIG, "preprocess_cfg": {"size": BACKBONE_CONFIG["vision_cfg"]["image_size"]}}
+    config = {
+        "model_cfg": BACKBONE_CONFIG,
+        "preprocess_cfg": {"size": BACKBONE_CONFIG["vision_cfg"]["image_size"]},
+    }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with atomic_directory(folder) as part:
-        (part / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (part / "open_clip_config.json").write_text(
+            json.dumps(config, indent=2) + "\n", encoding="utf-8"
+        )
         save_file(weights, part / "open_clip_model.safetensors", metadata={"format": "pt"})
 
 
@@ -256,13 +347,16 @@ def _open_bundle(folder: Path) -> Predictor:
     return load(folder, provider="cpu", batch_size=BATCH)
 
 
-def _predict(predictor: Predictor, catalogue: Catalogue, label: str) -> tuple[list[Row], list[Prediction], float]:
+def _predict(
+    predictor: Predictor, catalogue: Catalogue, label: str
+) -> tuple[list[Row], list[Prediction], float]:
     """The test rows, their predictions, and pairs a second from reading to score."""
     from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import load_pairs
 
     rows, predictions = load_pairs(catalogue.test_csv, catalogue.folder), []
-    predictor.predict(catalogue.folder / rows[0].image_path, rows[0].text)  # the first call of an engine is slow
+    # the first call of an engine is slow
+    predictor.predict(catalogue.folder / rows[0].image_path, rows[0].text)
     began = time.perf_counter()
     with progress_bar(label, len(rows), "pair") as advance:
         for _, prediction in predict_rows(predictor, rows, str(catalogue.folder)):
@@ -280,17 +374,25 @@ def _evaluate(rows: Sequence[Row], predictions: Sequence[Prediction]) -> dict[st
     right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     for row, prediction in zip(rows, predictions, strict=True):
         right[row.columns["kind"]].append(prediction.is_match == (row.label == 1))
-    by_kind = {kind: {"rows": len(found), "accuracy": sum(found) / len(found)} for kind, found in right.items() if found}
+    by_kind = {
+        kind: {"rows": len(found), "accuracy": sum(found) / len(found)}
+        for kind, found in right.items()
+        if found
+    }
     return {**metrics, "threshold": predictions[0].threshold, "by_kind": by_kind}
 
 
 def _label_and_score(row: Row, prediction: Prediction) -> tuple[int, float]:
     if row.label is None or prediction.similarity_score is None:
-        raise CheckpointError(f"line {row.line} of the drawn rows could not be scored: {prediction.status}")
+        raise CheckpointError(
+            f"line {row.line} of the drawn rows could not be scored: {prediction.status}"
+        )
     return row.label, prediction.similarity_score
 
 
-def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: Catalogue, report: Report) -> dict[str, Any]:
+def _export(
+    predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: Catalogue, report: Report
+) -> dict[str, Any]:
     from mismatch.data.pairs import resolve_image
     from mismatch.export.onnx import Rows, export_bundle
     from mismatch.runtime.pipeline import Pair
@@ -300,7 +402,9 @@ def _export(predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: 
         raise TypeError(f"{predictor.engine.name} can't be exported")
     pairs = [Pair(resolve_image(catalogue.folder, row.image_path), row.text) for row in rows]
     with progress_bar("verify", unit="item") as advance:
-        result = export_bundle(predictor.engine, bundle, rows=Rows(pairs, str(catalogue.test_csv)), progress=advance)
+        result = export_bundle(
+            predictor.engine, bundle, rows=Rows(pairs, str(catalogue.test_csv)), progress=advance
+        )
     report(f"{result.parity.summary()}; bundle of {result.bytes / 1e6:.1f} MB")
     return result.parity.to_dict()
 
@@ -316,28 +420,53 @@ def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
             out.writerow(row)
 
 
-# --- for people ---------------------------------------------------------------------------------------------------------------------------------------
+# --- for people
+# --------------------------------------------------------------------------------------------------
 
-WHAT_FITS = {"match": "title fits", "random": "another product's title", "count": "wrong count"} | {k: f"wrong {k}" for k in ("article", "colour", "pattern")}
+WHAT_FITS = {"match": "title fits", "random": "another product's title", "count": "wrong count"} | {
+    k: f"wrong {k}" for k in ("article", "colour", "pattern")
+}
 
 
 def _report_evaluation(evaluation: dict[str, Any], catalogue: Catalogue, report: Report) -> None:
-    report(f"held-out accuracy {evaluation['accuracy']:.4f}, AUROC {evaluation['auroc']:.4f}, F1 {evaluation['f1']:.4f} on {catalogue.rows['test']:,} rows")
+    report(
+        f"held-out accuracy {evaluation['accuracy']:.4f}, AUROC {evaluation['auroc']:.4f}, F1"
+        f" {evaluation['f1']:.4f} on {catalogue.rows['test']:,} rows"
+    )
     for kind, found in evaluation["by_kind"].items():
         report(f"  {WHAT_FITS[kind]:<24} {found['accuracy']:7.1%} of {found['rows']:,} told right")
 
 
-def _report_examples(rows: Sequence[Row], predictions: Sequence[Prediction], report: Report) -> None:
+def _report_examples(
+    rows: Sequence[Row], predictions: Sequence[Prediction], report: Report
+) -> None:
     """The first row of each kind, right or wrong."""
-    first = {row.columns["kind"]: (row, prediction) for row, prediction in zip(reversed(rows), reversed(predictions), strict=True)}
+    first = {
+        row.columns["kind"]: (row, prediction)
+        for row, prediction in zip(reversed(rows), reversed(predictions), strict=True)
+    }
     for row, prediction in (first[kind] for kind in KINDS if kind in first):
         verdict = "right" if prediction.is_match == (row.label == 1) else "WRONG"
-        report(f"  {row.image_path}  {prediction.similarity_score:.3f} {prediction.prediction:<8} {verdict}  {row.text!r} ({WHAT_FITS[row.columns['kind']]})")
+        report(
+            f"  {row.image_path}  {prediction.similarity_score:.3f} {prediction.prediction:<8}"
+            f" {verdict}  {row.text!r} ({WHAT_FITS[row.columns['kind']]})"
+        )
 
 
-def _closing(folder: Path, evaluation: dict[str, Any], parity: dict[str, Any], clock: Clock, rows: Sequence[Row], predictions: Sequence[Prediction]) -> str:
+def _closing(
+    folder: Path,
+    evaluation: dict[str, Any],
+    parity: dict[str, Any],
+    clock: Clock,
+    rows: Sequence[Row],
+    predictions: Sequence[Prediction],
+) -> str:
     shown = next((row for row in rows if row.label == 0), rows[0])
-    parted = f"within {parity['max_score_difference']:.0e} of torch's, {parity['flipped_decisions']} decisions flipped"
+    image = folder / shown.image_path
+    parted = (
+        f"within {parity['max_score_difference']:.0e} of torch's, {parity['flipped_decisions']}"
+        " decisions flipped"
+    )
     return f"""
 Held-out accuracy {evaluation["accuracy"]:.4f}; onnxruntime's scores are {parted}.
 Time: {clock.summary()}.
@@ -351,7 +480,7 @@ Time: {clock.summary()}.
   {MARKER}       everything measured here
 
 Try it:
-  mismatch predict --model {folder / BUNDLE} --image {folder / shown.image_path} --text "{shown.text}"
+  mismatch predict --model {folder / BUNDLE} --image {image} --text "{shown.text}"
 
 With your own photos.csv (columns image_path,text,label; 1 = the text describes the image):
   mismatch validate photos.csv --image-base-path photos/

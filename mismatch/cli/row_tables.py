@@ -1,4 +1,6 @@
-"""Rows as a table of text, in the format that the file's name asks for, as `predict` writes scores; and what a row that is rejected is written with."""
+"""Rows as a table of text, in the format that the file's name asks for, as `predict` writes scores;
+and what a row that is rejected is written with.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,24 @@ class RowTable(Protocol):
 
 
 def check_table(path: Path, *, safe: bool = False) -> str:
-    """What a file of this name holds; UsageError and MissingExtraError as `row_table`, to be said before anything is computed."""
+    """What a file of this name holds; UsageError and MissingExtraError as `row_table`, to be said
+    before anything is computed.
+    """
     kind = table_kind(path)
     if safe and kind not in DELIMITERS:
-        raise click.UsageError(f"--safe-csv goes with CSV, and {path} is none: no spreadsheet runs what is in it")
+        raise click.UsageError(
+            f"--safe-csv goes with CSV, and {path} is none: no spreadsheet runs what is in it"
+        )
     return kind
 
 
 @contextmanager
 def row_table(path: Path, header: Sequence[str], *, safe: bool = False) -> Iterator[RowTable]:
-    """A table under the header: CSV, TSV, JSON lines or Parquet of texts, by the name; it takes its name when the block ends, see `atomic_file`.
+    """A table under the header: CSV, TSV, JSON lines or Parquet of texts, by the name; it takes its
+    name when the block ends, see `atomic_file`.
 
-    `safe`: no cell is a formula; UsageError for a format in which no spreadsheet runs any. MissingExtraError without pyarrow.
+    `safe`: no cell is a formula; UsageError for a format in which no spreadsheet runs any.
+    MissingExtraError without pyarrow.
     """
     kind = check_table(path, safe=safe)
     if kind == "parquet":
@@ -57,15 +65,20 @@ def row_table(path: Path, header: Sequence[str], *, safe: bool = False) -> Itera
 
 
 def rejected_header(header: Sequence[str]) -> list[str]:
-    """The columns of rejected rows: their own, why they are rejected, where they stand in their file, and the text that stands there."""
+    """The columns of rejected rows: their own, why they are rejected, where they stand in their
+    file, and the text that stands there.
+    """
     prefix = ""
-    while {f"{prefix}{name}" for name in REJECTED} & {*header}:  # of a file that was rejected before
+    # of a file that was rejected before
+    while {f"{prefix}{name}" for name in REJECTED} & {*header}:
         prefix += "rejected_"
     return [*header, *(f"{prefix}{name}" for name in REJECTED)]
 
 
 def rejected_values(row: Row, header: Sequence[str], reason: str) -> list[object]:
-    """What `rejected_header` names. The text is left out where the columns hold all that the row says."""
+    """What `rejected_header` names. The text is left out where the columns hold all that the row
+    says.
+    """
     return [*(row.columns.get(name, "") for name in header), reason, row.line, row.raw]
 
 

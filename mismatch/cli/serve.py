@@ -20,30 +20,97 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")  # import names of what the extra [serve] brings
-SWITCH = 0.001  # seconds that a thread keeps the interpreter while the event loop waits for it; Python's own is 0.005
+# import names of what the extra [serve] brings
+NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")
+# seconds that a thread keeps the interpreter while the event loop waits for it; Python's own is
+# 0.005
+SWITCH = 0.001
 GRACE = 60  # seconds that accepted requests have after SIGTERM
 
 
 @click.command(short_help="Put a model behind HTTP.")
-@click.option("--model", envvar=MODEL_ENV, metavar="DIR", help=f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL.  [default: ${MODEL_ENV}]")
-@click.option("--also", "also", metavar="NAME=DIR", multiple=True, help="Another model, for requests that name it; may be repeated.")
+@click.option(
+    "--model",
+    envvar=MODEL_ENV,
+    metavar="DIR",
+    help=f"Folder of a trained model or an ONNX bundle, or FAMILY:MODEL.  [default: ${MODEL_ENV}]",
+)
+@click.option(
+    "--also",
+    "also",
+    metavar="NAME=DIR",
+    multiple=True,
+    help="Another model, for requests that name it; may be repeated.",
+)
 @provider_option
 @threads_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all of the machine's.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen at.")
-@click.option("--settings", "settings_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JSON with limits and batching; see README.")
-@click.option("--batch", type=click.IntRange(1), help="Pairs that are scored together at most.  [default: 32]")
-@click.option("--queue", type=click.IntRange(1), help="Pairs that may wait; beyond it requests are answered 503.  [default: 512]")
-@click.option("--max-wait", type=FINITE, metavar="SECONDS", help="That a pair may be expected to wait; beyond it likewise.  [default: 5]")
-@click.option("--deadline", type=FINITE, metavar="SECONDS", help="Until a request is given up with 504.  [default: 30]")
-@click.option("--allow-host", "hosts", metavar="NAME", multiple=True, help="Name by which it may be asked, as match.example.com; may be repeated. See README.")
-@click.option("--reload", is_flag=True, default=None, help="Let POST /v1/reload load the models anew; SIGHUP always does.")
-def command(host: str, port: int, settings_file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], **options: Any) -> None:
-    """Serve a page at /, POST /v1/predict, /v1/predict/batch and /v1/explain, GET /v1/model, /healthz, /readyz, /metrics and /openapi.json.
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; 0.0.0.0 is all of the machine's.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen at.",
+)
+@click.option(
+    "--settings",
+    "settings_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="JSON with limits and batching; see README.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), help="Pairs that are scored together at most.  [default: 32]"
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    help="Pairs that may wait; beyond it requests are answered 503.  [default: 512]",
+)
+@click.option(
+    "--max-wait",
+    type=FINITE,
+    metavar="SECONDS",
+    help="That a pair may be expected to wait; beyond it likewise.  [default: 5]",
+)
+@click.option(
+    "--deadline",
+    type=FINITE,
+    metavar="SECONDS",
+    help="Until a request is given up with 504.  [default: 30]",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Name by which it may be asked, as match.example.com; may be repeated. See README.",
+)
+@click.option(
+    "--reload",
+    is_flag=True,
+    default=None,
+    help="Let POST /v1/reload load the models anew; SIGHUP always does.",
+)
+def command(
+    host: str,
+    port: int,
+    settings_file: Path | None,
+    also: tuple[str, ...],
+    hosts: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Serve a page at /, POST /v1/predict, /v1/predict/batch and /v1/explain, GET /v1/model,
+    /healthz, /readyz, /metrics and /openapi.json.
 
-    Pairs of several requests are scored together. Bearer tokens, by comma, in MISMATCH_SERVE_TOKENS, and names for --allow-host in
-    MISMATCH_SERVE_HOSTS. SIGTERM finishes what was accepted; SIGHUP loads the models anew without losing a request.
+    Pairs of several requests are scored together. Bearer tokens, by comma, in
+    MISMATCH_SERVE_TOKENS, and names for --allow-host in MISMATCH_SERVE_HOSTS. SIGTERM finishes what
+    was accepted; SIGHUP loads the models anew without losing a request.
     """
     if any(find_spec(name) is None for name in NEEDED):
         raise MissingExtraError("mismatch serve", "serve")
@@ -56,23 +123,36 @@ def command(host: str, port: int, settings_file: Path | None, also: tuple[str, .
     settings = _settings(settings_file, also, hosts, options)
     if HOST_NAME.fullmatch(host):
         settings = replace(settings, hosts=(*settings.hosts, host))
-    given = {name: load(path, settings.provider, settings.threads) for name, path in settings.named.items()}
+    given = {
+        name: load(path, settings.provider, settings.threads)
+        for name, path in settings.named.items()
+    }
     log_as_json()
     sys.setswitchinterval(SWITCH)
     app = create_app(settings, given)
     server = Server(app, settings, host, port, timeout_graceful_shutdown=GRACE)
-    click.echo(f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for programs", err=True)
+    click.echo(
+        f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for"
+        " programs",
+        err=True,
+    )
     with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
         server.run()
     if not server.started:
-        raise click.ClickException(f"the service could not start at {host}:{port}; its log says why")
+        raise click.ClickException(
+            f"the service could not start at {host}:{port}; its log says why"
+        )
 
 
-def _settings(file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], options: dict[str, Any]) -> Settings:
+def _settings(
+    file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], options: dict[str, Any]
+) -> Settings:
     """Of the file, the environment and the options; these win."""
     from mismatch.serving.configuration import Settings, settings_of_environment
 
-    given = {name: value for name, value in options.items() if value is not None} | settings_of_environment()
+    given = {
+        name: value for name, value in options.items() if value is not None
+    } | settings_of_environment()
     if also:
         given["models"] = dict(map(_named, also))
     if hosts:
@@ -80,7 +160,10 @@ def _settings(file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], 
     if file is not None:
         return Settings.read(file, **given)
     if "model" not in given:
-        raise click.UsageError(f"no model is named; give --model, --settings with a file that names one, or set {MODEL_ENV}")
+        raise click.UsageError(
+            "no model is named; give --model, --settings with a file that names one, or set"
+            f" {MODEL_ENV}"
+        )
     return Settings(**given)
 
 

@@ -1,4 +1,6 @@
-"""Standard streams and names of files as a command needs them: closed streams, full disks behind them, terminals and locales that know ASCII only."""
+"""Standard streams and names of files as a command needs them: closed streams, full disks behind
+them, terminals and locales that know ASCII only.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,29 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def start_in_utf8() -> None:
-    """Start the process again in Python's UTF-8 mode where its locale knows ASCII only: names of files, arguments and messages could not be read or said."""
+    """Start the process again in Python's UTF-8 mode where its locale knows ASCII only: names of
+    files, arguments and messages could not be read or said.
+    """
     ascii_only = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
-    if not ascii_only or sys.flags.utf8_mode or os.name != "posix" or not sys.executable or Path(sys.argv[0]).stem not in PROGRAMS:
+    if (
+        not ascii_only
+        or sys.flags.utf8_mode
+        or os.name != "posix"
+        or not sys.executable
+        or Path(sys.argv[0]).stem not in PROGRAMS
+    ):
         return
     arguments = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
-    os.execve(sys.executable, arguments, {**os.environ, "PYTHONUTF8": "1"})  # processes that it starts have the mode too
+    # processes that it starts have the mode too
+    os.execve(sys.executable, arguments, {**os.environ, "PYTHONUTF8": "1"})
 
 
 def open_closed_streams() -> None:
-    """Put something in the place of standard streams that were closed: else the next file that is opened gets their number, and what is printed.
+    """Put something in the place of standard streams that were closed: else the next file that is
+    opened gets their number, and what is printed.
 
-    Nothing can be read from it, and to write to it is an OSError (EBADF); what is said on standard error goes nowhere.
+    Nothing can be read from it, and to write to it is an OSError (EBADF); what is said on standard
+    error goes nowhere.
     """
     if sys.platform == "win32":
         return
@@ -47,13 +60,17 @@ def open_closed_streams() -> None:
 
 
 def show_all_letters(stream: TextIO | None) -> None:
-    """Let a stream show letters that its encoding lacks, and bytes of names that are no text, by their codes, where Python would end the command."""
+    """Let a stream show letters that its encoding lacks, and bytes of names that are no text, by
+    their codes, where Python would end the command.
+    """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
 
 def settle(stream: TextIO | None) -> None:
-    """Let go of what a stream could not take, of which the interpreter would complain once more when it ends."""
+    """Let go of what a stream could not take, of which the interpreter would complain once more
+    when it ends.
+    """
     if stream is None:
         return
     try:
@@ -64,11 +81,21 @@ def settle(stream: TextIO | None) -> None:
 
 
 def stream_error(error: OSError) -> Exception:
-    """An error of the system that names no file: of standard output, or of a working directory that somebody has removed."""
+    """An error of the system that names no file: of standard output, or of a working directory that
+    somebody has removed.
+    """
     try:
         os.getcwd()
     except OSError:
-        return MachineError("the working directory is gone; go to one that is there, or give absolute paths")
+        return MachineError(
+            "the working directory is gone; go to one that is there, or give absolute paths"
+        )
     if error.errno == errno.EBADF:
-        return MachineError("can't write standard output: it is closed; redirect it to a file, or to /dev/null")
-    return MachineError(f"can't write standard output: {error.strerror}") if error.errno in FULL else error
+        return MachineError(
+            "can't write standard output: it is closed; redirect it to a file, or to /dev/null"
+        )
+    return (
+        MachineError(f"can't write standard output: {error.strerror}")
+        if error.errno in FULL
+        else error
+    )

@@ -1,4 +1,6 @@
-"""Which tables a command may replace: those whose columns are what it writes, by the format that the file's name asks for."""
+"""Which tables a command may replace: those whose columns are what it writes, by the format that
+the file's name asks for.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,17 @@ from mismatch.outputs import OutputKind
 
 __all__ = ["exact_table", "read_names", "refuse_unasked", "table"]
 
-MAX_LINE = 12 * MAX_FIELD  # bytes of a JSON line: two texts as long as may be, each character as an escape of six
+# bytes of a JSON line: two texts as long as may be, each character as an escape of six
+MAX_LINE = 12 * MAX_FIELD
 MAX_FOOTER = 2**26  # bytes of what a Parquet file says of itself
 MARK = b"PAR1"  # at both ends of a Parquet file
 Reader = Callable[[Path], Sequence[str] | None]
 
 
 def table(name: str, columns: Sequence[str]) -> OutputKind:
-    """Return the kind of a table whose first or last columns are these, in this order: enough where nobody else has all of them."""
+    """Return the kind of a table whose first or last columns are these, in this order: enough where
+    nobody else has all of them.
+    """
     wanted = list(columns)
 
     def is_known(path: Path) -> bool:
@@ -37,24 +42,33 @@ def table(name: str, columns: Sequence[str]) -> OutputKind:
 
 
 def exact_table(name: str, header: Callable[[], Sequence[str]]) -> OutputKind:
-    """Return the kind of a table with these columns and no others; `header` is called where a file is there."""
+    """Return the kind of a table with these columns and no others; `header` is called where a file
+    is there.
+    """
     return OutputKind(name, lambda path: read_names(path) == list(header()))
 
 
 def refuse_unasked(option: str, paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse files that are there, unless --overwrite is said: rows to train on look the same whether a command or a person has written them.
+    """Refuse files that are there, unless --overwrite is said: rows to train on look the same
+    whether a command or a person has written them.
 
     InputError. Empty files and devices may be written to.
     """
     for path in paths:
         if not overwrite and path.is_file() and path.stat().st_size:
-            raise InputError(f"{option} {path} is there already; choose another name, or say --overwrite")
+            raise InputError(
+                f"{option} {path} is there already; choose another name, or say --overwrite"
+            )
 
 
 def read_names(path: Path) -> list[str] | None:
-    """Return the names of a table's columns, in order, as the format that its name asks for has them; None where it has no such header."""
+    """Return the names of a table's columns, in order, as the format that its name asks for has
+    them; None where it has no such header.
+    """
     kind = table_kind(path)
-    reader: Reader = _parquet_names if kind == "parquet" else _json_names if kind == "jsonl" else _csv_names
+    reader: Reader = (
+        _parquet_names if kind == "parquet" else _json_names if kind == "jsonl" else _csv_names
+    )
     try:
         names = reader(path)
     except (OSError, ValueError, RecursionError, csv.Error, MismatchError):

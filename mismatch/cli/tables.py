@@ -1,4 +1,6 @@
-"""Predictions as CSV, TSV, JSON lines or Parquet: the same columns in the same order, whichever the name of the file asks for."""
+"""Predictions as CSV, TSV, JSON lines or Parquet: the same columns in the same order, whichever the
+name of the file asks for.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,30 @@ from mismatch.outputs import check_outputs
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
 
-__all__ = ["COLUMNS", "CsvTable", "JsonLinesTable", "ParquetTable", "RowWriter", "Table", "fields", "harmless", "refuse_inputs", "table_kind"]
+__all__ = [
+    "COLUMNS",
+    "CsvTable",
+    "JsonLinesTable",
+    "ParquetTable",
+    "RowWriter",
+    "Table",
+    "fields",
+    "harmless",
+    "refuse_inputs",
+    "table_kind",
+]
 
-COLUMNS = ("image_path", "text", "similarity_score", "threshold", "is_match", "prediction", "status")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the last four where a spreadsheet folds them
+COLUMNS = (
+    "image_path",
+    "text",
+    "similarity_score",
+    "threshold",
+    "is_match",
+    "prediction",
+    "status",
+)
+# the last four where a spreadsheet folds them
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 GROUP_ROWS = 65_536  # of Parquet that are held and written together
 WHAT = "an --output that ends in .parquet"  # needs pyarrow
@@ -40,13 +62,17 @@ class Table(Protocol):
 
 
 class RowWriter:
-    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python 3.13, csv leaves a lone one bare."""
+    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python
+    3.13, csv leaves a lone one bare.
+    """
 
     def __init__(self, file: TextIO, *, safe: bool = False, delimiter: str = ",") -> None:
         """`safe`: no cell is a formula; `delimiter`: a tab for TSV."""
         self._safe = safe
         self._plain = csv.writer(file, lineterminator="\n", delimiter=delimiter)
-        self._quoted = csv.writer(file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        self._quoted = csv.writer(
+            file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL
+        )
 
     def writerow(self, row: Iterable[object]) -> None:
         """Write one row."""
@@ -58,8 +84,12 @@ class RowWriter:
 class CsvTable:
     """Scores with nine digits; an empty field where there is none."""
 
-    def __init__(self, file: TextIO, kept: Sequence[str], *, safe: bool = False, delimiter: str = ",") -> None:
-        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula; `delimiter`: a tab for TSV."""
+    def __init__(
+        self, file: TextIO, kept: Sequence[str], *, safe: bool = False, delimiter: str = ","
+    ) -> None:
+        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula; `delimiter`:
+        a tab for TSV.
+        """
         self._rows = RowWriter(file, safe=safe, delimiter=delimiter)
         self._names = (*COLUMNS, *kept)
 
@@ -74,7 +104,9 @@ class CsvTable:
 
 
 class JsonLinesTable:
-    """One JSON object a line: scores are numbers, `is_match` is a boolean, and null stands where there is none."""
+    """One JSON object a line: scores are numbers, `is_match` is a boolean, and null stands where
+    there is none.
+    """
 
     def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`."""
@@ -85,20 +117,31 @@ class JsonLinesTable:
 
     def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
         values = (*_typed(prediction), *kept)
-        self._file.write(json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False) + "\n")
+        self._file.write(
+            json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False) + "\n"
+        )
 
     def end(self) -> None:
         """Nothing follows the last row."""
 
 
 class ParquetTable:
-    """Typed columns, streamed in row groups of `GROUP_ROWS`. Used as a context, it ends its writer before its file is closed, whatever fails."""
+    """Typed columns, streamed in row groups of `GROUP_ROWS`. Used as a context, it ends its writer
+    before its file is closed, whatever fails.
+    """
 
     def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
         self._arrow, parquet = import_pyarrow(WHAT)
-        types = {"similarity_score": self._arrow.float64(), "threshold": self._arrow.float64(), "is_match": self._arrow.bool_()}
-        self._schema = self._arrow.schema([(name, types.get(name, self._arrow.string())) for name in COLUMNS] + [(name, self._arrow.string()) for name in kept])
+        types = {
+            "similarity_score": self._arrow.float64(),
+            "threshold": self._arrow.float64(),
+            "is_match": self._arrow.bool_(),
+        }
+        self._schema = self._arrow.schema(
+            [(name, types.get(name, self._arrow.string())) for name in COLUMNS]
+            + [(name, self._arrow.string()) for name in kept]
+        )
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[tuple[object, ...]] = []
 
@@ -121,29 +164,42 @@ class ParquetTable:
     def __exit__(self, *_: object) -> None:
         with suppress(Exception):  # the error that ends the block is the one to tell of
             self._writer.close()
-        self._writer.is_open = False  # else pyarrow would try again when it is collected, and print a traceback
+        # else pyarrow would try again when it is collected, and print a traceback
+        self._writer.is_open = False
 
     def _flush(self) -> None:
-        columns = [self._arrow.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)]
+        columns = [
+            self._arrow.array(values, kind)
+            for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)
+        ]
         self._writer.write_table(self._arrow.table(columns, schema=self._schema))
         self._rows.clear()
 
 
 def harmless(value: object) -> object:
-    """A cell behind an apostrophe where a spreadsheet would run it as a formula: it begins with = + - @, a tab or a line's end, and is no number."""
+    """A cell behind an apostrophe where a spreadsheet would run it as a formula: it begins with = +
+    - @, a tab or a line's end, and is no number.
+    """
     text = str(value)
     return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else value
 
 
 def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Raise where an output is a file that rows are read from, or lies in a model; see `check_outputs`."""
+    """Raise where an output is a file that rows are read from, or lies in a model; see
+    `check_outputs`.
+    """
     from mismatch.data.pairs import rows_files
 
-    check_outputs([("the output", output, None) for output in outputs], [file for source in sources for file in rows_files(source)])
+    check_outputs(
+        [("the output", output, None) for output in outputs],
+        [file for source in sources for file in rows_files(source)],
+    )
 
 
 def table_kind(output: str | Path) -> str:
-    """What a file of this name holds, as it would be read: csv, tsv, jsonl or parquet. MissingExtraError where its writer is not installed."""
+    """What a file of this name holds, as it would be read: csv, tsv, jsonl or parquet.
+    MissingExtraError where its writer is not installed.
+    """
     kind = SUFFIXES.get(Path(output).suffix.lower(), "csv")
     if kind == "parquet":
         import_pyarrow(WHAT)
@@ -165,4 +221,12 @@ def fields(result: Prediction) -> tuple[str, ...]:
 
 
 def _typed(result: Prediction) -> tuple[object, ...]:
-    return result.image_path, result.text, result.similarity_score, result.threshold, result.is_match, result.prediction, result.status
+    return (
+        result.image_path,
+        result.text,
+        result.similarity_score,
+        result.threshold,
+        result.is_match,
+        result.prediction,
+        result.status,
+    )

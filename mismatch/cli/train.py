@@ -1,4 +1,6 @@
-"""`mismatch train`: fine-tune a backbone on a CSV of labelled pairs; its options are the fields of TrainConfig."""
+"""`mismatch train`: fine-tune a backbone on a CSV of labelled pairs; its options are the fields of
+TrainConfig.
+"""
 
 from __future__ import annotations
 
@@ -39,23 +41,39 @@ def _option(field: Field[Any], kind: type) -> click.Option:
     flag = "--" + field.name.replace("_", "-")
     if kind is bool:
         return click.Option([flag, field.name], is_flag=True, help=text)
-    metavar = SHAPES.get(field.name) or "|".join(field.metadata.get("choices", ())) or METAVARS[kind]
-    start: dict[str, Any] = {"required": True} if field.metadata.get("required") else {"default": field.default}
+    metavar = (
+        SHAPES.get(field.name) or "|".join(field.metadata.get("choices", ())) or METAVARS[kind]
+    )
+    start: dict[str, Any] = (
+        {"required": True} if field.metadata.get("required") else {"default": field.default}
+    )
     return click.Option([flag, field.name], type=kind, metavar=metavar, help=text, **start)
 
 
 def _options() -> list[click.Parameter]:
     hints = get_type_hints(TrainConfig)
     isolate = click.Option(["--isolate-decoding"], is_flag=True, help=ISOLATE_HELP)
-    return [_config_option(), *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig)), isolate]
+    return [
+        _config_option(),
+        *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig)),
+        isolate,
+    ]
 
 
 def _config_option() -> click.Option:
     text = (
-        "YAML or TOML file with options under these names; options given here win over it. Relative paths in it are relative to the working directory. "
-        f"Every run writes its own as {SETTINGS}."
+        "YAML or TOML file with options under these names; options given here win over it."
+        " Relative paths in it are relative to the working directory. Every run writes its own as"
+        f" {SETTINGS}."
     )
-    return click.Option(["--config"], metavar="F", is_eager=True, expose_value=False, callback=_read_config, help=text)
+    return click.Option(
+        ["--config"],
+        metavar="F",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help=text,
+    )
 
 
 def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
@@ -76,8 +94,15 @@ def _run(*, isolate_decoding: bool, **options: Any) -> None:
 
 HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
 
-Writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png and run.yaml to the output folder.
+Writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png and
+run.yaml to the output folder.
 --model-name takes one of those checkpoints too, to go on from.
 """
 
-command = click.Command("train", params=_options(), callback=_run, help=HELP, short_help="Fine-tune a backbone on labelled rows.")
+command = click.Command(
+    "train",
+    params=_options(),
+    callback=_run,
+    help=HELP,
+    short_help="Fine-tune a backbone on labelled rows.",
+)

@@ -1,4 +1,6 @@
-"""`mismatch validate`: are these files fit to train on? Every row and every image is looked at; all problems are reported together."""
+"""`mismatch validate`: are these files fit to train on? Every row and every image is looked at; all
+problems are reported together.
+"""
 
 from __future__ import annotations
 
@@ -30,39 +32,76 @@ AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] bring
 
 
 @click.command(short_help="Check rows and images before training.")
-@click.argument("csv_files", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "csv_files", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @row_options
-@click.option("--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]")
-@click.option("--max-problems", type=click.IntRange(1), default=50, show_default=True, help="Problems to list per file; the rest is counted.")
+@click.option(
+    "--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"
+)
+@click.option(
+    "--max-problems",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Problems to list per file; the rest is counted.",
+)
 @click.option(
     "--report",
     "report_files",
     multiple=True,
     type=OutputFile(),
     metavar="FILE",
-    help="Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable.",
+    help=(
+        "Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable."
+    ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--backbone", metavar="FAMILY[:MODEL]", help="Name texts that are longer than this backbone's context or in a language that it can't read.")
+@click.option(
+    "--backbone",
+    metavar="FAMILY[:MODEL]",
+    help=(
+        "Name texts that are longer than this backbone's context or in a language that it can't"
+        " read."
+    ),
+)
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
 @click.option(
     "--fix",
     "fixed",
     type=OutputFile(),
     metavar="FILE",
-    help="Write the first CSV's rows that are fit to train on to FILE, the others with reason, line and raw text to out.rejected.csv for out.csv; "
-    "the name says the format: .csv, .tsv, .jsonl, .parquet.",
+    help=(
+        "Write the first CSV's rows that are fit to train on to FILE, the others with reason, line"
+        " and raw text to out.rejected.csv for out.csv; the name says the format: .csv, .tsv,"
+        " .jsonl, .parquet."
+    ),
 )
-@click.option("--overwrite", is_flag=True, help="Replace tables that an earlier --fix wrote, of rows with the same columns.")
-def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns, report_files: tuple[Path, ...], **options: Any) -> None:
-    """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this order.
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace tables that an earlier --fix wrote, of rows with the same columns.",
+)
+def command(
+    csv_files: tuple[Path, ...],
+    image_base_path: str,
+    columns: Columns,
+    report_files: tuple[Path, ...],
+    **options: Any,
+) -> None:
+    """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this
+    order.
 
-    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory rows; HTML, garbled and boilerplate texts, other scripts;
-    animated, very long or small images; images and texts in two files. With the extra [audit] also near-duplicate images, in one file or in two of them
-    (then a test tells less than it seems), and whether texts alone, or images alone, tell the labels.
+    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
+    rows; HTML, garbled and boilerplate texts, other scripts; animated, very long or small images;
+    images and texts in two files. With the extra [audit] also near-duplicate images, in one file or
+    in two of them (then a test tells less than it seems), and whether texts alone, or images alone,
+    tell the labels.
 
-    Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a file can't be opened. --fix loses no row: first CSV =
-    FILE + rejected; repeated rows, contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected too.
+    Exit 0: every row can be trained on; 1: some can't, or with --strict something is doubtful; 2: a
+    file can't be opened. --fix loses no row: first CSV = FILE + rejected; repeated rows,
+    contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected
+    too.
     """
     from mismatch.cli.audit_page import write_audit_page
     from mismatch.cli.row_tables import check_table
@@ -75,9 +114,14 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
         check_table(options["fixed"])
     elif options["overwrite"]:
         raise click.UsageError("--overwrite goes with --fix; a report replaces an older one")
-    check_outputs(_outputs(report_files, options["fixed"], lambda: _header(csv_files, columns)), [file for path in csv_files for file in rows_files(path)])
+    check_outputs(
+        _outputs(report_files, options["fixed"], lambda: _header(csv_files, columns)),
+        [file for path in csv_files for file in rows_files(path)],
+    )
     if options["fixed"] is not None:
-        refuse_unasked("--fix", [options["fixed"], _rejected(options["fixed"])], overwrite=options["overwrite"])
+        refuse_unasked(
+            "--fix", [options["fixed"], _rejected(options["fixed"])], overwrite=options["overwrite"]
+        )
     for path in (*report_files, *([] if options["fixed"] is None else [options["fixed"]])):
         hold(path)
     complete = all(find_spec(name) for name in AUDIT)
@@ -99,24 +143,43 @@ def command(csv_files: tuple[Path, ...], image_base_path: str, columns: Columns,
     else:
         click.echo("\n".join(report.lines()))
     if not complete:
-        click.echo('not looked for: near-duplicate images, and labels that texts or images alone tell; that needs pip install "mismatch-clip[audit]"', err=True)
+        click.echo(
+            "not looked for: near-duplicate images, and labels that texts or images alone tell;"
+            ' that needs pip install "mismatch-clip[audit]"',
+            err=True,
+        )
     if options["fixed"] is not None:
-        kept, rejected, reasons = _fix(report, csv_files, image_base_path, columns, options["fixed"])
-        click.echo(f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True)
+        kept, rejected, reasons = _fix(
+            report, csv_files, image_base_path, columns, options["fixed"]
+        )
+        click.echo(
+            f"{kept:,} rows written to {options['fixed']}, {rejected:,} to {reasons}", err=True
+        )
     if not report.ok or (options["strict"] and report.doubtful):
         raise click.exceptions.Exit(1)
 
 
-def _outputs(reports: Sequence[Path], fixed: Path | None, header: Callable[[], list[str]]) -> list[tuple[str, Path, OutputKind]]:
+def _outputs(
+    reports: Sequence[Path], fixed: Path | None, header: Callable[[], list[str]]
+) -> list[tuple[str, Path, OutputKind]]:
     """What is written; `header` gives the columns of the rows that are fit."""
     from mismatch.cli.audit_page import TITLE
     from mismatch.cli.row_tables import rejected_header
 
-    pages, figures = page("a report", TITLE), json_report("a report", ("ok", "files", "warnings", "leaks"))
+    pages, figures = (
+        page("a report", TITLE),
+        json_report("a report", ("ok", "files", "warnings", "leaks")),
+    )
     outputs = [("--report", path, pages if _is_page(path) else figures) for path in reports]
     if fixed is not None:
         outputs.append(("--fix", fixed, exact_table("a table of such rows", header)))
-        outputs.append(("--fix", _rejected(fixed), exact_table("a table of such rows, rejected,", lambda: rejected_header(header()))))
+        outputs.append(
+            (
+                "--fix",
+                _rejected(fixed),
+                exact_table("a table of such rows, rejected,", lambda: rejected_header(header())),
+            )
+        )
     return outputs
 
 
@@ -137,18 +200,33 @@ def _reader(backbone: str) -> TextReader:
         raise MissingExtraError("--backbone", "train") from error
 
 
-def _fix(report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path) -> tuple[int, int, Path]:
-    """The first file's rows in two files, both or neither; how many there are in each, and where the rejected ones are."""
+def _fix(
+    report: AuditReport, files: Sequence[Path], base: str, columns: Columns, target: Path
+) -> tuple[int, int, Path]:
+    """The first file's rows in two files, both or neither; how many there are in each, and where
+    the rejected ones are.
+    """
     from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.fix import sorted_out
 
     other = _rejected(target)
     header = _header(files, columns)
-    leaked = {image: str(files[second]) for (first, second), images in report.leaks.items() if first == 0 for image in images}
-    leaked |= {image: str(path) for path, audit in zip(files[1:], report.files[1:], strict=True) for image in audit.images}
+    leaked = {
+        image: str(files[second])
+        for (first, second), images in report.leaks.items()
+        if first == 0
+        for image in images
+    }
+    leaked |= {
+        image: str(path)
+        for path, audit in zip(files[1:], report.files[1:], strict=True)
+        for image in audit.images
+    }
     counts = [0, 0]
     with row_table(target, header) as good, row_table(other, rejected_header(header)) as bad:
-        for row, reason in sorted_out(files[0], base, broken=report.broken, leaked=leaked, columns=columns):
+        for row, reason in sorted_out(
+            files[0], base, broken=report.broken, leaked=leaked, columns=columns
+        ):
             if reason is None:
                 good.writerow([row.columns.get(name, "") for name in header])
             else:

@@ -17,15 +17,21 @@ Result = TypeVar("Result")
 
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, advance: Callable[[int], object] = lambda done: None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    advance: Callable[[int], object] = lambda done: None,
 ) -> Iterator[Result]:
-    """Each item's result, in order, on `workers` threads; `advance` is told of each one that is done. What the function raises ends it, and nothing that
-    still waits is begun.
+    """Each item's result, in order, on `workers` threads; `advance` is told of each one that is
+    done. What the function raises ends it, and nothing that still waits is begun.
     """
     rest, waiting = iter(items), deque[Future[Result]]()
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="mismatch-data")
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(rest, max(1, workers) * LOOK_AHEAD))
+        waiting.extend(
+            pool.submit(function, item) for item in islice(rest, max(1, workers) * LOOK_AHEAD)
+        )
         while waiting:
             done = waiting.popleft().result()
             waiting.extend(pool.submit(function, item) for item in islice(rest, 1))

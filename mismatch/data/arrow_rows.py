@@ -1,4 +1,6 @@
-"""Rows of Parquet and of a folder that save_to_disk of Hugging Face datasets wrote, streamed through pyarrow."""
+"""Rows of Parquet and of a folder that save_to_disk of Hugging Face datasets wrote, streamed
+through pyarrow.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,24 @@ from mismatch.files import check_regular, parse_json, read_text
 from mismatch.remote import READ, Remote
 from mismatch.retries import is_transient, reason
 
-__all__ = ["EMBEDDED", "STATE", "arrow_header", "arrow_rows", "count_rows", "dataset_files", "import_pyarrow"]
+__all__ = [
+    "EMBEDDED",
+    "STATE",
+    "arrow_header",
+    "arrow_rows",
+    "count_rows",
+    "dataset_files",
+    "import_pyarrow",
+]
 
 NUL = "a NUL character stands in this row; take it out"
 TOO_LONG = f"a value is longer than {MAX_FIELD:,} characters"
 ROW_BYTES = 16  # that a row counts for, however little it says
-PACKED = 1_000  # characters for each byte of a file, from which on, above `FREE`, it is taken for a bomb
+# characters for each byte of a file, from which on, above `FREE`, it is taken for a bomb
+PACKED = 1_000
 FREE = 2**28  # characters
-STRINGS, DELTA = "BYTE_ARRAY", "DELTA_BYTE_ARRAY"  # a type and an encoding of Parquet; pyarrow reads no indices of that encoding
+# a type and an encoding of Parquet; pyarrow reads no indices of that encoding
+STRINGS, DELTA = "BYTE_ARRAY", "DELTA_BYTE_ARRAY"
 BATCH = 4096  # rows that are held at a time
 MAX_SPLITS = 20  # that an error names
 MAX_NAME = 100  # characters of a name that an error quotes
@@ -35,7 +47,9 @@ STATE, SPLITS = "state.json", "dataset_dict.json"  # which save_to_disk writes
 
 
 def import_pyarrow(what: str) -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they are not installed."""
+    """pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they are
+    not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -45,7 +59,9 @@ def import_pyarrow(what: str) -> tuple[Any, Any]:
 
 
 def dataset_files(folder: str | Path) -> list[Path]:
-    """The Arrow files of such a folder, in order; InputError for another folder, and for one that names what is no file of its own."""
+    """The Arrow files of such a folder, in order; InputError for another folder, and for one that
+    names what is no file of its own.
+    """
     folder = Path(folder)
     if (folder / SPLITS).is_file():
         raise InputError(f"{folder} holds several splits; name one{_split_names(folder)}")
@@ -64,7 +80,10 @@ def dataset_files(folder: str | Path) -> list[Path]:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise _named_wrongly(folder, f"{_short(repeated[0])} twice")
     if state.get("_indices_data_files"):
-        raise InputError(f"{folder} selects rows of its files by an index; call flatten_indices() before save_to_disk")
+        raise InputError(
+            f"{folder} selects rows of its files by an index; call flatten_indices() before"
+            " save_to_disk"
+        )
     return [folder / name for name in names]
 
 
@@ -73,7 +92,10 @@ def _split_names(folder: Path) -> str:
     splits = _json(folder / SPLITS).get("splits") or ["train"]
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         return ""
-    names = [str(folder / split) if split.isprintable() else _short(split) for split in splits[:MAX_SPLITS]]
+    names = [
+        str(folder / split) if split.isprintable() else _short(split)
+        for split in splits[:MAX_SPLITS]
+    ]
     return f": {', '.join(names)}" + (", …" if len(splits) > MAX_SPLITS else "")
 
 
@@ -110,14 +132,34 @@ def arrow_rows(reading: Reading) -> Iterator[Row]:
         for within, lists, problems in source.texts(batch):
             first = before + within + 1
             for i, values in enumerate(zip(*lists, strict=True)):
-                yield _row(first + i, dict(zip(names, values, strict=True)), present, problems.get(i), reading)
+                yield _row(
+                    first + i,
+                    dict(zip(names, values, strict=True)),
+                    present,
+                    problems.get(i),
+                    reading,
+                )
 
 
-def _row(number: int, columns: dict[str, str], present: tuple[str, ...], problem: str | None, reading: Reading) -> Row:
+def _row(
+    number: int,
+    columns: dict[str, str],
+    present: tuple[str, ...],
+    problem: str | None,
+    reading: Reading,
+) -> Row:
     if is_too_long(columns.values()):
         return Row(number, "", "", None, {}, TOO_LONG, intact=False)
     if "\0" in "".join(columns.values()):
-        return Row(number, columns.get("image_path", ""), columns.get("text", ""), None, columns, NUL, intact=False)
+        return Row(
+            number,
+            columns.get("image_path", ""),
+            columns.get("text", ""),
+            None,
+            columns,
+            NUL,
+            intact=False,
+        )
     return reading.row(number, columns, present, problem)
 
 
@@ -128,25 +170,45 @@ class _Source:
         self.reading = reading
         self.path = reading.path if isinstance(reading.path, Remote) else Path(reading.path)
         self.is_folder = isinstance(self.path, Path) and self.path.is_dir()
-        self.files = dataset_files(self.path) if isinstance(self.path, Path) and self.is_folder else [self._file()]
+        self.files = (
+            dataset_files(self.path)
+            if isinstance(self.path, Path) and self.is_folder
+            else [self._file()]
+        )
         self.size = sum(map(_size, self.files))  # bytes
         self.pa, self.pq = import_pyarrow(f"reading {self.path}")
         schema = self._schema()
-        self.kept = [field.name for field in schema if field.name == reading.columns.image or is_readable(self.pa, field.type)]
-        self._values = ArrowValues(self.pa, reading.columns, self.kept, _class_names(schema.metadata or {}))
+        self.kept = [
+            field.name
+            for field in schema
+            if field.name == reading.columns.image or is_readable(self.pa, field.type)
+        ]
+        self._values = ArrowValues(
+            self.pa, reading.columns, self.kept, _class_names(schema.metadata or {})
+        )
         self._characters = 0  # of all values that have been handed out
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Those of the span, where one is read, each with how many rows stand before it; InputError for a file that is damaged."""
+        """Those of the span, where one is read, each with how many rows stand before it; InputError
+        for a file that is damaged.
+        """
         span = self.reading.span or Span(0, sys.maxsize, 0)
         try:
-            for before, batch in self._dataset_batches() if self.is_folder else self._parquet_batches(span):
+            for before, batch in (
+                self._dataset_batches() if self.is_folder else self._parquet_batches(span)
+            ):
                 if before >= span.end:
                     return
                 first, last = max(0, span.start - before), min(batch.num_rows, span.end - before)
                 if first < last:
                     yield before + first, batch.slice(first, last - first)
-        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
+        except (
+            self.pa.ArrowException,
+            OSError,
+            PageError,
+            UnicodeDecodeError,
+            struct.error,
+        ) as error:
             raise self._damaged(error) from error
 
     def count(self) -> int:
@@ -156,17 +218,30 @@ class _Source:
                 return sum(batch.num_rows for _, batch in self._dataset_batches())
             with self._parquet() as parquet:
                 return int(parquet.metadata.num_rows)
-        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
+        except (
+            self.pa.ArrowException,
+            OSError,
+            PageError,
+            UnicodeDecodeError,
+            struct.error,
+        ) as error:
             raise self._damaged(error) from error
 
     def texts(self, batch: Any) -> Iterator[tuple[int, list[list[str]], dict[int, str]]]:
-        """A batch in parts: how many of its rows stand before one, what `ArrowValues.texts` says of it. InputError for damage and for bombs."""
+        """A batch in parts: how many of its rows stand before one, what `ArrowValues.texts` says of
+        it. InputError for damage and for bombs.
+        """
         try:
             for before, part in self._values.slices(batch):
                 lists, problems = self._values.texts(part)
-                self._characters += ROW_BYTES * part.num_rows + sum(sum(map(len, values)) for values in lists)
+                self._characters += ROW_BYTES * part.num_rows + sum(
+                    sum(map(len, values)) for values in lists
+                )
                 if self._characters > max(FREE, PACKED * self.size):
-                    raise InputError(f"{self.path} unpacks to more than {PACKED:,} times its size; write it anew without what repeats")
+                    raise InputError(
+                        f"{self.path} unpacks to more than {PACKED:,} times its size; write it anew"
+                        " without what repeats"
+                    )
                 yield before, lists, problems
         except (self.pa.ArrowException, ValueError, RecursionError) as error:
             raise self._damaged(error) from error
@@ -184,19 +259,30 @@ class _Source:
                 raise InputError(f"{self.path} names no data files")
             with self.pa.memory_map(str(self.files[0])) as source:
                 return self.pa.ipc.open_stream(source).schema
-        except (self.pa.ArrowException, OSError, PageError, UnicodeDecodeError, struct.error) as error:
+        except (
+            self.pa.ArrowException,
+            OSError,
+            PageError,
+            UnicodeDecodeError,
+            struct.error,
+        ) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError | MachineError:
         if isinstance(error, OSError) and is_transient(error):
             return MachineError(f"{self.path} can't be read: {reason(error)}")
         kind = "an Arrow dataset" if self.is_folder else "a Parquet file"
-        return InputError(f"{self.path} can't be read as {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        return InputError(
+            f"{self.path} can't be read as {kind}:"
+            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
 
     def _parquet(self, **options: Any) -> Any:
         """Read a column's piece at a time, however large the row groups are."""
         if isinstance(self.path, Remote):
-            return self.pq.ParquetFile(self.path.open(), buffer_size=READ, pre_buffer=False, **options)
+            return self.pq.ParquetFile(
+                self.path.open(), buffer_size=READ, pre_buffer=False, **options
+            )
         return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False, **options)
 
     def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
@@ -204,38 +290,55 @@ class _Source:
         with self._parquet() as described:
             metadata, leaves = described.metadata, self._leaves(described)
             columns = {leaf: described.schema.column(leaf.number) for leaf in leaves}
-        indexed = [column.path for leaf, column in columns.items() if column.physical_type == STRINGS and not leaf.is_expanded]
-        with self._parquet(metadata=metadata, read_dictionary=indexed) as parquet, self._pages() as pages:
+        indexed = [
+            column.path
+            for leaf, column in columns.items()
+            if column.physical_type == STRINGS and not leaf.is_expanded
+        ]
+        with (
+            self._parquet(metadata=metadata, read_dictionary=indexed) as parquet,
+            self._pages() as pages,
+        ):
             before = 0
             for group in range(metadata.num_row_groups):
                 described_group = metadata.row_group(group)
                 end = before + described_group.num_rows
                 if end > span.start and before < span.end:
                     count = rows_at_a_time(pages, described_group, leaves, most=BATCH)
-                    for batch in parquet.iter_batches(batch_size=count, row_groups=[group], columns=self.kept, use_threads=False):
+                    for batch in parquet.iter_batches(
+                        batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
+                    ):
                         yield before, batch
                         before += batch.num_rows
                 before = end
 
     def _pages(self) -> Any:
         """The file, of which no more is read than is asked for: heads stand far from each other."""
-        return self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
+        return (
+            self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
+        )
 
     def _leaves(self, parquet: Any) -> list[Leaf]:
         """Those of the kept columns."""
         kept = {*self.kept}
-        groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
+        groups = [
+            parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)
+        ]
         found = []
         for number in range(len(parquet.schema)):
             column = parquet.schema.column(number)
             parts = column.path.split(".")
             if any(".".join(parts[:count]) in kept for count in range(1, len(parts) + 1)):
-                is_expanded = column.physical_type == STRINGS and any(DELTA in group.column(number).encodings for group in groups)
+                is_expanded = column.physical_type == STRINGS and any(
+                    DELTA in group.column(number).encodings for group in groups
+                )
                 found.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
         return found
 
     def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
-        """All, each with how many rows stand before it; mapped, so that one that nobody looks into is not read."""
+        """All, each with how many rows stand before it; mapped, so that one that nobody looks into
+        is not read.
+        """
         before = 0
         for file in self.files:
             with self.pa.memory_map(str(file)) as source:
@@ -251,7 +354,10 @@ class _Source:
     def _refuse_compressed(self, source: Any) -> None:
         for message in self.pa.ipc.MessageReader.open_stream(source):
             if is_compressed(message.type, message.metadata.to_pybytes()):
-                raise InputError(f"{self.path} holds compressed batches, which save_to_disk does not write; write the dataset anew with it")
+                raise InputError(
+                    f"{self.path} holds compressed batches, which save_to_disk does not write;"
+                    " write the dataset anew with it"
+                )
 
 
 def _size(file: Path | Remote) -> int:
@@ -263,20 +369,33 @@ def _size(file: Path | Remote) -> int:
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
-    """Column → the names of its classes, which datasets stores as numbers; a label is what it is called, not where it stands in that list."""
+    """Column → the names of its classes, which datasets stores as numbers; a label is what it is
+    called, not where it stands in that list.
+    """
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return {name: list(map(str, feature["names"])) for name, feature in features.items() if _is_class(feature)}
+        features = (
+            json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        )
+        return {
+            name: list(map(str, feature["names"]))
+            for name, feature in features.items()
+            if _is_class(feature)
+        }
     except (ValueError, AttributeError, RecursionError):
         return {}
 
 
 def _is_class(feature: Any) -> bool:
-    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+    return (
+        isinstance(feature, dict)
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
+    )
 
 
 def _file_problem(folder: Path, name: str) -> str | None:
-    """Return what is wrong with a file that a folder names: it must lie in it, and may be a link, as hubs' clients put them there.
+    """Return what is wrong with a file that a folder names: it must lie in it, and may be a link,
+    as hubs' clients put them there.
 
     A pipe would be waited for without end. One that is not there is said by whoever opens it.
     """

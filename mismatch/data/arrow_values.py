@@ -1,4 +1,6 @@
-"""Values of Arrow arrays as the texts that rows have, with what makes an image or a text of them unusable; bounded, whatever the arrays share."""
+"""Values of Arrow arrays as the texts that rows have, with what makes an image or a text of them
+unusable; bounded, whatever the arrays share.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +13,40 @@ from mismatch.data.rows import as_text, not_text
 
 __all__ = ["EMBEDDED", "MAX_UNPACKED", "ArrowValues", "is_compressed", "is_readable"]
 
-EMBEDDED = "the image itself stands in this row, not its path; write the images to files and name those"
+EMBEDDED = (
+    "the image itself stands in this row, not its path; write the images to files and name those"
+)
 MAX_UNPACKED = 2**26  # bytes of rows that are taken apart together, and of any one
-BODIES = {"record batch": (2,), "dictionary": (2, 1)}  # kind of message → fields of flatbuffers that lead to the batch in it
+# kind of message → fields of flatbuffers that lead to the batch in it
+BODIES = {"record batch": (2,), "dictionary": (2, 1)}
 COMPRESSION = 3  # field of a batch
 
 
 class ArrowValues:
     """The columns of a file of Arrow or Parquet, read a batch at a time."""
 
-    def __init__(self, arrow: Any, columns: Columns, kept: Sequence[str], class_names: Mapping[str, list[str]]) -> None:
-        """`arrow`: the module; `kept`: names of the columns that are read; `class_names`: column → what its numbers stand for."""
+    def __init__(
+        self,
+        arrow: Any,
+        columns: Columns,
+        kept: Sequence[str],
+        class_names: Mapping[str, list[str]],
+    ) -> None:
+        """`arrow`: the module; `kept`: names of the columns that are read; `class_names`: column →
+        what its numbers stand for.
+        """
         self.arrow, self.columns, self.kept, self.class_names = arrow, columns, kept, class_names
 
     def slices(self, batch: Any) -> Iterator[tuple[int, Any]]:
-        """A batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand before it; ValueError for a row that has more by itself."""
+        """A batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand before
+        it; ValueError for a row that has more by itself.
+        """
         waiting = [(0, batch)]
         while waiting:
             before, part = waiting.pop()
-            size = sum(self._unpacked(part.column(part.schema.get_field_index(name))) for name in self.kept)
+            size = sum(
+                self._unpacked(part.column(part.schema.get_field_index(name))) for name in self.kept
+            )
             if size <= MAX_UNPACKED:
                 yield before, part
             elif part.num_rows == 1:
@@ -39,7 +56,9 @@ class ArrowValues:
                 waiting += [(before + half, part.slice(half)), (before, part.slice(0, half))]
 
     def texts(self, batch: Any) -> tuple[list[list[str]], dict[int, str]]:
-        """Of each kept column its values, and of rows whose image or text can't be had from its value why, by their place in the batch."""
+        """Of each kept column its values, and of rows whose image or text can't be had from its
+        value why, by their place in the batch.
+        """
         lists: list[list[str]] = []
         problems: dict[int, str] = {}
         for name in self.kept:
@@ -47,38 +66,83 @@ class ArrowValues:
             if name == self.columns.image:
                 array, found = self._images(array)
                 problems |= found
-            values = self._values(array, self.class_names.get(name), as_written=name in (self.columns.image, self.columns.text))
+            values = self._values(
+                array,
+                self.class_names.get(name),
+                as_written=name in (self.columns.image, self.columns.text),
+            )
             if name == self.columns.text:
-                _note(problems, {i: not_text("text", value) for i, value in enumerate(values) if not (value is None or isinstance(value, str))})
+                _note(
+                    problems,
+                    {
+                        i: not_text("text", value)
+                        for i, value in enumerate(values)
+                        if not (value is None or isinstance(value, str))
+                    },
+                )
             if name == self.columns.image:
-                _note(problems, {i: not_text("image_path", value) for i, value in enumerate(values) if not _is_path(value)})
-            lists.append(["" if value is None else value if type(value) is str else as_text(value) for value in values])
+                _note(
+                    problems,
+                    {
+                        i: not_text("image_path", value)
+                        for i, value in enumerate(values)
+                        if not _is_path(value)
+                    },
+                )
+            lists.append(
+                [
+                    "" if value is None else value if type(value) is str else as_text(value)
+                    for value in values
+                ]
+            )
         return lists, problems
 
     def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
         """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
         types, kind = self.arrow.types, array.type
-        if types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}:
-            parts = dict(zip((kind.field(i).name for i in range(kind.num_fields)), array.flatten(), strict=True))  # null where the whole is
+        if types.is_struct(kind) and {"bytes", "path"} <= {
+            kind.field(i).name for i in range(kind.num_fields)
+        }:
+            # null where the whole is
+            parts = dict(
+                zip(
+                    (kind.field(i).name for i in range(kind.num_fields)),
+                    array.flatten(),
+                    strict=True,
+                )
+            )
             there = parts["bytes"].is_valid().to_pylist()
             return parts["path"], {i: EMBEDDED for i, embedded in enumerate(there) if embedded}
         if not is_readable(self.arrow, kind):
-            return self.arrow.nulls(len(array), self.arrow.string()), dict.fromkeys(range(len(array)), EMBEDDED)
+            return self.arrow.nulls(len(array), self.arrow.string()), dict.fromkeys(
+                range(len(array)), EMBEDDED
+            )
         if (types.is_list(kind) or types.is_large_list(kind)) and self.columns.multi_image is None:
             counts = [0 if value is None else len(value) for value in array.to_pylist()]
-            said = {i: f"this row has {count} images; pass --multi-image best or all" for i, count in enumerate(counts) if count > 1}
+            said = {
+                i: f"this row has {count} images; pass --multi-image best or all"
+                for i, count in enumerate(counts)
+                if count > 1
+            }
             return array, said
         return array, {}
 
     def _values(self, array: Any, class_names: list[str] | None, *, as_written: bool) -> list[Any]:
-        """Python's values; dates and decimals as texts unless they are wanted `as_written`. Equal strings of a dictionary are one object."""
+        """Python's values; dates and decimals as texts unless they are wanted `as_written`. Equal
+        strings of a dictionary are one object.
+        """
         types = self.arrow.types
         if types.is_dictionary(array.type):
             numbers = array.indices.unique().drop_null()
-            words: dict[int | None, Any] = dict(zip(numbers.to_pylist(), array.dictionary.take(numbers).to_pylist(), strict=True))
+            words: dict[int | None, Any] = dict(
+                zip(numbers.to_pylist(), array.dictionary.take(numbers).to_pylist(), strict=True)
+            )
             return [words.get(number) for number in array.indices.to_pylist()]
         if class_names is not None and types.is_integer(array.type):
-            return [class_names[value] if value is not None and 0 <= value < len(class_names) else "" for value in array.to_pylist()]
+            return [
+                class_names[value] if value is not None and 0 <= value < len(class_names) else ""
+                for value in array.to_pylist()
+            ]
         if not as_written and (types.is_temporal(array.type) or types.is_decimal(array.type)):
             array = array.cast(self.arrow.string())
         values: list[Any] = array.to_pylist()
@@ -110,7 +174,9 @@ class ArrowValues:
 
 
 def is_readable(arrow: Any, kind: Any) -> bool:
-    """Whether values of an Arrow type become texts: not bytes, nor what holds them, as images and sounds do, nor types that no table of rows has."""
+    """Whether values of an Arrow type become texts: not bytes, nor what holds them, as images and
+    sounds do, nor types that no table of rows has.
+    """
     types = arrow.types
     if isinstance(kind, arrow.BaseExtensionType):
         return is_readable(arrow, kind.storage_type)
@@ -122,13 +188,20 @@ def is_readable(arrow: Any, kind: Any) -> bool:
         return all(is_readable(arrow, kind.field(i).type) for i in range(kind.num_fields))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return is_readable(arrow, kind.value_type)
-    plain = (types.is_null, types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal)
+    plain = (
+        types.is_null,
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_decimal,
+        types.is_temporal,
+    )
     return _is_string(types, kind) or any(is_kind(kind) for is_kind in plain)
 
 
 def is_compressed(kind: str, metadata: bytes) -> bool:
-    """Whether the batch in a message of Arrow's streams is compressed, which save_to_disk never does, so that its size says nothing. struct.error where
-    the message is damaged.
+    """Whether the batch in a message of Arrow's streams is compressed, which save_to_disk never
+    does, so that its size says nothing. struct.error where the message is damaged.
     """
     fields = BODIES.get(kind)
     if fields is None:
@@ -156,7 +229,9 @@ def _field(metadata: bytes, table: int, number: int) -> int | None:
 
 def _is_string(types: Any, kind: Any) -> bool:
     view = getattr(types, "is_string_view", None)  # since pyarrow 16
-    return bool(types.is_string(kind) or types.is_large_string(kind) or (view is not None and view(kind)))
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or (view is not None and view(kind))
+    )
 
 
 def _is_path(value: Any) -> bool:

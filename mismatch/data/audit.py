@@ -1,4 +1,6 @@
-"""The audit of training files: every row, every image really decoded, all problems together, and what the labels look like."""
+"""The audit of training files: every row, every image really decoded, all problems together, and
+what the labels look like.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mismatch.data.ahead import map_ahead
-from mismatch.data.findings import Finding, Sampled, TextCheck, TextReader, blind_images, common_images, in_lines, near_duplicates, text_key
+from mismatch.data.findings import (
+    Finding,
+    Sampled,
+    TextCheck,
+    TextReader,
+    blind_images,
+    common_images,
+    in_lines,
+    near_duplicates,
+    text_key,
+)
 from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows, training_problem
 from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
@@ -22,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "validate_files"]
 
-Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]  # label, total, unit → what is told how many more are done
+# label, total, unit → what is told how many more are done
+Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
 MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
 MIN_SHARE = 0.2  # of the rarer label
@@ -38,14 +51,18 @@ class FileAudit:
     rows: int = 0
     labels: Counter[int] = field(default_factory=Counter)
     texts: int = 0  # distinct ones
-    text_keys: dict[int, int] = field(default_factory=dict, repr=False)  # `text_key` of each → the first line that has it
+    # `text_key` of each → the first line that has it
+    text_keys: dict[int, int] = field(default_factory=dict, repr=False)
     sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
-    images: dict[str, list[int]] = field(default_factory=dict, repr=False)  # where each image lies → the lines that name it
+    # where each image lies → the lines that name it
+    images: dict[str, list[int]] = field(default_factory=dict, repr=False)
     bad_images: int = 0
-    blind: dict[str, float | None] = field(default_factory=dict)  # AUROC with which texts alone, and images alone, tell the labels
+    # AUROC with which texts alone, and images alone, tell the labels
+    blind: dict[str, float | None] = field(default_factory=dict)
     bad_lines: set[int] = field(default_factory=set, repr=False)
     faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
-    problems: list[tuple[int, str]] = field(default_factory=list)  # the first ones, faults included, by line
+    # the first ones, faults included, by line
+    problems: list[tuple[int, str]] = field(default_factory=list)
     problem_count: int = 0
     warnings: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -85,8 +102,10 @@ class AuditReport:
 
     files: list[FileAudit]
     warnings: list[str]  # about the files together
-    broken: dict[str, InputError] = field(default_factory=dict, repr=False)  # images that can't be read, and why
-    leaks: dict[tuple[int, int], set[str]] = field(default_factory=dict, repr=False)  # numbers of two files → near-duplicates in the first
+    # images that can't be read, and why
+    broken: dict[str, InputError] = field(default_factory=dict, repr=False)
+    # numbers of two files → near-duplicates in the first
+    leaks: dict[tuple[int, int], set[str]] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -100,17 +119,30 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        leaks = [{"files": [self.files[first].path, self.files[second].path], "images": sorted(images)} for (first, second), images in self.leaks.items()]
-        return {"ok": self.ok, "files": [file.to_dict() for file in self.files], "warnings": self.warnings, "leaks": leaks}
+        leaks = [
+            {"files": [self.files[first].path, self.files[second].path], "images": sorted(images)}
+            for (first, second), images in self.leaks.items()
+        ]
+        return {
+            "ok": self.ok,
+            "files": [file.to_dict() for file in self.files],
+            "warnings": self.warnings,
+            "leaks": leaks,
+        }
 
     def lines(self) -> Iterator[str]:
-        """For people: each file's figures, its problems as `file:line: …`, warnings, and the verdict."""
+        """For people: each file's figures, its problems as `file:line: …`, warnings, and the
+        verdict.
+        """
         for file in self.files:
             yield from _figures(file)
             yield from (f"{place(file.path, line)}: {message}" for line, message in file.problems)
             if more := file.problem_count - len(file.problems):
                 yield f"{file.path}: … and {more:,} more"
-            yield from (f"warning: {file.path}: {warning}" for warning in [*file.warnings, *(finding.message for finding in file.findings)])
+            yield from (
+                f"warning: {file.path}: {warning}"
+                for warning in [*file.warnings, *(finding.message for finding in file.findings)]
+            )
             yield ""
         yield from (f"warning: {warning}" for warning in self.warnings)
         yield self.verdict()
@@ -118,10 +150,16 @@ class AuditReport:
     def verdict(self) -> str:
         """One line."""
         if self.ok:
-            return f"fit to train on: {_count(sum(file.rows for file in self.files), 'row')}, no problems"
+            return (
+                f"fit to train on: {_count(sum(file.rows for file in self.files), 'row')}, no"
+                " problems"
+            )
         problems = sum(file.problem_count for file in self.files)
         unusable = sum(file.unusable for file in self.files)
-        return f"not fit to train on: {_count(problems, 'problem')}, {unusable:,} of {_count(sum(file.rows for file in self.files), 'row')} can't be used"
+        return (
+            f"not fit to train on: {_count(problems, 'problem')}, {unusable:,} of"
+            f" {_count(sum(file.rows for file in self.files), 'row')} can't be used"
+        )
 
 
 def validate_files(
@@ -136,33 +174,59 @@ def validate_files(
     progress: Progress | None = None,
     max_problems: int = MAX_PROBLEMS,
 ) -> AuditReport:
-    """Audit files that are to be trained on. `check_image` decodes an image or raises InputError; it is called once an image, on `workers` threads.
-    `duplicates`: also look for near-duplicate images, which needs the ImageHash library. `reader`: the tokenizer of the backbone that is to be trained.
+    """Audit files that are to be trained on. `check_image` decodes an image or raises InputError;
+    it is called once an image, on `workers` threads. `duplicates`: also look for near-duplicate
+    images, which needs the ImageHash library. `reader`: the tokenizer of the backbone that is to be
+    trained.
 
-    Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that can't be opened.
+    Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that
+    can't be opened.
     """
     columns, progress = columns or Columns(), progress or _no_progress
     where = _resolver(image_base_path)
     with progress("read rows", None, "row") as advance:
-        files = [_read(path, where, max_problems, columns, TextCheck(reader), advance) for path in paths]
+        files = [
+            _read(path, where, max_problems, columns, TextCheck(reader), advance) for path in paths
+        ]
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
     with progress("check images", len(wanted), "image") as advance:
-        seen = dict(zip(wanted, map_ahead(Look(check_image, prints=duplicates), wanted, workers=workers, advance=advance), strict=True))
+        seen = dict(
+            zip(
+                wanted,
+                map_ahead(
+                    Look(check_image, prints=duplicates), wanted, workers=workers, advance=advance
+                ),
+                strict=True,
+            )
+        )
     broken = {path: look.error for path, look in seen.items() if look.error is not None}
     prints = {path: look.print for path, look in seen.items() if look.print is not None}
     alike, leaks = near_duplicates([file.images for file in files], prints)
     for file, findings in zip(files, alike, strict=True):
         _add_images(file, broken, max_problems)
         file.warnings += balance_advice(file.labels)
-        file.findings += [*oddity_findings(file.images, seen), *common_images(file.images), *findings]
+        file.findings += [
+            *oddity_findings(file.images, seen),
+            *common_images(file.images),
+            *findings,
+        ]
         if duplicates:
-            file.blind["images"], blind = blind_images(file.sample, [_print_of(row, where, columns, seen) for row in file.sample])
+            file.blind["images"], blind = blind_images(
+                file.sample, [_print_of(row, where, columns, seen) for row in file.sample]
+            )
             file.findings += blind
-    return AuditReport(files, [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)], broken, leaks)
+    return AuditReport(
+        files,
+        [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)],
+        broken,
+        leaks,
+    )
 
 
 def _resolver(base: str | Path) -> Resolver:
-    """Where an image lies, the last hundred thousand remembered: making a path takes longer than reading a row."""
+    """Where an image lies, the last hundred thousand remembered: making a path takes longer than
+    reading a row.
+    """
     return lru_cache(maxsize=100_000)(lambda image: str(resolve_image(base, image)))
 
 
@@ -174,13 +238,21 @@ def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str
 def size_advice(rows: int) -> str | None:
     """What to say of so many training rows; nothing from 5,000 on."""
     if rows < MIN_ROWS:
-        return f"{_count(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the least, {GOOD_ROWS:,} and more work best"
+        return (
+            f"{_count(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the"
+            f" least, {GOOD_ROWS:,} and more work best"
+        )
     if rows < GOOD_ROWS:
-        return f"{_count(rows, 'training row')}: enough to begin with; {GOOD_ROWS:,} and more work best"
+        return (
+            f"{_count(rows, 'training row')}: enough to begin with; {GOOD_ROWS:,} and more work"
+            " best"
+        )
     return None
 
 
-def _no_progress(label: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+def _no_progress(
+    label: str, total: int | None, unit: str
+) -> AbstractContextManager[Callable[[int], object]]:
     return nullcontext(lambda done: None)
 
 
@@ -188,14 +260,28 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-# --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
+# --- rows
+# --------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, where: Resolver, keep: int, columns: Columns, check: TextCheck, advance: Callable[[int], object]) -> FileAudit:
+def _read(
+    path: str | Path,
+    where: Resolver,
+    keep: int,
+    columns: Columns,
+    check: TextCheck,
+    advance: Callable[[int], object],
+) -> FileAudit:
     """All but the images."""
     audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
-    for found in scan_rows(path, lambda line, message: audit.faults.append((line, message)), columns):
-        row = found if columns.multi_image is None else found._replace(problem=training_problem(found, columns))
+    for found in scan_rows(
+        path, lambda line, message: audit.faults.append((line, message)), columns
+    ):
+        row = (
+            found
+            if columns.multi_image is None
+            else found._replace(problem=training_problem(found, columns))
+        )
         _add_row(audit, row, where, keep, columns)
         if row.intact and row.text and (key := hash(row.text)) not in texts:
             texts.add(key)
@@ -250,9 +336,15 @@ class _Pairs:
         if self.clashes:
             shown = ", ".join(f"{a} and {b}" for a, b in self.clashes[:3])
             more = f" and {len(self.clashes) - 3:,} more" if len(self.clashes) > 3 else ""
-            yield f"the same image and text stand once as match and once as mismatch: lines {shown}{more}; drop the wrong one"
+            yield (
+                "the same image and text stand once as match and once as mismatch: lines"
+                f" {shown}{more}; drop the wrong one"
+            )
         if self.repeated:
-            yield f"{_count(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one: same image, text and label"
+            yield (
+                f"{_count(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one:"
+                " same image, text and label"
+            )
 
 
 def balance_advice(labels: Counter[int]) -> Iterator[str]:
@@ -262,12 +354,19 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
         return
     rarer = min(LABEL_NAMES, key=lambda label: labels[label])
     if not labels[rarer]:
-        yield f"no row is labelled {rarer} ({LABEL_NAMES[rarer]}): nothing can be learnt from one label alone"
+        yield (
+            f"no row is labelled {rarer} ({LABEL_NAMES[rarer]}): nothing can be learnt from one"
+            " label alone"
+        )
     elif labels[rarer] < MIN_SHARE * total:
-        yield f"only {labels[rarer] / total:.1%} of the rows are labelled {rarer} ({LABEL_NAMES[rarer]}); roughly equal numbers work best"
+        yield (
+            f"only {labels[rarer] / total:.1%} of the rows are labelled {rarer}"
+            f" ({LABEL_NAMES[rarer]}); roughly equal numbers work best"
+        )
 
 
-# --- images -------------------------------------------------------------------------------------------------------------------------------------------
+# --- images
+# --------------------------------------------------------------------------------------------------
 
 
 def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
@@ -277,12 +376,20 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
     file.bad_lines.update(line for lines in bad.values() for line in lines)
     found = ((line, str(broken[path])) for path, lines in bad.items() for line in lines)
     file.problems = heapq.nsmallest(keep, [*file.problems, *heapq.nsmallest(keep, found)])
-    if bad and len(bad) == len(file.images) and all(isinstance(broken[path], FileNotFoundError) for path in bad):
+    if (
+        bad
+        and len(bad) == len(file.images)
+        and all(isinstance(broken[path], FileNotFoundError) for path in bad)
+    ):
         place = Path(next(iter(bad))).absolute()
-        file.warnings.append(f"not one of its images was found: --image-base-path is probably wrong; the first was looked for at {place}")
+        file.warnings.append(
+            "not one of its images was found: --image-base-path is probably wrong; the first was"
+            f" looked for at {place}"
+        )
 
 
-# --- the files together -------------------------------------------------------------------------------------------------------------------------------
+# --- the files together
+# --------------------------------------------------------------------------------------------------
 
 
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:
@@ -293,11 +400,16 @@ def _size(files: Sequence[FileAudit]) -> Iterator[str]:
 
 
 def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Images that stand in two files: scores on the one then flatter a model trained on the other."""
+    """Images that stand in two files: scores on the one then flatter a model trained
+    on the other.
+    """
     for i, first in enumerate(files):
         for second in files[i + 1 :]:
             if both := len(first.images.keys() & second.images.keys()):
-                yield f"{first.path} and {second.path} share {_count(both, 'image')}; a model is only tested by images that it was not trained on"
+                yield (
+                    f"{first.path} and {second.path} share {_count(both, 'image')}; a model is only"
+                    " tested by images that it was not trained on"
+                )
 
 
 def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]]) -> Iterator[str]:
@@ -305,8 +417,14 @@ def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]])
     for (first, second), images in leaks.items():
         lines = sorted(line for path in images for line in files[first].images[path])
         shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
-        have = f"{_count(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)} {shown}) {'has' if len(images) == 1 else 'have'}"
-        yield f"{have} a near-duplicate in {files[second].path}; a model is only tested by images that it was not trained on"
+        have = (
+            f"{_count(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)}"
+            f" {shown}) {'has' if len(images) == 1 else 'have'}"
+        )
+        yield (
+            f"{have} a near-duplicate in {files[second].path}; a model is only tested by images"
+            " that it was not trained on"
+        )
 
 
 def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
@@ -315,20 +433,36 @@ def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
         for second in files[i + 1 :]:
             if both := first.text_keys.keys() & second.text_keys.keys():
                 lines = sorted(second.text_keys[key] for key in both)
-                have = f"{_count(len(both), 'text')} of {second.path} ({in_lines(lines)}) {'stands' if len(both) == 1 else 'stand'} in {first.path} too"
+                have = (
+                    f"{_count(len(both), 'text')} of {second.path} ({in_lines(lines)})"
+                    f" {'stands' if len(both) == 1 else 'stand'} in {first.path} too"
+                )
                 share = len(both) / len(second.text_keys)
-                yield f"{have}, word for word or nearly: {share:.1%} of its texts; mismatch split --group-by-text keeps such rows together"
+                yield (
+                    f"{have}, word for word or nearly: {share:.1%} of its texts; mismatch split"
+                    " --group-by-text keeps such rows together"
+                )
 
 
 def _figures(file: FileAudit) -> Iterator[str]:
     total = file.labels.total()
-    shares = [f"{label} ({name}): {file.labels[label]:,} ({file.labels[label] / (total or 1):.1%})" for label, name in LABEL_NAMES.items()]
+    shares = [
+        f"{label} ({name}): {file.labels[label]:,} ({file.labels[label] / (total or 1):.1%})"
+        for label, name in LABEL_NAMES.items()
+    ]
     without = f", neither: {file.rows - total:,}" if file.rows > total else ""
     yield file.path
-    yield f"  rows      {file.rows:,}" + (f", {file.unusable:,} can't be used" if file.unusable else "")
+    yield f"  rows      {file.rows:,}" + (
+        f", {file.unusable:,} can't be used" if file.unusable else ""
+    )
     yield f"  labels    {', '.join(shares)}{without}"
-    yield f"  images    {len(file.images):,} distinct" + (f", {file.bad_images:,} can't be used" if file.bad_images else "")
+    yield f"  images    {len(file.images):,} distinct" + (
+        f", {file.bad_images:,} can't be used" if file.bad_images else ""
+    )
     yield f"  texts     {file.texts:,} distinct"
     if blind := [f"{name} {auroc:.2f}" for name, auroc in file.blind.items() if auroc is not None]:
-        yield f"  blind     {', '.join(blind)} (AUROC with which these alone tell the labels; 0.5 is best)"
+        yield (
+            f"  blind     {', '.join(blind)} (AUROC with which these alone tell the labels; 0.5 is"
+            " best)"
+        )
     yield f"  problems  {file.problem_count:,}"

@@ -1,4 +1,6 @@
-"""Blind baselines: how well the text alone, or the image alone, tells the label. Above chance, a model could learn the labels without comparing the two."""
+"""Blind baselines: how well the text alone, or the image alone, tells the label. Above chance, a
+model could learn the labels without comparing the two.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,45 @@ class Telltale(NamedTuple):
     mismatches: float  # their share, 0..1
 
 
-def blind_text_auroc(texts: Sequence[str], labels: ArrayLike, groups: Sequence[Hashable] | None = None, *, folds: int = 5, seed: int = 0) -> float:
-    """Cross-validated AUROC, 0..1, of a linear model that sees words and pairs of words. 0.5: texts say nothing of the labels, as it should be.
+def blind_text_auroc(
+    texts: Sequence[str],
+    labels: ArrayLike,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> float:
+    """Cross-validated AUROC, 0..1, of a linear model that sees words and pairs of words. 0.5: texts
+    say nothing of the labels, as it should be.
 
-    `groups`: the rows' images, each in one fold; by default the texts. A fold's model sees none of the fold's texts: a text that is a match in one row and a
-    mismatch in the next would else be learnt by heart, the wrong way round, and so would an edited text beside its image's own.
+    `groups`: the rows' images, each in one fold; by default the texts. A fold's model sees none of
+    the fold's texts: a text that is a match in one row and a mismatch in the next would else be
+    learnt by heart, the wrong way round, and so would an edited text beside its image's own.
     MissingExtraError without scikit-learn, InputError for labels of one kind.
     """
     plain = [text.strip().lower() for text in texts]
-    return _cross_validated(lambda rows: _words([texts[row] for row in rows]), labels, groups or plain, plain, folds, seed, "liblinear")
+    return _cross_validated(
+        lambda rows: _words([texts[row] for row in rows]),
+        labels,
+        groups or plain,
+        plain,
+        folds,
+        seed,
+        "liblinear",
+    )
 
 
-def blind_image_auroc(features: NDArray[Any], labels: ArrayLike, groups: Sequence[Hashable], *, folds: int = 5, seed: int = 0) -> float:
-    """As `blind_text_auroc`, of a linear model that sees `features` (N, D) of the images; rows of one of the `groups`, the images, are in one fold."""
+def blind_image_auroc(
+    features: NDArray[Any],
+    labels: ArrayLike,
+    groups: Sequence[Hashable],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> float:
+    """As `blind_text_auroc`, of a linear model that sees `features` (N, D) of the images; rows of
+    one of the `groups`, the images, are in one fold.
+    """
 
     def standardised(rows: NDArray[np.int64]) -> NDArray[Any]:
         part = np.asarray(features[rows], np.float64)
@@ -49,8 +77,8 @@ def blind_image_auroc(features: NDArray[Any], labels: ArrayLike, groups: Sequenc
 
 
 def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> list[Telltale]:
-    """The words that say most about the label, the most telling first: of those in at least ten rows, by how far their share of mismatches is from the
-    whole's, in standard errors.
+    """The words that say most about the label, the most telling first: of those in at least ten
+    rows, by how far their share of mismatches is from the whole's, in standard errors.
     """
     truth = np.asarray(labels)
     holds: dict[str, list[int]] = {}
@@ -64,7 +92,9 @@ def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> lis
         rows = matches + mismatches
         if rows >= LEAST_USES:
             error = (whole * (1 - whole) / rows) ** 0.5 or 1.0
-            found.append((-abs(mismatches / rows - whole) / error, Telltale(word, rows, mismatches / rows)))
+            found.append(
+                (-abs(mismatches / rows - whole) / error, Telltale(word, rows, mismatches / rows))
+            )
     return [told for _, told in sorted(found)[:count]]
 
 
@@ -77,8 +107,9 @@ def _cross_validated(
     seed: int,
     solver: str,
 ) -> float:
-    """`features` of rows; `groups` stay in one fold, whose model sees no row with an item of the fold. `solver`: liblinear for sparse features, lbfgs for
-    dense ones, at which the other is twenty times as slow.
+    """`features` of rows; `groups` stay in one fold, whose model sees no row with an item of the
+    fold. `solver`: liblinear for sparse features, lbfgs for dense ones, at which the other is
+    twenty times as slow.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -87,11 +118,16 @@ def _cross_validated(
         raise MissingExtraError("a blind baseline", "audit") from error
     truth = np.asarray(labels, np.int64)
     random = np.random.default_rng(seed)
-    rows = np.arange(len(truth)) if len(truth) <= MOST_ROWS else np.sort(random.choice(len(truth), MOST_ROWS, replace=False))
+    rows = (
+        np.arange(len(truth))
+        if len(truth) <= MOST_ROWS
+        else np.sort(random.choice(len(truth), MOST_ROWS, replace=False))
+    )
     truth = truth[rows]
     if not 0 < truth.sum() < len(truth):
         raise InputError("a blind baseline needs rows of both labels")
-    group, item = (_numbered([values[row] for row in rows]) for values in (groups, items))  # (N,) each
+    # (N,) each
+    group, item = (_numbered([values[row] for row in rows]) for values in (groups, items))
     fold = random.permutation(group.max() + 1)[group] % folds  # (N,)
     seen = features(rows)
     scores = np.zeros(len(rows))
@@ -99,7 +135,9 @@ def _cross_validated(
         inside = fold == part
         outside = ~inside & ~np.isin(item, item[inside])
         if inside.any() and 0 < truth[outside].sum() < outside.sum():
-            model = LogisticRegression(solver=solver, max_iter=1000).fit(seen[outside], truth[outside])
+            model = LogisticRegression(solver=solver, max_iter=1000).fit(
+                seen[outside], truth[outside]
+            )
             scores[inside] = model.decision_function(seen[inside]) - _prior(truth[outside])
     return float(roc_auc_score(truth, scores))
 
@@ -110,7 +148,9 @@ def _numbered(values: Sequence[Hashable]) -> NDArray[np.int64]:
 
 
 def _prior(truth: NDArray[np.int64]) -> float:
-    """Log odds of a match among the rows that a fold's model saw: without them, folds with few matches would be told by their model's lean the other way."""
+    """Log odds of a match among the rows that a fold's model saw: without them, folds with few
+    matches would be told by their model's lean the other way.
+    """
     share = float(truth.mean())
     return float(np.log(share / (1 - share)))
 
@@ -118,4 +158,6 @@ def _prior(truth: NDArray[np.int64]) -> float:
 def _words(texts: Sequence[str]) -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    return HashingVectorizer(ngram_range=(1, 2), n_features=FEATURES, alternate_sign=False, norm="l2").transform(texts)
+    return HashingVectorizer(
+        ngram_range=(1, 2), n_features=FEATURES, alternate_sign=False, norm="l2"
+    ).transform(texts)

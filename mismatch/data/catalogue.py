@@ -1,4 +1,6 @@
-"""A drawn product catalogue: photos whose content is known, titles as shops write them, and rows with known mismatches."""
+"""A drawn product catalogue: photos whose content is known, titles as shops write them, and rows
+with known mismatches.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,25 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, MATERIALS, PATTERNS, Combination, contact_sheet, draw
+from mismatch.data.drawing import (
+    ARTICLES,
+    COLOURS,
+    COUNTS,
+    MATERIALS,
+    PATTERNS,
+    Combination,
+    contact_sheet,
+    draw,
+)
 
-__all__ = ["HELD_OUT", "ONE_ATTRIBUTE", "Catalogue", "split_combinations", "title", "write_catalogue"]
+__all__ = [
+    "HELD_OUT",
+    "ONE_ATTRIBUTE",
+    "Catalogue",
+    "split_combinations",
+    "title",
+    "write_catalogue",
+]
 
 T = TypeVar("T")
 Rng = np.random.Generator
@@ -25,11 +43,16 @@ Progress = Callable[[int], object]  # is told how many more photos are done
 Kind = Literal["match", "article", "colour", "pattern", "count", "random"]
 
 
-# --- titles -------------------------------------------------------------------------------------------------------------------------------------------
+# --- titles
+# --------------------------------------------------------------------------------------------------
 
 _ARTICLE_WORDS: dict[str, list[tuple[str, str]]] = {  # one piece, several pieces
     "mug": [("mug", "mugs"), ("coffee mug", "coffee mugs"), ("cup", "cups")],
-    "t-shirt": [("t-shirt", "t-shirts"), ("tee", "tees"), ("short-sleeved shirt", "short-sleeved shirts")],
+    "t-shirt": [
+        ("t-shirt", "t-shirts"),
+        ("tee", "tees"),
+        ("short-sleeved shirt", "short-sleeved shirts"),
+    ],
     "handbag": [("handbag", "handbags"), ("bag", "bags"), ("tote", "totes")],
     "cushion": [("cushion", "cushions"), ("pillow", "pillows"), ("throw pillow", "throw pillows")],
     "vase": [("vase", "vases"), ("flower vase", "flower vases")],
@@ -55,16 +78,35 @@ _PATTERN_WORDS = {
     "dotted": ["dotted", "spotted", "polka dot"],
     "checked": ["checked", "checkered", "chequered"],
 }
-_COUNT_WORDS = {1: ["", "", "1 piece", "single"], 2: ["set of 2", "2 pack", "two", "pair"], 3: ["set of 3", "3 pack", "three", "trio"]}
+_COUNT_WORDS = {
+    1: ["", "", "1 piece", "single"],
+    2: ["set of 2", "2 pack", "two", "pair"],
+    3: ["set of 3", "3 pack", "three", "trio"],
+}
 _HARD = ("mug", "vase", "lamp")
-_MATERIAL_WORDS = {True: ["stoneware", "ribbed", "glazed"], False: ["cotton", "linen", "satin"]}  # matt, woven, glossy; True: hard articles
-_BRANDS = ["Norvik", "Casa Lume", "Halden & Sons", "Birchwood", "Ostara", "Fennel", "Studio Quill", "Marlo"]
+# matt, woven, glossy; True: hard articles
+_MATERIAL_WORDS = {True: ["stoneware", "ribbed", "glazed"], False: ["cotton", "linen", "satin"]}
+_BRANDS = [
+    "Norvik",
+    "Casa Lume",
+    "Halden & Sons",
+    "Birchwood",
+    "Ostara",
+    "Fennel",
+    "Studio Quill",
+    "Marlo",
+]
 
 
 def title(combination: Combination, rng: Rng, material: int | None = None) -> str:
-    """What a shop might call the photo: words, their order and extras vary with `rng`; `material` is named where it is given."""
+    """What a shop might call the photo: words, their order and extras vary with `rng`; `material`
+    is named where it is given.
+    """
     article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.pieces > 1]
-    colour, pattern = _choose(_COLOUR_WORDS[combination.colour], rng), _choose(_PATTERN_WORDS[combination.pattern], rng)
+    colour, pattern = (
+        _choose(_COLOUR_WORDS[combination.colour], rng),
+        _choose(_PATTERN_WORDS[combination.pattern], rng),
+    )
     stuff = "" if material is None else _MATERIAL_WORDS[combination.article in _HARD][material]
     count = _choose(_COUNT_WORDS[combination.pieces], rng)
     brand = _choose(_BRANDS, rng) if rng.random() < 0.4 else ""
@@ -81,7 +123,8 @@ def _join(words: Sequence[str], separator: str = " ") -> str:
     return separator.join(word for word in words if word)
 
 
-_TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [  # brand, article, colour, pattern, count
+# brand, article, colour, pattern, count
+_TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
     lambda b, a, c, p, n: _join([b, n, p, c, a]),
     lambda b, a, c, p, n: _join([_join([b, c, p, a]), n], ", "),
     lambda b, a, c, p, n: _join([_join([b, a]), c, p, n], ", "),
@@ -91,7 +134,8 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [  # brand, article
 ]
 
 
-# --- rows ---------------------------------------------------------------------------------------------------------------------------------------------
+# --- rows
+# --------------------------------------------------------------------------------------------------
 
 HELD_OUT = 1 / 7  # of the combinations: a third of these for validation, the rest for the test
 ONE_ATTRIBUTE = 0.6  # of the mismatches: everything fits but one attribute
@@ -136,17 +180,39 @@ def split_combinations(seed: int = 0) -> dict[str, list[Combination]]:
     return {"train": shuffled[held_out:], "val": shuffled[:val], "test": shuffled[val:held_out]}
 
 
-def write_catalogue(folder: Path, *, photos: dict[str, int], size: int = 64, seed: int = 0, workers: int = 2, progress: Progress | None = None) -> Catalogue:
-    """Draw `photos[part]` photos for train, val and test, `size` pixels square, and write two rows for each, one match and one mismatch.
+def write_catalogue(
+    folder: Path,
+    *,
+    photos: dict[str, int],
+    size: int = 64,
+    seed: int = 0,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Catalogue:
+    """Draw `photos[part]` photos for train, val and test, `size` pixels square, and write two rows
+    for each, one match and one mismatch.
 
-    No combination of val or test occurs in a row of train, neither as photo nor as title. The same `seed` gives the same files. `workers` processes draw;
-    `progress` is told how many more photos are done.
+    No combination of val or test occurs in a row of train, neither as photo nor as title. The same
+    `seed` gives the same files. `workers` processes draw; `progress` is told how many more photos
+    are done.
     """
     parts = split_combinations(seed)
-    items = {part: _items(folder / "images" / part, parts[part], photos[part], (seed, number)) for number, part in enumerate(parts)}
-    _draw_all([item for part in items.values() for item in part], size, workers, progress or (lambda done: None))
+    items = {
+        part: _items(folder / "images" / part, parts[part], photos[part], (seed, number))
+        for number, part in enumerate(parts)
+    }
+    _draw_all(
+        [item for part in items.values() for item in part],
+        size,
+        workers,
+        progress or (lambda done: None),
+    )
     held_out = parts["val"] + parts["test"]
-    titles = {"train": (parts["train"], parts["train"]), "val": (held_out, held_out + parts["train"]), "test": (held_out, held_out + parts["train"])}
+    titles = {
+        "train": (parts["train"], parts["train"]),
+        "val": (held_out, held_out + parts["train"]),
+        "test": (held_out, held_out + parts["train"]),
+    }
     for part, (preferred, allowed) in titles.items():
         _write_rows(folder, part, items[part], set(preferred), set(allowed), seed)
     contact_sheet(seed).save(folder / "catalogue.png")
@@ -161,12 +227,20 @@ def write_catalogue(folder: Path, *, photos: dict[str, int], size: int = 64, see
     )
 
 
-def _items(folder: Path, combinations: Sequence[Combination], photos: int, seed: tuple[int, ...]) -> list[_Item]:
+def _items(
+    folder: Path, combinations: Sequence[Combination], photos: int, seed: tuple[int, ...]
+) -> list[_Item]:
     """`photos` items that spread evenly over the combinations."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        _Item(folder / f"{number:05}.jpg", combinations[number % len(combinations)], int(rng.integers(MATERIALS)), (*seed, number)) for number in range(photos)
+        _Item(
+            folder / f"{number:05}.jpg",
+            combinations[number % len(combinations)],
+            int(rng.integers(MATERIALS)),
+            (*seed, number),
+        )
+        for number in range(photos)
     ]
 
 
@@ -182,10 +256,19 @@ def _draw_all(items: Sequence[_Item], size: int, workers: int, progress: Progres
 
 
 def _draw_one(item: _Item, size: int) -> None:
-    draw(item.combination, np.random.default_rng(item.seed), size, item.material).save(item.path, quality=95, subsampling=0)
+    draw(item.combination, np.random.default_rng(item.seed), size, item.material).save(
+        item.path, quality=95, subsampling=0
+    )
 
 
-def _write_rows(folder: Path, part: str, items: Sequence[_Item], preferred: set[Combination], allowed: set[Combination], seed: int) -> None:
+def _write_rows(
+    folder: Path,
+    part: str,
+    items: Sequence[_Item],
+    preferred: set[Combination],
+    allowed: set[Combination],
+    seed: int,
+) -> None:
     rng = np.random.default_rng((seed, len(items), 1))
     rows: list[_Row] = []
     for item in items:
@@ -200,19 +283,35 @@ def _write_rows(folder: Path, part: str, items: Sequence[_Item], preferred: set[
 
 
 def _title(combination: Combination, material: int, rng: Rng) -> str:
-    """With its material in a third of the cases: always the true one, so that it gives nothing away."""
+    """With its material in a third of the cases: always the true one, so that it gives nothing
+    away.
+    """
     return title(combination, rng, material if rng.random() < 0.33 else None)
 
 
-def _other(combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng) -> tuple[Kind, Combination]:
-    """A combination that does not fit the photo, and in what; one of `preferred` where there is one."""
+def _other(
+    combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng
+) -> tuple[Kind, Combination]:
+    """A combination that does not fit the photo, and in what; one of `preferred` where there is
+    one.
+    """
     if rng.random() < ONE_ATTRIBUTE:
         for place in rng.permutation(len(_ATTRIBUTES)):
             kind, values = _ATTRIBUTES[place]
-            near = [Combination._make((*combination[:place], value, *combination[place + 1 :])) for value in values if value != combination[place]]
+            near = [
+                Combination._make((*combination[:place], value, *combination[place + 1 :]))
+                for value in values
+                if value != combination[place]
+            ]
             if found := [c for c in near if c in preferred] or [c for c in near if c in allowed]:
                 return kind, _choose(found, rng)
     return "random", _choose(sorted(preferred - {combination}), rng)
 
 
-_ATTRIBUTES: list[tuple[Kind, Sequence[Any]]] = [("article", ARTICLES), ("colour", COLOURS), ("pattern", PATTERNS), ("count", COUNTS)]  # in Combination's order
+# in Combination's order
+_ATTRIBUTES: list[tuple[Kind, Sequence[Any]]] = [
+    ("article", ARTICLES),
+    ("colour", COLOURS),
+    ("pattern", PATTERNS),
+    ("count", COUNTS),
+]

@@ -1,4 +1,6 @@
-"""Which columns hold the image, the text and the label, and how their values are to be understood: label names, several images, paths that leave a folder."""
+"""Which columns hold the image, the text and the label, and how their values are to be understood:
+label names, several images, paths that leave a folder.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,18 @@ from mismatch.data.confined import ConfinedFolder
 from mismatch.errors import InputError, LabelError
 from mismatch.remote import Remote, is_url, located
 
-__all__ = ["ALIASES", "COLUMNS", "LABELS", "Columns", "MultiImage", "folded", "leaving", "locate_image", "parse_label", "resolve_image"]
+__all__ = [
+    "ALIASES",
+    "COLUMNS",
+    "LABELS",
+    "Columns",
+    "MultiImage",
+    "folded",
+    "leaving",
+    "locate_image",
+    "parse_label",
+    "resolve_image",
+]
 
 MultiImage = Literal["best", "all"]
 LABELS = {"0": 0, "1": 1}  # mismatch, match
@@ -23,24 +36,41 @@ ALIASES = {
 }
 OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
 SEPARATOR = ";"  # between the images of a row
-NAMED = {"match": "match/mismatch", "mismatch": "match/mismatch", "true": "true/false", "false": "true/false", "yes": "yes/no", "no": "yes/no"}
+NAMED = {
+    "match": "match/mismatch",
+    "mismatch": "match/mismatch",
+    "true": "true/false",
+    "false": "true/false",
+    "yes": "yes/no",
+    "no": "yes/no",
+}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How to read a file of rows. Whatever its columns are called there, rows have them as `image_path`, `text` and `label`."""
+    """How to read a file of rows. Whatever its columns are called there, rows have them as
+    `image_path`, `text` and `label`.
+    """
 
     image: str = "image_path"
     text: str = "text"
     label: str = "label"
-    label_map: str = ""  # names of labels, match=1,mismatch=0 or match/mismatch for short; 0 and 1 hold too, unless they are named
-    multi_image: MultiImage | None = None  # a row's images are separated by ;, and it matches by its best one or by all; None: a row has one image
-    inside: str = ""  # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
+    # names of labels, match=1,mismatch=0 or match/mismatch for short; 0 and 1 hold too, unless they
+    # are named
+    label_map: str = ""
+    # a row's images are separated by ;, and it matches by its best one or by all; None: a row has
+    # one image
+    multi_image: MultiImage | None = None
+    # folder or URL that image paths are relative to and may not leave; empty: they may lie anywhere
+    inside: str = ""
 
     def __post_init__(self) -> None:
         names = (self.image, self.text, self.label)
         if not all(name.strip() for name in names) or len(set(names)) < len(names):
-            raise InputError(f"image, text and label are read from the columns {', '.join(map(repr, names))}; three different names are needed")
+            raise InputError(
+                f"image, text and label are read from the columns {', '.join(map(repr, names))};"
+                " three different names are needed"
+            )
         if self.multi_image not in (None, *get_args(MultiImage)):
             raise InputError(f"--multi-image is {self.multi_image!r}; best or all is needed")
         _ = self.labels  # refuses a wrong map at once
@@ -65,7 +95,9 @@ class Columns:
         return located(self.inside)
 
     def named(self, header: list[str]) -> list[str]:
-        """The columns as rows have them. One that is not asked for, but has the name of one that is, becomes `input_NAME`."""
+        """The columns as rows have them. One that is not asked for, but has the name of one that
+        is, becomes `input_NAME`.
+        """
         asked = {self.image: "image_path", self.text: "text", self.label: "label"}
         taken, names = {*header, *COLUMNS}, []
         for name in header:
@@ -81,7 +113,9 @@ class Columns:
         return {"image_path": self.image, "text": self.text, "label": self.label}[name]
 
     def images(self, image_path: str) -> list[str]:
-        """The paths of a row's images, as written; one, unless `multi_image` says that there may be several."""
+        """The paths of a row's images, as written; one, unless `multi_image` says that there may be
+        several.
+        """
         if self.multi_image is None:
             return [image_path]
         return [path for part in image_path.split(SEPARATOR) if (path := part.strip())]
@@ -94,7 +128,9 @@ class Columns:
         if not paths:
             return "the image_path is empty"
         if isinstance(self._home, Remote):
-            return next((problem for path in paths if (problem := _unlocated(self._home, path))), None)
+            return next(
+                (problem for path in paths if (problem := _unlocated(self._home, path))), None
+            )
         if not self.inside:
             return None
         outside = next((path for path in paths if self._confined.leaves(path)), None)
@@ -102,7 +138,9 @@ class Columns:
 
 
 def parse_label(value: str, columns: Columns | None = None) -> int:
-    """A label is written 0 or 1, or as the label map of `columns` says, and nothing else: LabelError."""
+    """A label is written 0 or 1, or as the label map of `columns` says, and nothing else:
+    LabelError.
+    """
     labels = LABELS if columns is None else columns.labels
     said = value.strip()
     label = labels.get(said.lower())
@@ -110,31 +148,42 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
         raise LabelError(f"the label is empty; {' or '.join(labels)} is needed")
     if label is None and labels == LABELS:
         hint = f"; pass --label-map {NAMED[said.lower()]}" if said.lower() in NAMED else ""
-        raise LabelError(f"label {value!r} is neither 0 nor 1 (1 = the text describes the image){hint}")
+        raise LabelError(
+            f"label {value!r} is neither 0 nor 1 (1 = the text describes the image){hint}"
+        )
     if label is None:
         raise LabelError(f"label {value!r} is none of {', '.join(labels)}")
     return label
 
 
 def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
-    """Where a row's image lies; an empty base is the working directory, an absolute path is taken as it is."""
+    """Where a row's image lies; an empty base is the working directory, an absolute path is taken
+    as it is.
+    """
     return Path(image_base_path) / image_path
 
 
 def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:
-    """As `resolve_image`, below a base that may be a URL: the one case in which something is fetched for a row. InputError for any other URL, and for a path
-    that leaves such a base; with `outside` it may lie anywhere in the base's kind of store.
+    """As `resolve_image`, below a base that may be a URL: the one case in which something is
+    fetched for a row. InputError for any other URL, and for a path that leaves such a base; with
+    `outside` it may lie anywhere in the base's kind of store.
     """
     if isinstance(base, Remote):
         return base.below(image_path, outside=outside)
     if is_url(image_path):
-        raise InputError(f"image {image_path!r} is an address; only what lies below an --image-base-path that is a URL is fetched: pass that, or give a path")
+        raise InputError(
+            f"image {image_path!r} is an address; only what lies below an --image-base-path that is"
+            " a URL is fetched: pass that, or give a path"
+        )
     return base / image_path
 
 
 def leaving(path: str, folder: str) -> str:
     """What to say of an image that lies outside the folder that paths may not leave."""
-    return f"image {path!r} leaves --image-base-path {folder}; pass --allow-outside-images if it may lie elsewhere"
+    return (
+        f"image {path!r} leaves --image-base-path {folder}; pass --allow-outside-images if it may"
+        " lie elsewhere"
+    )
 
 
 def folded(name: str) -> str:
@@ -144,10 +193,17 @@ def folded(name: str) -> str:
 
 def _label_map(text: str) -> dict[str, int]:
     names, equals = text.split("/"), [part.partition("=") for part in text.split(",")]
-    pairs = [(names[0], "1"), (names[1], "0")] if len(names) == 2 and "=" not in text else [(name, value) for name, _, value in equals]
+    pairs = (
+        [(names[0], "1"), (names[1], "0")]
+        if len(names) == 2 and "=" not in text
+        else [(name, value) for name, _, value in equals]
+    )
     found = {name.strip().lower(): LABELS.get(value.strip(), -1) for name, value in pairs}
     if set(found.values()) != {0, 1} or "" in found or len(found) < len(pairs):
-        raise InputError(f"--label-map {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0, or match/mismatch for short")
+        raise InputError(
+            f"--label-map {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0,"
+            " or match/mismatch for short"
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""A folder that image paths may not leave: not by `..`, not by an absolute path, not through a link."""
+"""A folder that image paths may not leave: not by `..`, not by an absolute path, not through a
+link.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ MAX_FOLDERS = 4_096  # whose real place is remembered
 
 
 class ConfinedFolder:
-    """The folder, with the real places of folders below it that have been looked at: rows name few folders and many files."""
+    """The folder, with the real places of folders below it that have been looked at: rows name few
+    folders and many files.
+    """
 
     def __init__(self, folder: str) -> None:
         """`folder` itself may be a link; empty: the working directory."""
@@ -21,7 +25,9 @@ class ConfinedFolder:
         self._places: dict[str, str] = {}  # folder as written → its real place
 
     def leaves(self, path: str) -> bool:
-        """Return whether the file that `path` names, relative to the folder, lies elsewhere. A path that no system opens does not leave."""
+        """Return whether the file that `path` names, relative to the folder, lies elsewhere. A path
+        that no system opens does not leave.
+        """
         if len(path) > LONGEST_PATH:
             return False
         folder, name = os.path.split(os.path.join(self._folder, path))

@@ -20,10 +20,15 @@ from mismatch.retries import is_transient, reason
 __all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
 
 MAX_RECORD = 2**26  # characters; a file without line ends would else be read whole
-MAX_FIELDS = 2**20  # of a record: a thousand times more than any header has, as a comma takes one byte there and eight in memory
+# of a record: a thousand times more than any header has, as a comma takes one byte there and eight
+# in memory
+MAX_FIELDS = 2**20
 ESCAPED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
 LINE_ENDS = ("\n", "\r")
-NEEDED = "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets wrote, is needed"
+NEEDED = (
+    "a CSV, TSV, JSONL or Parquet file, or a folder that save_to_disk of Hugging Face datasets"
+    " wrote, is needed"
+)
 
 
 def csv_header(reading: Reading, delimiter: str) -> list[str]:
@@ -46,7 +51,9 @@ def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
 
 
 def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
-    """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process: csv knows no other way."""
+    """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process:
+    csv knows no other way.
+    """
     with open_text(reading.path, "strict" if reading.strict else "replace") as file:
         records = _records(_Lines(file, delimiter), reading)
         header, names = _header(records, reading)
@@ -54,11 +61,17 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
             return
         present = reading.present(header, names)
         checked = bool(reading.columns.label_map) or reading.columns.restrained
-        for record in records if reading.span is None else _span_records(reading, reading.span, delimiter):
+        for record in (
+            records if reading.span is None else _span_records(reading, reading.span, delimiter)
+        ):
             row = _row(record, names, present, reading, delimiter)
             if checked:
                 row = reading.checked(row)
-            yield row if row.problem is None else row._replace(raw="".join(record.lines).rstrip("\r\n"))
+            yield (
+                row
+                if row.problem is None
+                else row._replace(raw="".join(record.lines).rstrip("\r\n"))
+            )
 
 
 def open_text(path: str | Path | Remote, errors: str) -> TextIO:
@@ -69,7 +82,8 @@ def open_text(path: str | Path | Remote, errors: str) -> TextIO:
 def open_rows(path: str | Path | Remote) -> io.BufferedReader:
     """A file or an object of rows, as bytes; InputError where there is none."""
     try:
-        if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():  # a pipe would be empty when it is opened again
+        # a pipe would be empty when it is opened again
+        if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is a folder, a pipe or a device; {NEEDED}")
         return open_located(path)
     except OSError as error:
@@ -80,7 +94,9 @@ def open_rows(path: str | Path | Remote) -> io.BufferedReader:
 
 def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
     """Each line that is not UTF-8, with its first wrong byte."""
-    with io.TextIOWrapper(open_located(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with io.TextIOWrapper(
+        open_located(path), encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         if _is_binary(file.read(64)):
             return
         file.seek(0)
@@ -150,19 +166,28 @@ class _Lines:
             rest = line
             while rest and not rest.endswith(LINE_ENDS):
                 rest = self._read(MAX_RECORD)
-            raise _TooLongError(f"a row is longer than {MAX_RECORD:,} characters; is a double quote missing?")
+            raise _TooLongError(
+                f"a row is longer than {MAX_RECORD:,} characters; is a double quote missing?"
+            )
         self._marks += sum(taken.count(self.delimiter) for taken in self.taken[self._counted :])
         self._counted = len(self.taken)
         if self._marks >= MAX_FIELDS:
             raise _TooLongError(f"a row has more than {MAX_FIELDS:,} fields")
 
 
-def _row(record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str) -> Row:
+def _row(
+    record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str
+) -> Row:
     columns = dict(zip(names, record.fields, strict=False))
     image_path, text = columns.get("image_path", ""), columns.get("text", "")
     label = reading.columns.labels.get(columns.get("label", "")) if "label" in present else None
     whole = len(record.fields) == len(names) and "\0" not in "".join(record.fields)
-    if whole and image_path.strip() and text.strip() and (label is not None or "label" not in present):
+    if (
+        whole
+        and image_path.strip()
+        and text.strip()
+        and (label is not None or "label" not in present)
+    ):
         return Row(record.line, image_path, text, label, columns)
     if damage := _damage(record.fields, len(names), delimiter):
         return Row(record.line, image_path, text, None, columns, damage, intact=False)
@@ -173,20 +198,32 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
     """Why a record can't be taken apart into `width` fields."""
     if len(record) != width:
         mark = "tab" if delimiter == "\t" else "comma"
-        cure = f"put a text that holds {mark}s in double quotes" if len(record) > width else f"a {mark} or a closing quote is missing"
+        cure = (
+            f"put a text that holds {mark}s in double quotes"
+            if len(record) > width
+            else f"a {mark} or a closing quote is missing"
+        )
         return f"{len(record)} field{'s' * (len(record) != 1)} where the header has {width}; {cure}"
-    return "a NUL byte stands in this row; save the file as plain UTF-8 text" if any("\0" in value for value in record) else None
+    return (
+        "a NUL byte stands in this row; save the file as plain UTF-8 text"
+        if any("\0" in value for value in record)
+        else None
+    )
 
 
 def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Record]:
-    """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv takes an end within quotes for an error."""
-    with io.TextIOWrapper(open_located(reading.path, span.start, span.end), encoding="utf-8", newline="") as file:
+    """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv
+    takes an end within quotes for an error.
+    """
+    with io.TextIOWrapper(
+        open_located(reading.path, span.start, span.end), encoding="utf-8", newline=""
+    ) as file:
         yield from _records(_Lines(file, delimiter), reading, span.line)
 
 
 def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Record]:
-    """Each record that isn't a blank line, with the line on which it starts, of which `before` stand before these; after a fault, reading goes on with the
-    next line.
+    """Each record that isn't a blank line, with the line on which it starts, of which `before`
+    stand before these; after a fault, reading goes on with the next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     delimiter = lines.delimiter
@@ -207,7 +244,9 @@ def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Reco
                 yield _Record(start, fields, lines.taken)
 
 
-def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str) -> tuple[int, str]:
+def _fault_of(
+    error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str
+) -> tuple[int, str]:
     """The line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
@@ -215,17 +254,27 @@ def _fault_of(error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, 
     if isinstance(error, _TooLongError):
         return line, said
     if "unexpected end of data" in said:
-        return _open_quote(path, line, delimiter), "a double quote opens here and never closes; close it, or write a quote inside a quoted text twice"
+        return (
+            _open_quote(path, line, delimiter),
+            (
+                "a double quote opens here and never closes; close it, or write a quote inside a"
+                " quoted text twice"
+            ),
+        )
     if "field larger" in said:
         return line, f"a field is longer than {MAX_FIELD:,} characters; is a double quote missing?"
     return line, f"{said}; write a quote inside a quoted text twice"
 
 
 def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
-    """The line of the quote that never closes, in the record that starts at line `start`: behind all the whole fields."""
+    """The line of the quote that never closes, in the record that starts at line `start`: behind
+    all the whole fields.
+    """
     with open_text(path, "replace") as file:
         text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
-    whole_field = re.compile(rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)')
+    whole_field = re.compile(
+        rf'(?:"(?:[^"]++|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:{delimiter}|\r\n|\r|\n)'
+    )
     at = 0
     while found := whole_field.match(text, at):
         at = found.end()
@@ -233,7 +282,9 @@ def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
 
 
 def _is_binary(start: str) -> bool:
-    """A header in UTF-16 holds NUL bytes, and so does the beginning of nearly any spreadsheet, archive or image."""
+    """A header in UTF-16 holds NUL bytes, and so does the beginning of nearly any spreadsheet,
+    archive or image.
+    """
     return "\0" in start.partition("\n")[0]
 
 
@@ -241,7 +292,9 @@ def _header(records: Iterator[_Record], reading: Reading) -> tuple[list[str], li
     """The first record, and its names as rows have them, None where it can't be a header."""
     with open_located(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
-            reading.fault(1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8")
+            reading.fault(
+                1, "this is not plain text (UTF-16? a spreadsheet?); save it as CSV in UTF-8"
+            )
             return [], None
     for record in records:
         header = [name.strip() for name in record.fields]

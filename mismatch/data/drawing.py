@@ -1,4 +1,6 @@
-"""Photos of products, drawn: an article in a colour, with a pattern, so many pieces; everything else about a photo is chance."""
+"""Photos of products, drawn: an article in a colour, with a pattern, so many pieces; everything
+else about a photo is chance.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["ARTICLES", "COLOURS", "COUNTS", "MATERIALS", "PATTERNS", "Combination", "contact_sheet", "draw"]
+__all__ = [
+    "ARTICLES",
+    "COLOURS",
+    "COUNTS",
+    "MATERIALS",
+    "PATTERNS",
+    "Combination",
+    "contact_sheet",
+    "draw",
+]
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
@@ -29,19 +40,28 @@ class Combination(NamedTuple):
 class Shape(NamedTuple):
     """A polygon of an article in its own box, x to the right and y down, both -1..1."""
 
-    role: Literal["body", "trim", "hole"]  # body wears colour and pattern, trim a darker tone, hole shows the background
+    # body wears colour and pattern, trim a darker tone, hole shows the background
+    role: Literal["body", "trim", "hole"]
     points: Points
 
 
-# --- articles -----------------------------------------------------------------------------------------------------------------------------------------
+# --- articles
+# --------------------------------------------------------------------------------------------------
 
 
-def _arc(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0) -> Points:
+def _arc(
+    cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0
+) -> Points:
     """Points on an ellipse from `start` to `end` degrees, clockwise from the right."""
-    return [(cx + rx * math.cos(math.radians(a)), cy + ry * math.sin(math.radians(a))) for a in np.linspace(start, end, 25)]
+    return [
+        (cx + rx * math.cos(math.radians(a)), cy + ry * math.sin(math.radians(a)))
+        for a in np.linspace(start, end, 25)
+    ]
 
 
-def _band(cx: float, cy: float, rx: float, ry: float, width: float, start: float, end: float) -> Points:
+def _band(
+    cx: float, cy: float, rx: float, ry: float, width: float, start: float, end: float
+) -> Points:
     """A bent strip, such as a handle."""
     return _arc(cx, cy, rx, ry, start, end) + _arc(cx, cy, rx - width, ry - width, end, start)
 
@@ -54,11 +74,25 @@ def _mirrored(right: Points) -> Points:
 _SHAPES: dict[str, list[Shape]] = {
     "mug": [
         Shape("trim", _band(0.45, 0.05, 0.5, 0.48, 0.2, -90, 90)),
-        Shape("body", [(-0.8, -0.75), (0.5, -0.75), (0.48, 0.6), *_arc(-0.15, 0.6, 0.63, 0.25, 0, 180), (-0.78, 0.6)]),
+        Shape(
+            "body",
+            [
+                (-0.8, -0.75),
+                (0.5, -0.75),
+                (0.48, 0.6),
+                *_arc(-0.15, 0.6, 0.63, 0.25, 0, 180),
+                (-0.78, 0.6),
+            ],
+        ),
         Shape("trim", _arc(-0.15, -0.75, 0.65, 0.16)),
     ],
     "t-shirt": [
-        Shape("body", _mirrored([(0.28, -0.85), (0.5, -0.8), (1.0, -0.3), (0.72, 0.02), (0.52, -0.16), (0.54, 0.9)])),
+        Shape(
+            "body",
+            _mirrored(
+                [(0.28, -0.85), (0.5, -0.8), (1.0, -0.3), (0.72, 0.02), (0.52, -0.16), (0.54, 0.9)]
+            ),
+        ),
         Shape("hole", _arc(0, -0.87, 0.28, 0.24)),
         Shape("trim", _band(0, -0.87, 0.36, 0.32, 0.08, 0, 180)),
     ],
@@ -76,10 +110,21 @@ _SHAPES: dict[str, list[Shape]] = {
                 *_arc(0, 0.86, 0.9, -0.14, 0, 180),
                 *_arc(-0.86, 0, -0.14, 0.9, 90, 270),
             ],
-        ),
+        )
     ],
     "vase": [
-        Shape("body", _mirrored([(0.36, -0.95), (0.2, -0.7), (0.2, -0.45), *_arc(0.0, 0.25, 0.68, 0.6, -65, 62), (0.36, 0.95)])),
+        Shape(
+            "body",
+            _mirrored(
+                [
+                    (0.36, -0.95),
+                    (0.2, -0.7),
+                    (0.2, -0.45),
+                    *_arc(0.0, 0.25, 0.68, 0.6, -65, 62),
+                    (0.36, 0.95),
+                ]
+            ),
+        ),
         Shape("trim", _arc(0, -0.95, 0.36, 0.09)),
     ],
     "umbrella": [
@@ -137,14 +182,23 @@ COUNTS = (1, 2, 3)
 MATERIALS = 3  # textures: matt, woven, glossy
 
 
-# --- drawing ------------------------------------------------------------------------------------------------------------------------------------------
+# --- drawing
+# --------------------------------------------------------------------------------------------------
 
 SUPERSAMPLING = 2  # canvas pixels per photo pixel and side; the photo is the canvas averaged down
 
-_LAYOUTS: dict[int, list[list[tuple[float, float, float]]]] = {  # x, y, half size of each piece, -1..1 of the photo
+# x, y, half size of each piece, -1..1 of the photo
+_LAYOUTS: dict[int, list[list[tuple[float, float, float]]]] = {
     1: [[(0.0, 0.0, 0.70)]],
-    2: [[(-0.48, 0.0, 0.44), (0.48, 0.0, 0.44)], [(-0.44, -0.36, 0.44), (0.44, 0.36, 0.44)], [(0.44, -0.36, 0.44), (-0.44, 0.36, 0.44)]],
-    3: [[(-0.48, 0.45, 0.41), (0.48, 0.45, 0.41), (0.0, -0.45, 0.41)], [(-0.48, -0.45, 0.41), (0.48, -0.45, 0.41), (0.0, 0.45, 0.41)]],
+    2: [
+        [(-0.48, 0.0, 0.44), (0.48, 0.0, 0.44)],
+        [(-0.44, -0.36, 0.44), (0.44, 0.36, 0.44)],
+        [(0.44, -0.36, 0.44), (-0.44, 0.36, 0.44)],
+    ],
+    3: [
+        [(-0.48, 0.45, 0.41), (0.48, 0.45, 0.41), (0.0, -0.45, 0.41)],
+        [(-0.48, -0.45, 0.41), (0.48, -0.45, 0.41), (0.0, 0.45, 0.41)],
+    ],
 }
 
 
@@ -161,15 +215,27 @@ class _Style(NamedTuple):
 
 
 def draw(combination: Combination, rng: Rng, size: int = 64, material: int = 0) -> Image.Image:
-    """One photo, `size` pixels square; place, size, turn, light, backdrop and shade of colour vary with `rng`."""
+    """One photo, `size` pixels square; place, size, turn, light, backdrop and shade of colour vary
+    with `rng`.
+    """
     side = size * SUPERSAMPLING
     canvas = _backdrop(side, rng)
     style = _style(combination, rng, material)
     layouts = _LAYOUTS[combination.pieces]
     for x, y, half in layouts[rng.integers(len(layouts))]:
-        centre = (1 + x + rng.uniform(-0.04, 0.04)) * side / 2, (1 + y + rng.uniform(-0.04, 0.04)) * side / 2
-        _paint(canvas, style, centre, half * rng.uniform(0.9, 1.06) * side / 2, rng.uniform(-0.16, 0.16))
-    canvas = canvas.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean((1, 3))  # (size, size, 3)
+        centre = (
+            (1 + x + rng.uniform(-0.04, 0.04)) * side / 2,
+            (1 + y + rng.uniform(-0.04, 0.04)) * side / 2,
+        )
+        _paint(
+            canvas,
+            style,
+            centre,
+            half * rng.uniform(0.9, 1.06) * side / 2,
+            rng.uniform(-0.16, 0.16),
+        )
+    # (size, size, 3)
+    canvas = canvas.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean((1, 3))
     return Image.fromarray((canvas.clip(0, 1) * 255).round().astype(np.uint8))
 
 
@@ -179,8 +245,15 @@ def contact_sheet(seed: int = 0, size: int = 128, columns: int = 12) -> Image.Im
     sheet = Image.new("RGB", (columns * size, len(ARTICLES) * size))
     for row, article in enumerate(ARTICLES):
         for column in range(columns):
-            look = COLOURS[(3 * column + row) % len(COLOURS)], PATTERNS[column % len(PATTERNS)], COUNTS[column * len(COUNTS) // columns]
-            sheet.paste(draw(Combination(article, *look), rng, size, column % MATERIALS), (column * size, row * size))
+            look = (
+                COLOURS[(3 * column + row) % len(COLOURS)],
+                PATTERNS[column % len(PATTERNS)],
+                COUNTS[column * len(COUNTS) // columns],
+            )
+            sheet.paste(
+                draw(Combination(article, *look), rng, size, column % MATERIALS),
+                (column * size, row * size),
+            )
     return sheet
 
 
@@ -194,15 +267,29 @@ def _backdrop(side: int, rng: Rng) -> Floats:
 
 def _style(combination: Combination, rng: Rng, material: int) -> _Style:
     pure = np.array(_COLOUR_VALUES[combination.colour]) / 255
-    base = np.asarray((pure * rng.uniform(0.92, 1.06) + rng.uniform(-0.02, 0.02, 3)).clip(0, 1), np.float32)
+    base = np.asarray(
+        (pure * rng.uniform(0.92, 1.06) + rng.uniform(-0.02, 0.02, 3)).clip(0, 1), np.float32
+    )
     bright = float(base @ np.array([0.3, 0.59, 0.11], np.float32)) > 0.6
     second = base * 0.35 if bright else base * 0.12 + 0.86
     slant = rng.choice([0.0, math.pi / 2, math.pi / 4]) if combination.pattern == "striped" else 0.0
-    return _Style(_SHAPES[combination.article], base, second.astype(np.float32), combination.pattern, rng.uniform(0.42, 0.5), slant, material)
+    return _Style(
+        _SHAPES[combination.article],
+        base,
+        second.astype(np.float32),
+        combination.pattern,
+        rng.uniform(0.42, 0.5),
+        slant,
+        material,
+    )
 
 
-def _paint(canvas: Floats, style: _Style, centre: tuple[float, float], half: float, turn: float) -> None:
-    """Draw one piece into `canvas` (side, side, 3), with its shadow; only the window (h, w) around it is computed."""
+def _paint(
+    canvas: Floats, style: _Style, centre: tuple[float, float], half: float, turn: float
+) -> None:
+    """Draw one piece into `canvas` (side, side, 3), with its shadow; only the window (h, w) around
+    it is computed.
+    """
     side, drop = canvas.shape[0], max(1, canvas.shape[0] // 48)  # pixels, of the shadow
     left, top = (max(0, int(c - 1.25 * half)) for c in centre)
     right, bottom = (min(side, int(c + 1.25 * half) + drop) for c in centre)
@@ -217,18 +304,29 @@ def _paint(canvas: Floats, style: _Style, centre: tuple[float, float], half: flo
     window += trim * (style.base * 0.62 * light - window)
 
 
-def _masks(shapes: list[Shape], window: tuple[int, int], centre: tuple[float, float], half: float, turn: float) -> tuple[Floats, Floats]:
+def _masks(
+    shapes: list[Shape],
+    window: tuple[int, int],
+    centre: tuple[float, float],
+    half: float,
+    turn: float,
+) -> tuple[Floats, Floats]:
     """Body and trim, (h, w, 1) each, 0 or 1."""
     image = Image.new("L", (window[1], window[0]))
     pen, ink = ImageDraw.Draw(image), {"hole": 0, "body": 1, "trim": 2}
     cos, sin = half * math.cos(turn), half * math.sin(turn)
     for role, points in shapes:
-        pen.polygon([(centre[0] + cos * x - sin * y, centre[1] + sin * x + cos * y) for x, y in points], fill=ink[role])
+        pen.polygon(
+            [(centre[0] + cos * x - sin * y, centre[1] + sin * x + cos * y) for x, y in points],
+            fill=ink[role],
+        )
     codes = np.asarray(image)[..., None]
     return (codes == 1).astype(np.float32), (codes == 2).astype(np.float32)
 
 
-def _local(window: tuple[int, int], centre: tuple[float, float], half: float, turn: float) -> tuple[Floats, Floats]:
+def _local(
+    window: tuple[int, int], centre: tuple[float, float], half: float, turn: float
+) -> tuple[Floats, Floats]:
     """The piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
     x = (np.arange(window[1], dtype=np.float32)[None, :] - centre[0]) / half
     y = (np.arange(window[0], dtype=np.float32)[:, None] - centre[1]) / half

@@ -1,4 +1,6 @@
-"""What is doubtful about rows that could be trained on: left-overs in texts, one text everywhere, near-duplicate images, labels that texts alone give away."""
+"""What is doubtful about rows that could be trained on: left-overs in texts, one text everywhere,
+near-duplicate images, labels that texts alone give away.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,23 @@ from mismatch.data.scripts import main_script
 from mismatch.data.similar import Fingerprint, near_duplicate_groups
 from mismatch.errors import InputError
 
-__all__ = ["Finding", "Sampled", "TextCheck", "TextReader", "blind_images", "common_images", "in_lines", "near_duplicates", "text_key"]
+__all__ = [
+    "Finding",
+    "Sampled",
+    "TextCheck",
+    "TextReader",
+    "blind_images",
+    "common_images",
+    "in_lines",
+    "near_duplicates",
+    "text_key",
+]
 
 SHOWN = 3  # lines in a message
 KEPT = 50  # lines in a report
 SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
-LEAST_USES, MORE_OFTEN, LEAST_SHARE = 20, 10, 0.001  # of one image or text that stands oddly often: rows, times the mean, share of the rows
+# of one image or text that stands oddly often: rows, times the mean, share of the rows
+LEAST_USES, MORE_OFTEN, LEAST_SHARE = 20, 10, 0.001
 BLIND_WARNING = 0.6  # AUROC
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
 
@@ -39,10 +52,14 @@ class TextReader(Protocol):
         """Tokens."""
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, and its part that is cut off; InputError for a text that can't be tokenized."""
+        """How many tokens a text has, and its part that is cut off; InputError for a text that
+        can't be tokenized.
+        """
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a script that the tokenizer was made for; InputError for a text that can't be tokenized."""
+        """Whether a text is in a script that the tokenizer was made for; InputError for a text that
+        can't be tokenized.
+        """
 
 
 class Sampled(NamedTuple):
@@ -58,7 +75,9 @@ class Finding:
     """A doubt, with the rows it is about."""
 
     kind: (
-        str  # markup, garbled, long, unread, untokenized, script, boilerplate, common-image, near-duplicates, animated, mode, aspect, small, blind, blind-image
+        # markup, garbled, long, unread, untokenized, script, boilerplate, common-image,
+        # near-duplicates, animated, mode, aspect, small, blind, blind-image
+        str
     )
     message: str
     count: int = 0  # rows
@@ -70,17 +89,25 @@ class Finding:
 
 
 class TextCheck:
-    """The texts of one file, row by row; memory grows with distinct texts, by their hashes and counts."""
+    """The texts of one file, row by row; memory grows with distinct texts, by their hashes and
+    counts.
+    """
 
     def __init__(self, reader: TextReader | None = None) -> None:
         """`reader`: the tokenizer of the backbone that is to see the texts."""
         self._reader = reader
-        self._markup, self._garbled, self._long, self._unread = _Lines(), _Lines(), _Lines(), _Lines()
+        self._markup, self._garbled, self._long, self._unread = (
+            _Lines(),
+            _Lines(),
+            _Lines(),
+            _Lines(),
+        )
         self._untokenized = _Lines()
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
         self._uses: Counter[int] = Counter()
-        self._example: dict[int, tuple[str, int]] = {}  # of texts that repeat: the text and a line of it
+        # of texts that repeat: the text and a line of it
+        self._example: dict[int, tuple[str, int]] = {}
         self._random = random.Random(0)
         self.sample: list[Sampled] = []
         self.blind: float | None = None  # AUROC of the texts alone, once `findings` has measured it
@@ -113,7 +140,8 @@ class TextCheck:
     def _read(self, line: int, text: str, reader: TextReader) -> None:
         if not text.isascii() and not reader.knows(text):
             self._unread.add(line, text)
-        if len(text) * (1 if text.isascii() else 4) + SPECIAL <= reader.context_length:  # a token is a byte at least
+        # a token is a byte at least
+        if len(text) * (1 if text.isascii() else 4) + SPECIAL <= reader.context_length:
             return
         tokens, unseen = reader.beyond(text)
         if unseen:
@@ -132,20 +160,52 @@ class TextCheck:
         """All doubts about the texts."""
         for kind, found, verbs, what in (
             ("markup", self._markup, ("holds", "hold"), "HTML: tags or entities; take them out"),
-            ("garbled", self._garbled, ("is", "are"), "garbled, as by a wrong encoding; ftfy repairs most of them"),
-            ("unread", self._unread, ("is", "are"), "in a language that the backbone's tokenizer doesn't know: it sees single bytes or unknown tokens"),
-            ("untokenized", self._untokenized, ("makes", "make"), "the backbone's tokenizer fail, and can't be trained on or scored; change them"),
+            (
+                "garbled",
+                self._garbled,
+                ("is", "are"),
+                "garbled, as by a wrong encoding; ftfy repairs most of them",
+            ),
+            (
+                "unread",
+                self._unread,
+                ("is", "are"),
+                (
+                    "in a language that the backbone's tokenizer doesn't know: it sees single bytes"
+                    " or unknown tokens"
+                ),
+            ),
+            (
+                "untokenized",
+                self._untokenized,
+                ("makes", "make"),
+                "the backbone's tokenizer fail, and can't be trained on or scored; change them",
+            ),
         ):
             if found.count:
-                yield found.finding(kind, f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]} {what}")
+                yield found.finding(
+                    kind,
+                    f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]}"
+                    f" {what}",
+                )
         if self._long.count and self._reader is not None:
-            what = f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's {self._reader.context_length} tokens"
-            yield self._long.finding("long", f"{self._long.count:,} {what}, up to {self._longest}; what is lost")
+            what = (
+                f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's"
+                f" {self._reader.context_length} tokens"
+            )
+            yield self._long.finding(
+                "long", f"{self._long.count:,} {what}, up to {self._longest}; what is lost"
+            )
         yield from self._mixed_scripts()
         for key, uses in _often(self._uses):
             text, line = self._example[key]
             where = f"stands in {uses:,} of {self._uses.total():,} rows, as in line {line}"
-            yield Finding("boilerplate", f"the text {_short(text)!r} {where}; it can't tell images apart", uses, [line])
+            yield Finding(
+                "boilerplate",
+                f"the text {_short(text)!r} {where}; it can't tell images apart",
+                uses,
+                [line],
+            )
         yield from self._blind()
 
     def _mixed_scripts(self) -> Iterator[Finding]:
@@ -154,8 +214,15 @@ class TextCheck:
             common, *others = sorted(self._scripts, key=lambda script: -self._scripts[script].count)
             for script in others:
                 found = self._scripts[script]
-                written = f"text{'s are' if found.count != 1 else ' is'} written in {script.capitalize()} letters"
-                yield found.finding("script", f"{found.count:,} {written}, most are in {common.capitalize()}; --backbone NAME tells whether it can read them")
+                written = (
+                    f"text{'s are' if found.count != 1 else ' is'} written in {script.capitalize()}"
+                    " letters"
+                )
+                yield found.finding(
+                    "script",
+                    f"{found.count:,} {written}, most are in {common.capitalize()}; --backbone NAME"
+                    " tells whether it can read them",
+                )
 
     def _blind(self) -> Iterator[Finding]:
         from mismatch.data.blind import blind_text_auroc, telltales
@@ -163,12 +230,23 @@ class TextCheck:
         texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
         self.blind = auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
         if auroc is not None and auroc > BLIND_WARNING:
-            words = ", ".join(f"{told.word!r} ({told.mismatches:.0%} of {told.rows:,} rows are mismatches)" for told in telltales(texts, labels, count=SHOWN))
-            yield Finding("blind", f"texts alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the images; words as {words}", self.rows)
+            words = ", ".join(
+                f"{told.word!r} ({told.mismatches:.0%} of {told.rows:,} rows are mismatches)"
+                for told in telltales(texts, labels, count=SHOWN)
+            )
+            yield Finding(
+                "blind",
+                f"texts alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the"
+                f" images; words as {words}",
+                self.rows,
+            )
 
 
-def blind_images(sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]) -> tuple[float | None, list[Finding]]:
-    """How well images alone tell the labels, by their means in 8 x 8 parts: an AUROC, None where it can't be measured, and a finding where it is too much.
+def blind_images(
+    sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]
+) -> tuple[float | None, list[Finding]]:
+    """How well images alone tell the labels, by their means in 8 x 8 parts: an AUROC, None where it
+    can't be measured, and a finding where it is too much.
 
     `prints`: of each sampled row's image, None where it can't be read.
     """
@@ -176,16 +254,24 @@ def blind_images(sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]
 
     known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
     labels = [row.label for row, _ in known]
-    features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in known], np.float32)  # (N, 192)
-    auroc = _blind_auroc(labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in known]))
+    # (N, 192)
+    features = np.array([np.frombuffer(made.thumb, np.uint8) for _, made in known], np.float32)
+    auroc = _blind_auroc(
+        labels, lambda: blind_image_auroc(features, labels, [row.image for row, _ in known])
+    )
     if auroc is None or auroc <= BLIND_WARNING:
         return auroc, []
-    message = f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts; do matches and mismatches come from two sources?"
+    message = (
+        f"images alone tell the labels (AUROC {auroc:.2f}), so that a model could ignore the texts;"
+        " do matches and mismatches come from two sources?"
+    )
     return auroc, [Finding("blind-image", message, len(known))]
 
 
 def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float | None:
-    """None where rows are too few, of one label, or what is needed isn't installed: the report says that it was not looked for."""
+    """None where rows are too few, of one label, or what is needed isn't installed: the report says
+    that it was not looked for.
+    """
     from mismatch.data.blind import LEAST_ROWS
     from mismatch.errors import MissingExtraError
 
@@ -201,12 +287,17 @@ def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
     """Images that stand oddly often in one file: `images` and the lines that name them."""
     for path, rows in _often(Counter({path: len(lines) for path, lines in images.items()})):
         lines = list(images[path])
-        message = f"the image {path} stands in {rows:,} rows ({in_lines(lines)}); a picture for that many texts is often a placeholder"
+        message = (
+            f"the image {path} stands in {rows:,} rows ({in_lines(lines)}); a picture for that many"
+            " texts is often a placeholder"
+        )
         yield Finding("common-image", message, rows, lines[:KEPT])
 
 
 def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
-    """The first of those that are used at least twenty times, ten times as often as the mean, and in a thousandth of the rows."""
+    """The first of those that are used at least twenty times, ten times as often as the mean, and
+    in a thousandth of the rows.
+    """
     total = uses.total()
     least = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
     yield from ((key, count) for key, count in uses.most_common(SHOWN) if count >= least)
@@ -220,7 +311,8 @@ def text_key(text: str) -> int:
 def near_duplicates(
     files: Sequence[Mapping[str, Sequence[int]]], prints: Mapping[str, Fingerprint]
 ) -> tuple[list[list[Finding]], dict[tuple[int, int], set[str]]]:
-    """Findings by file, and for each two files the images of the first that are near-duplicates of another image in the second.
+    """Findings by file, and for each two files the images of the first that are near-duplicates of
+    another image in the second.
 
     `files`: for each file, its images and the lines that name them.
     """
@@ -233,11 +325,20 @@ def near_duplicates(
         again = [path for paths in members[number].values() for path in paths[1:]]
         if again:
             lines = sorted(line for path in again for line in images[path])
-            message = f"{len(again):,} image{'s are near-duplicates' if len(again) != 1 else ' is a near-duplicate'} of another one, as in {in_lines(lines)}"
+            message = (
+                f"{len(again):,}"
+                f" image{'s are near-duplicates' if len(again) != 1 else ' is a near-duplicate'} of"
+                f" another one, as in {in_lines(lines)}"
+            )
             findings[number].append(Finding("near-duplicates", message, len(lines), lines[:KEPT]))
         for other in range(number + 1, len(files)):
             shared = members[number].keys() & members[other].keys()
-            found = {path for key in shared for path in members[number][key] if set(members[other][key]) != {path}}
+            found = {
+                path
+                for key in shared
+                for path in members[number][key]
+                if set(members[other][key]) != {path}
+            }
             if found:
                 leaks[number, other] = found
     return findings, leaks
@@ -264,13 +365,21 @@ class _Lines:
             self.example = self.example or text
 
     def finding(self, kind: str, message: str) -> Finding:
-        return Finding(kind, f"{message} ({in_lines(self.lines, self.count)}: {_short(self.example)!r})", self.count, self.lines)
+        return Finding(
+            kind,
+            f"{message} ({in_lines(self.lines, self.count)}: {_short(self.example)!r})",
+            self.count,
+            self.lines,
+        )
 
 
 def in_lines(lines: Sequence[int], count: int = 0) -> str:
     """The first of them, for a message; `count`: how many there are, if more than `lines`."""
     shown = ", ".join(map(str, lines[:SHOWN]))
-    return f"line{'s' * (max(count, len(lines)) > 1)} {shown}{', …' if max(count, len(lines)) > SHOWN else ''}"
+    return (
+        f"line{'s' * (max(count, len(lines)) > 1)}"
+        f" {shown}{', …' if max(count, len(lines)) > SHOWN else ''}"
+    )
 
 
 def _short(text: str) -> str:

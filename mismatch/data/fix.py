@@ -11,19 +11,31 @@ __all__ = ["sorted_out"]
 
 
 def sorted_out(
-    path: str | Path, image_base_path: str | Path, *, broken: Mapping[str, object], leaked: Mapping[str, str] | None = None, columns: Columns | None = None
+    path: str | Path,
+    image_base_path: str | Path,
+    *,
+    broken: Mapping[str, object],
+    leaked: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[tuple[Row, str | None]]:
     """Each row of a file with labels, in order, with why it can't be trained on: None where it can.
 
-    `broken`: images that can't be read, and why; `leaked`: images that stand in a file to test on, and where. Of rows that repeat each other the first
-    stays; of an image and a text that are match and mismatch none does. InputError for a file that can't be read.
+    `broken`: images that can't be read, and why; `leaked`: images that stand in a file to test on,
+    and where. Of rows that repeat each other the first stays; of an image and a text that are match
+    and mismatch none does. InputError for a file that can't be read.
     """
     columns = columns or Columns()
     clashing = _clashing(path, columns)
     seen: dict[int, int] = {}  # the pair → its line
     for row in read_rows(path, require_label=True, columns=columns):
-        images = [str(resolve_image(image_base_path, image)) for image in columns.images(row.image_path)]
-        yield row, training_problem(row, columns) or _reason(row, images, broken, leaked or {}, clashing, seen)
+        images = [
+            str(resolve_image(image_base_path, image)) for image in columns.images(row.image_path)
+        ]
+        yield (
+            row,
+            training_problem(row, columns)
+            or _reason(row, images, broken, leaked or {}, clashing, seen),
+        )
 
 
 def _reason(
@@ -41,7 +53,14 @@ def _reason(
         return "the same image and text stand once as match and once as mismatch"
     if (line := seen.setdefault(pair, row.line)) != row.line:
         return f"repeats line {line}: same image, text and label"
-    return next((f"its image, or a near-duplicate, stands in {leaked[image]}" for image in images if image in leaked), None)
+    return next(
+        (
+            f"its image, or a near-duplicate, stands in {leaked[image]}"
+            for image in images
+            if image in leaked
+        ),
+        None,
+    )
 
 
 def _clashing(path: str | Path, columns: Columns) -> set[int]:

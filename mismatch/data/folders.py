@@ -1,4 +1,6 @@
-"""A folder of images and their titles as rows: one file that holds all titles, or a text file beside each image."""
+"""A folder of images and their titles as rows: one file that holds all titles, or a text file
+beside each image.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from mismatch.files import sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
-IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 HEADER = ("image_path", "text")
 SHOWN = 5  # names in one line
 
@@ -37,27 +41,39 @@ class Unmatched:
 
     def line(self, one: str, many: str) -> str:
         """`3 images have no title: a.jpg, b.jpg, c.jpg`."""
-        return f"{self.count:,} {one if self.count == 1 else many}: {', '.join(self.first)}{', …' if self.count > len(self.first) else ''}"
+        return (
+            f"{self.count:,} {one if self.count == 1 else many}:"
+            f" {', '.join(self.first)}{', …' if self.count > len(self.first) else ''}"
+        )
 
 
 class TitledImages:
-    """The images below a folder, with their titles. The files' names are held in memory, the titles streamed."""
+    """The images below a folder, with their titles. The files' names are held in memory, the titles
+    streamed.
+    """
 
     def __init__(self, folder: Path, titles: Path | None = None, *, outside: bool = False) -> None:
-        """`titles`: a CSV with columns image_path,text (or usual names for them, as file,title), or lines NAME, tab, TITLE; names are relative to
-        `folder`. Without it, the title of a/b.jpg is what a/b.txt says, which may be a link out of the folder with `outside`
-        only. InputError where the folder or the file can't be used.
+        """`titles`: a CSV with columns image_path,text (or usual names for them, as file,title), or
+        lines NAME, tab, TITLE; names are relative to `folder`. Without it, the title of a/b.jpg is
+        what a/b.txt says, which may be a link out of the folder with `outside` only. InputError
+        where the folder or the file can't be used.
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; --images needs a folder of images")
         self.folder, self.titles = folder, titles
         self._confined = None if outside else ConfinedFolder(str(folder))
         self._tabbed = titles is not None and _is_tabbed(titles)
-        self.header = list(HEADER) if titles is None or self._tabbed else read_header(titles, require_label=False, aliases=True)
+        self.header = (
+            list(HEADER)
+            if titles is None or self._tabbed
+            else read_header(titles, require_label=False, aliases=True)
+        )
         self._untitled, self._imageless = Unmatched(), Unmatched()
 
     def rows(self) -> Iterator[Row]:
-        """Each title with its image, in the order of the file, or of the names. A title without an image is a row that can't be scored."""
+        """Each title with its image, in the order of the file, or of the names. A title without an
+        image is a row that can't be scored.
+        """
         self._untitled, self._imageless = Unmatched(), Unmatched()
         return self._beside() if self.titles is None else self._listed(self.titles)
 
@@ -67,18 +83,34 @@ class TitledImages:
             return sha256_file(self.titles)
         digest = hashlib.sha256()
         for row in self.rows():
-            digest.update(repr((row.image_path, row.text, row.problem)).encode("utf-8", "backslashreplace"))
+            digest.update(
+                repr((row.image_path, row.text, row.problem)).encode("utf-8", "backslashreplace")
+            )
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """A line each for images without a title and titles without an image, once all rows have been read."""
-        images = self._untitled.line("image has no title and was not scored", "images have no title and were not scored")
+        """A line each for images without a title and titles without an image, once all rows have
+        been read.
+        """
+        images = self._untitled.line(
+            "image has no title and was not scored", "images have no title and were not scored"
+        )
         titles = self._imageless.line("title has no image", "titles have no image")
-        return [line for found, line in ((self._untitled, images), (self._imageless, titles)) if found.count]
+        return [
+            line
+            for found, line in ((self._untitled, images), (self._imageless, titles))
+            if found.count
+        ]
 
     def _listed(self, titles: Path) -> Iterator[Row]:
-        untitled = dict.fromkeys((name for name in _files_below(self.folder) if _is_image(name)), True)
-        for row in _tabbed_rows(titles) if self._tabbed else read_rows(titles, require_label=False, aliases=True):
+        untitled = dict.fromkeys(
+            (name for name in _files_below(self.folder) if _is_image(name)), True
+        )
+        for row in (
+            _tabbed_rows(titles)
+            if self._tabbed
+            else read_rows(titles, require_label=False, aliases=True)
+        ):
             name = os.path.normpath(row.image_path)
             if name in untitled:
                 untitled[name] = False
@@ -91,7 +123,9 @@ class TitledImages:
 
     def _beside(self) -> Iterator[Row]:
         files = _files_below(self.folder)
-        for stem, group in groupby(sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]):
+        for stem, group in groupby(
+            sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]
+        ):
             names = list(group)
             images, text = [name for name in names if _is_image(name)], f"{stem}.txt"
             if text not in names:
@@ -103,13 +137,27 @@ class TitledImages:
                 self._imageless.add(_printable(text))
                 yield _row(_printable(stem), title, f"there is no image beside {_printable(text)}")
             for name in images:
-                yield _row(_printable(name), title, problem if name == _printable(name) else "the image's name is not UTF-8; rename the file")
+                yield _row(
+                    _printable(name),
+                    title,
+                    (
+                        problem
+                        if name == _printable(name)
+                        else "the image's name is not UTF-8; rename the file"
+                    ),
+                )
 
     def _title(self, name: str) -> tuple[str, str | None]:
         """What a text file says, and what is wrong with it."""
         shown = _printable(os.path.basename(name))
         if self._confined is not None and self._confined.leaves(name):
-            return "", f"{shown} is a link that leaves {self.folder}; pass --allow-outside-images if it may lie elsewhere"
+            return (
+                "",
+                (
+                    f"{shown} is a link that leaves {self.folder}; pass --allow-outside-images if"
+                    " it may lie elsewhere"
+                ),
+            )
         path = self.folder / name
         try:
             if not path.is_file():  # nobody may ever write to a pipe
@@ -126,7 +174,9 @@ class TitledImages:
 
 
 def _row(image_path: str, text: str, problem: str | None, line: int = 1) -> Row:
-    return Row(line, image_path, text, None, dict(zip(HEADER, (image_path, text), strict=True)), problem)
+    return Row(
+        line, image_path, text, None, dict(zip(HEADER, (image_path, text), strict=True)), problem
+    )
 
 
 def _files_below(folder: Path) -> list[str]:
@@ -134,7 +184,11 @@ def _files_below(folder: Path) -> list[str]:
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.relpath(os.path.join(place, name), folder) for name in files if not name.startswith(".")]
+        found += [
+            os.path.relpath(os.path.join(place, name), folder)
+            for name in files
+            if not name.startswith(".")
+        ]
     return sorted(found)
 
 
@@ -157,7 +211,10 @@ def _is_tabbed(titles: Path) -> bool:
 
 
 def _is_header(name: str, title: str) -> bool:
-    return all(said.strip().lower() in (known, *ALIASES[known]) for said, known in zip((name, title), HEADER, strict=True))
+    return all(
+        said.strip().lower() in (known, *ALIASES[known])
+        for said, known in zip((name, title), HEADER, strict=True)
+    )
 
 
 def _tabbed_rows(titles: Path) -> Iterator[Row]:
@@ -167,10 +224,19 @@ def _tabbed_rows(titles: Path) -> Iterator[Row]:
             while line := file.readline(MAX_FIELD):
                 number += 1
                 if len(line) == MAX_FIELD:
-                    raise InputError(f"{titles}:{number}: this line is longer than {MAX_FIELD:,} characters; a title is a few words")
+                    raise InputError(
+                        f"{titles}:{number}: this line is longer than {MAX_FIELD:,} characters; a"
+                        " title is a few words"
+                    )
                 name, tab, title = line.rstrip("\r\n").partition("\t")
                 if line.strip() and not (number == 1 and _is_header(name, title)):
-                    problem = "there is no tab in this line; NAME, tab, TITLE is needed" if not tab else None if title.strip() else "the text is empty"
+                    problem = (
+                        "there is no tab in this line; NAME, tab, TITLE is needed"
+                        if not tab
+                        else None
+                        if title.strip()
+                        else "the text is empty"
+                    )
                     yield _row(name, title.strip(), problem, number)
         except UnicodeDecodeError as error:
             raise InputError(f"{titles} is not UTF-8 ({error.reason}); save it as UTF-8") from error

@@ -9,14 +9,24 @@ from typing import IO, Any, NamedTuple
 
 from mismatch.data.columns import COLUMNS
 from mismatch.data.csv_rows import open_rows
-from mismatch.data.rows import MAX_COLUMNS, MAX_FIELD, Reading, Row, Span, as_text, is_too_long, not_text
+from mismatch.data.rows import (
+    MAX_COLUMNS,
+    MAX_FIELD,
+    Reading,
+    Row,
+    Span,
+    as_text,
+    is_too_long,
+    not_text,
+)
 from mismatch.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 
 HEADER_LINES = 100  # whose keys are the columns
 MAX_LINE = 2**26  # bytes; a file without line ends would else be read whole
-MAX_VALUES = 2**21  # of a line, counted by the marks between them: an empty list takes two bytes there and 64 in memory
+# of a line, counted by the marks between them: an empty list takes two bytes there and 64 in memory
+MAX_VALUES = 2**21
 BOM = b"\xef\xbb\xbf"
 
 
@@ -62,13 +72,35 @@ def _as_written(data: bytes) -> str:
 def _row(line: _Line, renamed: dict[str, str], present: tuple[str, ...], reading: Reading) -> Row:
     if line.found is None:
         return Row(line.number, "", "", None, {}, line.damage, intact=False)
-    values = {renamed.get(name, name): value for name, value in line.found.items()} if renamed else line.found
+    values = (
+        {renamed.get(name, name): value for name, value in line.found.items()}
+        if renamed
+        else line.found
+    )
     try:
-        columns = {name: value if type(value) is str else as_text(value) for name, value in values.items()}
+        columns = {
+            name: value if type(value) is str else as_text(value) for name, value in values.items()
+        }
     except RecursionError:
-        return Row(line.number, "", "", None, {}, "this line can't be read as JSON: it is nested too deeply", intact=False)
+        return Row(
+            line.number,
+            "",
+            "",
+            None,
+            {},
+            "this line can't be read as JSON: it is nested too deeply",
+            intact=False,
+        )
     if len(line.data) > MAX_FIELD and is_too_long(columns.values()):
-        return Row(line.number, "", "", None, {}, f"a value is longer than {MAX_FIELD:,} characters", intact=False)
+        return Row(
+            line.number,
+            "",
+            "",
+            None,
+            {},
+            f"a value is longer than {MAX_FIELD:,} characters",
+            intact=False,
+        )
     return reading.row(line.number, columns, present, _problem(values, reading))
 
 
@@ -89,7 +121,11 @@ def _problem(values: dict[str, Any], reading: Reading) -> str | None:
 def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     """In the order in which they come; a fault where there are none."""
     if file.read(64).removeprefix(BOM).lstrip()[:1] == b"[":
-        reading.fault(1, "this is a JSON array; JSON lines are needed, one object a line, as jq -c '.[]' writes them")
+        reading.fault(
+            1,
+            "this is a JSON array; JSON lines are needed, one object a line, as jq -c '.[]' writes"
+            " them",
+        )
         return []
     file.seek(0)
     header: dict[str, None] = {}
@@ -101,7 +137,11 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
             first_damage = (line.number, line.damage)
     if not header:
         number, why = first_damage or (1, "there is no object with keys in this file")
-        reading.fault(number, f"{why}; one object a line with the keys {', '.join(map(reading.columns.asked, COLUMNS))} is needed")
+        reading.fault(
+            number,
+            f"{why}; one object a line with the keys"
+            f" {', '.join(map(reading.columns.asked, COLUMNS))} is needed",
+        )
     return list(header)
 
 
@@ -140,7 +180,13 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
     except UnicodeDecodeError as error:
         return None, f"byte {error.object[error.start]:#04x} is not UTF-8; save the file as UTF-8"
     except UnicodeEncodeError:
-        return None, "half of a character (\\ud800 to \\udfff) stands in this row; write both halves, or the character itself"
+        return (
+            None,
+            (
+                "half of a character (\\ud800 to \\udfff) stands in this row; write both halves, or"
+                " the character itself"
+            ),
+        )
     except json.JSONDecodeError as error:
         return None, f"this line is not JSON: {error.msg} at column {error.colno}"
     except (RecursionError, ValueError) as error:

@@ -1,4 +1,6 @@
-"""Words that can be exchanged: colours, materials, patterns, counts, sizes, gender and kinds of article, in a text and with its spelling."""
+"""Words that can be exchanged: colours, materials, patterns, counts, sizes, gender and kinds of
+article, in a text and with its spelling.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +12,43 @@ from mismatch.errors import InputError
 
 __all__ = ["BUILT_IN", "Found", "Lexicon", "exchange"]
 
-# Per class, families of words parted by bars: words of one family may name the same thing, so only words of other families are alternatives.
+# Per class, families of words parted by bars: words of one family may name the same thing, so only
+# words of other families are alternatives.
 BUILT_IN: dict[str, str] = {
     "colour": (
-        "black, charcoal | white, off white, ivory, cream | grey, gray, silver, steel | blue, navy, navy blue, turquoise, teal, sky blue "
-        "| red, maroon, burgundy, crimson | green, olive, mint, khaki | yellow, mustard, gold, golden | orange, peach, coral, rust "
-        "| pink, magenta, rose, fuchsia | purple, violet, lavender, mauve | brown, tan, beige, bronze, copper, coffee, camel"
+        "black, charcoal | white, off white, ivory, cream | grey, gray, silver, steel | blue, navy,"
+        " navy blue, turquoise, teal, sky blue | red, maroon, burgundy, crimson | green, olive,"
+        " mint, khaki | yellow, mustard, gold, golden | orange, peach, coral, rust | pink, magenta,"
+        " rose, fuchsia | purple, violet, lavender, mauve | brown, tan, beige, bronze, copper,"
+        " coffee, camel"
     ),
     "material": (
-        "cotton | leather, suede | denim | silk, satin | wool, woollen, cashmere | linen | polyester, nylon, synthetic | wood, wooden | metal, metallic "
-        "| plastic | glass | ceramic, porcelain | velvet | canvas | rubber | paper"
+        "cotton | leather, suede | denim | silk, satin | wool, woollen, cashmere | linen |"
+        " polyester, nylon, synthetic | wood, wooden | metal, metallic | plastic | glass | ceramic,"
+        " porcelain | velvet | canvas | rubber | paper"
     ),
     "pattern": (
-        "striped, stripes | checked, check, checks, checkered, plaid, tartan | floral, flowers | printed, print | solid, plain "
-        "| dotted, polka dot, polka dots | camouflage"
+        "striped, stripes | checked, check, checks, checkered, plaid, tartan | floral, flowers |"
+        " printed, print | solid, plain | dotted, polka dot, polka dots | camouflage"
     ),
-    "count": "one, single | two, double, pair | three, triple | four | five | six | seven | eight | nine | ten",
+    "count": (
+        "one, single | two, double, pair | three, triple | four | five | six | seven | eight | nine"
+        " | ten"
+    ),
     "size": "small, mini, tiny | medium | large, big, oversized | long | short",
-    "gender": "men, men's, mens, man, male, boys, boy, boy's | women, women's, womens, woman, female, girls, girl, girl's, ladies, lady",
+    "gender": (
+        "men, men's, mens, man, male, boys, boy, boy's | women, women's, womens, woman, female,"
+        " girls, girl, girl's, ladies, lady"
+    ),
     "article": (
-        "shirt, shirts, t-shirt, t-shirts, tshirt, tshirts, top, tops, blouse, tunic, tunics, kurta, kurtas, kurti, kurtis "
-        "| trousers, pants, jeans, track pants, leggings, shorts | skirt, skirts | dress, dresses | jacket, jackets, coat, blazer | sweater, sweaters "
-        "| sweatshirt, sweatshirts, cardigan | shoe, shoes, sneakers, boots, heels, flats | sandal, sandals, flip flops | watch, watches "
-        "| bag, bags, handbag, handbags, backpack, backpacks, clutch, clutches | wallet, wallets | belt, belts | tie, ties | cap, caps, hat, hats "
-        "| scarf, scarves, stole, stoles | sock, socks | sunglasses | earrings | necklace, pendant | ring | bracelet, bangle | lipstick | perfume"
+        "shirt, shirts, t-shirt, t-shirts, tshirt, tshirts, top, tops, blouse, tunic, tunics,"
+        " kurta, kurtas, kurti, kurtis | trousers, pants, jeans, track pants, leggings, shorts |"
+        " skirt, skirts | dress, dresses | jacket, jackets, coat, blazer | sweater, sweaters |"
+        " sweatshirt, sweatshirts, cardigan | shoe, shoes, sneakers, boots, heels, flats | sandal,"
+        " sandals, flip flops | watch, watches | bag, bags, handbag, handbags, backpack, backpacks,"
+        " clutch, clutches | wallet, wallets | belt, belts | tie, ties | cap, caps, hat, hats |"
+        " scarf, scarves, stole, stoles | sock, socks | sunglasses | earrings | necklace, pendant |"
+        " ring | bracelet, bangle | lipstick | perfume"
     ),
 }
 
@@ -52,26 +67,49 @@ class Lexicon:
     """Finds exchangeable words, and exchanges them."""
 
     def __init__(self, more: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`more`: classes of one's own, each a list of families as `"navy, blue"`; a class that is built in is replaced by it. InputError for anything else."""
-        self.families: dict[str, list[list[str]]] = {kind: [_words(part) for part in families.split("|")] for kind, families in BUILT_IN.items()}
+        """`more`: classes of one's own, each a list of families as `"navy, blue"`; a class that is
+        built in is replaced by it. InputError for anything else.
+        """
+        self.families: dict[str, list[list[str]]] = {
+            kind: [_words(part) for part in families.split("|")]
+            for kind, families in BUILT_IN.items()
+        }
         for kind, families in (more or {}).items():
-            if isinstance(families, str) or not all(isinstance(family, str) and _words(family) for family in families) or len(families) < 2:
-                raise InputError(f'the class {kind!r} of the lexicon is no list of two or more families, as ["blue, navy", "red"]')
+            if (
+                isinstance(families, str)
+                or not all(isinstance(family, str) and _words(family) for family in families)
+                or len(families) < 2
+            ):
+                raise InputError(
+                    f"the class {kind!r} of the lexicon is no list of two or more families, as"
+                    ' ["blue, navy", "red"]'
+                )
             self.families[kind] = [_words(family) for family in families]
         self._known: dict[str, tuple[str, int]] = {}
         for kind, parts in self.families.items():
             for number, family in enumerate(parts):
                 for word in family:
                     self._known.setdefault(word, (kind, number))
-        words = sorted(self._known, key=lambda word: (-len(word), word))  # "navy blue" before "navy"
-        self._pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(re.escape(word).replace(chr(92) + ' ', '[ -]') for word in words)})(?![\w-])", re.IGNORECASE)
+        # "navy blue" before "navy"
+        words = sorted(self._known, key=lambda word: (-len(word), word))
+        any_of = "|".join(re.escape(word).replace(r"\ ", "[ -]") for word in words)
+        self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
 
     def find(self, text: str) -> list[Found]:
-        """The words of the lexicon, whole ones only, from left to right; where two overlap, the longer."""
+        """The words of the lexicon, whole ones only, from left to right; where two overlap, the
+        longer.
+        """
         return [
             Found(match.start(), match.end(), *self._known[word], word)
             for match in self._pattern.finditer(text)
-            if (word := match[0].lower() if match[0].lower() in self._known else match[0].lower().replace("-", " ")) in self._known
+            if (
+                word := (
+                    match[0].lower()
+                    if match[0].lower() in self._known
+                    else match[0].lower().replace("-", " ")
+                )
+            )
+            in self._known
         ]
 
     def alternatives(self, found: Found) -> Iterator[str]:

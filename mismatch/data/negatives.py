@@ -1,4 +1,6 @@
-"""Mismatches from matches: another row's text, one much like it, or the own text with one attribute exchanged. Never a text that fits the image too."""
+"""Mismatches from matches: another row's text, one much like it, or the own text with one attribute
+exchanged. Never a text that fits the image too.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,17 @@ __all__ = ["KINDS", "Made", "Negatives", "by_words", "make_negatives"]
 KINDS = ("random", "hard", "attribute")
 TRIES = 200  # other rows that are looked at for one without a text
 NEIGHBOURS = 30  # texts that are looked at for a hard mismatch
-BLOCK = 20_000  # texts among which neighbours are sought, so that time grows with the rows and not with their square
-ALIKE = 0.4  # share of common words from which two texts may say the same, unless an attribute differs: another brand can't be seen
+# texts among which neighbours are sought, so that time grows with the rows and not with their
+# square
+BLOCK = 20_000
+# share of common words from which two texts may say the same, unless an attribute differs: another
+# brand can't be seen
+ALIKE = 0.4
 STOP_WORDS = frozenset(["a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"])
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
-Neighbours = Callable[[Sequence[str], int], NDArray[np.int64]]  # texts, count → (N, count) numbers of the nearest others, nearest first
+# texts, count → (N, count) numbers of the nearest others, nearest first
+Neighbours = Callable[[Sequence[str], int], NDArray[np.int64]]
 
 
 class Made(NamedTuple):
@@ -59,15 +66,25 @@ def make_negatives(
     lexicon: Lexicon | None = None,
     neighbours: Neighbours | None = None,
 ) -> Negatives:
-    """`per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a number a row, the same for near-duplicates; `shares` of KINDS.
+    """`per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a
+    number a row, the same for near-duplicates; `shares` of KINDS.
 
-    random and hard ones exchange the rows' texts among them, so that a text is a mismatch as often as a match; attribute ones exchange words among rows. A row
-    for which its kind has no text gets the next kind: attribute, hard, random. InputError for shares that aren't any.
+    random and hard ones exchange the rows' texts among them, so that a text is a mismatch as often
+    as a match; attribute ones exchange words among rows. A row for which its kind has no text gets
+    the next kind: attribute, hard, random. InputError for shares that aren't any.
     """
     if unknown := set(shares) - set(KINDS):
-        raise InputError(f"there is no kind {sorted(unknown)[0]!r} of mismatches; {', '.join(KINDS)} are there")
-    if not texts or not min(shares.values(), default=0) >= 0 or not 0 < sum(shares.values()) < math.inf:
-        raise InputError("rows, and a share above 0 for at least one kind of mismatches, are needed")
+        raise InputError(
+            f"there is no kind {sorted(unknown)[0]!r} of mismatches; {', '.join(KINDS)} are there"
+        )
+    if (
+        not texts
+        or not min(shares.values(), default=0) >= 0
+        or not 0 < sum(shares.values()) < math.inf
+    ):
+        raise InputError(
+            "rows, and a share above 0 for at least one kind of mismatches, are needed"
+        )
     maker = _Maker(texts, images, lexicon or Lexicon(), seed)
     result = Negatives()
     for turn in range(per_positive):
@@ -81,7 +98,9 @@ def make_negatives(
 class _Maker:
     """The rows, and what each of them has got."""
 
-    def __init__(self, texts: Sequence[str], images: Sequence[int], lexicon: Lexicon, seed: int) -> None:
+    def __init__(
+        self, texts: Sequence[str], images: Sequence[int], lexicon: Lexicon, seed: int
+    ) -> None:
         self.texts, self.images, self.lexicon = texts, images, lexicon
         self.random = np.random.default_rng(seed)
         self.words = [_content(text) for text in texts]
@@ -93,51 +112,77 @@ class _Maker:
             self.of_image[image].add(row)
         self.left: list[int] = []
 
-    def round(self, shares: Mapping[str, float], neighbours: Neighbours, turn: int) -> Iterator[Made]:
+    def round(
+        self, shares: Mapping[str, float], neighbours: Neighbours, turn: int
+    ) -> Iterator[Made]:
         """One mismatch a row; the rows that got none are in `left`."""
         order = self.random.permutation(len(self.texts))
-        edges = np.rint(np.cumsum([shares.get(kind, 0) for kind in ("attribute", "hard")]) / sum(shares.values()) * len(order)).astype(int)
+        edges = np.rint(
+            np.cumsum([shares.get(kind, 0) for kind in ("attribute", "hard")])
+            / sum(shares.values())
+            * len(order)
+        ).astype(int)
         attribute, hard, plain = (list(map(int, part)) for part in np.split(order, edges))
         made = self._attributes(attribute)
         hard += [row for row in attribute if row not in made]
         yield from (self._take(Made(row, text, "attribute")) for row, text in sorted(made.items()))
         pool = [*hard, *plain]  # whose texts are given away, each once
         given = self._hard(hard, pool, neighbours)
-        yield from (self._take(Made(row, self.texts[other], "hard")) for row, other in sorted(given.items()))
+        yield from (
+            self._take(Made(row, self.texts[other], "hard")) for row, other in sorted(given.items())
+        )
         used = set(given.values())
-        others = self._exchange([row for row in pool if row not in given], [row for row in pool if row not in used])
+        others = self._exchange(
+            [row for row in pool if row not in given], [row for row in pool if row not in used]
+        )
         self.left = sorted(row for row, other in others.items() if other is None)
-        yield from (self._take(Made(row, self.texts[other], "random")) for row, other in sorted(others.items()) if other is not None)
+        yield from (
+            self._take(Made(row, self.texts[other], "random"))
+            for row, other in sorted(others.items())
+            if other is not None
+        )
 
     def _take(self, made: Made) -> Made:
         self.taken[made.row].add(made.text)
         return made
 
     def _fits(self, row: int, other: int) -> bool:
-        """Whether another row's text may describe this row's image too, or is its mismatch already."""
+        """Whether another row's text may describe this row's image too, or is
+        its mismatch already.
+        """
         if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
             return True
-        return any(self._same(own, self.words[other], self.found[mine], self.found[other]) for mine, own in self._own(row))
+        return any(
+            self._same(own, self.words[other], self.found[mine], self.found[other])
+            for mine, own in self._own(row)
+        )
 
     def _own(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
         """The texts of the row's image."""
         return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
 
-    def _same(self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]) -> bool:
-        """A guard against paraphrases: one says no more than the other, or much of the same without an attribute that differs."""
+    def _same(
+        self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]
+    ) -> bool:
+        """A guard against paraphrases: one says no more than the other, or much of the same without
+        an attribute that differs.
+        """
         if own <= other or other <= own:
             return True
         return len(own & other) >= ALIKE * len(own | other) and not _contradict(mine, theirs)
 
-    # --- attribute: words are exchanged among rows --------------------------------------------------------------------------------------------------------
+    # --- attribute: words are exchanged among rows
+    # ----------------------------------------------------------------------------------------------
 
     def _attributes(self, rows: list[int]) -> dict[int, str]:
-        """A text for each row that has a word to exchange: with the word of another row of the same class, preferably of the same article, so that each
-        word stands in as many mismatches as matches.
+        """A text for each row that has a word to exchange: with the word of another row of the same
+        class, preferably of the same article, so that each word stands in as many mismatches as
+        matches.
         """
         choices = {row: self._choices(row) for row in rows}
         made: dict[int, str] = {}
-        for turn in range(max(map(len, choices.values()), default=0)):  # who finds nobody to exchange one word with tries the next
+        # who finds nobody to exchange one word with tries the next
+        for turn in range(max(map(len, choices.values()), default=0)):
             buckets: dict[tuple[str, str], list[tuple[int, Found]]] = defaultdict(list)
             for row in rows:
                 if row not in made and turn < len(choices[row]):
@@ -150,19 +195,30 @@ class _Maker:
                 self._swap(members, made)
         for row in rows:
             if row not in made:
-                any(self._edit(row, found, word, made) for found in choices[row] for word in self._drawn(found))
+                any(
+                    self._edit(row, found, word, made)
+                    for found in choices[row]
+                    for word in self._drawn(found)
+                )
         return made
 
     def _choices(self, row: int) -> list[Found]:
-        """Words of the row to exchange, in an order of its own; the article only where there is nothing else."""
+        """Words of the row to exchange, in an order of its own; the article only where there is
+        nothing else.
+        """
         found = [found for found in self.found[row] if found.kind != "article"] or self.found[row]
         return [found[int(at)] for at in self.random.permutation(len(found))]
 
     def _article(self, row: int, but: Found) -> str:
-        return next((found.word for found in self.found[row] if found.kind == "article" and found != but), "")
+        return next(
+            (found.word for found in self.found[row] if found.kind == "article" and found != but),
+            "",
+        )
 
     def _drawn(self, found: Found) -> Iterator[str]:
-        """Ten words of other families, as often as the rows use them, so that none of them tells a mismatch by itself; where they use none, any."""
+        """Ten words of other families, as often as the rows use them, so that none of them tells a
+        mismatch by itself; where they use none, any.
+        """
         words = list(self.lexicon.alternatives(found))
         uses = np.array([self.uses[word] for word in words], float)
         if not words:
@@ -171,11 +227,15 @@ class _Maker:
         for at in self.random.choice(len(words), size=10, p=weights):
             yield words[int(at)]
 
-    def _swap(self, members: list[tuple[int, Found]], made: dict[int, str]) -> list[tuple[int, Found]]:
+    def _swap(
+        self, members: list[tuple[int, Found]], made: dict[int, str]
+    ) -> list[tuple[int, Found]]:
         """Pairs of rows exchange their words; returns those that found no partner."""
         waiting: list[tuple[int, Found]] = []
         for row, found in members:
-            for at, (other, theirs) in enumerate(waiting[-TRIES:], start=max(0, len(waiting) - TRIES)):
+            for at, (other, theirs) in enumerate(
+                waiting[-TRIES:], start=max(0, len(waiting) - TRIES)
+            ):
                 if theirs.family != found.family and self._edit(row, found, theirs.word, made):
                     if self._edit(other, theirs, found.word, made):
                         del waiting[at]
@@ -186,11 +246,20 @@ class _Maker:
         return waiting
 
     def _edit(self, row: int, found: Found, word: str, made: dict[int, str]) -> bool:
-        """Exchange the word, unless the new text fits the image: the image has it, or a word of that family stands in it elsewhere."""
+        """Exchange the word, unless the new text fits the image: the image has it, or a word of
+        that family stands in it elsewhere.
+        """
         text = exchange(self.texts[row], found, word)
         after = self.lexicon.find(text)
         new = [other for other in after if other.start == found.start and other.kind == found.kind]
-        if not new or any(other.kind == found.kind and other.family == new[0].family for other in self.found[row]) or text in self.taken[row]:
+        if (
+            not new
+            or any(
+                other.kind == found.kind and other.family == new[0].family
+                for other in self.found[row]
+            )
+            or text in self.taken[row]
+        ):
             return False
         words = _content(text)
         if any(words <= own or own <= words for _, own in self._own(row)):
@@ -198,7 +267,8 @@ class _Maker:
         made[row] = text
         return True
 
-    # --- hard and random: texts change places -------------------------------------------------------------------------------------------------------------
+    # --- hard and random: texts change places
+    # ----------------------------------------------------------------------------------------------
 
     def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
         """For each row the nearest text that doesn't fit and that nobody has yet."""
@@ -209,15 +279,32 @@ class _Maker:
             block = pool[start : start + BLOCK]
             if len(block) < 2 or wanted.isdisjoint(block):
                 continue
-            nearest = neighbours([self.texts[row] for row in block], min(NEIGHBOURS, len(block) - 1))
+            nearest = neighbours(
+                [self.texts[row] for row in block], min(NEIGHBOURS, len(block) - 1)
+            )
             for row, near in zip(block, nearest, strict=True):
-                if row in wanted and (other := next((block[at] for at in near if block[at] in free and not self._fits(row, block[at])), None)) is not None:
+                if (
+                    row in wanted
+                    and (
+                        other := next(
+                            (
+                                block[at]
+                                for at in near
+                                if block[at] in free and not self._fits(row, block[at])
+                            ),
+                            None,
+                        )
+                    )
+                    is not None
+                ):
                     given[row] = other
                     free.discard(other)
         return given
 
     def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int | None]:
-        """Each row another row's text, each text once: drawn, then mended where one fits by changing places with a third."""
+        """Each row another row's text, each text once: drawn, then mended where one fits by
+        changing places with a third.
+        """
         drawn = [texts[at] for at in self.random.permutation(len(texts))]
         result: dict[int, int | None] = dict(zip(rows, drawn, strict=True))
         for row in rows:
@@ -227,7 +314,12 @@ class _Maker:
             for at in self.random.integers(len(rows), size=TRIES):
                 third = rows[int(at)]
                 theirs = result[third]
-                if theirs is not None and third != row and not self._fits(row, theirs) and not self._fits(third, mine):
+                if (
+                    theirs is not None
+                    and third != row
+                    and not self._fits(row, theirs)
+                    and not self._fits(third, mine)
+                ):
                     result[row], result[third] = theirs, mine
                     break
             else:
@@ -236,22 +328,34 @@ class _Maker:
 
 
 def by_words(texts: Sequence[str], count: int) -> NDArray[np.int64]:
-    """(N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest first. MissingExtraError without scikit-learn."""
+    """(N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest first.
+    MissingExtraError without scikit-learn.
+    """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ImportError as error:
         raise MissingExtraError("finding hard mismatches", "audit") from error
-    seen = TfidfVectorizer(ngram_range=(1, 1), sublinear_tf=True, token_pattern=r"\S+").fit_transform(texts)
-    return nearest((seen[start : start + 1000] @ seen.T for start in range(0, len(texts), 1000)), count)
+    seen = TfidfVectorizer(
+        ngram_range=(1, 1), sublinear_tf=True, token_pattern=r"\S+"
+    ).fit_transform(texts)
+    return nearest(
+        (seen[start : start + 1000] @ seen.T for start in range(0, len(texts), 1000)), count
+    )
 
 
 def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
-    """(N, count) from blocks of rows of an (N, N) matrix of similarities, dense or sparse; nothing is its own neighbour."""
+    """(N, count) from blocks of rows of an (N, N) matrix of similarities, dense or sparse; nothing
+    is its own neighbour.
+    """
     found, start = [], 0
     for block in similarities:
         dense = np.array(block.toarray() if hasattr(block, "toarray") else block, np.float32)
         dense[np.arange(len(dense)), start + np.arange(len(dense))] = -np.inf
-        best = np.argpartition(-dense, count - 1, axis=1)[:, :count] if count < dense.shape[1] else np.argsort(-dense, axis=1)[:, :count]
+        best = (
+            np.argpartition(-dense, count - 1, axis=1)[:, :count]
+            if count < dense.shape[1]
+            else np.argsort(-dense, axis=1)[:, :count]
+        )
         order = np.lexsort((best, -np.take_along_axis(dense, best, 1)), axis=1)
         found.append(np.take_along_axis(best, order, 1))
         start += len(dense)
@@ -261,7 +365,11 @@ def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
 def _content(text: str) -> frozenset[str]:
     """Its words without case, plural and small words."""
     words = (word.lower() for word in WORD.findall(text))
-    return frozenset(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words if word not in STOP_WORDS)
+    return frozenset(
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+        for word in words
+        if word not in STOP_WORDS
+    )
 
 
 def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:

@@ -1,4 +1,6 @@
-"""Rows in: image_path, text and label of a CSV, TSV, JSONL or Parquet file or a Hugging Face dataset, each fault with its file and line."""
+"""Rows in: image_path, text and label of a CSV, TSV, JSONL or Parquet file or a Hugging Face
+dataset, each fault with its file and line.
+"""
 
 from __future__ import annotations
 
@@ -47,35 +49,64 @@ __all__ = [
     "training_problem",
 ]
 
-SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+SUFFIXES = {
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 SHOWN = 10  # problems in one message
 PLAIN = Columns()
 
 
-def read_header(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> list[str]:
-    """The names of the columns, as rows have them; InputError where a needed one is missing. With `aliases`, usual names stand for needed ones: file, title.
+def read_header(
+    path: str | Path | Remote,
+    *,
+    require_label: bool,
+    columns: Columns = PLAIN,
+    aliases: bool = False,
+) -> list[str]:
+    """The names of the columns, as rows have them; InputError where a needed one is missing. With
+    `aliases`, usual names stand for needed ones: file, title.
 
-    Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that don't hold bytes.
+    Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
+    don't hold bytes.
     """
-    reading, kind = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases), kind_of(path)
+    reading, kind = (
+        Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases),
+        kind_of(path),
+    )
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
     return json_header(reading) if kind == "jsonl" else arrow_header(reading)
 
 
-def read_rows(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN, aliases: bool = False) -> Iterator[Row]:
-    """Stream the records; a record that can't be used carries its problem, a file that can't be read raises InputError.
+def read_rows(
+    path: str | Path | Remote,
+    *,
+    require_label: bool,
+    columns: Columns = PLAIN,
+    aliases: bool = False,
+) -> Iterator[Row]:
+    """Stream the records; a record that can't be used carries its problem, a file that can't be
+    read raises InputError.
 
-    The name, or the URL, says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all others are CSV.
+    The name, or the URL, says what a file is: .tsv, .jsonl, .parquet; a folder is a dataset; all
+    others are CSV.
     """
     return _rows(Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases))
 
 
 def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Iterator[Row]:
-    """Stream all that can be read of a file with labels; what is wrong with the file itself goes to `fault`, with its line.
+    """Stream all that can be read of a file with labels; what is wrong with the file itself goes to
+    `fault`, with its line.
 
-    A missing column is one fault, and its rows are checked for the rest. InputError only for a file that can't be opened.
+    A missing column is one fault, and its rows are checked for the rest. InputError only for a file
+    that can't be opened.
     """
     if kind_of(path) in DELIMITERS:
         with open_text(path, "replace"):
@@ -85,21 +116,36 @@ def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Itera
 
 
 def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterator[Row]:
-    """Stream the records of a span of a file with labels; SpanError where they can't be read without what stands before them."""
+    """Stream the records of a span of a file with labels; SpanError where they can't be read
+    without what stands before them.
+    """
     yield from _rows(Reading(path, columns, COLUMNS, no_fault, span=span))
 
 
 def no_fault(line: int, message: str) -> NoReturn:
-    """The fault of a reading that leaves it to others to say what is wrong with the file: SpanError."""
+    """The fault of a reading that leaves it to others to say what is wrong with the file:
+    SpanError.
+    """
     raise SpanError(f"{line}: {message}")
 
 
-def load_pairs(path: str | Path, image_base_path: str | Path = "", *, require_label: bool = True, columns: Columns = PLAIN) -> list[Row]:
-    """All rows, each usable and of one image; else InputError (LabelError where all faults are labels) with the first ten and the count.
+def load_pairs(
+    path: str | Path,
+    image_base_path: str | Path = "",
+    *,
+    require_label: bool = True,
+    columns: Columns = PLAIN,
+) -> list[Row]:
+    """All rows, each usable and of one image; else InputError (LabelError where all faults are
+    labels) with the first ten and the count.
 
     A row of several images is as many rows; see `one_image_each`.
     """
-    rows = [one for row in read_rows(path, require_label=require_label, columns=columns) for one in one_image_each(row, columns)]
+    rows = [
+        one
+        for row in read_rows(path, require_label=require_label, columns=columns)
+        for one in one_image_each(row, columns)
+    ]
     if not rows:
         raise no_rows(path)
     if bad := [row for row in rows if row.problem]:
@@ -107,14 +153,21 @@ def load_pairs(path: str | Path, image_base_path: str | Path = "", *, require_la
     return rows
 
 
-def all_columns(path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN) -> list[str]:
-    """As `read_header`, with the keys of all objects of JSON lines, in the order in which they come; InputError for more than a table has columns."""
+def all_columns(
+    path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN
+) -> list[str]:
+    """As `read_header`, with the keys of all objects of JSON lines, in the order in which they
+    come; InputError for more than a table has columns.
+    """
     header = dict.fromkeys(read_header(path, require_label=require_label, columns=columns))
     if kind_of(path) == "jsonl":
         for row in read_rows(path, require_label=require_label, columns=columns):
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
-                raise InputError(f"{place(path, row.line)}: the keys of all objects are more than {MAX_COLUMNS:,}; a file of rows has no more columns")
+                raise InputError(
+                    f"{place(path, row.line)}: the keys of all objects are more than"
+                    f" {MAX_COLUMNS:,}; a file of rows has no more columns"
+                )
     return list(header)
 
 
@@ -124,28 +177,41 @@ def no_rows(path: str | Path) -> InputError:
 
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
-    """A row of several images as a row for each, with the row's label where it holds for each of them: of rows that match by all their images, that they
-    match; of rows that match by their best one, that they don't. The other label is that of one image, and which one is not known: a problem.
+    """A row of several images as a row for each, with the row's label where it holds for each of
+    them: of rows that match by all their images, that they match; of rows that match by their best
+    one, that they don't. The other label is that of one image, and which one is not known: a
+    problem.
     """
     images = columns.images(row.image_path)
     if columns.multi_image is None or len(images) < 2 or row.problem:
-        yield row._replace(image_path=images[0]) if columns.multi_image and len(images) == 1 else row
+        yield (
+            row._replace(image_path=images[0]) if columns.multi_image and len(images) == 1 else row
+        )
         return
     if row.label is not None and row.label != (columns.multi_image == "all"):
         which = "which one matches" if row.label else "which one doesn't match"
-        why = f"label {row.label} of {len(images)} images does not say {which} (--multi-image {columns.multi_image}); give each image a row of its own"
+        why = (
+            f"label {row.label} of {len(images)} images does not say {which} (--multi-image"
+            f" {columns.multi_image}); give each image a row of its own"
+        )
         yield row._replace(label=None, problem=why)
         return
     yield from (row._replace(image_path=image) for image in images)
 
 
 def training_problem(row: Row, columns: Columns) -> str | None:
-    """Why a row can't be trained on: its own problem, or a label that does not say which of its images it is about."""
-    return row.problem or next((one.problem for one in one_image_each(row, columns) if one.problem), None)
+    """Why a row can't be trained on: its own problem, or a label that does not say which of its
+    images it is about.
+    """
+    return row.problem or next(
+        (one.problem for one in one_image_each(row, columns) if one.problem), None
+    )
 
 
 def refusal(path: str | Path, bad: Sequence[Row]) -> InputError:
-    """One error for rows that can't be used: the first ten and the count; a LabelError where all faults are labels."""
+    """One error for rows that can't be used: the first ten and the count; a LabelError where all
+    faults are labels.
+    """
     unusable = Unusable()
     for row in bad:
         unusable.add(row)
@@ -170,25 +236,40 @@ class Unusable:
 
     def join(self, later: Unusable) -> None:
         """Count those of a later part of the file too."""
-        self.count, self.only_labels = self.count + later.count, self.only_labels and later.only_labels
+        self.count, self.only_labels = (
+            self.count + later.count,
+            self.only_labels and later.only_labels,
+        )
         self.first = [*self.first, *later.first][:SHOWN]
 
     def error(self, path: str | Path) -> InputError:
         """What to raise; see `refusal`."""
-        more = f" (and {self.count - SHOWN:,} more; mismatch validate lists all)" if self.count > SHOWN else ""
+        more = (
+            f" (and {self.count - SHOWN:,} more; mismatch validate lists all)"
+            if self.count > SHOWN
+            else ""
+        )
         kind = LabelError if self.only_labels else InputError
-        return kind("; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more)
+        return kind(
+            "; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more
+        )
 
 
 def place(path: str | Path | Remote, line: int) -> str:
-    """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines, `train.parquet:row 17`."""
+    """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines,
+    `train.parquet:row 17`.
+    """
     return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
 
 
 def kind_of(path: str | Path | Remote) -> str:
     """What a file is read as: csv, tsv, jsonl, parquet or dataset."""
     path = located(path)
-    return "dataset" if isinstance(path, Path) and path.is_dir() else SUFFIXES.get(path.suffix.lower(), "csv")
+    return (
+        "dataset"
+        if isinstance(path, Path) and path.is_dir()
+        else SUFFIXES.get(path.suffix.lower(), "csv")
+    )
 
 
 def rows_files(path: str | Path | Remote) -> list[Path]:
@@ -200,10 +281,22 @@ def rows_files(path: str | Path | Remote) -> list[Path]:
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
-    """Hex; of all that the rows say: the files, and how they are read. An object is not read for it, its ETag stands for what it holds (`Remote.version`)."""
+    """Hex; of all that the rows say: the files, and how they are read. An object is not read for
+    it, its ETag stands for what it holds (`Remote.version`).
+    """
     path = located(path)
-    digest = hashlib.sha256((path.version() if isinstance(path, Remote) else "".join(map(sha256_file, rows_files(path)))).encode())
-    if (said := Columns(columns.image, columns.text, columns.label, columns.label_map, columns.multi_image)) != PLAIN:
+    digest = hashlib.sha256(
+        (
+            path.version()
+            if isinstance(path, Remote)
+            else "".join(map(sha256_file, rows_files(path)))
+        ).encode()
+    )
+    if (
+        said := Columns(
+            columns.image, columns.text, columns.label, columns.label_map, columns.multi_image
+        )
+    ) != PLAIN:
         digest.update(repr(said).encode())
     return digest.hexdigest()
 

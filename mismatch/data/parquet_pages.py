@@ -1,4 +1,6 @@
-"""What the pages of a Parquet file hold once they are unpacked, read from their heads before a page is: 900 MB of one letter take 30 kB in the file."""
+"""What the pages of a Parquet file hold once they are unpacked, read from their heads before a page
+is: 900 MB of one letter take 30 kB in the file.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ MAX_HEAD = 2**24  # bytes, as pyarrow has it
 MAX_PAGE = 2**28  # bytes, unpacked; writers aim at 1 to 100 MB
 MAX_DICTIONARY = 2**27  # bytes, unpacked; writers stop at 1 or 2 MB, or behind a thousand values
 MAX_PAGE_VALUES = 2**24
-MAX_LISTED = 2**22  # values of a column of lists, from which on the file must have a byte for eight of them
-HELD = 2**26  # bytes that the rows of a batch may take, before the two pages in which they begin and end
+# values of a column of lists, from which on the file must have a byte for eight of them
+MAX_LISTED = 2**22
+# bytes that the rows of a batch may take, before the two pages in which they begin and end
+HELD = 2**26
 MAX_DEPTH = 32  # structs in structs, of which a head has two
 DICTIONARY_PAGE = 2  # type of a page
 DICTIONARY, DATA, DATA_2 = 7, 5, 8  # fields of a head, one of which says more of its kind of page
 DELTA_STRINGS = 7  # encoding: each value as what it shares with the one before it, and the rest
-STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)  # types of Thrift's compact protocol
+# types of Thrift's compact protocol
+STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 
 
 class PageError(ValueError):
@@ -40,11 +45,14 @@ class Leaf(NamedTuple):
 
     number: int  # from 0
     is_list: bool
-    is_expanded: bool  # whether each value is a string of its own, even where the file has it as an index into a dictionary
+    # whether each value is a string of its own, even where the file has it as an index into a
+    # dictionary
+    is_expanded: bool
 
 
 def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int) -> int:
-    """How many rows of a row group, `most` at most, can be read together; PageError for a page that would take too much.
+    """How many rows of a row group, `most` at most, can be read together; PageError for a page that
+    would take too much.
 
     `group`: pyarrow's metadata of it; `leaves`: those that are read.
     """
@@ -66,14 +74,20 @@ def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
             dictionary = max(dictionary, size)
             continue
         values += head.values
-        longest = dictionary if leaf.is_expanded else 0  # bytes of a value that takes next to nothing in the page
+        # bytes of a value that takes next to nothing in the page
+        longest = dictionary if leaf.is_expanded else 0
         if head.encoding == DELTA_STRINGS:
             longest = max(longest, size)
         if leaf.is_list and longest * head.values > MAX_PAGE:
-            raise PageError(f"a page's lists may unpack to {longest * head.values:,} bytes; at most {MAX_PAGE:,} are read")
+            raise PageError(
+                f"a page's lists may unpack to {longest * head.values:,} bytes; at most"
+                f" {MAX_PAGE:,} are read"
+            )
         largest = max(largest, longest, size / max(1, head.values))
     if leaf.is_list and values > max(MAX_LISTED, 8 * chunk.total_compressed_size):
-        raise PageError(f"{values:,} values of lists stand in {chunk.total_compressed_size:,} bytes")
+        raise PageError(
+            f"{values:,} values of lists stand in {chunk.total_compressed_size:,} bytes"
+        )
     return largest
 
 
@@ -82,11 +96,15 @@ def _check(head: PageHead, size: int) -> None:
     if size > limit:
         raise PageError(f"a page unpacks to {size:,} bytes; at most {limit:,} are read")
     if head.values > MAX_PAGE_VALUES:
-        raise PageError(f"a page holds {head.values:,} values; at most {MAX_PAGE_VALUES:,} are read")
+        raise PageError(
+            f"a page holds {head.values:,} values; at most {MAX_PAGE_VALUES:,} are read"
+        )
 
 
 def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
-    """The heads of the pages in file[start : start + size], in order; PageError for one that can't be read."""
+    """The heads of the pages in file[start : start + size], in order; PageError for one that can't
+    be read.
+    """
     end = start + size
     while start < end:
         head, length = _head_at(file, start, end)
@@ -112,7 +130,9 @@ def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
 
 def _head(fields: dict[int, Any]) -> PageHead:
     unpacked, packed = fields.get(2), fields.get(3)
-    kinds = [number for number in (DICTIONARY, DATA, DATA_2) if isinstance(fields.get(number), dict)]
+    kinds = [
+        number for number in (DICTIONARY, DATA, DATA_2) if isinstance(fields.get(number), dict)
+    ]
     details = fields[kinds[0]] if kinds else {}
     counts = (unpacked, packed, details.get(1, 0))
     if not all(isinstance(count, int) and count >= 0 for count in counts):
@@ -123,14 +143,18 @@ def _head(fields: dict[int, Any]) -> PageHead:
 
 
 class _Compact:
-    """A reader of Thrift's compact protocol that takes numbers as Thrift does: of a longer one the lower 32 bits. IndexError behind the end of the data."""
+    """A reader of Thrift's compact protocol that takes numbers as Thrift does: of a longer one the
+    lower 32 bits. IndexError behind the end of the data.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Numbers of fields → values; i32 are int, structs dict, all others None. Of a field that stands twice the last."""
+        """Numbers of fields → values; i32 are int, structs dict, all others None. Of a field that
+        stands twice the last.
+        """
         if depth > MAX_DEPTH:
             raise PageError("the head of a page is damaged")
         fields: dict[int, Any] = {}

@@ -1,4 +1,6 @@
-"""A row, and what every format does alike: names of columns, what is missing, and why a row can't be used."""
+"""A row, and what every format does alike: names of columns, what is missing, and why a row can't
+be used.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,18 @@ from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns,
 from mismatch.errors import LabelError
 from mismatch.remote import Remote
 
-__all__ = ["MAX_COLUMNS", "MAX_FIELD", "Fault", "Reading", "Row", "Span", "SpanError", "as_text", "is_too_long", "not_text"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_FIELD",
+    "Fault",
+    "Reading",
+    "Row",
+    "Span",
+    "SpanError",
+    "as_text",
+    "is_too_long",
+    "not_text",
+]
 
 MAX_FIELD = 2**24  # characters of a value; csv's own limit of 2¹⁷ is a text of 40 pages
 MAX_COLUMNS = 4_096
@@ -26,14 +39,20 @@ Fault = Callable[[int, str], None]  # is given a line and what is wrong with the
 class Row(NamedTuple):
     """One record, as it stands in the file. A tuple, since files have millions."""
 
-    line: int  # where it starts, from 1; of Parquet and datasets, which have no lines, the row's number, from 1
-    image_path: str  # as written; with `Columns.multi_image` it may name several, which `Columns.images` tells apart
+    # where it starts, from 1; of Parquet and datasets, which have no lines, the row's number, from
+    # 1
+    line: int
+    # as written; with `Columns.multi_image` it may name several, which `Columns.images` tells apart
+    image_path: str
     text: str
     label: int | None  # None where there is none, none is wanted, or it is wrong
-    columns: dict[str, str]  # all columns, as written, those of image, text and label as image_path, text and label
+    # all columns, as written, those of image, text and label as image_path, text and label
+    columns: dict[str, str]
     problem: str | None = None  # why this row can't be used
-    intact: bool = True  # whether its fields can be told apart: as many as the header has, and no NUL byte
-    raw: str = ""  # of a row with a problem the text that stands in the file; none in Parquet and datasets
+    # whether its fields can be told apart: as many as the header has, and no NUL byte
+    intact: bool = True
+    # of a row with a problem the text that stands in the file; none in Parquet and datasets
+    raw: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,9 @@ class Span:
 
 
 class SpanError(Exception):
-    """A span does not end where a record ends, or has a fault: the file may be faulty or not, which only a reading from its beginning can tell."""
+    """A span does not end where a record ends, or has a fault: the file may be faulty or not, which
+    only a reading from its beginning can tell.
+    """
 
 
 @dataclass(frozen=True)
@@ -58,13 +79,19 @@ class Reading:
     needed: tuple[str, ...]  # of COLUMNS
     fault: Fault
     aliases: bool = False  # whether usual names stand for needed ones: file, title
-    strict: bool = True  # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said before
+    # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said
+    # before
+    strict: bool = True
     span: Span | None = None  # whose rows alone are read; None: all of the file's
 
     def names(self, header: list[str]) -> list[str] | None:
-        """The columns as rows have them, and a fault where a needed one is missing; None for a header that can't be one."""
+        """The columns as rows have them, and a fault where a needed one is missing; None for a
+        header that can't be one.
+        """
         if len(header) > MAX_COLUMNS:
-            self.fault(1, f"there are {len(header):,} columns; a file of rows has at most {MAX_COLUMNS:,}")
+            self.fault(
+                1, f"there are {len(header):,} columns; a file of rows has at most {MAX_COLUMNS:,}"
+            )
             return None
         if twice := sorted(name for name, count in Counter(header).items() if count > 1):
             self.fault(1, f"column {twice[0]!r} stands twice in the header; rename one")
@@ -76,12 +103,20 @@ class Reading:
         """Those of the needed columns that are there; the others are a fault."""
         if missing := [name for name in self.needed if name not in names]:
             asked = [self.columns.asked(name) for name in missing]
-            words = ", ".join(repr(said) if said == name else f"{said!r} ({OPTIONS[name]})" for said, name in zip(asked, missing, strict=True))
-            what = f"column{'s' * (len(missing) > 1)} {words} {'are' if len(missing) > 1 else 'is'} missing"
+            words = ", ".join(
+                repr(said) if said == name else f"{said!r} ({OPTIONS[name]})"
+                for said, name in zip(asked, missing, strict=True)
+            )
+            what = (
+                f"column{'s' * (len(missing) > 1)} {words} {'are' if len(missing) > 1 else 'is'}"
+                " missing"
+            )
             self.fault(1, f"{what}; found {_listed(header)}{_hint(header, missing, self.columns)}")
         return tuple(name for name in self.needed if name in names)
 
-    def row(self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None) -> Row:
+    def row(
+        self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None
+    ) -> Row:
         """A record that could be taken apart, with what is wrong with it."""
         image_path, text, label = columns.get("image_path", ""), columns.get("text", ""), None
         if "label" in present:
@@ -89,21 +124,42 @@ class Reading:
             label = self.columns.labels.get(said)
             if label is None:
                 label = self.columns.labels.get(said.strip().lower())
-        if not (image_path.strip() and text.strip() and (label is not None or "label" not in present)):
-            problem = "; ".join([*([problem] if problem else []), *self._problems(columns, present)]) or None
+        if not (
+            image_path.strip() and text.strip() and (label is not None or "label" not in present)
+        ):
+            problem = (
+                "; ".join([*([problem] if problem else []), *self._problems(columns, present)])
+                or None
+            )
         row = Row(line, image_path, text, label, columns, problem)
         return self.checked(row) if self.columns.restrained or self.columns.label_map else row
 
     def checked(self, row: Row) -> Row:
         """With what is wrong with its path, and its label as 0 or 1 where names stand for them."""
-        if row.problem is None and "image_path" in row.columns and (problem := self.columns.path_problem(row.image_path)):
+        if (
+            row.problem is None
+            and "image_path" in row.columns
+            and (problem := self.columns.path_problem(row.image_path))
+        ):
             row = row._replace(problem=problem)
-        if self.columns.label_map and (label := row.label if "label" in self.needed else self.columns.labels.get(_said(row))) is not None:
+        if (
+            self.columns.label_map
+            and (
+                label := (
+                    row.label if "label" in self.needed else self.columns.labels.get(_said(row))
+                )
+            )
+            is not None
+        ):
             row.columns["label"] = str(label)
         return row
 
     def _problems(self, columns: dict[str, str], present: Sequence[str]) -> list[str]:
-        problems = [f"the {name} is empty" for name in COLUMNS[:2] if name in present and not columns.get(name, "").strip()]
+        problems = [
+            f"the {name} is empty"
+            for name in COLUMNS[:2]
+            if name in present and not columns.get(name, "").strip()
+        ]
         if "label" in present:
             try:
                 parse_label(columns.get("label", ""), self.columns)
@@ -114,7 +170,9 @@ class Reading:
 
 def not_text(name: str, value: object) -> str:
     """What to say of a value of the column `name`, image_path or text, that is none."""
-    return f"the {name} is {reprlib.repr(value)}, not a {'path' if name == 'image_path' else 'string'}"
+    return (
+        f"the {name} is {reprlib.repr(value)}, not a {'path' if name == 'image_path' else 'string'}"
+    )
 
 
 def is_too_long(values: Iterable[str]) -> bool:
@@ -123,7 +181,9 @@ def is_too_long(values: Iterable[str]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a list are joined as the images of a row are."""
+    """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a
+    list are joined as the images of a row are.
+    """
     if isinstance(value, str):
         return value
     if value is None:
@@ -146,10 +206,14 @@ def _said(row: Row) -> str:
 
 
 def _renamed(header: list[str]) -> list[str]:
-    """With the needed name in place of the first usual one that stands for it, where it is missing."""
+    """With the needed name in place of the first usual one that stands for it, where
+    it is missing.
+    """
     plain, names = [folded(name) for name in header], list(header)
     for name in (name for name in COLUMNS[:2] if name not in header):
-        if at := next((plain.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in plain), 0):
+        if at := next(
+            (plain.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in plain), 0
+        ):
             names[at - 1] = name
     return names
 
@@ -157,13 +221,20 @@ def _renamed(header: list[str]) -> list[str]:
 def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
     marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
     if marks:
-        cure = "name the file .csv" if marks[0] == "," else "save the file with commas" + (", or name it .tsv" if marks[0] == "\t" else "")
+        cure = (
+            "name the file .csv"
+            if marks[0] == ","
+            else "save the file with commas" + (", or name it .tsv" if marks[0] == "\t" else "")
+        )
         return f"; the columns are separated by {marks[0]!r}: {cure}"
     pairs = [(near, name) for name in missing if (near := _nearest(name, header, columns))]
     if not pairs:
         return ""
     renamed = " and ".join(f"{near!r} to {columns.asked(name)!r}" for near, name in pairs)
-    return f"; rename {renamed}, or pass {' '.join(f'{OPTIONS[name]} {_quoted(near)}' for near, name in pairs)}"
+    return (
+        f"; rename {renamed}, or pass"
+        f" {' '.join(f'{OPTIONS[name]} {_quoted(near)}' for near, name in pairs)}"
+    )
 
 
 def _quoted(name: str) -> str:

@@ -8,14 +8,39 @@ from functools import lru_cache
 
 __all__ = ["main_script"]
 
-_INDIAN = {"devanagari", "bengali", "gurmukhi", "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala"}
-_OTHERS = {"thai", "lao", "tibetan", "myanmar", "georgian", "hangul", "ethiopic", "khmer", "mongolian", "cjk"}
+_INDIAN = {
+    "devanagari",
+    "bengali",
+    "gurmukhi",
+    "gujarati",
+    "oriya",
+    "tamil",
+    "telugu",
+    "kannada",
+    "malayalam",
+    "sinhala",
+}
+_OTHERS = {
+    "thai",
+    "lao",
+    "tibetan",
+    "myanmar",
+    "georgian",
+    "hangul",
+    "ethiopic",
+    "khmer",
+    "mongolian",
+    "cjk",
+}
 SCRIPTS = {"latin", "greek", "cyrillic", "armenian", "hebrew", "arabic"} | _INDIAN | _OTHERS
-SAME = {"hiragana": "cjk", "katakana": "cjk", "katakana-hiragana": "cjk", "fullwidth": "latin"}  # Japanese mixes them
+# Japanese mixes them
+SAME = {"hiragana": "cjk", "katakana": "cjk", "katakana-hiragana": "cjk", "fullwidth": "latin"}
 
 
 def main_script(text: str) -> str | None:
-    """The script of most of its letters, by Unicode's names in lower case; Chinese and Japanese are both cjk. None for a text without letters."""
+    """The script of most of its letters, by Unicode's names in lower case; Chinese and Japanese are
+    both cjk. None for a text without letters.
+    """
     if text.isascii():
         return "latin" if any(map(str.isalpha, text)) else None
     counts = Counter(script for char in text if (script := _script_of(char)))

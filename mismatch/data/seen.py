@@ -1,4 +1,6 @@
-"""One look at each image of an audit: whether it can be decoded, its fingerprint, and what is odd about it."""
+"""One look at each image of an audit: whether it can be decoded, its fingerprint, and what is odd
+about it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,26 @@ LONG = 4  # long side over short side, from where on a crop of the centre loses 
 SMALL = 32  # pixels, shorter side
 KEPT = 50  # lines in a report
 ODDITIES = {  # in the order of a report; one image, several
-    "animated": ("holds several frames or pages", "hold several frames or pages", "only the first one is looked at"),
-    "mode": ("is neither RGB nor grey", "are neither RGB nor grey", "it is converted to 8-bit RGB, which may shift colours"),
-    "aspect": (f"is over {LONG} times as long as wide", f"are over {LONG} times as long as wide", f"a crop of the centre sees less than 1/{LONG} of it"),
-    "small": (f"is under {SMALL} pixels on a side", f"are under {SMALL} pixels on a side", "there is little to see, as in a placeholder"),
+    "animated": (
+        "holds several frames or pages",
+        "hold several frames or pages",
+        "only the first one is looked at",
+    ),
+    "mode": (
+        "is neither RGB nor grey",
+        "are neither RGB nor grey",
+        "it is converted to 8-bit RGB, which may shift colours",
+    ),
+    "aspect": (
+        f"is over {LONG} times as long as wide",
+        f"are over {LONG} times as long as wide",
+        f"a crop of the centre sees less than 1/{LONG} of it",
+    ),
+    "small": (
+        f"is under {SMALL} pixels on a side",
+        f"are under {SMALL} pixels on a side",
+        "there is little to see, as in a placeholder",
+    ),
 }
 
 
@@ -36,7 +54,9 @@ class Seen(NamedTuple):
 
 
 class Look:
-    """Decodes an image, looks for what is odd about its file, and takes its fingerprint if that is wanted."""
+    """Decodes an image, looks for what is odd about its file, and takes its fingerprint if that is
+    wanted.
+    """
 
     def __init__(self, check: Callable[[Path], Image], *, prints: bool) -> None:
         self.check, self.prints = check, prints
@@ -50,14 +70,17 @@ class Look:
 
 
 def oddities(path: str | Path) -> tuple[str, ...]:
-    """What is odd about the file of an image that can be decoded: some of animated, mode, aspect, small. Reads its header only."""
+    """What is odd about the file of an image that can be decoded: some of animated, mode, aspect,
+    small. Reads its header only.
+    """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             short, long = sorted(image.size)
             found = {
-                "animated": image.format != "MPO" and getattr(image, "is_animated", False),  # MPO: a phone's photo with its preview
+                # MPO: a phone's photo with its preview
+                "animated": image.format != "MPO" and getattr(image, "is_animated", False),
                 "mode": image.mode not in USUAL_MODES,
                 "aspect": long > LONG * short,
                 "small": short < SMALL,
@@ -67,7 +90,9 @@ def oddities(path: str | Path) -> tuple[str, ...]:
     return tuple(kind for kind, holds in found.items() if holds)
 
 
-def oddity_findings(images: Mapping[str, Sequence[int]], seen: Mapping[str, Seen]) -> Iterator[Finding]:
+def oddity_findings(
+    images: Mapping[str, Sequence[int]], seen: Mapping[str, Seen]
+) -> Iterator[Finding]:
     """For one file: `images` and the lines that name them."""
     for kind, (one, several, so) in ODDITIES.items():
         odd = [path for path in images if kind in seen[path].odd]

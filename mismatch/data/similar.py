@@ -1,4 +1,6 @@
-"""Near-duplicate images: the same picture encoded, scaled or saved anew. The same article in another colour is another picture."""
+"""Near-duplicate images: the same picture encoded, scaled or saved anew. The same article in
+another colour is another picture.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "fingerprint", "fingerprint_images", "groups_of", "near_duplicate_groups"]
 
-# On 7,031 product photos: pictures encoded anew (JPEG 30 to 95, WebP 60, half and double size) are at most 6 bits and 4 levels away, and different articles
-# or colours with hashes as near at least 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from another article.
+# On 7,031 product photos: pictures encoded anew (JPEG 30 to 95, WebP 60, half and double size) are
+# at most 6 bits and 4 levels away, and different articles or colours with hashes as near at least
+# 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from another
+# article.
 BITS = 7  # of the 64 in the hash that may differ; with 8 bands of 8 bits, one band is equal then
 LEVELS = 7  # of 255, by which any of the 8 x 8 x 3 means may differ
 THUMB = 8  # pixels a side
@@ -41,13 +45,21 @@ def fingerprint(image: Image) -> Fingerprint:
     from PIL.Image import Resampling
 
     bits = np.packbits(phash(image).hash.reshape(-1))  # (8,)
-    return Fingerprint(int.from_bytes(bits.tobytes(), "big"), image.resize((THUMB, THUMB), Resampling.BOX).convert("RGB").tobytes())
+    return Fingerprint(
+        int.from_bytes(bits.tobytes(), "big"),
+        image.resize((THUMB, THUMB), Resampling.BOX).convert("RGB").tobytes(),
+    )
 
 
 def fingerprint_images(
-    sources: Iterable[Source], open_image: Callable[[Source], Image], *, workers: int, advance: Callable[[int], object] = lambda done: None
+    sources: Iterable[Source],
+    open_image: Callable[[Source], Image],
+    *,
+    workers: int,
+    advance: Callable[[int], object] = lambda done: None,
 ) -> Iterator[Fingerprint | Exception]:
-    """Each source's fingerprint, in order, or what `open_image` raised for it (an InputError); on `workers` threads, a few ahead.
+    """Each source's fingerprint, in order, or what `open_image` raised for it (an InputError); on
+    `workers` threads, a few ahead.
 
     `advance` is told of each one that is done.
     """
@@ -62,19 +74,25 @@ def fingerprint_images(
 
 
 def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
-    """A group's number for each image, counted from 0 in order of first appearance; None stands alone.
+    """A group's number for each image, counted from 0 in order of first appearance; None stands
+    alone.
 
-    Images are in one group if a chain of near-duplicates joins them. Memory grows with the images, not with their pairs.
+    Images are in one group if a chain of near-duplicates joins them. Memory grows with the images,
+    not with their pairs.
     """
     known = [at for at, made in enumerate(prints) if made is not None]
     hashes = np.array([made.hash for made in prints if made is not None], np.uint64)
-    thumbs = np.frombuffer(b"".join(made.thumb for made in prints if made is not None), np.uint8).reshape(len(known), THUMB * THUMB * 3)
+    thumbs = np.frombuffer(
+        b"".join(made.thumb for made in prints if made is not None), np.uint8
+    ).reshape(len(known), THUMB * THUMB * 3)
     pairs = ((known[a], known[b]) for a, b in _near(hashes, thumbs))
     return groups_of(len(prints), pairs)
 
 
 def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Connected components: a number for each of 0..count-1, counted in order of first appearance."""
+    """Connected components: a number for each of 0..count-1, counted in order
+    of first appearance.
+    """
     parent = list(range(count))
 
     def root(at: int) -> int:
@@ -104,13 +122,18 @@ def _near(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Iterator[tup
 
 
 def _first_of_equals(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """For each image the first one with the same fingerprint, so that thousands of blank pictures are one."""
-    rows = np.concatenate([hashes[:, None].view(np.uint8).reshape(len(hashes), 8), thumbs], axis=1)  # (N, 200)
+    """For each image the first one with the same fingerprint, so that thousands of blank pictures
+    are one.
+    """
+    # (N, 200)
+    rows = np.concatenate([hashes[:, None].view(np.uint8).reshape(len(hashes), 8), thumbs], axis=1)
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(row.tobytes(), at) for at, row in enumerate(rows)], np.int64)
 
 
-def _near_in(bucket: NDArray[np.int64], hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+def _near_in(
+    bucket: NDArray[np.int64], hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]
+) -> Iterator[tuple[int, int]]:
     """Pairs of one bucket."""
     for at in range(len(bucket) - 1):
         rest = bucket[at + 1 :]

@@ -1,4 +1,6 @@
-"""Strings on disk, written by one process and read by all: each by its number, through a map of the file, so that nobody holds them in memory."""
+"""Strings on disk, written by one process and read by all: each by its number, through a map of the
+file, so that nobody holds them in memory.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ WIDTH = 8  # bytes of an offset
 
 
 class StringWriter:
-    """Writes a file of strings: all of them as UTF-8, one behind the other, then where each begins, and the last ends, as int64. CheckpointError where the
-    disk is full or the folder can't be written to.
+    """Writes a file of strings: all of them as UTF-8, one behind the other, then where each begins,
+    and the last ends, as int64. CheckpointError where the disk is full or the folder can't be
+    written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +52,12 @@ class StringWriter:
         self.ends.append(self.ends[-1] + len(data))
         return len(self) - 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with explained(self.path, self.path), self.file as file:
             file.write(b"\0" * (-self.ends[-1] % WIDTH))
             self.ends.tofile(file)
@@ -64,18 +72,27 @@ class StringFile:
             with path.open("rb") as file:
                 self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise CheckpointError(f"{path}, which another process of this run has written, can't be read: {reason(error)}") from error
+            raise CheckpointError(
+                f"{path}, which another process of this run has written, can't be read:"
+                f" {reason(error)}"
+            ) from error
         self.count = count
-        self.offsets = np.frombuffer(self.map, np.int64, count + 1, len(self.map) - WIDTH * (count + 1))
+        self.offsets = np.frombuffer(
+            self.map, np.int64, count + 1, len(self.map) - WIDTH * (count + 1)
+        )
 
     def __getitem__(self, number: int) -> str:
-        return self.map[self.offsets[number] : self.offsets[number + 1]].decode("utf-8", "surrogatepass")
+        return self.map[self.offsets[number] : self.offsets[number + 1]].decode(
+            "utf-8", "surrogatepass"
+        )
 
 
 class Stored(Sequence[T], Generic[T]):
     """Strings of several files, each made into what is wanted when it is asked for."""
 
-    def __init__(self, files: Sequence[StringFile], places: Indices, make: Callable[[str], T]) -> None:
+    def __init__(
+        self, files: Sequence[StringFile], places: Indices, make: Callable[[str], T]
+    ) -> None:
         """`places`: (N,) numbers of the strings, counted through all files."""
         self.files, self.places, self.make = files, places, make
         self.ends = list(accumulate(file.count for file in files))

@@ -9,18 +9,35 @@ import numpy as np
 
 from mismatch.data.lexicon import Lexicon, exchange
 
-__all__ = ["ATTRIBUTES", "TEXT_EDITS", "Edit", "negated", "replaced", "shuffled", "upper_case", "with_typo", "without_brand"]
+__all__ = [
+    "ATTRIBUTES",
+    "TEXT_EDITS",
+    "Edit",
+    "negated",
+    "replaced",
+    "shuffled",
+    "upper_case",
+    "with_typo",
+    "without_brand",
+]
 
 Random = np.random.Generator
 Edit = Callable[[str, Random], str | None]  # None where the text gives no occasion
-ATTRIBUTES = ("colour", "count", "material", "gender", "article")  # kinds of the lexicon whose words are replaced
-NUMBER = re.compile(r"\b(?:pack|set) of (?P<after>\d{1,2})\b|\b(?P<before>\d{1,2})[ -]?(?:pack|pieces?|pcs|pairs?)\b", re.IGNORECASE)
+# kinds of the lexicon whose words are replaced
+ATTRIBUTES = ("colour", "count", "material", "gender", "article")
+NUMBER = re.compile(
+    r"\b(?:pack|set) of (?P<after>\d{1,2})\b|\b(?P<before>\d{1,2})["
+    r" -]?(?:pack|pieces?|pcs|pairs?)\b",
+    re.IGNORECASE,
+)
 LEAST_LETTERS = 5  # of a word that gets a typo: shorter ones become other words
 LEAST_WORDS = 3  # of a text that loses its brand
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
-    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that the text names already; of counts, numbers too."""
+    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that
+    the text names already; of counts, numbers too.
+    """
     words = lexicon or Lexicon()
 
     def edit(text: str, random: Random) -> str | None:
@@ -29,7 +46,9 @@ def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
             return _other_number(text, random) if kind == "count" else None
         found = own[int(random.integers(len(own)))]
         named = {one.family for one in own}
-        others = [family for number, family in enumerate(words.families[kind]) if number not in named]
+        others = [
+            family for number, family in enumerate(words.families[kind]) if number not in named
+        ]
         if not others:
             return None
         family = others[int(random.integers(len(others)))]
@@ -45,7 +64,11 @@ def _other_number(text: str, random: Random) -> str | None:
         return None
     at = found.lastgroup or ""
     others = [number for number in range(1, 10) if number != int(found[at])]
-    return text[: found.start(at)] + str(others[int(random.integers(len(others)))]) + text[found.end(at) :]
+    return (
+        text[: found.start(at)]
+        + str(others[int(random.integers(len(others)))])
+        + text[found.end(at) :]
+    )
 
 
 def shuffled(text: str, random: Random) -> str | None:
@@ -64,8 +87,12 @@ def negated(text: str, _random: Random) -> str | None:
     return f"not a {text}"
 
 
-def without_brand(text: str, _random: Random, brand: str = "", lexicon: Lexicon | None = None) -> str | None:
-    """Without `brand`, or, where none is given, without the first word if it is capitalised, no word of the lexicon, and at least two words follow."""
+def without_brand(
+    text: str, _random: Random, brand: str = "", lexicon: Lexicon | None = None
+) -> str | None:
+    """Without `brand`, or, where none is given, without the first word if it is capitalised, no
+    word of the lexicon, and at least two words follow.
+    """
     words = text.split()
     if brand:
         at = text.lower().find(brand.lower())
@@ -81,7 +108,11 @@ def with_typo(text: str, random: Random) -> str | None:
     """Two neighbouring letters inside of a word of five or more change places."""
     words = text.split()
     places = [
-        (i, j) for i, word in enumerate(words) if word.isalpha() and len(word) >= LEAST_LETTERS for j in range(1, len(word) - 2) if word[j] != word[j + 1]
+        (i, j)
+        for i, word in enumerate(words)
+        if word.isalpha() and len(word) >= LEAST_LETTERS
+        for j in range(1, len(word) - 2)
+        if word[j] != word[j + 1]
     ]
     if not places:
         return None

@@ -1,4 +1,6 @@
-"""The bootstrap: how far a figure would move on other rows of the same kind (Efron and Tibshirani, 1993)."""
+"""The bootstrap: how far a figure would move on other rows of the same kind (Efron and Tibshirani,
+1993).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ RESAMPLES = 1000
 
 
 class Interval(NamedTuple):
-    """low..high, which holds the figure with the stated level; nan where too few resamples have the figure at all."""
+    """low..high, which holds the figure with the stated level; nan where too few resamples have the
+    figure at all.
+    """
 
     low: float
     high: float
@@ -31,17 +35,26 @@ def interval(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Interval:
-    """`statistic(*arrays)`'s percentile interval over rows drawn anew, with their repeats. The arrays are (N, …), of the same N.
+    """`statistic(*arrays)`'s percentile interval over rows drawn anew, with their repeats. The
+    arrays are (N, …), of the same N.
 
-    `groups` (N,): rows of one group, such as an image, are drawn together, as they are no independent ones.
+    `groups` (N,): rows of one group, such as an image, are drawn together, as they are no
+    independent ones.
     """
     columns = [np.asarray(array) for array in arrays]
-    values = [statistic(*(column[rows] for column in columns)) for rows in resamples_of(len(columns[0]), resamples=resamples, seed=seed, groups=groups)]
+    values = [
+        statistic(*(column[rows] for column in columns))
+        for rows in resamples_of(len(columns[0]), resamples=resamples, seed=seed, groups=groups)
+    ]
     return percentiles(np.array(values, np.float64), level)
 
 
-def resamples_of(rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[NDArray[np.int64]]:
-    """Numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with all their rows; M is `rows` where there are no groups."""
+def resamples_of(
+    rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups: ArrayLike | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with all
+    their rows; M is `rows` where there are no groups.
+    """
     if rows < 1:
         raise InputError("a bootstrap needs at least one row")
     random = np.random.default_rng(seed)
@@ -61,7 +74,9 @@ def resamples_of(rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups
 
 
 def percentiles(values: NDArray[Any], level: float = LEVEL) -> Interval:
-    """(B,) resampled figures → the interval between their quantiles; nan where fewer than half of them exist."""
+    """(B,) resampled figures → the interval between their quantiles; nan where fewer than half of
+    them exist.
+    """
     known = values[np.isfinite(values)]
     if 2 * len(known) < len(values) or not len(known):
         return Interval(float("nan"), float("nan"))

@@ -17,39 +17,68 @@ __all__ = ["KINDS", "fit_calibration", "fit_piecewise", "fit_platt", "fit_temper
 
 Floats = NDArray[np.float64]
 STEPS = 100  # of Newton; it needs about ten
-MIN_SLOPE = 1e-3  # per standard deviation of the logits: a calibration never turns the ranking round
+# per standard deviation of the logits: a calibration never turns the ranking round
+MIN_SLOPE = 1e-3
 FLAT = 1e-12  # spread of the logits, relative to their size, below which they are one constant
 KINDS = ("temperature", "platt", "piecewise")  # the simplest first
 FOLDS = 5
 MOST_ROWS = 50_000  # by which the kind is chosen
-PIECEWISE_ROWS, PIECEWISE_LABELS = 1000, 200  # from which a bend can be told from chance, in all and of each label
+# from which a bend can be told from chance, in all and of each label
+PIECEWISE_ROWS, PIECEWISE_LABELS = 1000, 200
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)  # of the log-odds, where the knots lie
-STEEP = 4.0  # times Platt's slope that a piece has at most; at least a quarter of it, so that there are neither jumps nor plateaus
+# times Platt's slope that a piece has at most; at least a quarter of it, so that there are neither
+# jumps nor plateaus
+STEEP = 4.0
 PRIOR = 10.0  # strength, in rows, of each piece's pull towards Platt's slope
 SWEEPS = 60  # over the pieces
 
 
-def fit_calibration(logits: ArrayLike, labels: ArrayLike, *, kind: str = "auto", groups: ArrayLike | None = None, seed: int = 0) -> Calibration:
-    """(N,) logits, (N,) labels → the kind that is best by cross-validated log-loss, fitted to all rows, or the `kind` that is asked for.
+def fit_calibration(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    kind: str = "auto",
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """(N,) logits, (N,) labels → the kind that is best by cross-validated log-loss, fitted to all
+    rows, or the `kind` that is asked for.
 
-    A kind with more freedom must be better by more than a standard error of the difference. `groups` (N,): rows of one group, such as an image, stay in
-    one fold. The piecewise map takes part from a thousand rows on, two hundred of each label. InputError as for `fit_platt`.
+    A kind with more freedom must be better by more than a standard error of the difference.
+    `groups` (N,): rows of one group, such as an image, stay in one fold. The piecewise map takes
+    part from a thousand rows on, two hundred of each label. InputError as for `fit_platt`.
     """
     truth, values = checked(labels, logits)
-    fits: dict[str, Callable[[ArrayLike, ArrayLike], Calibration]] = dict(zip(KINDS, (fit_temperature, fit_platt, fit_piecewise), strict=True))
+    fits: dict[str, Callable[[ArrayLike, ArrayLike], Calibration]] = dict(
+        zip(KINDS, (fit_temperature, fit_platt, fit_piecewise), strict=True)
+    )
     if kind != "auto":
         if kind not in fits:
-            raise InputError(f"there is no calibration {kind!r}; one of auto, {', '.join(KINDS)} is needed")
+            raise InputError(
+                f"there is no calibration {kind!r}; one of auto, {', '.join(KINDS)} is needed"
+            )
         return fits[kind](values, truth)
     fit_platt(values, truth)  # refuses what can't be calibrated
     counts = np.bincount(truth, minlength=2)
     if len(truth) < PIECEWISE_ROWS or counts.min() < PIECEWISE_LABELS:
         fits.pop("piecewise")
-    return fits[_best(fits, values, truth, np.arange(len(truth)) if groups is None else np.asarray(groups), seed)](values, truth)
+    return fits[
+        _best(
+            fits,
+            values,
+            truth,
+            np.arange(len(truth)) if groups is None else np.asarray(groups),
+            seed,
+        )
+    ](values, truth)
 
 
 def _best(
-    fits: Mapping[str, Callable[[ArrayLike, ArrayLike], Calibration]], values: Floats, truth: NDArray[np.int64], groups: NDArray[np.generic], seed: int
+    fits: Mapping[str, Callable[[ArrayLike, ArrayLike], Calibration]],
+    values: Floats,
+    truth: NDArray[np.int64],
+    groups: NDArray[np.generic],
+    seed: int,
 ) -> str:
     """The kind to fit, by at most `MOST_ROWS` of the rows."""
     some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
@@ -72,7 +101,10 @@ def folds(groups: NDArray[np.generic], seed: int) -> NDArray[np.int64]:
 
 
 def _cross_validated(
-    fit: Callable[[ArrayLike, ArrayLike], Calibration], logits: Floats, truth: NDArray[np.int64], fold: NDArray[np.int64]
+    fit: Callable[[ArrayLike, ArrayLike], Calibration],
+    logits: Floats,
+    truth: NDArray[np.int64],
+    fold: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """(N,) log-losses of rows that the fit has not seen."""
     losses = np.empty(len(truth))
@@ -92,26 +124,41 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def fit_piecewise(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """As `fit_platt`, then bent along straight lines between quantiles of its log-odds. Convex: logistic regression with each slope between bounds."""
+    """As `fit_platt`, then bent along straight lines between quantiles of its log-odds. Convex:
+    logistic regression with each slope between bounds.
+    """
     platt = fit_platt(logits, labels)
     values, target, _ = _prepared(logits, labels)
     z = log_odds(values, platt)
     knots = np.quantile(z, QUANTILES)
-    knots = knots[np.insert(np.diff(knots) > 1e-6 * max(1.0, float(z.std())), 0, True)]  # ties have one
+    # ties have one
+    knots = knots[np.insert(np.diff(knots) > 1e-6 * max(1.0, float(z.std())), 0, True)]
     if len(knots) < 3:
         return platt
     ends = np.concatenate([[-np.inf], knots[1:-1], [np.inf]])  # of the pieces
-    parts = np.stack([np.clip(z, low, high) - start for low, high, start in zip(ends[:-1], ends[1:], knots[:-1], strict=True)])  # (K - 1, N)
+    # (K - 1, N)
+    parts = np.stack(
+        [
+            np.clip(z, low, high) - start
+            for low, high, start in zip(ends[:-1], ends[1:], knots[:-1], strict=True)
+        ]
+    )
     slopes, offset = _bent(parts, target, float(knots[0]))
     bent = np.concatenate([[offset], offset + np.cumsum(slopes * np.diff(knots))])
     return replace(platt, kind="piecewise", knots=tuple(knots.tolist()), bent=tuple(bent.tolist()))
 
 
 def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
-    """Slopes and what is added, of least loss: Newton's step for one of them after the other, cut at its bounds and halved until the loss falls."""
-    features = np.concatenate([parts, np.ones((1, parts.shape[1]))])  # (K, N), the last for the offset
+    """Slopes and what is added, of least loss: Newton's step for one of them after the other, cut
+    at its bounds and halved until the loss falls.
+    """
+    # (K, N), the last for the offset
+    features = np.concatenate([parts, np.ones((1, parts.shape[1]))])
     weights = np.append(np.ones(len(parts)), offset)
-    low, high = (np.append(np.full(len(parts), bound), end) for bound, end in ((1 / STEEP, -np.inf), (STEEP, np.inf)))
+    low, high = (
+        np.append(np.full(len(parts), bound), end)
+        for bound, end in ((1 / STEEP, -np.inf), (STEEP, np.inf))
+    )
     pull = np.append(np.full(len(parts), PRIOR), 0.0) / len(target)
 
     def loss(u: Floats, at: Floats) -> float:
@@ -140,20 +187,26 @@ def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
 
 
 def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """(N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed targets (Lin, Lin and Weng, 2007).
+    """(N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed targets
+    (Lin, Lin and Weng, 2007).
 
-    The slope stays above 0 also where the logits rank the wrong way round: then it is as good as flat, and every score lies near the base rate.
-    InputError unless both labels occur and all logits are finite.
+    The slope stays above 0 also where the logits rank the wrong way round: then it is as good as
+    flat, and every score lies near the base rate. InputError unless both labels occur and all
+    logits are finite.
     """
     values, target, base = _prepared(logits, labels)
     center, spread = float(values.mean()), float(values.std())
     if spread <= FLAT * max(1.0, abs(center)):
         spread = 1.0
     scaled = (values - center) / spread
-    slope, intercept = map(float, _newton(np.stack([scaled, np.ones_like(scaled)]), target, np.array([0.0, base])))
+    slope, intercept = map(
+        float, _newton(np.stack([scaled, np.ones_like(scaled)]), target, np.array([0.0, base]))
+    )
     if slope < MIN_SLOPE:
         slope, intercept = MIN_SLOPE, base
-    return Calibration(slope=slope / spread, intercept=intercept - slope * center / spread, rows=len(values))
+    return Calibration(
+        slope=slope / spread, intercept=intercept - slope * center / spread, rows=len(values)
+    )
 
 
 def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, float]:
@@ -161,7 +214,10 @@ def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, flo
     truth, values = checked(labels, logits)
     positives, rows = int(truth.sum()), len(truth)
     if not 0 < positives < rows:
-        raise InputError(f"a calibration needs both matches and mismatches; there are {positives} and {rows - positives}")
+        raise InputError(
+            f"a calibration needs both matches and mismatches; there are {positives} and"
+            f" {rows - positives}"
+        )
     if not np.isfinite(values).all():
         raise InputError("a calibration needs finite logits")
     target = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (rows - positives + 2))
@@ -169,14 +225,22 @@ def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, flo
 
 
 def _newton(features: Floats, target: Floats, weights: Floats) -> Floats:
-    """(F, N) features, (N,) soft targets → (F,) weights of least log-loss of sigmoid(weights · features); a step is halved until the loss falls."""
+    """(F, N) features, (N,) soft targets → (F,) weights of least log-loss of sigmoid(weights ·
+    features); a step is halved until the loss falls.
+    """
     for _ in range(STEPS):
         p = sigmoid(weights @ features)
         gradient = features @ (p - target) / len(target)
         if np.abs(gradient).max() < 1e-10:
             break
-        hessian = (features * (p * (1 - p))) @ features.T / len(target) + 1e-12 * np.eye(len(weights))
-        step, before, scale = np.linalg.solve(hessian, gradient), _loss(weights, features, target), 1.0
+        hessian = (features * (p * (1 - p))) @ features.T / len(target) + 1e-12 * np.eye(
+            len(weights)
+        )
+        step, before, scale = (
+            np.linalg.solve(hessian, gradient),
+            _loss(weights, features, target),
+            1.0,
+        )
         while _loss(weights - scale * step, features, target) > before and scale > 1e-10:
             scale /= 2
         weights = weights - scale * step

@@ -13,11 +13,14 @@ from mismatch.evaluation.metrics import auroc, checked
 
 __all__ = ["Comparison", "DeLong", "McNemar", "compare", "delong", "mcnemar"]
 
-MOST_EXACT = 1000  # rows that only one model has right; beyond, the normal limit is as good and does not overflow
+# rows that only one model has right; beyond, the normal limit is as good and does not overflow
+MOST_EXACT = 1000
 
 
 class McNemar(NamedTuple):
-    """Rows that only one of two models has right, and how likely so uneven a division is by chance."""
+    """Rows that only one of two models has right, and how likely so uneven a division
+    is by chance.
+    """
 
     only_first: int
     only_second: int
@@ -55,13 +58,17 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """(N,) labels, (N,) scores of either, thresholds, one or (N,) → tests and paired bootstrap intervals, which keep `groups` (N,), the images, together.
+    """(N,) labels, (N,) scores of either, thresholds, one or (N,) → tests and paired bootstrap
+    intervals, which keep `groups` (N,), the images, together.
 
     The two tests take rows for independent; where images repeat, trust the intervals more.
     """
     truth, one = checked(labels, first)
     _, other = checked(labels, second)
-    right, also = (one >= np.asarray(first_threshold)) == truth, (other >= np.asarray(second_threshold)) == truth
+    right, also = (
+        (one >= np.asarray(first_threshold)) == truth,
+        (other >= np.asarray(second_threshold)) == truth,
+    )
     gain = right.astype(np.float64) - also
     accuracies, areas = [], []
     for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups):
@@ -70,11 +77,20 @@ def compare(
     intervals = [percentiles(np.array(values), level) for values in (accuracies, areas)]
     ranking = delong(truth, one, other)
     tested = mcnemar(int((right & ~also).sum()), int((~right & also).sum()))
-    return Comparison(tested, ranking, float(gain.mean()), intervals[0], ranking.first - ranking.second, intervals[1])
+    return Comparison(
+        tested,
+        ranking,
+        float(gain.mean()),
+        intervals[0],
+        ranking.first - ranking.second,
+        intervals[1],
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> McNemar:
-    """McNemar's test (1947), two-sided and exact: the binomial distribution, or above a thousand rows its normal limit with continuity correction."""
+    """McNemar's test (1947), two-sided and exact: the binomial distribution, or above a thousand
+    rows its normal limit with continuity correction.
+    """
     rows = only_first + only_second
     if rows > MOST_EXACT:
         p_value = erfc(max(0.0, abs(only_first - only_second) - 1) / sqrt(rows) / sqrt(2))
@@ -85,7 +101,9 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
 
 
 def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
-    """The test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by ranks as in Sun and Xu (2014)."""
+    """The test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
+    ranks as in Sun and Xu (2014).
+    """
     truth, one = checked(labels, first)
     _, other = checked(labels, second)
     areas = auroc(truth, one), auroc(truth, other)
@@ -98,8 +116,12 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     return DeLong(*areas, erfc(abs(areas[0] - areas[1]) / sqrt(variance) / sqrt(2)))
 
 
-def _components(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each match the share of mismatches below it, of each mismatch the share of matches above it."""
+def _components(
+    truth: NDArray[np.int64], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each match the share of mismatches below it, of each mismatch the share of matches above
+    it.
+    """
     matches, mismatches = scores[truth == 1], scores[truth == 0]
     below = (_midranks(scores)[truth == 1] - _midranks(matches)) / len(mismatches)
     above = 1 - (_midranks(scores)[truth == 0] - _midranks(mismatches)) / len(matches)

@@ -1,4 +1,6 @@
-"""Bootstrap intervals of all figures at once: rows are counted per distinct score, so a resample costs no sorting."""
+"""Bootstrap intervals of all figures at once: rows are counted per distinct score, so a resample
+costs no sorting.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from mismatch.evaluation.metrics import BINS, checked, count_metrics
 
 __all__ = ["metric_intervals"]
 
-MOST_DRAWN = 100_000_000  # rows over all resamples; with more rows there are fewer resamples, at least `FEWEST`
+# rows over all resamples; with more rows there are fewer resamples, at least `FEWEST`
+MOST_DRAWN = 100_000_000
 FEWEST = 200
 
 
@@ -26,21 +29,31 @@ def metric_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The figures of `binary_metrics` → their percentile intervals over resampled rows, or `groups` (N,) of rows, such as those of one image.
+    """The figures of `binary_metrics` → their percentile intervals over resampled rows, or `groups`
+    (N,) of rows, such as those of one image.
 
-    `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the resamples have the figure.
+    `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the
+    resamples have the figure.
     """
     truth, values = checked(labels, scores)
     resampled = _Resampled(truth, values, values >= np.asarray(threshold))
     count = max(FEWEST, min(resamples, MOST_DRAWN // len(truth)))
-    drawn = [resampled.figures(rows) for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)]
-    return {name: percentiles(np.array([one[name] for one in drawn], np.float64), level) for name in drawn[0]}
+    drawn = [
+        resampled.figures(rows)
+        for rows in resamples_of(len(truth), resamples=count, seed=seed, groups=groups)
+    ]
+    return {
+        name: percentiles(np.array([one[name] for one in drawn], np.float64), level)
+        for name in drawn[0]
+    }
 
 
 class _Resampled:
     """Rows that are drawn again and again."""
 
-    def __init__(self, truth: NDArray[np.int64], values: NDArray[np.float64], said: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, truth: NDArray[np.int64], values: NDArray[np.float64], said: NDArray[np.bool_]
+    ) -> None:
         distinct, place = np.unique(values, return_inverse=True)  # ascending
         self.size = len(distinct)
         self.cell = 2 * place + truth  # (N,) of each distinct score's mismatches and matches
@@ -48,13 +61,18 @@ class _Resampled:
         self.truth, self.values = truth, values
         self.probable = bool(values.min() >= 0 and values.max() <= 1)
         clipped = values.clip(1e-15, 1 - 1e-15) if self.probable else values
-        self.losses = -np.where(truth == 1, np.log(clipped), np.log1p(-clipped)) if self.probable else values
+        self.losses = (
+            -np.where(truth == 1, np.log(clipped), np.log1p(-clipped)) if self.probable else values
+        )
         self.bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
 
     def figures(self, rows: NDArray[np.int64]) -> dict[str, float]:
         """(M,) numbers of rows → their figures."""
         (tn, fp), (fn, tp) = np.bincount(self.decided[rows], minlength=4).reshape(2, 2).tolist()
-        negatives, positives = np.bincount(self.cell[rows], minlength=2 * self.size).reshape(-1, 2).T  # (K,) each
+        # (K,) each
+        negatives, positives = (
+            np.bincount(self.cell[rows], minlength=2 * self.size).reshape(-1, 2).T
+        )
         found: dict[str, Any] = count_metrics(tn, fp, fn, tp)
         return {**found, **_ranking(negatives, positives), **self._probabilities(rows)}
 
@@ -63,7 +81,11 @@ class _Resampled:
             return dict.fromkeys(("log_loss", "brier", "ece"), float("nan"))
         values, truth = self.values[rows], self.truth[rows]
         off = np.bincount(self.bins[rows], weights=values - truth, minlength=BINS)
-        return {"log_loss": float(self.losses[rows].mean()), "brier": float(((values - truth) ** 2).mean()), "ece": float(np.abs(off).sum() / len(rows))}
+        return {
+            "log_loss": float(self.losses[rows].mean()),
+            "brier": float(((values - truth) ** 2).mean()),
+            "ece": float(np.abs(off).sum() / len(rows)),
+        }
 
 
 def _ranking(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> dict[str, float]:

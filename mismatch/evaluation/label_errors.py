@@ -1,4 +1,6 @@
-"""Which labels are probably wrong: from probabilities by models that never saw the row, and from the labels of the pairs that lie next to it."""
+"""Which labels are probably wrong: from probabilities by models that never saw the row, and from
+the labels of the pairs that lie next to it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.metrics import checked
 
-__all__ = ["LabelErrors", "Share", "estimate_share", "find_label_errors", "nearest_pairs", "reason", "require_cleanlab"]
+__all__ = [
+    "LabelErrors",
+    "Share",
+    "estimate_share",
+    "find_label_errors",
+    "nearest_pairs",
+    "reason",
+    "require_cleanlab",
+]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 NEAREST = 10  # pairs whose labels are asked
-NEAREST_WEIGHT = 0.1  # of their share of matches beside the probability, 0..1; above 0.2 the ranking of planted errors among real photos falls off
+# of their share of matches beside the probability, 0..1; above 0.2 the ranking of planted errors
+# among real photos falls off
+NEAREST_WEIGHT = 0.1
 BLOCK = 2**25  # similarities that are held at once: 128 MiB
 SUREST = 0.2  # of the rows, by whose labels a share is estimated
 NINE_IN_TEN = 1.645  # standard deviations
@@ -45,47 +57,85 @@ class Share:
 
     def words(self) -> str:
         """`about 5.2 % of 11,250 labels look wrong (585), …`, with how far that can be trusted."""
-        value, low, high, confident = (f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident))
-        said = f"about {value} % of {self.rows:,} labels look wrong ({round(self.value * self.rows):,}), {low} to {high} % with a certainty of nine in ten"
-        return f"{said}, if hard pairs are labelled as well as easy ones; confident learning says {confident} %, heads' own mistakes among them"
+        value, low, high, confident = (
+            f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident)
+        )
+        said = (
+            f"about {value} % of {self.rows:,} labels look wrong"
+            f" ({round(self.value * self.rows):,}), {low} to {high} % with a certainty of nine"
+            " in ten"
+        )
+        return (
+            f"{said}, if hard pairs are labelled as well as easy ones; confident learning says"
+            f" {confident} %, heads' own mistakes among them"
+        )
 
 
-def find_label_errors(labels: ArrayLike, probabilities: ArrayLike, neighbour_share: ArrayLike | None = None) -> LabelErrors:
-    """(N,) labels, (N,) out-of-sample probabilities of a match, (N,) share of matches among the nearest pairs → scores and ranking.
+def find_label_errors(
+    labels: ArrayLike, probabilities: ArrayLike, neighbour_share: ArrayLike | None = None
+) -> LabelErrors:
+    """(N,) labels, (N,) out-of-sample probabilities of a match, (N,) share of matches among the
+    nearest pairs → scores and ranking.
 
-    The score is 1 less cleanlab's self-confidence (Northcutt, Jiang and Chuang, 2021): the belief that is left for the other label. MissingExtraError
-    without cleanlab, InputError for numbers that are none or lie outside 0..1.
+    The score is 1 less cleanlab's self-confidence (Northcutt, Jiang and Chuang, 2021): the belief
+    that is left for the other label. MissingExtraError without cleanlab, InputError for numbers
+    that are none or lie outside 0..1.
     """
     truth, belief = _checked(labels, probabilities)
     if neighbour_share is not None:
-        belief = (1 - NEAREST_WEIGHT) * belief + NEAREST_WEIGHT * _checked(labels, neighbour_share)[1]
-    quality = _cleanlab("rank").get_label_quality_scores(truth, np.stack([1 - belief, belief], axis=1), method="self_confidence")
+        belief = (1 - NEAREST_WEIGHT) * belief + NEAREST_WEIGHT * _checked(labels, neighbour_share)[
+            1
+        ]
+    quality = _cleanlab("rank").get_label_quality_scores(
+        truth, np.stack([1 - belief, belief], axis=1), method="self_confidence"
+    )
     scores = 1 - np.asarray(quality, np.float64)
     return LabelErrors(scores, np.argsort(-scores, kind="stable"))
 
 
 def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
-    """(N,) labels, (N,) out-of-sample probabilities of a match → the share of labels that are wrong; InputError unless both labels occur.
+    """(N,) labels, (N,) out-of-sample probabilities of a match → the share of labels that are
+    wrong; InputError unless both labels occur.
 
-    It is the share that contradicts the models among the fifth of the rows that they are surest of, on both sides (anchor points: Liu and Tao, 2016), where
-    their own mistakes are rare, with Wilson's interval; beside it stands the estimate of confident learning.
+    It is the share that contradicts the models among the fifth of the rows that they are surest of,
+    on both sides (anchor points: Liu and Tao, 2016), where their own mistakes are rare, with
+    Wilson's interval; beside it stands the estimate of confident learning.
     """
     truth, belief = _checked(labels, probabilities)
     matches = int(truth.sum())
     if not 0 < matches < len(truth):
         raise InputError("the share of wrong labels can be estimated only where both labels occur")
     order = np.argsort(belief, kind="stable")
-    low_side, high_side = (order[: math.ceil(SUREST * (len(truth) - matches))], order[-math.ceil(SUREST * matches) :])
-    sure, wrong = len(low_side) + len(high_side), int(truth[low_side].sum() + (1 - truth[high_side]).sum())
+    low_side, high_side = (
+        order[: math.ceil(SUREST * (len(truth) - matches))],
+        order[-math.ceil(SUREST * matches) :],
+    )
+    sure, wrong = (
+        len(low_side) + len(high_side),
+        int(truth[low_side].sum() + (1 - truth[high_side]).sum()),
+    )
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
-    return Share(wrong / sure, *_wilson(wrong, sure), confident=float(joint[0, 1] + joint[1, 0]), rows=len(truth))
+    return Share(
+        wrong / sure,
+        *_wilson(wrong, sure),
+        confident=float(joint[0, 1] + joint[1, 0]),
+        rows=len(truth),
+    )
 
 
-def nearest_pairs(images: NDArray[np.float32], texts: NDArray[np.float32], image_of: Indices, text_of: Indices, nearest: int = NEAREST) -> Indices:
-    """Embeddings of unique images (U, D) and texts (V, E), (N,) which of them a row pairs → (N, K) the rows whose image and text are together most alike.
+def nearest_pairs(
+    images: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    image_of: Indices,
+    text_of: Indices,
+    nearest: int = NEAREST,
+) -> Indices:
+    """Embeddings of unique images (U, D) and texts (V, E), (N,) which of them a row pairs → (N, K)
+    the rows whose image and text are together most alike.
 
-    By the sum of both cosines after each column's mean is taken off. A row is never its own neighbour, and none with the same image and another text, or
-    the same text and another image: those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
+    By the sum of both cosines after each column's mean is taken off. A row is never its own
+    neighbour, and none with the same image and another text, or the same text and another image:
+    those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
     """
     image_rows, text_rows = _directions(images), _directions(texts)
     rows, count = len(image_of), min(nearest, len(image_of) - 1)
@@ -93,21 +143,44 @@ def nearest_pairs(images: NDArray[np.float32], texts: NDArray[np.float32], image
     step = max(1, BLOCK // max(1, rows))
     for start in range(0, rows, step):
         own = np.arange(start, min(start + step, rows))
-        alike = image_rows[image_of[own]] @ image_rows[image_of].T + text_rows[text_of[own]] @ text_rows[text_of].T  # (B, N)
+        # (B, N)
+        alike = (
+            image_rows[image_of[own]] @ image_rows[image_of].T
+            + text_rows[text_of[own]] @ text_rows[text_of].T
+        )
         same_image, same_text = image_of[own, None] == image_of, text_of[own, None] == text_of
         alike[same_image != same_text] -= 4.0  # behind all others
         alike[np.arange(len(own)), own] = -np.inf
-        best = np.argpartition(-alike, count - 1, axis=1)[:, :count] if count else np.empty((len(own), 0), np.int64)
-        found[own] = np.take_along_axis(best, np.argsort(-np.take_along_axis(alike, best, 1), axis=1, kind="stable"), 1)
+        best = (
+            np.argpartition(-alike, count - 1, axis=1)[:, :count]
+            if count
+            else np.empty((len(own), 0), np.int64)
+        )
+        found[own] = np.take_along_axis(
+            best, np.argsort(-np.take_along_axis(alike, best, 1), axis=1, kind="stable"), 1
+        )
     return found
 
 
 def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
-    """Why a row stands where it does, in words: its label, the out-of-sample probability of a match, and the labels of its nearest pairs."""
-    name, matches, asked = ("mismatch", "match")[label], int(np.sum(nearest_labels)), len(np.atleast_1d(nearest_labels))
-    said = f"labelled {name}, {'but' if (probability >= 0.5) != (label == 1) else 'and'} heads trained without it give {probability:.2f}"
+    """Why a row stands where it does, in words: its label, the out-of-sample probability of a
+    match, and the labels of its nearest pairs.
+    """
+    name, matches, asked = (
+        ("mismatch", "match")[label],
+        int(np.sum(nearest_labels)),
+        len(np.atleast_1d(nearest_labels)),
+    )
+    said = (
+        f"labelled {name}, {'but' if (probability >= 0.5) != (label == 1) else 'and'} heads trained"
+        f" without it give {probability:.2f}"
+    )
     other = asked - matches if label else matches
-    return said + (f"; {other} of its {asked} nearest pairs are {'mismatches' if label else 'matches'}" if asked else "")
+    return said + (
+        f"; {other} of its {asked} nearest pairs are {'mismatches' if label else 'matches'}"
+        if asked
+        else ""
+    )
 
 
 def require_cleanlab() -> None:
@@ -118,13 +191,18 @@ def require_cleanlab() -> None:
 def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, D) → (N, D), centred, of length 1."""
     centred = embeddings - embeddings.mean(0)
-    return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32)
+    return np.asarray(
+        centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32
+    )
 
 
 def _wilson(count: int, rows: int) -> tuple[float, float]:
     """A share's interval of nine in ten (Wilson, 1927); never of width 0."""
     share, spread = count / rows, NINE_IN_TEN**2 / rows
-    centre, half = (share + spread / 2) / (1 + spread), math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
+    centre, half = (
+        (share + spread / 2) / (1 + spread),
+        math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread),
+    )
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

@@ -27,13 +27,14 @@ BINS = 15  # of equal width, as in Guo et al. (2017)
 
 
 def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> dict[str, Any]:
-    """(N,) labels 0 or 1, (N,) scores → accuracy, precision, recall and F1 of the matches and of the mismatches, AUROC, average precision,
-    log-loss, Brier score, expected calibration error and Matthews correlation.
+    """(N,) labels 0 or 1, (N,) scores → accuracy, precision, recall and F1 of the matches and of
+    the mismatches, AUROC, average precision, log-loss, Brier score, expected calibration error and
+    Matthews correlation.
 
-    Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`. A pair is a match where score >= threshold,
-    which is one, or (N,), each row's own.
-    A ranking figure that does not exist (AUROC with one class) is nan; a precision, recall or F1 without any case is 0.
-    The confusion matrix is [[true mismatch, false match], [false mismatch, true match]].
+    Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`.
+    A pair is a match where score >= threshold, which is one, or (N,), each row's own. A ranking
+    figure that does not exist (AUROC with one class) is nan; a precision, recall or F1 without any
+    case is 0. The confusion matrix is [[true mismatch, false match], [false mismatch, true match]].
     """
     truth, values = checked(labels, scores)
     matrix = confusion_matrix(truth, values >= np.asarray(threshold))
@@ -54,7 +55,9 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -
 
 
 def count_metrics(tn: int, fp: int, fn: int, tp: int) -> dict[str, float]:
-    """Counts of rows, where a positive is a match → the figures of `binary_metrics` that depend on them alone."""
+    """Counts of rows, where a positive is a match → the figures of `binary_metrics` that depend on
+    them alone.
+    """
     return {
         "accuracy": _share(tp + tn, tn + fp + fn + tp),
         **_class_metrics(tp, fp, fn),
@@ -64,7 +67,11 @@ def count_metrics(tn: int, fp: int, fn: int, tp: int) -> dict[str, float]:
 
 
 def _class_metrics(hits: int, false: int, missed: int) -> dict[str, float]:
-    return {"precision": _share(hits, hits + false), "recall": _share(hits, hits + missed), "f1": _share(2 * hits, 2 * hits + false + missed)}
+    return {
+        "precision": _share(hits, hits + false),
+        "recall": _share(hits, hits + missed),
+        "f1": _share(2 * hits, 2 * hits + false + missed),
+    }
 
 
 def _share(part: float, whole: float) -> float:
@@ -78,7 +85,9 @@ def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int6
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """The chance that a match scores above a mismatch, ties counting half (Mann-Whitney U); nan with one class."""
+    """The chance that a match scores above a mismatch, ties counting half (Mann-Whitney U); nan
+    with one class.
+    """
     truth, values = checked(labels, scores)
     positives = int(truth.sum())
     negatives = len(truth) - positives
@@ -86,11 +95,15 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
         return float("nan")
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # (N,) from 1, ties at their mean
-    return float((ranks[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(
+        (ranks[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    )
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the precision-recall curve of the matches, as a sum over distinct scores; nan without matches."""
+    """Area under the precision-recall curve of the matches, as a sum over distinct scores; nan
+    without matches.
+    """
     truth, values = checked(labels, scores)
     if not truth.sum():
         return float("nan")
@@ -111,34 +124,48 @@ def log_loss(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def brier_score(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Mean squared difference of probability and label (Brier, 1950), 0 at best; nan where scores are no probabilities."""
+    """Mean squared difference of probability and label (Brier, 1950), 0 at best; nan where scores
+    are no probabilities.
+    """
     truth, values = checked(labels, scores)
     return float(((values - truth) ** 2).mean()) if _probabilities(values) else float("nan")
 
 
 def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int = BINS) -> float:
-    """How far, on average over rows, the share of matches in a row's bin is from the bin's mean probability (Guo et al., 2017): `bins` of equal width.
+    """How far, on average over rows, the share of matches in a row's bin is from the bin's mean
+    probability (Guo et al., 2017): `bins` of equal width.
 
-    0 at best; nan where scores are no probabilities. It is above 0 by chance alone: by about 0.02 for a thousand rows.
+    0 at best; nan where scores are no probabilities. It is above 0 by chance alone: by about 0.02
+    for a thousand rows.
     """
     found = reliability(labels, scores, bins)
-    return float((found[:, 2] * np.abs(found[:, 0] - found[:, 1])).sum() / found[:, 2].sum()) if len(found) else float("nan")
+    return (
+        float((found[:, 2] * np.abs(found[:, 0] - found[:, 1])).sum() / found[:, 2].sum())
+        if len(found)
+        else float("nan")
+    )
 
 
 def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = BINS) -> NDArray[np.float64]:
-    """(K, 3): of each bin that has rows, its mean probability, its share of matches and its rows; none where scores are no probabilities."""
+    """(K, 3): of each bin that has rows, its mean probability, its share of matches and its rows;
+    none where scores are no probabilities.
+    """
     truth, values = checked(labels, scores)
     if not _probabilities(values):
         return np.empty((0, 3))
     place = np.minimum((values * bins).astype(np.int64), bins - 1)  # (N,)
     rows = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, weights=column, minlength=bins)[rows > 0] for column in (values, truth)]
+    sums = [
+        np.bincount(place, weights=column, minlength=bins)[rows > 0] for column in (values, truth)
+    ]
     rows = rows[rows > 0]
     return np.stack([sums[0] / rows, sums[1] / rows, rows.astype(np.float64)], axis=1)
 
 
 def matthews(tp: float, fp: float, fn: float, tn: float) -> float:
-    """Correlation of decision and label, -1..1 (Matthews, 1975); 0 where all rows have one label or one decision."""
+    """Correlation of decision and label, -1..1 (Matthews, 1975); 0 where all rows have one label or
+    one decision.
+    """
     below = float(tp + fp) * float(tp + fn) * float(tn + fp) * float(tn + fn)
     return float((float(tp) * tn - float(fp) * fn) / below**0.5) if below else 0.0
 
@@ -148,10 +175,14 @@ def _probabilities(values: NDArray[np.float64]) -> bool:
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no score is nan."""
+    """Labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no score is
+    nan.
+    """
     truth, values = np.asarray(labels), np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 1 or not len(truth):
-        raise InputError(f"labels {truth.shape} and scores {values.shape} must be equally many, and at least one")
+        raise InputError(
+            f"labels {truth.shape} and scores {values.shape} must be equally many, and at least one"
+        )
     if not np.isin(truth, (0, 1)).all() or np.isnan(values).any():
         raise InputError("labels must be 0 or 1, and no score nan")
     return truth.astype(np.int64), values

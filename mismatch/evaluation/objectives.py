@@ -17,13 +17,19 @@ Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
 Label = Literal["mismatch", "match"]
 MAX_COST = 1e12  # above which sums over rows may no longer be finite
-NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")  # that need nothing else; f1 is that of the matches
-WRITTEN = re.compile(r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+) (?P<share>precision|recall)>=(?P<target>.+))")
+# that need nothing else; f1 is that of the matches
+NAMES = ("accuracy", "f1", "balanced-accuracy", "mcc")
+WRITTEN = re.compile(
+    r"(?:(?P<plain>[a-z0-9-]+)|cost:miss=(?P<miss>[^,]+),alarm=(?P<alarm>.+)|(?P<label>\w+)"
+    r" (?P<share>precision|recall)>=(?P<target>.+))"
+)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,) each."""
+    """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,)
+    each.
+    """
 
     true_match: Floats
     false_match: Floats  # missed mismatches
@@ -32,12 +38,20 @@ class Counts:
 
     def precision(self, label: Label) -> Floats:
         """Of what is called so, the share that is; nan where nothing is called so."""
-        right, wrong = (self.true_match, self.false_match) if label == "match" else (self.true_mismatch, self.false_mismatch)
+        right, wrong = (
+            (self.true_match, self.false_match)
+            if label == "match"
+            else (self.true_mismatch, self.false_mismatch)
+        )
         return _share(right, right + wrong)
 
     def recall(self, label: Label) -> Floats:
         """Of what is so, the share that is called so."""
-        right, missed = (self.true_match, self.false_mismatch) if label == "match" else (self.true_mismatch, self.false_match)
+        right, missed = (
+            (self.true_match, self.false_mismatch)
+            if label == "match"
+            else (self.true_mismatch, self.false_match)
+        )
         return _share(right, right + missed)
 
     def f1(self, label: Label) -> Floats:
@@ -63,10 +77,20 @@ class Counts:
     @property
     def mcc(self) -> Floats:
         """Matthews correlation; 0 where all rows have one label or one decision."""
-        called, others = self.true_match + self.false_match, self.true_mismatch + self.false_mismatch
-        matches, mismatches = self.true_match + self.false_mismatch, self.true_mismatch + self.false_match
+        called, others = (
+            self.true_match + self.false_match,
+            self.true_mismatch + self.false_mismatch,
+        )
+        matches, mismatches = (
+            self.true_match + self.false_mismatch,
+            self.true_mismatch + self.false_match,
+        )
         below = np.sqrt(called * others * matches * mismatches)
-        return np.nan_to_num(_share(self.true_match * self.true_mismatch - self.false_match * self.false_mismatch, below))
+        return np.nan_to_num(
+            _share(
+                self.true_match * self.true_mismatch - self.false_match * self.false_mismatch, below
+            )
+        )
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
@@ -76,7 +100,9 @@ def _share(part: Floats, whole: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Objective:
-    """`precision` and `recall` keep `target` for `of`, and make the other one of the two as large as they can."""
+    """`precision` and `recall` keep `target` for `of`, and make the other one of the two as large
+    as they can.
+    """
 
     kind: Kind = "accuracy"
     cost_miss: float = 1.0  # of a mismatch that passes as a match
@@ -86,11 +112,21 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise InputError(f"objective {self.kind!r} is unknown; one of {', '.join(get_args(Kind))} is needed")
-        if self.kind == "cost" and not all(0 < cost <= MAX_COST for cost in (self.cost_miss, self.cost_false_alarm)):
-            raise InputError(f"costs of {self.cost_miss} and {self.cost_false_alarm} are given; both must be above 0 and at most {MAX_COST:g}")
+            raise InputError(
+                f"objective {self.kind!r} is unknown; one of {', '.join(get_args(Kind))} is needed"
+            )
+        if self.kind == "cost" and not all(
+            0 < cost <= MAX_COST for cost in (self.cost_miss, self.cost_false_alarm)
+        ):
+            raise InputError(
+                f"costs of {self.cost_miss} and {self.cost_false_alarm} are given; both must be"
+                f" above 0 and at most {MAX_COST:g}"
+            )
         if self.kind in ("precision", "recall") and not 0 < self.target <= 1:
-            raise InputError(f"a target {self.kind} of {self.target} is given; a share above 0 and at most 1 is needed")
+            raise InputError(
+                f"a target {self.kind} of {self.target} is given; a share above 0 and at most 1 is"
+                " needed"
+            )
         if self.of not in get_args(Label):
             raise InputError(f"a target is one of mismatches or matches, not of {self.of!r}")
 
@@ -109,31 +145,46 @@ class Objective:
                 return cls(found["plain"])  # type: ignore[arg-type]
         except ValueError:
             pass
-        raise InputError(f"objective {written!r} is unknown; one of {', '.join(NAMES)}, cost:miss=5,alarm=1 or 'mismatch precision>=0.95' is needed")
+        raise InputError(
+            f"objective {written!r} is unknown; one of {', '.join(NAMES)}, cost:miss=5,alarm=1 or"
+            " 'mismatch precision>=0.95' is needed"
+        )
 
     def __str__(self) -> str:
         if self.kind == "cost":
             return f"cost:miss={self.cost_miss:g},alarm={self.cost_false_alarm:g}"
-        return f"{self.of} {self.kind}>={self.target:g}" if self.kind in ("precision", "recall") else self.kind
+        return (
+            f"{self.of} {self.kind}>={self.target:g}"
+            if self.kind in ("precision", "recall")
+            else self.kind
+        )
 
     def describe(self) -> str:
         """For people: `best accuracy`."""
         if self.kind == "cost":
-            return f"least cost, a missed mismatch at {self.cost_miss:g} and a false alarm at {self.cost_false_alarm:g}"
+            return (
+                f"least cost, a missed mismatch at {self.cost_miss:g} and a false alarm at"
+                f" {self.cost_false_alarm:g}"
+            )
         if self.kind in ("precision", "recall"):
             other = "recall" if self.kind == "precision" else "precision"
             return f"{self.kind} of {self.of}es at least {self.target:g}, with the most {other}"
-        return f"best {'F1 of the matches' if self.kind == 'f1' else self.kind.replace('mcc', 'Matthews correlation')}"
+        names = {"f1": "F1 of the matches", "mcc": "Matthews correlation"}
+        return f"best {names.get(self.kind, self.kind)}"
 
     def worth(self, counts: Counts) -> Floats:
         """(K,): the more the better; -inf where a target is not reached."""
         if self.kind == "cost":
-            return -(self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch)
+            return -(
+                self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch
+            )
         if self.kind in ("precision", "recall"):
             kept, other = counts.precision(self.of), counts.recall(self.of)
             if self.kind == "recall":
                 kept, other = other, kept
-            return np.where(np.nan_to_num(kept, nan=-1.0) >= self.target - 1e-12, np.nan_to_num(other), -np.inf)
+            return np.where(
+                np.nan_to_num(kept, nan=-1.0) >= self.target - 1e-12, np.nan_to_num(other), -np.inf
+            )
         if self.kind == "f1":
             return np.nan_to_num(counts.f1("match"))
         if self.kind == "balanced-accuracy":

@@ -1,4 +1,6 @@
-"""Thresholds of their own for parts of the rows, such as languages or categories, drawn towards the common one where a part has few rows."""
+"""Thresholds of their own for parts of the rows, such as languages or categories, drawn towards the
+common one where a part has few rows.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,20 @@ SHRINKAGE = 200.0  # rows at which a slice's own threshold and the common one co
 
 
 def choose_slices(
-    labels: ArrayLike, scores: ArrayLike, slices: Sequence[str], column: str, objective: Objective, common: float, *, shrinkage: float = SHRINKAGE
+    labels: ArrayLike,
+    scores: ArrayLike,
+    slices: Sequence[str],
+    column: str,
+    objective: Objective,
+    common: float,
+    *,
+    shrinkage: float = SHRINKAGE,
 ) -> SliceThresholds:
-    """(N,) labels, scores and values of a column → a threshold for each value with enough rows: (n · own + shrinkage · common) / (n + shrinkage).
+    """(N,) labels, scores and values of a column → a threshold for each value with enough rows: (n
+    · own + shrinkage · common) / (n + shrinkage).
 
-    Values with fewer than thirty rows, with one label, or that don't reach the objective's target have none, and so the common one. InputError where no value
-    has enough.
+    Values with fewer than thirty rows, with one label, or that don't reach the objective's target
+    have none, and so the common one. InputError where no value has enough.
     """
     truth, values = checked(labels, scores)
     names = np.asarray(slices, dtype=object)
@@ -41,5 +51,8 @@ def choose_slices(
             found[name] = float((count * own + shrinkage * common) / (count + shrinkage))
             rows[name] = count
     if not found:
-        raise InputError(f"no value of the column {column!r} has {LEAST_ROWS} rows with both labels that reach the objective; use one threshold for all")
+        raise InputError(
+            f"no value of the column {column!r} has {LEAST_ROWS} rows with both labels that reach"
+            " the objective; use one threshold for all"
+        )
     return SliceThresholds(column, found, rows)

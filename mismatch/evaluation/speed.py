@@ -1,4 +1,6 @@
-"""How fast models are on this machine: towers, one pair, a whole job, a start. They take turns, so that ratios hold where absolute rates drift."""
+"""How fast models are on this machine: towers, one pair, a whole job, a start. They take turns, so
+that ratios hold where absolute rates drift.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,18 @@ from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.tokenize import TokenBatch
 
-__all__ = ["Contender", "Plan", "first_score", "in_turns", "machine", "measure", "photo", "seconds_per_call", "title_ids", "turns"]
+__all__ = [
+    "Contender",
+    "Plan",
+    "first_score",
+    "in_turns",
+    "machine",
+    "measure",
+    "photo",
+    "seconds_per_call",
+    "title_ids",
+    "turns",
+]
 
 TITLE = "Red leather handbag with gold clasp"
 TITLE_TOKENS = 12  # of a product title, special ones included
@@ -89,18 +102,35 @@ class Plan:
     image_base_path: str = ""
 
 
-def measure(contenders: Sequence[Contender], plan: Plan, advance: Advance = lambda done: None) -> dict[str, Any]:
-    """All figures, ready for JSON; each table has a figure a model in each row, and its ratio to the first model's."""
+def measure(
+    contenders: Sequence[Contender], plan: Plan, advance: Advance = lambda done: None
+) -> dict[str, Any]:
+    """All figures, ready for JSON; each table has a figure a model in each row, and its ratio to
+    the first model's.
+    """
     return {
         "machine": machine(),
         "models": [
-            {"letter": letter, "model": one.model, "engine": one.predictor.engine.describe()} for letter, one in zip(_letters(), contenders, strict=False)
+            {"letter": letter, "model": one.model, "engine": one.predictor.engine.describe()}
+            for letter, one in zip(_letters(), contenders, strict=False)
         ],
-        "settings": {"batch_sizes": list(plan.batch_sizes), "repeats": plan.repeats, "provider": plan.provider, "threads": plan.threads, "csv": plan.csv},
+        "settings": {
+            "batch_sizes": list(plan.batch_sizes),
+            "repeats": plan.repeats,
+            "provider": plan.provider,
+            "threads": plan.threads,
+            "csv": plan.csv,
+        },
         "tables": [
             _image_tower(contenders, plan, advance),
             _text_tower("a title", contenders, [TITLE_TOKENS] * len(contenders), plan, advance),
-            _text_tower("the whole context", contenders, [one.predictor.engine.text_spec.context_length for one in contenders], plan, advance),
+            _text_tower(
+                "the whole context",
+                contenders,
+                [one.predictor.engine.text_spec.context_length for one in contenders],
+                plan,
+                advance,
+            ),
             _one_pair(contenders, plan, advance),
             *([_whole_job(contenders, plan, advance)] if plan.rows else []),
             _start_up(contenders, plan, advance),
@@ -117,7 +147,10 @@ def turns(models: int, plan: Plan) -> int:
 def machine() -> dict[str, Any]:
     """What the figures belong to."""
     info = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info.splitlines())}
+    fields = {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in info.splitlines())
+    }
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     return {
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
@@ -127,8 +160,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def in_turns(runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = lambda done: None) -> list[list[T]]:
-    """What each run gave, A B A B …; what the first turn of each gave, its warm-up, is thrown away."""
+def in_turns(
+    runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = lambda done: None
+) -> list[list[T]]:
+    """What each run gave, A B A B …; what the first turn of each gave, its warm-up,
+    is thrown away.
+    """
     results: list[list[T]] = [[] for _ in runs]
     for _ in range(repeats + 1):
         for run, found in zip(runs, results, strict=True):
@@ -138,7 +175,8 @@ def in_turns(runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = l
 
 
 def seconds_per_call(run: Call) -> float:
-    """The mean over `TURN_SECONDS`, after a call that brings the weights back into the caches and outlasts the waiting threads of the turn before.
+    """The mean over `TURN_SECONDS`, after a call that brings the weights back into the caches and
+    outlasts the waiting threads of the turn before.
 
     A call that takes longer than that needs neither.
     """
@@ -163,29 +201,52 @@ def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) 
 
     def call(one: Contender, batch: int) -> Call:
         engine = one.predictor.engine
-        pixels = rng.standard_normal((batch, 3, engine.image_spec.size, engine.image_spec.size), dtype=np.float32)
+        pixels = rng.standard_normal(
+            (batch, 3, engine.image_spec.size, engine.image_spec.size), dtype=np.float32
+        )
         return lambda: engine.encode_images(pixels)
 
-    return _table("image tower", "batch", "items/s", _rates(plan, advance, lambda batch: [call(one, batch) for one in contenders]))
+    return _table(
+        "image tower",
+        "batch",
+        "items/s",
+        _rates(plan, advance, lambda batch: [call(one, batch) for one in contenders]),
+    )
 
 
-def _text_tower(what: str, contenders: Sequence[Contender], tokens: Sequence[int], plan: Plan, advance: Advance) -> dict[str, Any]:
+def _text_tower(
+    what: str, contenders: Sequence[Contender], tokens: Sequence[int], plan: Plan, advance: Advance
+) -> dict[str, Any]:
     """`tokens`: of a text, for each model."""
 
     def ids(batch: int) -> list[TokenBatch]:
-        return [title_ids(one.predictor, count, batch) for one, count in zip(contenders, tokens, strict=True)]
+        return [
+            title_ids(one.predictor, count, batch)
+            for one, count in zip(contenders, tokens, strict=True)
+        ]
 
     def call(one: Contender, texts: TokenBatch) -> Call:
         return lambda: one.predictor.engine.encode_texts(texts.input_ids, texts.attention_mask)
 
     name = f"text tower, {what} ({_lengths([texts.input_ids.shape[1] for texts in ids(1)])} tokens)"
-    return _table(name, "batch", "items/s", _rates(plan, advance, lambda batch: list(map(call, contenders, ids(batch)))))
+    return _table(
+        name,
+        "batch",
+        "items/s",
+        _rates(plan, advance, lambda batch: list(map(call, contenders, ids(batch)))),
+    )
 
 
-def _rates(plan: Plan, advance: Advance, calls: Callable[[int], Sequence[Call]]) -> Iterator[tuple[str, list[float]]]:
-    """For each batch size the items a second of each model; `calls` makes the tower calls of a batch size."""
+def _rates(
+    plan: Plan, advance: Advance, calls: Callable[[int], Sequence[Call]]
+) -> Iterator[tuple[str, list[float]]]:
+    """For each batch size the items a second of each model; `calls` makes the tower calls of a
+    batch size.
+    """
     for batch in plan.batch_sizes:
-        seconds = in_turns([partial(seconds_per_call, call) for call in calls(batch)], plan.repeats, advance)
+        seconds = in_turns(
+            [partial(seconds_per_call, call) for call in calls(batch)], plan.repeats, advance
+        )
         yield str(batch), [batch / statistics.median(found) for found in seconds]
 
 
@@ -193,14 +254,17 @@ def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
     """`batch` times a text of as many tokens, as the model's own tokenizer makes and pads them."""
     tokenizer = predictor.pipeline.tokenizer
     [ids], _ = tokenizer.encode([" ".join([TITLE] * tokenizer.spec.context_length)])
-    ids = ids if len(ids) <= tokens else [*ids[: tokens - 1], ids[-1]]  # the last one may mark the end
+    # the last one may mark the end
+    ids = ids if len(ids) <= tokens else [*ids[: tokens - 1], ids[-1]]
     return tokenizer.pad([ids] * batch, step=predictor.engine.length_step)
 
 
 def photo() -> bytes:
     """A JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
     rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)).resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)).resize(
+        (PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC
+    )
     pixels = np.asarray(coarse, np.float32) + rng.normal(0, 4, (PHOTO_SIDE, PHOTO_SIDE, 3))
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
@@ -211,33 +275,54 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
     image, runs = photo(), -(-PAIR_RUNS // plan.repeats)
 
     def turn(one: Contender) -> list[float]:
-        if (said := one.predictor.predict(image, TITLE)).similarity_score is None:  # not timed, as in `seconds_per_call`
+        # not timed, as in `seconds_per_call`
+        if (said := one.predictor.predict(image, TITLE)).similarity_score is None:
             raise CheckpointError(f"{one.model}: {said.status}")
         return [_seconds(lambda: one.predictor.predict(image, TITLE)) for _ in range(runs)]
 
     found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
     values = np.array(found).reshape(len(contenders), -1) * 1000  # (models, runs) milliseconds
     name = f"one warm pair: a JPEG of {PHOTO_SIDE} pixels and a title, {values.shape[1]} runs"
-    return _table(name, "percentile", "ms", ((f"p{level}", [float(value) for value in np.percentile(values, level, axis=1)]) for level in PERCENTILES))
+    return _table(
+        name,
+        "percentile",
+        "ms",
+        (
+            (f"p{level}", [float(value) for value in np.percentile(values, level, axis=1)])
+            for level in PERCENTILES
+        ),
+    )
 
 
 def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
     """Rows to scores, as `mismatch predict` makes them."""
-    mappings = [{"image_path": row.image_path, "text": row.text, "problem": row.problem} for row in plan.rows]
+    mappings = [
+        {"image_path": row.image_path, "text": row.text, "problem": row.problem}
+        for row in plan.rows
+    ]
 
     def turn(one: Contender) -> tuple[float, int]:
         start = time.perf_counter()
-        predictions = one.predictor.predict_pairs(mappings, image_base_path=plan.image_base_path, outside_images=True)  # those that may not have a problem
+        # those that may not have a problem
+        predictions = one.predictor.predict_pairs(
+            mappings, image_base_path=plan.image_base_path, outside_images=True
+        )
         scored = sum(said.similarity_score is not None for said in predictions)
         seconds = time.perf_counter() - start
         if not scored:
-            raise InputError(f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch validate says why row by row")
+            raise InputError(
+                f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch"
+                " validate says why row by row"
+            )
         return seconds, scored
 
     found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
     rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
     failed = len(mappings) - min(scored for own in found for _, scored in own)
-    different = f"{len({row.image_path for row in plan.rows}):,} different images, {len({row.text for row in plan.rows}):,} different texts"
+    different = (
+        f"{len({row.image_path for row in plan.rows}):,} different images,"
+        f" {len({row.text for row in plan.rows}):,} different texts"
+    )
     name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} unscorable" if failed else "")
     return _table(name, "rows", "pairs/s", [(f"{len(mappings):,}", rates)])
 
@@ -257,11 +342,18 @@ def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
         ("peak memory, MB", [_median(memory) for memory in peaks]),
         ("model folder, MB", [_megabytes(one.model) for one in contenders]),
     ]
-    return _table("start: a new process, from nothing to the first score", "figure", "", (row for row in rows if any(value is not None for value in row[1])))
+    return _table(
+        "start: a new process, from nothing to the first score",
+        "figure",
+        "",
+        (row for row in rows if any(value is not None for value in row[1])),
+    )
 
 
 def first_score(model: str, provider: str, threads: int | None) -> tuple[float, float | None]:
-    """Seconds from the start of a new process to its first score, and its peak memory in MB, where the system tells."""
+    """Seconds from the start of a new process to its first score, and its peak memory in MB, where
+    the system tells.
+    """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         image = Path(folder) / "photo.jpg"
         image.write_bytes(photo())
@@ -283,21 +375,30 @@ def first_score(model: str, provider: str, threads: int | None) -> tuple[float, 
                 raise
         if not scored:
             errors.seek(0)
-            [*_, last] = ["it ended early", *errors.read().decode(errors="replace").split("\n")[-2:-1]]
+            [*_, last] = [
+                "it ended early",
+                *errors.read().decode(errors="replace").split("\n")[-2:-1],
+            ]
             raise CheckpointError(f"{model} gave no score in a new process: {last}")
     return seconds, _peak(status)
 
 
 def _peak(status: str) -> float | None:
     """/proc/self/status → MB."""
-    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    kilobytes = next(
+        (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None
+    )
     return None if kilobytes is None else int(kilobytes) * 1024 / 1e6
 
 
 def _megabytes(model: str) -> float | None:
     """Of a model's folder; None for one that is only a name."""
     folder = Path(model)
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6 if folder.is_dir() else None
+    return (
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        if folder.is_dir()
+        else None
+    )
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -307,7 +408,15 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 def _table(name: str, case: str, unit: str, rows: Any) -> dict[str, Any]:
     """`rows`: what a row is called, and a figure a model."""
-    return {"name": name, "case": case, "unit": unit, "rows": [{"case": label, "figures": list(found), "ratios": _ratios(found)} for label, found in rows]}
+    return {
+        "name": name,
+        "case": case,
+        "unit": unit,
+        "rows": [
+            {"case": label, "figures": list(found), "ratios": _ratios(found)}
+            for label, found in rows
+        ],
+    }
 
 
 def _ratios(figures: Sequence[float | None]) -> list[float | None]:
@@ -319,7 +428,9 @@ def _lengths(lengths: Sequence[int]) -> str:
     """One number where all agree."""
     if len(set(lengths)) == 1:
         return str(lengths[0])
-    return ", ".join(f"{letter} {length}" for letter, length in zip(_letters(), lengths, strict=False))
+    return ", ".join(
+        f"{letter} {length}" for letter, length in zip(_letters(), lengths, strict=False)
+    )
 
 
 def _letters() -> Iterator[str]:

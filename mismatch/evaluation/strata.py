@@ -1,4 +1,6 @@
-"""Figures of parts of the rows: values of a column, and kinds of mismatch, each against all matches."""
+"""Figures of parts of the rows: values of a column, and kinds of mismatch, each against all
+matches.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +21,78 @@ LEAST_ROWS = 2  # of a part
 RESAMPLES = 400  # of a part; the ends of an interval move by a tenth of its width
 
 
-def measured(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike, *, groups: ArrayLike | None = None, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """(N,) rows → `rows`, `mismatches`, `metrics` and `intervals` of them. `threshold`: one, or (N,)."""
+def measured(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """(N,) rows → `rows`, `mismatches`, `metrics` and `intervals` of them. `threshold`: one, or
+    (N,).
+    """
     truth, values = checked(labels, scores)
     metrics = binary_metrics(truth, values, threshold)
     found = metric_intervals(truth, values, threshold, groups=groups, resamples=resamples)
     plain = {name: value for name, value in metrics.items() if name not in ("rows", "threshold")}
-    return {"rows": len(truth), "mismatches": int((truth == 0).sum()), "metrics": plain, "intervals": {name: list(pair) for name, pair in found.items()}}
+    return {
+        "rows": len(truth),
+        "mismatches": int((truth == 0).sum()),
+        "metrics": plain,
+        "intervals": {name: list(pair) for name, pair in found.items()},
+    }
 
 
-def by_value(column: Sequence[str], labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Each value of the column (N,) → `measured` of its rows, the most frequent first, fifty at most. `thresholds` (N,)."""
+def by_value(
+    column: Sequence[str],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    groups: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Each value of the column (N,) → `measured` of its rows, the most frequent first, fifty at
+    most. `thresholds` (N,).
+    """
     values = np.asarray(column, dtype=object)
     common = sorted(Counter(column).items(), key=lambda item: (-item[1], item[0]))
-    return {value: _part(values == value, labels, scores, thresholds, groups) for value, rows in common[:MOST_VALUES] if rows >= LEAST_ROWS}
+    return {
+        value: _part(values == value, labels, scores, thresholds, groups)
+        for value, rows in common[:MOST_VALUES]
+        if rows >= LEAST_ROWS
+    }
 
 
-def by_kind(column: Sequence[str], labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Each kind (N,) of mismatch → `measured` of its mismatches and all matches: what the kinds share is the matches, so AUROCs can be compared."""
+def by_kind(
+    column: Sequence[str],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    groups: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Each kind (N,) of mismatch → `measured` of its mismatches and all matches: what the kinds
+    share is the matches, so AUROCs can be compared.
+    """
     truth = np.asarray(labels)
     kinds = np.asarray(column, dtype=object)
-    common = Counter(kind for kind, label in zip(column, truth, strict=True) if label == 0).most_common(MOST_VALUES)
-    return {kind: _part(((kinds == kind) & (truth == 0)) | (truth == 1), labels, scores, thresholds, groups) for kind, _ in common}
+    common = Counter(
+        kind for kind, label in zip(column, truth, strict=True) if label == 0
+    ).most_common(MOST_VALUES)
+    return {
+        kind: _part(
+            ((kinds == kind) & (truth == 0)) | (truth == 1), labels, scores, thresholds, groups
+        )
+        for kind, _ in common
+    }
 
 
-def _part(inside: NDArray[np.bool_], labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike, groups: Sequence[str]) -> dict[str, Any]:
+def _part(
+    inside: NDArray[np.bool_],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    groups: Sequence[str],
+) -> dict[str, Any]:
     rows = np.flatnonzero(inside)
     truth, values, cuts = (np.asarray(array)[rows] for array in (labels, scores, thresholds))
     return measured(truth, values, cuts, groups=[groups[row] for row in rows.tolist()])

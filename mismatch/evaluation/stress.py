@@ -1,4 +1,6 @@
-"""Stress: matched pairs under controlled changes, and whether the decision follows those that matter and withstands those that don't."""
+"""Stress: matched pairs under controlled changes, and whether the decision follows those that
+matter and withstands those that don't.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +32,28 @@ DEGREES = 10.0
 Z = 1.959964  # standard deviations, of a 95 % interval
 TOGETHER = 64  # changed images that are held at a time
 CEILING = (
-    "Negation: towers trained on captions, which say what is there, hardly represent what is not; no threshold helps where the score hardly moves.",
     (
-        "Word order: a model that sees little more than a bag of words is untouched by it. That is right for titles, and says nothing of texts whose order "
-        "matters: a red shirt and blue shoes are no blue shirt and red shoes."
+        "Negation: towers trained on captions, which say what is there, hardly represent what is"
+        " not; no threshold helps where the score hardly moves."
     ),
-    "Mirror: left and right are beyond what most backbones tell apart; to stay a match says nothing of texts that name a side.",
     (
-        "Replaced words: another word of the same kind may still fit by chance, as the second colour of a thing does, so 100 % is not to be reached; "
-        "materials and counts can often not be seen at all."
+        "Word order: a model that sees little more than a bag of words is untouched by it. That is"
+        " right for titles, and says nothing of texts whose order matters: a red shirt and blue"
+        " shoes are no blue shirt and red shoes."
     ),
-    "Printed titles: a backbone that reads may believe what is written on a picture more than what it shows; another pair's title tells how far.",
+    (
+        "Mirror: left and right are beyond what most backbones tell apart; to stay a match says"
+        " nothing of texts that name a side."
+    ),
+    (
+        "Replaced words: another word of the same kind may still fit by chance, as the second"
+        " colour of a thing does, so 100 % is not to be reached; materials and counts can often not"
+        " be seen at all."
+    ),
+    (
+        "Printed titles: a backbone that reads may believe what is written on a picture more than"
+        " what it shows; another pair's title tells how far."
+    ),
 )
 
 
@@ -65,14 +78,27 @@ class Change(NamedTuple):
 
 def _changes() -> Iterator[Change]:
     for kind in ATTRIBUTES:
-        yield Change(kind, "text", "mismatch", f"a word for {'a kind of article' if kind == 'article' else kind} is replaced by another")
+        yield Change(
+            kind,
+            "text",
+            "mismatch",
+            f"a word for {'a kind of article' if kind == 'article' else kind} is replaced by"
+            " another",
+        )
     yield Change("negation", "text", "mismatch", '"not a" stands before the text')
     yield Change("word order", "text", "match", "the words are shuffled")
-    yield Change("brand removed", "text", "match", "the brand is left out: the value of --brand-column, or a capitalised first word")
+    yield Change(
+        "brand removed",
+        "text",
+        "match",
+        "the brand is left out: the value of --brand-column, or a capitalised first word",
+    )
     yield Change("typo", "text", "match", "two neighbouring letters of one word change places")
     yield Change("upper case", "text", "match", "all letters are capitals")
     yield Change("own title printed", "image", "match", "the pair's text is printed onto the image")
-    yield Change("other title printed", "image", "match", "another pair's text is printed onto the image")
+    yield Change(
+        "other title printed", "image", "match", "another pair's text is printed onto the image"
+    )
     yield Change("JPEG", "image", "match", f"saved as JPEG of quality {JPEG_QUALITY}")
     yield Change("crop", "image", "match", f"the middle {KEPT_SIDE:.0%} of each side")
     yield Change("mirror", "image", "match", "left and right change places")
@@ -107,7 +133,9 @@ def rotate(image: Image.Image, _text: str) -> Image.Image:
 
 
 def printed(image: Image.Image, text: str) -> Image.Image | None:
-    """With the text in black on a white band across the lower part; None for letters that Pillow's own font lacks."""
+    """With the text in black on a white band across the lower part; None for letters that Pillow's
+    own font lacks.
+    """
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
@@ -153,22 +181,35 @@ def stress(
     resamples: int = RESAMPLES,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Any]]:
-    """Each change of `CHANGES` → what became of the rows that it applies to: `rows`, and of those that were called matches before (`decided`) the share with
-    the decision that the changed pair should have (`right`), the mean `change` of the score over all rows, and both
-    intervals: Wilson's with as many trials as images, and a bootstrap over images.
+    """Each change of `CHANGES` → what became of the rows that it applies to: `rows`, and of those
+    that were called matches before (`decided`) the share with the decision that the changed pair
+    should have (`right`), the mean `change` of the score over all rows, and both intervals:
+    Wilson's with as many trials as images, and a bootstrap over images.
 
-    Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each change that is done. InputError without rows.
+    Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each
+    change that is done. InputError without rows.
     """
     if not rows:
         raise InputError("there are no matched rows to stress")
-    before = _scores(predictor, ({"image": row.image, "text": row.text} for row in rows), len(rows), known)
+    before = _scores(
+        predictor, ({"image": row.image, "text": row.text} for row in rows), len(rows), known
+    )
     found = []
     for number, change in enumerate(CHANGES):
-        made = _texts(change, rows, [seed, number]) if change.part == "text" else [row.text for row in rows]
+        made = (
+            _texts(change, rows, [seed, number])
+            if change.part == "text"
+            else [row.text for row in rows]
+        )
         some = [at for at, text in enumerate(made) if text is not None]
         after = np.full(len(rows), np.nan)
         if change.part == "text":
-            after[some] = _scores(predictor, ({"image": rows[at].image, "text": made[at]} for at in some), len(some), known)
+            after[some] = _scores(
+                predictor,
+                ({"image": rows[at].image, "text": made[at]} for at in some),
+                len(some),
+                known,
+            )
         else:
             after = _of_images(predictor, change, rows, [seed, number])
         found.append(_summary(change, rows, _Scored(before, after), resamples, seed))
@@ -179,19 +220,32 @@ def stress(
 def _texts(change: Change, rows: Sequence[StressRow], seed: list[int]) -> list[str | None]:
     made = []
     for at, row in enumerate(rows):
-        edit = partial(without_brand, brand=row.brand) if change.name == "brand removed" else TEXT_EDITS[change.name]
+        edit = (
+            partial(without_brand, brand=row.brand)
+            if change.name == "brand removed"
+            else TEXT_EDITS[change.name]
+        )
         made.append(edit(row.text, np.random.default_rng([*seed, at])))
     return made
 
 
-def _of_images(predictor: Predictor, change: Change, rows: Sequence[StressRow], seed: list[int]) -> NDArray[np.float64]:
+def _of_images(
+    predictor: Predictor, change: Change, rows: Sequence[StressRow], seed: list[int]
+) -> NDArray[np.float64]:
     after, order = np.full(len(rows), np.nan), np.random.default_rng(seed).permutation(len(rows))
-    texts = {int(at): rows[int(other)].text for at, other in zip(order, np.roll(order, 1), strict=True)}
+    texts = {
+        int(at): rows[int(other)].text for at, other in zip(order, np.roll(order, 1), strict=True)
+    }
     numbers = iter(range(len(rows)))
     while chunk := list(islice(numbers, TOGETHER)):
         images = [(at, _changed(change, rows[at], texts[at])) for at in chunk]
         usable = [(at, image) for at, image in images if image is not None]
-        after[[at for at, _ in usable]] = _scores(predictor, ({"image": image, "text": rows[at].text} for at, image in usable), len(usable), None)
+        after[[at for at, _ in usable]] = _scores(
+            predictor,
+            ({"image": image, "text": rows[at].text} for at, image in usable),
+            len(usable),
+            None,
+        )
     return after
 
 
@@ -202,18 +256,32 @@ def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
         image = open_image(row.image).convert("RGB")
     except ImageError:  # gone since it was scored
         return None
-    return IMAGE_EDITS[change.name](image, other if change.name == "other title printed" else row.text)
+    return IMAGE_EDITS[change.name](
+        image, other if change.name == "other title printed" else row.text
+    )
 
 
-def _scores(predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None) -> NDArray[np.float64]:
+def _scores(
+    predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None
+) -> NDArray[np.float64]:
     said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known))
     return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)
 
 
-def _summary(change: Change, rows: Sequence[StressRow], scored: _Scored, resamples: int, seed: int) -> dict[str, Any]:
+def _summary(
+    change: Change, rows: Sequence[StressRow], scored: _Scored, resamples: int, seed: int
+) -> dict[str, Any]:
     used = np.flatnonzero(np.isfinite(scored.before) & np.isfinite(scored.after)).tolist()
-    facts = {"change": change.name, "part": change.part, "expected": change.expected, "what": change.words, "rows": len(used)}
-    nothing = dict.fromkeys(("right", "mean_change"), float("nan")) | dict.fromkeys(("right_interval", "mean_change_interval"), [float("nan")] * 2)
+    facts = {
+        "change": change.name,
+        "part": change.part,
+        "expected": change.expected,
+        "what": change.words,
+        "rows": len(used),
+    }
+    nothing = dict.fromkeys(("right", "mean_change"), float("nan")) | dict.fromkeys(
+        ("right_interval", "mean_change_interval"), [float("nan")] * 2
+    )
     if not len(used):
         return {**facts, "decided": 0, **nothing}
     cuts = np.array([rows[at].threshold for at in used])
@@ -221,7 +289,10 @@ def _summary(change: Change, rows: Sequence[StressRow], scored: _Scored, resampl
     decided = before >= cuts
     right = (after >= cuts) == (change.expected == "match")
     groups = [rows[at].group or str(at) for at in used]
-    moved = [float((after - before)[pick].mean()) for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)]
+    moved = [
+        float((after - before)[pick].mean())
+        for pick in resamples_of(len(used), resamples=resamples, seed=seed, groups=groups)
+    ]
     images = len({group for group, one in zip(groups, decided.tolist(), strict=True) if one})
     share = _share(right, decided)
     return {
@@ -235,7 +306,9 @@ def _summary(change: Change, rows: Sequence[StressRow], scored: _Scored, resampl
 
 
 def wilson(share: float, trials: int) -> Interval:
-    """The 95 % interval of a share (Wilson, 1927), which unlike a bootstrap's has a width where all trials went one way; nan without trials."""
+    """The 95 % interval of a share (Wilson, 1927), which unlike a bootstrap's has a width where all
+    trials went one way; nan without trials.
+    """
     if not trials:
         return Interval(float("nan"), float("nan"))
     middle = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)

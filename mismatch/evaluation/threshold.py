@@ -1,4 +1,6 @@
-"""Choose the score from which a pair counts as a match, and say how good it will be on other rows."""
+"""Choose the score from which a pair counts as a match, and say how good it will be
+on other rows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,17 @@ from mismatch.evaluation.metrics import checked
 from mismatch.evaluation.objectives import NAMES, Counts, Objective
 from mismatch.specs import Threshold
 
-__all__ = ["FIGURES", "OBJECTIVES", "Cuts", "choose_again", "choose_threshold", "expected_figures", "limit_missed", "now", "threshold_table"]
+__all__ = [
+    "FIGURES",
+    "OBJECTIVES",
+    "Cuts",
+    "choose_again",
+    "choose_threshold",
+    "expected_figures",
+    "limit_missed",
+    "now",
+    "threshold_table",
+]
 
 Floats = NDArray[np.float64]
 OBJECTIVES = NAMES
@@ -34,26 +46,37 @@ FIGURES: dict[str, Callable[[Counts], Floats]] = {  # what is said of a threshol
 
 
 class Cuts:
-    """The rows' scores, sorted, and every threshold that tells some of them apart: below all, between neighbours, above all."""
+    """The rows' scores, sorted, and every threshold that tells some of them apart: below all,
+    between neighbours, above all.
+    """
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike) -> None:
         truth, values = checked(labels, scores)
         self.matches, self.mismatches = int((truth == 1).sum()), int((truth == 0).sum())
         if not self.matches or not self.mismatches:
-            raise InputError(f"a threshold needs both matches and mismatches; there are {self.matches} and {self.mismatches}")
+            raise InputError(
+                f"a threshold needs both matches and mismatches; there are {self.matches} and"
+                f" {self.mismatches}"
+            )
         self.truth = truth
         self.distinct, self.place = np.unique(values, return_inverse=True)  # (K,) ascending, (N,)
 
     def per_score(self, rows: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
-        """How many matches and mismatches have each distinct score, (K,) each; `rows`: numbers of the rows that count, with repeats."""
-        truth, place = (self.truth, self.place) if rows is None else (self.truth[rows], self.place[rows])
+        """How many matches and mismatches have each distinct score, (K,) each; `rows`: numbers of
+        the rows that count, with repeats.
+        """
+        truth, place = (
+            (self.truth, self.place) if rows is None else (self.truth[rows], self.place[rows])
+        )
         return (
             np.bincount(place[truth == 1], minlength=len(self.distinct)).astype(np.float64),
             np.bincount(place[truth == 0], minlength=len(self.distinct)).astype(np.float64),
         )
 
     def choose(self, objective: Objective, rows: NDArray[np.int64] | None = None) -> float:
-        """The best threshold: midway between neighbouring scores, in the widest gap among equals. nan where no cut reaches a target."""
+        """The best threshold: midway between neighbouring scores, in the widest gap among equals.
+        nan where no cut reaches a target.
+        """
         matches, mismatches = self.per_score(rows)
         there = matches + mismatches > 0
         scores = self.distinct[there]
@@ -61,7 +84,9 @@ class Cuts:
         worth = objective.worth(counts)
         if not np.isfinite(worth.max()):
             return float("nan")
-        edges = np.concatenate([scores[:1], _between(scores[:-1], scores[1:]), [np.nextafter(scores[-1], np.inf)]])
+        edges = np.concatenate(
+            [scores[:1], _between(scores[:-1], scores[1:]), [np.nextafter(scores[-1], np.inf)]]
+        )
         gaps = np.concatenate([[0.0], np.diff(scores), [0.0]])
         best = np.flatnonzero(worth >= worth.max() - 1e-12)
         return float(edges[best[np.argmax(gaps[best])]])
@@ -75,22 +100,33 @@ class Cuts:
 
 def _counts(matches: Floats, mismatches: Floats) -> Counts:
     """(K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
-    passed, missed = (np.concatenate([np.cumsum(values[::-1])[::-1], [0.0]]) for values in (matches, mismatches))
+    passed, missed = (
+        np.concatenate([np.cumsum(values[::-1])[::-1], [0.0]]) for values in (matches, mismatches)
+    )
     return Counts(passed, missed, matches.sum() - passed, mismatches.sum() - missed)
 
 
-def choose_threshold(labels: ArrayLike, scores: ArrayLike, objective: str | Objective = "accuracy") -> Threshold:
-    """(N,) labels, (N,) scores → the threshold that is best for the objective; midway between neighbouring scores, in the widest gap among equals.
+def choose_threshold(
+    labels: ArrayLike, scores: ArrayLike, objective: str | Objective = "accuracy"
+) -> Threshold:
+    """(N,) labels, (N,) scores → the threshold that is best for the objective; midway between
+    neighbouring scores, in the widest gap among equals.
 
-    InputError for an unknown objective, unless both labels occur, and where no threshold reaches a target.
+    InputError for an unknown objective, unless both labels occur, and where no threshold reaches a
+    target.
     """
     wanted = Objective.parse(objective) if isinstance(objective, str) else objective
     cuts = Cuts(labels, scores)
     value = cuts.choose(wanted)
     if np.isnan(value):
         found = cuts.counts(cuts.distinct)
-        best = float(np.nanmax((found.precision if wanted.kind == "precision" else found.recall)(wanted.of)))
-        raise InputError(f"no threshold reaches {wanted.describe().partition(',')[0]} on these {len(cuts.truth):,} rows; the best is {best:.3f}")
+        best = float(
+            np.nanmax((found.precision if wanted.kind == "precision" else found.recall)(wanted.of))
+        )
+        raise InputError(
+            f"no threshold reaches {wanted.describe().partition(',')[0]} on these"
+            f" {len(cuts.truth):,} rows; the best is {best:.3f}"
+        )
     return Threshold(value, str(wanted), len(cuts.truth), now())
 
 
@@ -116,11 +152,14 @@ def expected_figures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Of each of FIGURES, where it will lie, with this `level`, on as many other rows of the same kind.
+    """Of each of FIGURES, where it will lie, with this `level`, on as many other rows of the same
+    kind.
 
-    In each resample a threshold is chosen anew by the `objective`, or is the given `threshold`, and used on a second, independent resample. How far the figure
-    on the second is from that on the first is how far new rows are from these: the choice, which looks better on its own rows than on others, and the chance
-    of both samples are in it. `groups` (N,): rows of one group, such as an image, are drawn together.
+    In each resample a threshold is chosen anew by the `objective`, or is the given `threshold`, and
+    used on a second, independent resample. How far the figure on the second is from that on the
+    first is how far new rows are from these: the choice, which looks better on its own rows than on
+    others, and the chance of both samples are in it. `groups` (N,): rows of one group, such as an
+    image, are drawn together.
     """
     cuts = Cuts(labels, scores)
     here = threshold if objective is None else cuts.choose(objective)
@@ -140,52 +179,85 @@ def expected_figures(
         first, second = cuts.counts([value], chosen_on), cuts.counts([value], used_on)
         for name, figure in FIGURES.items():
             found[name].append(float(figure(second)[0] - figure(first)[0]))
-    return {name: _moved(float(FIGURES[name](seen)[0]), percentiles(np.array(values), level)) for name, values in found.items()}
+    return {
+        name: _moved(float(FIGURES[name](seen)[0]), percentiles(np.array(values), level))
+        for name, values in found.items()
+    }
 
 
 def _moved(figure: float, by: Interval) -> Interval:
     return Interval(float(np.clip(figure + by.low, 0, 1)), float(np.clip(figure + by.high, 0, 1)))
 
 
-def threshold_table(labels: ArrayLike, scores: ArrayLike, thresholds: Sequence[float] | None = None) -> list[dict[str, Any]]:
-    """A line for each threshold, with FIGURES; by default of a grid from the lowest to the highest score in steps of a round number, about twenty."""
+def threshold_table(
+    labels: ArrayLike, scores: ArrayLike, thresholds: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """A line for each threshold, with FIGURES; by default of a grid from the lowest to the highest
+    score in steps of a round number, about twenty.
+    """
     cuts = Cuts(labels, scores)
-    wanted = _grid(float(cuts.distinct[0]), float(cuts.distinct[-1])) if thresholds is None else list(thresholds)
+    wanted = (
+        _grid(float(cuts.distinct[0]), float(cuts.distinct[-1]))
+        if thresholds is None
+        else list(thresholds)
+    )
     counts = cuts.counts(wanted)
     columns = {name: figure(counts) for name, figure in FIGURES.items()}
-    return [{"threshold": value, **{name: float(column[i]) for name, column in columns.items()}} for i, value in enumerate(wanted)]
+    return [
+        {"threshold": value, **{name: float(column[i]) for name, column in columns.items()}}
+        for i, value in enumerate(wanted)
+    ]
 
 
 def _grid(low: float, high: float) -> list[float]:
-    step = next((step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05) if (high - low) / step <= 25), 0.1)
+    step = next(
+        (step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05) if (high - low) / step <= 25), 0.1
+    )
     return [round(i * step, 6) for i in range(ceil(low / step), int(high / step) + 1)] or [low]
 
 
-def limit_missed(labels: ArrayLike, scores: ArrayLike, share: float, confidence: float) -> Threshold:
-    """The lowest threshold at which, with this `confidence` over the choice of the rows, at most this `share` of all mismatches passes as matches.
+def limit_missed(
+    labels: ArrayLike, scores: ArrayLike, share: float, confidence: float
+) -> Threshold:
+    """The lowest threshold at which, with this `confidence` over the choice of the rows, at most
+    this `share` of all mismatches passes as matches.
 
-    Holds for any scores, if the mismatches here are drawn independently from those to come: a one-sided tolerance limit (Wilks, 1941), which is what learn
-    then test (Angelopoulos et al., 2021) gives for this risk. InputError where the mismatches are too few to promise it.
+    Holds for any scores, if the mismatches here are drawn independently from those to come: a
+    one-sided tolerance limit (Wilks, 1941), which is what learn then test (Angelopoulos et al.,
+    2021) gives for this risk. InputError where the mismatches are too few to promise it.
     """
     if not (0 < share < 1 and 0 < confidence < 1):
-        raise InputError(f"a share of {share} missed mismatches with confidence {confidence} is asked for; both must lie between 0 and 1")
+        raise InputError(
+            f"a share of {share} missed mismatches with confidence {confidence} is asked for; both"
+            " must lie between 0 and 1"
+        )
     cuts = Cuts(labels, scores)
     allowed = _allowed(cuts.mismatches, share, 1 - confidence)
     if allowed < 0:
         least = ceil(log(1 - confidence) / log1p(-share))
         what = f"at most {share:g} of mismatches missed, with confidence {confidence:g}"
-        raise InputError(f"{what}, can't be promised from {cuts.mismatches:,} mismatches; {least:,} are needed")
+        raise InputError(
+            f"{what}, can't be promised from {cuts.mismatches:,} mismatches; {least:,} are needed"
+        )
     _, mismatches = cuts.per_score()
     missed = np.concatenate([np.cumsum(mismatches[::-1])[::-1], [0.0]])  # (K + 1,) at each cut
     cut = int(np.argmax(missed <= allowed))
     scores_here = cuts.distinct
     above = np.nextafter(scores_here[-1], np.inf) if cut == len(scores_here) else scores_here[cut]
-    value = above if cut in (0, len(scores_here)) else _between(scores_here[cut - 1 : cut], scores_here[cut : cut + 1])[0]
-    return Threshold(float(value), f"{MISSED}{share:g} with confidence {confidence:g}", len(cuts.truth), now())
+    value = (
+        above
+        if cut in (0, len(scores_here))
+        else _between(scores_here[cut - 1 : cut], scores_here[cut : cut + 1])[0]
+    )
+    return Threshold(
+        float(value), f"{MISSED}{share:g} with confidence {confidence:g}", len(cuts.truth), now()
+    )
 
 
 def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Threshold:
-    """A threshold for other scores, by what the stored one was chosen for. InputError as for the first choice, and for one that was given by hand."""
+    """A threshold for other scores, by what the stored one was chosen for. InputError as for the
+    first choice, and for one that was given by hand.
+    """
     if stored.objective.startswith(MISSED):
         share, _, confidence = stored.objective.removeprefix(MISSED).partition(" with confidence ")
         return limit_missed(labels, scores, float(share), float(confidence))
@@ -196,7 +268,13 @@ def _allowed(count: int, share: float, doubt: float) -> int:
     """The largest k with P(Binomial(count, share) <= k) <= doubt; -1 where there is none."""
     total = 0.0
     for k in range(count + 1):
-        total += exp(lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) + k * log(share) + (count - k) * log1p(-share))
+        total += exp(
+            lgamma(count + 1)
+            - lgamma(k + 1)
+            - lgamma(count - k + 1)
+            + k * log(share)
+            + (count - k) * log1p(-share)
+        )
         if total > doubt:
             return k - 1
     return count

@@ -1,4 +1,6 @@
-"""Whether a bundle in int8 or fp16 decides as the model that it was made from, on rows that its users choose; and its own calibration and threshold."""
+"""Whether a bundle in int8 or fp16 decides as the model that it was made from, on rows that its
+users choose; and its own calibration and threshold.
+"""
 
 from __future__ import annotations
 
@@ -64,27 +66,45 @@ class Verdict:
     @property
     def auroc_loss(self) -> float | None:
         """Above 0 where the lower precision ranks worse."""
-        return None if self.auroc is None or self.auroc_after is None else self.auroc - self.auroc_after
+        return (
+            None
+            if self.auroc is None or self.auroc_after is None
+            else self.auroc - self.auroc_after
+        )
 
     def within(self, limits: Limits) -> bool:
         """Whether it is good enough."""
-        return self.flipped <= limits.flips * self.rows and (self.auroc_loss is None or self.auroc_loss <= limits.auroc_loss)
+        return self.flipped <= limits.flips * self.rows and (
+            self.auroc_loss is None or self.auroc_loss <= limits.auroc_loss
+        )
 
     def summary(self) -> str:
         """Part of a line for people."""
-        flips = f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
-        return flips if self.auroc is None else f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision}; {flips}"
+        flips = (
+            f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
+        )
+        return (
+            flips
+            if self.auroc is None
+            else (
+                f"AUROC {self.auroc:.4f} in fp32, {self.auroc_after:.4f} in {self.precision};"
+                f" {flips}"
+            )
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for parity.json."""
         return {key: value for key, value in vars(self).items() if key != "score"}
 
 
-def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None], precision: str = "int8") -> Verdict:
-    """Compare decisions; `labels`: one a pair that was given to both, None where there is none. Both scored the same pairs.
+def judge(
+    reference: Outputs, candidate: Outputs, labels: Sequence[int | None], precision: str = "int8"
+) -> Verdict:
+    """Compare decisions; `labels`: one a pair that was given to both, None where there is none.
+    Both scored the same pairs.
 
-    In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and of a threshold is fitted anew to the candidate's
-    logits; fp16 is too near to need it.
+    In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and
+    of a threshold is fitted anew to the candidate's logits; fp16 is too near to need it.
     """
     score = reference.engine.score
     known = [labels[i] for i in reference.good]
@@ -92,18 +112,43 @@ def judge(reference: Outputs, candidate: Outputs, labels: Sequence[int | None], 
     truth = np.array([label for label in known if label is not None], np.int64)
     both = 0 < truth.sum() < len(truth)
     logits = candidate.logits[has]
-    before, after = (float(auroc(truth, values)) for values in (reference.logits[has], logits)) if both else (None, None)
+    before, after = (
+        (float(auroc(truth, values)) for values in (reference.logits[has], logits))
+        if both
+        else (None, None)
+    )
     refit = precision == "int8" and bool(both) and len(truth) >= LEAST_ROWS
     own = _refitted(score, logits, truth) if refit else score
-    decisions = [scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use for outputs, spec in ((reference, score), (candidate, own))]
-    return Verdict(precision, len(known), int((decisions[0] != decisions[1]).sum()), before, after, refitted=refit, score=own)
+    decisions = [
+        scores_from_logits(outputs.logits, spec) >= spec.threshold_in_use
+        for outputs, spec in ((reference, score), (candidate, own))
+    ]
+    return Verdict(
+        precision,
+        len(known),
+        int((decisions[0] != decisions[1]).sum()),
+        before,
+        after,
+        refitted=refit,
+        score=own,
+    )
 
 
-def _refitted(score: ScoreSpec, logits: np.ndarray[Any, np.dtype[np.float64]], truth: np.ndarray[Any, np.dtype[np.int64]]) -> ScoreSpec:
+def _refitted(
+    score: ScoreSpec,
+    logits: np.ndarray[Any, np.dtype[np.float64]],
+    truth: np.ndarray[Any, np.dtype[np.int64]],
+) -> ScoreSpec:
     """A calibration where there was one, a threshold likewise."""
     if score.calibration is not None:
-        score = replace(score, calibration=fit_calibration(logits, truth, kind=score.calibration.kind))
+        score = replace(
+            score, calibration=fit_calibration(logits, truth, kind=score.calibration.kind)
+        )
     if score.threshold is not None:
-        with suppress(InputError):  # a target that these rows don't reach, or a threshold that was given by hand: it stays
-            score = replace(score, threshold=choose_again(score.threshold, truth, scores_from_logits(logits, score)))
+        # a target that these rows don't reach, or a threshold that was given by hand: it stays
+        with suppress(InputError):
+            score = replace(
+                score,
+                threshold=choose_again(score.threshold, truth, scores_from_logits(logits, score)),
+            )
     return score

@@ -1,4 +1,6 @@
-"""A trained model → a bundle: two encoders and a head as ONNX graphs, written only if they agree with torch."""
+"""A trained model → a bundle: two encoders and a head as ONNX graphs, written only if they agree
+with torch.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,27 @@ from mismatch.backbones.int8 import quantize
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.evaluation.drift import reference_of
 from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
-from mismatch.export.parity import Outputs, ParityReport, Progress, Tolerance, built_in_pairs, check, compare_outputs
+from mismatch.export.parity import (
+    Outputs,
+    ParityReport,
+    Progress,
+    Tolerance,
+    built_in_pairs,
+    check,
+    compare_outputs,
+)
 from mismatch.files import atomic_directory, write_json
 from mismatch.locks import locked
-from mismatch.runtime.bundle import GRAPHS, MANIFEST, PARITY, TOKENIZER, Manifest, looks_like_bundle, seen_by, write_manifest
+from mismatch.runtime.bundle import (
+    GRAPHS,
+    MANIFEST,
+    PARITY,
+    TOKENIZER,
+    Manifest,
+    looks_like_bundle,
+    seen_by,
+    write_manifest,
+)
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.sessions import OnnxEngine, open_bundle
 from mismatch.specs import ScoreSpec
@@ -36,7 +55,8 @@ from mismatch.training.engine import TorchEngine
 __all__ = ["PRECISIONS", "ExportResult", "Rows", "export_bundle"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
-OWN = re.compile("|".join(map(re.escape, (MANIFEST, TOKENIZER, PARITY, *GRAPHS))))  # files of a bundle
+# files of a bundle
+OWN = re.compile("|".join(map(re.escape, (MANIFEST, TOKENIZER, PARITY, *GRAPHS))))
 TOWERS = ("image_encoder.onnx", "text_encoder.onnx")
 
 
@@ -49,12 +69,15 @@ class ExportResult:
     bytes: int  # of all files
     precision: str = "fp32"
     verdict: Verdict | None = None  # in int8 and fp16
-    tried: tuple[str, ...] = ()  # what a lower precision was refused for, a line a choice, and what it is now
+    # what a lower precision was refused for, a line a choice, and what it is now
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Pairs that torch and the bundle both score, where they are from, and labels where there are any."""
+    """Pairs that torch and the bundle both score, where they are from, and labels where there are
+    any.
+    """
 
     pairs: Sequence[Pair]
     source: str
@@ -72,18 +95,25 @@ def export_bundle(
     provider: str = "cpu",
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are scored by torch and by the bundle.
+    """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are
+    scored by torch and by the bundle.
 
-    int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that keeps to them is taken. fp16 likewise, on built-in pairs where
-    there are no rows. auto is int8 where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices keeps to `limits`.
-    Raises ParityError beyond `tolerance` or `limits`, CheckpointError while somebody else writes there;
-    then, as after any error, nothing of the new bundle stays and an older one is untouched.
+    int8 needs rows, of which it may cost no more than `limits`: the first of gate.CHOICES that
+    keeps to them is taken. fp16 likewise, on built-in pairs where there are no rows. auto is int8
+    where there are rows and the provider is a CPU, fp16 on CUDA, and fp32 where none of the choices
+    keeps to `limits`. Raises ParityError beyond `tolerance` or `limits`, CheckpointError while
+    somebody else writes there; then, as after any error, nothing of the new bundle stays and an
+    older one is untouched.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not available; use {' or '.join(PRECISIONS)}")
     wanted = _wanted(precision, provider, rows)
     if wanted == "int8" and (rows is None or provider != "cpu"):
-        need = "runs on CPUs: use --provider cpu" if rows else "needs --verify-csv: rows on which its decisions are compared with the model's own"
+        need = (
+            "runs on CPUs: use --provider cpu"
+            if rows
+            else "needs --verify-csv: rows on which its decisions are compared with the model's own"
+        )
         raise InputError(f"--precision int8 {need}")
     with locked(output, parents=True, inside=OWN):
         _check_target(output)
@@ -92,15 +122,28 @@ def export_bundle(
                 _write_graphs(detector, folder)
             (folder / TOKENIZER).write_text(engine.text_spec.tokenizer_json, encoding="utf-8")
             export = _Export(engine, folder, rows, provider, progress)
-            result = export.in_fp32(tolerance) if wanted == "fp32" else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
+            result = (
+                export.in_fp32(tolerance)
+                if wanted == "fp32"
+                else export.in_lower(wanted, tolerance, limits, or_fp32=precision == "auto")
+            )
             _check_target(output)  # whatever has come there meanwhile is not lost
-    return replace(result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir()))
+    return replace(
+        result, folder=output, bytes=sum(file.stat().st_size for file in output.iterdir())
+    )
 
 
 class _Export:
     """A folder with a bundle's graphs in fp32 and a tokenizer, on its way to a bundle."""
 
-    def __init__(self, engine: TorchEngine, folder: Path, rows: Rows | None, provider: str, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        engine: TorchEngine,
+        folder: Path,
+        rows: Rows | None,
+        provider: str,
+        progress: Progress | None,
+    ) -> None:
         self.engine, self.folder, self.provider, self.progress = engine, folder, provider, progress
         self.built_in = Rows(built_in_pairs(), "built-in images and texts")
         self.rows = rows or self.built_in
@@ -109,13 +152,22 @@ class _Export:
     def in_fp32(self, tolerance: Tolerance) -> ExportResult:
         """As torch to within `tolerance`."""
         report, outputs = self._parity(self.rows, tolerance)
-        self._finish("fp32", self._referring(self.engine.score, outputs), {**report.to_dict(), "tolerance": vars(tolerance)})
+        self._finish(
+            "fp32",
+            self._referring(self.engine.score, outputs),
+            {**report.to_dict(), "tolerance": vars(tolerance)},
+        )
         return ExportResult(self.folder, report, 0)
 
-    def in_lower(self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool) -> ExportResult:
+    def in_lower(
+        self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool
+    ) -> ExportResult:
         """In int8 or fp16: the first choice that keeps to `limits`."""
-        self._parity(self.built_in, tolerance)  # so that what differs later is the precision's doing
-        reference = Outputs.of(self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress)
+        # so that what differs later is the precision's doing
+        self._parity(self.built_in, tolerance)
+        reference = Outputs.of(
+            self.engine, self.rows.pairs, source=self.rows.source, progress=self.progress
+        )
         tried: list[str] = []
         with tempfile.TemporaryDirectory() as place:
             full = Path(place)
@@ -124,20 +176,40 @@ class _Export:
             for choice in HALF if precision == "fp16" else CHOICES:
                 if not (self._halve(full) if precision == "fp16" else self._quantize(full, choice)):
                     continue
-                outputs = Outputs.of(self._open(precision, self.engine.score), self.rows.pairs, source=self.rows.source, progress=self.progress, like=reference)
-                verdict = judge(reference, outputs, self.rows.labels or [None] * len(self.rows.pairs), precision)
+                outputs = Outputs.of(
+                    self._open(precision, self.engine.score),
+                    self.rows.pairs,
+                    source=self.rows.source,
+                    progress=self.progress,
+                    like=reference,
+                )
+                verdict = judge(
+                    reference, outputs, self.rows.labels or [None] * len(self.rows.pairs), precision
+                )
                 tried.append(f"{precision} in {choice.name}: {verdict.summary()}")
                 if verdict.within(limits):
-                    report = compare_outputs(reference, outputs, source=self.rows.source, threshold=self.threshold)
+                    report = compare_outputs(
+                        reference, outputs, source=self.rows.source, threshold=self.threshold
+                    )
                     judged = {"choice": choice.name, **verdict.to_dict()}
-                    self._finish(precision, self._referring(verdict.score, outputs), {**report.to_dict(), precision: judged, "limits": vars(limits)})
+                    self._finish(
+                        precision,
+                        self._referring(verdict.score, outputs),
+                        {**report.to_dict(), precision: judged, "limits": vars(limits)},
+                    )
                     return ExportResult(self.folder, report, 0, precision, verdict, tuple(tried))
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
         if not or_fp32:
-            allowed = f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions flipped are allowed"
+            allowed = (
+                f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
+                " flipped are allowed"
+            )
             what = "; ".join(tried) or f"no layer of it can be in {precision}"
-            raise ParityError(f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle was written: use --precision fp32")
+            raise ParityError(
+                f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle"
+                " was written: use --precision fp32"
+            )
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
 
     def _halve(self, full: Path) -> int:
@@ -145,7 +217,9 @@ class _Export:
         return sum(to_half(full / name, self.folder / name) for name in TOWERS)
 
     def _quantize(self, full: Path, choice: Choice) -> int:
-        """Both towers into the bundle's folder as the choice says; returns how many layers are in int8."""
+        """Both towers into the bundle's folder as the choice says; returns how many layers are in
+        int8.
+        """
         layers = 0
         for name, keep in zip(TOWERS, (choice.image, choice.text), strict=True):
             if keep is None:
@@ -157,7 +231,13 @@ class _Export:
     def _parity(self, rows: Rows, tolerance: Tolerance) -> tuple[ParityReport, Outputs]:
         """Of the graphs in fp32, and what they made of the rows."""
         left = Outputs.of(self.engine, rows.pairs, source=rows.source, progress=self.progress)
-        right = Outputs.of(self._open("fp32", self.engine.score), rows.pairs, source=rows.source, progress=self.progress, like=left)
+        right = Outputs.of(
+            self._open("fp32", self.engine.score),
+            rows.pairs,
+            source=rows.source,
+            progress=self.progress,
+            like=left,
+        )
         report = compare_outputs(left, right, source=rows.source, threshold=self.threshold)
         check(report, tolerance)
         return report, right
@@ -166,12 +246,18 @@ class _Export:
         """With the user's rows as what later ones are compared with."""
         if self.rows is self.built_in:
             return score
-        return replace(score, reference=reference_of(outputs.logits, [len(self.rows.pairs[i].text) for i in outputs.good]))
+        return replace(
+            score,
+            reference=reference_of(
+                outputs.logits, [len(self.rows.pairs[i].text) for i in outputs.good]
+            ),
+        )
 
     def _open(self, precision: str, score: ScoreSpec) -> OnnxEngine:
         write_manifest(self.folder, self._manifest(precision, score))
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "this bundle is fp16")  # which CPUs compute slowly, but well enough to compare
+            # which CPUs compute slowly, but well enough to compare
+            warnings.filterwarnings("ignore", "this bundle is fp16")
             return open_bundle(self.folder, provider=self.provider, threads=torch.get_num_threads())
 
     def _finish(self, precision: str, score: ScoreSpec, parity: dict[str, Any]) -> None:
@@ -210,8 +296,13 @@ def _check_target(output: Path) -> None:
         return
     if not looks_like_bundle(output):
         raise CheckpointError(f"{output} exists and is not a bundle; choose another --output")
-    if foreign := sorted({path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}):
-        raise CheckpointError(f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which would be lost; choose another --output")
+    if foreign := sorted(
+        {path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}
+    ):
+        raise CheckpointError(
+            f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which"
+            " would be lost; choose another --output"
+        )
 
 
 def _write_graphs(detector: Detector, folder: Path) -> None:
@@ -222,7 +313,9 @@ def _write_graphs(detector: Detector, folder: Path) -> None:
     write_image_encoder(backbone, folder / "image_encoder.onnx", head.image_features)
     write_text_encoder(backbone, folder / "text_encoder.onnx", head.text_features)
     inputs = {image: torch.rand(2, head.image_width), text: torch.rand(2, head.text_width)}
-    write_graph(detector.head, inputs, dict.fromkeys(inputs, batch), ("logit",), folder / "head.onnx")
+    write_graph(
+        detector.head, inputs, dict.fromkeys(inputs, batch), ("logit",), folder / "head.onnx"
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""Whether a bundle says what torch says: embeddings, scores and decisions compared on the same pairs."""
+"""Whether a bundle says what torch says: embeddings, scores and decisions compared on the same
+pairs.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class ParityReport:
     max_text_embedding_difference: float  # share of the embedding's norm
     max_logit_difference: float
     max_score_difference: float
-    max_uncalibrated_difference: float  # of scores as they are before calibration, which is what is judged: a steep one would magnify what a flat one hides
+    # of scores as they are before calibration, which is what is judged: a steep one would magnify
+    # what a flat one hides
+    max_uncalibrated_difference: float
     flipped_decisions: int
     threshold: float
     score_min: float
@@ -62,18 +66,28 @@ class ParityReport:
         """One line for people."""
         embeddings = max(self.max_image_embedding_difference, self.max_text_embedding_difference)
         return (
-            f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e}, {self.flipped_decisions} decisions flipped, "
-            f"embeddings by at most {embeddings:.1e}; scores spread from {self.score_min:.4f} to {self.score_max:.4f} "
-            f"(standard deviation {self.score_std:.4f})"
-            + (f"; {long_texts_line(self.long_texts, self.context_length, self.long_text)}" if self.long_texts else "")
+            f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e},"
+            f" {self.flipped_decisions} decisions flipped, embeddings by at most {embeddings:.1e};"
+            f" scores spread from {self.score_min:.4f} to {self.score_max:.4f} (standard deviation"
+            f" {self.score_std:.4f})"
+            + (
+                f"; {long_texts_line(self.long_texts, self.context_length, self.long_text)}"
+                if self.long_texts
+                else ""
+            )
         )
 
 
-def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: float) -> ParityReport:
+def compare_outputs(
+    left: Outputs, right: Outputs, *, source: str, threshold: float
+) -> ParityReport:
     """How far `right` is from `left`, which `Outputs.of` made of the same pairs."""
     reference, candidate = left.engine, right.engine
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
-    plain = [scores_from_logits(outputs.logits, replace(reference.score, calibration=None)) for outputs in (left, right)]
+    plain = [
+        scores_from_logits(outputs.logits, replace(reference.score, calibration=None))
+        for outputs in (left, right)
+    ]
     return ParityReport(
         reference=reference.name,
         candidate=candidate.name,
@@ -83,8 +97,12 @@ def compare_outputs(left: Outputs, right: Outputs, *, source: str, threshold: fl
         long_texts=left.long_texts,
         context_length=reference.text_spec.context_length,
         long_text=reference.score.long_text,
-        max_image_embedding_difference=_largest_difference(left.images, right.images, reference.image_dim),
-        max_text_embedding_difference=_largest_difference(left.texts, right.texts, reference.text_dim),
+        max_image_embedding_difference=_largest_difference(
+            left.images, right.images, reference.image_dim
+        ),
+        max_text_embedding_difference=_largest_difference(
+            left.texts, right.texts, reference.text_dim
+        ),
         max_logit_difference=float(np.abs(left.logits - right.logits).max()),
         max_score_difference=float(np.abs(a - b).max()),
         max_uncalibrated_difference=float(np.abs(plain[0] - plain[1]).max()),
@@ -102,7 +120,11 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
     faults = [
         f"{name} {value:.3g} (allowed {allowed:g})"
         for name, value, allowed in [
-            ("score difference before calibration", report.max_uncalibrated_difference, tolerance.score),
+            (
+                "score difference before calibration",
+                report.max_uncalibrated_difference,
+                tolerance.score,
+            ),
             ("embedding difference", embedding, tolerance.embedding),
             ("flipped decisions", report.flipped_decisions, tolerance.flips),
         ]
@@ -110,7 +132,8 @@ def check(report: ParityReport, tolerance: Tolerance) -> None:
     ]
     if faults:
         raise ParityError(
-            f"{report.candidate} differs from {report.reference} on {report.pairs} pairs of {report.source}: {', '.join(faults)}; no bundle was written"
+            f"{report.candidate} differs from {report.reference} on {report.pairs} pairs of"
+            f" {report.source}: {', '.join(faults)}; no bundle was written"
         )
 
 
@@ -127,30 +150,53 @@ class Outputs:
     long_texts: int
 
     @classmethod
-    def of(cls, engine: Engine, pairs: Sequence[Pair], *, source: str, progress: Progress | None = None, like: Outputs | None = None) -> Outputs:
-        """Embed each image and text once, then join. `like`: what another engine made of them, which must have scored the same pairs, and long texts as its
-        score says.
+    def of(
+        cls,
+        engine: Engine,
+        pairs: Sequence[Pair],
+        *,
+        source: str,
+        progress: Progress | None = None,
+        like: Outputs | None = None,
+    ) -> Outputs:
+        """Embed each image and text once, then join. `like`: what another engine made of them,
+        which must have scored the same pairs, and long texts as its score says.
 
-        Raises InputError where no pair can be scored, ParityError where the engines disagree on which.
+        Raises InputError where no pair can be scored, ParityError where the engines disagree on
+        which.
         """
         pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
         cut = pipeline.long_text != "truncate"
-        usable = [(i, pair) for i, pair in enumerate(pairs) if pair.problem is None and not (cut and cutting_problem(pair.text))]
-        sources = {id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image for _, pair in usable}
+        usable = [
+            (i, pair)
+            for i, pair in enumerate(pairs)
+            if pair.problem is None and not (cut and cutting_problem(pair.text))
+        ]
+        sources = {
+            id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image
+            for _, pair in usable
+        }
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
         split = zip(texts, pipeline.pieces(texts), strict=True)
         pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
         usable = [(i, pair) for i, pair in usable if pair.text in pieces_of]
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
-        image_of = dict(zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True))
-        piece_of = dict(zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True))
-        joined: dict[int, tuple[Any, list[Any]]] = {}  # position → embeddings of its image and of its text's pieces
+        image_of = dict(
+            zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True)
+        )
+        piece_of = dict(
+            zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True)
+        )
+        # position → embeddings of its image and of its text's pieces
+        joined: dict[int, tuple[Any, list[Any]]] = {}
         for i, pair in usable:
             image = image_of[id(pair.image) if isinstance(pair.image, Image.Image) else pair.image]
             own = [piece_of[piece] for piece in pieces_of[pair.text]]
             if all(isinstance(value, np.ndarray) for value in (image, *own)):
                 joined[i] = (image, own)
-        logits = pipeline.pooled_logits([image for image, _ in joined.values()], [own for _, own in joined.values()])
+        logits = pipeline.pooled_logits(
+            [image for image, _ in joined.values()], [own for _, own in joined.values()]
+        )
         found = cls(
             engine,
             given=len(pairs),
@@ -162,9 +208,15 @@ class Outputs:
         )
         if like is not None and like.good != found.good:
             both = f"{like.engine.name} and {engine.name}"
-            raise ParityError(f"{both} disagree on which pairs can be scored; this is a bug: please report it with the rows of {source}")
+            raise ParityError(
+                f"{both} disagree on which pairs can be scored; this is a bug: please report it"
+                f" with the rows of {source}"
+            )
         if not found.good:
-            raise InputError(f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be verified; check the paths with mismatch validate")
+            raise InputError(
+                f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be"
+                " verified; check the paths with mismatch validate"
+            )
         return found
 
 
@@ -174,8 +226,12 @@ def _arrays(values: Any) -> Array:
 
 
 def _largest_difference(a: Array, b: Array, dim: int) -> float:
-    """(N, width), twice → the larger of the embeddings' (`dim` wide) and the features' difference, each as a share of its own norm."""
-    return max(_relative_difference(a[:, :dim], b[:, :dim]), _relative_difference(a[:, dim:], b[:, dim:]))
+    """(N, width), twice → the larger of the embeddings' (`dim` wide) and the features' difference,
+    each as a share of its own norm.
+    """
+    return max(
+        _relative_difference(a[:, :dim], b[:, :dim]), _relative_difference(a[:, dim:], b[:, dim:])
+    )
 
 
 def _relative_difference(a: Array, b: Array) -> float:
@@ -185,7 +241,8 @@ def _relative_difference(a: Array, b: Array) -> float:
     return float((np.abs(a - b) / norms).max())
 
 
-SIZES = [(224, 224), (640, 480), (17, 640), (640, 17), (3, 5), (1, 1), (225, 301)]  # width, height; pixels
+# width, height; pixels
+SIZES = [(224, 224), (640, 480), (17, 640), (640, 17), (3, 5), (1, 1), (225, 301)]
 TEXTS = [
     "red leather handbag with gold hardware",
     "a",
@@ -199,7 +256,9 @@ TEXTS = [
 
 
 def built_in_pairs(seed: int = 0) -> list[Pair]:
-    """Every drawn image with every text: odd shapes, noise and gradients, short, long and non-English texts."""
+    """Every drawn image with every text: odd shapes, noise and gradients, short, long and
+    non-English texts.
+    """
     rng = np.random.default_rng(seed)
     images = [_drawn(rng, width, height) for width, height in SIZES]
     return [Pair(image, text) for image in images for text in TEXTS]
@@ -209,6 +268,10 @@ def _drawn(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """A colour gradient with coarse and fine noise."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1)  # (H, W, 3)
-    coarse = rng.random((height // 32 + 1, width // 32 + 1, 3)).repeat(32, axis=0).repeat(32, axis=1)[:height, :width]
+    coarse = (
+        rng.random((height // 32 + 1, width // 32 + 1, 3))
+        .repeat(32, axis=0)
+        .repeat(32, axis=1)[:height, :width]
+    )
     pixels = (ramp + coarse + 0.3 * rng.random((height, width, 3))) / 2.3 * 255
     return Image.fromarray(pixels.astype(np.uint8))

@@ -1,4 +1,6 @@
-"""Protobuf's text format, as far as Triton's config.pbtxt needs it: written from dictionaries and read back."""
+"""Protobuf's text format, as far as Triton's config.pbtxt needs it: written from dictionaries and
+read back.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from mismatch.errors import InputError
 
 __all__ = ["Word", "each", "from_text", "to_text"]
 
-TOKEN = re.compile(r'\s+|#[^\n]*|"(?P<text>(?:[^"\\\n]|\\.)*)"|(?P<word>[-+.\w]+)|(?P<sign>[{}\[\]:,;])')
+TOKEN = re.compile(
+    r'\s+|#[^\n]*|"(?P<text>(?:[^"\\\n]|\\.)*)"|(?P<word>[-+.\w]+)|(?P<sign>[{}\[\]:,;])'
+)
 ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 
@@ -19,7 +23,9 @@ class Word(str):
 
 
 def to_text(message: Mapping[str, Any], comment: str = "") -> str:
-    """Dictionaries become messages, their lists repeated fields; `comment` goes before all, a # on each of its lines."""
+    """Dictionaries become messages, their lists repeated fields; `comment` goes before all, a # on
+    each of its lines.
+    """
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + "".join(f"{line}\n" for line in _lines(message))
 
@@ -47,7 +53,9 @@ def _scalar(value: Any) -> str:
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """The dictionaries again; a field that stands several times is a list. InputError where it is no such text."""
+    """The dictionaries again; a field that stands several times is a list. InputError where it is
+    no such text.
+    """
     tokens = list(_tokens(text))
     message, at = _message(tokens, 0)
     if at < len(tokens):
@@ -84,7 +92,11 @@ def _message(tokens: list[tuple[str, str]], at: int) -> tuple[dict[str, Any], in
         if _sign(tokens, at) == ":":
             at += 1
         value, at = _value(tokens, at)
-        found[name] = value if name not in found else [*each(found, name), *(value if isinstance(value, list) else [value])]
+        found[name] = (
+            value
+            if name not in found
+            else [*each(found, name), *(value if isinstance(value, list) else [value])]
+        )
         if _sign(tokens, at) in (",", ";"):
             at += 1
     return found, at
@@ -95,7 +107,11 @@ def _value(tokens: list[tuple[str, str]], at: int) -> tuple[Any, int]:
         raise InputError("the protobuf text ends within a field")
     kind, said = tokens[at]
     if kind != "sign":
-        return (re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), said) if kind == "text" else _plain(said)), at + 1
+        return (
+            re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), said)
+            if kind == "text"
+            else _plain(said)
+        ), at + 1
     if said == "{":
         message, at = _message(tokens, at + 1)
         if _sign(tokens, at) != "}":
@@ -120,4 +136,10 @@ def _sign(tokens: list[tuple[str, str]], at: int) -> str:
 def _plain(word: str) -> Any:
     if word in ("true", "false"):
         return word == "true"
-    return int(word) if re.fullmatch(r"[-+]?\d+", word) else float(word) if re.fullmatch(r"[-+]?\d*\.\d+", word) else Word(word)
+    return (
+        int(word)
+        if re.fullmatch(r"[-+]?\d+", word)
+        else float(word)
+        if re.fullmatch(r"[-+]?\d*\.\d+", word)
+        else Word(word)
+    )

@@ -1,4 +1,6 @@
-"""A bundle → a model repository of Triton Inference Server: both encoders, the head with the calibration in its graph, and an ensemble of the three."""
+"""A bundle → a model repository of Triton Inference Server: both encoders, the head with the
+calibration in its graph, and an ensemble of the three.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +20,67 @@ from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
 from mismatch.files import atomic_directory, sha256_file
 from mismatch.outputs import refuse_model_folder
-from mismatch.runtime.bundle import MANIFEST, TOKENIZER, Manifest, looks_like_bundle, read_bundle, seen_by
+from mismatch.runtime.bundle import (
+    MANIFEST,
+    TOKENIZER,
+    Manifest,
+    looks_like_bundle,
+    read_bundle,
+    seen_by,
+)
 from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.sessions import Graph
 from mismatch.specs import Calibration, ScoreSpec
 
-__all__ = ["ENSEMBLE", "HEAD", "IMAGE", "TEXT", "Repository", "check_repository", "check_target", "with_score", "write_repository"]
+__all__ = [
+    "ENSEMBLE",
+    "HEAD",
+    "IMAGE",
+    "TEXT",
+    "Repository",
+    "check_repository",
+    "check_target",
+    "with_score",
+    "write_repository",
+]
 
-ENSEMBLE, IMAGE, TEXT, HEAD = "mismatch", "mismatch_image_encoder", "mismatch_text_encoder", "mismatch_head"
+ENSEMBLE, IMAGE, TEXT, HEAD = (
+    "mismatch",
+    "mismatch_image_encoder",
+    "mismatch_text_encoder",
+    "mismatch_head",
+)
 GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.onnx"}
 CONFIG, MODEL, VERSION = "config.pbtxt", "model.onnx", "1"
 GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
 FILES = frozenset(
     [
         *(f"{name}/{file}" for name in GRAPHS for file in (CONFIG, GPU, f"{VERSION}/{MODEL}")),
-        *(f"{ENSEMBLE}/{file}" for file in (CONFIG, f"{VERSION}/{MANIFEST}", f"{VERSION}/{TOKENIZER}")),
+        *(
+            f"{ENSEMBLE}/{file}"
+            for file in (CONFIG, f"{VERSION}/{MANIFEST}", f"{VERSION}/{TOKENIZER}")
+        ),
     ]
 )  # of a repository
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
 BATCHING = {
     "preferred_batch_size": [16, 32],  # rows that don't wait for more
     "max_queue_delay_microseconds": 2_000,
-    "default_queue_policy": {"timeout_action": Word("REJECT"), "default_timeout_microseconds": 30_000_000, "max_queue_size": 512},
+    "default_queue_policy": {
+        "timeout_action": Word("REJECT"),
+        "default_timeout_microseconds": 30_000_000,
+        "max_queue_size": 512,
+    },
 }
 CUDA = {"name": "cuda", "parameters": [{"key": "use_tf32", "value": "0"}]}
 TOLERANCE = 1e-6  # between a score of the repository and mismatch's own
-TYPES = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16", TensorProto.INT64: "TYPE_INT64", TensorProto.INT32: "TYPE_INT32"}
+TYPES = {
+    TensorProto.FLOAT: "TYPE_FP32",
+    TensorProto.FLOAT16: "TYPE_FP16",
+    TensorProto.INT64: "TYPE_INT64",
+    TensorProto.INT32: "TYPE_INT32",
+}
 Message = dict[str, Any]
 
 
@@ -61,51 +97,79 @@ class Repository:
 def write_repository(bundle: Path, target: Path) -> Repository:
     """Write the repository of a bundle to `target`, replacing an older one there.
 
-    It is checked as Triton checks it, and its head against `scores_from_logits`. Raises CheckpointError for a bundle or a target that can't be used,
-    ParityError beyond `TOLERANCE`; then nothing of the new one stays and an older one is untouched.
+    It is checked as Triton checks it, and its head against `scores_from_logits`. Raises
+    CheckpointError for a bundle or a target that can't be used, ParityError beyond `TOLERANCE`;
+    then nothing of the new one stays and an older one is untouched.
     """
     manifest = read_bundle(bundle)
     check_target(target, bundle)
     with atomic_directory(target) as folder:
         for name, graph in GRAPHS.items():
             _copy_graph(bundle / graph, folder / name / VERSION)
-        onnx.save(with_score(onnx.load(folder / HEAD / VERSION / MODEL, load_external_data=False), manifest.score), folder / HEAD / VERSION / MODEL)
+        onnx.save(
+            with_score(
+                onnx.load(folder / HEAD / VERSION / MODEL, load_external_data=False), manifest.score
+            ),
+            folder / HEAD / VERSION / MODEL,
+        )
         for name in GRAPHS:
             _write_config(folder, name, manifest)
         _write_ensemble(folder, bundle, manifest)
         check_repository(folder)
         difference = _compare(bundle, folder, manifest)
         check_target(target, bundle)  # whatever has come there meanwhile is not lost
-    return Repository(target, sum(file.stat().st_size for file in target.rglob("*") if file.is_file()), difference, manifest.precision)
+    return Repository(
+        target,
+        sum(file.stat().st_size for file in target.rglob("*") if file.is_file()),
+        difference,
+        manifest.precision,
+    )
 
 
 def check_target(target: Path, bundle: Path | None = None) -> None:
-    """Only an older repository of ours, with no other model in it, or an empty folder is ever replaced; none lies within the bundle."""
+    """Only an older repository of ours, with no other model in it, or an empty folder is ever
+    replaced; none lies within the bundle.
+    """
     if bundle is not None and bundle.resolve() in (target.resolve(), *target.resolve().parents):
-        raise CheckpointError(f"{target} lies in the bundle {bundle}, which holds its own files only; choose another --triton")
+        raise CheckpointError(
+            f"{target} lies in the bundle {bundle}, which holds its own files only; choose another"
+            " --triton"
+        )
     refuse_model_folder(target, "--triton")
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file; choose another --triton")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not looks_like_bundle(target / ENSEMBLE / VERSION):
-        raise CheckpointError(f"{target} exists and is not a repository that mismatch wrote; choose another --triton")
+        raise CheckpointError(
+            f"{target} exists and is not a repository that mismatch wrote; choose another --triton"
+        )
     if foreign := sorted({path.name for path in target.iterdir()} - {ENSEMBLE, *GRAPHS}):
-        raise CheckpointError(f"{target} holds other models too ({', '.join(foreign[:3])}), which would be lost; choose another --triton")
+        raise CheckpointError(
+            f"{target} holds other models too ({', '.join(foreign[:3])}), which would be lost;"
+            " choose another --triton"
+        )
     files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
     if others := sorted(name for name in files if name not in FILES):
-        raise CheckpointError(f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose another --triton")
+        raise CheckpointError(
+            f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose"
+            " another --triton"
+        )
 
 
 def _copy_graph(graph: Path, version: Path) -> None:
-    """As model.onnx. CheckpointError for one whose weights lie in another file, which Triton would open, wherever it lies."""
+    """As model.onnx. CheckpointError for one whose weights lie in another file, which Triton would
+    open, wherever it lies.
+    """
     check_self_contained(graph)
     version.mkdir(parents=True)
     shutil.copyfile(graph, version / MODEL)
 
 
 def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
-    """A head whose output is `logit` (B,) → one with `logit` and `similarity_score`, (B, 1) each, in double precision as `scores_from_logits` has it."""
+    """A head whose output is `logit` (B,) → one with `logit` and `similarity_score`, (B, 1) each,
+    in double precision as `scores_from_logits` has it.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(head)
     graph = model.graph
@@ -116,12 +180,23 @@ def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
         nodes.append(helper.make_node("Identity", ["logit"], ["similarity_score"]))
     else:
         nodes.append(helper.make_node("Cast", ["logit"], ["score/logit"], to=TensorProto.DOUBLE))
-        odds = "score/logit" if score.calibration is None else _add_log_odds(graph, nodes, score.calibration)
+        odds = (
+            "score/logit"
+            if score.calibration is None
+            else _add_log_odds(graph, nodes, score.calibration)
+        )
         nodes.append(helper.make_node("Sigmoid", [odds], ["score/probability"]))
-        nodes.append(helper.make_node("Cast", ["score/probability"], ["similarity_score"], to=TensorProto.FLOAT))
+        nodes.append(
+            helper.make_node(
+                "Cast", ["score/probability"], ["similarity_score"], to=TensorProto.FLOAT
+            )
+        )
     graph.node.extend(nodes)
     del graph.output[:]
-    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("logit", "similarity_score"))
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1])
+        for name in ("logit", "similarity_score")
+    )
     onnx.checker.check_model(model)
     return model
 
@@ -134,8 +209,12 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
                     names[at] = new
 
 
-def _add_log_odds(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibration: Calibration) -> str:
-    """`scoring.log_odds` of score/logit (B, 1), operator by operator; returns the name of what it gives, (B, 1)."""
+def _add_log_odds(
+    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibration: Calibration
+) -> str:
+    """`scoring.log_odds` of score/logit (B, 1), operator by operator; returns the name of what it
+    gives, (B, 1).
+    """
 
     def constant(name: str, values: Any) -> str:
         graph.initializer.append(numpy_helper.from_array(np.asarray(values), f"score/{name}"))
@@ -146,56 +225,110 @@ def _add_log_odds(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibrati
         return f"score/{output}"
 
     scaled = add("Mul", ["score/logit", constant("slope", np.float64(calibration.slope))], "scaled")
-    straight = add("Add", [scaled, constant("intercept", np.float64(calibration.intercept))], "straight")
+    straight = add(
+        "Add", [scaled, constant("intercept", np.float64(calibration.intercept))], "straight"
+    )
     if calibration.kind != "piecewise":
         return straight
     knots, bent = np.array(calibration.knots), np.array(calibration.bent)  # (K,) each
-    beyond = add("Cast", [add("GreaterOrEqual", [straight, constant("inner", knots[1:-1])], "beyond")], "ones", to=TensorProto.INT64)  # (B, K - 2)
-    part = add("ReduceSum", [beyond, "score/axis"], "part", keepdims=1)  # (B, 1), which of the K - 1 lines
+    # (B, K - 2)
+    beyond = add(
+        "Cast",
+        [add("GreaterOrEqual", [straight, constant("inner", knots[1:-1])], "beyond")],
+        "ones",
+        to=TensorProto.INT64,
+    )
+    # (B, 1), which of the K - 1 lines
+    part = add("ReduceSum", [beyond, "score/axis"], "part", keepdims=1)
     slope, left, value = (
         add("Gather", [constant(f"{name}s", values), part], name)
-        for name, values in (("line", np.diff(bent) / np.diff(knots)), ("knot", knots[:-1]), ("bent", bent[:-1]))
+        for name, values in (
+            ("line", np.diff(bent) / np.diff(knots)),
+            ("knot", knots[:-1]),
+            ("bent", bent[:-1]),
+        )
     )
-    return add("Add", [value, add("Mul", [slope, add("Sub", [straight, left], "over")], "risen")], "odds")
+    return add(
+        "Add", [value, add("Mul", [slope, add("Sub", [straight, left], "over")], "risen")], "odds"
+    )
 
 
 def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
     """config.pbtxt for CPUs; a tower that GPUs can run has one for them too."""
     inputs, outputs = _tensors(folder / name / VERSION / MODEL)
-    common = {"name": name, "backend": "onnxruntime", "max_batch_size": MAX_BATCH, "input": inputs, "output": outputs, "dynamic_batching": BATCHING}
-    notes = [f"Written by mismatch {__version__}, export-onnx --triton, from a bundle in {manifest.precision}."]
+    common = {
+        "name": name,
+        "backend": "onnxruntime",
+        "max_batch_size": MAX_BATCH,
+        "input": inputs,
+        "output": outputs,
+        "dynamic_batching": BATCHING,
+    }
+    notes = [
+        (
+            f"Written by mismatch {__version__}, export-onnx --triton, from a bundle in"
+            f" {manifest.precision}."
+        )
+    ]
     if name == TEXT and manifest.text_spec.padding == "longest":
-        notes.append("Triton batches requests of equal shape only: pad texts to a multiple of 16 tokens, say, as examples/triton_client.py does.")
+        notes.append(
+            "Triton batches requests of equal shape only: pad texts to a multiple of 16 tokens,"
+            " say, as examples/triton_client.py does."
+        )
     threads = {"key": "intra_op_thread_count", "value": {"string_value": "0"}}
-    cpu = {**common, "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}], "parameters": [threads]}
-    note = "intra_op_thread_count 0 is one thread a core that the container sees, whatever its quota of CPU time: with a quota, set it to that."
+    cpu = {
+        **common,
+        "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
+        "parameters": [threads],
+    }
+    note = (
+        "intra_op_thread_count 0 is one thread a core that the container sees, whatever its quota"
+        " of CPU time: with a quota, set it to that."
+    )
     (folder / name / CONFIG).write_text(to_text(cpu, "\n".join([*notes, note])), encoding="utf-8")
-    if name == HEAD or manifest.precision == "int8":  # the head is small and in double precision; int8's operators are the CPU's
+    # the head is small and in double precision; int8's operators are the CPU's
+    if name == HEAD or manifest.precision == "int8":
         return
     accelerators = {"execution_accelerators": {"gpu_execution_accelerator": [CUDA]}}
-    gpu = {**common, "instance_group": [{"kind": Word("KIND_GPU"), "count": 1}], "optimization": accelerators}
-    note = "For GPUs: tritonserver --model-config-name gpu. fp32 means fp32: TF32 would keep 10 bits of each factor."
+    gpu = {
+        **common,
+        "instance_group": [{"kind": Word("KIND_GPU"), "count": 1}],
+        "optimization": accelerators,
+    }
+    note = (
+        "For GPUs: tritonserver --model-config-name gpu. fp32 means fp32: TF32 would keep 10 bits"
+        " of each factor."
+    )
     (folder / name / GPU).parent.mkdir()
     (folder / name / GPU).write_text(to_text(gpu, "\n".join([*notes, note])), encoding="utf-8")
 
 
 def _tensors(path: Path) -> tuple[list[Message], list[Message]]:
-    """Inputs and outputs of a graph as a config names them: without the batch, which comes first; -1 where a length varies."""
+    """Inputs and outputs of a graph as a config names them: without the batch, which comes first;
+    -1 where a length varies.
+    """
     graph = onnx.load(path, load_external_data=False).graph
     weights = {one.name for one in graph.initializer}
-    return [_tensor(one) for one in graph.input if one.name not in weights], [_tensor(one) for one in graph.output]
+    return [_tensor(one) for one in graph.input if one.name not in weights], [
+        _tensor(one) for one in graph.output
+    ]
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Message:
     kind = value.type.tensor_type
     dims = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in kind.shape.dim]
     if kind.elem_type not in TYPES or len(dims) < 2 or dims[0] != -1:
-        raise CheckpointError(f"{value.name} of the bundle's graph has no batch, or a type that Triton doesn't take; export the bundle again")
+        raise CheckpointError(
+            f"{value.name} of the bundle's graph has no batch, or a type that Triton doesn't take;"
+            " export the bundle again"
+        )
     return {"name": value.name, "data_type": Word(TYPES[kind.elem_type]), "dims": dims[1:]}
 
 
 def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
-    """The ensemble's config, and, in its version's folder, what a client needs: a store of objects would not keep an empty one."""
+    """The ensemble's config, and, in its version's folder, what a client needs: a store of objects
+    would not keep an empty one.
+    """
     (folder / ENSEMBLE / VERSION).mkdir(parents=True)
     for name in (MANIFEST, TOKENIZER):
         shutil.copyfile(bundle / name, folder / ENSEMBLE / VERSION / name)
@@ -220,31 +353,49 @@ def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
         "input": [*inputs[IMAGE], *inputs[TEXT]],
         "output": outputs,
         "ensemble_scheduling": {"step": steps},
-        "parameters": [{"key": key, "value": {"string_value": value}} for key, value in facts.items()],
+        "parameters": [
+            {"key": key, "value": {"string_value": value}} for key, value in facts.items()
+        ],
     }
-    note = f"Written by mismatch {__version__}, export-onnx --triton. A pair is a match where similarity_score is at least the threshold below."
+    note = (
+        f"Written by mismatch {__version__}, export-onnx --triton. A pair is a match where"
+        " similarity_score is at least the threshold below."
+    )
     (folder / ENSEMBLE / CONFIG).write_text(to_text(config, note), encoding="utf-8")
 
 
 def _step(model: str, inputs: Sequence[str], outputs: Sequence[str]) -> Message:
     """One model of the ensemble; tensors have the same names in both."""
-    maps = {key: [{"key": name, "value": name} for name in names] for key, names in (("input_map", inputs), ("output_map", outputs))}
+    maps = {
+        key: [{"key": name, "value": name} for name in names]
+        for key, names in (("input_map", inputs), ("output_map", outputs))
+    }
     return {"model_name": model, "model_version": -1, **maps}
 
 
 def check_repository(folder: Path) -> None:
-    """Check a repository as Triton does when it loads one; CheckpointError for the first thing that is wrong.
+    """Check a repository as Triton does when it loads one; CheckpointError for the first thing that
+    is wrong.
 
-    Every model has a config of its folder's name and a version; a graph's tensors are those of its configs; the ensemble's map fits them.
+    Every model has a config of its folder's name and a version; a graph's tensors are those of its
+    configs; the ensemble's map fits them.
     """
-    configs = {path.name: _read_config(path / CONFIG) for path in sorted(folder.iterdir()) if path.is_dir()}
+    configs = {
+        path.name: _read_config(path / CONFIG) for path in sorted(folder.iterdir()) if path.is_dir()
+    }
     for name, config in configs.items():
-        versions = [path.name for path in (folder / name).iterdir() if path.is_dir() and path.name.isdigit()]
+        versions = [
+            path.name for path in (folder / name).iterdir() if path.is_dir() and path.name.isdigit()
+        ]
         _expect(config.get("name") == name, f"{name}/{CONFIG} is called {config.get('name')!r}")
         _expect(bool(versions), f"{name} has no folder of a version")
         if config.get("platform") != "ensemble":
             for path in [folder / name / CONFIG, *(folder / name).glob("configs/*.pbtxt")]:
-                _check_model(_read_config(path), f"{name}/{path.name}", [folder / name / version / MODEL for version in versions])
+                _check_model(
+                    _read_config(path),
+                    f"{name}/{path.name}",
+                    [folder / name / version / MODEL for version in versions],
+                )
     for name, config in configs.items():
         if config.get("platform") == "ensemble":
             _check_ensemble(name, config, configs)
@@ -254,7 +405,9 @@ def _read_config(path: Path) -> Message:
     try:
         return from_text(path.read_text(encoding="utf-8"))
     except (OSError, InputError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}; export the repository again") from error
+        raise CheckpointError(
+            f"{path} can't be read: {error}; export the repository again"
+        ) from error
 
 
 def _expect(holds: bool, what: str) -> None:
@@ -266,7 +419,10 @@ def _check_model(config: Message, where: str, graphs: Sequence[Path]) -> None:
     _expect(config.get("backend") == "onnxruntime", f"{where} has no backend")
     most = config.get("max_batch_size", 0)
     preferred = each(config.get("dynamic_batching", {}), "preferred_batch_size")
-    _expect(most > 0 and all(0 < size <= most for size in preferred), f"{where} prefers batches of {preferred} with at most {most} rows")
+    _expect(
+        most > 0 and all(0 < size <= most for size in preferred),
+        f"{where} prefers batches of {preferred} with at most {most} rows",
+    )
     for graph in graphs:
         _expect(graph.is_file(), f"{where} has no {graph.name}")
         for kind, tensors in zip(("input", "output"), _tensors(graph), strict=True):
@@ -275,7 +431,9 @@ def _check_model(config: Message, where: str, graphs: Sequence[Path]) -> None:
 
 
 def _check_ensemble(name: str, config: Message, configs: Mapping[str, Message]) -> None:
-    """Each input of each step is an input of the ensemble or an output of another step, of its type and shape; each output is made once."""
+    """Each input of each step is an input of the ensemble or an output of another step, of its type
+    and shape; each output is made once.
+    """
     known = {one["name"]: one for one in each(config, "input")}
     made: list[str] = []
     wanted: list[tuple[str, Message]] = [(one["name"], one) for one in each(config, "output")]
@@ -283,30 +441,48 @@ def _check_ensemble(name: str, config: Message, configs: Mapping[str, Message]) 
         model = configs.get(step["model_name"])
         _expect(model is not None, f"{name} has a step of {step['model_name']}, which is not there")
         model = model or {}
-        _expect(model["max_batch_size"] >= config["max_batch_size"], f"{name} allows larger batches than {step['model_name']}")
-        inputs, outputs = ({one["name"]: one for one in each(model, kind)} for kind in ("input", "output"))
+        _expect(
+            model["max_batch_size"] >= config["max_batch_size"],
+            f"{name} allows larger batches than {step['model_name']}",
+        )
+        inputs, outputs = (
+            {one["name"]: one for one in each(model, kind)} for kind in ("input", "output")
+        )
         mapped = {one["key"]: one["value"] for one in each(step, "input_map")}
-        _expect(set(mapped) == set(inputs), f"{name} maps {sorted(mapped)} to the inputs {sorted(inputs)} of {step['model_name']}")
+        _expect(
+            set(mapped) == set(inputs),
+            f"{name} maps {sorted(mapped)} to the inputs {sorted(inputs)} of {step['model_name']}",
+        )
         wanted += [(value, inputs[key]) for key, value in mapped.items()]
         for one in each(step, "output_map"):
-            _expect(one["key"] in outputs, f"{name} maps the output {one['key']}, which {step['model_name']} doesn't have")
+            _expect(
+                one["key"] in outputs,
+                f"{name} maps the output {one['key']}, which {step['model_name']} doesn't have",
+            )
             made.append(one["value"])
             known[one["value"]] = outputs[one["key"]]
     _expect(len(made) == len(set(made)), f"{name} has two steps that make the same tensor")
     for tensor, one in wanted:
         _expect(tensor in known, f"no step of {name} makes {tensor}")
         same = all(known[tensor][key] == one[key] for key in ("data_type", "dims"))
-        _expect(same, f"{tensor} of {name} has one type or shape where it is made and another where it is taken")
+        _expect(
+            same,
+            f"{tensor} of {name} has one type or shape where it is made and another where it is"
+            " taken",
+        )
     unused = {one["name"] for one in each(config, "input")} - {tensor for tensor, _ in wanted}
     _expect(not unused, f"no step of {name} takes {sorted(unused)}")
 
 
 def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:
-    """Largest difference between the repository's scores and mismatch's own, of random embeddings; ParityError beyond `TOLERANCE`."""
+    """Largest difference between the repository's scores and mismatch's own, of random embeddings;
+    ParityError beyond `TOLERANCE`.
+    """
     head = folder / HEAD / VERSION / MODEL
     random, widths = np.random.default_rng(0), (manifest.head.image_width, manifest.head.text_width)
     feeds: dict[str, NDArray[Any]] = {
-        name: random.standard_normal((256, width)).astype(np.float32) for name, width in zip(seen_by(manifest.head), widths, strict=True)
+        name: random.standard_normal((256, width)).astype(np.float32)
+        for name, width in zip(seen_by(manifest.head), widths, strict=True)
     }
     own, logits, scores = (
         Graph(bundle / GRAPHS[HEAD])(**feeds),
@@ -315,5 +491,8 @@ def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:
     )
     difference = float(np.abs(scores - scores_from_logits(own, manifest.score)).max())
     if not (difference <= TOLERANCE and np.allclose(logits, own, rtol=1e-5, atol=1e-6)):
-        raise ParityError(f"scores of the repository differ by {difference:.1e} from mismatch's own, more than {TOLERANCE:g}; nothing was written")
+        raise ParityError(
+            f"scores of the repository differ by {difference:.1e} from mismatch's own, more than"
+            f" {TOLERANCE:g}; nothing was written"
+        )
     return difference

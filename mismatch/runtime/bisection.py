@@ -1,4 +1,6 @@
-"""A batch that fails is halved until the items that fail on their own are found: each of these gets a reason, and all others their results."""
+"""A batch that fails is halved until the items that fail on their own are found: each of these gets
+a reason, and all others their results.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,13 @@ def run_bisected(
     sample: Callable[[], Item],
     problem: Callable[[], Problem],
 ) -> list[Result | Problem]:
-    """Return `work` of N items, in order; an item on which it fails gets a `problem` in place of its result.
+    """Return `work` of N items, in order; an item on which it fails gets a `problem` in place of
+    its result.
 
-    `work` takes any number of items and gives one result for each. `sample` makes an item that nothing is wrong with: where `work` fails on that too, the
-    items are not to blame, and the error is raised as it is. So is one that says that memory, file handles or threads ran out, or that the model is broken.
+    `work` takes any number of items and gives one result for each. `sample` makes an item that
+    nothing is wrong with: where `work` fails on that too, the items are not to blame, and the error
+    is raised as it is. So is one that says that memory, file handles or threads ran out, or that
+    the model is broken.
     """
     if not items:
         return []
@@ -70,7 +75,9 @@ def _works(work: Work[Item, Result], sample: Item) -> bool:
 
 
 def _is_of_the_machine(error: Exception) -> bool:
-    """Whether an error says nothing of the items: a shortage, or a model or device that is not usable."""
+    """Whether an error says nothing of the items: a shortage, or a model or device that is not
+    usable.
+    """
     if isinstance(error, MismatchError):
         return not isinstance(error, InputError) or isinstance(error, MachineError)
     if isinstance(error, OSError) and error.errno in SHORTAGES:
@@ -83,7 +90,9 @@ def sample_image() -> Image.Image:
     return Image.new("RGB", (8, 8), "white")
 
 
-def prepare_alone(prepare: Callable[[Source | Image.Image], Result], source: Source) -> Result | ImageError:
+def prepare_alone(
+    prepare: Callable[[Source | Image.Image], Result], source: Source
+) -> Result | ImageError:
     """Return what `prepare` makes of one image, or why it makes nothing of it.
 
     An error that other images have too, and one of the machine, is raised as it is.
@@ -97,7 +106,9 @@ def prepare_alone(prepare: Callable[[Source | Image.Image], Result], source: Sou
     return found
 
 
-def _prepared(prepare: Callable[[Source | Image.Image], Result], source: Source | Image.Image) -> Result | ImageError:
+def _prepared(
+    prepare: Callable[[Source | Image.Image], Result], source: Source | Image.Image
+) -> Result | ImageError:
     try:
         return prepare(source)
     except ImageError as error:
@@ -105,4 +116,7 @@ def _prepared(prepare: Callable[[Source | Image.Image], Result], source: Source 
 
 
 def _not_prepared() -> ImageError:
-    return ImageError("the image can't be prepared for the model: a library fails on it; replace the file or drop the row")
+    return ImageError(
+        "the image can't be prepared for the model: a library fails on it; replace the file or drop"
+        " the row"
+    )

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import check_regular, is_sealed, read_bytes, read_json, sealed, sha256_file, write_json
+from mismatch.files import (
+    check_regular,
+    is_sealed,
+    read_bytes,
+    read_json,
+    sealed,
+    sha256_file,
+    write_json,
+)
 from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
@@ -35,8 +43,18 @@ TOKENIZER = "tokenizer.json"
 PARITY = "parity.json"
 GRAPHS = ("image_encoder.onnx", "text_encoder.onnx", "head.onnx")
 NEEDED = (*GRAPHS, TOKENIZER)
-UNHASHED = {"readme.md", "license", "license.txt", "license.md", "notice", "thumbs.db", "desktop.ini"}  # that may lie beside: no code opens them
-LARGEST_TOKENIZER = 128 * 2**20  # bytes; the largest in use, of 256,000 words in many scripts, have 35 MB
+# that may lie beside: no code opens them
+UNHASHED = {
+    "readme.md",
+    "license",
+    "license.txt",
+    "license.md",
+    "notice",
+    "thumbs.db",
+    "desktop.ini",
+}
+# bytes; the largest in use, of 256,000 words in many scripts, have 35 MB
+LARGEST_TOKENIZER = 128 * 2**20
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,20 +89,31 @@ class Manifest:
 
 
 def seen_by(head: HeadSpec) -> tuple[str, str]:
-    """Which output of the image graph and which of the text graph the head takes, by their names."""
-    return "image_features" if head.image_features else "image_embedding", "text_features" if head.text_features else "text_embedding"
+    """Which output of the image graph and which of the text graph the head takes,
+    by their names.
+    """
+    return (
+        "image_features" if head.image_features else "image_embedding",
+        "text_features" if head.text_features else "text_embedding",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write manifest.json over the files that lie in `folder`, hashing each; returns the manifest as written."""
-    hashes = {file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST}
+    """Write manifest.json over the files that lie in `folder`, hashing each; returns the manifest
+    as written.
+    """
+    hashes = {
+        file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST
+    }
     complete = Manifest(**{**vars(manifest), "files": hashes})
     write_json(folder / MANIFEST, sealed(complete.to_dict()))
     return complete
 
 
 def read_bundle(folder: Path) -> Manifest:
-    """Read and check a bundle; raises CheckpointError for another format, a missing file, one whose hash differs, or one that has none."""
+    """Read and check a bundle; raises CheckpointError for another format, a missing file, one whose
+    hash differs, or one that has none.
+    """
     manifest = read_manifest(folder)
     for name, digest in sorted(manifest.files.items()):
         if name in GRAPHS and _sha256(folder / name) != digest:
@@ -93,7 +122,9 @@ def read_bundle(folder: Path) -> Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """As `read_bundle`, but of the graphs only whether they are there: who loads them compares what is loaded (`graph_file.read_graph`)."""
+    """As `read_bundle`, but of the graphs only whether they are there: who loads them compares what
+    is loaded (`graph_file.read_graph`).
+    """
     data = _read_manifest(folder)
     try:
         files = data["files"]
@@ -111,7 +142,9 @@ def read_manifest(folder: Path) -> Manifest:
             mismatch_version=_of_type(data, "mismatch_version", str),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} is incomplete or damaged ({error!r}); export the bundle again") from error
+        raise CheckpointError(
+            f"{folder / MANIFEST} is incomplete or damaged ({error!r}); export the bundle again"
+        ) from error
 
 
 def looks_like_bundle(folder: Path) -> bool:
@@ -120,7 +153,9 @@ def looks_like_bundle(folder: Path) -> bool:
         data = read_json(folder / MANIFEST)
     except CheckpointError:
         return False
-    return isinstance(data, dict) and {"format_version", "image_spec", "text_spec", "files"} <= set(data)
+    return isinstance(data, dict) and {"format_version", "image_spec", "text_spec", "files"} <= set(
+        data
+    )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -131,9 +166,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{error}; export the bundle again") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
-        raise CheckpointError(f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or export the bundle again")
+        raise CheckpointError(
+            f"{path} has format_version {version!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
+            " mismatch-clip or export the bundle again"
+        )
     if not is_sealed(data):
-        raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy or export the bundle again")
+        raise CheckpointError(
+            f"{path} differs from its own checksum: damaged or changed by hand; copy or export the"
+            " bundle again"
+        )
     return dict(data)
 
 
@@ -150,17 +191,27 @@ def _checked_backbone(data: Any) -> dict[str, Any]:
 
 
 def _check_names(folder: Path, hashes: Any) -> None:
-    """Every file that is needed has a hash, every hash is one, and every file in the folder has one, so that nothing unknown lies beside a graph."""
+    """Every file that is needed has a hash, every hash is one, and every file in the folder has
+    one, so that nothing unknown lies beside a graph.
+    """
     if not isinstance(hashes, dict):
         raise InputError("files is no object of hashes")
     for name in sorted({*NEEDED, *hashes}):
         if name not in hashes or not _is_plain(name):
-            raise CheckpointError(f"{folder / MANIFEST} names no hash for {name}, or a path outside the bundle; export the bundle again")
+            raise CheckpointError(
+                f"{folder / MANIFEST} names no hash for {name}, or a path outside the bundle;"
+                " export the bundle again"
+            )
         if not isinstance(hashes[name], str) or not SHA256.fullmatch(hashes[name]):
-            raise CheckpointError(f"{folder / MANIFEST} has no sha256 for {name}; export the bundle again")
+            raise CheckpointError(
+                f"{folder / MANIFEST} has no sha256 for {name}; export the bundle again"
+            )
     for name in sorted(_names_in(folder)):
         if name not in hashes and not _may_lie_beside(name):
-            raise CheckpointError(f"{folder / name} has no hash in {MANIFEST}, so it is no part of the bundle; move it elsewhere")
+            raise CheckpointError(
+                f"{folder / name} has no hash in {MANIFEST}, so it is no part of the bundle; move"
+                " it elsewhere"
+            )
 
 
 def _is_plain(name: str) -> bool:
@@ -169,7 +220,9 @@ def _is_plain(name: str) -> bool:
 
 
 def _may_lie_beside(name: str) -> bool:
-    """Whether a file without a hash may lie in a bundle: what systems and hubs put there, hidden, and what is written for people."""
+    """Whether a file without a hash may lie in a bundle: what systems and hubs put there, hidden,
+    and what is written for people.
+    """
     return name == MANIFEST or name.startswith(".") or name.lower() in UNHASHED
 
 
@@ -200,21 +253,30 @@ def _tokenizer(path: Path, digest: str) -> str:
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is no UTF-8 text ({error}); export the bundle again") from error
+        raise CheckpointError(
+            f"{path} is no UTF-8 text ({error}); export the bundle again"
+        ) from error
 
 
 def _check_there(path: Path) -> None:
     try:
         check_regular(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing from the bundle; copy the folder again, whole") from error
+        raise CheckpointError(
+            f"{path} is missing from the bundle; copy the folder again, whole"
+        ) from error
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else error
-        raise CheckpointError(f"{path} can't be read: {why}; copy the folder again, whole") from error
+        raise CheckpointError(
+            f"{path} can't be read: {why}; copy the folder again, whole"
+        ) from error
 
 
 def _differs(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
+    return CheckpointError(
+        f"{path} differs from the manifest's sha256: damaged or changed; copy or export the bundle"
+        " again"
+    )
 
 
 def _sha256(path: Path) -> str:

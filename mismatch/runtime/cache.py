@@ -1,9 +1,11 @@
 """Embeddings on disk, so that no image and no text is encoded twice with the same weights.
 
-A cache folder holds one folder per namespace (a fingerprint of weights, specs, engine and precision); in it lie segments that never change once written:
-`<name>.npy`, (N, D + 1) float32, of which the last is a checksum of its row, and `<name>.keys`, N content hashes. They are mapped only while they are
-read, since each map holds one of the process's few file descriptors. Each writer adds segments of its own, so several may write at once. What is removed
-is only what the cache lists as its own, see cache_folder.py.
+A cache folder holds one folder per namespace (a fingerprint of weights, specs, engine and
+precision); in it lie segments that never change once written: `<name>.npy`, (N, D + 1) float32, of
+which the last is a checksum of its row, and `<name>.keys`, N content hashes. They are mapped only
+while they are read, since each map holds one of the process's few file descriptors. Each writer
+adds segments of its own, so several may write at once. What is removed is only what the cache lists
+as its own, see cache_folder.py.
 """
 
 from __future__ import annotations
@@ -24,14 +26,25 @@ from numpy.typing import NDArray
 from mismatch.errors import CheckpointError, ImageError, untraced
 from mismatch.remote import Remote
 from mismatch.retries import reason, retried
-from mismatch.runtime.cache_folder import KEY_BYTES, Namespace, cache_folder, checksum, map_segment, namespaces, part_of, segment_keys
+from mismatch.runtime.cache_folder import (
+    KEY_BYTES,
+    Namespace,
+    cache_folder,
+    checksum,
+    map_segment,
+    namespaces,
+    part_of,
+    segment_keys,
+)
 from mismatch.runtime.preprocess import open_image_file
 
 __all__ = ["EmbeddingCache", "HashedFile", "bytes_key", "hash_file", "text_key"]
 
 Array = NDArray[np.float32]
 MAX_BYTES = 8 * 2**30  # of a whole cache folder; beyond it the oldest segments go
-TEXT = b"text-2"  # before 2, special tokens that a text spells out were tokens: what is stored by such a key is of another text
+# before 2, special tokens that a text spells out were tokens: what is stored by such a key is of
+# another text
+TEXT = b"text-2"
 SETTLED_NS = 2 * 10**9  # after which a change gives a file another time: FAT counts in two seconds
 
 
@@ -39,7 +52,9 @@ class EmbeddingCache:
     """The embeddings of one namespace. Thread-safe."""
 
     def __init__(self, folder: str | Path, namespace: str, *, max_bytes: int = MAX_BYTES) -> None:
-        """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex. In a folder of other things the cache has a folder of its own."""
+        """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex. In a
+        folder of other things the cache has a folder of its own.
+        """
         self.root = cache_folder(Path(folder))
         self.folder = self.root / namespace[:32]
         self.max_bytes = max_bytes
@@ -48,16 +63,25 @@ class EmbeddingCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"the cache folder {self.root} can't be created: {error.strerror}; choose another with --cache") from error
+            raise CheckpointError(
+                f"the cache folder {self.root} can't be created: {error.strerror}; choose another"
+                " with --cache"
+            ) from error
         self._own.sweep()
-        segments = sorted((stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys)))
-        self._index = Index([(keys, names) for _, keys in segments if (names := segment_keys(keys))])
+        segments = sorted(
+            (stat.st_mtime_ns, keys) for keys in self.folder.glob("*.keys") if (stat := _stat(keys))
+        )
+        self._index = Index(
+            [(keys, names) for _, keys in segments if (names := segment_keys(keys))]
+        )
 
     def __len__(self) -> int:
         return len(self._index.names)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Array]:
-        """Those of `keys` that are known and undamaged, each with its embedding (D,), copied; one segment is open at a time."""
+        """Those of `keys` that are known and undamaged, each with its embedding (D,), copied; one
+        segment is open at a time.
+        """
         wanted: dict[Path, list[tuple[bytes, int]]] = {}
         with self._lock:
             places = self._index.find(list(keys))
@@ -68,7 +92,9 @@ class EmbeddingCache:
             array = map_segment(segment)
             if array is None:  # another writer has trimmed it since
                 continue
-            found.update(_intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]])))
+            found.update(
+                _intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]]))
+            )
         return found
 
     def put_many(self, embeddings: Mapping[bytes, Array]) -> None:
@@ -80,19 +106,25 @@ class EmbeddingCache:
             _write(keys.with_suffix(".npy"), _npy(_with_checksums(embeddings)))
             _write(keys, b"".join(embeddings))
         except OSError as error:
-            raise CheckpointError(f"the cache {self.root} can't be written: {reason(error)}; make room or choose another with --cache") from error
+            raise CheckpointError(
+                f"the cache {self.root} can't be written: {reason(error)}; make room or choose"
+                " another with --cache"
+            ) from error
         with self._lock:
             self._index.add(keys, b"".join(embeddings))
         self._trim(keep=keys)
 
     def _trim(self, keep: Path) -> None:
-        """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of them later encodes anew."""
+        """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of
+        them later encodes anew.
+        """
         segments = sorted(_sizes(self.root), key=lambda one: (one[0], one[2]))
         excess = sum(size for _, size, _, _ in segments) - self.max_bytes
         for _, size, name, namespace in segments:
             if excess <= 0 or name == keep.stem:
                 continue
-            with contextlib.suppress(PermissionError):  # Windows deletes no file that somebody reads
+            # Windows deletes no file that somebody reads
+            with contextlib.suppress(PermissionError):
                 namespace.remove(name)
             excess -= size
 
@@ -106,26 +138,41 @@ def _sizes(root: Path) -> Iterator[tuple[float, int, str, Namespace]]:
 
 
 class Index:
-    """Where each key's embedding is, in sorted arrays: 24 bytes a key, where a dict takes 250, and a catalogue has millions."""
+    """Where each key's embedding is, in sorted arrays: 24 bytes a key, where a dict takes 250, and
+    a catalogue has millions.
+    """
 
     def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
-        """`segments`: the oldest first, with their keys. Of two embeddings of one content the older counts: who has read it shall read it again."""
+        """`segments`: the oldest first, with their keys. Of two embeddings of one content the older
+        counts: who has read it shall read it again.
+        """
         self.segments = [segment for segment, _ in segments]
         every = _names(b"".join(names for _, names in segments))
         self.names, first = np.unique(every, return_index=True)
         counts = [len(names) // KEY_BYTES for _, names in segments]
-        places = [np.stack([np.full(count, i, np.int32), np.arange(count, dtype=np.int32)], axis=1) for i, count in enumerate(counts)]
-        self.places = np.concatenate([np.empty((0, 2), np.int32), *places])[first]  # (N, 2): segment, row in it
+        places = [
+            np.stack([np.full(count, i, np.int32), np.arange(count, dtype=np.int32)], axis=1)
+            for i, count in enumerate(counts)
+        ]
+        # (N, 2): segment, row in it
+        self.places = np.concatenate([np.empty((0, 2), np.int32), *places])[first]
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Path, int]]:
         """Those of `keys` that are known, each with its segment and its row there."""
         at, known = self._search(_names(b"".join(keys)))
-        return {keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1])) for i in np.flatnonzero(known).tolist()}
+        return {
+            keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1]))
+            for i in np.flatnonzero(known).tolist()
+        }
 
     def add(self, segment: Path, keys: bytes) -> None:
-        """Enter a new segment; it replaces what is known of its keys, as who writes them anew has not found them."""
+        """Enter a new segment; it replaces what is known of its keys, as who writes them anew has
+        not found them.
+        """
         names, rows = np.unique(_names(keys), return_index=True)
-        places = np.stack([np.full(len(rows), len(self.segments), np.int32), rows.astype(np.int32)], axis=1)
+        places = np.stack(
+            [np.full(len(rows), len(self.segments), np.int32), rows.astype(np.int32)], axis=1
+        )
         self.segments.append(segment)
         at, known = self._search(names)
         self.places[at[known]] = places[known]
@@ -148,14 +195,22 @@ def _names(keys: bytes) -> NDArray[np.bytes_]:
 def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
     """(N, D + 1)."""
     rows = np.ascontiguousarray(np.stack(list(embeddings.values())), np.float32)
-    sums = np.array([checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32)
+    sums = np.array(
+        [checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32
+    )
     return np.concatenate([rows, sums.view(np.float32)[:, None]], axis=1)
 
 
 def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]]:
-    """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score, now and for ever."""
+    """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score,
+    now and for ever.
+    """
     rows, sums = array[:, :-1], np.ascontiguousarray(array[:, -1]).view(np.uint32)
-    yield from ((key, row) for key, row, known in zip(keys, rows, sums.tolist(), strict=True) if checksum(key, row) == known)
+    yield from (
+        (key, row)
+        for key, row, known in zip(keys, rows, sums.tolist(), strict=True)
+        if checksum(key, row) == known
+    )
 
 
 def _npy(array: Array) -> memoryview:
@@ -181,7 +236,8 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-Version = tuple[int, int, int, int, int]  # of a file: device, inode, bytes, when its content and when its entry changed
+# of a file: device, inode, bytes, when its content and when its entry changed
+Version = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -193,7 +249,9 @@ class HashedFile:
     version: Version | None  # None where only another hash tells whether it is the same still
 
     def is_unchanged(self) -> bool:
-        """Return whether the file holds what was hashed, so that an embedding made in between is of that; False where it can't be read any more."""
+        """Return whether the file holds what was hashed, so that an embedding made in between is of
+        that; False where it can't be read any more.
+        """
         if self.version is not None:
             with contextlib.suppress(OSError, ValueError):
                 return _version(self.path) == self.version
@@ -222,7 +280,9 @@ def _hash_file(path: Path | str | Remote) -> HashedFile:
 
 
 def _version(path: Path | str | Remote) -> Version | None:
-    """What differs once the file is written or replaced; None of an object, and of a file so new that the next change may give it the same times."""
+    """What differs once the file is written or replaced; None of an object, and of a file so new
+    that the next change may give it the same times.
+    """
     if isinstance(path, Remote):
         return None
     stat = os.stat(path)

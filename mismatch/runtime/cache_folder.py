@@ -1,8 +1,11 @@
-"""Which folders and files are a cache's own. Nothing else that lies in or beside them is ever removed.
+"""Which folders and files are a cache's own. Nothing else that lies in or beside them is ever
+removed.
 
-`<cache>/<namespace>/<segment>.npy` and `.keys` are the cache's where `<cache>/<namespace>/segments.txt` lists the segment, which it does before the segment
-is written. Older versions kept no list: of theirs, a segment whose first row agrees with its checksum is entered in it. A new cache also has a CACHEDIR.TAG,
-which keeps backups out of it (https://bford.info/cachedir/).
+`<cache>/<namespace>/<segment>.npy` and `.keys` are the cache's where
+`<cache>/<namespace>/segments.txt` lists the segment, which it does before the segment is written.
+Older versions kept no list: of theirs, a segment whose first row agrees with its checksum is
+entered in it. A new cache also has a CACHEDIR.TAG, which keeps backups out of it
+(https://bford.info/cachedir/).
 """
 
 from __future__ import annotations
@@ -26,26 +29,43 @@ from mismatch.errors import CheckpointError
 from mismatch.outputs import refuse_model_folder
 from mismatch.retries import SHORTAGES
 
-__all__ = ["KEY_BYTES", "LIST", "TAG", "Namespace", "cache_folder", "checksum", "map_segment", "namespaces", "part_of", "segment_keys"]
+__all__ = [
+    "KEY_BYTES",
+    "LIST",
+    "TAG",
+    "Namespace",
+    "cache_folder",
+    "checksum",
+    "map_segment",
+    "namespaces",
+    "part_of",
+    "segment_keys",
+]
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
-STALE = 86_400  # seconds, after which a file that is still being written belongs to a writer that was killed
+# seconds, after which a file that is still being written belongs to a writer that was killed
+STALE = 86_400
 TAG = "CACHEDIR.TAG"
-TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Embeddings of mismatch; may be removed at any time.\n"
+TAG_TEXT = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n# Embeddings of mismatch; may be removed at any"
+    " time.\n"
+)
 LIST = "segments.txt"
 SUBFOLDER = "mismatch-cache"  # in a folder that holds other things
 NAMESPACE = re.compile(r"[0-9a-f]{1,32}")
 SEGMENT = re.compile(r"[0-9a-f]{32}")
-ENDINGS = (".keys", ".npy")  # in the order in which they are removed: without keys nobody looks for the rest
+# in the order in which they are removed: without keys nobody looks for the rest
+ENDINGS = (".keys", ".npy")
 
 
 def cache_folder(folder: Path) -> Path:
     """Return where the cache of this name lies, and make it.
 
-    It is `folder` itself where that is new, empty or a cache, else a folder of the cache's own in it: a project's folder may be named without harm.
-    CheckpointError where it can't be made, or lies in a model's folder.
+    It is `folder` itself where that is new, empty or a cache, else a folder of the cache's own in
+    it: a project's folder may be named without harm. CheckpointError where it can't be made, or
+    lies in a model's folder.
     """
     refuse_model_folder(folder, "--cache")
     try:
@@ -57,8 +77,13 @@ def cache_folder(folder: Path) -> Path:
         if _is_cache(own):
             return own
     except OSError as error:
-        raise CheckpointError(f"the cache folder {folder} can't be created: {error.strerror}; choose another with --cache") from error
-    raise CheckpointError(f"{folder} and {own} hold other things than a cache; choose another folder with --cache")
+        raise CheckpointError(
+            f"the cache folder {folder} can't be created: {error.strerror}; choose another with"
+            " --cache"
+        ) from error
+    raise CheckpointError(
+        f"{folder} and {own} hold other things than a cache; choose another folder with --cache"
+    )
 
 
 def _is_cache(folder: Path) -> bool:
@@ -92,19 +117,27 @@ class Namespace:
         self._list = folder / LIST
 
     def segments(self) -> list[str]:
-        """Return the names that are listed; where there is no list, those that prove themselves, which are listed from then on."""
+        """Return the names that are listed; where there is no list, those that prove themselves,
+        which are listed from then on.
+        """
         with contextlib.suppress(OSError):
             lines = self._list.read_text(encoding="ascii", errors="replace").splitlines()
             return [line for line in dict.fromkeys(lines) if SEGMENT.fullmatch(line)]
         names = sorted(path.stem for path in self.folder.glob("*.keys"))
-        found = [name for name in names if SEGMENT.fullmatch(name) and _is_proven(self.folder / f"{name}.keys")]
+        found = [
+            name
+            for name in names
+            if SEGMENT.fullmatch(name) and _is_proven(self.folder / f"{name}.keys")
+        ]
         if found:
             with contextlib.suppress(OSError):  # a cache that can only be read has no use for it
                 self._enter(found)
         return found
 
     def new_segment(self) -> Path:
-        """Enter a name into the list; return the path of its keys. OSError where that can't be written."""
+        """Enter a name into the list; return the path of its keys. OSError where that can't be
+        written.
+        """
         self.segments()
         name = uuid.uuid4().hex
         self._enter([name])
@@ -137,16 +170,27 @@ def part_of(path: Path) -> Path:
 def segment_keys(keys: Path) -> bytes:
     """Return the keys of a segment, one behind the other; none of one that is damaged."""
     array, names = map_segment(keys), _unless_damaged(keys.read_bytes)
-    if array is None or names is None or array.ndim != 2 or array.dtype != np.float32 or len(names) != KEY_BYTES * len(array):
+    if (
+        array is None
+        or names is None
+        or array.ndim != 2
+        or array.dtype != np.float32
+        or len(names) != KEY_BYTES * len(array)
+    ):
         return b""
     return names
 
 
 def map_segment(keys: Path) -> Array | None:
-    """Return a segment's embeddings (N, D + 1), mapped for as long as the array lives; None for one that is damaged or gone."""
+    """Return a segment's embeddings (N, D + 1), mapped for as long as the array lives; None for one
+    that is damaged or gone.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # numpy's, of a damaged head that looks like Python 2's
-        return _unless_damaged(lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False))
+        # numpy's, of a damaged head that looks like Python 2's
+        warnings.simplefilter("ignore", UserWarning)
+        return _unless_damaged(
+            lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        )
 
 
 def checksum(key: bytes, row: Array) -> int:
@@ -168,7 +212,11 @@ def _unless_damaged(read: Callable[[], Item]) -> Item | None:
         return read()
     except (EOFError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in SHORTAGES:
-            raise CheckpointError(f"the cache can't be read: {error.strerror} ({error.filename}); close other files or raise `ulimit -n`") from error
+            raise CheckpointError(
+                f"the cache can't be read: {error.strerror} ({error.filename}); close other files"
+                " or raise `ulimit -n`"
+            ) from error
         return None
-    except (SyntaxError, TypeError, OverflowError, RecursionError, TokenError):  # numpy reads the head of an array as Python
+    # numpy reads the head of an array as Python
+    except (SyntaxError, TypeError, OverflowError, RecursionError, TokenError):
         return None

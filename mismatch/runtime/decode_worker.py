@@ -1,7 +1,9 @@
-"""The processes that decode images from strangers: a nursery, which holds the libraries, and the workers that it forks.
+"""The processes that decode images from strangers: a nursery, which holds the libraries, and the
+workers that it forks.
 
-Started by `decoding.DecodingPool`, which is the only one to talk to them. What comes from a worker is JSON and pixels, never a pickle: native code that a
-picture has taken over must not reach further. Runs on systems that can fork.
+Started by `decoding.DecodingPool`, which is the only one to talk to them. What comes from a worker
+is JSON and pixels, never a pickle: native code that a picture has taken over must not reach
+further. Runs on systems that can fork.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from mismatch.specs import ImageSpec
 
 __all__ = ["END", "FORK", "STATUS", "main"]
 
-FORK, END = b"F", b"E"  # requests to the nursery: a worker, which comes with its end of a connection; the end of one
+# requests to the nursery: a worker, which comes with its end of a connection; the end of one
+FORK, END = b"F", b"E"
 REQUEST = struct.Struct("<cqq")  # kind; its niceness and bytes of memory, or its process id and 0
 STATUS = struct.Struct("<q")  # process id, or how it ended, as waitpid tells
 MAX_HEADER = 2**20  # bytes
@@ -33,7 +36,9 @@ OPEN_FILES = 64
 
 
 def main() -> NoReturn:
-    """Be the nursery: `sys.argv[1]` is the file descriptor of the connection to the pool. When that is closed, all workers end."""
+    """Be the nursery: `sys.argv[1]` is the file descriptor of the connection to the pool. When that
+    is closed, all workers end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     Image.init()  # what a worker would have to import, and could not read any more
     line = socket.socket(fileno=int(sys.argv[1]))
@@ -87,7 +92,9 @@ def _work(connection: Connection, *, niceness: int, memory: int) -> NoReturn:
 
 
 def _restrict(niceness: int, memory: int) -> None:
-    """Take from this process what decoding doesn't need. `memory`: bytes beyond what it has now; 0: any."""
+    """Take from this process what decoding doesn't need. `memory`: bytes beyond what it has now; 0:
+    any.
+    """
     import resource
 
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what ends a picture that takes too long
@@ -112,7 +119,8 @@ def _own_size() -> int:
 def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | None]:
     """What is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
     Image.MAX_IMAGE_PIXELS = header["max_pixels"]  # for pictures within pictures
-    signal.setitimer(signal.ITIMER_PROF, header["seconds"])  # of processor time, all threads together
+    # of processor time, all threads together
+    signal.setitimer(signal.ITIMER_PROF, header["seconds"])
     try:
         image = _image(header, data)
         return {"size": image.size}, image.tobytes()

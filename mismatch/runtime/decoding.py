@@ -1,7 +1,9 @@
-"""Images from strangers, decoded in processes of their own, whose processor time and memory are bounded.
+"""Images from strangers, decoded in processes of their own, whose processor time and memory are
+bounded.
 
-Whatever a picture does to a decoder, it costs that picture. Each begins in a lane where it may take a moment; one that takes longer is begun again in a slower
-lane, which yields to all else. So many costly pictures keep each other waiting, and no others.
+Whatever a picture does to a decoder, it costs that picture. Each begins in a lane where it may take
+a moment; one that takes longer is begun again in a slower lane, which yields to all else. So many
+costly pictures keep each other waiting, and no others.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ SLOW_SECONDS = 2.0  # for those that take longer
 LAST_SECONDS = 10.0  # for those that take longer still
 LARGE = 2**20  # bytes of a file, from which on it keeps out of the small ones' way
 NICE_LARGE, NICE_SLOW, NICE_LAST = 2, 10, 15  # niceness of the lanes' workers
-PIXEL_BYTES = 20  # that decoding a pixel may take: its own four, five times over where an image is transparent
+# that decoding a pixel may take: its own four, five times over where an image is transparent
+PIXEL_BYTES = 20
 SPARE_BYTES = 256 * 2**20  # beyond the pixels'
 FILE_BYTES = 8  # of a file, for each pixel that is allowed
 
@@ -53,9 +56,13 @@ class _Lanes:
 
     @classmethod
     def start(cls, nursery: Nursery, workers: int, seconds: float, memory: int) -> _Lanes:
-        """`workers`: processes a lane, half as many in the last one; `seconds`: of processor time for a picture in the last lane."""
+        """`workers`: processes a lane, half as many in the last one; `seconds`: of processor time
+        for a picture in the last lane.
+        """
         last = Lane(nursery, max(1, workers // 2), Limits(seconds, memory, niceness=NICE_LAST))
-        slow = Lane(nursery, workers, Limits(min(SLOW_SECONDS, seconds), memory, niceness=NICE_SLOW), last)
+        slow = Lane(
+            nursery, workers, Limits(min(SLOW_SECONDS, seconds), memory, niceness=NICE_SLOW), last
+        )
         fast = min(FAST_SECONDS, seconds)
         large = Lane(nursery, workers, Limits(fast, memory, MEGABYTE_SECONDS, NICE_LARGE), slow)
         return cls(Lane(nursery, workers, Limits(fast, memory), slow), large, slow, last)
@@ -71,16 +78,33 @@ class _Lanes:
 
 
 class DecodingPool:
-    """Worker processes that decode. Thread-safe; a `Decoder` for `Preprocessor` and `decoded_by`. Starts at the first picture."""
+    """Worker processes that decode. Thread-safe; a `Decoder` for `Preprocessor` and `decoded_by`.
+    Starts at the first picture.
+    """
 
-    def __init__(self, *, workers: int | None = None, seconds: float = LAST_SECONDS, max_pixels: int | None = None, formats: Collection[str] = ()) -> None:
-        """`workers`: processes a lane, by default one a CPU; `seconds`: of processor time for a picture; `max_pixels`: of one, by default as Pillow has it;
-        `formats`: Pillow's names of those that are read, by default all. MachineError where the system can't fork.
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        seconds: float = LAST_SECONDS,
+        max_pixels: int | None = None,
+        formats: Collection[str] = (),
+    ) -> None:
+        """`workers`: processes a lane, by default one a CPU; `seconds`: of processor time for a
+        picture; `max_pixels`: of one, by default as Pillow has it; `formats`: Pillow's names of
+        those that are read, by default all. MachineError where the system can't fork.
         """
         if not can_isolate():
-            raise MachineError("images can't be decoded in processes of their own on this system; leave out --isolate-decoding")
+            raise MachineError(
+                "images can't be decoded in processes of their own on this system; leave out"
+                " --isolate-decoding"
+            )
         self.max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**31
-        self._workers, self._seconds, self._formats = workers or available_cpus(), seconds, tuple(formats)
+        self._workers, self._seconds, self._formats = (
+            workers or available_cpus(),
+            seconds,
+            tuple(formats),
+        )
         self._lock = threading.Lock()
         self._lanes: _Lanes | None = None
         self._nursery = Nursery()
@@ -110,10 +134,12 @@ class DecodingPool:
         client: Hashable = None,
         request: Hashable = None,
     ) -> Future[Pixels]:
-        """Decode an image's bytes: with a spec to what its tower sees, (S, S, 3); without to all of it, upright, (H, W, 3), uint8.
+        """Decode an image's bytes: with a spec to what its tower sees, (S, S, 3); without to all of
+        it, upright, (H, W, 3), uint8.
 
-        `name`: of it in messages; of several clients that have pictures waiting, each has its turn, and each request of one. The future raises ImageError,
-        MachineError where no worker could be had. Cancelling it gives the picture up.
+        `name`: of it in messages; of several clients that have pictures waiting, each has its turn,
+        and each request of one. The future raises ImageError, MachineError where no worker could be
+        had. Cancelling it gives the picture up.
         """
         header = {
             "name": name or source_name(data),
@@ -135,10 +161,14 @@ class DecodingPool:
         """What `open_image` gives of a file or its bytes."""
         return self._decoded(source, None, background)
 
-    def _decoded(self, source: ImageSource, spec: ImageSpec | None, background: RGB8) -> Image.Image:
+    def _decoded(
+        self, source: ImageSource, spec: ImageSpec | None, background: RGB8
+    ) -> Image.Image:
         name = source_name(source)
         data = source if isinstance(source, bytes) else self._read(source, name)
-        result = self.submit(data, spec, name=name, background=background, request=threading.get_ident())
+        result = self.submit(
+            data, spec, name=name, background=background, request=threading.get_ident()
+        )
         return Image.fromarray(result.result())
 
     def _read(self, source: Any, name: str) -> bytes:
@@ -156,7 +186,10 @@ class DecodingPool:
         except Exception as error:
             raise image_error(error, source, name) from error
         if len(data) > most:
-            raise ImageRefusedError(f"{name} has more than {most:,} bytes; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust its source")
+            raise ImageRefusedError(
+                f"{name} has more than {most:,} bytes; make it smaller, or raise"
+                " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
+            )
         return data
 
     def _started(self) -> _Lanes:

@@ -1,4 +1,6 @@
-"""Files and texts become rows of one array of embeddings, what a cache knows without running a tower: how training reads its data."""
+"""Files and texts become rows of one array of embeddings, what a cache knows without running a
+tower: how training reads its data.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +20,56 @@ __all__ = ["embed_images", "embed_texts"]
 
 Array = NDArray[np.float32]
 Item = TypeVar("Item")
-SEGMENT_ROWS = 2048  # embeddings encoded between two writes: what an interruption can cost; a multiple of every batch, see `_embed`
+# embeddings encoded between two writes: what an interruption can cost; a multiple of every batch,
+# see `_embed`
+SEGMENT_ROWS = 2048
 READ_ROWS = 65_536  # embeddings that are fetched together
 Problems = dict[int, InputError]  # position → why there is no embedding
-Encode = Callable[[Sequence[int]], Iterable[Array | InputError]]  # N positions → an embedding each, or why there is none
+# N positions → an embedding each, or why there is none
+Encode = Callable[[Sequence[int]], Iterable[Array | InputError]]
 Progress = Callable[[int], object]  # called with the number of items just done
 
 
-def embed_images(pipeline: Pipeline, paths: Sequence[Path], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N image files → (N, image_width) embeddings with their features, and why some rows of it are nan. A cache encodes each content once, ever."""
+def embed_images(
+    pipeline: Pipeline,
+    paths: Sequence[Path],
+    *,
+    cache: EmbeddingCache | None = None,
+    progress: Progress | None = None,
+) -> tuple[Array, Problems]:
+    """N image files → (N, image_width) embeddings with their features, and why some rows of it are
+    nan. A cache encodes each content once, ever.
+    """
     files, problems = _hash_files(paths, pipeline.workers)
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
         return pipeline.images([paths[i] for i in positions])
 
     def changed(positions: Sequence[int]) -> list[int]:
-        return [i for i, same in zip(positions, _are_unchanged([files[i] for i in positions], pipeline.workers), strict=True) if not same]
+        return [
+            i
+            for i, same in zip(
+                positions,
+                _are_unchanged([files[i] for i in positions], pipeline.workers),
+                strict=True,
+            )
+            if not same
+        ]
 
     keys = [None if file is None else file.key for file in files]
     return _embed(keys, problems, encode, pipeline.engine.image_width, cache, progress, changed)
 
 
-def embed_texts(pipeline: Pipeline, texts: Sequence[str], *, cache: EmbeddingCache | None = None, progress: Progress | None = None) -> tuple[Array, Problems]:
-    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their features, and why some rows of it are nan."""
+def embed_texts(
+    pipeline: Pipeline,
+    texts: Sequence[str],
+    *,
+    cache: EmbeddingCache | None = None,
+    progress: Progress | None = None,
+) -> tuple[Array, Problems]:
+    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their
+    features, and why some rows of it are nan.
+    """
     keys: list[bytes | None] = [text_key(text) for text in texts]
 
     def encode(positions: Sequence[int]) -> Iterable[Array | InputError]:
@@ -62,13 +91,16 @@ def _embed(
     progress: Progress | None,
     changed: Callable[[Sequence[int]], list[int]] = _nothing_changed,
 ) -> tuple[Array, Problems]:
-    """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the last digits, is the same whether or not the work was
-    cut short in between, as only whole segments are kept and the next one begins where it would have.
+    """Embed what the cache lacks, a segment at a time. What is encoded together, and with it the
+    last digits, is the same whether or not the work was cut short in between, as only whole
+    segments are kept and the next one begins where it would have.
 
-    `changed`: those of N positions whose content is no longer that of their key. Their embeddings stand for nothing else: neither in the cache nor here.
+    `changed`: those of N positions whose content is no longer that of their key. Their embeddings
+    stand for nothing else: neither in the cache nor here.
     """
     result = np.full((len(keys), width), np.nan, np.float32)
-    first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}  # of equal contents, the first stands for all
+    # of equal contents, the first stands for all
+    first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}
     known = _read(cache, first, result) if cache is not None else set()
     missing = sorted(i for key, i in first.items() if key not in known)
     if progress is not None:
@@ -78,7 +110,13 @@ def _embed(
         _encode_into(result, problems, chosen, encode, progress)
         stale |= {keys[i] for i in changed(chosen)}
         if cache is not None:
-            cache.put_many({key: result[i] for i in chosen if i not in problems and (key := keys[i]) is not None and key not in stale})
+            cache.put_many(
+                {
+                    key: result[i]
+                    for i in chosen
+                    if i not in problems and (key := keys[i]) is not None and key not in stale
+                }
+            )
     alone = [i for i, key in enumerate(keys) if key in stale and first[key or b""] != i]
     for chosen in _slices(alone, SEGMENT_ROWS):
         _encode_into(result, problems, chosen, encode)
@@ -86,7 +124,13 @@ def _embed(
     return result, problems
 
 
-def _encode_into(result: Array, problems: Problems, chosen: Sequence[int], encode: Encode, progress: Progress | None = None) -> None:
+def _encode_into(
+    result: Array,
+    problems: Problems,
+    chosen: Sequence[int],
+    encode: Encode,
+    progress: Progress | None = None,
+) -> None:
     """Fill the chosen rows of `result` (N, D), or note why they stay nan."""
     for i, value in zip(chosen, encode(chosen), strict=True):
         if isinstance(value, InputError):
@@ -109,7 +153,9 @@ def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> s
     return known
 
 
-def _repeat(keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems) -> None:
+def _repeat(
+    keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems
+) -> None:
     """What became of the first of equal contents becomes of the others too."""
     for i, key in enumerate(keys):
         if key is None or first[key] == i:

@@ -1,4 +1,6 @@
-"""Which words of a text don't fit its image, what other words would do, and where in the image the evidence lies; as the model sees it."""
+"""Which words of a text don't fit its image, what other words would do, and where in the image the
+evidence lies; as the model sees it.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,19 @@ __all__ = ["Explanation", "Part", "Swap", "explain"]
 
 Array = NDArray[np.float32]
 Found = TypeVar("Found")
-NAMED_FROM = 1 / 3  # of the strongest word's effect, from which a word is named too: measured on validation rows, see benchmarks/README.md
+# of the strongest word's effect, from which a word is named too: measured on validation rows, see
+# benchmarks/README.md
+NAMED_FROM = 1 / 3
 MOST_NAMED = 3  # words
 FINEST = 16  # areas a side of a heat map in JSON
-MOST_VARIANTS = 256  # texts an explanation, beside the text itself: words come first, then phrases, then exchanges
+# texts an explanation, beside the text itself: words come first, then phrases, then exchanges
+MOST_VARIANTS = 256
 MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
-MOST_LETTERS = 2**19  # of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
+# of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
+MOST_LETTERS = 2**19
 READ_LETTERS = 2**16  # of a text in which words are looked for
-VARIANTS_TOGETHER = 64  # that are tokenized and encoded between two looks at whether the work shall go on
+# that are tokenized and encoded between two looks at whether the work shall go on
+VARIANTS_TOGETHER = 64
 LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
 SWAPS_SHOWN = 3  # alternatives of one word
 
@@ -43,7 +50,8 @@ class Part:
     start: int  # characters of the text
     end: int
     text: str
-    effect: float  # change of the log-odds (zero-shot: of the cosine) without it; > 0: it lowers the probability
+    # change of the log-odds (zero-shot: of the cosine) without it; > 0: it lowers the probability
+    effect: float
     score_without: float  # similarity_score without it
     interaction: float = 0.0  # of a phrase: its effect beyond the sum of its words'
 
@@ -56,12 +64,15 @@ class Swap:
     end: int
     text: str
     kind: str  # colour, material, …
-    alternatives: tuple[tuple[str, float], ...]  # words and the similarity_score with them, the highest first
+    # words and the similarity_score with them, the highest first
+    alternatives: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the model says of a pair, and what that hangs on. All of it is the model's view, which may be wrong."""
+    """What the model says of a pair, and what that hangs on. All of it is the model's view, which
+    may be wrong.
+    """
 
     image_path: str  # as given; empty for an image that has no path
     text: str
@@ -75,16 +86,32 @@ class Explanation:
     unseen: str  # the end of the text that is beyond the model's context, which no score depends on
     texts_encoded: int
     images_encoded: int
-    left_out: int = 0  # variants of the text that were not tried, as there would be too many: first exchanges, then phrases, then words
-    heat: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)  # (S, S) over `picture`; > 0 speaks for the text, < 0 against it
-    picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)  # (S, S, 3), what the model sees of the image
+    # variants of the text that were not tried, as there would be too many: first exchanges, then
+    # phrases, then words
+    left_out: int = 0
+    # (S, S) over `picture`; > 0 speaks for the text, < 0 against it
+    heat: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    # (S, S, 3), what the model sees of the image
+    picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the picture; of the heat map the means of 16 x 16 areas, the finest that are looked at, row by row from the top."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("heat", "picture")}
+        """Plain JSON types, without the picture; of the heat map the means of 16 x 16 areas, the
+        finest that are looked at, row by row from the top.
+        """
+        plain = {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if item.name not in ("heat", "picture")
+        }
         for name in ("words", "phrases", "named", "swaps"):
             plain[name] = [asdict(part) for part in plain[name]]
-        return plain | {"heat": None if self.heat is None else [[round(value, 5) for value in row] for row in _shrunk(self.heat).tolist()]}
+        return plain | {
+            "heat": (
+                None
+                if self.heat is None
+                else [[round(value, 5) for value in row] for row in _shrunk(self.heat).tolist()]
+            )
+        }
 
 
 def explain(
@@ -99,10 +126,13 @@ def explain(
 ) -> Explanation:
     """Which words lower the probability that `text` describes `image`.
 
-    Every word and phrase is left out once, and where a `lexicon` is given each of its words is exchanged for others of its class; all these texts are encoded
-    together, the image once (a heat map covers parts of it, about fifty times more). Of a long text not all are tried: `MOST_VARIANTS`, and fewer where it is
-    scored in many pieces; `left_out` counts the others. Words are named only where the model takes the pair for no match. Works the same for a checkpoint and
-    a bundle. `check` is called between calls of the towers; what it raises ends the work. Raises for an image or text that can't be used.
+    Every word and phrase is left out once, and where a `lexicon` is given each of its words is
+    exchanged for others of its class; all these texts are encoded together, the image once (a heat
+    map covers parts of it, about fifty times more). Of a long text not all are tried:
+    `MOST_VARIANTS`, and fewer where it is scored in many pieces; `left_out` counts the others.
+    Words are named only where the model takes the pair for no match. Works the same for a
+    checkpoint and a bundle. `check` is called between calls of the towers; what it raises ends the
+    work. Raises for an image or text that can't be used.
     """
     if not isinstance(text, str) or not text.strip():
         raise InputError(EMPTY if isinstance(text, str) else f"the text is {text!r}, not a string")
@@ -116,7 +146,11 @@ def explain(
     score = float(scores_from_logits(base, predictor.score))
     in_review = predictor.review is not None and score in predictor.review
     found = parts.words()
-    covered = occlude(pixels, view.logits_of_pictures, base, batch_size=predictor.pipeline.batch_size) if heat_map else None
+    covered = (
+        occlude(pixels, view.logits_of_pictures, base, batch_size=predictor.pipeline.batch_size)
+        if heat_map
+        else None
+    )
     return Explanation(
         image_path=str(image) if isinstance(image, (str, Path)) else "",
         text=text,
@@ -127,7 +161,11 @@ def explain(
         phrases=parts.phrases(found),
         named=() if score >= said else _named(found),
         swaps=parts.swaps(),
-        unseen=predictor.pipeline.tokenizer.beyond(text)[1] if predictor.pipeline.long_text == "truncate" else "",
+        unseen=(
+            predictor.pipeline.tokenizer.beyond(text)[1]
+            if predictor.pipeline.long_text == "truncate"
+            else ""
+        ),
         texts_encoded=len(plan.texts),
         images_encoded=1 + (covered.passes if covered else 0),
         left_out=plan.left_out,
@@ -151,11 +189,17 @@ def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _named(words: Sequence[Part]) -> tuple[Part, ...]:
-    """The words without which the text would fit better, but none that matters much less than the worst; a single word anyway, as there is no other."""
+    """The words without which the text would fit better, but none that matters much less than the
+    worst; a single word anyway, as there is no other.
+    """
     ranked = sorted(words, key=lambda word: -word.effect)
     if len(ranked) == 1:
         return tuple(ranked)
-    return tuple(word for word in ranked[:MOST_NAMED] if word.effect > 0 and word.effect >= NAMED_FROM * ranked[0].effect)
+    return tuple(
+        word
+        for word in ranked[:MOST_NAMED]
+        if word.effect > 0 and word.effect >= NAMED_FROM * ranked[0].effect
+    )
 
 
 class _View:
@@ -173,7 +217,9 @@ class _View:
         return len(_usable(pieces))
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
-        """Of the image with each text. The first one's embedding is kept, and InputError is raised where it can't be scored; another one is left out then."""
+        """Of the image with each text. The first one's embedding is kept, and InputError is raised
+        where it can't be scored; another one is left out then.
+        """
         found: dict[str, float] = {}
         size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
         for start in range(0, len(texts), size):
@@ -184,11 +230,19 @@ class _View:
         embedded = self._embed(texts)
         if first:
             self.own = _usable(embedded[0])
-        usable = [(text, said) for text, said in zip(texts, embedded, strict=True) if not isinstance(said, InputError)]
+        usable = [
+            (text, said)
+            for text, said in zip(texts, embedded, strict=True)
+            if not isinstance(said, InputError)
+        ]
         logits = self.pipeline.pair_logits([(self.embedding, said) for _, said in usable])
         if first:
             _usable(logits[0])
-        found = {text: logit for (text, _), logit in zip(usable, logits, strict=True) if not isinstance(logit, InputError)}
+        found = {
+            text: logit
+            for (text, _), logit in zip(usable, logits, strict=True)
+            if not isinstance(logit, InputError)
+        }
         _finite(list(found.values()))
         return found
 
@@ -199,11 +253,19 @@ class _View:
         return np.array(_finite(self.pipeline.pooled_logits(list(seen), [self.own] * len(seen))))
 
     def _embed(self, texts: Sequence[str]) -> list[list[Array] | InputError]:
-        """Of each text the embeddings of its pieces, or why there are none; pieces that were there before are not encoded again."""
+        """Of each text the embeddings of its pieces, or why there are none; pieces that were there
+        before are not encoded again.
+        """
         self.check()
         split = self._split(texts)
         before = self.pipeline.long_texts, self.pipeline.truncated
-        new = [piece for own in split if not isinstance(own, InputError) for piece in own if piece not in self.pieces]
+        new = [
+            piece
+            for own in split
+            if not isinstance(own, InputError)
+            for piece in own
+            if piece not in self.pieces
+        ]
         embeddings = self.pipeline.piece_embeddings(new, progress=lambda done: self.check())
         self.pieces.update(zip(new, embeddings, strict=True))
         self.pipeline.long_texts, self.pipeline.truncated = before
@@ -212,7 +274,8 @@ class _View:
     def _split(self, texts: Sequence[str]) -> list[tuple[str, ...] | InputError]:
         before = self.pipeline.long_texts, self.pipeline.truncated
         split = self.pipeline.pieces(texts)
-        self.pipeline.long_texts, self.pipeline.truncated = before  # variants of one text are no texts of the user's
+        # variants of one text are no texts of the user's
+        self.pipeline.long_texts, self.pipeline.truncated = before
         return split
 
     def _said(self, pieces: Sequence[str]) -> list[Array] | InputError:
@@ -238,8 +301,9 @@ def _finite(logits: list[float]) -> list[float]:
 
 
 class _Plan:
-    """The texts whose logits an explanation needs, each once; the text itself first, and behind it at most `most`. Of what is too much, exchanges are left out
-    first, then phrases, then the last words.
+    """The texts whose logits an explanation needs, each once; the text itself first, and behind it
+    at most `most`. Of what is too much, exchanges are left out first, then phrases, then the last
+    words.
     """
 
     def __init__(self, text: str, lexicon: Lexicon | None, most: int) -> None:
@@ -261,15 +325,24 @@ class _Plan:
         return without(self.text, [span])
 
     def _exchange(self, lexicon: Lexicon, read: str, room: int) -> None:
-        """Of each word of the lexicon: the first word of each other family, with the text that has it; all of a word's, or none."""
+        """Of each word of the lexicon: the first word of each other family, with the text that has
+        it; all of a word's, or none.
+        """
         for found in lexicon.find(read):
-            heads = [family[0] for number, family in enumerate(lexicon.families[found.kind]) if number != found.family]
+            heads = [
+                family[0]
+                for number, family in enumerate(lexicon.families[found.kind])
+                if number != found.family
+            ]
             if len(heads) > room:
                 self.left_out += len(heads)
-                room = 0  # those behind it wait their turn too, so that what is tried is the text's beginning
+                # those behind it wait their turn too, so that what is tried is the text's beginning
+                room = 0
                 continue
             room -= len(heads)
-            self.exchanged.append((found, [(head, exchange(self.text, found, head)) for head in heads]))
+            self.exchanged.append(
+                (found, [(head, exchange(self.text, found, head)) for head in heads])
+            )
 
 
 class _Parts:
@@ -283,27 +356,51 @@ class _Parts:
         return tuple(self._part(span) for span in self.plan.words)
 
     def phrases(self, words: Sequence[Part]) -> tuple[Part, ...]:
-        return tuple(self._part(span, sum(word.effect for word in words if span.start <= word.start < span.end)) for span in self.plan.phrases)
+        return tuple(
+            self._part(
+                span, sum(word.effect for word in words if span.start <= word.start < span.end)
+            )
+            for span in self.plan.phrases
+        )
 
     def swaps(self) -> tuple[Swap, ...]:
         """Of each word of the lexicon, the alternatives that raise the score, the best ones."""
         found = []
         own = self.logits[self.plan.text]
         for word, options in self.plan.exchanged:
-            ranked = sorted(((self.logits[text], new) for new, text in options if text in self.logits), key=lambda pair: -pair[0])
-            better = tuple((new, self._score(logit)) for logit, new in ranked[:SWAPS_SHOWN] if logit > own)
+            ranked = sorted(
+                ((self.logits[text], new) for new, text in options if text in self.logits),
+                key=lambda pair: -pair[0],
+            )
+            better = tuple(
+                (new, self._score(logit)) for logit, new in ranked[:SWAPS_SHOWN] if logit > own
+            )
             if better:
-                found.append(Swap(word.start, word.end, self.plan.text[word.start : word.end], word.kind, better))
+                found.append(
+                    Swap(
+                        word.start,
+                        word.end,
+                        self.plan.text[word.start : word.end],
+                        word.kind,
+                        better,
+                    )
+                )
         return tuple(found)
 
     def _part(self, span: Span, parts: float | None = None) -> Part:
-        """A text without its only word is none: leaving that out changes nothing that could be measured."""
+        """A text without its only word is none: leaving that out changes nothing that could be
+        measured.
+        """
         logit = self.logits.get(self.plan.without(span), self.logits[self.plan.text])
         effect = self._odds(logit) - self.base
         return Part(*span, effect, self._score(logit), 0.0 if parts is None else effect - parts)
 
     def _odds(self, logit: float) -> float:
-        return float(logit if self.score.calibration is None else log_odds(np.array(logit), self.score.calibration))
+        return float(
+            logit
+            if self.score.calibration is None
+            else log_odds(np.array(logit), self.score.calibration)
+        )
 
     def _score(self, logit: float) -> float:
         return float(scores_from_logits(logit, self.score))

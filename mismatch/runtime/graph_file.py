@@ -1,7 +1,9 @@
-"""ONNX files of strangers, looked at before onnxruntime sees them: a graph may say that its weights lie at a path of its choice. Needs no onnx.
+"""ONNX files of strangers, looked at before onnxruntime sees them: a graph may say that its weights
+lie at a path of its choice. Needs no onnx.
 
-The reader is stricter than protobuf, so that both can't read one file differently: what no writer of protobuf writes is refused, not interpreted. A field that
-stands twice is merged or replaced by protobuf; here each one is looked at, and one that points elsewhere is enough.
+The reader is stricter than protobuf, so that both can't read one file differently: what no writer
+of protobuf writes is refused, not interpreted. A field that stands twice is merged or replaced by
+protobuf; here each one is looked at, and one that points elsewhere is enough.
 """
 
 from __future__ import annotations
@@ -18,23 +20,47 @@ from mismatch.retries import reason
 __all__ = ["LARGEST", "check_graph", "check_self_contained", "read_graph"]
 
 LARGEST = 2**31 - 1  # bytes of a message of protobuf, so of a graph
-MOST_FIELDS = 1_000_000  # a ViT-B/32 has some ten thousand; each may take onnxruntime hundreds of bytes, and two in the file
+# a ViT-B/32 has some ten thousand; each may take onnxruntime hundreds of bytes, and two in the file
+MOST_FIELDS = 1_000_000
 DEEPEST = 100  # messages within messages, as protobuf itself has it
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf; 3 and 4, groups, are in no message of ONNX
-TAG_BYTES, VALUE_BYTES, LENGTH_BYTES = 5, 10, 5  # the most that protobuf reads of a tag, a number and a length
+# wire types of protobuf; 3 and 4, groups, are in no message of ONNX
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+# the most that protobuf reads of a tag, a number and a length
+TAG_BYTES, VALUE_BYTES, LENGTH_BYTES = 5, 10, 5
 LARGEST_TAG = 2**32 - 1
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of TensorProto
 OP_TYPE = 4  # field of NodeProto
 ELSEWHERE = {b"EPContext"}  # operators that name files: a compiled graph of an execution provider
-FLATBUFFER = b"ORTM"  # bytes 4 to 8 of onnxruntime's own format, which it knows by them and which is not looked through here
-# Of each message, the fields that hold messages. Numbers are those of onnx.proto, which never change.
+# bytes 4 to 8 of onnxruntime's own format, which it knows by them and which is not looked through
+# here
+FLATBUFFER = b"ORTM"
+# Of each message, the fields that hold messages. Numbers are those of onnx.proto, which never
+# change.
 LEADS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "entry", 14: "entry", 20: "training", 25: "function", 26: "entry"},
     "training": {1: "graph", 2: "graph", 3: "entry", 4: "entry"},
-    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "annotation", 15: "sparse tensor", 16: "entry"},
+    "graph": {
+        1: "node",
+        5: "tensor",
+        11: "value",
+        12: "value",
+        13: "value",
+        14: "annotation",
+        15: "sparse tensor",
+        16: "entry",
+    },
     "function": {7: "node", 9: "entry", 11: "attribute", 12: "value", 14: "entry"},
     "node": {5: "attribute", 9: "entry", 10: "entry"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 14: "type", 15: "type", 22: "sparse tensor", 23: "sparse tensor"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        14: "type",
+        15: "type",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "tensor": {EXTERNAL_DATA: "entry", 16: "entry"},
     "value": {2: "type", 4: "entry"},
@@ -53,22 +79,30 @@ class _ElsewhereError(ValueError):
 
 
 def read_graph(path: Path, sha256: str | None = None) -> bytes:
-    """An ONNX file, checked; with `sha256`, hex, only one of that digest. What is returned is what was checked, whatever becomes of the file.
+    """An ONNX file, checked; with `sha256`, hex, only one of that digest. What is returned is what
+    was checked, whatever becomes of the file.
 
     CheckpointError where it can't be read, is another, is no ONNX, or names other files.
     """
     try:
         data = read_bytes(path, LARGEST)
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the bundle again, whole") from error
+        raise CheckpointError(
+            f"{path} can't be read: {reason(error)}; copy the bundle again, whole"
+        ) from error
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise CheckpointError(f"{path} differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
+        raise CheckpointError(
+            f"{path} differs from the manifest's sha256: damaged or changed; copy or export the"
+            " bundle again"
+        )
     check_graph(data, path)
     return data
 
 
 def check_self_contained(path: Path) -> None:
-    """CheckpointError where a weight lies in another file, or where the file is no ONNX at all. Weights themselves are not read."""
+    """CheckpointError where a weight lies in another file, or where the file is no ONNX at all.
+    Weights themselves are not read.
+    """
     try:
         check_regular(path)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -86,13 +120,18 @@ def check_graph(data: bytes | mmap.mmap, path: Path) -> None:
             raise ValueError("it is in onnxruntime's own format")
         _Reader(data).message("model", 0, len(data), 0)
     except _ElsewhereError as error:
-        raise CheckpointError(f"{path} says that {error}, which is not opened: a bundle's graphs hold all that they need; export it again") from error
+        raise CheckpointError(
+            f"{path} says that {error}, which is not opened: a bundle's graphs hold all that they"
+            " need; export it again"
+        ) from error
     except (ValueError, IndexError) as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} can't be read as ONNX ({error}); copy or export the bundle again")
+    return CheckpointError(
+        f"{path} can't be read as ONNX ({error}); copy or export the bundle again"
+    )
 
 
 class _Reader:
@@ -103,7 +142,9 @@ class _Reader:
         self._left = MOST_FIELDS
 
     def message(self, kind: str, start: int, end: int, depth: int) -> None:
-        """Look through a message and those in it. ValueError for what protobuf's writers never write, _ElsewhereError for what names a file."""
+        """Look through a message and those in it. ValueError for what protobuf's writers never
+        write, _ElsewhereError for what names a file.
+        """
         if depth > DEEPEST:
             raise ValueError("graphs lie too deep in each other")
         leads = LEADS[kind]
@@ -153,7 +194,9 @@ class _Reader:
 
 def _check_tensor(data: bytes | mmap.mmap, field: int, wire: int, first: int, stop: int) -> None:
     """Refuse a weight that says, or only hints, that it lies in a file."""
-    located = field == DATA_LOCATION and (wire != VARINT or any(byte & 0x7F for byte in data[first:stop]))
+    located = field == DATA_LOCATION and (
+        wire != VARINT or any(byte & 0x7F for byte in data[first:stop])
+    )
     if located or field == EXTERNAL_DATA:
         raise _ElsewhereError("its weights lie in another file")
 
@@ -164,4 +207,7 @@ def _check_node(data: bytes | mmap.mmap, field: int, wire: int, first: int, stop
         raise _ElsewhereError("a part of it lies in another file")
 
 
-CHECKS: dict[str, Callable[[bytes | mmap.mmap, int, int, int, int], None]] = {"tensor": _check_tensor, "node": _check_node}
+CHECKS: dict[str, Callable[[bytes | mmap.mmap, int, int, int, int], None]] = {
+    "tensor": _check_tensor,
+    "node": _check_node,
+}

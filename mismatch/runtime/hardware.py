@@ -10,16 +10,21 @@ from pathlib import Path
 
 __all__ = ["MAX_THREADS", "available_cpus", "exact_int8_products"]
 
-MAX_THREADS = 1_024  # of the towers, or that decode: more than any machine has CPUs for; a million would take gigabytes of stacks
+# of the towers, or that decode: more than any machine has CPUs for; a million would take gigabytes
+# of stacks
+MAX_THREADS = 1_024
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")  # "<quota> <period>" in microseconds, or "max <period>"
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 CPUINFO = Path("/proc/cpuinfo")
-DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}  # flags of x86 CPUs that add products of 8 bits in 32
+# flags of x86 CPUs that add products of 8 bits in 32
+DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def available_cpus() -> int:
     """CPUs by affinity and by the container's quota, rounded up; at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(affinity, math.ceil(_cgroup_quota() or affinity)))
 
 
@@ -38,14 +43,17 @@ def _cgroup_quota() -> float | None:
 
 @cache
 def exact_int8_products() -> bool:
-    """Whether onnxruntime's fastest products of unsigned and signed bytes are exact here: older x86 CPUs add pairs of them in 16 bits, which overflow.
+    """Whether onnxruntime's fastest products of unsigned and signed bytes are exact here: older x86
+    CPUs add pairs of them in 16 bits, which overflow.
 
     Where an x86 CPU's flags can't be read, it counts as an older one.
     """
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         return True
     try:
-        flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "")
+        flags = next(
+            (line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), ""
+        )
     except OSError:
         return False
     return not DOT_PRODUCTS.isdisjoint(flags.split())

@@ -1,7 +1,9 @@
-"""How an image file is built, counted before it is decoded: scans, segments, blocks, chunks, tiles, pages.
+"""How an image file is built, counted before it is decoded: scans, segments, blocks, chunks, tiles,
+pages.
 
-A decoder's time and memory grow with these too, and a file of a few kilobytes can ask for any number of them. Everything is read in the file's own order,
-in bounded pieces, and reading stops at the bound.
+A decoder's time and memory grow with these too, and a file of a few kilobytes can ask for any
+number of them. Everything is read in the file's own order, in bounded pieces, and reading stops at
+the bound.
 """
 
 from __future__ import annotations
@@ -26,11 +28,14 @@ MAX_CHUNKS = 1_000  # of a PNG or WebP of any size
 CHUNK_BYTES = 512  # beyond them, one chunk for so many bytes
 MAX_TILES = 65_536  # tiles or strips of a TIFF
 MAX_TILE_PIXELS = 2**22  # pixels of one tile that is larger than the picture
-TILE_LAYERS = 16  # times the picture's pixels, or a large tile's, that all tiles together have: a layer a colour, and edges
+# times the picture's pixels, or a large tile's, that all tiles together have: a layer a colour, and
+# edges
+TILE_LAYERS = 16
 MAX_TAGS = 4_096  # entries of one directory of a TIFF or of EXIF
 MAX_PAGES = 1_024  # directories of a TIFF
 MAX_EXIF = 2**20  # bytes
-MAX_SLOW_PIXELS = 2**21  # pixels that Pillow decodes one by one in Python, a microsecond or more each; full HD has fewer
+# pixels that Pillow decodes one by one in Python, a microsecond or more each; full HD has fewer
+MAX_SLOW_PIXELS = 2**21
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _QUICK_DECODERS = frozenset({"MSP", "SGI16"})  # in Python too, but a row or a picture at a time
@@ -41,16 +46,36 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 _EOI, _SOS, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
-_FURTHER_TAGS = (34665, 34853, 40965)  # of EXIF, of a place, of interoperability: Pillow reads them with the picture
+# of EXIF, of a place, of interoperability: Pillow reads them with the picture
+_FURTHER_TAGS = (34665, 34853, 40965)
 _STRIP_OFFSETS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 322, 323, 324
 
 
 def check_structure(file: IO[bytes], name: str) -> None:
-    """Raise ImageRefusedError, which begins with `name`, for a file that costs out of proportion to its pixels.
+    """Raise ImageRefusedError, which begins with `name`, for a file that costs out of proportion to
+    its pixels.
 
-    A file that is damaged, or of a format that isn't counted here, passes: its decoder says what is wrong. The file is left at its beginning.
+    A file that is damaged, or of a format that isn't counted here, passes: its decoder says what is
+    wrong. The file is left at its beginning.
     """
     file.seek(0)
     prefix = file.read(34)
@@ -58,7 +83,9 @@ def check_structure(file: IO[bytes], name: str) -> None:
     try:
         _check_kind(file, prefix)
     except _CostlyError as error:
-        raise ImageRefusedError(f"{name} has {error}, which costs too much to decode; save it anew, or drop the row") from None
+        raise ImageRefusedError(
+            f"{name} has {error}, which costs too much to decode; save it anew, or drop the row"
+        ) from None
     except (struct.error, EOFError):
         pass
     finally:
@@ -66,19 +93,26 @@ def check_structure(file: IO[bytes], name: str) -> None:
 
 
 def check_decoder(image: Image.Image, name: str) -> None:
-    """Raise ImageRefusedError, which begins with `name`, for a picture that is not loaded yet and that Pillow decodes pixel by pixel in Python.
+    """Raise ImageRefusedError, which begins with `name`, for a picture that is not loaded yet and
+    that Pillow decodes pixel by pixel in Python.
 
-    Such are DDS, BLP, QOI, XPM, plain and unusually scaled PPM, run-length encoded BMP: no signal ends a program meanwhile.
+    Such are DDS, BLP, QOI, XPM, plain and unusually scaled PPM, run-length encoded BMP: no signal
+    ends a program meanwhile.
     """
     tiles = getattr(image, "tile", None) or ()
     is_slow = any(tile[0] in Image.DECODERS and tile[0] not in _QUICK_DECODERS for tile in tiles)
     if is_slow and image.width * image.height > MAX_SLOW_PIXELS:
-        what = f"more than {MAX_SLOW_PIXELS:,} pixels in a kind of {image.format} that is slow to decode"
+        what = (
+            f"more than {MAX_SLOW_PIXELS:,} pixels in a kind of {image.format} that is slow to"
+            " decode"
+        )
         raise ImageRefusedError(f"{name} has {what}; save it anew as PNG or JPEG, or drop the row")
 
 
 def is_costly_exif(exif: bytes) -> bool:
-    """Return whether reading a block of EXIF costs out of proportion: Pillow reads all of its tags, and each of thousands may name the whole block."""
+    """Return whether reading a block of EXIF costs out of proportion: Pillow reads all of its tags,
+    and each of thousands may name the whole block.
+    """
     data = exif.removeprefix(b"Exif\x00\x00")
     if len(data) > MAX_EXIF:
         return True
@@ -152,7 +186,9 @@ class _Jpeg:
                 return
 
     def _note_tags(self, marker: int, body: bytes) -> None:
-        """Keep EXIF for later; look at the list of a phone's further pictures, which is built as EXIF is."""
+        """Keep EXIF for later; look at the list of a phone's further pictures, which is built as
+        EXIF is.
+        """
         if marker == _APP1 and body.startswith(b"Exif\x00\x00"):
             self.exif.append(body[6:])
         elif marker == _APP2 and body.startswith(b"MPF\x00") and is_costly_exif(body[4:]):
@@ -206,7 +242,9 @@ class _Jpeg:
 
 
 def _check_chunks(file: IO[bytes], *, start: int, head: str, size_at: int, trailer: int) -> None:
-    """Of a PNG or a RIFF: chunks with a type and a size; `trailer`: bytes behind each one, its checksum."""
+    """Of a PNG or a RIFF: chunks with a type and a size; `trailer`: bytes behind each one, its
+    checksum.
+    """
     end = file.seek(0, os.SEEK_END)
     most = MAX_CHUNKS + end // CHUNK_BYTES
     at = start
@@ -237,7 +275,9 @@ def _check_gif(file: IO[bytes]) -> None:
 
 
 def _check_bitmap(header: bytes) -> None:
-    """Run lengths, which hold any number of pixels in a byte; `header`: of the bitmap, behind that of the file."""
+    """Run lengths, which hold any number of pixels in a byte; `header`: of the bitmap, behind that
+    of the file.
+    """
     size, width, height = struct.unpack_from("<Iii", header)
     if size < 40:
         return
@@ -291,11 +331,14 @@ class _Directory:
     """The tags of one page of a TIFF, classic or big, or of a block of EXIF."""
 
     def __init__(self, file: IO[bytes], order: str = "", at: int = 0, *, big: bool = False) -> None:
-        """Read the first one, or the one that lies `at` a byte. Raise _CostlyError where it has or names too much."""
+        """Read the first one, or the one that lies `at` a byte. Raise _CostlyError where it has or
+        names too much.
+        """
         self._file, self._order, self._big = file, order, big
         if not order:
             at = self._read_header()
-        self._entries: dict[int, tuple[int, int, bytes]] = {}  # tag → type, count, the value or where it lies
+        # tag → type, count, the value or where it lies
+        self._entries: dict[int, tuple[int, int, bytes]] = {}
         self._read_entries(at)
 
     def _read_header(self) -> int:
@@ -308,14 +351,18 @@ class _Directory:
         return int(struct.unpack(f"{self._order}Q", _read(self._file, 8))[0])
 
     def _read_entries(self, at: int) -> None:
-        count_format, entry_format, next_format = ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
+        count_format, entry_format, next_format = (
+            ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
+        )
         self._file.seek(at)
         count = self._unpack(count_format)[0]
         if count > MAX_TAGS:
             raise _CostlyError(f"more than {MAX_TAGS:,} tags")
         named = 0  # bytes
         for _ in range(count):
-            tag, kind, number, value = struct.unpack(self._order + entry_format, _read(self._file, 20 if self._big else 12))
+            tag, kind, number, value = struct.unpack(
+                self._order + entry_format, _read(self._file, 20 if self._big else 12)
+            )
             self._entries[tag] = kind, number, value
             named += number * _TYPE_BYTES.get(kind, 1) if self._lies_elsewhere(kind, number) else 0
         self.following = int(self._unpack(next_format)[0])
@@ -323,7 +370,9 @@ class _Directory:
             raise _CostlyError(_COSTLY_TAGS)
 
     def _unpack(self, kind: str) -> tuple[int, ...]:
-        return struct.unpack(self._order + kind, _read(self._file, struct.calcsize(self._order + kind)))
+        return struct.unpack(
+            self._order + kind, _read(self._file, struct.calcsize(self._order + kind))
+        )
 
     def _lies_elsewhere(self, kind: int, number: int) -> bool:
         return number * _TYPE_BYTES.get(kind, 1) > (8 if self._big else 4)

@@ -1,4 +1,6 @@
-"""How pictures wait for the processes that decode them: turns by client and by request, and lanes of workers, each with bounds of its own."""
+"""How pictures wait for the processes that decode them: turns by client and by request, and lanes
+of workers, each with bounds of its own.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(eq=False)
 class Job:
-    """One picture that is wanted. Cancelling its result drops it, also where it is being decoded."""
+    """One picture that is wanted. Cancelling its result drops it, also where it
+    is being decoded.
+    """
 
     header: dict[str, Any]  # as decode_worker.py reads it
     data: bytes
@@ -108,7 +112,12 @@ class Turns:
         """Let every `get` end; return the jobs that are left."""
         with self._changed:
             self._closed = True
-            left = [job for requests in self._clients.values() for jobs in requests.values() for job in jobs]
+            left = [
+                job
+                for requests in self._clients.values()
+                for jobs in requests.values()
+                for job in jobs
+            ]
             self._clients.clear()
             self._changed.notify_all()
             return left
@@ -148,7 +157,9 @@ class _Worker:
         self.jobs = 0
 
     def decode(self, job: Job) -> Pixels:
-        """The picture (H, W, 3); ImageError where it can't be decoded, _EndedError where the worker has ended."""
+        """The picture (H, W, 3); ImageError where it can't be decoded, _EndedError where the worker
+        has ended.
+        """
         self.jobs += 1
         header = job.header | {"seconds": self._limits.seconds_of(job)}
         most = 3 * job.header["max_pixels"] + 1
@@ -185,7 +196,10 @@ def _answered(name: str, answer: dict[str, Any], data: bytes) -> Pixels:
     if "damaged" in answer:
         raise ImageError(str(answer["damaged"]))
     if "memory" in answer:
-        raise ImageError(f"{name} takes more memory to decode than its pixels explain; save it anew, or drop the row")
+        raise ImageError(
+            f"{name} takes more memory to decode than its pixels explain; save it anew, or drop"
+            " the row"
+        )
     width, height = answer["size"]
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
@@ -193,13 +207,18 @@ def _answered(name: str, answer: dict[str, Any], data: bytes) -> Pixels:
 class Lane:
     """Threads that each hand a worker one picture after the other."""
 
-    def __init__(self, nursery: Nursery, workers: int, limits: Limits, slower: Lane | None = None) -> None:
+    def __init__(
+        self, nursery: Nursery, workers: int, limits: Limits, slower: Lane | None = None
+    ) -> None:
         """`slower`: where a picture goes that takes longer."""
         self.waiting = Turns()
         self._nursery = nursery
         self._limits = limits
         self._slower = slower
-        self._threads = [threading.Thread(target=self._run, name="mismatch-decoding", daemon=True) for _ in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._run, name="mismatch-decoding", daemon=True)
+            for _ in range(workers)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -231,9 +250,14 @@ class Lane:
             _end(worker)
             self._pass_on(job, error)
             return None
-        except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it, and the next picture must not suffer
+        # whoever waits has to hear of it, and the next picture must not suffer
+        except Exception as error:  # noqa: BLE001
             _end(worker)
-            job.fail(error if isinstance(error, MismatchError) else MachineError(f"an image could not be handed to a worker: {error}"))
+            job.fail(
+                error
+                if isinstance(error, MismatchError)
+                else MachineError(f"an image could not be handed to a worker: {error}")
+            )
             return None
         if worker is None or worker.jobs < JOBS:
             return worker
@@ -245,12 +269,22 @@ class Lane:
         if job.is_abandoned:
             return
         if not error.overtime:
-            job.fail(ImageError(f"{job.name} ended the process that decoded it: it is damaged; replace the file or drop the row"))
+            job.fail(
+                ImageError(
+                    f"{job.name} ended the process that decoded it: it is damaged; replace the file"
+                    " or drop the row"
+                )
+            )
         elif self._slower is not None:
             self._slower.waiting.put(job)
         else:
             seconds = self._limits.seconds_of(job)
-            job.fail(ImageError(f"{job.name} takes more than {seconds:g} seconds of processor time to decode; save it anew, or drop the row"))
+            job.fail(
+                ImageError(
+                    f"{job.name} takes more than {seconds:g} seconds of processor time to decode;"
+                    " save it anew, or drop the row"
+                )
+            )
 
 
 def _end(worker: _Worker | None) -> None:

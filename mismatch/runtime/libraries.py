@@ -6,20 +6,27 @@ import os
 
 __all__ = ["SWITCHES", "send_nothing"]
 
-# Import name → the environment variables that it reads as it is loaded, or as it starts, and the value of each that keeps it silent.
+# Import name → the environment variables that it reads as it is loaded, or as it starts, and the
+# value of each that keeps it silent.
 SWITCHES: dict[str, dict[str, str]] = {
     "gradio": {"GRADIO_ANALYTICS_ENABLED": "False"},  # under trackio
     "huggingface_hub": {"HF_HUB_DISABLE_TELEMETRY": "1"},
     "mlflow": {"MLFLOW_DISABLE_TELEMETRY": "true"},
-    "onnxruntime": {"ORT_DISABLE_TELEMETRY": "1"},  # 1.32: a device's id and a database of events in the home folder, and a collector's host looked up
+    # 1.32: a device's id and a database of events in the home folder, and a collector's host looked
+    # up
+    "onnxruntime": {"ORT_DISABLE_TELEMETRY": "1"},
     "ray": {"RAY_USAGE_STATS_ENABLED": "0"},
-    "transformers": {"DISABLE_SAFETENSORS_CONVERSION": "1"},  # of weights without safetensors it asks a bot on the hub to convert them
-    "wandb": {"WANDB_ERROR_REPORTING": "false"},  # to its maker's Sentry; what the user tracks goes where the user says
+    # of weights without safetensors it asks a bot on the hub to convert them
+    "transformers": {"DISABLE_SAFETENSORS_CONVERSION": "1"},
+    # to its maker's Sentry; what the user tracks goes where the user says
+    "wandb": {"WANDB_ERROR_REPORTING": "false"},
 }
 
 
 def send_nothing(*libraries: str) -> None:
-    """Switch off what these libraries send about their use, where the user's environment does not say otherwise; call it before they are loaded."""
+    """Switch off what these libraries send about their use, where the user's environment does not
+    say otherwise; call it before they are loaded.
+    """
     for library in libraries:
         for name, value in SWITCHES[library].items():
             os.environ.setdefault(name, value)

@@ -1,4 +1,6 @@
-"""A model's folder copied: the files that it lists of itself, and nothing that links in it lead to otherwise."""
+"""A model's folder copied: the files that it lists of itself, and nothing that links in it lead to
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,22 @@ from mismatch.runtime.stored_score import score_file
 
 __all__ = ["copy_model"]
 
-BESIDE = {"classification_head.safetensors", "training_stats.json", "training_state.json", "training_state.pt"}  # as training/checkpoint.py names them
+# as training/checkpoint.py names them
+BESIDE = {
+    "classification_head.safetensors",
+    "training_stats.json",
+    "training_state.json",
+    "training_state.pt",
+}
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy a bundle's or a checkpoint's files into the folder `target`, which is there: listed ones, through links too, and plain ones that may lie beside.
+    """Copy a bundle's or a checkpoint's files into the folder `target`, which is there: listed
+    ones, through links too, and plain ones that may lie beside.
 
-    Other files stay behind. Of an older checkpoint, which lists none, all files are copied. CheckpointError for a link to anything but a listed file, for a
-    pipe, and for what can't be read or written.
+    Other files stay behind. Of an older checkpoint, which lists none, all files are copied.
+    CheckpointError for a link to anything but a listed file, for a pipe, and for what can't be read
+    or written.
     """
     described = score_file(source)
     listed = read_json(described).get("files")
@@ -41,25 +51,41 @@ def copy_model(source: Path, target: Path) -> None:
 def _beside(folder: Path) -> Iterator[str]:
     """Plain files in the folder itself that no list has to name."""
     for path in folder.iterdir():
-        if (path.name in BESIDE or path.name.lower() in UNHASHED) and path.is_file() and not path.is_symlink():
+        if (
+            (path.name in BESIDE or path.name.lower() in UNHASHED)
+            and path.is_file()
+            and not path.is_symlink()
+        ):
             yield path.name
 
 
 def _all_files(folder: Path) -> Iterator[str]:
-    """Every file below the folder; CheckpointError for a link: nothing says that what it leads to is the model's."""
+    """Every file below the folder; CheckpointError for a link: nothing says that what it leads to
+    is the model's.
+    """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
             if path.is_symlink():
-                raise CheckpointError(f"{path} is a link, and the model does not list its files; put a copy of the file in its place")
+                raise CheckpointError(
+                    f"{path} is a link, and the model does not list its files; put a copy of the"
+                    " file in its place"
+                )
             if name in files:
                 yield path.relative_to(folder).as_posix()
 
 
 def _check_name(folder: Path, name: str) -> None:
-    """CheckpointError for a name that leaves the folder, by itself or through a folder that is a link."""
+    """CheckpointError for a name that leaves the folder, by itself or through a folder that is a
+    link.
+    """
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\0" in name:
-        raise CheckpointError(f"{folder} lists {name!r}, which is outside of it; copy the model again")
+        raise CheckpointError(
+            f"{folder} lists {name!r}, which is outside of it; copy the model again"
+        )
     if any((folder / parent).is_symlink() for parent in list(parts.parents)[:-1]):
-        raise CheckpointError(f"{folder / parts.parent} is a link to a folder, which is not followed; put a copy of it in its place")
+        raise CheckpointError(
+            f"{folder / parts.parent} is a link to a folder, which is not followed; put a copy of"
+            " it in its place"
+        )

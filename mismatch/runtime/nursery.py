@@ -1,4 +1,6 @@
-"""The parent's side of the nursery: the process that forks the workers which decode images, started, asked and ended."""
+"""The parent's side of the nursery: the process that forks the workers which decode images,
+started, asked and ended.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +67,24 @@ class Nursery:
                 return int(STATUS.unpack(_exchanged(self._start(), message, descriptors))[0])
             except OSError as error:
                 self._stop()
-                raise MachineError(f"the process that decodes images can't be started or asked: {error}; free memory or handles, then try again") from error
+                raise MachineError(
+                    f"the process that decodes images can't be started or asked: {error}; free"
+                    " memory or handles, then try again"
+                ) from error
 
     def _start(self) -> socket.socket:
         """The connection to a new process."""
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(_import_path())],
+                [
+                    sys.executable,
+                    "-I",
+                    "-c",
+                    _PROGRAM,
+                    str(theirs.fileno()),
+                    json.dumps(_import_path()),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -109,18 +121,27 @@ def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
 
 
 # Isolated, so that no module of the working directory is imported in place of ours.
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from mismatch.runtime.decode_worker import main; main()"
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from mismatch.runtime.decode_worker"
+    " import main; main()"
+)
 
 
 def _import_path() -> list[str]:
-    """Where this package lies, and where this process looks for modules, but for its working directory."""
+    """Where this package lies, and where this process looks for modules, but for its working
+    directory.
+    """
     return [str(Path(__file__).resolve().parents[2]), *(str(place) for place in sys.path if place)]
 
 
 def _environment() -> dict[str, str]:
     """What a worker needs of this process's environment, in which there may be secrets."""
     wanted = ("PATH", "TMPDIR", "TZ", "LANG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-    ours = {name: value for name, value in os.environ.items() if name in wanted or name.startswith(("LD_", "DYLD_", "LC_"))}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.startswith(("LD_", "DYLD_", "LC_"))
+    }
     return ours | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 

@@ -1,5 +1,5 @@
-"""Where in a picture the evidence lies: parts are covered with its mean colour, coarse to fine, and the logit is looked at again (occlusion, Zeiler and
-Fergus 2014).
+"""Where in a picture the evidence lies: parts are covered with its mean colour, coarse to fine, and
+the logit is looked at again (occlusion, Zeiler and Fergus 2014).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ REFINED = 4  # cells of a level that are split into four
 class Occlusion(NamedTuple):
     """What covering parts of a picture does."""
 
-    heat: NDArray[np.float64]  # (H, W): by how much the value falls when the place is covered, > 0 speaks for the text, mean over the sizes tried there
+    # (H, W): by how much the value falls when the place is covered, > 0 speaks for the text, mean
+    # over the sizes tried there
+    heat: NDArray[np.float64]
     passes: int  # pictures that were looked at
 
 
@@ -43,8 +45,15 @@ class Cell(NamedTuple):
                     yield Cell(top, bottom, left, right)
 
 
-def occlude(pixels: Array, value: Callable[[Array], NDArray[np.float64]], whole: float, *, batch_size: int = 16) -> Occlusion:
-    """`pixels`: (3, H, W), as the image tower takes them; `value`: (B, 3, H, W) → (B,); `whole`: the value of the picture as it is.
+def occlude(
+    pixels: Array,
+    value: Callable[[Array], NDArray[np.float64]],
+    whole: float,
+    *,
+    batch_size: int = 16,
+) -> Occlusion:
+    """`pixels`: (3, H, W), as the image tower takes them; `value`: (B, 3, H, W) → (B,); `whole`:
+    the value of the picture as it is.
 
     A grid of 4 x 4 cells; then the four cells where it matters most are split into quarters, twice.
     """
@@ -66,11 +75,23 @@ def occlude(pixels: Array, value: Callable[[Array], NDArray[np.float64]], whole:
 
 
 def _grid(height: int, width: int) -> list[Cell]:
-    rows, columns = (np.linspace(0, length, min(GRID, length) + 1).astype(int).tolist() for length in (height, width))
-    return [Cell(top, bottom, left, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)]
+    rows, columns = (
+        np.linspace(0, length, min(GRID, length) + 1).astype(int).tolist()
+        for length in (height, width)
+    )
+    return [
+        Cell(top, bottom, left, right)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
+    ]
 
 
-def _covered(pixels: Array, cells: Sequence[Cell], value: Callable[[Array], NDArray[np.float64]], batch_size: int) -> NDArray[np.float64]:
+def _covered(
+    pixels: Array,
+    cells: Sequence[Cell],
+    value: Callable[[Array], NDArray[np.float64]],
+    batch_size: int,
+) -> NDArray[np.float64]:
     """(cells,): the value with each of them covered, a batch at a time."""
     colour = pixels.mean(axis=(1, 2), keepdims=True)  # (3, 1, 1)
     found = []

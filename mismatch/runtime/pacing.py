@@ -12,11 +12,15 @@ __all__ = ["choose_batch_size"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 SECONDS = 4.0  # after which no larger size is tried
-ENOUGH = 0.97  # of the best rate: the smallest size that has it is taken, as it needs the least memory and answers soonest
+# of the best rate: the smallest size that has it is taken, as it needs the least memory and answers
+# soonest
+ENOUGH = 0.97
 
 
 def choose_batch_size(engine: Engine) -> int:
-    """The smallest of `SIZES` that is about as fast as any, images a second; takes a few seconds."""
+    """The smallest of `SIZES` that is about as fast as any, images a second; takes
+    a few seconds.
+    """
     side = engine.image_spec.size
     engine.encode_images(np.zeros((1, 3, side, side), np.float32))
     rates: dict[int, float] = {}

@@ -1,4 +1,6 @@
-"""A text's words and phrases, by a light chunker that knows no language but a few English function words; and the text without some of them."""
+"""A text's words and phrases, by a light chunker that knows no language but a few English function
+words; and the text without some of them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def find_words(text: str) -> list[Span]:
 
 
 def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
-    """Runs of 2 to 4 of `words` that stand together, no comma or bracket between them: an attribute with its noun, a count with what is counted.
+    """Runs of 2 to 4 of `words` that stand together, no comma or bracket between them: an attribute
+    with its noun, a count with what is counted.
 
     Function words inside are no bounds ("set of 3", "bag with zip"): they go along.
     """
@@ -60,7 +63,9 @@ def _inside(text: str, runs: Sequence[Sequence[Span]]) -> Iterator[Span]:
 
 
 def without(text: str, spans: Sequence[Span]) -> str:
-    """The text with these parts left out, and the white space and commas that would be left over mended; may be empty."""
+    """The text with these parts left out, and the white space and commas that would be left over
+    mended; may be empty.
+    """
     kept, at = [], 0
     for span in sorted(spans):
         kept.append(text[at : span.start])

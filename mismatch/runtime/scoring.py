@@ -1,4 +1,6 @@
-"""Logits → similarity scores: the one place that pools a text's pieces and applies a calibration, for every engine."""
+"""Logits → similarity scores: the one place that pools a text's pieces and applies a calibration,
+for every engine.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,23 @@ __all__ = ["log_odds", "pool_pieces", "scores_from_logits", "sigmoid"]
 
 
 def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
-    """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,): the worst piece's, or their mean."""
+    """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,):
+    the worst piece's, or their mean.
+    """
     values, sizes = np.asarray(logits, dtype=np.float64), np.asarray(counts, dtype=np.int64)
     if (sizes == 1).all():
         return values
     if (sizes < 1).any():
-        raise InputError(f"pair {int(sizes.argmin()) + 1} of {len(sizes)} has no piece of a text to score; at least one is needed")
+        raise InputError(
+            f"pair {int(sizes.argmin()) + 1} of {len(sizes)} has no piece of a text to score; at"
+            " least one is needed"
+        )
     starts = np.cumsum(sizes) - sizes  # (N,)
-    return np.add.reduceat(values, starts) / sizes if long_text == "chunk-mean" else np.minimum.reduceat(values, starts)
+    return (
+        np.add.reduceat(values, starts) / sizes
+        if long_text == "chunk-mean"
+        else np.minimum.reduceat(values, starts)
+    )
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -29,7 +40,9 @@ def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def scores_from_logits(logits: ArrayLike, spec: ScoreSpec) -> NDArray[np.float64]:
-    """(N,) logits → (N,) similarity scores: probabilities 0..1, or the cosines themselves for zero-shot."""
+    """(N,) logits → (N,) similarity scores: probabilities 0..1, or the cosines themselves for
+    zero-shot.
+    """
     values = np.asarray(logits, dtype=np.float64)
     if spec.kind == "cosine":
         return values
@@ -42,6 +55,7 @@ def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     if calibration.kind != "piecewise":
         return straight
     knots, bent = np.array(calibration.knots), np.array(calibration.bent)  # (K,) each
-    part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)  # the outer lines go on for ever
+    # the outer lines go on for ever
+    part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)
     slopes = np.diff(bent) / np.diff(knots)
     return np.asarray(bent[part - 1] + slopes[part - 1] * (straight - knots[part - 1]), np.float64)

@@ -29,18 +29,31 @@ import onnxruntime as ort  # noqa: E402 - it reads its switch as it is loaded
 __all__ = ["BoundGraph", "Graph", "OnnxEngine", "open_bundle"]
 
 Array = NDArray[np.float32]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 OPTIONS: dict[str, dict[str, str]] = {
     "cpu": {},
     "cuda": {"use_tf32": "0"},  # fp32 means fp32: TF32 would keep 10 bits of each factor
-    "tensorrt": {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"},  # an engine takes minutes to build
+    # an engine takes minutes to build
+    "tensorrt": {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"},
 }
-CAPTURE_ENV = "MISMATCH_CUDA_GRAPHS"  # 1: with CUDA, what runs on a shape is recorded once and replayed
-LENGTH_STEP = 4  # tokens; a text that is padded to another length differs in the last digits, which int8's rounding blows up
-SLOWER = ["SkipLayerNormFusion"]  # onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a LayerNormalization
-LOADING, TRYING = (60.0, 120.0), (10.0, 60.0)  # seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the usual
+# 1: with CUDA, what runs on a shape is recorded once and replayed
+CAPTURE_ENV = "MISMATCH_CUDA_GRAPHS"
+# tokens; a text that is padded to another length differs in the last digits, which int8's rounding
+# blows up
+LENGTH_STEP = 4
+# onnxruntime's own rewriting that costs time on CPUs: its fused operator takes ten times a
+# LayerNormalization
+SLOWER = ["SkipLayerNormFusion"]
+# seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the
+# usual
+LOADING, TRYING = (60.0, 120.0), (10.0, 60.0)
 TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
-OLDEST = (1, 22)  # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
+# before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
+OLDEST = (1, 22)
 
 
 class Graph:
@@ -57,10 +70,12 @@ class Graph:
         capture: bool = False,
         sha256: str | None = None,
     ) -> None:
-        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its threads keep a CPU busy while they wait for work;
-        `capture`: as a CUDA graph; `sha256`: that the file must have.
+        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its
+        threads keep a CPU busy while they wait for work; `capture`: as a CUDA graph; `sha256`: that
+        the file must have.
 
-        Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the provider is not to be had.
+        Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the
+        provider is not to be had.
         """
         self._path, self._provider = path, provider
         self._session, self._size = _session(path, provider, threads, spinning, capture, sha256)
@@ -68,7 +83,9 @@ class Graph:
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def __call__(self, **feeds: NDArray[Any]) -> Array:
-        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left out. CheckpointError where the graph can't take them."""
+        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left
+        out. CheckpointError where the graph can't take them.
+        """
         try:
             return self._run({name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's own classes share no base but Exception
@@ -77,13 +94,19 @@ class Graph:
             raise self._failure(error) from error
 
     def try_once(self, shape: tuple[int, ...], **feeds: NDArray[Any]) -> Array:
-        """Run once, within a time, and compare the output's shape; CheckpointError for another one, for a graph that fails or doesn't end."""
+        """Run once, within a time, and compare the output's shape; CheckpointError for another one,
+        for a graph that fails or doesn't end.
+        """
         options = ort.RunOptions()
         options.log_severity_level = 4  # what goes wrong is raised
         options.add_run_config_entry("gpu_graph_id", "-1")  # never recorded
 
         def run() -> Array:
-            [output] = self._session.run([self._output], {name: value for name, value in feeds.items() if name in self._inputs}, options)
+            [output] = self._session.run(
+                [self._output],
+                {name: value for name, value in feeds.items() if name in self._inputs},
+                options,
+            )
             array = np.asarray(output)
             if array.dtype.kind != "f":
                 raise TypeError(f"{self._output} is of type {array.dtype}, and float32 is needed")
@@ -95,7 +118,10 @@ class Graph:
         try:
             output = within(_seconds(TRYING, self._size), run, stop)
         except OverdueError as error:
-            raise CheckpointError(f"{self._path} does not end: {error}; it is no graph of a bundle; export the bundle again") from error
+            raise CheckpointError(
+                f"{self._path} does not end: {error}; it is no graph of a bundle; export the bundle"
+                " again"
+            ) from error
         except Exception as error:
             if shortage := shortage_in(error):
                 raise shortage from error
@@ -106,10 +132,16 @@ class Graph:
     def check_shape(self, output: Array, shape: tuple[int, ...]) -> None:
         """CheckpointError for an output of another shape."""
         if output.shape != shape:
-            raise CheckpointError(f"{self._path} gives {self._output} of shape {output.shape}, and the manifest needs {shape}; export the bundle again")
+            raise CheckpointError(
+                f"{self._path} gives {self._output} of shape {output.shape}, and the manifest needs"
+                f" {shape}; export the bundle again"
+            )
 
     def _failure(self, error: Exception) -> CheckpointError:
-        return CheckpointError(f"{self._path} can't be run as the graph that the manifest describes: {' '.join(str(error).split())}; export the bundle again")
+        return CheckpointError(
+            f"{self._path} can't be run as the graph that the manifest describes:"
+            f" {' '.join(str(error).split())}; export the bundle again"
+        )
 
     def _run(self, feeds: dict[str, NDArray[Any]]) -> Array:
         [output] = self._session.run([self._output], feeds)
@@ -117,9 +149,11 @@ class Graph:
 
 
 class BoundGraph(Graph):
-    """A graph on a GPU, whose inputs and output keep their places in its memory: one set a shape, batches rounded up to powers of two, so that there are few.
+    """A graph on a GPU, whose inputs and output keep their places in its memory: one set a shape,
+    batches rounded up to powers of two, so that there are few.
 
-    With `capture` the GPU's work on a shape is recorded at its second call and replayed from then on. onnxruntime has no pinned buffers for Python.
+    With `capture` the GPU's work on a shape is recorded at its second call and replayed from then
+    on. onnxruntime has no pinned buffers for Python.
     """
 
     def __init__(
@@ -145,23 +179,45 @@ class BoundGraph(Graph):
         shapes = tuple((name, value.shape) for name, value in sorted(padded.items()))
         with self._lock:
             if shapes not in self._buffers:
-                self._buffers[shapes] = _Buffers(self._session, padded, self._output, self._device, len(self._buffers) if self._capture else -1)
+                self._buffers[shapes] = _Buffers(
+                    self._session,
+                    padded,
+                    self._output,
+                    self._device,
+                    len(self._buffers) if self._capture else -1,
+                )
             return self._buffers[shapes](padded)[:rows]
 
 
 class _Buffers:
     """Inputs and output of one shape on a device."""
 
-    def __init__(self, session: ort.InferenceSession, feeds: dict[str, NDArray[Any]], output: str, device: str, number: int) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        feeds: dict[str, NDArray[Any]],
+        output: str,
+        device: str,
+        number: int,
+    ) -> None:
         """`number`: of the CUDA graph, -1 for none."""
-        self._session, self._binding, self._options = session, session.io_binding(), ort.RunOptions()
+        self._session, self._binding, self._options = (
+            session,
+            session.io_binding(),
+            ort.RunOptions(),
+        )
         self._options.add_run_config_entry("gpu_graph_id", str(number))
-        self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(value, device, 0) for name, value in feeds.items()}
+        self._inputs = {
+            name: ort.OrtValue.ortvalue_from_numpy(value, device, 0)
+            for name, value in feeds.items()
+        }
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         width = next(entry.shape[1] for entry in session.get_outputs() if entry.name == output)
         rows = len(next(iter(feeds.values())))
-        self._result = ort.OrtValue.ortvalue_from_shape_and_type((rows, width), np.float32, device, 0)
+        self._result = ort.OrtValue.ortvalue_from_shape_and_type(
+            (rows, width), np.float32, device, 0
+        )
         self._binding.bind_ortvalue_output(output, self._result)
 
     def __call__(self, feeds: dict[str, NDArray[Any]]) -> Array:
@@ -181,7 +237,9 @@ class OnnxEngine:
     """A bundle's graphs in onnxruntime. Thread-safe, as its sessions are."""
 
     def __init__(self, folder: Path, manifest: Manifest, provider: str, threads: int) -> None:
-        """`provider` is cpu, cuda or tensorrt; `threads` are shared by the operators of one call."""
+        """`provider` is cpu, cuda or tensorrt; `threads` are shared by the operators
+        of one call.
+        """
         self.image_spec, self.text_spec = manifest.image_spec, manifest.text_spec
         self.score, self.manifest = manifest.score, manifest
         head = manifest.head
@@ -198,28 +256,44 @@ class OnnxEngine:
         self._image: Graph
         self._text: Graph
         if provider == "cpu":
-            # Each session has threads of its own, and those that spin slow the next one's: one pair took 43 ms with three such pools, and 24 with one.
-            # onnxruntime's pool for the whole process won nothing over that, and it forbids sessions of one's own beside it.
+            # Each session has threads of its own, and those that spin slow the next one's: one pair
+            # took 43 ms with three such pools, and 24 with one. onnxruntime's pool for the whole
+            # process won nothing over that, and it forbids sessions of one's own beside it.
             self._image = Graph(image, provider, threads, output=self._sees[0], sha256=image_hash)
-            self._text = Graph(text, provider, threads, output=self._sees[1], spinning=False, sha256=text_hash)
+            self._text = Graph(
+                text, provider, threads, output=self._sees[1], spinning=False, sha256=text_hash
+            )
         else:
             capture = provider == "cuda" and os.environ.get(CAPTURE_ENV) == "1"
-            self._image = BoundGraph(image, provider, threads, output=self._sees[0], capture=capture, sha256=image_hash)
-            self._text = BoundGraph(text, provider, threads, output=self._sees[1], capture=capture, sha256=text_hash)
-        self._head = Graph(head_graph, sha256=head_hash)  # embeddings are on the CPU, where some are remembered
+            self._image = BoundGraph(
+                image, provider, threads, output=self._sees[0], capture=capture, sha256=image_hash
+            )
+            self._text = BoundGraph(
+                text, provider, threads, output=self._sees[1], capture=capture, sha256=text_hash
+            )
+        # embeddings are on the CPU, where some are remembered
+        self._head = Graph(head_graph, sha256=head_hash)
         self._try_all(folder)
 
     def _try_all(self, folder: Path) -> None:
-        """Score one image with two texts, so that graphs, tokenizer and manifest that don't go together are refused here, and not at a user's first row."""
+        """Score one image with two texts, so that graphs, tokenizer and manifest that don't go
+        together are refused here, and not at a user's first row.
+        """
         widths = (self.image_width, self.text_width)
         if self.provider == "tensorrt":  # which builds an engine for each new shape, for minutes
             image, texts = (np.zeros((2, width), np.float32) for width in widths)
         else:
             side = self.image_spec.size
-            image = self._image.try_once((1, widths[0]), pixel_values=np.zeros((1, 3, side, side), np.float32))
+            image = self._image.try_once(
+                (1, widths[0]), pixel_values=np.zeros((1, 3, side, side), np.float32)
+            )
             tokens = self._trial_tokens(folder)
-            texts = self._text.try_once((2, widths[1]), input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-        self._head.try_once((2,), **dict(zip(self._sees, (np.resize(image, (2, widths[0])), texts), strict=True)))
+            texts = self._text.try_once(
+                (2, widths[1]), input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+            )
+        self._head.try_once(
+            (2,), **dict(zip(self._sees, (np.resize(image, (2, widths[0])), texts), strict=True))
+        )
 
     def _trial_tokens(self, folder: Path) -> TokenBatch:
         try:
@@ -227,27 +301,44 @@ class OnnxEngine:
             ids, cut = tokenizer.encode(TRIAL_TEXTS)
         except (InputError, CheckpointError) as error:
             raise CheckpointError(f"{folder / TOKENIZER}: {error}") from error
-        if longest := max((len(row) for row in ids if len(row) > self.text_spec.context_length), default=0):
+        if longest := max(
+            (len(row) for row in ids if len(row) > self.text_spec.context_length), default=0
+        ):
             raise CheckpointError(
-                f"{folder / TOKENIZER} makes {longest} tokens, beyond the context of {self.text_spec.context_length}; export the bundle again"
+                f"{folder / TOKENIZER} makes {longest} tokens, beyond the context of"
+                f" {self.text_spec.context_length}; export the bundle again"
             )
         return tokenizer.pad(ids, cut, step=self.length_step)
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_width)."""
-        return self._shaped(self._image, (len(pixel_values), self.image_width), self._image(pixel_values=pixel_values))
+        return self._shaped(
+            self._image,
+            (len(pixel_values), self.image_width),
+            self._image(pixel_values=pixel_values),
+        )
 
-    def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
+    def encode_texts(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> Array:
         """(B, L), twice → (B, text_width)."""
-        return self._shaped(self._text, (len(input_ids), self.text_width), self._text(input_ids=input_ids, attention_mask=attention_mask))
+        return self._shaped(
+            self._text,
+            (len(input_ids), self.text_width),
+            self._text(input_ids=input_ids, attention_mask=attention_mask),
+        )
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
         """(B, image_width), (B, text_width) → (B,)."""
-        logits = self._head(**dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True)))
+        logits = self._head(
+            **dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True))
+        )
         return self._shaped(self._head, (len(image_embeddings),), logits)
 
     def _shaped(self, graph: Graph, shape: tuple[int, ...], output: Array) -> Array:
-        """The output, if it has a row for each that was given: a stranger's graph may lose some that come together."""
+        """The output, if it has a row for each that was given: a stranger's graph may lose some
+        that come together.
+        """
         graph.check_shape(output, shape)
         return output
 
@@ -262,11 +353,16 @@ class OnnxEngine:
         }
 
 
-def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> OnnxEngine:
-    """Check a bundle and load its graphs. `provider` auto takes CUDA where this onnxruntime has it; `threads`: all CPUs by default."""
+def open_bundle(
+    path: str | Path, *, provider: str = "auto", threads: int | None = None
+) -> OnnxEngine:
+    """Check a bundle and load its graphs. `provider` auto takes CUDA where this onnxruntime has it;
+    `threads`: all CPUs by default.
+    """
     if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
         raise CheckpointError(
-            f"onnxruntime {ort.__version__} gives wrong scores for bundles; upgrade it: pip install 'onnxruntime>={'.'.join(map(str, OLDEST))}'"
+            f"onnxruntime {ort.__version__} gives wrong scores for bundles; upgrade it: pip install"
+            f" 'onnxruntime>={'.'.join(map(str, OLDEST))}'"
         )
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -277,7 +373,11 @@ def open_bundle(path: str | Path, *, provider: str = "auto", threads: int | None
     except DeviceError as error:
         if provider != "auto":
             raise
-        warnings.warn(f"onnxruntime lists CUDA but can't use it, so the CPU is taken ({error})", MismatchWarning, stacklevel=2)
+        warnings.warn(
+            f"onnxruntime lists CUDA but can't use it, so the CPU is taken ({error})",
+            MismatchWarning,
+            stacklevel=2,
+        )
         return OnnxEngine(folder, manifest, "cpu", threads)
 
 
@@ -285,23 +385,35 @@ def _choose_provider(provider: str, precision: str) -> str:
     available = ort.get_available_providers()
     if precision == "int8":
         if provider in ("cuda", "tensorrt"):
-            raise DeviceError("this bundle is int8, whose operators run on CPUs only; use --provider cpu, or export in fp16 or fp32 for GPUs")
+            raise DeviceError(
+                "this bundle is int8, whose operators run on CPUs only; use --provider cpu, or"
+                " export in fp16 or fp32 for GPUs"
+            )
         available = [PROVIDERS["cpu"]]
     if provider == "auto":
         provider = "cuda" if PROVIDERS["cuda"] in available else "cpu"
     if provider not in PROVIDERS:
-        raise DeviceError(f"provider {provider!r} is unknown; auto, {' or '.join(PROVIDERS)} is needed")
+        raise DeviceError(
+            f"provider {provider!r} is unknown; auto, {' or '.join(PROVIDERS)} is needed"
+        )
     if provider == "cpu" and precision == "fp16":
-        warnings.warn("this bundle is fp16, for GPUs; a CPU computes it in fp32, slower than a bundle in fp32 or int8", MismatchWarning, stacklevel=3)
+        warnings.warn(
+            "this bundle is fp16, for GPUs; a CPU computes it in fp32, slower than a bundle in fp32"
+            " or int8",
+            MismatchWarning,
+            stacklevel=3,
+        )
     if PROVIDERS[provider] not in available:
         if len(packages := _packages()) > 1:
             both = " and ".join(packages)
             raise DeviceError(
-                f"{both} are both installed and share one folder, so that one has overwritten the other: uninstall both, then install one of them"
+                f"{both} are both installed and share one folder, so that one has overwritten the"
+                " other: uninstall both, then install one of them"
             )
         raise DeviceError(
-            f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)} only; "
-            "for GPUs: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use --provider cpu"
+            f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)}"
+            " only; for GPUs: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use"
+            " --provider cpu"
         )
     return provider
 
@@ -311,15 +423,21 @@ def _packages() -> list[str]:
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
-def _session(path: Path, provider: str, threads: int, spinning: bool, capture: bool, sha256: str | None) -> tuple[ort.InferenceSession, int]:
-    """A session of the file's content, and its size. Of bytes, as then there is no folder from which onnxruntime could open another file."""
+def _session(
+    path: Path, provider: str, threads: int, spinning: bool, capture: bool, sha256: str | None
+) -> tuple[ort.InferenceSession, int]:
+    """A session of the file's content, and its size. Of bytes, as then there is no folder from
+    which onnxruntime could open another file.
+    """
     content = read_graph(path, sha256)
     options = _session_options(threads, spinning)
     disabled = SLOWER if provider == "cpu" else []
 
     def load() -> ort.InferenceSession:
         others = {"disabled_optimizers": disabled, "read_config_from_model": 0}
-        return ort.InferenceSession(content, options, providers=_providers(provider, capture), **others)
+        return ort.InferenceSession(
+            content, options, providers=_providers(provider, capture), **others
+        )
 
     def stop() -> None:
         options.set_load_cancellation_flag(True)
@@ -330,11 +448,15 @@ def _session(path: Path, provider: str, threads: int, spinning: bool, capture: b
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         if shortage := shortage_in(error):
             raise shortage from error
-        raise CheckpointError(f"onnxruntime {ort.__version__} can't load {path}: {' '.join(str(error).split())}") from error
-    session._model_bytes = None  # it would keep the whole file in memory, beside its own copy of the weights
+        raise CheckpointError(
+            f"onnxruntime {ort.__version__} can't load {path}: {' '.join(str(error).split())}"
+        ) from error
+    # it would keep the whole file in memory, beside its own copy of the weights
+    session._model_bytes = None
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
         raise DeviceError(
-            f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA libraries or driver don't load; use --provider cpu or repair them"
+            f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA"
+            " libraries or driver don't load; use --provider cpu or repair them"
         )
     return session, len(content)
 
@@ -344,10 +466,12 @@ def _session_options(threads: int, spinning: bool) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # nothing but what was looked through, whatever its first bytes say
+    # nothing but what was looked through, whatever its first bytes say
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3  # errors only; what went wrong is raised
     if not exact_int8_products():
-        options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that don't overflow, at several times the price
+        # kernels that don't overflow, at several times the price
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
@@ -363,11 +487,19 @@ def _providers(provider: str, capture: bool) -> list[tuple[str, dict[str, str]]]
         options["enable_cuda_graph"] = "1"
     if provider != "tensorrt":
         return [(PROVIDERS[provider], options)]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatch" / "tensorrt"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatch" / "tensorrt"
+    )
     options |= {name: str(cache) for name in ("trt_engine_cache_path", "trt_timing_cache_path")}
     return [(PROVIDERS[provider], options), *_providers("cuda", capture=False)]
 
 
 def _fingerprint(manifest: Manifest, engine: str) -> str:
-    parts = [manifest.files, manifest.image_spec.to_dict(), manifest.text_spec.to_dict(), manifest.precision, engine]
+    parts = [
+        manifest.files,
+        manifest.image_spec.to_dict(),
+        manifest.text_spec.to_dict(),
+        manifest.precision,
+        engine,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

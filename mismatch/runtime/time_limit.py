@@ -1,4 +1,6 @@
-"""A limit on the time of calls into libraries that know no limit: the caller goes on, whatever they do."""
+"""A limit on the time of calls into libraries that know no limit: the caller goes on, whatever they
+do.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ class OverdueError(Exception):
 
 
 def within(seconds: float, act: Callable[[], Result], stop: Callable[[], None]) -> Result:
-    """What `act` returns or raises. After `seconds`, `stop` is called, which should make it end, and OverdueError is raised.
+    """What `act` returns or raises. After `seconds`, `stop` is called, which should make it end,
+    and OverdueError is raised.
 
     Where it doesn't end even so, its thread is left behind, and ends with the process.
     """

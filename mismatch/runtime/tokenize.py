@@ -22,7 +22,15 @@ from mismatch.runtime.bisection import run_bisected
 from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
-__all__ = ["Encoded", "TokenBatch", "Tokenizer", "clean_canonicalize", "clean_clip", "clean_whitespace", "shown"]
+__all__ = [
+    "Encoded",
+    "TokenBatch",
+    "Tokenizer",
+    "clean_canonicalize",
+    "clean_clip",
+    "clean_whitespace",
+    "shown",
+]
 
 LOOKED_AT = 200  # characters from which a text's language is told
 LEAST_LETTERS = 4  # from which it is told
@@ -34,7 +42,8 @@ T = TypeVar("T")
 LONG = 4096  # characters, up to which the square of their number costs nothing
 MOST_MARKS = 256  # accents on one letter
 CHARACTERS = 0x110000  # code points of Unicode
-DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")  # &#65; with more digits than a code point has
+# &#65; with more digits than a code point has
+DECIMAL_REFERENCE = re.compile(r"&#(?=[0-9]{8})0*([0-9]*)")
 
 
 class Encoded(NamedTuple):
@@ -54,7 +63,9 @@ class TokenBatch:
 
 
 class Tokenizer:
-    """TextSpec → a function from texts to a TokenBatch. Never changed after it is made, so safe on any number of threads."""
+    """TextSpec → a function from texts to a TokenBatch. Never changed after it is made, so safe on
+    any number of threads.
+    """
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
@@ -62,11 +73,14 @@ class Tokenizer:
         self._tokenizer, self._special = _parse(spec.tokenizer_json, spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
-        """B texts → (B, L); L is the longest text's length, or context_length, as the spec's padding says."""
+        """B texts → (B, L); L is the longest text's length, or context_length, as the spec's
+        padding says.
+        """
         return self.pad(*self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """B texts → B lists of ids, special ones included and cut at context_length, and whether something was cut; for sorting by length.
+        """B texts → B lists of ids, special ones included and cut at context_length, and whether
+        something was cut; for sorting by length.
 
         InputError, which quotes it, for the first text that can't be encoded.
         """
@@ -79,7 +93,8 @@ class Tokenizer:
         return ids, cut
 
     def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
-        """B texts → the tokens of each, or why it has none: a special token that is spelt out in it would hide what follows from the model.
+        """B texts → the tokens of each, or why it has none: a special token that is spelt out in it
+        would hide what follows from the model.
 
         InputError where no text at all can be encoded: then the model is to blame.
         """
@@ -92,15 +107,22 @@ class Tokenizer:
         return [self._encoded(encoding) for encoding in encodings]
 
     def _encoded(self, encoding: tokenizers.Encoding) -> Encoded | InputError:
-        ids, is_added = encoding.ids, encoding.special_tokens_mask  # 1 for those that every text has
-        special = self._special.union(token for token, added in zip(ids, is_added, strict=True) if added)
+        # 1 for those that every text has
+        ids, is_added = encoding.ids, encoding.special_tokens_mask
+        special = self._special.union(
+            token for token, added in zip(ids, is_added, strict=True) if added
+        )
         for token, added in zip(ids, is_added, strict=True):
             if not added and token in special:
-                return InputError(f"the text holds {self._tokenizer.id_to_token(token)!r}, a special token of the model; take it out, or drop the row")
+                return InputError(
+                    f"the text holds {self._tokenizer.id_to_token(token)!r}, a special token of the"
+                    " model; take it out, or drop the row"
+                )
         return Encoded(ids, bool(encoding.overflowing))
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, special ones included, and its part that is cut off, as it is after cleaning; "" where it fits.
+        """How many tokens a text has, special ones included, and its part that is cut off, as it is
+        after cleaning; "" where it fits.
 
         InputError for a text that can't be encoded.
         """
@@ -110,7 +132,12 @@ class Tokenizer:
         cleaned = _whole(self._clean(text))
         with _encoding():
             kept = self._tokenizer.encode(cleaned)
-        rest = [offsets for part in kept.overflowing for offsets, special in zip(part.offsets, part.special_tokens_mask, strict=True) if not special]
+        rest = [
+            offsets
+            for part in kept.overflowing
+            for offsets, special in zip(part.offsets, part.special_tokens_mask, strict=True)
+            if not special
+        ]
         return len(kept.ids) + len(rest), cleaned[rest[0][0] :].strip() if rest else ""
 
     @property
@@ -119,27 +146,50 @@ class Tokenizer:
         return self.spec.context_length
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a language that the tokenizer was made for, and falls neither into single bytes nor into unknown tokens; True of few letters.
+        """Whether a text is in a language that the tokenizer was made for, and falls neither into
+        single bytes nor into unknown tokens; True of few letters.
 
-        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters, and 1.1 to 2.8 for other scripts. InputError for a text
-        that can't be encoded.
+        CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters,
+        and 1.1 to 2.8 for other scripts. InputError for a text that can't be encoded.
         """
         return _alone(self._knows, text)
 
     def _knows(self, text: str) -> bool:
-        letters = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in self._clean(text)[:LOOKED_AT]).split()
+        letters = "".join(
+            char if unicodedata.category(char)[0] in "LM" else " "
+            for char in self._clean(text)[:LOOKED_AT]
+        ).split()
         count = sum(map(len, letters))
         if count < LEAST_LETTERS:
             return True
         with _encoding():
             encoding = self._tokenizer.encode(_whole(" ".join(letters)), add_special_tokens=False)
-        tokens = [token for part in (encoding, *encoding.overflowing) for token in part.tokens if token != SPACE]
-        return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(tokens)
+        tokens = [
+            token
+            for part in (encoding, *encoding.overflowing)
+            for token in part.tokens
+            if token != SPACE
+        ]
+        return len(tokens) <= count and sum(token in UNKNOWN for token in tokens) <= FEW * len(
+            tokens
+        )
 
-    def pad(self, ids: Sequence[Sequence[int]], truncated: Sequence[bool] | None = None, *, step: int = 1) -> TokenBatch:
-        """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple of `step`, or to context_length if that is less."""
+    def pad(
+        self,
+        ids: Sequence[Sequence[int]],
+        truncated: Sequence[bool] | None = None,
+        *,
+        step: int = 1,
+    ) -> TokenBatch:
+        """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple
+        of `step`, or to context_length if that is less.
+        """
         lengths = np.array([len(row) for row in ids], np.int64)  # (B,)
-        length = self.spec.context_length if self.spec.padding == "context" else self.padded(int(lengths.max(initial=1)), step)
+        length = (
+            self.spec.context_length
+            if self.spec.padding == "context"
+            else self.padded(int(lengths.max(initial=1)), step)
+        )
         mask = np.arange(length) < lengths[:, None]  # (B, L)
         input_ids = np.full(mask.shape, self.spec.pad_id, np.int64)
         input_ids[mask] = [token for row in ids for token in row]
@@ -147,25 +197,33 @@ class Tokenizer:
         return TokenBatch(input_ids, mask.astype(np.int64), cut)
 
     def padded(self, length: int, step: int) -> int:
-        """A text's length, tokens, rounded up to a multiple of `step`, but never beyond the context."""
+        """A text's length, tokens, rounded up to a multiple of `step`, but never beyond the
+        context.
+        """
         return min(-(-length // step) * step, max(length, self.spec.context_length))
 
 
 def clean_whitespace(text: str) -> str:
-    """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved twice, white space folded."""
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # else neither ftfy nor html finds anything to do
+    """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved
+    twice, white space folded.
+    """
+    # else neither ftfy nor html finds anything to do
+    if not (text.isascii() and text.isprintable() and "&" not in text):
         text = _unescape(_unescape(_mended(text)))
     return " ".join(text.split())
 
 
 def _mended(text: str) -> str:
-    """As `ftfy.fix_text`, in linear time: of a long text the accents on one letter beyond `MOST_MARKS` are left out before it is composed, since Python sorts
-    them in the square of their number.
+    """As `ftfy.fix_text`, in linear time: of a long text the accents on one letter beyond
+    `MOST_MARKS` are left out before it is composed, since Python sorts them in the square of their
+    number.
     """
     if len(text) <= LONG:
         return ftfy.fix_text(text)
     fixed = ftfy.fix_text(text, normalization=None)
-    return unicodedata.normalize("NFC", _many_marks().sub(lambda match: match[0][:MOST_MARKS], fixed))
+    return unicodedata.normalize(
+        "NFC", _many_marks().sub(lambda match: match[0][:MOST_MARKS], fixed)
+    )
 
 
 @cache
@@ -175,12 +233,16 @@ def _many_marks() -> re.Pattern[str]:
 
 
 def _unescape(text: str) -> str:
-    """As `html.unescape`, which raises for a decimal reference of more digits than Python makes an int of (4,300, or what the user has set)."""
+    """As `html.unescape`, which raises for a decimal reference of more digits than Python makes an
+    int of (4,300, or what the user has set).
+    """
     return html.unescape(DECIMAL_REFERENCE.sub(_short_reference, text))
 
 
 def _short_reference(match: re.Match[str]) -> str:
-    """`&#` and at most seven digits that stand for the same; any number beyond the last code point does for another one, as both become U+FFFD."""
+    """`&#` and at most seven digits that stand for the same; any number beyond the last code point
+    does for another one, as both become U+FFFD.
+    """
     digits = match[1] or "0"
     return f"&#{digits}" if len(digits) < 8 else f"&#{CHARACTERS}"
 
@@ -191,8 +253,12 @@ def clean_clip(text: str) -> str:
 
 
 def clean_canonicalize(text: str) -> str:
-    """As SigLIP's authors clean: `clean_whitespace`, underscores to spaces, no ASCII punctuation, lower case, white space folded."""
-    return " ".join(clean_whitespace(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
+    """As SigLIP's authors clean: `clean_whitespace`, underscores to spaces, no ASCII punctuation,
+    lower case, white space folded.
+    """
+    return " ".join(
+        clean_whitespace(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split()
+    )
 
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -203,32 +269,54 @@ def _as_it_is(text: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """Without halves of surrogate pairs, which are no characters and which the tokenizer would refuse."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Without halves of surrogate pairs, which are no characters and which the tokenizer would
+    refuse.
+    """
+    return (
+        text
+        if text.isascii()
+        else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
 
 
-_CLEANERS: dict[str, Callable[[str], str]] = {"none": _as_it_is, "clip": clean_clip, "whitespace": clean_whitespace, "canonicalize": clean_canonicalize}
+_CLEANERS: dict[str, Callable[[str], str]] = {
+    "none": _as_it_is,
+    "clip": clean_clip,
+    "whitespace": clean_whitespace,
+    "canonicalize": clean_canonicalize,
+}
 
 
 @contextmanager
 def _encoding() -> Iterator[None]:
-    """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and contradicts itself."""
+    """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and
+    contradicts itself.
+    """
     try:
         yield
     except BaseException as error:  # the library raises Exception itself, and panics
         if not _is_librarys(error):
             raise
-        raise InputError(f"the model's tokenizer.json can't encode texts ({error}); save the model again") from None
+        raise InputError(
+            f"the model's tokenizer.json can't encode texts ({error}); save the model again"
+        ) from None
 
 
 def _is_librarys(error: BaseException) -> bool:
-    """Whether it says something of the tokenizer, and not of the machine or of who ends the program."""
+    """Whether it says something of the tokenizer, and not of the machine or of who ends the
+    program.
+    """
     return is_panic(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError))
 
 
 def _alone(work: Callable[[str], T], text: str) -> T:
     """`work` of one text; InputError where it fails on that and not on others."""
-    [found] = run_bisected(lambda texts: [work(one) for one in texts], [text], sample=lambda: SAMPLE, problem=_not_encoded)
+    [found] = run_bisected(
+        lambda texts: [work(one) for one in texts],
+        [text],
+        sample=lambda: SAMPLE,
+        problem=_not_encoded,
+    )
     if isinstance(found, InputError):
         raise found
     return found
@@ -245,19 +333,30 @@ def shown(text: str) -> str:
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it
 def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokenizer, frozenset[int]]:
-    """The tokenizer, and the ids of its special tokens, but for the unknown one, which belongs into texts."""
+    """The tokenizer, and the ids of its special tokens, but for the unknown one, which belongs into
+    texts.
+    """
     data = check_tokenizer_file(tokenizer_json)
     try:
         tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
     except BaseException as error:
         if not _is_librarys(error):
             raise
-        raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from None
+        raise CheckpointError(
+            f"the model's tokenizer.json can't be read ({error}); save the model again"
+        ) from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
     unknown = unknown_token(data)
-    special = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    # Spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red. Not where a letter is one, as OWL-ViT's padding "!".
+    special = {
+        number: token.content
+        for number, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special
+    }
+    # Spelt out in a text they are letters: "red <|endoftext|> and blue" must not end at red. Not
+    # where a letter is one, as OWL-ViT's padding "!".
     tokenizer.encode_special_tokens = all(len(content) > 1 for content in special.values())
-    marks = {number for number, content in special.items() if content != unknown and len(content) > 1}
+    marks = {
+        number for number, content in special.items() if content != unknown and len(content) > 1
+    }
     return tokenizer, frozenset(marks)

@@ -1,4 +1,6 @@
-"""tokenizer.json of strangers, looked at before the tokenizers library takes texts by it: what grows them without end, or searches them without end."""
+"""tokenizer.json of strangers, looked at before the tokenizers library takes texts by it: what
+grows them without end, or searches them without end.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,19 @@ BACK_REFERENCE = re.compile(r"\\[1-9]|\\[kg][<']")  # \g calls a group again, it
 
 
 def check_tokenizer_file(text: str) -> dict[str, Any]:
-    """Return what it says; CheckpointError where a tokenizer.json is no JSON object, or describes steps whose cost for a short text has no bound."""
+    """Return what it says; CheckpointError where a tokenizer.json is no JSON object, or describes
+    steps whose cost for a short text has no bound.
+    """
     try:
         data = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the model's tokenizer.json can't be read ({error}); save the model again") from error
+        raise CheckpointError(
+            f"the model's tokenizer.json can't be read ({error}); save the model again"
+        ) from error
     if not isinstance(data, dict):
-        raise CheckpointError("the model's tokenizer.json can't be read (it is no JSON object); save the model again")
+        raise CheckpointError(
+            "the model's tokenizer.json can't be read (it is no JSON object); save the model again"
+        )
     steps = [step for name in ("normalizer", "pre_tokenizer") for step in _steps(data.get(name), 0)]
     if len(steps) > MOST_STEPS:
         raise _unbounded(f"it has {len(steps)} steps before its model, more than {MOST_STEPS}")
@@ -43,18 +51,24 @@ def check_tokenizer_file(text: str) -> dict[str, Any]:
 
 
 def unknown_token(data: dict[str, Any]) -> str | None:
-    """Return what stands for a word or letter that a tokenizer.json doesn't know; None where it names nothing."""
+    """Return what stands for a word or letter that a tokenizer.json doesn't know; None where it
+    names nothing.
+    """
     model = data.get("model")
     if not isinstance(model, dict):
         return None
     token, vocabulary, number = model.get("unk_token"), model.get("vocab"), model.get("unk_id")
-    if isinstance(vocabulary, list) and isinstance(number, int) and 0 <= number < len(vocabulary):  # pieces and their scores
+    # pieces and their scores
+    if isinstance(vocabulary, list) and isinstance(number, int) and 0 <= number < len(vocabulary):
         token = vocabulary[number][0]
     return token if isinstance(token, str) else None
 
 
 def _unbounded(why: str) -> CheckpointError:
-    return CheckpointError(f"the model's tokenizer.json can't be used: {why}, so that short texts could take hours; save the model again")
+    return CheckpointError(
+        f"the model's tokenizer.json can't be used: {why}, so that short texts could take hours;"
+        " save the model again"
+    )
 
 
 def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
@@ -72,17 +86,26 @@ def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any], pattern: Any) -> float:
-    """How many times as long a step makes a text, at most. What Unicode's forms and SentencePiece's tables do is small beside that."""
+    """How many times as long a step makes a text, at most. What Unicode's forms and SentencePiece's
+    tables do is small beside that.
+    """
     content = step.get("content")
-    if step.get("type") != "Replace" or not isinstance(content, str) or not isinstance(pattern, dict):
+    if (
+        step.get("type") != "Replace"
+        or not isinstance(content, str)
+        or not isinstance(pattern, dict)
+    ):
         return 1.0
     literal = pattern.get("String")
-    replaced = len(literal) if isinstance(literal, str) else 1  # characters; of an expression, one at least in practice
+    # characters; of an expression, one at least in practice
+    replaced = len(literal) if isinstance(literal, str) else 1
     return max(1.0, len(content) / max(1, replaced))
 
 
 def _check_pattern(pattern: str) -> None:
-    """Refuse what makes a search by trying back and forth exponential: repetition of what is repeated, or of one of several; references back."""
+    """Refuse what makes a search by trying back and forth exponential: repetition of what is
+    repeated, or of one of several; references back.
+    """
     if len(pattern) > LONGEST_PATTERN:
         raise _unbounded(f"it has a pattern of {len(pattern):,} characters")
     if BACK_REFERENCE.search(pattern):
@@ -92,7 +115,9 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _repeats_repetition(pattern: str) -> bool:
-    """Whether a group that holds a repetition without bound, or alternatives, is itself repeated without bound."""
+    """Whether a group that holds a repetition without bound, or alternatives, is itself repeated
+    without bound.
+    """
     open_groups: list[bool] = []  # of each group around here: whether repeating it is dangerous
     at = 0
     while at < len(pattern):

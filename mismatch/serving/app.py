@@ -1,4 +1,6 @@
-"""The service: `create_app(settings)`, or `uvicorn mismatch.serving.app:app` with its settings in the environment."""
+"""The service: `create_app(settings)`, or `uvicorn mismatch.serving.app:app` with its settings in
+the environment.
+"""
 
 from __future__ import annotations
 
@@ -39,21 +41,49 @@ __all__ = ["create_app"]
 FORM = {
     "type": "object",
     "required": ["image", "text"],
-    "properties": {"image": {"type": "string", "format": "binary"}, "text": {"type": "string"}, "slice_value": {"type": "string"}, "model": {"type": "string"}},
+    "properties": {
+        "image": {"type": "string", "format": "binary"},
+        "text": {"type": "string"},
+        "slice_value": {"type": "string"},
+        "model": {"type": "string"},
+    },
 }
 PAIR = {"image": PNG, "text": "Red leather handbag"}
-MANY = {"images": {"front": PNG}, "texts": {"title": "Red leather handbag"}, "pairs": [{"image": "front", "text": "title"}]}
+MANY = {
+    "images": {"front": PNG},
+    "texts": {"title": "Red leather handbag"},
+    "pairs": [{"image": "front", "text": "title"}],
+}
 
 
 def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None) -> FastAPI:
-    """The application; `given`: models by name that are loaded already, in place of those that the settings name."""
+    """The application; `given`: models by name that are loaded already, in place of those that the
+    settings name.
+    """
     service = Service(settings, given or {})
-    pages = {"docs_url": None, "redoc_url": None, "openapi_url": None}  # the first two load scripts from elsewhere, the last is a route here
-    summary = "Does this text describe this image?"
-    app = FastAPI(title="mismatch", version=mismatch.__version__, summary=summary, lifespan=service.lifespan, **pages)  # type: ignore[arg-type]
+    app = FastAPI(
+        title="mismatch",
+        version=mismatch.__version__,
+        summary="Does this text describe this image?",
+        lifespan=service.lifespan,
+        docs_url=None,  # loads scripts from elsewhere, as redoc does
+        redoc_url=None,
+        openapi_url=None,  # a route here
+    )
     if settings.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"])
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics, busy=service.models.busy, ready=lambda: service.ready)
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        metrics=service.metrics,
+        busy=service.models.busy,
+        ready=lambda: service.ready,
+    )
     add_handlers(app)
     _add_scoring(app, service)
     _add_models(app, service)
@@ -76,7 +106,9 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/explain", responses=RESPONSES, openapi_extra=_body(ExplainQuestion, PAIR))
     async def explain(request: Request) -> ExplanationAnswer:
-        """Say which words of a text don't fit its image, what other words would do, and where the image speaks for or against it."""
+        """Say which words of a text don't fit its image, what other words would do, and where the
+        image speaks for or against it.
+        """
         return await service.explain(request)
 
 
@@ -93,9 +125,15 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
     async def reload() -> Reloaded:
-        """Load all models anew from where they lie; what was accepted is finished by those that were."""
+        """Load all models anew from where they lie; what was accepted is finished by those that
+        were.
+        """
         if not service.settings.reload:
-            raise HTTPException(403, "loading anew over HTTP is switched off; set reload in the service's settings, or send the process SIGHUP")
+            raise HTTPException(
+                403,
+                "loading anew over HTTP is switched off; set reload in the service's settings, or"
+                " send the process SIGHUP",
+            )
         return Reloaded(changed=await service.reload(), models=service.models.names)
 
 
@@ -110,7 +148,9 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     @app.get("/openapi.json", include_in_schema=False)
     async def description() -> JSONResponse:
@@ -123,7 +163,12 @@ def _only(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False) -> dict[str, Any]:
     """What OpenAPI says of a body that the route reads itself."""
-    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}}
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {"$ref": f"#/components/schemas/{model.__name__}"},
+            "example": example,
+        }
+    }
     if form:
         content["multipart/form-data"] = {"schema": FORM}
     return {"requestBody": {"required": True, "content": content}}
@@ -132,8 +177,12 @@ def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False
 def _described(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     """The OpenAPI document, with the models that routes read and raise themselves."""
     if app.openapi_schema is None:
-        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        kinds = [(kind, "validation") for kind in (Question, BatchQuestion, ExplainQuestion, Problem)]
+        found = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        kinds = [
+            (kind, "validation") for kind in (Question, BatchQuestion, ExplainQuestion, Problem)
+        ]
         _, more = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         parts = found.setdefault("components", {})
         parts["schemas"] = parts.get("schemas", {}) | more["$defs"]
@@ -147,7 +196,9 @@ def _described(app: FastAPI, *, secured: bool) -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made when uvicorn asks for it, so that importing this module loads no model and reads no environment."""
+    """`app`, made when uvicorn asks for it, so that importing this module loads no model and reads
+    no environment.
+    """
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return create_app(Settings.from_environment())

@@ -155,10 +155,7 @@ class Batcher:
         self._pool.shutdown()
 
     def expected_wait(
-        self,
-        client: str = ANYONE,
-        reading: Mapping[str, int] = NONE_READING,
-        cost: int = PAIR_COST,
+        self, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING, cost: int = PAIR_COST
     ) -> float:
         """Seconds that a request of this client that came now would wait, as far as can be told.
 
@@ -209,7 +206,9 @@ class Batcher:
         share = max(1, self._bound // len(there))
         return own + pairs <= share and waiting + pairs <= OVERBOOKED * self._bound
 
-    async def predict(self, rows: Sequence[Mapping[str, Any]], client: str = ANYONE) -> list[Prediction]:
+    async def predict(
+        self, rows: Sequence[Mapping[str, Any]], client: str = ANYONE
+    ) -> list[Prediction]:
         """Return one prediction a row, in order.
 
         FullError where they don't fit into the queue, ClosedError while it goes down; what scoring
@@ -255,7 +254,8 @@ class Batcher:
         try:
             found = await loop.run_in_executor(self._pool, self._score, rows)
             pairs = list(zip(taken, found, strict=True))
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it, and the next batch must not suffer
+        # whatever it is, those who wait have to hear of it, and the next batch must not suffer
+        except Exception as error:  # noqa: BLE001
             for request in requests:
                 self._drop(request, error)
             return

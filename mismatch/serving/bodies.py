@@ -22,7 +22,8 @@ from mismatch.serving.problems import first_error
 __all__ = ["LARGE", "MORE", "parse_message", "read_body", "read_message"]
 
 LARGE = 2**18  # bytes of a body, from which it is read beside the event loop
-MORE = 4  # times `max_pairs`: names and pairs that are read at all, so that a few too many are counted
+# times `max_pairs`: names and pairs that are read at all, so that a few too many are counted
+MORE = 4
 SPACE = re.compile(r"[ \t\n\r]*")
 WORDS = {"true": True, "false": False, "null": None}
 SCALAR = re.compile(
@@ -184,7 +185,10 @@ class _Reader:
     def _bound(self, count: int, where: str) -> None:
         most = MORE * self._max_pairs
         if count > most:
-            raise InputError(f"there are more than {most:,} {where}; {self._max_pairs:,} are the most pairs of one request")
+            raise InputError(
+                f"there are more than {most:,} {where}; {self._max_pairs:,} are the most pairs of"
+                " one request"
+            )
 
     def _unfit(self, where: str, what: str) -> NoReturn:
         """Something else than `what` is next: another kind of value, or nothing of JSON."""

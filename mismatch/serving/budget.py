@@ -1,4 +1,6 @@
-"""Bytes that requests hold in memory: one budget for all of them, and which request holds how many."""
+"""Bytes that requests hold in memory: one budget for all of them, and which request
+holds how many.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,25 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.exceptions import HTTPException
 
-__all__ = ["FULL", "RETRY", "SMALL", "Account", "Budget", "client_of", "current_account", "current_client"]
+__all__ = [
+    "FULL",
+    "RETRY",
+    "SMALL",
+    "Account",
+    "Budget",
+    "client_of",
+    "current_account",
+    "current_client",
+]
 
 SMALL = 2**20  # bytes of a request that may also use what is kept back from large ones
 KEPT_BACK = 4  # one part of so many, for small requests
 SHARES = 2  # of what large requests may hold, one client has one part of so many
 CLIENT_NETWORK = 64  # bits of an IPv6 address that stand for one client
-FULL = "the requests that are being answered hold all the memory that they, or those of one client, may; try again in a moment"
+FULL = (
+    "the requests that are being answered hold all the memory that they, or those of one client,"
+    " may; try again in a moment"
+)
 RETRY = {"retry-after": "1", "connection": "close"}
 UNKNOWN = "unknown"  # the client of a socket without addresses
 
@@ -27,7 +41,9 @@ class Budget:
     """For one service; used by its event loop alone."""
 
     def __init__(self, total: int, largest: int) -> None:
-        """`total`: bytes of all requests; `largest`: bytes of one, that always has room when alone."""
+        """`total`: bytes of all requests; `largest`: bytes of one, that always has
+        room when alone.
+        """
         self._total = total
         self._for_large = max(total - total // KEPT_BACK, largest)
         self._for_client = max(self._for_large // SHARES, largest)

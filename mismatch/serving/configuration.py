@@ -1,4 +1,6 @@
-"""How the service behaves: models, limits, batches, tokens. Read from a JSON file, the environment, or given."""
+"""How the service behaves: models, limits, batches, tokens. Read from a JSON file, the environment,
+or given.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ class Settings:
     provider: Provider = "auto"
     threads: int | None = None  # of the towers
     max_body: int = 32 * MEGABYTE  # bytes of a request
-    max_bodies: int = 256 * MEGABYTE  # bytes of all requests that are being answered, and of the images fetched for them
+    # bytes of all requests that are being answered, and of the images fetched for them
+    max_bodies: int = 256 * MEGABYTE
     max_image: int = 16 * MEGABYTE  # bytes of one image
     max_pixels: int = 50_000_000  # of one image
     decode_seconds: float = 10.0  # of processor time that one image may take to decode
@@ -72,16 +75,24 @@ class Settings:
     deadline: float = 30.0  # seconds until a request is given up
     header_deadline: float = 10.0  # seconds that a client has for the head of a request
     connections: int = 1000  # at a time
-    remember: int = 64 * MEGABYTE  # bytes of embeddings, a model, of images and texts that may come again
-    tokens: tuple[str, ...] = ()  # bearer tokens, one of which a request needs; none: no token is needed
+    # bytes of embeddings, a model, of images and texts that may come again
+    remember: int = 64 * MEGABYTE
+    # bearer tokens, one of which a request needs; none: no token is needed
+    tokens: tuple[str, ...] = ()
     open_routes: tuple[str, ...] = ()  # of /metrics and /openapi.json, those that need no token
-    hosts: tuple[str, ...] = ()  # names by which it may be asked, beside addresses and names without a dot; *.example.com, or * for any
+    # names by which it may be asked, beside addresses and names without a dot; *.example.com, or *
+    # for any
+    hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of other sites' pages that may ask (CORS)
     reload: bool = False  # whether POST /v1/reload is allowed
-    fetch: tuple[str, ...] = ()  # hosts from which images may be fetched, *.example.com for all below one; none: no address is ever fetched
-    fetch_networks: tuple[str, ...] = ()  # private networks in which these hosts may lie, as 10.1.0.0/16; others are refused
+    # hosts from which images may be fetched, *.example.com for all below one; none: no address is
+    # ever fetched
+    fetch: tuple[str, ...] = ()
+    # private networks in which these hosts may lie, as 10.1.0.0/16; others are refused
+    fetch_networks: tuple[str, ...] = ()
     fetch_seconds: float = 10.0  # for one image, redirects included
-    drift_pairs: int = 5_000  # the last ones, whose scores and texts are compared with the model's reference
+    # the last ones, whose scores and texts are compared with the model's reference
+    drift_pairs: int = 5_000
     drift_warning: float = 0.25  # population stability index from which /readyz warns
 
     def __post_init__(self) -> None:
@@ -99,35 +110,70 @@ class Settings:
             "drift_pairs",
         ):
             if getattr(self, name) < 1:
-                raise InputError(f"the service's {name} is {getattr(self, name)}; at least 1 is needed")
-        for name in ("deadline", "max_wait", "header_deadline", "fetch_seconds", "decode_seconds", "drift_warning"):
+                raise InputError(
+                    f"the service's {name} is {getattr(self, name)}; at least 1 is needed"
+                )
+        for name in (
+            "deadline",
+            "max_wait",
+            "header_deadline",
+            "fetch_seconds",
+            "decode_seconds",
+            "drift_warning",
+        ):
             if not getattr(self, name) > 0:
-                raise InputError(f"the service's {name} is {getattr(self, name)}; more than 0 is needed")
+                raise InputError(
+                    f"the service's {name} is {getattr(self, name)}; more than 0 is needed"
+                )
         for name in ("wait", "remember"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"the service's {name} is {getattr(self, name)}; 0 or more is needed")
+                raise InputError(
+                    f"the service's {name} is {getattr(self, name)}; 0 or more is needed"
+                )
         if self.max_pairs > self.queue:
-            raise InputError(f"a request may have {self.max_pairs} pairs, but only {self.queue} may wait; raise queue or lower max_pairs")
+            raise InputError(
+                f"a request may have {self.max_pairs} pairs, but only {self.queue} may wait; raise"
+                " queue or lower max_pairs"
+            )
         if any(len(token) < SHORTEST_TOKEN for token in self.tokens):
-            raise InputError(f"a token of the service has fewer than {SHORTEST_TOKEN} characters; take a longer one")
+            raise InputError(
+                f"a token of the service has fewer than {SHORTEST_TOKEN} characters; take a"
+                " longer one"
+            )
         if any(len(token.split()) != 1 or token != token.strip() for token in self.tokens):
-            raise InputError("a token of the service holds a blank, which no header could; take another one")
+            raise InputError(
+                "a token of the service holds a blank, which no header could; take another one"
+            )
         if self.max_bodies < self.max_body:
-            raise InputError(f"a request may have {self.max_body:,} bytes, but all together only {self.max_bodies:,}; raise max_bodies or lower max_body")
+            raise InputError(
+                f"a request may have {self.max_body:,} bytes, but all together only"
+                f" {self.max_bodies:,}; raise max_bodies or lower max_body"
+            )
         for host in self.hosts:
             if not HOST_NAME.fullmatch(host):
-                raise InputError(f"the service's hosts: {host!r} is no name; write it as match.example.com, *.example.com or *, without a port")
+                raise InputError(
+                    f"the service's hosts: {host!r} is no name; write it as match.example.com,"
+                    " *.example.com or *, without a port"
+                )
         for route in self.open_routes:
             if route not in DESCRIBING:
-                raise InputError(f"the service's open_routes: {route!r} can't be opened; {' and '.join(sorted(DESCRIBING))} can")
+                raise InputError(
+                    f"the service's open_routes: {route!r} can't be opened;"
+                    f" {' and '.join(sorted(DESCRIBING))} can"
+                )
         for name in self.models:
             if not NAME.fullmatch(name) or name == DEFAULT:
-                raise InputError(f"{name!r} can't be a model's name; take up to 64 letters, digits and . _ -, and not {DEFAULT}")
+                raise InputError(
+                    f"{name!r} can't be a model's name; take up to 64 letters, digits and . _ -,"
+                    f" and not {DEFAULT}"
+                )
         for network in self.fetch_networks:
             try:
                 ip_network(network)
             except ValueError as error:
-                raise InputError(f"the service's fetch_networks: {error}; write it as 10.1.0.0/16") from None
+                raise InputError(
+                    f"the service's fetch_networks: {error}; write it as 10.1.0.0/16"
+                ) from None
 
     @property
     def named(self) -> dict[str, str]:
@@ -147,7 +193,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both.
+        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the
+        model that `MODEL_ENV` names, or both.
 
         Tokens and hosts come from `TOKENS_ENV` and `HOSTS_ENV`, where these are set.
         """
@@ -161,10 +208,21 @@ class Settings:
     def _of(cls, values: dict[str, Any], source: str) -> Self:
         known = {item.name: item for item in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
-            raise InputError(f"{source}: there is no setting {unknown[0]!r}; {', '.join(sorted(known))} are there")
+            raise InputError(
+                f"{source}: there is no setting {unknown[0]!r}; {', '.join(sorted(known))} are"
+                " there"
+            )
         if "model" not in values:
-            raise InputError(f"{source} names no model; set {MODEL_ENV}, or model in the file that {SETTINGS_ENV} names")
-        return cls(**{name: _of_type(value, str(known[name].type), f"{source}: {name}") for name, value in values.items()})
+            raise InputError(
+                f"{source} names no model; set {MODEL_ENV}, or model in the file that"
+                f" {SETTINGS_ENV} names"
+            )
+        return cls(
+            **{
+                name: _of_type(value, str(known[name].type), f"{source}: {name}")
+                for name, value in values.items()
+            }
+        )
 
 
 def settings_of_environment() -> dict[str, tuple[str, ...]]:
@@ -180,13 +238,27 @@ def _listed(variable: str) -> tuple[str, ...]:
 
 def _of_type(value: Any, kind: str, what: str) -> Any:
     """A value of JSON as the field of that annotation has it."""
-    if kind == "tuple[str, ...]" and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+    if (
+        kind == "tuple[str, ...]"
+        and isinstance(value, (list, tuple))
+        and all(isinstance(item, str) for item in value)
+    ):
         return tuple(value)
-    if kind == "dict[str, str]" and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+    if (
+        kind == "dict[str, str]"
+        and isinstance(value, dict)
+        and all(isinstance(item, str) for item in value.values())
+    ):
         return value
     if kind == "Provider" and value in ("auto", "cpu", "cuda", "tensorrt"):
         return value
-    simple: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "int | None": (int, type(None))}
+    simple: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "int | None": (int, type(None)),
+    }
     if isinstance(value, simple.get(kind, ())) and isinstance(value, bool) == (kind == "bool"):
         return value
     raise InputError(f"{what} is {value!r}, which is no {kind.removesuffix(' | None')}")

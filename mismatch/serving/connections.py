@@ -26,7 +26,10 @@ LINGER = 2.0  # seconds in which a client may read its answer while it still sen
 LEAVING = 5.0  # seconds in which an answer has to be taken once the service stops
 UPGRADING = (b"upgrade", b"http2-settings")  # headers that are as good as absent
 RESET = struct.pack("ii", 1, 0)  # a linger time of 0 s: the kernel keeps nothing either
-REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection:"
+    b" close\r\n\r\n"
+)
 
 
 class Connection(H11Protocol):

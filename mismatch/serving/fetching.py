@@ -1,4 +1,6 @@
-"""Images from addresses that a client names: from allowed hosts only, at public network addresses, within bounds of size and time."""
+"""Images from addresses that a client names: from allowed hosts only, at public network addresses,
+within bounds of size and time.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,15 @@ Address = IPv4Address | IPv6Address
 class Fetcher:
     """Fetches one image. Thread-safe.
 
-    A name is resolved once and the connection goes to that very address, so that it can't become another one in between; each redirect is checked as the
-    first address was.
+    A name is resolved once and the connection goes to that very address, so that it can't become
+    another one in between; each redirect is checked as the first address was.
     """
 
-    def __init__(self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, most: int) -> None:
-        """`hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it isn't the scheme's own port; `networks`: private ones in which they
-        may lie; `most`: bytes.
+    def __init__(
+        self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, most: int
+    ) -> None:
+        """`hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it isn't the
+        scheme's own port; `networks`: private ones in which they may lie; `most`: bytes.
         """
         self._hosts, self._seconds, self._most = [host.lower() for host in hosts], seconds, most
         self._networks = [ip_network(network) for network in networks]
@@ -53,7 +57,9 @@ class Fetcher:
             if isinstance(found, bytes):
                 return found
             url = _joined(url, found)
-        raise ImageError(f"the image's address leads on more than {REDIRECTS} times; give the last one")
+        raise ImageError(
+            f"the image's address leads on more than {REDIRECTS} times; give the last one"
+        )
 
     def _checked(self, url: str) -> SplitResult:
         """ImageError for an address that isn't allowed."""
@@ -66,15 +72,23 @@ class Fetcher:
         except ValueError:
             raise ImageError(NOT_UNDERSTOOD) from None
         if parts.scheme not in PORTS or not host or len(host) > LONGEST_HOST:
-            raise ImageError("the image's address is no URL of http or https; give one as https://example.com/a.jpg")
+            raise ImageError(
+                "the image's address is no URL of http or https; give one as"
+                " https://example.com/a.jpg"
+            )
         if parts.username is not None or parts.password is not None:
             raise ImageError("the image's address holds a user's name; give one without")
         if not any(_covers(allowed, named) for allowed in self._hosts):
-            raise ImageError(f"images are not fetched from {named[:100]!r}; send the file itself, or let the service's settings allow that host (fetch)")
+            raise ImageError(
+                f"images are not fetched from {named[:100]!r}; send the file itself, or let the"
+                " service's settings allow that host (fetch)"
+            )
         return parts
 
     def share_of(self, url: str) -> str:
-        """The setting's host that allows an address, with all that lie below it; "" where none does."""
+        """The setting's host that allows an address, with all that lie below it; "" where none
+        does.
+        """
         try:
             named = _named(self._checked(url))
         except ImageError:
@@ -84,40 +98,62 @@ class Fetcher:
     def _address(self, host: str, port: int) -> str:
         """Where the name leads; ImageError where any of its addresses is not allowed."""
         try:
-            found = {ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+            found = {
+                ip_address(entry[4][0])
+                for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            }
         except (OSError, ValueError, UnicodeError):
             raise ImageError(f"the image's host {host[:100]!r} is not known") from None
         if not found or not all(self._allowed(address) for address in found):
-            raise ImageError(f"the image's host {host[:100]!r} lies in a network from which nothing is fetched")
+            raise ImageError(
+                f"the image's host {host[:100]!r} lies in a network from which nothing is fetched"
+            )
         return str(min(found, key=lambda address: (address.version, address)))
 
     def _allowed(self, address: Address) -> bool:
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         real = mapped or address
-        return (real.is_global and not real.is_multicast) or any(real in network for network in self._networks)
+        return (real.is_global and not real.is_multicast) or any(
+            real in network for network in self._networks
+        )
 
     def _get(self, parts: SplitResult, until: float) -> bytes | str:
         """The body, or where it leads on."""
         host, port = str(parts.hostname), parts.port or PORTS[parts.scheme]
-        connection = _Pinned(host, port, self._address(host, port), secure=parts.scheme == "https", until=until)
+        connection = _Pinned(
+            host, port, self._address(host, port), secure=parts.scheme == "https", until=until
+        )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             with _cut_off(connection, until):
-                connection.request("GET", path, headers={"user-agent": f"mismatch/{mismatch.__version__}", "accept": "image/*", "connection": "close"})
+                connection.request(
+                    "GET",
+                    path,
+                    headers={
+                        "user-agent": f"mismatch/{mismatch.__version__}",
+                        "accept": "image/*",
+                        "connection": "close",
+                    },
+                )
                 with connection.getresponse() as response:
                     if response.status in MOVED:
                         return response.headers.get("location") or ""
                     if response.status != 200:
                         raise ImageError(f"the image's host answered {response.status}")
                     data = self._body(response)
-                if time.monotonic() >= until:  # cut off; without a length, what came would look whole
+                # cut off; without a length, what came would look whole
+                if time.monotonic() >= until:
                     raise TimeoutError
                 return data
         except ImageError:
             raise
-        except (OSError, http.client.HTTPException, ValueError):  # a reset, a timeout, a certificate, a line of the host's that is none, a path with blanks
+        # a reset, a timeout, a certificate, a line of the host's that is none, a path with blanks
+        except (OSError, http.client.HTTPException, ValueError):
             late = time.monotonic() >= until
-            raise ImageError(f"the image could not be fetched{f' within {self._seconds:g} seconds' if late else ' from its host'}") from None
+            raise ImageError(
+                "the image could not be"
+                f" fetched{f' within {self._seconds:g} seconds' if late else ' from its host'}"
+            ) from None
         finally:
             connection.close()
 
@@ -127,7 +163,9 @@ class Fetcher:
             pieces.append(piece)
             size += len(piece)
             if size > self._most:
-                raise ImageError(f"the image has more than {self._most:,} bytes; send a smaller file")
+                raise ImageError(
+                    f"the image has more than {self._most:,} bytes; send a smaller file"
+                )
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         return b"".join(pieces)
@@ -222,18 +260,25 @@ class _Pinned(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, *, secure: bool, until: float) -> None:
         super().__init__(host, port)
         self._address, self._secure, self._until = address, secure, until
-        self.line: socket.socket | None = None  # the socket, which http.client forgets where the host says that it closes the connection
+        # the socket, which http.client forgets where the host says that it closes the connection
+        self.line: socket.socket | None = None
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), timeout=max(0.01, self._until - time.monotonic()))
+        self.sock = socket.create_connection(
+            (self._address, self.port), timeout=max(0.01, self._until - time.monotonic())
+        )
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = ssl.create_default_context().wrap_socket(
+                self.sock, server_hostname=self.host
+            )
         self.line = self.sock
 
 
 @contextmanager
 def _cut_off(connection: _Pinned, until: float) -> Iterator[None]:
-    """However slowly the host sends, its line is cut at `until`; a socket's own timeout begins anew with each byte."""
+    """However slowly the host sends, its line is cut at `until`; a socket's own timeout begins anew
+    with each byte.
+    """
 
     def cut() -> None:
         with suppress(OSError):  # closed already

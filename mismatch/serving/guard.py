@@ -1,4 +1,6 @@
-"""What is done for every request before and after its route: id, host, token, size, time, figures."""
+"""What is done for every request before and after its route: id, host, token,
+size, time, figures.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ BLANKS = " \t"  # that may stand around a header's value
 OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
 SCORING = frozenset({"/v1/predict", "/v1/predict/batch"})  # whose pairs wait in the queue
 WITHOUT_MODELS = OPEN | DESCRIBING
-UNLOADED = "no model is loaded; where this application is mounted in another one, the other's lifespan has to run this one's"
+UNLOADED = (
+    "no model is loaded; where this application is mounted in another one, the other's lifespan has"
+    " to run this one's"
+)
 NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
 NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
 UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
@@ -94,7 +99,9 @@ class Guard:
         finally:  # also where its client has gone
             self._note(route, scope, answer, time.perf_counter() - start)
 
-    async def _answer(self, route: str | None, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
+    async def _answer(
+        self, route: str | None, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
+    ) -> None:
         refusal = self._refusal(route, scope, headers)
         if refusal is not None:
             await self._refuse(refusal, scope, headers, receive, answer)
@@ -161,7 +168,9 @@ class Guard:
             words = "the service failed at this request; its log says why, at id"
             await answer.instead(problem(500, f"{words} {answer.request_id}"), scope, receive)
 
-    async def _refuse(self, refusal: Response, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
+    async def _refuse(
+        self, refusal: Response, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
+    ) -> None:
         """A short body is taken off the line, so that the client goes on with its connection."""
         if 0 < _length(headers) <= SHORT:
             try:
@@ -280,10 +289,7 @@ def _length(headers: Headers) -> int:
 
 
 def _weighed(
-    receive: Receive,
-    account: Account,
-    length: int,
-    whole: Callable[[], None] = lambda: None,
+    receive: Receive, account: Account, length: int, whole: Callable[[], None] = lambda: None
 ) -> Receive:
     """`receive` with the body's bytes on an account; HTTPException where they aren't all there.
 

@@ -1,4 +1,6 @@
-"""Image files from strangers: base64 as clients write it, bounds on bytes, and decoding in processes of its own, never on the event loop."""
+"""Image files from strangers: base64 as clients write it, bounds on bytes, and decoding in
+processes of its own, never on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,14 @@ from mismatch.specs import ImageSpec
 
 __all__ = ["FORMATS", "ImageDecoder", "from_base64"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")  # Pillow's names; nothing that runs another program or holds a script
+# Pillow's names; nothing that runs another program or holds a script
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
 LARGE = 2**18  # bytes, from which on even a hash is made beside the event loop
 NAME = "the image"  # in messages
 MAX_FAILURES = 1_024  # images that are known to fail
-DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w=.+-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE)
+DATA_URL = re.compile(
+    r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w=.+-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE
+)
 BLANKS = b" \t\r\n"
 STANDARD = bytes.maketrans(b"-_", b"+/")  # of URL-safe base64
 SPARE = 4_096  # characters, beyond the image's, of blanks and of a data URL's head
@@ -37,15 +42,20 @@ SPARE = 4_096  # characters, beyond the image's, of blanks and of a data URL's h
 def from_base64(text: str, *, most: int) -> bytes:
     """Return the bytes of an image in base64.
 
-    It may be a data URL, in lines, URL-safe, and without its padding. ImageRefusedError for anything else, and for more than `most` bytes.
+    It may be a data URL, in lines, URL-safe, and without its padding. ImageRefusedError for
+    anything else, and for more than `most` bytes.
     """
     longest = 4 * (most // 3 + 1)
-    if len(text) > longest + longest // 32 + SPARE:  # lines of 64 characters and CR LF at the shortest
+    # lines of 64 characters and CR LF at the shortest
+    if len(text) > longest + longest // 32 + SPARE:
         raise _too_large(most)
     if text[:5].lower() == "data:":
         head = DATA_URL.match(text)
         if head is None:
-            raise ImageRefusedError("the image is a data URL, but not in base64; write data:image/png;base64, and the file's bytes")
+            raise ImageRefusedError(
+                "the image is a data URL, but not in base64; write data:image/png;base64, and the"
+                " file's bytes"
+            )
         text = text[head.end() :]
     try:
         plain = text.encode("ascii").translate(STANDARD, BLANKS).rstrip(b"=")
@@ -62,39 +72,57 @@ def _too_large(most: int) -> ImageRefusedError:
 
 
 class ImageDecoder:
-    """Decodes for all requests of a service. Nothing of an image is looked at in this process, where the system can fork."""
+    """Decodes for all requests of a service. Nothing of an image is looked at in this process,
+    where the system can fork.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._failures: OrderedDict[bytes, ImageError] = OrderedDict()  # by the digests of images
         self._pool: DecodingPool | None = None
         if can_isolate():
-            self._pool = DecodingPool(max_pixels=settings.max_pixels, formats=FORMATS, seconds=settings.decode_seconds)
+            self._pool = DecodingPool(
+                max_pixels=settings.max_pixels, formats=FORMATS, seconds=settings.decode_seconds
+            )
         else:
-            log.warning({"message": "this system can't fork: images are decoded in the service's own process"})
+            log.warning(
+                {
+                    "message": (
+                        "this system can't fork: images are decoded in the service's own process"
+                    )
+                }
+            )
 
     def close(self) -> None:
         """End the workers."""
         if self._pool is not None:
             self._pool.close()
 
-    async def prepared(self, data: bytes, served: Served, request: Hashable, *, pixels: bool = False) -> PreparedImage:
-        """What the model's tower sees; unless `pixels` are needed, a RememberedImage where it was embedded before.
+    async def prepared(
+        self, data: bytes, served: Served, request: Hashable, *, pixels: bool = False
+    ) -> PreparedImage:
+        """What the model's tower sees; unless `pixels` are needed, a RememberedImage where it was
+        embedded before.
 
-        Each client has its turn, and each `request` of one. ImageRefusedError for what is not decoded at all, ImageError for what is damaged or too costly.
+        Each client has its turn, and each `request` of one. ImageRefusedError for what is not
+        decoded at all, ImageError for what is damaged or too costly.
         """
         if not data:
             raise ImageRefusedError("the image is empty (0 bytes)")
         if len(data) > self._settings.max_image:
             raise _too_large(self._settings.max_image)
-        digest = image_digest(data) if len(data) < LARGE else await asyncio.to_thread(image_digest, data)
+        digest = (
+            image_digest(data) if len(data) < LARGE else await asyncio.to_thread(image_digest, data)
+        )
         remembered = None if pixels else served.remembered(digest)
         if remembered is not None:
             return remembered
         if digest in self._failures:
             raise self._failures[digest]
         try:
-            return PreparedImage(digest, await self._decoded(data, served.predictor.engine.image_spec, request))
+            return PreparedImage(
+                digest, await self._decoded(data, served.predictor.engine.image_spec, request)
+            )
         except ImageError as error:
             self._note_failure(digest, error)
             raise
@@ -104,7 +132,9 @@ class ImageDecoder:
             return await asyncio.to_thread(self._decoded_here, data, spec)
         account = current_account()
         client = None if account is None else account.client
-        return await asyncio.wrap_future(self._pool.submit(data, spec, name=NAME, client=client, request=request))
+        return await asyncio.wrap_future(
+            self._pool.submit(data, spec, name=NAME, client=client, request=request)
+        )
 
     def _note_failure(self, digest: bytes, error: ImageError) -> None:
         """So that the same picture costs its ten seconds once."""

@@ -116,13 +116,17 @@ class LoopFaults:
 class Server(uvicorn.Server):
     """uvicorn, with bounds on its connections."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, host: str, port: int, **options: Any) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, host: str, port: int, **options: Any
+    ) -> None:
         """`options`: further ones of `uvicorn.Config`."""
         # This import needs h11, which only servers have.
         from mismatch.serving.connections import connection_class
 
         limit = connections_within_limits(settings.connections)
-        kind: Any = connection_class(settings.header_deadline, settings.deadline, Connections(limit))
+        kind: Any = connection_class(
+            settings.header_deadline, settings.deadline, Connections(limit)
+        )
         config = uvicorn.Config(
             app,
             host=host,

@@ -1,4 +1,6 @@
-"""What is sent to the service and what it answers, as models of pydantic: OpenAPI comes from them."""
+"""What is sent to the service and what it answers, as models of pydantic: OpenAPI
+comes from them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ __all__ = [
     "without_folders",
 ]
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="  # a red pixel
+# a red pixel
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
+    "gg=="
+)
 MODEL = "Name of one of the service's models; without it, the first one."
 EXAMPLE_ID = "559772008b324a0e"
 ID = "Of weights and score: the same for the same answers."
@@ -46,9 +52,17 @@ class Question(Strict):
     """One pair."""
 
     image: str | None = Field(None, description="The image file, in base64.", examples=[PNG])
-    image_url: str | None = Field(None, description="In its place: where the service fetches it, from a host that its settings allow.", max_length=2000)
+    image_url: str | None = Field(
+        None,
+        description=(
+            "In its place: where the service fetches it, from a host that its settings allow."
+        ),
+        max_length=2000,
+    )
     text: str = Field(description="What it is said to show.", examples=["Red leather handbag"])
-    slice_value: str | None = Field(None, description="Value of the column by which the model has thresholds, if it has.")
+    slice_value: str | None = Field(
+        None, description="Value of the column by which the model has thresholds, if it has."
+    )
     model: str | None = Field(None, description=MODEL)
 
     @model_validator(mode="after")
@@ -69,9 +83,16 @@ class PairReference(Strict):
 class BatchQuestion(Strict):
     """Many pairs; each image and each text is sent once, however many pairs it is in."""
 
-    images: dict[str, str] = Field({}, description="Names → image files in base64.", examples=[{"front": PNG}])
-    image_urls: dict[str, str] = Field({}, description="Names → where the service fetches them, from hosts that its settings allow.")
-    texts: dict[str, str] = Field(description="Names → texts.", examples=[{"title": "Red leather handbag"}])
+    images: dict[str, str] = Field(
+        {}, description="Names → image files in base64.", examples=[{"front": PNG}]
+    )
+    image_urls: dict[str, str] = Field(
+        {},
+        description="Names → where the service fetches them, from hosts that its settings allow.",
+    )
+    texts: dict[str, str] = Field(
+        description="Names → texts.", examples=[{"title": "Red leather handbag"}]
+    )
     pairs: list[PairReference] = Field(min_length=1)
     model: str | None = Field(None, description=MODEL)
 
@@ -86,10 +107,16 @@ class Answer(Message):
     """What is said of one pair."""
 
     similarity_score: float | None = Field(
-        description="Probability of a match, 0 to 1 (cosine for zero-shot); null for a pair that can't be scored.", examples=[0.93]
+        description=(
+            "Probability of a match, 0 to 1 (cosine for zero-shot); null for a pair that can't be"
+            " scored."
+        ),
+        examples=[0.93],
     )
     threshold: float = Field(examples=[0.48])
-    is_match: bool | None = Field(description="Whether the score reaches the threshold.", examples=[True])
+    is_match: bool | None = Field(
+        description="Whether the score reaches the threshold.", examples=[True]
+    )
     prediction: Literal["match", "mismatch", "review", "error"] = Field(examples=["match"])
     status: str = Field(description="ok, or why there is no score.", examples=["ok"])
     model_id: str = Field(description=ID, examples=[EXAMPLE_ID])
@@ -107,7 +134,12 @@ class PartAnswer(Message):
     start: int = Field(description="Of the text's code points.")
     end: int
     text: str = Field(examples=["Red"])
-    effect: float = Field(description="Change of the log-odds (zero-shot: of the cosine) without it; above 0: it lowers the probability.")
+    effect: float = Field(
+        description=(
+            "Change of the log-odds (zero-shot: of the cosine) without it; above 0: it lowers the"
+            " probability."
+        )
+    )
     score_without: float
     interaction: float = Field(description="Of a phrase: its effect beyond the sum of its words'.")
 
@@ -119,7 +151,9 @@ class SwapAnswer(Message):
     end: int
     text: str
     kind: str = Field(description="colour, material, …")
-    alternatives: list[tuple[str, float]] = Field(description="Words and the score with them, the highest first.")
+    alternatives: list[tuple[str, float]] = Field(
+        description="Words and the score with them, the highest first."
+    )
 
 
 class ExplanationAnswer(Message):
@@ -131,14 +165,28 @@ class ExplanationAnswer(Message):
     prediction: Decision
     words: list[PartAnswer]
     phrases: list[PartAnswer]
-    named: list[PartAnswer] = Field(description="The words that don't fit, the worst first; none where the text fits.")
+    named: list[PartAnswer] = Field(
+        description="The words that don't fit, the worst first; none where the text fits."
+    )
     swaps: list[SwapAnswer]
     unseen: str = Field(description="The end of the text that is beyond the model's context.")
     texts_encoded: int
     images_encoded: int
-    left_out: int = Field(description="Variants of the text that were not tried, as it is too long: exchanges first, then phrases, then its last words.")
-    heat: list[list[float]] | None = Field(description="16 rows of 16 from the top: above 0 speaks for the text, below against it, in log-odds.")
-    picture: str | None = Field(description="The square that the model sees, which `heat` lies over: a PNG in base64.")
+    left_out: int = Field(
+        description=(
+            "Variants of the text that were not tried, as it is too long: exchanges first, then"
+            " phrases, then its last words."
+        )
+    )
+    heat: list[list[float]] | None = Field(
+        description=(
+            "16 rows of 16 from the top: above 0 speaks for the text, below against it, in"
+            " log-odds."
+        )
+    )
+    picture: str | None = Field(
+        description="The square that the model sees, which `heat` lies over: a PNG in base64."
+    )
 
 
 class Limits(Message):
@@ -167,11 +215,19 @@ class ModelFacts(Message):
     name: str
     model_id: str = Field(description=ID)
     engine: dict[str, Any]
-    backbone: dict[str, Any] = Field(description="Family, model, and the plugin's distribution and version.")
-    versions: dict[str, str] = Field(description="Of mismatch, and of the mismatch that wrote the model.")
-    files: dict[str, str] = Field(description="The bundle's files → SHA-256; empty for a checkpoint.")
+    backbone: dict[str, Any] = Field(
+        description="Family, model, and the plugin's distribution and version."
+    )
+    versions: dict[str, str] = Field(
+        description="Of mismatch, and of the mismatch that wrote the model."
+    )
+    files: dict[str, str] = Field(
+        description="The bundle's files → SHA-256; empty for a checkpoint."
+    )
     threshold: float
-    score: dict[str, Any] = Field(description="Calibration, threshold, review band, slices, as the model's file has them.")
+    score: dict[str, Any] = Field(
+        description="Calibration, threshold, review band, slices, as the model's file has them."
+    )
     image_size: int = Field(description="Pixels a side that the model sees.")
     context_length: int = Field(description="Tokens of a text that it sees.")
     limits: Limits

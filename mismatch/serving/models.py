@@ -1,4 +1,6 @@
-"""The models of a service: each with its queue, its memory of what was encoded and its watch on drift; replaced while requests run."""
+"""The models of a service: each with its queue, its memory of what was encoded and its watch on
+drift; replaced while requests run.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,15 @@ class RememberedImage(PreparedImage):
 class Served:
     """One loaded model."""
 
-    def __init__(self, name: str, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
-        self.name, self.predictor, self._settings, self._metrics = name, predictor, settings, metrics
+    def __init__(
+        self, name: str, predictor: Predictor, settings: Settings, metrics: Metrics
+    ) -> None:
+        self.name, self.predictor, self._settings, self._metrics = (
+            name,
+            predictor,
+            settings,
+            metrics,
+        )
         self.model_id = _model_id(predictor)
         reference = predictor.score.reference
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
@@ -58,7 +67,14 @@ class Served:
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
-        self.batcher = Batcher(self._score, batch=s.batch, wait=s.wait, queue=s.queue, max_wait=s.max_wait, seen=self._seen)
+        self.batcher = Batcher(
+            self._score,
+            batch=s.batch,
+            wait=s.wait,
+            queue=s.queue,
+            max_wait=s.max_wait,
+            seen=self._seen,
+        )
 
     async def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -72,7 +88,13 @@ class Served:
         embedding = self._known.images.values.get(digest)
         return None if embedding is None else RememberedImage(digest, NO_PIXELS, embedding)
 
-    def row(self, image: PreparedImage | None, text: str, slice_value: str | None, problem: str | None = None) -> dict[str, Any]:
+    def row(
+        self,
+        image: PreparedImage | None,
+        text: str,
+        slice_value: str | None,
+        problem: str | None = None,
+    ) -> dict[str, Any]:
         """A pair as `_score` takes it; `problem`: why it can't be scored."""
         row: dict[str, Any] = {"image": image, "text": text, "problem": problem}
         if self.predictor.slices is not None:
@@ -83,7 +105,9 @@ class Served:
         """One a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
-    async def explanation(self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool) -> ExplanationAnswer:
+    async def explanation(
+        self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool
+    ) -> ExplanationAnswer:
         """Explain one pair; one at a time, by turns of clients. FullError where too many wait.
 
         One that nobody waits for any more ends at its next step.
@@ -99,13 +123,28 @@ class Served:
             finally:
                 unwanted.set()
 
-    def _explain(self, image: PreparedImage, text: str, slice_value: str | None, heat_map: bool, unwanted: threading.Event) -> ExplanationAnswer:
+    def _explain(
+        self,
+        image: PreparedImage,
+        text: str,
+        slice_value: str | None,
+        heat_map: bool,
+        unwanted: threading.Event,
+    ) -> ExplanationAnswer:
         def check() -> None:
             if unwanted.is_set():
                 raise CancelledError
 
         start = time.perf_counter()
-        found = explain(self.predictor, image, text, heat_map=heat_map, lexicon=self._lexicon, slice_value=slice_value, check=check)
+        found = explain(
+            self.predictor,
+            image,
+            text,
+            heat_map=heat_map,
+            lexicon=self._lexicon,
+            slice_value=slice_value,
+            check=check,
+        )
         self._metrics.stage(self.name, "explain", time.perf_counter() - start)
         return _explanation(found, self.model_id)
 
@@ -117,7 +156,8 @@ class Served:
     def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         start = time.perf_counter()
         found: list[Prediction] = []
-        for at in range(0, len(rows), HELD_IMAGES):  # what is recalled for some rows, the pipeline may drop before it comes to later ones
+        # what is recalled for some rows, the pipeline may drop before it comes to later ones
+        for at in range(0, len(rows), HELD_IMAGES):
             part = rows[at : at + HELD_IMAGES]
             self._recall(part)
             found += self.predictor.predict_pairs(part, known=self._known)
@@ -148,7 +188,8 @@ class Served:
     def facts(self) -> ModelFacts:
         """For /v1/model."""
         engine = self.predictor.engine
-        manifest, meta = getattr(engine, "manifest", None), getattr(engine, "meta", None)  # of a bundle; of a checkpoint
+        # of a bundle; of a checkpoint
+        manifest, meta = getattr(engine, "manifest", None), getattr(engine, "meta", None)
         written = {} if manifest is None else {"written_by": manifest.mismatch_version}
         return ModelFacts(
             name=self.name,
@@ -168,7 +209,9 @@ class Served:
 class Models:
     """All of a service, by name."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]
+    ) -> None:
         """`given`: models that are loaded already, until they are loaded anew."""
         self._settings, self._metrics, self._given = settings, metrics, given
         self._served: dict[str, Served] = {}
@@ -181,7 +224,9 @@ class Models:
         """InputError for a name that there isn't."""
         found = self._served.get(name or DEFAULT)
         if found is None:
-            raise InputError(f"there is no model {str(name)[:80]!r}; {', '.join(self._served)} are there")
+            raise InputError(
+                f"there is no model {str(name)[:80]!r}; {', '.join(self._served)} are there"
+            )
         return found
 
     @property
@@ -189,7 +234,9 @@ class Models:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
     def busy(self, client: str, reading: Mapping[str, int]) -> FullError | ClosedError | None:
-        """Why no model would take a pair of a client now, after those that are being read (`reading`) of each client; None where one would."""
+        """Why no model would take a pair of a client now, after those that are being read
+        (`reading`) of each client; None where one would.
+        """
         error = None
         for one in self:
             try:
@@ -201,16 +248,27 @@ class Models:
         return error
 
     async def load(self) -> list[str]:
-        """Load all from where they lie and put them in the place of those that ran, which finish what they have accepted; the names of what is another one now.
+        """Load all from where they lie and put them in the place of those that ran, which finish
+        what they have accepted; the names of what is another one now.
 
         Where one can't be loaded, MismatchError, and all stay as they were.
         """
         async with self._loading:
-            found = {name: await asyncio.to_thread(self._open, name, path) for name, path in self._settings.named.items()}
-            fresh = {name: Served(name, predictor, self._settings, self._metrics) for name, predictor in found.items()}
+            found = {
+                name: await asyncio.to_thread(self._open, name, path)
+                for name, path in self._settings.named.items()
+            }
+            fresh = {
+                name: Served(name, predictor, self._settings, self._metrics)
+                for name, predictor in found.items()
+            }
             self._given = {}
             before = self._served
-            changed = [name for name, one in fresh.items() if name not in before or before[name].model_id != one.model_id]
+            changed = [
+                name
+                for name, one in fresh.items()
+                if name not in before or before[name].model_id != one.model_id
+            ]
             for one in fresh.values():
                 one.batcher.start()
             self._served = fresh
@@ -218,7 +276,11 @@ class Models:
             return changed
 
     def _open(self, name: str, path: str) -> Predictor:
-        return self._given[name] if name in self._given else load(path, self._settings.provider, self._settings.threads)
+        return (
+            self._given[name]
+            if name in self._given
+            else load(path, self._settings.provider, self._settings.threads)
+        )
 
     async def close(self) -> None:
         """Finish what waits."""
@@ -226,13 +288,20 @@ class Models:
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Model, what has drifted or not, and its index."""
-        return [(one.name, what, index) for one in self if one.drift is not None for what, index in one.drift.indices().items()]
+        return [
+            (one.name, what, index)
+            for one in self
+            if one.drift is not None
+            for what, index in one.drift.indices().items()
+        ]
 
 
 def _model_id(predictor: Predictor) -> str:
     """Hex, 16 digits; of weights and score."""
     score = replace(predictor.score, reference=None, earlier=())  # these change no answer
-    said = json.dumps([predictor.engine.fingerprint, asdict(score), predictor.threshold], sort_keys=True)
+    said = json.dumps(
+        [predictor.engine.fingerprint, asdict(score), predictor.threshold], sort_keys=True
+    )
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

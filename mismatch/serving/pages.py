@@ -1,4 +1,6 @@
-"""The page of the service at `/`: a fixed list of files beside this module, with headers that let it reach no other host."""
+"""The page of the service at `/`: a fixed list of files beside this module, with headers that let
+it reach no other host.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from starlette.exceptions import HTTPException
 __all__ = ["FILES", "HEADERS", "add_page"]
 
 FOLDER = Path(__file__).parent / "page"
-KINDS = {".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+KINDS = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 INDEX = "index.html"
 FILES = (
     "batch.js",

@@ -1,4 +1,6 @@
-"""What went wrong, as problem documents (RFC 9457): one sentence that says what to do, and never a path or a trace."""
+"""What went wrong, as problem documents (RFC 9457): one sentence that says what to do, and never a
+path or a trace.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ TITLES = {
 }
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"description": TITLES[code], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    code: {
+        "description": TITLES[code],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
     for code in (400, 401, 403, 404, 411, 413, 415, 421, 422, 502, 503, 504)
 }
 LONGEST = 500  # characters of a sentence, which may hold what was sent
@@ -59,7 +64,11 @@ def problem_of(error: Exception) -> JSONResponse:
         return problem(422, first_error(error))
     if isinstance(error, MachineError):
         log.error({"message": "the machine failed a request", "error": str(error)})
-        return problem(503, "the service's machine is short of something; its log says of what", {"retry-after": "5"})
+        return problem(
+            503,
+            "the service's machine is short of something; its log says of what",
+            {"retry-after": "5"},
+        )
     if isinstance(error, InputError):
         return problem(400, str(error))
     if isinstance(error, MismatchError):  # a model that fails, whose words hold its path

@@ -1,4 +1,6 @@
-"""What the routes do: requests read and checked, pairs handed to their model, answers within the deadline."""
+"""What the routes do: requests read and checked, pairs handed to their model, answers within the
+deadline.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
 from mismatch.serving.images import ImageDecoder, from_base64
-from mismatch.serving.messages import Answer, BatchAnswer, BatchQuestion, ExplainQuestion, ExplanationAnswer, PairReference, Question
+from mismatch.serving.messages import (
+    Answer,
+    BatchAnswer,
+    BatchQuestion,
+    ExplainQuestion,
+    ExplanationAnswer,
+    PairReference,
+    Question,
+)
 from mismatch.serving.models import Models, Served
 from mismatch.serving.telemetry import Metrics, log
 
@@ -40,17 +50,39 @@ class Service:
         self.settings, self.metrics, self.ready = settings, Metrics(), False
         self.models = Models(settings, self.metrics, given)
         self._decoder = ImageDecoder(settings)
-        fetch = Fetcher(settings.fetch, settings.fetch_networks, seconds=settings.fetch_seconds, most=settings.max_image)
+        fetch = Fetcher(
+            settings.fetch,
+            settings.fetch_networks,
+            seconds=settings.fetch_seconds,
+            most=settings.max_image,
+        )
         self._fetch = FairFetcher(fetch, settings.max_body)
         self._tasks: set[asyncio.Task[Any]] = set()
         watch = self.metrics.watch
-        watch("mismatch_queue_pairs", "Pairs that wait.", ["model"], lambda: (([one.name], one.batcher.waiting) for one in self.models))
-        watch("mismatch_model_info", "1 for each model.", ["model", "model_id"], lambda: (([one.name, one.model_id], 1) for one in self.models))
-        watch("mismatch_drift_psi", "Population stability index.", ["model", "of"], lambda: (([name, of], index) for name, of, index in self.models.drifts()))
+        watch(
+            "mismatch_queue_pairs",
+            "Pairs that wait.",
+            ["model"],
+            lambda: (([one.name], one.batcher.waiting) for one in self.models),
+        )
+        watch(
+            "mismatch_model_info",
+            "1 for each model.",
+            ["model", "model_id"],
+            lambda: (([one.name, one.model_id], 1) for one in self.models),
+        )
+        watch(
+            "mismatch_drift_psi",
+            "Population stability index.",
+            ["model", "of"],
+            lambda: (([name, of], index) for name, of, index in self.models.drifts()),
+        )
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Load the models before the first request, load them anew at SIGHUP, and finish what waits before the end."""
+        """Load the models before the first request, load them anew at SIGHUP, and finish what waits
+        before the end.
+        """
         await self.models.load()
         self.ready = True
         with self._hangups():
@@ -64,7 +96,9 @@ class Service:
     def _hangups(self) -> Iterator[None]:
         """SIGHUP loads the models anew, where signals can be had: in the main thread."""
         loop = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        if threading.current_thread() is not threading.main_thread() or not hasattr(
+            signal, "SIGHUP"
+        ):
             yield
             return
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -83,13 +117,28 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
     async def reload(self) -> list[str]:
-        """Load all models anew; the names of those whose answers are other ones now. HTTPException where one can't be: then all stay."""
+        """Load all models anew; the names of those whose answers are other ones now. HTTPException
+        where one can't be: then all stay.
+        """
         try:
             changed = await self.models.load()
         except MismatchError as error:
-            log.error({"message": "a model could not be loaded anew; all stay as they are", "error": str(error)})
-            raise HTTPException(500, "a model could not be loaded anew, the log says why; all stay as they are") from None
-        log.info({"message": "loaded anew", "models": {one.name: one.model_id for one in self.models}, "changed": changed})
+            log.error(
+                {
+                    "message": "a model could not be loaded anew; all stay as they are",
+                    "error": str(error),
+                }
+            )
+            raise HTTPException(
+                500, "a model could not be loaded anew, the log says why; all stay as they are"
+            ) from None
+        log.info(
+            {
+                "message": "loaded anew",
+                "models": {one.name: one.model_id for one in self.models},
+                "changed": changed,
+            }
+        )
         return changed
 
     def state(self) -> dict[str, Any]:
@@ -97,31 +146,53 @@ class Service:
         limit = self.settings.drift_warning
         drifts = self.models.drifts()
         warnings = [
-            f"model {name}: {'scores' if of == 'score' else 'lengths of texts'} are distributed otherwise than the rows of its export (index {index:.2f}, "
-            f"{limit:g} is the limit); look at a sample, and evaluate it anew"
+            f"model {name}: {'scores' if of == 'score' else 'lengths of texts'} are distributed"
+            f" otherwise than the rows of its export (index {index:.2f}, {limit:g} is the limit);"
+            " look at a sample, and evaluate it anew"
             for name, of, index in drifts
             if index >= limit
         ]
         waiting = sum(one.batcher.waiting for one in self.models)
-        return {"ready": self.ready, "waiting": waiting, "warnings": warnings, "drift": [{"model": m, "of": of, "psi": round(v, 4)} for m, of, v in drifts]}
+        return {
+            "ready": self.ready,
+            "waiting": waiting,
+            "warnings": warnings,
+            "drift": [{"model": m, "of": of, "psi": round(v, 4)} for m, of, v in drifts],
+        }
 
     async def predict(self, request: Request) -> Answer:
-        """For POST /v1/predict. What is wrong with the pair is a problem, but for an image that is damaged: that is an answer without a score."""
+        """For POST /v1/predict. What is wrong with the pair is a problem, but for an image that is
+        damaged: that is an answer without a score.
+        """
         data: bytes | None = None
         if _content_type(request) == "multipart/form-data":
             data, fields = await self._form(request)
-            question = Question(image="", image_url=None, text=fields["text"], slice_value=fields.get("slice_value"), model=fields.get("model"))
+            question = Question(
+                image="",
+                image_url=None,
+                text=fields["text"],
+                slice_value=fields.get("slice_value"),
+                model=fields.get("model"),
+            )
         else:
             question = await self._json(request, Question)
         served = self._served(question)
         text = self._text(question.text)
         async with self._in_time():
-            row = await self._row(request, served, question, text, await self._bytes(question) if data is None else data)
+            row = await self._row(
+                request,
+                served,
+                question,
+                text,
+                await self._bytes(question) if data is None else data,
+            )
             self._read(request, served, 1)
             [answer] = await served.answers([row])
         return answer
 
-    async def _row(self, request: Request, served: Served, question: Question, text: str, data: bytes) -> dict[str, Any]:
+    async def _row(
+        self, request: Request, served: Served, question: Question, text: str, data: bytes
+    ) -> dict[str, Any]:
         """One pair, of an image's bytes and a text."""
         try:
             image = await self._prepared(request, served, data)
@@ -132,16 +203,27 @@ class Service:
         return served.row(image, text, question.slice_value)
 
     async def predict_batch(self, request: Request) -> BatchAnswer:
-        """For POST /v1/predict/batch. What is wrong with an image or a text is the status of its pairs."""
+        """For POST /v1/predict/batch. What is wrong with an image or a text is the status of its
+        pairs.
+        """
         question = await self._json(request, BatchQuestion)
         served = self._served(question)
         if len(question.pairs) > self.settings.max_pairs:
-            raise InputError(f"there are {len(question.pairs):,} pairs; {self.settings.max_pairs:,} are the most of one request")
+            raise InputError(
+                f"there are {len(question.pairs):,} pairs; {self.settings.max_pairs:,} are the most"
+                " of one request"
+            )
         self._check_names(question)
         async with self._in_time():
             images = await self._images(request, served, question)
-            problems = {name: self._text_problem(question.texts[name]) for name in {pair.text for pair in question.pairs}}
-            rows = [_row_of(served, question, pair, images[pair.image], problems[pair.text]) for pair in question.pairs]
+            problems = {
+                name: self._text_problem(question.texts[name])
+                for name in {pair.text for pair in question.pairs}
+            }
+            rows = [
+                _row_of(served, question, pair, images[pair.image], problems[pair.text])
+                for pair in question.pairs
+            ]
             self._read(request, served, len(rows))
             answers = await served.answers(rows)
         return BatchAnswer(answers=answers)
@@ -154,7 +236,9 @@ class Service:
         async with self._in_time():
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
-            return await served.explanation(image, text, question.slice_value, heat_map=question.heat_map)
+            return await served.explanation(
+                image, text, question.slice_value, heat_map=question.heat_map
+            )
 
     def _served(self, question: Question | BatchQuestion) -> Served:
         return self.models.get(question.model)
@@ -162,7 +246,9 @@ class Service:
     def _read(self, request: Request, served: Served, pairs: int) -> None:
         """Pairs are ready for their model."""
         request.scope.get("mismatch.read", lambda: None)()
-        self.metrics.stage(served.name, "read", time.perf_counter() - request.scope["mismatch.start"])
+        self.metrics.stage(
+            served.name, "read", time.perf_counter() - request.scope["mismatch.start"]
+        )
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
@@ -172,12 +258,18 @@ class Service:
             async with asyncio.timeout(self.settings.deadline):
                 yield
         except TimeoutError:
-            raise HTTPException(504, f"not scored within {self.settings.deadline:g} seconds; try again later") from None
+            raise HTTPException(
+                504, f"not scored within {self.settings.deadline:g} seconds; try again later"
+            ) from None
 
     async def _json(self, request: Request, kind: type[Q]) -> Q:
         """The body as a message; HTTPException for another one."""
         if _content_type(request) not in ("application/json", ""):
-            raise HTTPException(415, f"the content type {_content_type(request)[:80]!r} is not understood; send application/json")
+            raise HTTPException(
+                415,
+                f"the content type {_content_type(request)[:80]!r} is not understood; send"
+                " application/json",
+            )
         return await read_message(request, kind, self.settings.max_pairs)
 
     async def _form(self, request: Request) -> tuple[bytes, dict[str, str]]:
@@ -188,7 +280,9 @@ class Service:
     def _text(self, text: str) -> str:
         """InputError for a text that can't be scored."""
         if len(text) > self.settings.max_text:
-            raise InputError(f"the text has more than {self.settings.max_text:,} characters; shorten it")
+            raise InputError(
+                f"the text has more than {self.settings.max_text:,} characters; shorten it"
+            )
         if not text.strip():
             raise InputError("the text is empty")
         return text
@@ -207,13 +301,19 @@ class Service:
             return await self._fetched(question.image_url or "")
         return await self._from_base64(question.image)
 
-    async def _images(self, request: Request, served: Served, question: BatchQuestion) -> dict[str, PreparedImage | ImageError]:
+    async def _images(
+        self, request: Request, served: Served, question: BatchQuestion
+    ) -> dict[str, PreparedImage | ImageError]:
         """By name, each that a pair has, decoded, or why it can't be."""
         names = list(dict.fromkeys(pair.image for pair in question.pairs))
-        found = await asyncio.gather(*(self._named(request, served, question, name) for name in names))
+        found = await asyncio.gather(
+            *(self._named(request, served, question, name) for name in names)
+        )
         return dict(zip(names, found, strict=True))
 
-    async def _named(self, request: Request, served: Served, question: BatchQuestion, name: str) -> PreparedImage | ImageError:
+    async def _named(
+        self, request: Request, served: Served, question: BatchQuestion, name: str
+    ) -> PreparedImage | ImageError:
         try:
             if name in question.images:
                 data = await self._from_base64(question.images[name])
@@ -223,7 +323,9 @@ class Service:
         except ImageError as error:
             return error
 
-    async def _prepared(self, request: Request, served: Served, data: bytes, *, pixels: bool = False) -> PreparedImage:
+    async def _prepared(
+        self, request: Request, served: Served, data: bytes, *, pixels: bool = False
+    ) -> PreparedImage:
         start = time.perf_counter()
         image = await self._decoder.prepared(data, served, id(request), pixels=pixels)
         self.metrics.stage(served.name, "decode", time.perf_counter() - start)
@@ -232,26 +334,43 @@ class Service:
     async def _from_base64(self, text: str) -> bytes:
         """On a thread where it would hold up the event loop."""
         most = self.settings.max_image
-        return from_base64(text, most=most) if len(text) < LARGE else await asyncio.to_thread(from_base64, text, most=most)
+        return (
+            from_base64(text, most=most)
+            if len(text) < LARGE
+            else await asyncio.to_thread(from_base64, text, most=most)
+        )
 
     async def _fetched(self, url: str) -> bytes:
         if not self.settings.fetch:
-            raise InputError("images are not fetched from addresses here; send the file itself (image), or let the service's settings allow hosts (fetch)")
+            raise InputError(
+                "images are not fetched from addresses here; send the file itself (image), or let"
+                " the service's settings allow hosts (fetch)"
+            )
         start = time.perf_counter()
         data = await self._fetch(url)
         self.metrics.stage("", "fetch", time.perf_counter() - start)
         return data
 
     def _check_names(self, question: BatchQuestion) -> None:
-        """InputError for a pair of something that wasn't sent, or an image that was sent in two ways."""
+        """InputError for a pair of something that wasn't sent, or an image that was sent in two
+        ways.
+        """
         if both := sorted(set(question.images) & set(question.image_urls)):
-            raise InputError(f"the image {both[0][:80]!r} is among images and image_urls; send it once")
-        kinds: Iterable[tuple[str, Any]] = (("image", question.images | question.image_urls), ("text", question.texts))
+            raise InputError(
+                f"the image {both[0][:80]!r} is among images and image_urls; send it once"
+            )
+        kinds: Iterable[tuple[str, Any]] = (
+            ("image", question.images | question.image_urls),
+            ("text", question.texts),
+        )
         for kind, known in kinds:
             for number, pair in enumerate(question.pairs):
                 name = pair.image if kind == "image" else pair.text
                 if name not in known:
-                    raise InputError(f"pair {number} names the {kind} {name[:80]!r}, which is not among those sent")
+                    raise InputError(
+                        f"pair {number} names the {kind} {name[:80]!r}, which is not among those"
+                        " sent"
+                    )
 
 
 def _row_of(

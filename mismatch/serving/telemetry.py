@@ -1,4 +1,6 @@
-"""Figures for Prometheus: requests, latencies by stage, the queue, batches, what was decided at which scores, drift; and the log, in JSON."""
+"""Figures for Prometheus: requests, latencies by stage, the queue, batches, what was decided at
+which scores, drift; and the log, in JSON.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ __all__ = ["Metrics", "log", "log_as_json"]
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SCORES = tuple(round(0.05 * step, 2) for step in range(1, 21))
-Readings = Callable[[], Iterable[tuple[Sequence[str], float]]]  # values of the labels, and the figure
+# values of the labels, and the figure
+Readings = Callable[[], Iterable[tuple[Sequence[str], float]]]
 
 log = logging.getLogger("mismatch.serving")
 LEVELS = {
@@ -37,14 +40,49 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self._requests = Counter("mismatch_requests", "Requests.", ["route", "status"], registry=registry)
-        self._latency = Histogram("mismatch_request_seconds", "From a request's head to its answer.", ["route"], buckets=SECONDS, registry=registry)
-        stages = "read: a request's head to its pairs; decode: one image; queue: a request's wait; score: a batch; explain: one pair; fetch: one image."
-        self._stages = Histogram("mismatch_stage_seconds", stages, ["model", "stage"], buckets=SECONDS, registry=registry)
-        self._batches = Histogram("mismatch_batch_pairs", "Pairs that were scored together.", ["model"], buckets=SIZES, registry=registry)
-        self._scores = Histogram("mismatch_similarity_score", "Scores by decision.", ["model", "prediction"], buckets=SCORES, registry=registry)
-        self._unscored = Counter("mismatch_unscored_pairs", "Pairs that could not be scored.", ["model"], registry=registry)
-        self._problems = Counter("mismatch_problems", "Requests that were refused or failed, by why.", ["kind"], registry=registry)
+        self._requests = Counter(
+            "mismatch_requests", "Requests.", ["route", "status"], registry=registry
+        )
+        self._latency = Histogram(
+            "mismatch_request_seconds",
+            "From a request's head to its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        stages = (
+            "read: a request's head to its pairs; decode: one image; queue: a request's wait;"
+            " score: a batch; explain: one pair; fetch: one image."
+        )
+        self._stages = Histogram(
+            "mismatch_stage_seconds", stages, ["model", "stage"], buckets=SECONDS, registry=registry
+        )
+        self._batches = Histogram(
+            "mismatch_batch_pairs",
+            "Pairs that were scored together.",
+            ["model"],
+            buckets=SIZES,
+            registry=registry,
+        )
+        self._scores = Histogram(
+            "mismatch_similarity_score",
+            "Scores by decision.",
+            ["model", "prediction"],
+            buckets=SCORES,
+            registry=registry,
+        )
+        self._unscored = Counter(
+            "mismatch_unscored_pairs",
+            "Pairs that could not be scored.",
+            ["model"],
+            registry=registry,
+        )
+        self._problems = Counter(
+            "mismatch_problems",
+            "Requests that were refused or failed, by why.",
+            ["kind"],
+            registry=registry,
+        )
 
     def request(self, route: str, status: int, seconds: float, kind: str) -> None:
         """One is answered; `kind`: of the problem, if it is one."""
@@ -100,14 +138,19 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
-        line = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"), "level": record.levelname.lower()} | said
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        } | said
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def log_as_json(stream: Any = sys.stderr) -> None:
-    """The service's own log, and what uvicorn has to say, as lines of JSON; not each flaw of each broken form, which its sender is told of."""
+    """The service's own log, and what uvicorn has to say, as lines of JSON; not each flaw of each
+    broken form, which its sender is told of.
+    """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Lines())
     for name, level in LEVELS.items():

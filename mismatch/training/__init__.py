@@ -1,4 +1,6 @@
-"""Training: from rows to a folder of checkpoints. The public names, each imported from its home when it is first used, as all but the options need torch."""
+"""Training: from rows to a folder of checkpoints. The public names, each imported from its home
+when it is first used, as all but the options need torch.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,23 @@ if TYPE_CHECKING:
     from mismatch.training.engine import TorchEngine, open_backbone, open_checkpoint
     from mismatch.training.trainer import TrainResult, train
 
-__all__ = ["Detector", "TorchEngine", "TrainConfig", "TrainResult", "load_detector", "open_backbone", "open_checkpoint", "train"]
+__all__ = [
+    "Detector",
+    "TorchEngine",
+    "TrainConfig",
+    "TrainResult",
+    "load_detector",
+    "open_backbone",
+    "open_checkpoint",
+    "train",
+]
 
-_HOMES = {"Detector": "detector", "TrainResult": "trainer", "load_detector": "checkpoint", "train": "trainer"}
+_HOMES = {
+    "Detector": "detector",
+    "TrainResult": "trainer",
+    "load_detector": "checkpoint",
+    "train": "trainer",
+}
 _HOMES |= {"TorchEngine": "engine", "open_backbone": "engine", "open_checkpoint": "engine"}
 
 

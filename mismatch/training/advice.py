@@ -1,4 +1,6 @@
-"""Warnings in words, each once a run: labels out of balance, a rate that rarely works, scores on one side, and learning by heart."""
+"""Warnings in words, each once a run: labels out of balance, a rate that rarely works, scores on
+one side, and learning by heart.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ __all__ = ["Adviser", "warn_of_balance", "warn_of_rate"]
 
 Report = Callable[[str], object]  # is given one line
 RISE = 1.02  # times its best that the validation loss has to reach; less is chance
-PATIENCE = 3  # epochs that the validation loss stays above its best one before that is called overfitting
+# epochs that the validation loss stays above its best one before that is called overfitting
+PATIENCE = 3
 RATES = (1e-6, 1e-4)  # of a pretrained backbone
 
 
@@ -31,8 +34,15 @@ def warn_of_rate(config: TrainConfig, report: Report) -> None:
     rate, (low, high) = config.value("learning_rate"), RATES
     if config.tune != "full" or low <= rate <= high:
         return
-    why = f"below {low:.0e}: a backbone hardly moves" if rate < low else f"above {high:.0e}: a pretrained backbone tends to break, random weights may need it"
-    report(f"warning: --learning-rate {rate:g} is {why}; 1e-5 to 5e-5 is a good start for a pretrained one")
+    why = (
+        f"below {low:.0e}: a backbone hardly moves"
+        if rate < low
+        else f"above {high:.0e}: a pretrained backbone tends to break, random weights may need it"
+    )
+    report(
+        f"warning: --learning-rate {rate:g} is {why}; 1e-5 to 5e-5 is a good start for a"
+        " pretrained one"
+    )
 
 
 class Adviser:
@@ -54,12 +64,17 @@ class Adviser:
         """Two epochs in a row or at the end: the first epoch of a long run may well begin so."""
         matrices = history.lists["confusion_matrices"]
         last = [_side(matrix) for matrix in matrices[-2:]]
-        if not last or last[-1] is None or (len(matrices) < self.epochs and (len(last) < 2 or last[0] != last[1])):
+        if (
+            not last
+            or last[-1] is None
+            or (len(matrices) < self.epochs and (len(last) < 2 or last[0] != last[1]))
+        ):
             return None
         side, said = ("below", "a mismatch") if last[-1] == 0 else ("at or above", "a match")
         return (
-            f"every validation score is {side} 0.5 after epoch {len(matrices)}, so at 0.5 every row would be called {said}; the threshold that is stored makes "
-            "up for it if AUROC is well above 0.5, else train longer, change the learning rate, or balance the labels"
+            f"every validation score is {side} 0.5 after epoch {len(matrices)}, so at 0.5 every row"
+            f" would be called {said}; the threshold that is stored makes up for it if AUROC is"
+            " well above 0.5, else train longer, change the learning rate, or balance the labels"
         )
 
     def _overfitting(self, history: History) -> str | None:
@@ -72,13 +87,17 @@ class Adviser:
             return None
         stop = "" if self.config.early_stopping is not None else f"--early-stopping {PATIENCE} or "
         return (
-            f"validation loss was best at epoch {best + 1} ({val[best]:.4f}) and has risen to {val[-1]:.4f}, while training loss fell from "
-            f"{train[best]:.4f} to {train[-1]:.4f}: the rows are being learnt by heart (overfitting); {stop}--epochs {best + 1} stops in time, more rows help"
+            f"validation loss was best at epoch {best + 1} ({val[best]:.4f}) and has risen to"
+            f" {val[-1]:.4f}, while training loss fell from {train[best]:.4f} to {train[-1]:.4f}:"
+            f" the rows are being learnt by heart (overfitting); {stop}--epochs {best + 1} stops in"
+            " time, more rows help"
         )
 
 
 def _side(matrix: list[list[int]]) -> int | None:
-    """[[true mismatch, false match], [false mismatch, true match]] → 0 or 1 where both labels occur and all rows are called that, else None."""
+    """[[true mismatch, false match], [false mismatch, true match]] → 0 or 1 where both labels occur
+    and all rows are called that, else None.
+    """
     (tn, fp), (fn, tp) = matrix
     if not tn + fp or not fn + tp:
         return None

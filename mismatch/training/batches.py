@@ -1,4 +1,6 @@
-"""Rows as arrays, batches in an order that seed and epoch decide, and the two feeds that turn a batch into embeddings."""
+"""Rows as arrays, batches in an order that seed and epoch decide, and the two feeds that turn a
+batch into embeddings.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class PairSet:
-    """Rows as indices into their unique images and unique texts, and the texts as pieces that the text tower sees: one each, unless long ones are cut."""
+    """Rows as indices into their unique images and unique texts, and the texts as pieces that the
+    text tower sees: one each, unless long ones are cut.
+    """
 
     csv_file: str
     images: Sequence[Path]  # U unique ones
@@ -118,14 +122,20 @@ class PairSet:
         return replace(self, pieces=list(at), piece_of=np.array(piece_of, np.int64), starts=starts)
 
     def row_pieces(self, rows: Indices) -> tuple[Indices, Indices]:
-        """B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in 0..B (M,), row after row."""
-        first, counts = self.starts[self.text_of[rows]], np.diff(self.starts)[self.text_of[rows]]  # (B,)
+        """B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in 0..B
+        (M,), row after row.
+        """
+        # (B,)
+        first, counts = self.starts[self.text_of[rows]], np.diff(self.starts)[self.text_of[rows]]
         row_of = np.repeat(np.arange(len(rows)), counts)  # (M,)
-        place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)  # (M,) of a piece in its text
+        # (M,) of a piece in its text
+        place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
         return self.piece_of[first[row_of] + place], row_of
 
     def row_slices(self, most: int) -> Iterator[Indices]:
-        """All rows in order, as many at a time as have at most `most` pieces together; a row that has more stands alone."""
+        """All rows in order, as many at a time as have at most `most` pieces together; a row that
+        has more stands alone.
+        """
         ends = np.cumsum(np.diff(self.starts)[self.text_of])  # (N,) pieces up to and with each row
         first = 0
         while first < len(self):
@@ -141,7 +151,9 @@ class PairSet:
 
 
 def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:
-    """N values → where each different one first stands, in that order (U,), and which of those each value is (N,) in 0..U."""
+    """N values → where each different one first stands, in that order (U,), and which of those each
+    value is (N,) in 0..U.
+    """
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), np.int64)
@@ -172,18 +184,29 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
 
 
 def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairSet]:
-    """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at least one, is held out."""
+    """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at
+    least one, is held out.
+    """
     images = len(pairs.images)
     if images < 2:
-        raise InputError(f"{images} image is too few to hold some out for validation; pass --val-csv, or --val-fraction 0")
+        raise InputError(
+            f"{images} image is too few to hold some out for validation; pass --val-csv, or"
+            " --val-fraction 0"
+        )
     held = np.zeros(images, np.bool_)
-    held[np.random.default_rng(seed).choice(images, min(max(1, round(fraction * images)), images - 1), replace=False)] = True
+    held[
+        np.random.default_rng(seed).choice(
+            images, min(max(1, round(fraction * images)), images - 1), replace=False
+        )
+    ] = True
     return pairs.of_images(~held), pairs.of_images(held)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows over their unique images and their texts' unique pieces; M pieces row by row, as many as rows where no text is cut."""
+    """B rows over their unique images and their texts' unique pieces; M pieces row by row, as many
+    as rows where no text is cut.
+    """
 
     images: Indices  # (U',) into PairSet.images
     pieces: Indices  # (W',) into PairSet.pieces
@@ -197,15 +220,26 @@ class Batch:
         return len(self.labels)
 
 
-def make_batches(pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
-    """Every row once, in an order that is a function of seed and epoch; without the first `skip` batches."""
+def make_batches(
+    pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0
+) -> Iterator[Batch]:
+    """Every row once, in an order that is a function of seed and epoch; without the first `skip`
+    batches.
+    """
     order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
     for start in range(skip * size, len(pairs), size):
         rows = order[start : start + size]
         images, image_of = np.unique(pairs.image_of[rows], return_inverse=True)
         row_pieces, row_of = pairs.row_pieces(rows)
         pieces, piece_of = np.unique(row_pieces, return_inverse=True)
-        yield Batch(images, pieces, *map(torch.from_numpy, (image_of, pairs.text_of[rows], piece_of, row_of, pairs.labels[rows])))
+        yield Batch(
+            images,
+            pieces,
+            *map(
+                torch.from_numpy,
+                (image_of, pairs.text_of[rows], piece_of, row_of, pairs.labels[rows]),
+            ),
+        )
 
 
 Tensors = tuple[Tensor, ...]
@@ -213,8 +247,9 @@ Tensors = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a batch's unique images, or of its unique pieces of texts, that go through their tower together. Of m inputs, n or n + 1, the last one may serve
-    to keep the processes in step alone.
+    """Some of a batch's unique images, or of its unique pieces of texts, that go through their
+    tower together. Of m inputs, n or n + 1, the last one may serve to keep the processes in step
+    alone.
     """
 
     is_image: bool
@@ -228,19 +263,27 @@ class Feed(Protocol):
     pairs: PairSet
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Any]]:
-        """Each batch with what `parts` needs for this process's share of it; gets ready ahead of time where that takes time."""
+        """Each batch with what `parts` needs for this process's share of it; gets ready ahead of
+        time where that takes time.
+        """
 
     def known(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W', text_width), where they need no tower."""
+        """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W',
+        text_width), where they need no tower.
+        """
 
     def parts(self, inputs: Any, count: int) -> list[Part]:
-        """Images and texts of this process's share, in at most `count` parts each and in as many in every process; none where the embeddings are known."""
+        """Images and texts of this process's share, in at most `count` parts each and in as many in
+        every process; none where the embeddings are known.
+        """
 
     def embed(self, detector: Detector, part: Part) -> Tensor:
         """Embeddings of a part (n, image_width) or (n, text_width)."""
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all unique images (U, image_width) and pieces of texts (W, text_width), `size` at a time."""
+        """Embeddings of all unique images (U, image_width) and pieces of texts (W, text_width),
+        `size` at a time.
+        """
 
 
 class EmbeddingFeed:
@@ -254,7 +297,10 @@ class EmbeddingFeed:
         return ((batch, None) for batch in batches)
 
     def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.images[torch.from_numpy(batch.images)], self.pieces[torch.from_numpy(batch.pieces)]
+        return (
+            self.images[torch.from_numpy(batch.images)],
+            self.pieces[torch.from_numpy(batch.pieces)],
+        )
 
     def parts(self, inputs: None, count: int) -> list[Part]:
         return []
@@ -268,7 +314,9 @@ class EmbeddingFeed:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process embeds of a batch, even shares of which the last item may be another process's."""
+    """What one process embeds of a batch, even shares of which the last item may be another
+    process's.
+    """
 
     image_places: Indices  # (u,) into Batch.images, its own
     pixel_values: Tensor  # (u or u + 1, 3, S, S)
@@ -279,8 +327,21 @@ class Share:
 class PixelFeed:
     """Pairs that are decoded on threads, tokenized once and encoded anew in each epoch."""
 
-    def __init__(self, pairs: PairSet, store: PixelStore, tokenizer: Tokenizer, workers: int, processes: Processes) -> None:
-        self.pairs, self.store, self.tokenizer, self.workers, self.processes = pairs, store, tokenizer, workers, processes
+    def __init__(
+        self,
+        pairs: PairSet,
+        store: PixelStore,
+        tokenizer: Tokenizer,
+        workers: int,
+        processes: Processes,
+    ) -> None:
+        self.pairs, self.store, self.tokenizer, self.workers, self.processes = (
+            pairs,
+            store,
+            tokenizer,
+            workers,
+            processes,
+        )
         self.device = processes.device
         self.ids, self.lengths = _tokenized(pairs.pieces, tokenizer, processes)
         self.ends = np.cumsum(self.lengths)  # (W,) in `ids`
@@ -292,32 +353,68 @@ class PixelFeed:
         return None
 
     def parts(self, inputs: Share, count: int) -> list[Part]:
-        images = [Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen],)) for chosen in _split(len(inputs.pixel_values), count)]
+        images = [
+            Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen],))
+            for chosen in _split(len(inputs.pixel_values), count)
+        ]
         chosen_pieces = _split(len(inputs.pieces), count)
-        return images + [Part(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen])) for chosen in chosen_pieces]
+        return images + [
+            Part(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen]))
+            for chosen in chosen_pieces
+        ]
 
     def embed(self, detector: Detector, part: Part) -> Tensor:
         inputs = (tensor.to(self.device, non_blocking=True) for tensor in part.inputs)
-        return (detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs))[: len(part.places)]
+        return (detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs))[
+            : len(part.places)
+        ]
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        images, by_length = np.arange(len(self.pairs.images)), self._by_length(np.arange(len(self.lengths)))
-        seen = ahead(lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers)
-        said = ((chosen, self._tokens(given)) for chosen, given in self._slices(by_length, 4 * size))
-        image_rows = [(chosen, detector.encode_image(pixel_values.to(self.device))[: len(chosen)]) for chosen, pixel_values in seen]
-        piece_rows = [(chosen, detector.encode_text(*(tensor.to(self.device) for tensor in tokens))[: len(chosen)]) for chosen, tokens in said]
-        return self.processes.assemble(len(images), image_rows), self.processes.assemble(len(self.lengths), piece_rows)
+        images, by_length = (
+            np.arange(len(self.pairs.images)),
+            self._by_length(np.arange(len(self.lengths))),
+        )
+        seen = ahead(
+            lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers
+        )
+        said = (
+            (chosen, self._tokens(given)) for chosen, given in self._slices(by_length, 4 * size)
+        )
+        image_rows = [
+            (chosen, detector.encode_image(pixel_values.to(self.device))[: len(chosen)])
+            for chosen, pixel_values in seen
+        ]
+        piece_rows = [
+            (
+                chosen,
+                detector.encode_text(*(tensor.to(self.device) for tensor in tokens))[: len(chosen)],
+            )
+            for chosen, tokens in said
+        ]
+        return self.processes.assemble(len(images), image_rows), self.processes.assemble(
+            len(self.lengths), piece_rows
+        )
 
     def _share(self, batch: Batch) -> Share:
         images, by_length = len(batch.images), self._by_length(batch.pieces)
         pixel_values = self._pixels(batch.images[self.processes.even_share(images)])
         pixel_values = pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values
         pieces = batch.pieces[by_length[self.processes.even_share(len(by_length))]]
-        return Share(self.processes.share(images), pixel_values, by_length[self.processes.share(len(by_length))], pieces)
+        return Share(
+            self.processes.share(images),
+            pixel_values,
+            by_length[self.processes.share(len(by_length))],
+            pieces,
+        )
 
     def _slices(self, items: Indices, size: int) -> Iterator[tuple[Indices, Indices]]:
-        """The process's share, `size` at a time: its own items, and those with one more that keep the processes in step; as many slices in every process."""
-        own, even = items[self.processes.share(len(items))], items[self.processes.even_share(len(items))]
+        """The process's share, `size` at a time: its own items, and those with one more that keep
+        the processes in step; as many slices in every process.
+        """
+        own, even = (
+            items[self.processes.share(len(items))],
+            items[self.processes.even_share(len(items))],
+        )
         for start in range(0, len(even), size):
             yield own[start : start + size], even[start : start + size]
 
@@ -331,12 +428,21 @@ class PixelFeed:
 
     def _tokens(self, pieces: Indices) -> Tensors:
         """(B, L), twice; L is the longest in the batch where the tower allows it."""
-        batch = self.tokenizer.pad([self.ids[end - length : end].tolist() for end, length in zip(self.ends[pieces], self.lengths[pieces], strict=True)])
+        batch = self.tokenizer.pad(
+            [
+                self.ids[end - length : end].tolist()
+                for end, length in zip(self.ends[pieces], self.lengths[pieces], strict=True)
+            ]
+        )
         return torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
 
 
-def _tokenized(pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes) -> tuple[NDArray[np.int32], Indices]:
-    """W pieces, of which each process takes its part → the ids of all, piece after piece (T,), and how many each piece has (W,)."""
+def _tokenized(
+    pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes
+) -> tuple[NDArray[np.int32], Indices]:
+    """W pieces, of which each process takes its part → the ids of all, piece after piece (T,), and
+    how many each piece has (W,).
+    """
     own, ids, lengths = pieces[processes.part(len(pieces))], array("i"), array("q")
 
     def encode() -> None:
@@ -346,26 +452,35 @@ def _tokenized(pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes
                 lengths.append(len(tokens))
 
     processes.each(encode)
-    return np.concatenate(processes.gather(np.array(ids, np.int32))), np.concatenate(processes.gather(np.array(lengths, np.int64)))
+    return np.concatenate(processes.gather(np.array(ids, np.int32))), np.concatenate(
+        processes.gather(np.array(lengths, np.int64))
+    )
 
 
 def _split(size: int, count: int) -> list[slice]:
     """Of `size` items at most `count` runs, none of them empty."""
-    return [slice(run[0], run[-1] + 1) for run in np.array_split(np.arange(size), count) if len(run)]
+    return [
+        slice(run[0], run[-1] + 1) for run in np.array_split(np.arange(size), count) if len(run)
+    ]
 
 
 class PixelStore:
-    """Images resized to what the tower sees, kept in memory as 8-bit RGB while they fit; shared by training and validation, and by threads."""
+    """Images resized to what the tower sees, kept in memory as 8-bit RGB while they fit; shared by
+    training and validation, and by threads.
+    """
 
     def __init__(self, spec: ImageSpec, limit: int = STORE_BYTES) -> None:
         self.size = spec.size
         self.picture = Preprocessor(spec).picture
-        self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))  # of a resized image: there is nothing left to resize or crop
+        # of a resized image: there is nothing left to resize or crop
+        self.normalise = Preprocessor(replace(spec, mode="shortest", resize=0))
         self.room = limit  # bytes left
         self.known: dict[Path, NDArray[np.uint8]] = {}
 
     def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
-        """Pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with file and line for one that can't be used."""
+        """Pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with file and
+        line for one that can't be used.
+        """
         pixel_values = np.empty((len(images), 3, self.size, self.size), np.float32)
         for out, image in zip(pixel_values, images, strict=True):
             self.normalise(self._resized(pairs, int(image)), out=out)
@@ -387,7 +502,9 @@ class PixelStore:
 
 
 def ahead(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T]:
-    """`work` of each item, in order, done on threads while the caller is busy; at most workers + 1 results wait. In the caller's thread for 0 workers."""
+    """`work` of each item, in order, done on threads while the caller is busy; at most workers + 1
+    results wait. In the caller's thread for 0 workers.
+    """
     if workers == 0:
         yield from map(work, items)
         return
@@ -399,7 +516,9 @@ def ahead(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _drain(work: Callable[[S], T], items: Iterable[S], pool: ThreadPoolExecutor, depth: int) -> Generator[T]:
+def _drain(
+    work: Callable[[S], T], items: Iterable[S], pool: ThreadPoolExecutor, depth: int
+) -> Generator[T]:
     waiting: deque[Future[T]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))

@@ -1,4 +1,6 @@
-"""A checkpoint on disk: the backbone in upstream's own format, the head in safetensors, and mismatch.json that says what they are."""
+"""A checkpoint on disk: the backbone in upstream's own format, the head in safetensors, and
+mismatch.json that says what they are.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_directory, check_regular, is_leftover, is_sealed, parse_json, read_text, sealed, sha256_file, write_json
+from mismatch.files import (
+    atomic_directory,
+    check_regular,
+    is_leftover,
+    is_sealed,
+    parse_json,
+    read_text,
+    sealed,
+    sha256_file,
+    write_json,
+)
 from mismatch.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
@@ -60,12 +72,16 @@ class CheckpointMeta:
     score: ScoreSpec
     train: dict[str, Any] = field(default_factory=dict)  # TrainConfig.to_dict
     mismatch_version: str = ""
-    files: dict[str, str] = field(default_factory=dict, compare=False)  # name → sha256, hex; none in older ones
+    # name → sha256, hex; none in older ones
+    files: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def backbone(self) -> dict[str, Any]:
         """The part that a bundle's manifest carries too."""
-        return {name: getattr(self, name) for name in ("family", "model_id", "distribution", "version", "api_version")}
+        return {
+            name: getattr(self, name)
+            for name in ("family", "model_id", "distribution", "version", "api_version")
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -102,19 +118,45 @@ class CheckpointMeta:
             raise InputError("train or files is no object")
         for name, digest in self.files.items():
             if not isinstance(digest, str) or not _is_inside(name):
-                raise InputError(f"files names {name!r}, which is outside the folder, or has no hash for it")
+                raise InputError(
+                    f"files names {name!r}, which is outside the folder, or has no hash for it"
+                )
 
 
 def _is_inside(name: str) -> bool:
     """Whether a name with / between its parts is one of a file below a folder."""
-    return "\0" not in name and "\\" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts
+    return (
+        "\0" not in name
+        and "\\" not in name
+        and not name.startswith("/")
+        and ".." not in PurePosixPath(name).parts
+    )
 
 
-def meta_for(family: str, model_id: str, head: HeadSpec, *, score: ScoreSpec | None = None, train: dict[str, Any] | None = None) -> CheckpointMeta:
-    """The meta of a detector made here and now; without a score spec it scores by plain probability and 0.5."""
+def meta_for(
+    family: str,
+    model_id: str,
+    head: HeadSpec,
+    *,
+    score: ScoreSpec | None = None,
+    train: dict[str, Any] | None = None,
+) -> CheckpointMeta:
+    """The meta of a detector made here and now; without a score spec it scores by plain probability
+    and 0.5.
+    """
     plugin = families()[family]
     score = score or ScoreSpec("probability", 0.5)
-    return CheckpointMeta(family, model_id, plugin.distribution, plugin.version, plugin.api_version, head, score, train or {}, __version__)
+    return CheckpointMeta(
+        family,
+        model_id,
+        plugin.distribution,
+        plugin.version,
+        plugin.api_version,
+        head,
+        score,
+        train or {},
+        __version__,
+    )
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -123,13 +165,21 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """Return the files in a checkpoint that nothing here wrote, and that would go with it; none where it has no list, as older ones have."""
+    """Return the files in a checkpoint that nothing here wrote, and that would go with it; none
+    where it has no list, as older ones have.
+    """
     try:
         listed = read_meta(folder).files
     except CheckpointError:
         return []
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return [name for name in names if listed and name not in listed and name not in OURS and not is_leftover(Path(name).name)]
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+    return [
+        name
+        for name in names
+        if listed and name not in listed and name not in OURS and not is_leftover(Path(name).name)
+    ]
 
 
 def save_checkpoint(
@@ -141,15 +191,20 @@ def save_checkpoint(
     backbone_files: Path | None = None,
     write_more: Callable[[Path], object] | None = None,
 ) -> None:
-    """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very backbone, whose files are shared instead of written again;
-    `write_more` puts further files of ours into the folder that it is given.
+    """Write a checkpoint, whole or not at all. `backbone_files`: a checkpoint with this very
+    backbone, whose files are shared instead of written again; `write_more` puts further files of
+    ours into the folder that it is given.
     """
     with atomic_directory(folder) as part, _system_errors():
         if backbone_files is None:
             detector.backbone.save_pretrained(part)
         else:
             _share_files(backbone_files, part)
-        save_file({name: tensor.contiguous() for name, tensor in detector.head.state_dict().items()}, part / HEAD, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in detector.head.state_dict().items()},
+            part / HEAD,
+            metadata={"format": "pt"},
+        )
         write_meta(part, replace(meta, files=_hashes(part, _known_hashes(backbone_files))))
         write_json(part / STATS, stats)
         if write_more is not None:
@@ -158,17 +213,23 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """A full disk as the OSError that it is: safetensors says `I/O error: No space left on device (os error 28)`, of no class but Exception."""
+    """A full disk as the OSError that it is: safetensors says `I/O error: No space left on device
+    (os error 28)`, of no class but Exception.
+    """
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) or not (found := re.search(r"\(os error (\d+)\)", str(error))):
+        if isinstance(error, OSError) or not (
+            found := re.search(r"\(os error (\d+)\)", str(error))
+        ):
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
-    """The same checkpoint under another name with other statistics; weights are hard-linked where the file system can."""
+    """The same checkpoint under another name with other statistics; weights are hard-linked where
+    the file system can.
+    """
     with atomic_directory(folder) as part:
         _share_files(source, part)
         shutil.copyfile(source / HEAD, part / HEAD)
@@ -185,12 +246,20 @@ def _known_hashes(folder: Path | None) -> dict[str, str]:
 
 def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
     """Of all files in a checkpoint that nothing rewrites later."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: known.get(name) or sha256_file(folder / name) for name in names if name == HEAD or name not in OURS}
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    return {
+        name: known.get(name) or sha256_file(folder / name)
+        for name in names
+        if name == HEAD or name not in OURS
+    }
 
 
 def _share_files(source: Path, target: Path) -> None:
-    """Hard-link, else copy, the backbone's files. Safe, as every writer here replaces a file and none changes one in place."""
+    """Hard-link, else copy, the backbone's files. Safe, as every writer here replaces a file and
+    none changes one in place.
+    """
     for path in sorted(source.rglob("*")):
         place = target / path.relative_to(source)
         if path.is_dir():
@@ -217,23 +286,37 @@ def write_stats(folder: Path, stats: Mapping[str, Any]) -> None:
 
 
 def read_meta(folder: Path) -> CheckpointMeta:
-    """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another format."""
+    """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another
+    format.
+    """
     path = folder / META
     try:
         data = parse_json(read_text(path))
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {reason(error)}; {_other_folder(folder)}") from error
+        raise CheckpointError(
+            f"{path} can't be read: {reason(error)}; {_other_folder(folder)}"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); train or copy the checkpoint again") from error
+        raise CheckpointError(
+            f"{path} is not valid JSON ({error}); train or copy the checkpoint again"
+        ) from error
     found = data.get("format_version") if isinstance(data, dict) else None
     if found != FORMAT_VERSION or isinstance(found, bool):
-        raise CheckpointError(f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade mismatch-clip or train again")
+        raise CheckpointError(
+            f"{path} has format_version {found!r}, this mismatch reads {FORMAT_VERSION}; upgrade"
+            " mismatch-clip or train again"
+        )
     if not is_sealed(data):
-        raise CheckpointError(f"{path} differs from its own checksum: damaged or changed by hand; copy the checkpoint again")
+        raise CheckpointError(
+            f"{path} differs from its own checksum: damaged or changed by hand; copy the checkpoint"
+            " again"
+        )
     try:
         return CheckpointMeta.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
-        raise CheckpointError(f"{path} is incomplete or damaged ({error!r}); train or copy the checkpoint again") from error
+        raise CheckpointError(
+            f"{path} is incomplete or damaged ({error!r}); train or copy the checkpoint again"
+        ) from error
 
 
 def _other_folder(folder: Path) -> str:
@@ -241,7 +324,10 @@ def _other_folder(folder: Path) -> str:
     nested = sorted(path.parent.name for path in folder.glob(f"*/{META}"))
     if nested:
         return f"pass one of the checkpoints in it: {', '.join(nested)}"
-    return "a checkpoint of mismatch train has one; plain weights are named FAMILY:FOLDER, as in hf-clip:./my_clip"
+    return (
+        "a checkpoint of mismatch train has one; plain weights are named FAMILY:FOLDER, as in"
+        " hf-clip:./my_clip"
+    )
 
 
 def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
@@ -249,7 +335,8 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)
-    backbone = load_backbone(meta.family, str(folder.resolve()))  # whole, so that a folder called tiny is not taken for the model
+    # whole, so that a folder called tiny is not taken for the model
+    backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
     _check_widths(folder, backbone, meta.head)
     _check_head_size(folder / HEAD, meta.head)
@@ -265,36 +352,63 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
             check_regular(folder / name)
             same = sha256_file(folder / name) == digest
         except OSError as error:
-            raise CheckpointError(f"{folder / name} can't be read: {reason(error)}; copy the checkpoint again, whole") from error
+            raise CheckpointError(
+                f"{folder / name} can't be read: {reason(error)}; copy the checkpoint again, whole"
+            ) from error
         if not same:
-            raise CheckpointError(f"{folder / name} differs from the sha256 in {META}: damaged or changed; copy the checkpoint again, or train again")
+            raise CheckpointError(
+                f"{folder / name} differs from the sha256 in {META}: damaged or changed; copy the"
+                " checkpoint again, or train again"
+            )
 
 
 def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
     if (backbone.image_dim, backbone.text_dim) != (head.image_dim, head.text_dim):
-        widths = f"{backbone.image_dim} and {backbone.text_dim}", f"{head.image_dim} and {head.text_dim}"
-        raise CheckpointError(f"{folder}: the backbone's embeddings are {widths[0]} wide, the head expects {widths[1]}; copy the checkpoint again, whole")
+        widths = (
+            f"{backbone.image_dim} and {backbone.text_dim}",
+            f"{head.image_dim} and {head.text_dim}",
+        )
+        raise CheckpointError(
+            f"{folder}: the backbone's embeddings are {widths[0]} wide, the head expects"
+            f" {widths[1]}; copy the checkpoint again, whole"
+        )
     try:
         check_features(backbone, head)
     except InputError as error:
-        raise CheckpointError(f"{folder}: {error}; install the plugin in the version that trained it, or train again") from error
+        raise CheckpointError(
+            f"{folder}: {error}; install the plugin in the version that trained it, or train again"
+        ) from error
 
 
 def _check_head_size(path: Path, head: HeadSpec) -> None:
-    """CheckpointError where the file is too small for the head that was described: making that first could take all memory."""
+    """CheckpointError where the file is too small for the head that was described: making that
+    first could take all memory.
+    """
     try:
         check_regular(path)
         size = path.stat().st_size
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {reason(error)}; copy the checkpoint again, whole") from error
+        raise CheckpointError(
+            f"{path} can't be read: {reason(error)}; copy the checkpoint again, whole"
+        ) from error
     with torch.device("meta"):
-        needed = sum(parameter.numel() * parameter.element_size() for parameter in build_head(head).parameters())
+        needed = sum(
+            parameter.numel() * parameter.element_size()
+            for parameter in build_head(head).parameters()
+        )
     if size < needed:
-        raise CheckpointError(f"{path} can't be read as the head that {META} describes: it has {size:,} bytes, and {needed:,} are needed")
+        raise CheckpointError(
+            f"{path} can't be read as the head that {META} describes: it has {size:,} bytes, and"
+            f" {needed:,} are needed"
+        )
 
 
 def _load_head(detector: Detector, path: Path) -> None:
     try:
         detector.head.load_state_dict(load_file(path))
-    except Exception as error:  # safetensors' own error has no base but Exception; a RuntimeError lists unlike names or shapes
-        raise CheckpointError(f"{path} can't be read as the head that {META} describes: {' '.join(str(error).split())}") from error
+    # safetensors' own error has no base but Exception; a RuntimeError lists unlike names or shapes
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} can't be read as the head that {META} describes:"
+            f" {' '.join(str(error).split())}"
+        ) from error

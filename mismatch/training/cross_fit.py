@@ -1,4 +1,6 @@
-"""Scores for rows by heads that were trained without them: K folds of images on embeddings that are known already, several times over."""
+"""Scores for rows by heads that were trained without them: K folds of images on embeddings that are
+known already, several times over.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,11 @@ Mask = NDArray[np.bool_]
 DEFAULTS = TrainConfig(train_csv="")  # the recipe of --tune head
 STEPS = 32  # of an epoch, at least, so that a head learns from few rows too: by smaller batches
 LEAST_BATCH = 32  # rows; fewer leave the contrastive term nothing to tell apart
-LEAST_KEPT = 0.5  # of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
-DROPPED_MOST = 0.25  # of the rows, from the heads' training: more label errors than that are a trait of the labels, not slips
+# of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
+LEAST_KEPT = 0.5
+# of the rows, from the heads' training: more label errors than that are a trait of the labels, not
+# slips
+DROPPED_MOST = 0.25
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class Plan:
     """How much is trained."""
 
     folds: int = 5
-    repeats: int = 2  # of the folds, each with other folds and another start; the first one's most suspicious rows are left out of the others' training
+    # of the folds, each with other folds and another start; the first one's most suspicious rows
+    # are left out of the others' training
+    repeats: int = 2
     seed: int = 0
 
 
@@ -53,21 +60,35 @@ class Fitted:
 
     probabilities: Floats  # (N,) of a match, 0..1
     repeats: Floats  # (repeats, N), the same by each repeat alone
-    texts_apart: bool  # whether no text stood both in a row that was scored and in one that its head was trained on
+    # whether no text stood both in a row that was scored and in one that its head was trained on
+    texts_apart: bool
     heads: int  # that were trained
 
 
 class CrossFit:
     """Rows with their embeddings, and the kind of head that is trained on them."""
 
-    def __init__(self, pairs: PairSet, images: NDArray[np.float32], pieces: NDArray[np.float32], spec: HeadSpec, *, long_text: LongText = "truncate") -> None:
-        """`images`: (U, image_width), `pieces`: (W, text_width), of `pairs`. InputError where there is too little to learn from."""
+    def __init__(
+        self,
+        pairs: PairSet,
+        images: NDArray[np.float32],
+        pieces: NDArray[np.float32],
+        spec: HeadSpec,
+        *,
+        long_text: LongText = "truncate",
+    ) -> None:
+        """`images`: (U, image_width), `pieces`: (W, text_width), of `pairs`. InputError where there
+        is too little to learn from.
+        """
         self.pairs, self.spec, self.long_text = pairs, spec, long_text
         self.images, self.pieces = torch.from_numpy(images), torch.from_numpy(pieces)
-        self.groups = _contents(images)[pairs.image_of]  # (N,) rows with the same picture have the same number
+        # (N,) rows with the same picture have the same number
+        self.groups = _contents(images)[pairs.image_of]
 
     def fit(self, plan: Plan, *, advance: Callable[[int], object] = lambda done: None) -> Fitted:
-        """Every row scored once a repeat; `advance` is told of the heads that are done. Chance depends on the seed alone."""
+        """Every row scored once a repeat; `advance` is told of the heads that are done. Chance
+        depends on the seed alone.
+        """
         labels = self.pairs.labels
         keep = np.ones(len(labels), np.bool_)
         scored: list[Floats] = []
@@ -76,13 +97,17 @@ class CrossFit:
             for repeat in range(plan.repeats):
                 logits = np.empty(len(labels))
                 for fold, (train, test, own) in enumerate(self._folds(plan, repeat)):
-                    logits[test] = self._train_and_score(train[keep[train]], test, (plan.seed, repeat, fold))
+                    logits[test] = self._train_and_score(
+                        train[keep[train]], test, (plan.seed, repeat, fold)
+                    )
                     apart &= own
                     advance(1)
                 scored.append(logits)
                 keep = _kept(_probabilities(np.mean(scored, axis=0), labels), labels)
         each = np.stack([_probabilities(logits, labels) for logits in scored])
-        return Fitted(_probabilities(np.mean(scored, axis=0), labels), each, apart, plan.folds * plan.repeats)
+        return Fitted(
+            _probabilities(np.mean(scored, axis=0), labels), each, apart, plan.folds * plan.repeats
+        )
 
     def _folds(self, plan: Plan, repeat: int) -> Iterator[tuple[Indices, Indices, bool]]:
         """Rows to train on, rows to score, and whether they share no text."""
@@ -91,7 +116,9 @@ class CrossFit:
             test = np.flatnonzero(fold_of == fold)
             others = np.flatnonzero(fold_of != fold)
             own = others[~np.isin(self.pairs.text_of[others], self.pairs.text_of[test])]
-            apart = len(own) >= LEAST_KEPT * len(others) and len(np.unique(self.pairs.labels[own])) == 2
+            apart = (
+                len(own) >= LEAST_KEPT * len(others) and len(np.unique(self.pairs.labels[own])) == 2
+            )
             yield own if apart else others, test, apart
 
     def _train_and_score(self, train: Indices, test: Indices, seed: tuple[int, ...]) -> Floats:
@@ -99,38 +126,73 @@ class CrossFit:
         torch.manual_seed(number)
         pairs = self._rows(train)
         if len(np.unique(pairs.labels)) < 2:
-            raise InputError(f"{pairs.csv_file}: without a fold's images every label is alike, so a head can't be trained; more rows of both labels are needed")
-        objective = _trained(pairs, self.images, self.pieces, cast("CosineHead", build_head(self.spec)), self.long_text, number)
+            raise InputError(
+                f"{pairs.csv_file}: without a fold's images every label is alike, so a head can't"
+                " be trained; more rows of both labels are needed"
+            )
+        objective = _trained(
+            pairs,
+            self.images,
+            self.pieces,
+            cast("CosineHead", build_head(self.spec)),
+            self.long_text,
+            number,
+        )
         with torch.inference_mode():
             return objective.logits(self._rows(test), self.images, self.pieces).astype(np.float64)
 
     def _rows(self, rows: Indices) -> PairSet:
         pairs = self.pairs
-        return replace(pairs, image_of=pairs.image_of[rows], text_of=pairs.text_of[rows], labels=pairs.labels[rows])
+        return replace(
+            pairs,
+            image_of=pairs.image_of[rows],
+            text_of=pairs.text_of[rows],
+            labels=pairs.labels[rows],
+        )
 
 
 def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
-    """(N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each as can be. InputError for fewer groups than folds."""
+    """(N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each as
+    can be. InputError for fewer groups than folds.
+    """
     names, group_of = np.unique(groups, return_inverse=True)
     if len(names) < folds:
-        raise InputError(f"{len(names)} different images are too few for {folds} folds; lower --folds, or give more rows")
+        raise InputError(
+            f"{len(names)} different images are too few for {folds} folds; lower --folds, or give"
+            " more rows"
+        )
     fold_of_group = np.random.default_rng(seed).permutation(len(names)) % folds
     return np.asarray(fold_of_group[group_of], np.int64)
 
 
-def _trained(pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, long_text: LongText, seed: int) -> Objective:
+def _trained(
+    pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, long_text: LongText, seed: int
+) -> Objective:
     """By the recipe of --tune head, without validation."""
     mode = MODES["head"]
-    epochs, rows = int(mode["epochs"]), min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS))
+    epochs, rows = (
+        int(mode["epochs"]),
+        min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS)),
+    )
     detector = Detector(cast("Backbone", nn.Identity()), head)  # the backbone has done its work
     objective = Objective(head, long_text, DEFAULTS.contrastive_weight)
     feed = EmbeddingFeed(pairs, images, pieces)
-    optimizer = build_optimizer(detector, backbone_rate=0.0, head_rate=float(mode["head_learning_rate"]), weight_decay=DEFAULTS.weight_decay)
-    step = Step(detector, objective, optimizer, Processes(torch.device("cpu")), rows=rows, seed=seed)
+    optimizer = build_optimizer(
+        detector,
+        backbone_rate=0.0,
+        head_rate=float(mode["head_learning_rate"]),
+        weight_decay=DEFAULTS.weight_decay,
+    )
+    step = Step(
+        detector, objective, optimizer, Processes(torch.device("cpu")), rows=rows, seed=seed
+    )
     first = next(make_batches(pairs, rows, seed, 1))
     head.eval()
     with torch.inference_mode():
-        head.fit(images[torch.from_numpy(np.unique(pairs.image_of))], pieces[torch.from_numpy(np.unique(pairs.row_pieces(np.arange(len(pairs)))[0]))])
+        head.fit(
+            images[torch.from_numpy(np.unique(pairs.image_of))],
+            pieces[torch.from_numpy(np.unique(pairs.row_pieces(np.arange(len(pairs)))[0]))],
+        )
         objective.centre(first, *feed.known(first))
     head.train()
     per_epoch = math.ceil(len(pairs) / rows)
@@ -144,7 +206,9 @@ def _trained(pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, l
 
 
 def _contents(images: NDArray[np.float32]) -> Indices:
-    """(U,) the same number for rows that are the same to the last bit: one picture under several names."""
+    """(U,) the same number for rows that are the same to the last bit: one picture under several
+    names.
+    """
     known: dict[bytes, int] = {}
     return np.array([known.setdefault(row.tobytes(), len(known)) for row in images], np.int64)
 

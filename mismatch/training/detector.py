@@ -24,7 +24,9 @@ class Detector(nn.Module):
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, 3, S, S), (B, L), (B, L) → (B,) logits."""
-        logits: Tensor = self.head(self.encode_image(pixel_values), self.encode_text(input_ids, attention_mask))
+        logits: Tensor = self.head(
+            self.encode_image(pixel_values), self.encode_text(input_ids, attention_mask)
+        )
         return logits
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -37,18 +39,24 @@ class Detector(nn.Module):
 
 
 def tower_methods(detector: Detector) -> list[str]:
-    """The backbone's methods that the detector calls: `encode_image` and `encode_text`, or those that give the levels too where the head takes them."""
+    """The backbone's methods that the detector calls: `encode_image` and `encode_text`, or those
+    that give the levels too where the head takes them.
+    """
     head = detector.head.spec
     features = {"encode_image": head.image_features, "encode_text": head.text_features}
     return [f"{name}_and_levels" if "levels" in taken else name for name, taken in features.items()]
 
 
-def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows (M,) in 0..B → cosine (B,), text (B, D), and which
-    piece that text is (B,) in 0..M; None where no text is in pieces, or none alone is chosen.
+def row_cosines(
+    images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows
+    (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M; None where
+    no text is in pieces, or none alone is chosen.
 
-    The text of a row in several pieces is the one with the lowest cosine, or the mean of all under chunk-mean: since the logit rises in a line with the
-    cosine, these are the lowest and the mean logit, which is how the runtime pools them.
+    The text of a row in several pieces is the one with the lowest cosine, or the mean of all under
+    chunk-mean: since the logit rises in a line with the cosine, these are the lowest and the mean
+    logit, which is how the runtime pools them.
     """
     chosen = None
     if len(pieces) != len(images):
@@ -61,7 +69,9 @@ def row_cosines(images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongT
 
 
 def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that it shows."""
+    """(B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that it
+    shows.
+    """
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     starts = counts.cumsum(0) - counts  # (B,)
     cosine = (images.detach()[row_of] * pieces.detach()).sum(-1)  # (M,)
@@ -79,15 +89,28 @@ def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
 def choose_device(name: str) -> torch.device:
     """auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     if name == "tensorrt":
-        raise DeviceError("tensorrt runs bundles only: mismatch export-onnx writes one; use cuda here")
+        raise DeviceError(
+            "tensorrt runs bundles only: mismatch export-onnx writes one; use cuda here"
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"device {name!r} is unknown; auto, cpu, cuda, cuda:N or mps is needed") from None
+        raise DeviceError(
+            f"device {name!r} is unknown; auto, cpu, cuda, cuda:N or mps is needed"
+        ) from None
     if not _is_there(device):
-        raise DeviceError(f"device {name!r} was asked for, but this torch finds none; use --device cpu, or install a torch built for it")
+        raise DeviceError(
+            f"device {name!r} was asked for, but this torch finds none; use --device cpu, or"
+            " install a torch built for it"
+        )
     return device
 
 

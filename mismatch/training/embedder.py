@@ -37,9 +37,19 @@ __all__ = ["EmbeddedRows", "Embedder", "open_embedder"]
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
 DEFAULTS = TrainConfig(train_csv="")
-RECIPE: dict[str, Any] = {"hidden_dim": DEFAULTS.head_hidden, "dropout": MODES["head"]["dropout"], "members": DEFAULTS.head_members}  # of --tune head
-REMEMBERS = "if these rows were among its training rows, its towers remember their labels, wrong ones too; {other} does not"
-BUNDLE_NOTE = "the bundle doesn't say whether its towers were fine-tuned: " + REMEMBERS.format(other="the backbone that they came from")
+# of --tune head
+RECIPE: dict[str, Any] = {
+    "hidden_dim": DEFAULTS.head_hidden,
+    "dropout": MODES["head"]["dropout"],
+    "members": DEFAULTS.head_members,
+}
+REMEMBERS = (
+    "if these rows were among its training rows, its towers remember their labels, wrong ones too;"
+    " {other} does not"
+)
+BUNDLE_NOTE = "the bundle doesn't say whether its towers were fine-tuned: " + REMEMBERS.format(
+    other="the backbone that they came from"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,10 @@ class EmbeddedRows:
     def texts(self) -> Array:
         """(V, text_width), the mean of each text's pieces."""
         pairs, counts = self.pairs, np.diff(self.pairs.starts)
-        return np.asarray(np.add.reduceat(self.pieces[pairs.piece_of], pairs.starts[:-1]) / counts[:, None], np.float32)
+        return np.asarray(
+            np.add.reduceat(self.pieces[pairs.piece_of], pairs.starts[:-1]) / counts[:, None],
+            np.float32,
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,9 @@ class Embedder:
         batch_size: int | str = 16,
         progress: Progress = no_progress,
     ) -> EmbeddedRows:
-        """Each unique image and text once; what the cache knows is not encoded again. InputError where no row is left."""
+        """Each unique image and text once; what the cache knows is not encoded again. InputError
+        where no row is left.
+        """
         size = choose_batch_size(self.engine) if isinstance(batch_size, str) else batch_size
         pipeline = Pipeline(self.engine, batch_size=size, workers=workers)
         cut = pipeline.long_text != "truncate"
@@ -88,9 +103,13 @@ class Embedder:
         pairs = PairSet.from_rows(csv_file, [rows[i] for i in usable], image_base_path)
         split = dict(zip(pairs.texts, pipeline.pieces(pairs.texts), strict=True))
         unsplit = {text: error for text, error in split.items() if isinstance(error, InputError)}
-        pairs = pairs.cut({text: pieces for text, pieces in split.items() if not isinstance(pieces, InputError)})
+        pairs = pairs.cut(
+            {text: pieces for text, pieces in split.items() if not isinstance(pieces, InputError)}
+        )
         store = EmbeddingCache(cache, self.engine.fingerprint)
-        with progress(f"embed {Path(csv_file).name}", len(pairs.images) + len(pairs.pieces), "item") as advance:
+        with progress(
+            f"embed {Path(csv_file).name}", len(pairs.images) + len(pairs.pieces), "item"
+        ) as advance:
             images, bad_images = embed_images(pipeline, pairs.images, cache=store, progress=advance)
             pieces, bad_pieces = embed_texts(pipeline, pairs.pieces, cache=store, progress=advance)
         unsplit_at = {at: unsplit[text] for at, text in enumerate(pairs.texts) if text in unsplit}
@@ -98,38 +117,71 @@ class Embedder:
         problems |= {int(usable[at]): why for at, why in enumerate(bad) if why is not None}
         good = np.array([at for at, why in enumerate(bad) if why is None], np.int64)
         if not len(good):
-            raise InputError(f"{csv_file}: not one of its {len(rows):,} rows can be scored; mismatch validate says why row by row")
+            raise InputError(
+                f"{csv_file}: not one of its {len(rows):,} rows can be scored; mismatch validate"
+                " says why row by row"
+            )
         return _only(pairs, good, images, pieces, usable[good], problems)
 
 
-def open_embedder(reference: str, *, provider: str = "auto", threads: int | None = None) -> Embedder:
-    """A checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]; the towers need share no space, as heads are trained."""
+def open_embedder(
+    reference: str, *, provider: str = "auto", threads: int | None = None
+) -> Embedder:
+    """A checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]; the towers
+    need share no space, as heads are trained.
+    """
     if is_bundle(reference):
         engine: Any = load(reference, provider, threads)  # type: ignore[arg-type]
         spec = engine.engine.manifest.head
         common = spec.image_dim if spec.image_dim == spec.text_dim else COMMON_DIM
-        return Embedder(engine.engine, replace(spec, kind="adapter", normalisation="standard", common_dim=common, **RECIPE), BUNDLE_NOTE)
+        return Embedder(
+            engine.engine,
+            replace(spec, kind="adapter", normalisation="standard", common_dim=common, **RECIPE),
+            BUNDLE_NOTE,
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     device = choose_device(provider)
     backbone, family, model_id, score, note = _open(reference)
     spec = head_spec_for(backbone, "adapter", **RECIPE, features=features_offered(backbone))
     meta = meta_for(family, model_id, spec, score=score)
-    return Embedder(TorchEngine(Detector(backbone, build_head(spec)), meta, device=device), spec, note)
+    return Embedder(
+        TorchEngine(Detector(backbone, build_head(spec)), meta, device=device), spec, note
+    )
 
 
 def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
-    """A backbone, its family and model, how a checkpoint scores, and what is to be said of weights that may have seen the labels."""
+    """A backbone, its family and model, how a checkpoint scores, and what is to be said of weights
+    that may have seen the labels.
+    """
     if is_checkpoint(reference):
         detector, meta = load_detector(reference)
         tuned = str(meta.train.get("tune", "full"))
-        note = "" if tuned == "head" else f"{reference} was trained by --tune {tuned}: {REMEMBERS.format(other=f'{meta.family}:{meta.model_id}')}"
+        note = (
+            ""
+            if tuned == "head"
+            else (
+                f"{reference} was trained by --tune {tuned}:"
+                f" {REMEMBERS.format(other=f'{meta.family}:{meta.model_id}')}"
+            )
+        )
         return detector.backbone, meta.family, meta.model_id, meta.score, note
     if reference.partition(":")[0] not in families() and not is_legacy(reference):
         open_checkpoint(reference)  # raises and says what to do
     family, model_id = (FAMILY, reference) if is_legacy(reference) else parse_reference(reference)
-    note = f"{reference} has been fine-tuned: {REMEMBERS.format(other='its backbone as it was before')}" if is_legacy(reference) else ""
-    return load_backbone(f"{family}:{model_id}" if is_legacy(reference) else reference), family, model_id, None, note
+    note = (
+        f"{reference} has been fine-tuned:"
+        f" {REMEMBERS.format(other='its backbone as it was before')}"
+        if is_legacy(reference)
+        else ""
+    )
+    return (
+        load_backbone(f"{family}:{model_id}" if is_legacy(reference) else reference),
+        family,
+        model_id,
+        None,
+        note,
+    )
 
 
 def _why(
@@ -147,8 +199,17 @@ def _why(
     return next((str(bad_pieces[int(piece)]) for piece in pieces if int(piece) in bad_pieces), None)
 
 
-def _only(pairs: PairSet, good: Indices, images: Array, pieces: Array, rows: Indices, problems: dict[int, str]) -> EmbeddedRows:
-    """These rows of `pairs`, with the images and texts that they name and no others; the pieces stay."""
+def _only(
+    pairs: PairSet,
+    good: Indices,
+    images: Array,
+    pieces: Array,
+    rows: Indices,
+    problems: dict[int, str],
+) -> EmbeddedRows:
+    """These rows of `pairs`, with the images and texts that they name and no others; the pieces
+    stay.
+    """
     seen, image_of = np.unique(pairs.image_of[good], return_inverse=True)
     said, text_of = np.unique(pairs.text_of[good], return_inverse=True)
     spans = [pairs.piece_of[pairs.starts[text] : pairs.starts[text + 1]] for text in said]

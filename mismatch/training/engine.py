@@ -1,4 +1,6 @@
-"""torch under the one pipeline: a detector that answers to runtime.pipeline.Engine, and how to open one."""
+"""torch under the one pipeline: a detector that answers to runtime.pipeline.Engine, and how to open
+one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.errors import BackboneError, CheckpointError, MismatchWarning
 from mismatch.specs import ScoreSpec
-from mismatch.training.checkpoint import CheckpointMeta, is_checkpoint, load_detector, meta_for, read_meta
+from mismatch.training.checkpoint import (
+    CheckpointMeta,
+    is_checkpoint,
+    load_detector,
+    meta_for,
+    read_meta,
+)
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.head import build_head, cosine_threshold, head_spec_for
 from mismatch.training.legacy import FAMILY, check_not_above, head_line, is_legacy
@@ -30,9 +38,13 @@ Array = NDArray[np.float32]
 
 
 class TorchEngine:
-    """A detector in fp32, in eval mode, on one device. Thread-safe, as inference changes nothing."""
+    """A detector in fp32, in eval mode, on one device. Thread-safe, as
+    inference changes nothing.
+    """
 
-    def __init__(self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None) -> None:
+    def __init__(
+        self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None
+    ) -> None:
         """`meta` says where the weights come from and how logits become scores."""
         self.device = device or torch.device("cpu")
         self.detector = detector.float().to(self.device).eval()
@@ -40,20 +52,27 @@ class TorchEngine:
         backbone = detector.backbone
         self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
         self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
-        self.image_width, self.text_width = detector.head.spec.image_width, detector.head.spec.text_width
+        self.image_width, self.text_width = (
+            detector.head.spec.image_width,
+            detector.head.spec.text_width,
+        )
         self.length_step, self.independent = 1, False
         self.name = f"torch {self.device.type}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a row depends on, so not of the head's weights."""
+        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a
+        row depends on, so not of the head's weights.
+        """
         return _fingerprint(self.detector, self.name)
 
     def encode_images(self, pixel_values: Array) -> Array:
         """(B, 3, S, S) → (B, image_width)."""
         return self._run(self.detector.encode_image, pixel_values)
 
-    def encode_texts(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Array:
+    def encode_texts(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> Array:
         """(B, L), twice → (B, text_width)."""
         return self._run(self.detector.encode_text, input_ids, attention_mask)
 
@@ -73,7 +92,17 @@ class TorchEngine:
 
     def _run(self, module: Callable[..., Tensor], *arrays: NDArray[Any]) -> Array:
         with torch.inference_mode():
-            output: Array = module(*(torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in arrays)).float().cpu().numpy()
+            output: Array = (
+                module(
+                    *(
+                        torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+                        for array in arrays
+                    )
+                )
+                .float()
+                .cpu()
+                .numpy()
+            )
         return output
 
 
@@ -95,7 +124,9 @@ def _fingerprint(detector: Detector, engine: str) -> str:
     return digest.hexdigest()
 
 
-def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
+def open_checkpoint(
+    path: str | Path, *, provider: str = "auto", threads: int | None = None
+) -> TorchEngine:
     """Open a checkpoint folder, one of an older pipeline, or a backbone by its name for zero-shot.
 
     `provider` auto, cpu or cuda; `threads`: torch's own choice by default.
@@ -108,7 +139,9 @@ def open_checkpoint(path: str | Path, *, provider: str = "auto", threads: int | 
 
 
 def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
-    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name that nobody knows are refused in words."""
+    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name
+    that nobody knows are refused in words.
+    """
     if reference.partition(":")[0] in families():
         return open_backbone(reference, provider=provider, threads=threads)
     if is_legacy(reference):
@@ -116,27 +149,49 @@ def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngi
     if Path(reference).is_dir():
         check_not_above(reference)
         read_meta(Path(reference))  # raises and says what to do
-    raise CheckpointError(f"model folder {reference} not found, and no installed backbone is called that; pass a checkpoint, a bundle or FAMILY:MODEL")
+    raise CheckpointError(
+        f"model folder {reference} not found, and no installed backbone is called that; pass a"
+        " checkpoint, a bundle or FAMILY:MODEL"
+    )
 
 
 def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine:
-    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one of similarity."""
+    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one
+    of similarity.
+    """
     engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
     if line := head_line(folder):
-        scored = f"pairs are scored by the fine-tuned backbone's cosine, a match from {engine.score.threshold_in_use:g}"
-        warnings.warn(f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in minutes", MismatchWarning, stacklevel=2)
+        scored = (
+            "pairs are scored by the fine-tuned backbone's cosine, a match from"
+            f" {engine.score.threshold_in_use:g}"
+        )
+        warnings.warn(
+            f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in"
+            " minutes",
+            MismatchWarning,
+            stacklevel=2,
+        )
     return engine
 
 
-def open_backbone(reference: str, *, provider: str = "auto", threads: int | None = None) -> TorchEngine:
-    """A raw backbone with the plain cosine for a score; BackboneError where its towers share no space."""
+def open_backbone(
+    reference: str, *, provider: str = "auto", threads: int | None = None
+) -> TorchEngine:
+    """A raw backbone with the plain cosine for a score; BackboneError where its towers share no
+    space.
+    """
     device = _prepare(provider, threads)
     family, model_id = parse_reference(reference)
     backbone = load_backbone(reference)
     if not backbone.shared_space:
-        raise BackboneError(f"{reference} has no space that images and texts share, so it can't score untrained; run mismatch train --backbone {family} first")
+        raise BackboneError(
+            f"{reference} has no space that images and texts share, so it can't score untrained;"
+            f" run mismatch train --backbone {family} first"
+        )
     detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
-    meta = meta_for(family, model_id, detector.head.spec, score=ScoreSpec("cosine", cosine_threshold(backbone)))
+    meta = meta_for(
+        family, model_id, detector.head.spec, score=ScoreSpec("cosine", cosine_threshold(backbone))
+    )
     return TorchEngine(detector, meta, device=device)
 
 

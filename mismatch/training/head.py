@@ -34,7 +34,9 @@ COMMON_DIM = 256  # width in which unlike widths are compared
 
 
 def normalise(x: Tensor) -> Tensor:
-    """(…, D) → (…, D) of length 1; zeros stay zeros, and no branch that an exporter would trip over."""
+    """(…, D) → (…, D) of length 1; zeros stay zeros, and no branch that an exporter would trip
+    over.
+    """
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-12)
 
 
@@ -59,7 +61,9 @@ class Head(nn.Module, ABC):
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
         """(B, image_width), (B, text_width) → (B,) logits."""
-        return self.logit((self.embed_image(image_embedding) * self.embed_text(text_embedding)).sum(-1))
+        return self.logit(
+            (self.embed_image(image_embedding) * self.embed_text(text_embedding)).sum(-1)
+        )
 
 
 class ZeroShotHead(Head):
@@ -79,7 +83,9 @@ class ZeroShotHead(Head):
 
 
 class CosineHead(ZeroShotHead):
-    """Scale · cosine + bias, both learned; `log_temperature` is the contrastive loss's own scale and serves training only."""
+    """Scale · cosine + bias, both learned; `log_temperature` is the contrastive loss's own scale
+    and serves training only.
+    """
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
@@ -92,10 +98,14 @@ class CosineHead(ZeroShotHead):
         return self.log_scale.exp() * cosine + self.bias
 
     def fit(self, images: Tensor, texts: Tensor) -> None:
-        """Standardise by these rows, (U, image_width) and (V, text_width), where this head does so."""
+        """Standardise by these rows, (U, image_width) and (V, text_width), where this
+        head does so.
+        """
 
     def members(self, embedded: Tensor) -> Tensor:
-        """(B, D) of either side → (members, B, D / members), each as long as a whole row is: what is taught apart."""
+        """(B, D) of either side → (members, B, D / members), each as long as a whole row is: what
+        is taught apart.
+        """
         return embedded[None]
 
     @torch.no_grad()
@@ -107,16 +117,20 @@ class CosineHead(ZeroShotHead):
 
 
 class AdapterHead(CosineHead):
-    """MLPs from each tower into one common width, then scale · cosine + bias; residual where the widths are equal, so that it begins with zero-shot's ranking.
+    """MLPs from each tower into one common width, then scale · cosine + bias; residual where the
+    widths are equal, so that it begins with zero-shot's ranking.
 
-    Its members are pairs of MLPs that are taught apart and vote: their cosines are averaged, as those of an ensemble, which is the cosine of their outputs
-    side by side.
+    Its members are pairs of MLPs that are taught apart and vote: their cosines are averaged, as
+    those of an ensemble, which is the cosine of their outputs side by side.
     """
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__(spec)
         self.residual = spec.image_dim == spec.text_dim == spec.common_dim
-        self.image_norm, self.text_norm = (Standardise(width) if spec.normalisation == "standard" else None for width in (spec.image_width, spec.text_width))
+        self.image_norm, self.text_norm = (
+            Standardise(width) if spec.normalisation == "standard" else None
+            for width in (spec.image_width, spec.text_width)
+        )
         self.image_adapter = _adapters(spec.image_width, spec, self.residual)
         self.text_adapter = _adapters(spec.text_width, spec, self.residual)
 
@@ -140,15 +154,25 @@ class AdapterHead(CosineHead):
     def _embed(self, adapters: nn.Module, norm: nn.Module | None, row: Tensor, dim: int) -> Tensor:
         given = row if norm is None else norm(row)
         base = normalise(row[:, :dim]) if self.residual else 0.0
-        members = [normalise(base + adapter(given)) for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])]  # (B, common_dim) each
-        return torch.cat(members, dim=1) / math.sqrt(len(members)) if len(members) > 1 else members[0]
+        # (B, common_dim) each
+        members = [
+            normalise(base + adapter(given))
+            for adapter in (adapters if isinstance(adapters, nn.ModuleList) else [adapters])
+        ]
+        return (
+            torch.cat(members, dim=1) / math.sqrt(len(members)) if len(members) > 1 else members[0]
+        )
 
 
 class Standardise(nn.Module):
-    """Each column to mean 0 and spread 1 over the rows it was fitted on; beyond `LIMIT` spreads it is cut off."""
+    """Each column to mean 0 and spread 1 over the rows it was fitted on; beyond `LIMIT` spreads it
+    is cut off.
+    """
 
     LIMIT = 8.0
-    OWN, ALL = 0.05, 1e-3  # shares of a column's own size and of all columns' that are added to its spread, so that rounding is not blown up
+    # shares of a column's own size and of all columns' that are added to its spread, so that
+    # rounding is not blown up
+    OWN, ALL = 0.05, 1e-3
     mean: Tensor
     spread: Tensor
 
@@ -159,7 +183,9 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def fit(self, rows: Tensor) -> None:
-        """(N, width), N ≥ 1; a column that hardly varies keeps a spread that its noise doesn't fill."""
+        """(N, width), N ≥ 1; a column that hardly varies keeps a spread that its noise doesn't
+        fill.
+        """
         variance, mean = torch.var_mean(rows.float(), 0, correction=0)
         self.mean.copy_(mean)
         size = rows.float().abs().mean(0)  # (width,)
@@ -171,7 +197,9 @@ class Standardise(nn.Module):
 
 
 class ByteDropout(nn.Dropout):
-    """Dropout whose chances are in 256ths: on a CPU six times as fast as torch's, which draws each one by itself."""
+    """Dropout whose chances are in 256ths: on a CPU six times as fast as torch's, which draws each
+    one by itself.
+    """
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, width) → (B, width)."""
@@ -194,14 +222,22 @@ def _adapter(width: int, spec: HeadSpec, residual: bool) -> nn.Sequential:
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     norm = nn.LayerNorm(width) if spec.normalisation == "layer" else nn.Identity()
-    return nn.Sequential(norm, ByteDropout(spec.dropout), nn.Linear(width, spec.hidden_dim), nn.GELU(), last)
+    return nn.Sequential(
+        norm, ByteDropout(spec.dropout), nn.Linear(width, spec.hidden_dim), nn.GELU(), last
+    )
 
 
-KINDS: dict[str, type[Head]] = {"adapter": AdapterHead, "cosine": CosineHead, "zero-shot": ZeroShotHead}
+KINDS: dict[str, type[Head]] = {
+    "adapter": AdapterHead,
+    "cosine": CosineHead,
+    "zero-shot": ZeroShotHead,
+}
 
 
 def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
-    """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from those."""
+    """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from
+    those.
+    """
     head = KINDS[spec.kind](spec)
     if isinstance(head, CosineHead) and backbone is not None and backbone.shared_space:
         head.start(backbone.logit_scale or SCALE, cosine_threshold(backbone))
@@ -209,7 +245,9 @@ def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
 
 
 def cosine_threshold(backbone: Backbone) -> float:
-    """Cosine from which an untrained pair counts as a match, and at which a head's logit starts as 0: stated, else implied by the bias, else CLIP's."""
+    """Cosine from which an untrained pair counts as a match, and at which a head's logit starts as
+    0: stated, else implied by the bias, else CLIP's.
+    """
     if backbone.zero_shot_threshold is not None:
         return backbone.zero_shot_threshold
     if backbone.logit_bias is not None:
@@ -220,7 +258,12 @@ def cosine_threshold(backbone: Backbone) -> float:
 def head_options(spec: HeadSpec) -> dict[str, Any]:
     """A head as the options that make it."""
     features = ",".join(feature_names(spec)) or "none"
-    options = {"head": spec.kind, "head_dim": spec.common_dim, "head_hidden": spec.hidden_dim, "head_members": spec.members}
+    options = {
+        "head": spec.kind,
+        "head_dim": spec.common_dim,
+        "head_hidden": spec.hidden_dim,
+        "head_members": spec.members,
+    }
     return options | {"features": features, "dropout": spec.dropout}
 
 
@@ -234,7 +277,9 @@ def head_spec_for(
     members: int = 1,
     features: tuple[str, ...] = (),
 ) -> HeadSpec:
-    """The spec that fits a backbone's widths; equal widths are compared in that width unless another is asked for. `features`: of specs.FEATURES."""
+    """The spec that fits a backbone's widths; equal widths are compared in that width unless
+    another is asked for. `features`: of specs.FEATURES.
+    """
     equal = backbone.image_dim == backbone.text_dim
     if kind not in KINDS:
         raise InputError(f"head {kind!r} is unknown; one of {', '.join(KINDS)} is needed")

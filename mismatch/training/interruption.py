@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP while a run is at work: the first one waits for the step, a second Ctrl-C doesn't."""
+"""Ctrl-C, SIGTERM and SIGHUP while a run is at work: the first one waits for the step, a second
+Ctrl-C doesn't.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,15 @@ from typing import Any
 __all__ = ["Interruption"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else []))
-ONE_PRESS = 0.5  # seconds in which a second signal is the first one's echo: launchers hand on what the terminal has sent already
+# seconds in which a second signal is the first one's echo: launchers hand on what the terminal has
+# sent already
+ONE_PRESS = 0.5
 
 
 class Interruption:
-    """Turns these signals into KeyboardInterrupt, at once, or behind the block that `held` guards. Does nothing outside the main thread."""
+    """Turns these signals into KeyboardInterrupt, at once, or behind the block that `held` guards.
+    Does nothing outside the main thread.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None  # of the signal that came
@@ -28,16 +34,32 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]  # else `nohup` would not hold
+            # else `nohup` would not hold
+            heard = [
+                number
+                for number in SIGNALS
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+            ]
             self._before = {number: signal.signal(number, self._come) for number in heard}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Put the earlier handlers back; one that was set for SIGTERM or SIGHUP learns of it, as the command line makes its exit code of that."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the earlier handlers back; one that was set for SIGTERM or SIGHUP learns of it, as
+        the command line makes its exit code of that.
+        """
         for number, handler in self._before.items():
             signal.signal(number, handler)
         handler = self._before.get(self.number or 0)
-        if self.number not in (None, signal.SIGINT) and isinstance(error, KeyboardInterrupt) and callable(handler):
+        if (
+            self.number not in (None, signal.SIGINT)
+            and isinstance(error, KeyboardInterrupt)
+            and callable(handler)
+        ):
             handler(self.number, None)
 
     @property
@@ -56,7 +78,9 @@ class Interruption:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the block finish first; KeyboardInterrupt behind it where a signal came meanwhile, and inside it for a second Ctrl-C."""
+        """Let the block finish first; KeyboardInterrupt behind it where a signal came meanwhile,
+        and inside it for a second Ctrl-C.
+        """
         self._held += 1
         try:
             yield
@@ -69,5 +93,6 @@ class Interruption:
             self.number, self._since = number, time.monotonic()
             if not self._held:
                 raise KeyboardInterrupt
-        elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS:  # `timeout` sends SIGTERM twice
+        # `timeout` sends SIGTERM twice
+        elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS:
             raise KeyboardInterrupt

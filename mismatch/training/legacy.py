@@ -1,4 +1,6 @@
-"""Model folders of pipelines before this one: a fine-tuned two-tower model in transformers' format beside a head of which no file says how it was used."""
+"""Model folders of pipelines before this one: a fine-tuned two-tower model in transformers' format
+beside a head of which no file says how it was used.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +17,40 @@ from mismatch.training.config import TrainConfig
 
 __all__ = ["FAMILY", "check_not_above", "head_line", "is_legacy"]
 
-FAMILY = str(TrainConfig.__dataclass_fields__["backbone"].default)  # that reads transformers' format
+# that reads transformers' format
+FAMILY = str(TrainConfig.__dataclass_fields__["backbone"].default)
 CONFIG, WEIGHTS, HEAD = "config.json", "pytorch_model.bin", "classification_head.pt"
 NESTED = ("state_dict", "model_state_dict")  # under which some writers put the tensors
 SHOWN = 4  # tensors of a head that a line names
 
 
 def is_legacy(path: str | Path) -> bool:
-    """Whether the folder is laid out so: config.json with pytorch_model.bin or classification_head.pt, and not a checkpoint of ours."""
+    """Whether the folder is laid out so: config.json with pytorch_model.bin or
+    classification_head.pt, and not a checkpoint of ours.
+    """
     folder = Path(path)
-    return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in (WEIGHTS, HEAD)) and not is_checkpoint(folder)
+    return (
+        (folder / CONFIG).is_file()
+        and any((folder / name).is_file() for name in (WEIGHTS, HEAD))
+        and not is_checkpoint(folder)
+    )
 
 
 def check_not_above(path: str | Path) -> None:
     """CheckpointError for the folder of a whole run, with the names of the models in it."""
-    nested = sorted(found.parent.name for found in Path(path).glob(f"*/{CONFIG}") if is_legacy(found.parent))
+    nested = sorted(
+        found.parent.name for found in Path(path).glob(f"*/{CONFIG}") if is_legacy(found.parent)
+    )
     if nested and not is_legacy(path):
-        raise CheckpointError(f"{path} is a folder of models; pass one of those in it: {', '.join(nested)}")
+        raise CheckpointError(
+            f"{path} is a folder of models; pass one of those in it: {', '.join(nested)}"
+        )
 
 
 def head_line(path: str | Path) -> str | None:
-    """What is known of the folder's head, for people: its tensors but not what they are multiplied with; None where there is none. Runs nothing of it."""
+    """What is known of the folder's head, for people: its tensors but not what they are multiplied
+    with; None where there is none. Runs nothing of it.
+    """
     file = Path(path) / HEAD
     if not file.is_file():
         return None
@@ -46,9 +61,14 @@ def head_line(path: str | Path) -> str | None:
     tensors = _tensors(state)
     if not tensors:
         return f"{file} holds no tensors by name"
-    named = [f"{name} {'×'.join(map(str, tensor.shape)) or '1'}" for name, tensor in tensors.items()]
+    named = [
+        f"{name} {'×'.join(map(str, tensor.shape)) or '1'}" for name, tensor in tensors.items()
+    ]
     listed = ", ".join(named[:SHOWN]) + (", …" if len(named) > SHOWN else "")
-    return f"{file} holds {listed}, but no file says how they are applied to the embeddings, so the head is not used"
+    return (
+        f"{file} holds {listed}, but no file says how they are applied to the embeddings, so the"
+        " head is not used"
+    )
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""From a batch's embeddings to what training minimises and what validation looks at: the head, the losses, and texts in pieces."""
+"""From a batch's embeddings to what training minimises and what validation looks at: the head, the
+losses, and texts in pieces.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,21 @@ class Objective:
         self.head, self.long_text, self.contrastive_weight = head, long_text, contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and contrastive loss, nats, means over the head's members; 0 for one
-        that has no weight.
+        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and
+        contrastive loss, nats, means over the head's members; 0 for one that has no weight.
         """
         _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
         labels, losses = batch.labels.to(images.device), []
-        for image_part, text_part in zip(self.head.members(image_rows), self.head.members(text_rows), strict=True):  # (B, D') each
+        # (B, D') each
+        for image_part, text_part in zip(
+            self.head.members(image_rows), self.head.members(text_rows), strict=True
+        ):
             binary = binary_loss(self.head.logit((image_part * text_part).sum(-1)), labels)
-            contrastive = self._contrastive(batch, image_part, text_part, piece_of) if self.contrastive_weight else torch.zeros_like(binary)
+            contrastive = (
+                self._contrastive(batch, image_part, text_part, piece_of)
+                if self.contrastive_weight
+                else torch.zeros_like(binary)
+            )
             losses.append(torch.stack([binary, contrastive]))
         binary, contrastive = torch.stack(losses).mean(0)
         return binary, contrastive
@@ -46,7 +55,9 @@ class Objective:
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep the temperature in CLIP's bounds: the parameter, as CLIP does; a clamp in the graph would leave one at its bound without a gradient."""
+        """Keep the temperature in CLIP's bounds: the parameter, as CLIP does; a clamp in the graph
+        would leave one at its bound without a gradient.
+        """
         self.head.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
 
     def centre(self, batch: Batch, images: Tensor, pieces: Tensor) -> None:
@@ -55,32 +66,54 @@ class Objective:
         self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
 
     def logits(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> NDArray[np.float32]:
-        """Embeddings of all unique images (U, image_width) and pieces (W, text_width) → (N,) logits of all rows."""
-        images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)  # (U, D), (W, D)
-        cosines = [self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)]
+        """Embeddings of all unique images (U, image_width) and pieces (W, text_width) → (N,) logits
+        of all rows.
+        """
+        # (U, D), (W, D)
+        images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)
+        cosines = [
+            self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)
+        ]
         logits: NDArray[np.float32] = self.head.logit(torch.cat(cosines)).float().cpu().numpy()
         return logits
 
-    def _cosines(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Embeddings of unique images (U, image_width) and pieces (W, text_width) → cosine (B,), both sides a row (B, D), length 1 but for mean texts, and
-        which piece is a row's text (B,) in 0..W, where one of several was chosen.
+    def _cosines(
+        self, batch: Batch, images: Tensor, pieces: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Embeddings of unique images (U, image_width) and pieces (W, text_width) → cosine (B,),
+        both sides a row (B, D), length 1 but for mean texts, and which piece is a row's text (B,)
+        in 0..W, where one of several was chosen.
         """
         piece_of = batch.piece_of.to(images.device)
         image_rows = self.head.embed_image(images)[batch.image_of.to(images.device)]
         row_pieces = self.head.embed_text(pieces)[piece_of]  # (M, D)
-        cosine, text_rows, chosen = row_cosines(image_rows, row_pieces, batch.row_of.to(images.device), self.long_text)
+        cosine, text_rows, chosen = row_cosines(
+            image_rows, row_pieces, batch.row_of.to(images.device), self.long_text
+        )
         return cosine, image_rows, text_rows, None if chosen is None else piece_of[chosen]
 
-    def _contrastive(self, batch: Batch, image_rows: Tensor, text_rows: Tensor, piece_of: Tensor | None) -> Tensor:
+    def _contrastive(
+        self, batch: Batch, image_rows: Tensor, text_rows: Tensor, piece_of: Tensor | None
+    ) -> Tensor:
         device = image_rows.device
         matched = batch.labels.nonzero().squeeze(1)  # (M,)
         ids = (batch.image_of[matched].to(device), batch.text_of[matched].to(device))
         matched = matched.to(device)
         piece_ids = None if piece_of is None else piece_of[matched]
-        return contrastive_loss(image_rows[matched], text_rows[matched], *ids, self.head.log_temperature.exp(), piece_ids)
+        return contrastive_loss(
+            image_rows[matched],
+            text_rows[matched],
+            *ids,
+            self.head.log_temperature.exp(),
+            piece_ids,
+        )
 
-    def _row_cosines(self, pairs: PairSet, rows: NDArray[np.int64], images: Tensor, pieces: Tensor) -> Tensor:
+    def _row_cosines(
+        self, pairs: PairSet, rows: NDArray[np.int64], images: Tensor, pieces: Tensor
+    ) -> Tensor:
         """Both sides of length 1, of all images (U, D) and pieces (W, D) → (B,) of these rows."""
         row_pieces, row_of = map(torch.from_numpy, pairs.row_pieces(rows))
         image_rows = images[torch.from_numpy(pairs.image_of[rows])]
-        return row_cosines(image_rows, pieces[row_pieces], row_of.to(images.device), self.long_text)[0]
+        return row_cosines(
+            image_rows, pieces[row_pieces], row_of.to(images.device), self.long_text
+        )[0]

@@ -20,25 +20,47 @@ ALIKE: Mapping[nn.Parameter, float] = MappingProxyType({})
 
 
 def build_optimizer(
-    detector: Detector, *, backbone_rate: float, head_rate: float, weight_decay: float, factors: Mapping[nn.Parameter, float] = ALIKE
+    detector: Detector,
+    *,
+    backbone_rate: float,
+    head_rate: float,
+    weight_decay: float,
+    factors: Mapping[nn.Parameter, float] = ALIKE,
 ) -> torch.optim.AdamW:
-    """Trainable parameters in groups: backbone or head, with decay or without (biases, norms and scalars); `factors` of the backbone's rate, 0..1, each in
-    groups of its own, the largest first.
+    """Trainable parameters in groups: backbone or head, with decay or without (biases, norms and
+    scalars); `factors` of the backbone's rate, 0..1, each in groups of its own, the largest first.
     """
     groups: list[dict[str, Any]] = []
-    for part, module, rate in (("backbone", detector.backbone, backbone_rate), ("head", detector.head, head_rate)):
+    for part, module, rate in (
+        ("backbone", detector.backbone, backbone_rate),
+        ("head", detector.head, head_rate),
+    ):
         members: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for parameter in trainable(module):
-            members.setdefault((factors.get(parameter, 1.0), parameter.ndim > 1), []).append(parameter)
-        for (factor, decays), chosen in sorted(members.items(), key=lambda item: item[0], reverse=True):
+            members.setdefault((factors.get(parameter, 1.0), parameter.ndim > 1), []).append(
+                parameter
+            )
+        for (factor, decays), chosen in sorted(
+            members.items(), key=lambda item: item[0], reverse=True
+        ):
             peak = rate * factor
-            groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": weight_decay if decays else 0.0, "part": part})
+            groups.append(
+                {
+                    "params": chosen,
+                    "lr": peak,
+                    "peak": peak,
+                    "weight_decay": weight_decay if decays else 0.0,
+                    "part": part,
+                }
+            )
     fused = next(detector.parameters()).device.type in ("cpu", "cuda")
     return torch.optim.AdamW(groups, betas=BETAS, fused=fused)
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Fraction of the peak rate at a step, 0..steps: up in a line over the first `warmup` of all steps, then down along half a cosine."""
+    """Fraction of the peak rate at a step, 0..steps: up in a line over the first `warmup` of all
+    steps, then down along half a cosine.
+    """
     rising = math.ceil(warmup * steps)
     if step < rising:
         return (step + 1) / rising
@@ -53,7 +75,9 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def rate_of(optimizer: torch.optim.Optimizer, part: str) -> float:
     """The highest rate in use for the backbone or the head; 0 for one that isn't trained."""
-    return next((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0)
+    return next(
+        (float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0
+    )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -1,4 +1,6 @@
-"""The folder of a training run: a checkpoint per epoch, best_model, final_model, checkpoint_last, run.yaml, curves, and what an earlier run left there."""
+"""The folder of a training run: a checkpoint per epoch, best_model, final_model, checkpoint_last,
+run.yaml, curves, and what an earlier run left there.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,44 @@ from typing import Any
 from mismatch.errors import CheckpointError
 from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
 from mismatch.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
-from mismatch.training.checkpoint import STATS, CheckpointMeta, clone_checkpoint, foreign_files, is_checkpoint, save_checkpoint, write_stats
+from mismatch.training.checkpoint import (
+    STATS,
+    CheckpointMeta,
+    clone_checkpoint,
+    foreign_files,
+    is_checkpoint,
+    save_checkpoint,
+    write_stats,
+)
 from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 from mismatch.training.state import Note, drop_state, read_note
 
-__all__ = ["BEST", "FINAL", "LAST", "STARTED_FROM", "RunFolder", "check_usable", "draw_curves", "is_own", "resumable", "unfinished"]
+__all__ = [
+    "BEST",
+    "FINAL",
+    "LAST",
+    "STARTED_FROM",
+    "RunFolder",
+    "check_usable",
+    "draw_curves",
+    "is_own",
+    "resumable",
+    "unfinished",
+]
 
 BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
 EPOCH = "checkpoint_epoch_"
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
 WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
-WRITTEN = re.compile(rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}")
-_KINDS = {  # of what stands beside the checkpoints; run.yaml is never taken from its author, see `_write_settings`
+WRITTEN = re.compile(
+    rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
+)
+# of what stands beside the checkpoints; run.yaml is never taken from its author, see
+# `_write_settings`
+_KINDS = {
     STATS: json_report("the figures of a run", ["epochs"]),
     CURVES: picture("a picture"),
     RESOLVED: text_file("the options of a run", SETTINGS_HEAD),
@@ -37,19 +62,29 @@ WriteState = Callable[[Path], object]  # is given the checkpoint that is being m
 
 
 class RunFolder:
-    """Where a run writes. Nothing in it is touched before the first epoch is done, but for checkpoint_last."""
+    """Where a run writes. Nothing in it is touched before the first epoch is done, but for
+    checkpoint_last.
+    """
 
     def __init__(
-        self, folder: str | Path, *, report: Callable[[str], object], start: Path | None = None, settings: str | None = None, keep: int | None = None
+        self,
+        folder: str | Path,
+        *,
+        report: Callable[[str], object],
+        start: Path | None = None,
+        settings: str | None = None,
+        keep: int | None = None,
     ) -> None:
-        """`start`: the checkpoint that training goes on from; it is kept even where it lies in `folder`. `settings`: the text of run.yaml. `keep`: how many of
-        the newest epochs' checkpoints stay, all by default. CheckpointError where `folder` can't be used.
+        """`start`: the checkpoint that training goes on from; it is kept even where it lies in
+        `folder`. `settings`: the text of run.yaml. `keep`: how many of the newest epochs'
+        checkpoints stay, all by default. CheckpointError where `folder` can't be used.
         """
         self.folder = Path(folder)
         self.report, self.start, self.settings, self.keep = report, start, settings, keep
         self.written: list[Path] = []
         check_usable(self.folder)
-        self.guards_other = unfinished(self.folder) is not None  # run than this one, which an interruption in the first epoch shall not cost
+        # run than this one, which an interruption in the first epoch shall not cost
+        self.guards_other = unfinished(self.folder) is not None
 
     @property
     def holds_this_run(self) -> bool:
@@ -57,7 +92,9 @@ class RunFolder:
         return bool(self.written) or (is_checkpoint(self.folder / LAST) and not self.guards_other)
 
     def newest(self) -> int:
-        """When the newest state here was saved, nanoseconds since 1970; 0 without any. The next one counts as later, whatever the clock says."""
+        """When the newest state here was saved, nanoseconds since 1970; 0 without any. The next one
+        counts as later, whatever the clock says.
+        """
         found = unfinished(self.folder)
         return 0 if found is None else found[1].saved
 
@@ -67,14 +104,24 @@ class RunFolder:
         return self.start == self.folder / STARTED_FROM
 
     def take_up(self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]) -> None:
-        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do what was cut short after its checkpoint was whole."""
+        """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do
+        what was cut short after its checkpoint was whole.
+        """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
-        self.written = [path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")]
+        self.written = [
+            path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")
+        ]
         if not self.written:
             return  # in its first epoch, beside what an earlier run has left
         if epoch == 1:
-            self._remove_earlier_run([path for path in _earlier(self.folder) if path not in self.written and path != self.start])
+            self._remove_earlier_run(
+                [
+                    path
+                    for path in _earlier(self.folder)
+                    if path not in self.written and path != self.start
+                ]
+            )
             self._write_settings()
         best = self.folder / f"{EPOCH}{best_epoch}"
         if is_checkpoint(best) and (epoch == 1 or _best_epoch(self.folder) != best_epoch):
@@ -93,24 +140,48 @@ class RunFolder:
         same_backbone: bool,
         write_state: WriteState | None = None,
     ) -> None:
-        """Write checkpoint_epoch_N, and best_model where this epoch is the best so far. `same_backbone`: epochs differ in the head only."""
+        """Write checkpoint_epoch_N, and best_model where this epoch is the best so far.
+        `same_backbone`: epochs differ in the head only.
+        """
         with _how_to_go_on():
             first = not self.written
             earlier = self._begin() if first else []
             place = self.folder / f"{EPOCH}{epoch}"
-            save_checkpoint(place, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
+            save_checkpoint(
+                place,
+                detector,
+                meta,
+                stats,
+                backbone_files=self._shared(same_backbone),
+                write_more=write_state,
+            )
             self.written.append(place)
             self._remove_earlier_run(earlier)
             if first:
                 self._write_settings()
             self._complete_epoch(stats, best=best)
 
-    def save_last(self, detector: Detector, meta: CheckpointMeta, stats: Mapping[str, Any], *, same_backbone: bool, write_state: WriteState) -> None:
+    def save_last(
+        self,
+        detector: Detector,
+        meta: CheckpointMeta,
+        stats: Mapping[str, Any],
+        *,
+        same_backbone: bool,
+        write_state: WriteState,
+    ) -> None:
         """Write checkpoint_last, from which an epoch that is under way is resumed."""
         self.guards_other = False
         with _how_to_go_on():
             sweep(self.folder, WRITTEN)
-            save_checkpoint(self.folder / LAST, detector, meta, stats, backbone_files=self._shared(same_backbone), write_more=write_state)
+            save_checkpoint(
+                self.folder / LAST,
+                detector,
+                meta,
+                stats,
+                backbone_files=self._shared(same_backbone),
+                write_more=write_state,
+            )
 
     def save_stats(self, stats: Mapping[str, Any]) -> None:
         """The run so far, at the top and in best_model, which covers the whole run."""
@@ -125,7 +196,9 @@ class RunFolder:
         drop_state(self.written[-1])
 
     def draw(self, stats: Mapping[str, Any]) -> None:
-        """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn is a warning."""
+        """Write training_curves.png, where there is an epoch to show; a picture that can't be drawn
+        is a warning.
+        """
         if self.written:
             draw_curves(self.folder, stats, self.report)
 
@@ -134,7 +207,10 @@ class RunFolder:
         if not self.holds_this_run:
             return "nothing has been written"
         own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
-        return f"{self.folder} holds {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
+        return (
+            f"{self.folder} holds"
+            f" {_listing([path for path in (*own, self.folder / LAST) if is_checkpoint(path)])}"
+        )
 
     def _write_settings(self) -> None:
         """run.yaml; one that somebody wrote by hand stays, and the run's own stands beside it."""
@@ -143,7 +219,10 @@ class RunFolder:
         place = self.folder / SETTINGS
         if place.is_file() and not place.read_bytes().startswith(SETTINGS_HEAD.encode()):
             place = self.folder / RESOLVED
-            self.report(f"{self.folder / SETTINGS} is yours and stays; this run's own options are in {place}")
+            self.report(
+                f"{self.folder / SETTINGS} is yours and stays; this run's own options are in"
+                f" {place}"
+            )
         with atomic_file(place) as file:
             file.write(self.settings)
 
@@ -152,26 +231,39 @@ class RunFolder:
         return self.written[-1] if same_backbone and self.written else None
 
     def _begin(self) -> list[Path]:
-        """Get ready for the first checkpoint; returns what an earlier run left. The checkpoint that this run started from gets out of the way."""
+        """Get ready for the first checkpoint; returns what an earlier run left. The checkpoint that
+        this run started from gets out of the way.
+        """
         self.guards_other = False
         sweep(self.folder, WRITTEN)
         (self.folder / CURVES).unlink(missing_ok=True)
         earlier = _earlier(self.folder)
-        kept = [path for path in earlier if self.start is not None and path.resolve() == self.start.resolve() and not path.is_symlink()]
+        kept = [
+            path
+            for path in earlier
+            if self.start is not None
+            and path.resolve() == self.start.resolve()
+            and not path.is_symlink()
+        ]
         for path in kept:
             self.start = self.folder / STARTED_FROM
             if path != self.start:
                 if is_checkpoint(self.start):
                     remove_directory(self.start)
                 path.rename(self.start)
-                self.report(f"{self.folder}: {path.name}, which this run started from, is now {STARTED_FROM}")
+                self.report(
+                    f"{self.folder}: {path.name}, which this run started from, is now"
+                    f" {STARTED_FROM}"
+                )
         for path in earlier:
             if path.is_symlink():  # else a new checkpoint would replace what it points to
                 path.unlink()
         return [path for path in earlier if path not in kept]
 
     def _remove_earlier_run(self, earlier: Sequence[Path]) -> None:
-        """Two runs are never mixed; foreign files stay. Called when the first checkpoint of this run is whole, which may have replaced one."""
+        """Two runs are never mixed; foreign files stay. Called when the first checkpoint of this
+        run is whole, which may have replaced one.
+        """
         removed = [path for path in earlier if path.name != LAST]
         for path in removed:
             if path not in self.written and path.exists():
@@ -205,7 +297,11 @@ def draw_curves(folder: Path, stats: Mapping[str, Any], report: Callable[[str], 
 
 def resumable(folder: Path) -> tuple[Path, Note] | None:
     """The newest checkpoint in a run's folder that has a state, and that state's note."""
-    found = [(path, note) for path in _earlier(folder) if WITH_STATE.fullmatch(path.name) and (note := read_note(path))]
+    found = [
+        (path, note)
+        for path in _earlier(folder)
+        if WITH_STATE.fullmatch(path.name) and (note := read_note(path))
+    ]
     return max(found, key=lambda one: one[1].saved, default=None)
 
 
@@ -218,7 +314,11 @@ def unfinished(folder: Path) -> tuple[Path, Note] | None:
 
 def is_own(folder: Path, path: Path) -> bool:
     """Whether a path names a checkpoint that a run writes into `folder`, there or not."""
-    return path.parent.resolve() == folder.resolve() and bool(OWN_NAMES.fullmatch(path.name)) and path.name != STARTED_FROM
+    return (
+        path.parent.resolve() == folder.resolve()
+        and bool(OWN_NAMES.fullmatch(path.name))
+        and path.name != STARTED_FROM
+    )
 
 
 def _best_epoch(folder: Path) -> int | None:
@@ -235,29 +335,49 @@ def _how_to_go_on() -> Iterator[None]:
         yield
     except CheckpointError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
-            raise CheckpointError(f"{error}; free some, then go on with --resume") from error.__cause__
+            raise CheckpointError(
+                f"{error}; free some, then go on with --resume"
+            ) from error.__cause__
         raise
 
 
 def check_usable(folder: Path) -> None:
-    """Make it where it is missing; CheckpointError where it can't be written to, or something else stands in the way."""
+    """Make it where it is missing; CheckpointError where it can't be written to, or something else
+    stands in the way.
+    """
     refuse_model_folder(folder, "--output-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"--output-dir {folder} can't be created: {error.strerror}; choose another") from error
+        raise CheckpointError(
+            f"--output-dir {folder} can't be created: {error.strerror}; choose another"
+        ) from error
     try:
         TemporaryFile(dir=folder).close()  # now, and not after the first epoch
     except OSError as error:
-        raise CheckpointError(f"--output-dir {folder} can't be written to: {error.strerror}; choose another") from error
+        raise CheckpointError(
+            f"--output-dir {folder} can't be written to: {error.strerror}; choose another"
+        ) from error
     for path in sorted(folder.iterdir()):
         if not OWN_NAMES.fullmatch(path.name):
             continue
         if not is_checkpoint(path):
-            raise CheckpointError(f"{path} is in the way and was not written by mismatch; move it or choose another --output-dir")
+            raise CheckpointError(
+                f"{path} is in the way and was not written by mismatch; move it or choose another"
+                " --output-dir"
+            )
         if others := foreign_files(path):
-            raise CheckpointError(f"{path} holds other files too ({', '.join(others[:3])}), which would be lost; move them or choose another --output-dir")
-    check_outputs([("--output-dir", folder / name, kind) for name, kind in _KINDS.items() if not _is_beside_stats(folder, name)])
+            raise CheckpointError(
+                f"{path} holds other files too ({', '.join(others[:3])}), which would be lost; move"
+                " them or choose another --output-dir"
+            )
+    check_outputs(
+        [
+            ("--output-dir", folder / name, kind)
+            for name, kind in _KINDS.items()
+            if not _is_beside_stats(folder, name)
+        ]
+    )
 
 
 def _is_beside_stats(folder: Path, name: str) -> bool:
@@ -266,7 +386,15 @@ def _is_beside_stats(folder: Path, name: str) -> bool:
 
 
 def _earlier(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)] if folder.is_dir() else []
+    found = (
+        [
+            path
+            for path in folder.iterdir()
+            if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
+        ]
+        if folder.is_dir()
+        else []
+    )
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 

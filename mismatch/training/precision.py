@@ -1,4 +1,6 @@
-"""In which precision the towers compute while they train. The head, the losses and all that validation sees are fp32 always."""
+"""In which precision the towers compute while they train. The head, the losses and all that
+validation sees are fp32 always.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,50 @@ BF16_CPUS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of torch.
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch --mixed_precision` sets
 
 
-def choose_precision(asked: str, tune: str, device: torch.device, report: Callable[[str], object]) -> str:
-    """fp32, bf16 or fp16; auto takes the launcher's, else bf16 where the device has it in hardware. InputError for one that can't be had."""
+def choose_precision(
+    asked: str, tune: str, device: torch.device, report: Callable[[str], object]
+) -> str:
+    """fp32, bf16 or fp16; auto takes the launcher's, else bf16 where the device has it in hardware.
+    InputError for one that can't be had.
+    """
     if tune == "head":
         if asked not in ("auto", "fp32"):
-            raise InputError(f"--precision {asked} is for towers in training, and --tune head trains none; leave it out")
+            raise InputError(
+                f"--precision {asked} is for towers in training, and --tune head trains none; leave"
+                " it out"
+            )
         return "fp32"
     if asked == "auto":
         launched = os.environ.get(LAUNCHED, "no")
         asked = launched if launched in DTYPES else "bf16" if has_bf16(device) else "fp32"
     if asked == "fp16" and device.type != "cuda":
-        raise InputError(f"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or fp32")
+        raise InputError(
+            f"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or fp32"
+        )
     if asked == "bf16" and not has_bf16(device):
-        report(f"warning: this {device.type} has no bf16 in hardware, so --precision bf16 may be slower than fp32, many times on a CPU")
+        report(
+            f"warning: this {device.type} has no bf16 in hardware, so --precision bf16 may be"
+            " slower than fp32, many times on a CPU"
+        )
     return asked
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether it multiplies matrices in bf16 in hardware: a CPU with AVX512_BF16 or AMX, CUDA from Ampere on."""
+    """Whether it multiplies matrices in bf16 in hardware: a CPU with AVX512_BF16 or AMX, CUDA from
+    Ampere on.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    known: Sequence[Callable[[], bool] | None] = [getattr(torch.cpu, name, None) for name in BF16_CPUS]
+    known: Sequence[Callable[[], bool] | None] = [
+        getattr(torch.cpu, name, None) for name in BF16_CPUS
+    ]
     return any(check is not None and check() for check in known)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """For one pass through the towers: its cache of cast weights must not outlive it, as one made without a graph has no gradient."""
+    """For one pass through the towers: its cache of cast weights must not outlive it, as one made
+    without a graph has no gradient.
+    """
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])

@@ -36,10 +36,21 @@ from mismatch.training.legacy import check_not_above, head_line, is_legacy
 from mismatch.training.processes import Processes
 from mismatch.training.sharded_rows import Together, cut_together, read_together
 
-__all__ = ["Advance", "Progress", "Report", "Start", "cut_long_texts", "load_sets", "load_start", "make_feeds", "no_progress"]
+__all__ = [
+    "Advance",
+    "Progress",
+    "Report",
+    "Start",
+    "cut_long_texts",
+    "load_sets",
+    "load_start",
+    "make_feeds",
+    "no_progress",
+]
 
 Item = TypeVar("Item")
-Embedded = tuple[NDArray[np.float32], dict[int, InputError]]  # (n, D), and why some rows of it are nan
+# (n, D), and why some rows of it are nan
+Embedded = tuple[NDArray[np.float32], dict[int, InputError]]
 Report = Callable[[str], object]  # is given one line
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
@@ -49,10 +60,13 @@ class Advance(Protocol):
     """Is told of work as it is done."""
 
     def __call__(self, done: int, note: Callable[[], str] = ..., /) -> object:
-        """`done`: how many more items; `note` writes a few words to show beside, such as the loss, and is called only when they are shown."""
+        """`done`: how many more items; `note` writes a few words to show beside, such as the loss,
+        and is called only when they are shown.
+        """
 
 
-Progress = Callable[[str, int | None, str], AbstractContextManager[Advance]]  # label, total, unit → what is told how many more are done
+# label, total, unit → what is told how many more are done
+Progress = Callable[[str, int | None, str], AbstractContextManager[Advance]]
 
 
 def no_progress(label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
@@ -62,7 +76,9 @@ def no_progress(label: str, total: int | None, unit: str) -> AbstractContextMana
 
 @dataclass(frozen=True)
 class Start:
-    """The detector that training starts from, and what a checkpoint records of where it came from."""
+    """The detector that training starts from, and what a checkpoint records of where
+    it came from.
+    """
 
     detector: Detector
     family: str
@@ -74,7 +90,10 @@ class Start:
 def load_start(config: TrainConfig, report: Report) -> Start:
     """A backbone with a fresh head, or a checkpoint's backbone and head."""
     if is_legacy(config.output_dir):
-        raise InputError(f"--output-dir {config.output_dir} is a model of an older pipeline, whose training_stats.json would be lost; choose another")
+        raise InputError(
+            f"--output-dir {config.output_dir} is a model of an older pipeline, whose"
+            " training_stats.json would be lost; choose another"
+        )
     for name in (config.model_name, config.backbone):
         if name and is_checkpoint(name):
             return _from_checkpoint(Path(name), config)
@@ -92,7 +111,13 @@ def load_start(config: TrainConfig, report: Report) -> Start:
         "members": config.head_members,
     }
     spec = head_spec_for(backbone, config.head, **sizes, features=_features(config, backbone))
-    return Start(Detector(backbone, build_head(spec, backbone)), family, model_id, None, _long_text(config, "truncate"))
+    return Start(
+        Detector(backbone, build_head(spec, backbone)),
+        family,
+        model_id,
+        None,
+        _long_text(config, "truncate"),
+    )
 
 
 def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
@@ -110,13 +135,28 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
     meta = read_meta(folder)
     family = meta.family
     _check_head(folder, meta.head, config)
-    if is_checkpoint(config.backbone) and config.model_name and Path(config.backbone).resolve() != Path(config.model_name).resolve():
-        raise BackboneError(f"--backbone {config.backbone} is a checkpoint and --model-name {config.model_name} another model; leave one of them out")
+    if (
+        is_checkpoint(config.backbone)
+        and config.model_name
+        and Path(config.backbone).resolve() != Path(config.model_name).resolve()
+    ):
+        raise BackboneError(
+            f"--backbone {config.backbone} is a checkpoint and --model-name {config.model_name}"
+            " another model; leave one of them out"
+        )
     asked = config.backbone.partition(":")[0]
-    if asked not in (family, TrainConfig.__dataclass_fields__["backbone"].default) and not is_checkpoint(config.backbone):
-        raise BackboneError(f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of them out")
+    if asked not in (
+        family,
+        TrainConfig.__dataclass_fields__["backbone"].default,
+    ) and not is_checkpoint(config.backbone):
+        raise BackboneError(
+            f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of"
+            " them out"
+        )
     detector, meta = load_detector(folder)
-    return Start(detector, meta.family, meta.model_id, folder, _long_text(config, meta.score.long_text))
+    return Start(
+        detector, meta.family, meta.model_id, folder, _long_text(config, meta.score.long_text)
+    )
 
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
@@ -125,11 +165,18 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
         asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
             flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or start from the backbone with a new head")
+            raise InputError(
+                f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or"
+                " start from the backbone with a new head"
+            )
 
 
-def load_sets(config: TrainConfig, report: Report, together: Together | None = None) -> tuple[PairSet, PairSet | None]:
-    """Rows to train on and rows to validate on, None where there shall be none; every row is checked, by one of the processes where there are several."""
+def load_sets(
+    config: TrainConfig, report: Report, together: Together | None = None
+) -> tuple[PairSet, PairSet | None]:
+    """Rows to train on and rows to validate on, None where there shall be none; every row is
+    checked, by one of the processes where there are several.
+    """
     pairs = _load(config.train_csv, "train", config, report, together)
     _check_labels(pairs, config.train_csv)
     if config.val_csv is not None:
@@ -137,35 +184,65 @@ def load_sets(config: TrainConfig, report: Report, together: Together | None = N
         _warn_of_one_label(held, report)
         return pairs, held
     if config.val_fraction == 0:
-        report("no validation rows: best_model is the last epoch's, and no threshold is stored; pass --val-csv for one")
+        report(
+            "no validation rows: best_model is the last epoch's, and no threshold is stored; pass"
+            " --val-csv for one"
+        )
         return pairs, None
     train, val = hold_out(pairs, config.val_fraction, config.seed)
-    _check_labels(train, f"{config.train_csv} without the images held out for validation (--val-csv and --val-fraction choose others)")
+    _check_labels(
+        train,
+        f"{config.train_csv} without the images held out for validation (--val-csv and"
+        " --val-fraction choose others)",
+    )
     _warn_of_one_label(val, report)
-    report(f"{len(val.images):,} of {len(pairs.images):,} images and their {len(val):,} rows are held out for validation; --val-csv chooses others")
+    report(
+        f"{len(val.images):,} of {len(pairs.images):,} images and their {len(val):,} rows are held"
+        " out for validation; --val-csv chooses others"
+    )
     return train, val
 
 
-def _load(path: str, name: str, config: TrainConfig, report: Report, together: Together | None) -> PairSet:
+def _load(
+    path: str, name: str, config: TrainConfig, report: Report, together: Together | None
+) -> PairSet:
     if together is not None:
         return read_together(path, name, config.image_base_path, config.columns, together, report)
-    return PairSet.from_rows(path, load_pairs(path, config.image_base_path, columns=config.columns), config.image_base_path)
+    return PairSet.from_rows(
+        path,
+        load_pairs(path, config.image_base_path, columns=config.columns),
+        config.image_base_path,
+    )
 
 
 def _check_labels(pairs: PairSet, where: str) -> None:
     if len(labels := np.unique(pairs.labels)) == 1:
-        raise InputError(f"{where}: every label is {int(labels[0])}, so there is nothing to tell apart; add matches (1) and mismatches (0)")
+        raise InputError(
+            f"{where}: every label is {int(labels[0])}, so there is nothing to tell apart; add"
+            " matches (1) and mismatches (0)"
+        )
 
 
 def _warn_of_one_label(held: PairSet, report: Report) -> None:
     if len(labels := np.unique(held.labels)) == 1:
-        report(f"warning: every validation label is {int(labels[0])}, so no calibration and no threshold is stored, and there is no AUROC")
+        report(
+            f"warning: every validation label is {int(labels[0])}, so no calibration and no"
+            " threshold is stored, and there is no AUROC"
+        )
 
 
-def cut_long_texts(start: Start, sets: Sequence[PairSet], report: Report, together: Together | None = None) -> tuple[list[PairSet], int]:
-    """The sets with their long texts in pieces, where `start` asks for that, and how many different texts are long, which is also reported."""
+def cut_long_texts(
+    start: Start, sets: Sequence[PairSet], report: Report, together: Together | None = None
+) -> tuple[list[PairSet], int]:
+    """The sets with their long texts in pieces, where `start` asks for that, and how many different
+    texts are long, which is also reported.
+    """
     spec, cut = start.detector.backbone.text_spec, start.long_text != "truncate"
-    found, count = _cut(sets, Tokenizer(spec), cut) if together is None else cut_together(sets, Tokenizer(spec), together, cut=cut)
+    found, count = (
+        _cut(sets, Tokenizer(spec), cut)
+        if together is None
+        else cut_together(sets, Tokenizer(spec), together, cut=cut)
+    )
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
         report(line if cut else f"warning: {line}")
@@ -198,7 +275,13 @@ def _text_error(sets: Sequence[PairSet], text: str, error: InputError) -> InputE
     return InputError(f"{file}: text {shown(text)!r}: {error}")
 
 
-def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
+def make_feeds(
+    config: TrainConfig,
+    start: Start,
+    sets: Sequence[PairSet],
+    processes: Processes,
+    progress: Progress,
+) -> list[Feed]:
     """A feed per set; with a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
         return _embedded(config, start, sets, processes, progress)
@@ -207,31 +290,59 @@ def make_feeds(config: TrainConfig, start: Start, sets: Sequence[PairSet], proce
     return [PixelFeed(pairs, store, tokenizer, config.num_workers, processes) for pairs in sets]
 
 
-def _embedded(config: TrainConfig, start: Start, sets: Sequence[PairSet], processes: Processes, progress: Progress) -> list[Feed]:
+def _embedded(
+    config: TrainConfig,
+    start: Start,
+    sets: Sequence[PairSet],
+    processes: Processes,
+    progress: Progress,
+) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
     pipeline, feeds = Pipeline(engine, workers=config.num_workers), list[Feed]()
     for pairs in sets:
-        cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)  # with what other processes have embedded
+        # with what other processes have embedded
+        cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
         feeds.append(_embed(pairs, pipeline, cache, processes, progress))
     return feeds
 
 
-def _embed(pairs: PairSet, pipeline: Pipeline, cache: EmbeddingCache, processes: Processes, progress: Progress) -> EmbeddingFeed:
+def _embed(
+    pairs: PairSet,
+    pipeline: Pipeline,
+    cache: EmbeddingCache,
+    processes: Processes,
+    progress: Progress,
+) -> EmbeddingFeed:
     """Each process embeds its share, and all get all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))
     with progress(f"embed {Path(pairs.csv_file).name}", total, "item") as advance:
-        images, problems = _shared(pairs.images, lambda paths: embed_images(pipeline, paths, cache=cache, progress=advance), processes)
+        images, problems = _shared(
+            pairs.images,
+            lambda paths: embed_images(pipeline, paths, cache=cache, progress=advance),
+            processes,
+        )
         if problems:
             raise _all_problems(pairs, problems)
-        pieces, bad_pieces = _shared(pairs.pieces, lambda texts: embed_texts(pipeline, texts, cache=cache, progress=advance), processes)
+        pieces, bad_pieces = _shared(
+            pairs.pieces,
+            lambda texts: embed_texts(pipeline, texts, cache=cache, progress=advance),
+            processes,
+        )
     if bad_pieces:
-        raise InputError(f"{pairs.csv_file}: text {shown(pairs.pieces[min(bad_pieces)])!r} can't be embedded: {bad_pieces[min(bad_pieces)]}")
+        raise InputError(
+            f"{pairs.csv_file}: text {shown(pairs.pieces[min(bad_pieces)])!r} can't be embedded:"
+            f" {bad_pieces[min(bad_pieces)]}"
+        )
     return EmbeddingFeed(pairs, images, pieces)
 
 
-def _shared(items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes) -> tuple[Tensor, dict[int, InputError]]:
-    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D), unless some have none, and why those have none, by number."""
+def _shared(
+    items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes
+) -> tuple[Tensor, dict[int, InputError]]:
+    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
+    unless some have none, and why those have none, by number.
+    """
     places, made = processes.share(len(items)), list[Tensor]()
 
     def work() -> list[tuple[int, str, str]]:
@@ -239,14 +350,29 @@ def _shared(items: Sequence[Item], embed: Callable[[list[Item]], Embedded], proc
         made.append(torch.from_numpy(rows).to(processes.device))
         return [(int(places[i]), type(error).__name__, str(error)) for i, error in problems.items()]
 
-    problems = {place: cast("InputError", named(kind, message)) for told in processes.each(work) for place, kind, message in told}
-    return made[0] if problems or processes.count == 1 else processes.assemble(len(items), [(places, made[0])]), problems
+    problems = {
+        place: cast("InputError", named(kind, message))
+        for told in processes.each(work)
+        for place, kind, message in told
+    }
+    return (
+        made[0]
+        if problems or processes.count == 1
+        else processes.assemble(len(items), [(places, made[0])])
+    ), problems
 
 
 def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:
     """The first ten together; of the kind of the first."""
-    errors = [pairs.image_error(i, error) for i, error in sorted(problems.items(), key=lambda item: pairs.lines[item[0]])]
-    more = f" (and {len(errors) - SHOWN:,} more; mismatch validate lists all)" if len(errors) > SHOWN else ""
+    errors = [
+        pairs.image_error(i, error)
+        for i, error in sorted(problems.items(), key=lambda item: pairs.lines[item[0]])
+    ]
+    more = (
+        f" (and {len(errors) - SHOWN:,} more; mismatch validate lists all)"
+        if len(errors) > SHOWN
+        else ""
+    )
     return type(errors[0])("; ".join(map(str, errors[:SHOWN])) + more)
 
 
@@ -255,5 +381,9 @@ def default_cache() -> Path:
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "mismatch"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mismatch" / "Cache"
+        return (
+            Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+            / "mismatch"
+            / "Cache"
+        )
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "mismatch"

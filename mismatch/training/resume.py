@@ -1,4 +1,6 @@
-"""Whether there is a run to go on with, and whether it is the one that is asked for: the same options, the same rows, the same frozen weights."""
+"""Whether there is a run to go on with, and whether it is the one that is asked for: the same
+options, the same rows, the same frozen weights.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ from mismatch.training.state import Note
 __all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
 
 ANEW = "or start anew without --resume"
-DIGEST = "keys:"  # how a digest of the rows begins that is made of hashes of each image's path and each text
+# how a digest of the rows begins that is made of hashes of each image's path and each text
+DIGEST = "keys:"
 
 
 @dataclass(frozen=True)
@@ -42,42 +45,79 @@ class Plan:
 
     @property
     def rows_per_step(self) -> int | None:
-        """Those that a step took, and takes again whatever the number of processes; None for a new run."""
+        """Those that a step took, and takes again whatever the number of processes; None for a new
+        run.
+        """
         return None if self.note is None else self.note.rows_per_step
 
     def check_rows(self, digest: str, sets: Sequence[PairSet], config: TrainConfig) -> None:
-        """InputError where the rows, with that digest, are no longer those that the run has trained on."""
-        known = self.note.rows if self.note else self.finished["rows_digest"] if self.finished else digest
+        """InputError where the rows, with that digest, are no longer those that the run has trained
+        on.
+        """
+        known = (
+            self.note.rows
+            if self.note
+            else self.finished["rows_digest"]
+            if self.finished
+            else digest
+        )
         if not known.startswith(DIGEST):
             digest = _older_digest(sets, config.image_base_path)
         if known != digest:
-            files = config.train_csv if config.val_csv is None else f"{config.train_csv} or {config.val_csv}"
-            raise InputError(f"--resume: {files} has other rows than the run in {config.output_dir} was started with; restore them, {ANEW}")
+            files = (
+                config.train_csv
+                if config.val_csv is None
+                else f"{config.train_csv} or {config.val_csv}"
+            )
+            raise InputError(
+                f"--resume: {files} has other rows than the run in {config.output_dir} was started"
+                f" with; restore them, {ANEW}"
+            )
 
     def check_weights(self, now: Note, config: TrainConfig) -> None:
         """CheckpointError where the weights that aren't trained are others."""
         then = self.note
         if then and then.frozen != now.frozen:
             name = config.model_name or config.backbone
-            raise CheckpointError(f"--resume: the weights of {name} are not those that the run in {config.output_dir} was started with; restore them, {ANEW}")
+            raise CheckpointError(
+                f"--resume: the weights of {name} are not those that the run in {config.output_dir}"
+                f" was started with; restore them, {ANEW}"
+            )
 
     def remarks(self, now: Note) -> list[str]:
         """What makes the last digits differ from those of a run that was never interrupted."""
         if self.note is None:
             return []
-        changes = ((self.note.engine, now.engine), (f"{self.note.threads} threads", f"{now.threads} threads"))
+        changes = (
+            (self.note.engine, now.engine),
+            (f"{self.note.threads} threads", f"{now.threads} threads"),
+        )
         found = [f"{then} then, {here} now" for then, here in changes if then != here]
         if self.note.embeddings != now.embeddings:
             found.append("cached embeddings were made anew, in other batches")
-        return [f"the result will differ in its last digits from that of a run without an interruption: {'; '.join(found)}"] if found else []
+        return (
+            [
+                (
+                    "the result will differ in its last digits from that of a run without an"
+                    f" interruption: {'; '.join(found)}"
+                )
+            ]
+            if found
+            else []
+        )
 
 
 def make_plan(config: TrainConfig, report: Report) -> Plan:
-    """Look into the output folder; InputError where --resume is asked for and the run there was started with other options."""
+    """Look into the output folder; InputError where --resume is asked for and the run there was
+    started with other options.
+    """
     folder = Path(config.output_dir)
     if not config.resume:
         if found := unfinished(folder):
-            report(f"{folder} holds an unfinished run ({found[1].place}): --resume would go on with it; without, it is removed after the first epoch")
+            report(
+                f"{folder} holds an unfinished run ({found[1].place}): --resume would go on with"
+                " it; without, it is removed after the first epoch"
+            )
         return Plan()
     if found := resumable(folder):
         _check_options(config, found[1].config)
@@ -91,7 +131,9 @@ def make_plan(config: TrainConfig, report: Report) -> Plan:
 
 
 def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
-    """The same options, naming the checkpoint that a run starts from by where it is now: one in the run's own folder has become started_from."""
+    """The same options, naming the checkpoint that a run starts from by where it is now: one in the
+    run's own folder has become started_from.
+    """
     started = Path(config.output_dir) / STARTED_FROM
     if not is_checkpoint(started):
         return config
@@ -101,17 +143,22 @@ def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
             return False
         return not is_checkpoint(name) or (plan.note is not None and plan.note.from_own_folder)
 
-    names = {name: str(started) for name in ("backbone", "model_name") if moved(getattr(config, name))}
+    names = {
+        name: str(started) for name in ("backbone", "model_name") if moved(getattr(config, name))
+    }
     return replace(config, **names)  # type: ignore[arg-type]
 
 
 def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Processes) -> str:
-    """Of image paths below the base, texts and labels, in order: the folder itself may have moved. Each process takes its part, and the digest is the same
-    whatever their number.
+    """Of image paths below the base, texts and labels, in order: the folder itself may have moved.
+    Each process takes its part, and the digest is the same whatever their number.
     """
     digest = hashlib.sha256()
     for pairs in sets:
-        images = [_below(path, image_base_path) for path in pairs.images[processes.part(len(pairs.images))]]
+        images = [
+            _below(path, image_base_path)
+            for path in pairs.images[processes.part(len(pairs.images))]
+        ]
         for own in (images, pairs.texts[processes.part(len(pairs.texts))]):
             digest.update(np.concatenate(processes.gather(text_keys(own))).tobytes())
         for array in (pairs.image_of, pairs.text_of, pairs.labels):
@@ -123,7 +170,11 @@ def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
     """What stands for rows in runs that were begun when each process read all of them."""
     digest = hashlib.sha256()
     for pairs in sets:
-        digest.update(json.dumps([[_below(path, image_base_path) for path in pairs.images], list(pairs.texts)]).encode())
+        digest.update(
+            json.dumps(
+                [[_below(path, image_base_path) for path in pairs.images], list(pairs.texts)]
+            ).encode()
+        )
         for array in (pairs.image_of, pairs.text_of, pairs.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -154,7 +205,11 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 def _below(path: Path, base: str) -> str:
-    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix() if base else os.fspath(path)
+    return (
+        (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+        if base
+        else os.fspath(path)
+    )
 
 
 def _finished(folder: Path) -> Mapping[str, Any] | None:
@@ -162,7 +217,11 @@ def _finished(folder: Path) -> Mapping[str, Any] | None:
     if not (folder / STATS).is_file() or not is_checkpoint(folder / FINAL):
         return None
     stats = read_json(folder / STATS)
-    return stats if isinstance(stats, dict) and stats.get("finished") and "rows_digest" in stats else None
+    return (
+        stats
+        if isinstance(stats, dict) and stats.get("finished") and "rows_digest" in stats
+        else None
+    )
 
 
 def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
@@ -173,9 +232,15 @@ def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
         if one.metadata.get("free") or name not in stored or asked[name] == stored[name]:
             continue
         flag = "--" + name.replace("_", "-")
-        why = "; the rates fall over all epochs. For more of them start from final_model with --model-name" if name == "epochs" else ""
+        why = (
+            "; the rates fall over all epochs. For more of them start from final_model with"
+            " --model-name"
+            if name == "epochs"
+            else ""
+        )
         raise InputError(
-            f"--resume: {flag} is {_shown(asked[name])}, but the run in {config.output_dir} was started with {_shown(stored[name])}{why}; give that, {ANEW}"
+            f"--resume: {flag} is {_shown(asked[name])}, but the run in {config.output_dir} was"
+            f" started with {_shown(stored[name])}{why}; give that, {ANEW}"
         )
 
 

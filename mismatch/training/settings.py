@@ -1,4 +1,6 @@
-"""Options in a file, `--config run.yaml` or TOML: read and checked by name and type, and written for a run to be repeated. Torch-free."""
+"""Options in a file, `--config run.yaml` or TOML: read and checked by name and type, and written
+for a run to be repeated. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -29,31 +31,54 @@ NOT_SAVED = ("resume",)  # says how a run began, not what it is
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The options of a YAML or TOML file, under the names of TrainConfig's fields; dashes are as good as underscores. Relative paths stay as they are: the
-    working directory is what they are relative to, as on the command line. InputError for an unknown name or a wrong type.
+    """The options of a YAML or TOML file, under the names of TrainConfig's fields; dashes are as
+    good as underscores. Relative paths stay as they are: the working directory is what they are
+    relative to, as on the command line. InputError for an unknown name or a wrong type.
     """
-    kinds = {name: plain_type(hint) for name, hint in get_type_hints(TrainConfig).items() if name in TrainConfig.__dataclass_fields__}
+    kinds = {
+        name: plain_type(hint)
+        for name, hint in get_type_hints(TrainConfig).items()
+        if name in TrainConfig.__dataclass_fields__
+    }
     found: dict[str, Any] = {}
     for key, value in _load(Path(path)).items():
         name = str(key).replace("-", "_")
         if name not in kinds:
             raise _unknown(path, key, kinds)
         if name in found:
-            raise InputError(f"{path}: {name} is given twice, with a dash and with an underscore; leave one out")
+            raise InputError(
+                f"{path}: {name} is given twice, with a dash and with an underscore; leave one out"
+            )
         if value is not None:  # a key without a value leaves the option open
             found[name] = _checked(path, name, value, kinds[name])
     return found
 
 
 def settings_text(config: TrainConfig) -> str:
-    """A YAML file that repeats the run: every option that has a value, those that the mode filled in included, so that later defaults change nothing."""
+    """A YAML file that repeats the run: every option that has a value, those that the mode filled
+    in included, so that later defaults change nothing.
+    """
     import yaml
 
-    left_out = {f.name for f in fields(config) if config.mode not in f.metadata.get("modes", MODES)} | set(NOT_SAVED)
-    values = {name: value for name, value in config.to_dict().items() if value is not None and name not in left_out}
-    head = f"{SETTINGS_HEAD}{__version__}: `mismatch train --config {SETTINGS} --output-dir ELSEWHERE` repeats this run.\n"
-    where = "# Relative paths are relative to the working directory; options on the command line win over this file.\n"
-    return head + where + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000))
+    left_out = {
+        f.name for f in fields(config) if config.mode not in f.metadata.get("modes", MODES)
+    } | set(NOT_SAVED)
+    values = {
+        name: value
+        for name, value in config.to_dict().items()
+        if value is not None and name not in left_out
+    }
+    head = (
+        f"{SETTINGS_HEAD}{__version__}: `mismatch train --config {SETTINGS} --output-dir ELSEWHERE`"
+        " repeats this run.\n"
+    )
+    where = (
+        "# Relative paths are relative to the working directory; options on the command line win"
+        " over this file.\n"
+    )
+    return (
+        head + where + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000))
+    )
 
 
 def plain_type(hint: Any) -> type:
@@ -65,18 +90,23 @@ def plain_type(hint: Any) -> type:
 def _unknown(path: str | Path, key: Any, known: Mapping[str, type]) -> InputError:
     from mismatch.backbones.registry import nearest
 
-    return InputError(f"{path}: {key!r} is not an option of training{nearest(str(key).replace('-', '_'), known)}")
+    return InputError(
+        f"{path}: {key!r} is not an option of training{nearest(str(key).replace('-', '_'), known)}"
+    )
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
     if path.suffix.lower() not in (".yaml", ".yml", ".toml"):
-        raise InputError(f"--config {path} must end in .yaml, .yml or .toml, which says how it is read")
+        raise InputError(
+            f"--config {path} must end in .yaml, .yml or .toml, which says how it is read"
+        )
     try:
         text = read_text(path, encoding="utf-8-sig")
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # of UTF-8, of TOML, of numbers with thousands of digits
+    # of UTF-8, of TOML, of numbers with thousands of digits
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path} can't be read: {error}") from error
     if not isinstance(data, Mapping):
         raise InputError(f"--config {path} holds no options; lines of `name: value` are needed")
@@ -100,15 +130,23 @@ def _yaml(path: Path, text: str) -> Any:
 
     try:
         return {} if (data := yaml.load(text, Loader)) is None else data
-    except (yaml.YAMLError, ValueError) as error:  # the latter of dates and of numbers with thousands of digits
-        raise InputError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    # the latter of dates and of numbers with thousands of digits
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(
+            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
     """The value as the option's type; a number that YAML takes for text is one."""
     if kind is float and isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         return float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < sys.float_info.max:
+    if (
+        kind is float
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+        and abs(value) < sys.float_info.max
+    ):
         return float(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
@@ -119,7 +157,8 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
 def _shown(value: Any) -> str:
     """As it stands in the file, nearly: true, "many", [1, 2]."""
     try:
-        pieces = json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value)  # one by one: aliases of YAML can make gigabytes of a few lines
+        # one by one: aliases of YAML can make gigabytes of a few lines
+        pieces = json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value)
         text = "".join(islice(pieces, SHOWN))
     except (ValueError, RecursionError):  # a list in itself, or a number with thousands of digits
         return f"a {type(value).__name__} that can't be shown"

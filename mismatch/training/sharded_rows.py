@@ -1,4 +1,6 @@
-"""The rows of a run of several processes: each reads its span of the file, all get the numbers, and the strings stay in files that all see."""
+"""The rows of a run of several processes: each reads its span of the file, all get the numbers, and
+the strings stay in files that all see.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.pairs import Columns, Row, Unusable, no_rows, one_image_each, read_rows, resolve_image, span_rows
+from mismatch.data.pairs import (
+    Columns,
+    Row,
+    Unusable,
+    no_rows,
+    one_image_each,
+    read_rows,
+    resolve_image,
+    span_rows,
+)
 from mismatch.data.rows import SpanError
 from mismatch.data.spans import find_spans
 from mismatch.data.strings import Stored, StringFile, StringWriter
@@ -33,7 +44,10 @@ __all__ = ["SCRATCH", "Together", "cut_together", "gathering", "read_together", 
 
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ strings collide with a chance of 10⁻²¹
 TEXTS = 4096  # tokenized at a time
-UNSHARED = "one process reads all of it, since a row is damaged or double quotes stand in a text that is not in quotes itself; write such texts in quotes"
+UNSHARED = (
+    "one process reads all of it, since a row is damaged or double quotes stand in a text that is"
+    " not in quotes itself; write such texts in quotes"
+)
 SCRATCH = re.compile("rows")  # what `sweep` knows a killed run's folder of strings by
 Indices = NDArray[np.int64]
 Keys = NDArray[np.bytes_]
@@ -54,16 +68,24 @@ class Together:
 
 @contextmanager
 def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together | None]:
-    """A hidden folder in `output_dir` for as long as the block takes; None for one process alone. CheckpointError where a process doesn't see it."""
+    """A hidden folder in `output_dir` for as long as the block takes; None for one process alone.
+    CheckpointError where a process doesn't see it.
+    """
     if processes.count == 1:
         yield None
         return
     there = Path(output_dir).exists()
-    folder = Path(output_dir) / processes.each(lambda: _make_folder(Path(output_dir)) if processes.main else "")[0]
+    folder = (
+        Path(output_dir)
+        / processes.each(lambda: _make_folder(Path(output_dir)) if processes.main else "")[0]
+    )
     try:
         if blind := [index for index, sees in enumerate(processes.each(folder.is_dir)) if not sees]:
             where = "give them all a folder that they share"
-            raise CheckpointError(f"--output-dir {output_dir} is another folder for process {blind[0]} of {processes.count} than for process 0; {where}")
+            raise CheckpointError(
+                f"--output-dir {output_dir} is another folder for process {blind[0]} of"
+                f" {processes.count} than for process 0; {where}"
+            )
         yield Together(processes, folder)
         processes.wait()  # until nobody reads any more
     finally:
@@ -82,13 +104,20 @@ def _make_folder(output_dir: Path) -> str:
     return folder.name
 
 
-def read_together(path: str, name: str, image_base_path: str, columns: Columns, together: Together, report: Report) -> PairSet:
-    """The same set in every process as `PairSet.from_rows` makes of `load_pairs`, and the same errors. `name`: of the files of its strings.
+def read_together(
+    path: str, name: str, image_base_path: str, columns: Columns, together: Together, report: Report
+) -> PairSet:
+    """The same set in every process as `PairSet.from_rows` makes of `load_pairs`, and the same
+    errors. `name`: of the files of its strings.
 
-    Each process reads a span of the rows, where the file can be taken apart; else the main one reads all.
+    Each process reads a span of the rows, where the file can be taken apart; else the main one
+    reads all.
     """
     processes = together.processes
-    share, spans = _Share(together, name, image_base_path, columns), find_spans(path, columns, processes)
+    share, spans = (
+        _Share(together, name, image_base_path, columns),
+        find_spans(path, columns, processes),
+    )
     found: list[Any] = [None]
     if spans is not None:
         found = processes.each(lambda: share.read(span_rows(path, spans[processes.index], columns)))
@@ -96,7 +125,11 @@ def read_together(path: str, name: str, image_base_path: str, columns: Columns, 
         if spans is not None:
             report(f"{path}: {UNSHARED}")
         share = _Share(together, name, image_base_path, columns)
-        found = processes.each(lambda: share.read(read_rows(path, require_label=True, columns=columns) if processes.main else ()))
+        found = processes.each(
+            lambda: share.read(
+                read_rows(path, require_label=True, columns=columns) if processes.main else ()
+            )
+        )
     unusable = Unusable()
     for one in found:
         unusable.join(Unusable(**one["unusable"]))
@@ -110,16 +143,26 @@ def read_together(path: str, name: str, image_base_path: str, columns: Columns, 
 class _Share:
     """What one process has read: numbers, for all, and strings, in two files."""
 
-    def __init__(self, together: Together, name: str, image_base_path: str, columns: Columns) -> None:
+    def __init__(
+        self, together: Together, name: str, image_base_path: str, columns: Columns
+    ) -> None:
         self.together, self.name, self.base, self.columns = together, name, image_base_path, columns
         self.file_of = file_finder(image_base_path)
         self.rows, self.unusable = 0, Unusable()
         self.images: dict[str, int] = {}  # spelling → which of its images
-        self.image_at, self.text_at = dict[bytes, int](), dict[bytes, int]()  # keys of its images and texts, in the order in which they come
-        self.lines, self.image_of, self.text_of, self.labels = array("q"), array("q"), array("q"), array("f")
+        # keys of its images and texts, in the order in which they come
+        self.image_at, self.text_at = dict[bytes, int](), dict[bytes, int]()
+        self.lines, self.image_of, self.text_of, self.labels = (
+            array("q"),
+            array("q"),
+            array("q"),
+            array("f"),
+        )
 
     def read(self, rows: Iterable[Row]) -> dict[str, Any] | None:
-        """Take all of them in → what all processes have to know of that; None where they are a span that only a reading of the whole file can tell apart."""
+        """Take all of them in → what all processes have to know of that; None where they are a span
+        that only a reading of the whole file can tell apart.
+        """
         try:
             with (
                 StringWriter(self.together.file(f"{self.name}.images")) as images,
@@ -130,7 +173,12 @@ class _Share:
                         self._add(one, images, texts)
         except SpanError:
             return None
-        return {"rows": self.rows, "images": len(images), "texts": len(texts), "unusable": asdict(self.unusable)}
+        return {
+            "rows": self.rows,
+            "images": len(images),
+            "texts": len(texts),
+            "unusable": asdict(self.unusable),
+        }
 
     def _add(self, row: Row, images: StringWriter, texts: StringWriter) -> None:
         self.rows += 1
@@ -162,7 +210,11 @@ class _Share:
         said = Stored(_mapped(f"{self.name}.texts", texts, self.together), first_text, str)
         return PairSet(
             csv_file=path,
-            images=Stored(_mapped(f"{self.name}.images", images, self.together), first_image, partial(resolve_image, self.base)),
+            images=Stored(
+                _mapped(f"{self.name}.images", images, self.together),
+                first_image,
+                partial(resolve_image, self.base),
+            ),
             texts=said,
             lines=np.concatenate(gather(np.array(self.lines)))[first_image],
             image_of=image_of,
@@ -177,7 +229,11 @@ class _Share:
 def _mapped(name: str, counts: Sequence[int], together: Together) -> list[StringFile]:
     """Every process's file of that name, with how many strings each holds."""
     files: list[StringFile] = []
-    together.processes.each(lambda: files.extend(StringFile(together.file(name, index), count) for index, count in enumerate(counts)))
+    together.processes.each(
+        lambda: files.extend(
+            StringFile(together.file(name, index), count) for index, count in enumerate(counts)
+        )
+    )
     return files
 
 
@@ -194,31 +250,52 @@ def _keys(known: Iterable[bytes]) -> Keys:
     return np.frombuffer(b"".join(known), f"S{KEY_BYTES}")
 
 
-def cut_together(sets: Sequence[PairSet], tokenizer: Tokenizer, together: Together, *, cut: bool) -> tuple[list[PairSet], int]:
-    """The sets, their long texts in pieces where they shall be `cut`, and how many different texts are long. Each process looks at its part of the texts."""
+def cut_together(
+    sets: Sequence[PairSet], tokenizer: Tokenizer, together: Together, *, cut: bool
+) -> tuple[list[PairSet], int]:
+    """The sets, their long texts in pieces where they shall be `cut`, and how many different texts
+    are long. Each process looks at its part of the texts.
+    """
     processes = together.processes
     long: list[list[bool]] = []
     processes.each(lambda: long.extend(_are_long(pairs, processes, tokenizer) for pairs in sets))
-    keys = [text_keys(compress(pairs.texts[processes.part(len(pairs.texts))], flags)) for pairs, flags in zip(sets, long, strict=True)]
+    keys = [
+        text_keys(compress(pairs.texts[processes.part(len(pairs.texts))], flags))
+        for pairs, flags in zip(sets, long, strict=True)
+    ]
     count = len(np.unique(np.concatenate(processes.gather(np.concatenate(keys)))))
     if not count or not cut:
         return list(sets), count
-    return [_cut(pairs, f"pieces.{i}", flags, tokenizer, together) for i, (pairs, flags) in enumerate(zip(sets, long, strict=True))], count
+    return [
+        _cut(pairs, f"pieces.{i}", flags, tokenizer, together)
+        for i, (pairs, flags) in enumerate(zip(sets, long, strict=True))
+    ], count
 
 
 def _are_long(pairs: PairSet, processes: Processes, tokenizer: Tokenizer) -> list[bool]:
-    """Which texts of this process's part are over the context; InputError, with the file, for one that can't be tokenized."""
+    """Which texts of this process's part are over the context; InputError, with the file, for one
+    that can't be tokenized.
+    """
     texts = pairs.texts[processes.part(len(pairs.texts))]
     try:
-        return [flag for i in range(0, len(texts), TEXTS) for flag in tokenizer.encode(list(texts[i : i + TEXTS]))[1]]
+        return [
+            flag
+            for i in range(0, len(texts), TEXTS)
+            for flag in tokenizer.encode(list(texts[i : i + TEXTS]))[1]
+        ]
     except InputError as error:
         raise InputError(f"{pairs.csv_file}: {error}") from error
 
 
-def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, together: Together) -> PairSet:
-    """As `PairSet.cut`; `long`: which texts of this process's part are. Only pieces of long ones are written, the others are there."""
+def _cut(
+    pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, together: Together
+) -> PairSet:
+    """As `PairSet.cut`; `long`: which texts of this process's part are. Only pieces of long ones
+    are written, the others are there.
+    """
     processes, texts = together.processes, cast("Stored[str]", pairs.texts)
-    known = sum(file.count for file in texts.files)  # strings, behind which the new ones are counted
+    # strings, behind which the new ones are counted
+    known = sum(file.count for file in texts.files)
     keys, places, counts = list[bytes](), array("q"), array("q")
 
     def split() -> int:
@@ -235,8 +312,17 @@ def _cut(pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, 
     own = np.array(places)
     own[own >= known] += sum(new[: processes.index])
     first, piece_of = first_seen(np.concatenate(processes.gather(_keys(keys))))
-    pieces = Stored([*texts.files, *_mapped(name, new, together)], np.concatenate(processes.gather(own))[first], str)
-    return replace(pairs, pieces=pieces, piece_of=piece_of, starts=np.cumsum([0, *np.concatenate(processes.gather(np.array(counts)))]))
+    pieces = Stored(
+        [*texts.files, *_mapped(name, new, together)],
+        np.concatenate(processes.gather(own))[first],
+        str,
+    )
+    return replace(
+        pairs,
+        pieces=pieces,
+        piece_of=piece_of,
+        starts=np.cumsum([0, *np.concatenate(processes.gather(np.array(counts)))]),
+    )
 
 
 def _pieces(pairs: PairSet, text: str, tokenizer: Tokenizer) -> tuple[str, ...]:

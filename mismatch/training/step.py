@@ -1,4 +1,6 @@
-"""One step: the gradients of a batch's loss, in as many parts as memory needs and on as many processes as there are, and what AdamW makes of them."""
+"""One step: the gradients of a batch's loss, in as many parts as memory needs and on as many
+processes as there are, and what AdamW makes of them.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ Moment = tuple[int, int]  # epoch and step, which with the seed decide all chanc
 
 
 class Step:
-    """Updates a detector. A batch is the same in every process; each embeds its share of the unique images and texts, and all see all embeddings, so the
-    loss and its negatives are the whole batch's whatever the number of processes and parts. Where there are several parts, the towers run twice, first
-    without a graph and then part by part with the embeddings' gradients (GradCache, Gao et al. 2021); dropout is drawn alike both times.
+    """Updates a detector. A batch is the same in every process; each embeds its share of the unique
+    images and texts, and all see all embeddings, so the loss and its negatives are the whole
+    batch's whatever the number of processes and parts. Where there are several parts, the towers
+    run twice, first without a graph and then part by part with the embeddings' gradients
+    (GradCache, Gao et al. 2021); dropout is drawn alike both times.
     """
 
     def __init__(
@@ -46,9 +50,23 @@ class Step:
         shards: Shards | None = None,
         report: Callable[[str], object] = print,
     ) -> None:
-        """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of the backbone, where no process has all of it."""
-        self.detector, self.objective, self.optimizer, self.processes = detector, objective, optimizer, processes
-        self.rows, self.parts, self.precision, self.seed, self.shards, self.report = rows, parts, precision, seed, shards, report
+        """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of
+        the backbone, where no process has all of it.
+        """
+        self.detector, self.objective, self.optimizer, self.processes = (
+            detector,
+            objective,
+            optimizer,
+            processes,
+        )
+        self.rows, self.parts, self.precision, self.seed, self.shards, self.report = (
+            rows,
+            parts,
+            precision,
+            seed,
+            shards,
+            report,
+        )
         self.parameters = trainable(detector)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
 
@@ -72,18 +90,34 @@ class Step:
         return losses
 
     def gradients(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor:
-        """Set every parameter's gradient, times the scaler's scale → (2,) losses; in smaller parts from here on where memory runs out."""
+        """Set every parameter's gradient, times the scaler's scale → (2,) losses; in smaller parts
+        from here on where memory runs out.
+        """
         while (losses := self._try(feed, batch, inputs, moment)) is None:
             self._halve()
-        self.processes.sum_gradients(trainable(self.detector.backbone) if self.shards is None else self.shards.whole_parameters)
-        self.processes.average([parameter.grad for parameter in trainable(self.objective.head) if parameter.grad is not None])
+        self.processes.sum_gradients(
+            trainable(self.detector.backbone)
+            if self.shards is None
+            else self.shards.whole_parameters
+        )
+        self.processes.average(
+            [
+                parameter.grad
+                for parameter in trainable(self.objective.head)
+                if parameter.grad is not None
+            ]
+        )
         return losses
 
     def embed(self, feed: Feed, batch: Batch, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings of a batch's unique images (U, image_width) and pieces (W, text_width), fp32, with no graph."""
+        """Embeddings of a batch's unique images (U, image_width) and pieces (W, text_width), fp32,
+        with no graph.
+        """
         parts = feed.parts(inputs, self.parts)
         with torch.no_grad():
-            return self._join(feed, batch, parts, [feed.embed(self.detector, part) for part in parts])
+            return self._join(
+                feed, batch, parts, [feed.embed(self.detector, part) for part in parts]
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What exact resumption needs of it."""
@@ -91,40 +125,77 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as `state_dict` says."""
-        self.parts = max(self.parts, int(state["parts"]))  # more where fewer processes go on with a run
+        # more where fewer processes go on with a run
+        self.parts = max(self.parts, int(state["parts"]))
         self.scaler.load_state_dict(state["scaler"])
 
     def _try(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor | None:
         """The losses, gradients set; None, in every process, where memory ran out in one."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = feed.parts(inputs, self.parts)
-        outputs = self._unless_full(lambda: [self._encode(feed, parts, i, moment, self._keeps(parts, i)) for i in range(len(parts))])
+        outputs = self._unless_full(
+            lambda: [
+                self._encode(feed, parts, i, moment, self._keeps(parts, i))
+                for i in range(len(parts))
+            ]
+        )
         if self.processes.any(outputs is None):
             return None
         embeddings = self._join(feed, batch, parts, outputs or [])
-        losses = self._unless_full(lambda: self._backward(feed, batch, parts, outputs or [], embeddings, moment))
+        losses = self._unless_full(
+            lambda: self._backward(feed, batch, parts, outputs or [], embeddings, moment)
+        )
         return None if self.processes.any(losses is None) else losses
 
     def _keeps(self, parts: Sequence[Part], i: int) -> bool:
-        """Whether the first pass already makes the graph: of all there is, or of the last, whose turn is next."""
+        """Whether the first pass already makes the graph: of all there is, or of the last, whose
+        turn is next.
+        """
         return self.parts == 1 or i == len(parts) - 1
 
-    def _encode(self, feed: Feed, parts: Sequence[Part], i: int, moment: Moment, graph: bool) -> Tensor:
+    def _encode(
+        self, feed: Feed, parts: Sequence[Part], i: int, moment: Moment, graph: bool
+    ) -> Tensor:
         """(n, D) of a part, alike each time."""
         self._draw(moment, 1 + self.processes.index, i)
         with torch.set_grad_enabled(graph), autocast(self.precision, self.processes.device):
             return feed.embed(self.detector, parts[i])
 
-    def _join(self, feed: Feed, batch: Batch, parts: Sequence[Part], outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """All processes' embeddings of unique images (U, image_width) and pieces (W, text_width), fp32, each a leaf of the graph."""
+    def _join(
+        self, feed: Feed, batch: Batch, parts: Sequence[Part], outputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All processes' embeddings of unique images (U, image_width) and pieces (W, text_width),
+        fp32, each a leaf of the graph.
+        """
         if (known := feed.known(batch)) is not None:
             return known
-        sides = [[(part.places, rows) for part, rows in zip(parts, outputs, strict=True) if part.is_image == side] for side in (True, False)]
-        return self.processes.assemble(len(batch.images), sides[0]), self.processes.assemble(len(batch.pieces), sides[1])
+        sides = [
+            [
+                (part.places, rows)
+                for part, rows in zip(parts, outputs, strict=True)
+                if part.is_image == side
+            ]
+            for side in (True, False)
+        ]
+        return self.processes.assemble(len(batch.images), sides[0]), self.processes.assemble(
+            len(batch.pieces), sides[1]
+        )
 
-    def _backward(self, feed: Feed, batch: Batch, parts: Sequence[Part], outputs: list[Tensor], embeddings: tuple[Tensor, Tensor], moment: Moment) -> Tensor:
-        """From the loss to the head and the embeddings, and from there through the towers, last part first; `outputs` is used up."""
-        images, pieces = (embedding.requires_grad_() if parts else embedding for embedding in embeddings)
+    def _backward(
+        self,
+        feed: Feed,
+        batch: Batch,
+        parts: Sequence[Part],
+        outputs: list[Tensor],
+        embeddings: tuple[Tensor, Tensor],
+        moment: Moment,
+    ) -> Tensor:
+        """From the loss to the head and the embeddings, and from there through the towers, last
+        part first; `outputs` is used up.
+        """
+        images, pieces = (
+            embedding.requires_grad_() if parts else embedding for embedding in embeddings
+        )
         self._draw(moment, 0, 0)
         binary, contrastive = self.objective.losses(batch, images, pieces)
         self.scaler.scale(self.objective.total(binary, contrastive)).backward()  # type: ignore[no-untyped-call]
@@ -134,37 +205,65 @@ class Step:
                 output = self._encode(feed, parts, i, moment, graph=True)
             gradient = (images if parts[i].is_image else pieces).grad
             if output.requires_grad and gradient is not None:  # a tower may be frozen
-                output.backward(gradient[torch.from_numpy(parts[i].places).to(gradient.device)].to(output.dtype))  # type: ignore[no-untyped-call]
+                output.backward(
+                    gradient[torch.from_numpy(parts[i].places).to(gradient.device)].to(output.dtype)
+                )  # type: ignore[no-untyped-call]
         return torch.stack([binary.detach(), contrastive.detach()])
 
     def _draw(self, moment: Moment, who: int, part: int) -> None:
-        """Chance is a function of seed, epoch and step, and of who draws: 0 the head, alike everywhere, else a process's towers."""
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, *moment, who, part)).generate_state(1, np.uint64)[0]))
+        """Chance is a function of seed, epoch and step, and of who draws: 0 the head, alike
+        everywhere, else a process's towers.
+        """
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence((self.seed, *moment, who, part)).generate_state(
+                    1, np.uint64
+                )[0]
+            )
+        )
 
     def _halve(self) -> None:
         """Twice as many parts from here on; DeviceError where a part is one row already."""
         device = self.processes.device
         if self.rows_at_once == 1:
-            advice = "use --gradient-checkpointing, a lower --precision, --tune head, or a smaller backbone"
+            advice = (
+                "use --gradient-checkpointing, a lower --precision, --tune head, or a smaller"
+                " backbone"
+            )
             raise DeviceError(f"{device} is out of memory even with one row at a time; {advice}")
         self.parts *= 2
         if device.type == "cuda":
             torch.cuda.empty_cache()
         then = f"--batch-size {self.rows_at_once} and --gradient-accumulation-steps {self.parts}"
-        self.report(f"{device} is out of memory: from here on as with {then}; a step has its {self.rows} rows as before")
+        self.report(
+            f"{device} is out of memory: from here on as with {then}; a step has its {self.rows}"
+            " rows as before"
+        )
 
     def _unless_full(self, work: Callable[[], Any]) -> Any:
-        """None where memory runs out; what was half done is freed with the frames that held it. DeviceError with shards, which others wait for by then."""
+        """None where memory runs out; what was half done is freed with the frames that held it.
+        DeviceError with shards, which others wait for by then.
+        """
         try:
             return work()
         except torch.OutOfMemoryError:
             if self.shards is None:
                 return None
-        advice = "lower --batch-size and raise --gradient-accumulation-steps as much, or use --gradient-checkpointing"
-        raise DeviceError(f"{self.processes.device} is out of memory, and under --fsdp one process can't take smaller parts than the others; {advice}")
+        advice = (
+            "lower --batch-size and raise --gradient-accumulation-steps as much, or use"
+            " --gradient-checkpointing"
+        )
+        raise DeviceError(
+            f"{self.processes.device} is out of memory, and under --fsdp one process can't take"
+            f" smaller parts than the others; {advice}"
+        )
 
 
 def compile_towers(detector: Detector) -> None:
-    """Both towers through torch.compile, for any batch and any length, with the levels that the head takes; compiled when they are first called."""
+    """Both towers through torch.compile, for any batch and any length, with the levels that the
+    head takes; compiled when they are first called.
+    """
     for name in tower_methods(detector):
-        setattr(detector.backbone, name, torch.compile(getattr(detector.backbone, name), dynamic=True))
+        setattr(
+            detector.backbone, name, torch.compile(getattr(detector.backbone, name), dynamic=True)
+        )

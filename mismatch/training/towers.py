@@ -1,4 +1,6 @@
-"""How a backbone's towers are built, found by running them once: their blocks in order, and at which block each weight is first needed."""
+"""How a backbone's towers are built, found by running them once: their blocks in order, and at
+which block each weight is first needed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Tower:
 
     name: str  # image or text
     blocks: list[nn.Module]  # D of them, from the input to the output
-    places: dict[nn.Parameter, int]  # of every weight that the embedding depends on: 0..D of the block from whose start on it is needed, STEM before
+    # of every weight that the embedding depends on: 0..D of the block from whose start on it is
+    # needed, STEM before
+    places: dict[nn.Parameter, int]
 
     def from_block(self, block: int) -> set[nn.Parameter]:
         """The weights of this block and of all that comes after it; STEM: every weight."""
@@ -39,13 +43,19 @@ class Tower:
 
 
 def find_towers(backbone: Backbone) -> tuple[Tower, Tower]:
-    """The image tower and the text tower. Costs one forward pass of one image and one text; leaves the backbone as it was."""
+    """The image tower and the text tower. Costs one forward pass of one image and one text; leaves
+    the backbone as it was.
+    """
     device = backbone.device
     pixels = torch.zeros(1, 3, backbone.image_spec.size, backbone.image_spec.size, device=device)
     tokens = Tokenizer(backbone.text_spec)([TEXT])
-    ids, mask = (torch.from_numpy(array).to(device) for array in (tokens.input_ids, tokens.attention_mask))
+    ids, mask = (
+        torch.from_numpy(array).to(device) for array in (tokens.input_ids, tokens.attention_mask)
+    )
     with _differentiable(backbone), torch.enable_grad():
-        return _trace("image", backbone, lambda: backbone.encode_image(pixels)), _trace("text", backbone, lambda: backbone.encode_text(ids, mask))
+        return _trace("image", backbone, lambda: backbone.encode_image(pixels)), _trace(
+            "text", backbone, lambda: backbone.encode_text(ids, mask)
+        )
 
 
 @contextmanager
@@ -64,8 +74,13 @@ def _differentiable(backbone: Backbone) -> Iterator[None]:
 
 
 def _trace(name: str, backbone: Backbone, run: Callable[[], Tensor]) -> Tower:
-    doors: dict[nn.Module, list[Node]] = {}  # a block → the graph's nodes where its inputs enter, the main one first; in the order of the calls
-    hooks = [block.register_forward_pre_hook(_door_of(doors), with_kwargs=True) for block in backbone.blocks()]
+    # a block → the graph's nodes where its inputs enter, the main one first; in the order of the
+    # calls
+    doors: dict[nn.Module, list[Node]] = {}
+    hooks = [
+        block.register_forward_pre_hook(_door_of(doors), with_kwargs=True)
+        for block in backbone.blocks()
+    ]
     try:
         output = run()
     finally:
@@ -101,20 +116,36 @@ def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any
 
 
 def _is_passed(block: nn.Module, doors: dict[nn.Module, list[Node]], root: Node) -> bool:
-    """Whether every gradient on its way to what was computed before the block goes through it; a branch of two is passed by."""
-    earlier = _reached(doors[block], ()) & {nodes[0] for nodes in doors.values()} - set(doors[block])
+    """Whether every gradient on its way to what was computed before the block goes through it; a
+    branch of two is passed by.
+    """
+    earlier = _reached(doors[block], ()) & {nodes[0] for nodes in doors.values()} - set(
+        doors[block]
+    )
     return not earlier & _reached([root], doors[block])
 
 
 def _innermost(blocks: list[nn.Module]) -> list[nn.Module]:
     """Without those that hold others: of stages, their blocks."""
-    return [block for block in blocks if not any(other in blocks for other in block.modules() if other is not block)]
+    return [
+        block
+        for block in blocks
+        if not any(other in blocks for other in block.modules() if other is not block)
+    ]
 
 
-def _places(blocks: list[nn.Module], doors: dict[nn.Module, list[Node]], root: Node) -> dict[nn.Parameter, int]:
-    """Walk from the embedding to the input, block by block; a weight belongs where it is met first, one of a block to that block."""
+def _places(
+    blocks: list[nn.Module], doors: dict[nn.Module, list[Node]], root: Node
+) -> dict[nn.Parameter, int]:
+    """Walk from the embedding to the input, block by block; a weight belongs where it is met first,
+    one of a block to that block.
+    """
     places: dict[nn.Parameter, int] = {}
-    for place, start in zip(range(len(blocks) - 1, STEM - 1, -1), [[root], *(doors[block] for block in reversed(blocks))], strict=True):
+    for place, start in zip(
+        range(len(blocks) - 1, STEM - 1, -1),
+        [[root], *(doors[block] for block in reversed(blocks))],
+        strict=True,
+    ):
         stop = doors[blocks[place]] if place > STEM else []
         for node in _reached(start, stop):
             if (weight := getattr(node, "variable", None)) is not None:
@@ -130,5 +161,9 @@ def _reached(start: Iterable[Node], stop: Iterable[Node]) -> set[Node]:
         node = todo.pop()
         if node not in seen:
             seen.add(node)
-            todo += [follower for follower, _ in node.next_functions if follower is not None and follower not in closed]
+            todo += [
+                follower
+                for follower, _ in node.next_functions
+                if follower is not None and follower not in closed
+            ]
     return seen

@@ -1,4 +1,5 @@
-"""Trackers by name, `--track tensorboard,wandb`: options, each epoch's figures and, now and then, a step's, through accelerate's classes.
+"""Trackers by name, `--track tensorboard,wandb`: options, each epoch's figures and, now and then, a
+step's, through accelerate's classes.
 
 A tracker that fails is a warning and is left out from there on; it never ends a run.
 """
@@ -22,8 +23,18 @@ __all__ = ["PROJECT", "Trackers", "require_trackers"]
 Report = Callable[[str], object]  # is given one line
 PROJECT = "mismatch"  # wandb's and trackio's project, mlflow's experiment
 LOGS = "tensorboard"  # folder of event files in the run's own folder
-PLAIN = {"train_losses": "train/loss", "train_contrastive_losses": "train/contrastive_loss", "seconds": "train/seconds", "val_losses": "val/loss"}
-PLAIN |= {"val_accuracies": "val/accuracy", "rows_per_second": "train/rows_per_second", "learning_rates": "rate/backbone", "head_learning_rates": "rate/head"}
+PLAIN = {
+    "train_losses": "train/loss",
+    "train_contrastive_losses": "train/contrastive_loss",
+    "seconds": "train/seconds",
+    "val_losses": "val/loss",
+}
+PLAIN |= {
+    "val_accuracies": "val/accuracy",
+    "rows_per_second": "train/rows_per_second",
+    "learning_rates": "rate/backbone",
+    "head_learning_rates": "rate/head",
+}
 
 
 def require_trackers(config: TrainConfig) -> None:
@@ -46,22 +57,38 @@ class Trackers:
             return
         from accelerate import PartialState
 
-        if not PartialState(cpu=self.config.device == "cpu").is_main_process:  # accelerate's classes need this state to be there
+        # accelerate's classes need this state to be there
+        if not PartialState(cpu=self.config.device == "cpu").is_main_process:
             return
-        name = self.config.run_name or f"{Path(self.config.output_dir).resolve().name}-{datetime.now():%Y%m%d-%H%M%S}"
-        self.open = {tracker: _MAKERS[tracker](name, self.config) for tracker in self.config.trackers}
+        name = (
+            self.config.run_name
+            or f"{Path(self.config.output_dir).resolve().name}-{datetime.now():%Y%m%d-%H%M%S}"
+        )
+        self.open = {
+            tracker: _MAKERS[tracker](name, self.config) for tracker in self.config.trackers
+        }
         self._each(lambda tracker: tracker.start())
         options = {key: value for key, value in self.config.to_dict().items() if value is not None}
         self._each(lambda tracker: tracker.store_init_configuration(options))
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
-        """Figures by name at a step, counted from the run's first; those that do not exist are left out."""
-        known = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+        """Figures by name at a step, counted from the run's first; those that do not exist are left
+        out.
+        """
+        known = {
+            name: float(value)
+            for name, value in values.items()
+            if value is not None and math.isfinite(value)
+        }
         self._each(lambda tracker: tracker.log(known, step=step))
 
     def epoch(self, history: History, step: int) -> None:
         """The last epoch's figures, at its last step."""
-        figures = {PLAIN.get(name, name.replace("val_", "val/")): value for name, value in history.last().items() if not isinstance(value, list)}
+        figures = {
+            PLAIN.get(name, name.replace("val_", "val/")): value
+            for name, value in history.last().items()
+            if not isinstance(value, list)
+        }
         self.log(figures | {"epoch": len(history.lists["train_losses"])}, step)
 
     def finish(self) -> None:
@@ -73,9 +100,13 @@ class Trackers:
         for name, tracker in list(self.open.items()):
             try:
                 tell(tracker)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  a service far away may fail in any way; the run goes on
+            # a service far away may fail in any way; the run goes on
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 del self.open[name]
-                self.report(f"warning: --track {name} failed and is left out from here on: {type(error).__name__}: {' '.join(str(error).split())}")
+                self.report(
+                    f"warning: --track {name} failed and is left out from here on:"
+                    f" {type(error).__name__}: {' '.join(str(error).split())}"
+                )
 
 
 def _tensorboard(name: str, config: TrainConfig) -> Any:
@@ -105,4 +136,9 @@ def _trackio(name: str, config: TrainConfig) -> Any:
     return TrackioTracker(PROJECT, name=name)
 
 
-_MAKERS: Mapping[str, Callable[[str, TrainConfig], Any]] = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
+_MAKERS: Mapping[str, Callable[[str, TrainConfig], Any]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "trackio": _trackio,
+}

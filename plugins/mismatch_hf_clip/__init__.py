@@ -1,4 +1,6 @@
-"""The backbone family `hf-clip`: any two-tower model of transformers, from the hub or a local directory."""
+"""The backbone family `hf-clip`: any two-tower model of transformers, from the hub or a local
+directory.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +51,9 @@ def register_backbones(register: Any) -> None:
         load,
         models=MODELS,
         default_model=DEFAULT_MODEL,
-        description="two-tower models of transformers (CLIP, SigLIP, Chinese-CLIP, ALIGN, AltCLIP, MetaCLIP 2, …): a hub id, a local directory, or tiny",
+        description=(
+            "two-tower models of transformers (CLIP, SigLIP, Chinese-CLIP, ALIGN, AltCLIP, MetaCLIP"
+            " 2, …): a hub id, a local directory, or tiny"
+        ),
         api_version=1,
     )

@@ -1,4 +1,6 @@
-"""Two-tower models of transformers as a Backbone: what a model can do decides, not a list of its kinds."""
+"""Two-tower models of transformers as a Backbone: what a model can do decides, not a list of its
+kinds.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +34,47 @@ CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a ma
 CLIP_VOCABULARY = 49408  # tokens
 QUOTED = 200  # characters of an error of another library
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
-_PARTS = {"AutoConfig": "config.json", "AutoModel": "the weights", "AutoImageProcessor": "preprocessor_config.json"}
-_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("spiece.model",), ("sentencepiece.bpe.model",), ("tokenizer.model",))
+_PARTS = {
+    "AutoConfig": "config.json",
+    "AutoModel": "the weights",
+    "AutoImageProcessor": "preprocessor_config.json",
+}
+_TOKENIZERS = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tokenizer.model",),
+)
 _OLD_END = 2
-_OLD_ENDS = ("clip", "clipseg", "groupvit")  # kinds whose configurations may say _OLD_END and mean the highest id
+# kinds whose configurations may say _OLD_END and mean the highest id
+_OLD_ENDS = ("clip", "clipseg", "groupvit")
 _REFUSED = {  # kinds with both towers' methods that are no two towers, or take no square image
-    "siglip2": "a NaFlex model, which takes patches of any aspect ratio; take a checkpoint of fixed resolution, such as google/siglip2-base-patch16-224",
+    "siglip2": (
+        "a NaFlex model, which takes patches of any aspect ratio; take a checkpoint of fixed"
+        " resolution, such as google/siglip2-base-patch16-224"
+    ),
     "blip-2": "a language model that looks at images, not two towers",
 }
-_EVERY_TOKEN = ("flava",)  # kinds whose features are projections of every token; their contrastive loss reads the first
+# kinds whose features are projections of every token; their contrastive loss reads the first
+_EVERY_TOKEN = ("flava",)
 
 
 class HfClipBackbone(Backbone):
-    """A two-tower model of transformers with its image processor and its tokenizer; raises BackboneError where they can't be told as specs."""
+    """A two-tower model of transformers with its image processor and its tokenizer; raises
+    BackboneError where they can't be told as specs.
+    """
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, model_id: str, *, trained: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        model_id: str,
+        *,
+        trained: bool = True,
+    ) -> None:
         super().__init__()
         self.model = model
         self.image_processor = image_processor
@@ -61,7 +89,10 @@ class HfClipBackbone(Backbone):
         with _in_one_line("the tokenizer or the text tower", model_id):
             self._try_text()
         self.shared_space = self.image_dim == self.text_dim
-        self.logit_scale, self.logit_bias = _scale(model), _number(getattr(model, "logit_bias", None))
+        self.logit_scale, self.logit_bias = (
+            _scale(model),
+            _number(getattr(model, "logit_bias", None)),
+        )
         self.zero_shot_threshold = self._threshold() if trained else None
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -69,11 +100,15 @@ class HfClipBackbone(Backbone):
         return self._one(self.model.get_image_features(pixel_values), "image")
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask is left out where it changes nothing, or upstream passes none."""
+        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask is left out
+        where it changes nothing, or upstream passes none.
+        """
         return self._text(input_ids, attention_mask if self._mask else None)
 
     def save_pretrained(self, directory: Path) -> None:
-        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as transformers' Auto classes read them."""
+        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as
+        transformers' Auto classes read them.
+        """
         with _quiet():
             self.model.save_pretrained(directory)
             self.image_processor.save_pretrained(directory)
@@ -81,7 +116,10 @@ class HfClipBackbone(Backbone):
 
     def checkpoint_gradients(self) -> None:
         """Layer by layer, as far as transformers offers it for this model."""
-        enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)  # its newer name
+        # its newer name
+        enable = getattr(
+            self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable
+        )
         try:
             enable({"use_reentrant": False})
         except ValueError:  # of models that can't
@@ -101,24 +139,43 @@ class HfClipBackbone(Backbone):
         return self._one(self.model.get_image_features(pixel_values=inputs), "image")
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor:
-        """Transformers' own tokenizer and tower, given all that the tokenizer gives → (N, text_dim)."""
+        """Transformers' own tokenizer and tower, given all that the tokenizer gives → (N,
+        text_dim).
+        """
         inputs = upstream_ids(self.tokenizer, texts, self.text_spec.context_length)
-        known = {name: value.to(self.device) for name, value in inputs.items() if name in self._text_inputs}
+        known = {
+            name: value.to(self.device)
+            for name, value in inputs.items()
+            if name in self._text_inputs
+        }
         return self._one(self.model.get_text_features(**known), "text")
 
     def _text(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         if attention_mask is None:
             return self._one(self.model.get_text_features(input_ids), "text")
-        return self._one(self.model.get_text_features(input_ids, attention_mask=attention_mask), "text")
+        return self._one(
+            self.model.get_text_features(input_ids, attention_mask=attention_mask), "text"
+        )
 
     def _one(self, features: Any, tower: str) -> Tensor:
-        """Projected already, since transformers 5: as a tensor, or as what an output calls its pooler's."""
-        vector = features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
-        if isinstance(vector, Tensor) and vector.ndim == 3 and self.model.config.model_type in _EVERY_TOKEN:
+        """Projected already, since transformers 5: as a tensor, or as what an output calls its
+        pooler's.
+        """
+        vector = (
+            features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
+        )
+        if (
+            isinstance(vector, Tensor)
+            and vector.ndim == 3
+            and self.model.config.model_type in _EVERY_TOKEN
+        ):
             vector = vector[:, 0]  # (B, D)
         if not isinstance(vector, Tensor) or vector.ndim != 2:
             shape = "none" if vector is None else f"an embedding of shape {tuple(vector.shape)}"
-            raise BackboneError(f"hf-clip: '{self.model_id}' gives {shape} where one vector per {tower} belongs; it is no two-tower model")
+            raise BackboneError(
+                f"hf-clip: '{self.model_id}' gives {shape} where one vector per {tower} belongs; it"
+                " is no two-tower model"
+            )
         return vector
 
     def _try_image(self) -> int:
@@ -129,21 +186,35 @@ class HfClipBackbone(Backbone):
                 return self.encode_image(torch.zeros(1, 3, size, size)).shape[1]
         except (ValueError, RuntimeError) as error:  # the towers' own words for another size
             takes = getattr(getattr(self.model.config, "vision_config", None), "image_size", None)
-            tower = f"its image tower takes {takes}" if takes else "its image tower takes another size"
-            reason = f"'{self.model_id}' crops to {size} pixels, but {tower} ({_first_line(error)}); edit its preprocessor_config.json"
+            tower = (
+                f"its image tower takes {takes}" if takes else "its image tower takes another size"
+            )
+            reason = (
+                f"'{self.model_id}' crops to {size} pixels, but {tower} ({_first_line(error)});"
+                " edit its preprocessor_config.json"
+            )
             raise BackboneError(f"hf-clip: {reason}") from error
 
     def _try_text(self) -> None:
-        masks = "attention_mask" in self.tokenizer.model_input_names and "attention_mask" in self._text_inputs
+        masks = (
+            "attention_mask" in self.tokenizer.model_input_names
+            and "attention_mask" in self._text_inputs
+        )
         with torch.no_grad():
-            length = context_length(self.model.config.text_config, self.tokenizer, self._text, self.model_id)
+            length = context_length(
+                self.model.config.text_config, self.tokenizer, self._text, self.model_id
+            )
             spec = text_spec(self.tokenizer, length, self.model_id)
-            self.text_spec, self._mask, self.text_dim = settle_padding(spec, self._text, masks=masks)
+            self.text_spec, self._mask, self.text_dim = settle_padding(
+                spec, self._text, masks=masks
+            )
             if self._mask and self.text_spec.padding == "context":
                 self._settle_eagerly(spec)
 
     def _settle_eagerly(self, spec: TextSpec) -> None:
-        """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text at its own length has; eager attention doesn't."""
+        """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text
+        at its own length has; eager attention doesn't.
+        """
         before = self.model.config.text_config._attn_implementation
         self.model.set_attn_implementation({"text_config": "eager"})
         eager, _, _ = settle_padding(spec, self._text, masks=True)
@@ -153,7 +224,9 @@ class HfClipBackbone(Backbone):
             self.model.set_attn_implementation({"text_config": before})
 
     def _threshold(self) -> float | None:
-        """Cosine from which a pair is a match: where a sigmoid of scale and bias says 0.5; by experience for CLIP; else unknown."""
+        """Cosine from which a pair is a match: where a sigmoid of scale and bias says 0.5; by
+        experience for CLIP; else unknown.
+        """
         if self.logit_bias is not None and self.logit_scale:
             return 0.0 - self.logit_bias / self.logit_scale
         return CLIP_THRESHOLD if self.model.config.model_type == "clip" else None
@@ -161,7 +234,10 @@ class HfClipBackbone(Backbone):
 
 def _scale(model: Any) -> float | None:
     """What the model multiplies its cosine with: exp(logit_scale), or 1 / temperature."""
-    scale, temperature = _number(getattr(model, "logit_scale", None)), _number(getattr(model, "temperature", None))
+    scale, temperature = (
+        _number(getattr(model, "logit_scale", None)),
+        _number(getattr(model, "temperature", None)),
+    )
     if scale is not None:
         limit = float(getattr(model, "max_log_logit_scale", scale))  # AIMv2 clamps
         return float(torch.tensor(min(scale, limit)).exp())
@@ -169,7 +245,11 @@ def _scale(model: Any) -> float | None:
 
 
 def _number(parameter: Any) -> float | None:
-    return float(parameter.detach()) if isinstance(parameter, Tensor) and parameter.numel() == 1 else None
+    return (
+        float(parameter.detach())
+        if isinstance(parameter, Tensor) and parameter.numel() == 1
+        else None
+    )
 
 
 def load(model_id: str) -> HfClipBackbone:
@@ -181,14 +261,22 @@ def load(model_id: str) -> HfClipBackbone:
 def _pretrained(model_id: str) -> HfClipBackbone:
     directory = Path(model_id).expanduser()
     if model_id.startswith((".", "/", "~")) and not directory.is_dir():  # no hub id looks so
-        raise BackboneError(f"hf-clip: there is no directory '{model_id}'; give one that a model and its processor were saved to, a hub id, or 'tiny'")
+        raise BackboneError(
+            f"hf-clip: there is no directory '{model_id}'; give one that a model and its processor"
+            " were saved to, a hub id, or 'tiny'"
+        )
     source = str(directory) if directory.is_dir() else _on_hub(model_id)
     config = _from(transformers.AutoConfig, source, model_id)
     _check_kind(config, model_id)
-    model, report = _from(transformers.AutoModel, source, model_id, dtype=torch.float32, output_loading_info=True)
+    model, report = _from(
+        transformers.AutoModel, source, model_id, dtype=torch.float32, output_loading_info=True
+    )
     if missing := sorted(report["missing_keys"]):
         kind = type(model).__name__
-        raise BackboneError(f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …); it is not a whole {kind}")
+        raise BackboneError(
+            f"hf-clip: the weights in '{model_id}' lack {len(missing)} tensors ({missing[0]}, …);"
+            f" it is not a whole {kind}"
+        )
     processor = _from(transformers.AutoImageProcessor, source, model_id)
     with _in_one_line("config.json or the tokenizer", model_id):
         vocabulary = int(config.text_config.vocab_size)
@@ -199,10 +287,14 @@ def _pretrained(model_id: str) -> HfClipBackbone:
 
 
 def _on_hub(model_id: str) -> str:
-    """Raise at once where the hub can't be reached; transformers would try six times, for 23 seconds."""
+    """Raise at once where the hub can't be reached; transformers would try six times, for 23
+    seconds.
+    """
     try:
         if not isinstance(huggingface_hub.try_to_load_from_cache(model_id, "config.json"), str):
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(model_id, "config.json"), timeout=HUB_TIMEOUT)
+            huggingface_hub.get_hf_file_metadata(
+                huggingface_hub.hf_hub_url(model_id, "config.json"), timeout=HUB_TIMEOUT
+            )
     except Exception as error:
         raise BackboneError(_explain(model_id, model_id, "AutoConfig", error)) from error
     return model_id
@@ -219,29 +311,40 @@ def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
 def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
     if Path(source).is_dir():
         name = _PARTS.get(part, "the tokenizer")
-        return f"hf-clip: '{model_id}' is not a whole directory of a transformers model: {name} can't be read from it ({_first_line(error)})"
+        return (
+            f"hf-clip: '{model_id}' is not a whole directory of a transformers model: {name} can't"
+            f" be read from it ({_first_line(error)})"
+        )
     return (
-        f"hf-clip: '{model_id}' is neither a local directory nor to be had from the model hub ({_first_line(error)}); "
-        "give a directory that a model and its processor were saved to, or 'tiny', which needs no network"
+        f"hf-clip: '{model_id}' is neither a local directory nor to be had from the model hub"
+        f" ({_first_line(error)}); give a directory that a model and its processor were saved to,"
+        " or 'tiny', which needs no network"
     )
 
 
 @contextmanager
 def _in_one_line(part: str, model_id: str) -> Iterator[None]:
-    """Files hold anything: whatever a part of the wrong type or value makes transformers, numpy or torch raise."""
+    """Files hold anything: whatever a part of the wrong type or value makes transformers, numpy or
+    torch raise.
+    """
     try:
         yield
     except MismatchError:
         raise
     except Exception as error:
-        reason = f"{part} of '{model_id}' can't be used ({type(error).__name__}: {_first_line(error)})"
-        raise BackboneError(f"hf-clip: {reason}; take those of the model it was made from") from error
+        reason = (
+            f"{part} of '{model_id}' can't be used ({type(error).__name__}: {_first_line(error)})"
+        )
+        raise BackboneError(
+            f"hf-clip: {reason}; take those of the model it was made from"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
     if "ignore_mismatched_sizes" in str(error):  # transformers tells the shapes to its log only
         return "its tensors have other shapes than config.json says"
-    if "weights_only" in str(error) or isinstance(error, EOFError):  # torch's own words say how to run what a file holds
+    # torch's own words say how to run what a file holds
+    if "weights_only" in str(error) or isinstance(error, EOFError):
         return "it is damaged or holds more than tensors, so nothing of it was run"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0].rstrip(".:") if lines else type(error).__name__
@@ -252,24 +355,43 @@ def _check_kind(config: Any, model_id: str) -> None:
     """Before the weights are read: its class has both towers."""
     try:
         kind = transformers.MODEL_MAPPING.get(type(config), None)
-        towers = all(hasattr(kind, name) for name in ("get_image_features", "get_text_features")) and hasattr(config, "text_config")
-    except ImportError as error:  # a class of transformers whose package is missing raises when it is touched
-        reason = f"a '{config.model_type}' model, which needs another package ({_first_line(error)})"
+        towers = all(
+            hasattr(kind, name) for name in ("get_image_features", "get_text_features")
+        ) and hasattr(config, "text_config")
+    # a class of transformers whose package is missing raises when it is touched
+    except ImportError as error:
+        reason = (
+            f"a '{config.model_type}' model, which needs another package ({_first_line(error)})"
+        )
         raise BackboneError(f"hf-clip: '{model_id}' holds {reason}; install it") from error
     if config.model_type in _REFUSED or not towers:
-        reason = _REFUSED.get(config.model_type, "which has no image tower and text tower that transformers' AutoModel loads together")
+        reason = _REFUSED.get(
+            config.model_type,
+            "which has no image tower and text tower that transformers' AutoModel loads together",
+        )
         raise BackboneError(f"hf-clip: '{model_id}' holds a '{config.model_type}' model, {reason}")
 
 
 def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
-    """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no tokenizer, as older pipelines saved it."""
-    if Path(source).is_dir() and not any(all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS):
+    """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no
+    tokenizer, as older pipelines saved it.
+    """
+    if Path(source).is_dir() and not any(
+        all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS
+    ):
         if config.model_type == "clip" and vocabulary == CLIP_VOCABULARY:
             return _clip_tokenizer()
-        raise BackboneError(f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not CLIP's; save its tokenizer there too")
+        raise BackboneError(
+            f"hf-clip: '{model_id}' has no tokenizer.json, and its {vocabulary:,} tokens are not"
+            " CLIP's; save its tokenizer there too"
+        )
     try:
         tokenizer = _from(transformers.AutoTokenizer, source, model_id)
-        return _siglip2_tokenizer(tokenizer, source, model_id) if config.model_type == "siglip" else tokenizer
+        return (
+            _siglip2_tokenizer(tokenizer, source, model_id)
+            if config.model_type == "siglip"
+            else tokenizer
+        )
     except BackboneError as error:
         if not isinstance(error.__cause__, ImportError):
             raise
@@ -277,7 +399,9 @@ def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
 
 
 def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
-    """SigLIP 2 of fixed resolution names Gemma's tokenizer, which keeps capitals; it was trained on lower case, padded on the right."""
+    """SigLIP 2 of fixed resolution names Gemma's tokenizer, which keeps capitals; it was trained on
+    lower case, padded on the right.
+    """
     if not type(tokenizer).__name__.startswith("Gemma"):
         return tokenizer
     side = tokenizer.init_kwargs.get("padding_side", "right")  # the class alone says left
@@ -285,36 +409,62 @@ def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
 
 
 def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
-    """The directory's tokenizer.json, where its own class (SiglipTokenizer) needs a package that is not installed."""
+    """The directory's tokenizer.json, where its own class (SiglipTokenizer) needs a package that is
+    not installed.
+    """
     try:
         return transformers.PreTrainedTokenizerFast.from_pretrained(source)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the package is what is missing
         name = f"a tokenizer that needs another package ({_first_line(reason.__cause__ or reason)})"
-        raise BackboneError(f"hf-clip: '{model_id}' has {name}; pip install sentencepiece protobuf") from reason
+        raise BackboneError(
+            f"hf-clip: '{model_id}' has {name}; pip install sentencepiece protobuf"
+        ) from reason
 
 
 def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
     if tokenizer.pad_token_id is None:
-        raise BackboneError(f"hf-clip: '{model_id}' has a tokenizer without a padding token, which is not supported; set its pad_token and save it again")
-    if not vocabulary / 2 < len(tokenizer) <= vocabulary:  # transformers makes an empty one up where files are missing
+        raise BackboneError(
+            f"hf-clip: '{model_id}' has a tokenizer without a padding token, which is not"
+            " supported; set its pad_token and save it again"
+        )
+    # transformers makes an empty one up where files are missing
+    if not vocabulary / 2 < len(tokenizer) <= vocabulary:
         sizes = f"a tokenizer of {len(tokenizer):,} tokens, but its text tower knows {vocabulary:,}"
-        raise BackboneError(f"hf-clip: '{model_id}' has {sizes}; save the tokenizer that it was trained with there")
+        raise BackboneError(
+            f"hf-clip: '{model_id}' has {sizes}; save the tokenizer that it was trained with there"
+        )
 
 
 def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
-    """CLIP's text tower and its kin read the embedding at the end token; configurations of the old kinds that say 2 mean the highest id."""
+    """CLIP's text tower and its kin read the embedding at the end token; configurations of the old
+    kinds that say 2 mean the highest id.
+    """
     end = getattr(getattr(model, "text_model", None), "eos_token_id", None)
     if end is None:
         return
-    expected = len(tokenizer) - 1 if end == _OLD_END and model.config.model_type in _OLD_ENDS else end
+    expected = (
+        len(tokenizer) - 1 if end == _OLD_END and model.config.model_type in _OLD_ENDS else end
+    )
     if tokenizer.eos_token_id != expected:
-        ends = f"a tokenizer with end token {tokenizer.eos_token_id}, but its text tower reads {expected}"
-        raise BackboneError(f"hf-clip: '{model_id}' has {ends}; save the tokenizer that it was trained with there")
+        ends = (
+            f"a tokenizer with end token {tokenizer.eos_token_id}, but its text tower reads"
+            f" {expected}"
+        )
+        raise BackboneError(
+            f"hf-clip: '{model_id}' has {ends}; save the tokenizer that it was trained with there"
+        )
 
 
 def _tiny() -> HfClipBackbone:
-    """4-layer image and 2-layer text tower, 128 wide, on 64 pixels; the same random weights every time."""
-    shape = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "projection_dim": 128}
+    """4-layer image and 2-layer text tower, 128 wide, on 64 pixels; the same random weights every
+    time.
+    """
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_attention_heads": 4,
+        "projection_dim": 128,
+    }
     config = transformers.CLIPConfig(
         text_config=shape | {"num_hidden_layers": 2},
         vision_config=shape | {"num_hidden_layers": 4, "image_size": 64, "patch_size": 16},
@@ -323,26 +473,48 @@ def _tiny() -> HfClipBackbone:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
         model = transformers.CLIPModel(config)
-    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
+    )
     return HfClipBackbone(model, processor, _clip_tokenizer(), TINY, trained=False)
 
 
 def _clip_tokenizer() -> Any:
-    """CLIP's tokenizer from the vocabulary file that open_clip ships (installed with [train]; not imported)."""
+    """CLIP's tokenizer from the vocabulary file that open_clip ships (installed with [train]; not
+    imported).
+    """
     package = find_spec("open_clip")
     if package is None or package.origin is None:
         raise MissingExtraError("hf-clip:tiny, for CLIP's vocabulary,", "train")
-    lines = gzip.decompress(Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    lines = (
+        gzip.decompress(Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz").read_bytes())
+        .decode()
+        .split("\n")
+    )
     merges = [(left, right) for left, right in (line.split() for line in lines[1:48895])]
     letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer({token: number for number, token in enumerate(tokens)}, merges, model_max_length=77)
+    tokens = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *map("".join, merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    return transformers.CLIPTokenizer(
+        {token: number for number, token in enumerate(tokens)}, merges, model_max_length=77
+    )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers says in many lines what one line of ours says; its settings are put back after."""
-    log, bars, hub = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled(), huggingface_hub.logging.get_verbosity()
+    """Transformers says in many lines what one line of ours says; its settings are
+    put back after.
+    """
+    log, bars, hub = (
+        transformers.logging.get_verbosity(),
+        transformers.logging.is_progress_bar_enabled(),
+        huggingface_hub.logging.get_verbosity(),
+    )
     transformers.logging.set_verbosity(logging.CRITICAL)
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()

@@ -1,4 +1,6 @@
-"""From transformers' image processor to an ImageSpec, proved on pixels: what a spec can't say is refused, never guessed."""
+"""From transformers' image processor to an ImageSpec, proved on pixels: what a spec can't say is
+refused, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,28 @@ from mismatch.specs import RGB, ImageSpec, Interpolation, ResizeMode
 
 __all__ = ["image_spec", "pixels"]
 
-LEVELS = 2.001  # of 255, that one pixel in a thousand may differ by at most: torch and Pillow round resizing unlike
-SPAN = 50  # between black and white, in pixel_values: 1 / 0.2² at most where a processor divides by std twice
-_INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by Pillow's number
+# of 255, that one pixel in a thousand may differ by at most: torch and Pillow round resizing unlike
+LEVELS = 2.001
+# between black and white, in pixel_values: 1 / 0.2² at most where a processor divides by std twice
+SPAN = 50
+# by Pillow's number
+_INTERPOLATIONS: dict[int, Interpolation] = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+}
 
 
 def image_spec(processor: Any, model_id: str) -> ImageSpec:
-    """What the processor does to an image. BackboneError in one line where an ImageSpec can't say it."""
+    """What the processor does to an image. BackboneError in one line where an ImageSpec can't say
+    it.
+    """
     if not getattr(processor, "do_resize", True):
-        raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with do_resize=false, which is not supported; edit its preprocessor_config.json")
+        raise BackboneError(
+            f"hf-clip: '{model_id}' is preprocessed with do_resize=false, which is not supported;"
+            " edit its preprocessor_config.json"
+        )
     size, resize, mode = _sizes(processor, model_id)
     mean, std = _statistics(processor, max(size, resize), model_id)
     spec = ImageSpec(
@@ -40,15 +55,25 @@ def image_spec(processor: Any, model_id: str) -> ImageSpec:
 
 def pixels(processor: Any, image: Image.Image) -> NDArray[np.float32]:
     """The processor's own preprocessing of an RGB image → (3, H, W)."""
-    values: NDArray[np.float32] = np.asarray(processor(image, return_tensors="np")["pixel_values"][0], np.float32)
+    values: NDArray[np.float32] = np.asarray(
+        processor(image, return_tensors="np")["pixel_values"][0], np.float32
+    )
     return values
 
 
 def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
-    """(size, resize, mode): a square crop of the resized shorter side, or of both sides squashed."""
-    if getattr(processor, "resample", None) is None or int(processor.resample) not in _INTERPOLATIONS:
+    """(size, resize, mode): a square crop of the resized shorter side, or of
+    both sides squashed.
+    """
+    if (
+        getattr(processor, "resample", None) is None
+        or int(processor.resample) not in _INTERPOLATIONS
+    ):
         kind = f"resample={getattr(processor, 'resample', None)}"
-        raise BackboneError(f"hf-clip: '{model_id}' is preprocessed with {kind}; nearest, bilinear, bicubic or lanczos are supported")
+        raise BackboneError(
+            f"hf-clip: '{model_id}' is preprocessed with {kind}; nearest, bilinear, bicubic or"
+            " lanczos are supported"
+        )
     size = dict(processor.size)
     crop = dict(processor.crop_size or {}) if getattr(processor, "do_center_crop", None) else {}
     shortest, height, side = size.get("shortest_edge"), size.get("height"), crop.get("height")
@@ -57,17 +82,31 @@ def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
             return int(side or height), int(height), "squash"
         if shortest and not size.get("longest_edge") and side and side <= shortest:
             return int(side), int(shortest), "shortest"
-    raise BackboneError(f"hf-clip: '{model_id}' resizes to {size} and crops to {crop or 'nothing'}; only a square that the resized image covers is supported")
+    raise BackboneError(
+        f"hf-clip: '{model_id}' resizes to {size} and crops to {crop or 'nothing'}; only a square"
+        " that the resized image covers is supported"
+    )
 
 
 def _statistics(processor: Any, side: int, model_id: str) -> tuple[RGB, RGB]:
-    """(mean, std) on 0..1, from what becomes of black and white: rescaling, offsets and normalising are all one line through those two."""
-    black, white = (pixels(processor, Image.new("RGB", (side, side), (level,) * 3)).astype(np.float64).mean(axis=(1, 2)) for level in (0, 255))
+    """(mean, std) on 0..1, from what becomes of black and white: rescaling, offsets and normalising
+    are all one line through those two.
+    """
+    black, white = (
+        pixels(processor, Image.new("RGB", (side, side), (level,) * 3))
+        .astype(np.float64)
+        .mean(axis=(1, 2))
+        for level in (0, 255)
+    )
     span = white - black  # (3,)
     if not (span.min() >= 1 / SPAN and span.max() <= SPAN):  # NaN is refused too
-        named = ", ".join(f"{name}={getattr(processor, name, None)}" for name in ("do_rescale", "rescale_factor", "do_normalize"))
+        named = ", ".join(
+            f"{name}={getattr(processor, name, None)}"
+            for name in ("do_rescale", "rescale_factor", "do_normalize")
+        )
         raise BackboneError(
-            f"hf-clip: '{model_id}' is preprocessed with {named}, so black and white lie {span.max():.3g} apart; edit its preprocessor_config.json"
+            f"hf-clip: '{model_id}' is preprocessed with {named}, so black and white lie"
+            f" {span.max():.3g} apart; edit its preprocessor_config.json"
         )
     mean, std = -black / span, 1 / span
     declared = [_three(getattr(processor, name, None)) for name in ("image_mean", "image_std")]
@@ -82,17 +121,22 @@ def _three(values: Any) -> RGB:
 
 
 def _check(processor: Any, spec: ImageSpec, model_id: str) -> None:
-    """On a noise image whose sides both shrink, by unlike factors and to odd remainders, so that each way of resizing shows."""
+    """On a noise image whose sides both shrink, by unlike factors and to odd remainders, so that
+    each way of resizing shows.
+    """
     image = _noise(spec.resize_to * 3 // 2 + 1, spec.resize_to * 2 + 3)
     theirs, name = pixels(processor, image), type(processor).__name__
     if theirs.shape != (3, spec.size, spec.size):
         raise BackboneError(
-            f"hf-clip: '{model_id}' has a {name} that gives {theirs.shape} for an image, not (3, {spec.size}, {spec.size}); that is not supported"
+            f"hf-clip: '{model_id}' has a {name} that gives {theirs.shape} for an image, not (3,"
+            f" {spec.size}, {spec.size}); that is not supported"
         )
-    gaps = np.abs(theirs - Preprocessor(spec)(image)) * 255 * np.array(spec.std)[:, None, None]  # levels
+    # levels
+    gaps = np.abs(theirs - Preprocessor(spec)(image)) * 255 * np.array(spec.std)[:, None, None]
     if not np.quantile(gaps, 0.999) <= LEVELS:
         raise BackboneError(
-            f"hf-clip: '{model_id}' has a {name} that no ImageSpec describes: pixels differ by up to {gaps.max():.0f} levels of 255; not supported"
+            f"hf-clip: '{model_id}' has a {name} that no ImageSpec describes: pixels differ by up"
+            f" to {gaps.max():.0f} levels of 255; not supported"
         )
 
 
@@ -100,4 +144,6 @@ def _noise(width: int, height: int) -> Image.Image:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     waves = 127 + 70 * np.sin((x + 2 * y) / 7)[..., None] * np.array([1.0, -1.0, 0.5])
-    return Image.fromarray((waves + rng.normal(0, 15, (height, width, 3))).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(
+        (waves + rng.normal(0, 15, (height, width, 3))).clip(0, 255).astype(np.uint8)
+    )

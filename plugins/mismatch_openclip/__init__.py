@@ -1,4 +1,6 @@
-"""The backbone family `openclip`: every architecture of open_clip that has two towers, NaFlex apart."""
+"""The backbone family `openclip`: every architecture of open_clip that has two towers, NaFlex
+apart.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +46,8 @@ def register_backbones(register: Any) -> None:
         load,
         models=MODELS,
         default_model=DEFAULT_MODEL,
-        description="open_clip: ARCH/TAG, ARCH/checkpoint.pt, ARCH/untrained, a local directory, or tiny",
+        description=(
+            "open_clip: ARCH/TAG, ARCH/checkpoint.pt, ARCH/untrained, a local directory, or tiny"
+        ),
         api_version=1,
     )

@@ -34,7 +34,15 @@ class OpenClipBackbone(Backbone):
 
     shared_space = True
 
-    def __init__(self, model: Any, model_config: dict[str, Any], model_id: str, texts: TextSource, *, trained: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        model_config: dict[str, Any],
+        model_id: str,
+        texts: TextSource,
+        *,
+        trained: bool = True,
+    ) -> None:
         super().__init__()
         self.model = model
         self.model_config = model_config
@@ -45,7 +53,10 @@ class OpenClipBackbone(Backbone):
         self.logit_bias = None if model.logit_bias is None else float(model.logit_bias.detach())
         self.zero_shot_threshold = CLIP_THRESHOLD if trained and model.logit_bias is None else None
         self.image_spec = _image_spec(model.visual.preprocess_cfg, model_id)
-        self.text_spec = replace(texts.spec, padding="longest" if _ignores_padding(_text_tower(model), texts) else "context")
+        self.text_spec = replace(
+            texts.spec,
+            padding="longest" if _ignores_padding(_text_tower(model), texts) else "context",
+        )
         self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -53,7 +64,9 @@ class OpenClipBackbone(Backbone):
         return _pooled(self.model.visual(pixel_values))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. A tower that needs a mask makes its own of the ids, as upstream does."""
+        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. A tower that needs a
+        mask makes its own of the ids, as upstream does.
+        """
         tower = _text_tower(self.model)
         if isinstance(tower, HFTextEncoder):
             return _encode_masked(tower, input_ids)
@@ -62,18 +75,28 @@ class OpenClipBackbone(Backbone):
         if self.texts.class_id is not None:
             last = input_ids.new_full((input_ids.shape[0], 1), self.texts.class_id)
             input_ids = torch.cat([input_ids, last], dim=1)  # (B, L + 1)
-        return _pooled(tower.encode_text(input_ids) if isinstance(tower, open_clip.CLIP) else tower(input_ids))
+        return _pooled(
+            tower.encode_text(input_ids) if isinstance(tower, open_clip.CLIP) else tower(input_ids)
+        )
 
     def save_pretrained(self, directory: Path) -> None:
-        """open_clip_config.json and open_clip_model.safetensors, as open_clip's `local-dir:` reads them, and the tokenizer where it is not CLIP's.
+        """open_clip_config.json and open_clip_model.safetensors, as open_clip's `local-dir:` reads
+        them, and the tokenizer where it is not CLIP's.
 
-        A text tower of transformers adds its config.json, which open_clip itself would ask the model hub for.
+        A text tower of transformers adds its config.json, which open_clip itself would ask the
+        model hub for.
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"model_cfg": self.model_config, "preprocess_cfg": self.model.visual.preprocess_cfg}
+        config = {
+            "model_cfg": self.model_config,
+            "preprocess_cfg": self.model.visual.preprocess_cfg,
+        }
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.model.state_dict().items()
+        }
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         if self.texts.files is not None:
             self.texts.files.save_pretrained(folder)
@@ -82,22 +105,29 @@ class OpenClipBackbone(Backbone):
 
     def checkpoint_gradients(self) -> None:
         """Layer by layer, as far as open_clip offers it for this model."""
-        if any(isinstance(module, CustomResidualAttentionBlock) for module in self.model.modules()):  # which open_clip calls with too many arguments
+        # which open_clip calls with too many arguments
+        if any(isinstance(module, CustomResidualAttentionBlock) for module in self.model.modules()):
             super().checkpoint_gradients()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # open_clip asks transformers for it by an older name
+                # open_clip asks transformers for it by an older name
+                warnings.simplefilter("ignore", FutureWarning)
                 self.model.set_grad_checkpointing(True)
-        except (AssertionError, AttributeError, NotImplementedError):  # of towers of timm and transformers that can't, and of ResNets
+        # of towers of timm and transformers that can't, and of ResNets
+        except (AssertionError, AttributeError, NotImplementedError):
             super().checkpoint_gradients()
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
         """open_clip's own preprocessing of an RGB image → (3, S, S)."""
-        pixels: Tensor = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)(image)
+        pixels: Tensor = image_transform_v2(
+            PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False
+        )(image)
         return pixels
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor:
-        """open_clip's own ids, (B, context_length); without the class token that CLIPS appends to every text, which `encode_text` adds."""
+        """open_clip's own ids, (B, context_length); without the class token that CLIPS appends to
+        every text, which `encode_text` adds.
+        """
         return self.texts.upstream(texts)[:, : self.text_spec.context_length]
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor:
@@ -110,7 +140,8 @@ class OpenClipBackbone(Backbone):
         return _pooled(self.model.encode_text(self.texts.upstream(texts).to(self.device)))
 
 
-# --- towers --------------------------------------------------------------------------------------------------------------------------------------------
+# --- towers
+# --------------------------------------------------------------------------------------------------
 
 
 def _text_tower(model: Any) -> Any:
@@ -124,11 +155,20 @@ def _pooled(output: Any) -> Tensor:
 
 
 def _ignores_padding(tower: Any, texts: TextSource) -> bool:
-    """Whether a text embeds the same at its own length as padded to context_length: pads are masked, or nothing looks past the end token."""
+    """Whether a text embeds the same at its own length as padded to context_length: pads are
+    masked, or nothing looks past the end token.
+    """
     pad = texts.spec.pad_id
     if isinstance(tower, HFTextEncoder):
-        return bool(tower.config.pad_token_id == pad and isinstance(tower.pooler, MeanPooler | ClsPooler | ClsLastHiddenStatePooler))
-    if tower.attn_mask is None or getattr(tower, "cls_emb", None) is not None or texts.class_id is not None:
+        return bool(
+            tower.config.pad_token_id == pad
+            and isinstance(tower.pooler, MeanPooler | ClsPooler | ClsLastHiddenStatePooler)
+        )
+    if (
+        tower.attn_mask is None
+        or getattr(tower, "cls_emb", None) is not None
+        or texts.class_id is not None
+    ):
         return False
     pool, end = _pooling(tower)
     if pool == "argmax":  # the first of the largest ids
@@ -137,19 +177,28 @@ def _ignores_padding(tower: Any, texts: TextSource) -> bool:
 
 
 def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
-    """What open_clip's encode_text computes, for any length: a causal tower never looks past its end token."""
+    """What open_clip's encode_text computes, for any length: a causal tower never looks past its
+    end token.
+    """
     length, dtype = input_ids.shape[1], tower.transformer.get_cast_dtype()
-    x = tower.token_embedding(input_ids).to(dtype) + tower.positional_embedding[:length].to(dtype)  # (B, L, W)
+    # (B, L, W)
+    x = tower.token_embedding(input_ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
     pooled: Tensor = text_global_pool(tower.ln_final(x), input_ids, *_pooling(tower))  # (B, W)
     if tower.text_projection is None:
         return pooled
-    projected: Tensor = tower.text_projection(pooled) if isinstance(tower.text_projection, nn.Linear) else pooled @ tower.text_projection
+    projected: Tensor = (
+        tower.text_projection(pooled)
+        if isinstance(tower.text_projection, nn.Linear)
+        else pooled @ tower.text_projection
+    )
     return projected
 
 
 def _encode_masked(tower: Any, input_ids: Tensor) -> Tensor:
-    """What HFTextEncoder computes, without the tokens that it picks out with a mask, which has no ONNX form."""
+    """What HFTextEncoder computes, without the tokens that it picks out with a mask, which has no
+    ONNX form.
+    """
     mask = (input_ids != tower.config.pad_token_id).long()  # (B, L)
     output = tower.transformer(input_ids=input_ids, attention_mask=mask)
     projected: Tensor = tower.proj(tower.pooler(output, mask))
@@ -158,10 +207,15 @@ def _encode_masked(tower: Any, input_ids: Tensor) -> Tensor:
 
 def _pooling(tower: Any) -> tuple[str, int]:
     """CLIP keeps its text tower's parts under other names than TextTransformer."""
-    return (tower.text_pool_type, tower.text_eos_id) if isinstance(tower, open_clip.CLIP) else (tower.pool_type, tower.eos_id)
+    return (
+        (tower.text_pool_type, tower.text_eos_id)
+        if isinstance(tower, open_clip.CLIP)
+        else (tower.pool_type, tower.eos_id)
+    )
 
 
-# --- specs ---------------------------------------------------------------------------------------------------------------------------------------------
+# --- specs
+# --------------------------------------------------------------------------------------------------
 
 
 def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
@@ -169,7 +223,9 @@ def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
     size = preprocess["size"]
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:
-        raise BackboneError(f"openclip: '{model_id}' takes images of {size} pixels; only square ones are supported")
+        raise BackboneError(
+            f"openclip: '{model_id}' takes images of {size} pixels; only square ones are supported"
+        )
     fill = int(preprocess["fill_color"])
     return ImageSpec(
         size=int(sides.pop()),
@@ -177,12 +233,15 @@ def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
         mean=_three(preprocess["mean"]),
         std=_three(preprocess["std"]),
         crop_rounding="round",
-        interpolation="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",  # "random" means bicubic outside training
+        # "random" means bicubic outside training
+        interpolation="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
         fill=(fill, fill, fill),
     )
 
 
 def _three(values: Any) -> tuple[float, float, float]:
     """One number stands for all channels."""
-    red, green, blue = (float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3))
+    red, green, blue = (
+        float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3)
+    )
     return red, green, blue

@@ -19,17 +19,40 @@ from mismatch.errors import BackboneError
 from mismatch.runtime.tokenize import Tokenizer as SpecTokenizer
 from mismatch.specs import Cleaning, TextSpec
 
-__all__ = ["CONTEXT_LENGTH", "VOCAB_SIZE", "TextSource", "clip_vocabulary", "own_vocabulary", "tokenizer_json"]
+__all__ = [
+    "CONTEXT_LENGTH",
+    "VOCAB_SIZE",
+    "TextSource",
+    "clip_vocabulary",
+    "own_vocabulary",
+    "tokenizer_json",
+]
 
 VOCAB_SIZE = 49408  # 256 bytes, twice; 48,894 merges; start and end
 CONTEXT_LENGTH = 77  # tokens, where a configuration names no length
 START, END = "<start_of_text>", "<end_of_text>"
 _MERGES = VOCAB_SIZE - 2 * 256 - 2
-# On text in lower case SimpleTokenizer's IGNORECASE adds 'ſ (long s) to 's, and drops U+0345 (its upper case is a letter)
-_WORDS = rf"{START}|{END}|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}\u0345]+"
-_WORDS_IN_ANY_CASE = rf"(?i:{START}|{END})|'[sSſ]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}\u0345]+"
-_CLEANING: dict[str, Cleaning] = {"lower": "clip", "whitespace": "whitespace", "canonicalize": "canonicalize"}  # by open_clip's names
-_SAMPLES = ["a photo of two red bags, 42 cm", "", "Größe M – 红色手提包 👍", "many words that never end " * 100]
+# On text in lower case SimpleTokenizer's IGNORECASE adds 'ſ (long s) to 's, and drops U+0345 (its
+# upper case is a letter)
+_WORDS = (
+    rf"{START}|{END}|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}\u0345]+"
+)
+_WORDS_IN_ANY_CASE = (
+    rf"(?i:{START}|{END})|'[sSſ]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\u0345]+"
+)
+# by open_clip's names
+_CLEANING: dict[str, Cleaning] = {
+    "lower": "clip",
+    "whitespace": "whitespace",
+    "canonicalize": "canonicalize",
+}
+_SAMPLES = [
+    "a photo of two red bags, 42 cm",
+    "",
+    "Größe M – 红色手提包 👍",
+    "many words that never end " * 100,
+]
 
 
 @dataclass(frozen=True)
@@ -39,17 +62,28 @@ class TextSource:
     upstream: Callable[[list[str]], Tensor]  # open_clip's own: N texts → (N, context_length)
     spec: TextSpec  # its padding is for the tower to settle
     always: frozenset[int]  # ids that every text has, pads apart
-    files: HFTokenizer | None = None  # what writes them; CLIP's vocabulary comes with open_clip and needs none
-    class_id: int | None = None  # CLIPS: what upstream appends after the padding, and the spec does not
+    # what writes them; CLIP's vocabulary comes with open_clip and needs none
+    files: HFTokenizer | None = None
+    # CLIPS: what upstream appends after the padding, and the spec does not
+    class_id: int | None = None
 
 
 def clip_vocabulary(options: dict[str, Any]) -> TextSource:
     """CLIP's own vocabulary, by a configuration's `text_cfg`."""
-    length, clean = options.get("context_length", CONTEXT_LENGTH), (options.get("tokenizer_kwargs") or {}).get("clean", "lower")
-    spec = TextSpec(
-        context_length=length, pad_id=0, padding="context", cleaning=_CLEANING[clean], tokenizer_json=tokenizer_json(any_case=clean == "whitespace")
+    length, clean = (
+        options.get("context_length", CONTEXT_LENGTH),
+        (options.get("tokenizer_kwargs") or {}).get("clean", "lower"),
     )
-    return TextSource(partial(_ids, length, clean), spec, frozenset((VOCAB_SIZE - 2, VOCAB_SIZE - 1)))
+    spec = TextSpec(
+        context_length=length,
+        pad_id=0,
+        padding="context",
+        cleaning=_CLEANING[clean],
+        tokenizer_json=tokenizer_json(any_case=clean == "whitespace"),
+    )
+    return TextSource(
+        partial(_ids, length, clean), spec, frozenset((VOCAB_SIZE - 2, VOCAB_SIZE - 1))
+    )
 
 
 def _ids(length: int, clean: str, texts: list[str]) -> Tensor:
@@ -65,17 +99,21 @@ def _simple_tokenizer(length: int, clean: str) -> Any:
 
 
 def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str) -> TextSource:
-    """A tokenizer of transformers, as open_clip wraps it; `options` is the configuration's `text_cfg`.
+    """A tokenizer of transformers, as open_clip wraps it; `options` is the configuration's
+    `text_cfg`.
 
     Raises BackboneError where a tokenizer.json can't say what it does.
     """
     inner, more = upstream.tokenizer, options.get("tokenizer_kwargs") or {}
     if getattr(inner, "backend_tokenizer", None) is None:
-        raise _unlike(model_id, f"{type(inner).__name__} is written in Python and has no tokenizer.json")
+        raise _unlike(
+            model_id, f"{type(inner).__name__} is written in Python and has no tokenizer.json"
+        )
     if inner.pad_token_id is None:
         raise _unlike(model_id, "it has no padding token")
     clips = options.get("tokenizer_mode") == "clips"
-    ids = upstream(_SAMPLES)  # (N, context_length); before its file is read, as NLLB's chooses its language in the call
+    # (N, context_length); before its file is read, as NLLB's chooses its language in the call
+    ids = upstream(_SAMPLES)
     data = _file_of(inner)
     if more.get("strip_sep_token"):
         _zero_separator(data, inner, model_id)
@@ -90,7 +128,9 @@ def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str
     )
     always = ids[1, : len(inner("").input_ids)].tolist()  # those of the empty text
     _compare(spec, ids[:, : spec.context_length].tolist(), model_id)
-    return TextSource(upstream, spec, frozenset(always), upstream, int(inner.cls_token_id) if clips else None)
+    return TextSource(
+        upstream, spec, frozenset(always), upstream, int(inner.cls_token_id) if clips else None
+    )
 
 
 def _file_of(inner: Any) -> dict[str, Any]:
@@ -105,7 +145,11 @@ def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
     if number is None:
         raise _unlike(model_id, "strip_sep_token is set, but it has no separator token")
     if not isinstance(vocabulary, dict):
-        raise _unlike(model_id, "strip_sep_token is set, but its vocabulary is no dictionary in which the separator could be given the id 0")
+        raise _unlike(
+            model_id,
+            "strip_sep_token is set, but its vocabulary is no dictionary in which the separator"
+            " could be given the id 0",
+        )
     vocabulary[token] = 0
     for added in data["added_tokens"]:
         if added["content"] == token:
@@ -116,7 +160,10 @@ def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
 def _replaced(node: Any, old: int, new: int) -> Any:
     """A post-processor with one id replaced, wherever it stands."""
     if isinstance(node, dict):
-        return {key: value if key == "type_id" else _replaced(value, old, new) for key, value in node.items()}
+        return {
+            key: value if key == "type_id" else _replaced(value, old, new)
+            for key, value in node.items()
+        }
     if isinstance(node, list):
         return [_replaced(value, old, new) for value in node]
     return new if node == old and not isinstance(node, bool) else node
@@ -129,36 +176,70 @@ def _between(inner: Any) -> dict[str, Any]:
     return {
         "type": "TemplateProcessing",
         "single": [start, {"Sequence": {"id": "A", "type_id": 0}}, end],
-        "pair": [start, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, end],
-        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]} for token, number in ends},
+        "pair": [
+            start,
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 0}},
+            end,
+        ],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]} for token, number in ends
+        },
     }
 
 
 def _compare(spec: TextSpec, expected: list[list[int]], model_id: str) -> None:
-    """See that the TextSpec gives upstream's ids; what it can't say, such as padding on the left, shows here."""
+    """See that the TextSpec gives upstream's ids; what it can't say, such as padding on the left,
+    shows here.
+    """
     ours = SpecTokenizer(spec)(_SAMPLES).input_ids.tolist()
     for text, ids, theirs in zip(_SAMPLES, ours, expected, strict=True):
         if ids != theirs:
-            raise _unlike(model_id, f"of {text[:40]!r} it makes other ids than its tokenizer.json does; padding or truncation on the left would do that")
+            raise _unlike(
+                model_id,
+                f"of {text[:40]!r} it makes other ids than its tokenizer.json does; padding or"
+                " truncation on the left would do that",
+            )
 
 
 def _unlike(model_id: str, reason: str) -> BackboneError:
-    return BackboneError(f"openclip: the tokenizer of '{model_id}' is not supported: {reason}; give a model whose tokenizer is a tokenizer.json")
+    return BackboneError(
+        f"openclip: the tokenizer of '{model_id}' is not supported: {reason}; give a model whose"
+        " tokenizer is a tokenizer.json"
+    )
 
 
 @cache
 def tokenizer_json(*, any_case: bool = False) -> str:
-    """open_clip's SimpleTokenizer as the text of a file; what cleans a text before it is TextSpec.cleaning. `any_case`: upper case is kept."""
+    """open_clip's SimpleTokenizer as the text of a file; what cleans a text before it is
+    TextSpec.cleaning. `any_case`: upper case is kept.
+    """
     vocabulary, merges = _vocabulary()
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="", unk_token=END))
+    tokenizer = Tokenizer(
+        BPE(
+            vocab=vocabulary,
+            merges=merges,
+            end_of_word_suffix="</w>",
+            continuing_subword_prefix="",
+            unk_token=END,
+        )
+    )
     if not any_case:
         tokenizer.normalizer = normalizers.Lowercase()
     words = Regex(_WORDS_IN_ANY_CASE if any_case else _WORDS)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])])
-    tokenizer.add_special_tokens([AddedToken(START, normalized=False), AddedToken(END, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}",
+        special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])],
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(START, normalized=False), AddedToken(END, normalized=False)]
+    )
     return str(tokenizer.to_str())
 
 

@@ -1,4 +1,6 @@
-"""What injects faults: commands in processes of their own whose system calls fail as asked, small disks, a small shop, a model of a few megabytes."""
+"""What injects faults: commands in processes of their own whose system calls fail as asked, small
+disks, a small shop, a model of a few megabytes.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,19 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120  # seconds, after which a command counts as hanging
-SMALL_WINDOW = "from mismatch.runtime import pipeline; pipeline.WINDOW = 4\n"  # rows that are committed together, so that a few rows are many windows
+# rows that are committed together, so that a few rows are many windows
+SMALL_WINDOW = "from mismatch.runtime import pipeline; pipeline.WINDOW = 4\n"
 COLOURS = ("red", "green", "blue")
-TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds", "config"}
-OLDER = "image_path,text,similarity_score,threshold,is_match,prediction,status\n"  # a table of predictions, which a run may replace
+TIMES = {
+    "seconds",
+    "rows_per_second",
+    "val_seconds",
+    "elapsed_seconds",
+    "embedding_seconds",
+    "config",
+}
+# a table of predictions, which a run may replace
+OLDER = "image_path,text,similarity_score,threshold,is_match,prediction,status\n"
 LEFT = (".part", ".lock", ".tmp")  # in names of what nobody may leave behind
 
 
@@ -34,7 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder has a row in the table of faults."""
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("fault") is None:
-            raise pytest.UsageError(f"{item.nodeid} has no row in the table: mark it with pytest.mark.fault(what, where, promise)")
+            raise pytest.UsageError(
+                f"{item.nodeid} has no row in the table: mark it with pytest.mark.fault(what,"
+                " where, promise)"
+            )
 
 
 @dataclass
@@ -75,13 +89,19 @@ class Running:
     def wait(self) -> Done:
         """Until it ends."""
         code = int(self.commands.ask({"wait": self.pid})["code"])
-        return Done(code, self.out.read_text(errors="replace"), self.err.read_text(errors="replace"))
+        return Done(
+            code, self.out.read_text(errors="replace"), self.err.read_text(errors="replace")
+        )
 
     def until(self, holds: Callable[[], object]) -> Running:
         """Wait for something that it does."""
         began = time.monotonic()
         while not holds():
-            if not Path(f"/proc/{self.pid}").exists() or self.state == "Z" or time.monotonic() - began > PATIENCE:
+            if (
+                not Path(f"/proc/{self.pid}").exists()
+                or self.state == "Z"
+                or time.monotonic() - began > PATIENCE
+            ):
                 raise AssertionError(f"it ended before that: {self.wait()}")
             time.sleep(0.0005)
         return self
@@ -97,9 +117,19 @@ class Commands:
 
     def __init__(self, shim: Path, scratch: Path) -> None:
         self.shim, self.scratch, self.count = shim, scratch, 0
-        self.fresh = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "LD_PRELOAD": str(shim), "PYTHONWARNINGS": "ignore"}
+        self.fresh = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "LD_PRELOAD": str(shim),
+            "PYTHONWARNINGS": "ignore",
+        }
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "zygote.py", shim], env=self.fresh, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [sys.executable, HERE / "zygote.py", shim],
+            env=self.fresh,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
         self.answer()
 
@@ -123,12 +153,20 @@ class Commands:
         prelude: str = "",
         out: str | Path | None = None,
     ) -> Running:
-        """`fault`: see faults.c; `limits`: by their names in `resource`; `prelude`: Python that runs before the command; `out`: its standard output."""
+        """`fault`: see faults.c; `limits`: by their names in `resource`; `prelude`: Python that
+        runs before the command; `out`: its standard output.
+        """
         self.count += 1
         streams = [self.scratch / f"{self.count}.{name}" for name in ("out", "err")]
         for stream in streams:
             stream.touch()
-        request = {"args": [str(arg) for arg in args], "cwd": str(folder), "out": str(out or streams[0]), "err": str(streams[1]), "env": env or {}}
+        request = {
+            "args": [str(arg) for arg in args],
+            "cwd": str(folder),
+            "out": str(out or streams[0]),
+            "err": str(streams[1]),
+            "env": env or {},
+        }
         request |= {"limits": limits or {}, "fault": fault, "prelude": SMALL_WINDOW + prelude}
         return Running(self, int(self.ask(request)["pid"]), *streams)
 
@@ -136,22 +174,51 @@ class Commands:
         """A command to its end."""
         return self.start(folder, *args, **how).wait()
 
-    def really(self, folder: Path, *args: object, prelude: str = "", env: dict[str, str] | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
+    def really(
+        self,
+        folder: Path,
+        *args: object,
+        prelude: str = "",
+        env: dict[str, str] | None = None,
+        **how: Any,
+    ) -> subprocess.CompletedProcess[str]:
         """A command as a new process of the interpreter, for what is decided when that begins."""
-        command = [sys.executable, "-c", f"{SMALL_WINDOW}{prelude}\nimport sys; from mismatch.cli import main; main(sys.argv[1:])", *map(str, args)]
+        command = [
+            sys.executable,
+            "-c",
+            (
+                f"{SMALL_WINDOW}{prelude}\nimport sys; from mismatch.cli import main;"
+                " main(sys.argv[1:])"
+            ),
+            *map(str, args),
+        ]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
-        settings = {"cwd": folder, "text": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
+        settings = {
+            "cwd": folder,
+            "text": True,
+            "encoding": "utf-8",
+            "errors": "replace",
+            "timeout": PATIENCE,
+        }
         return subprocess.run(command, env=self.fresh | (env or {}), **settings | how)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """faults.c as a library; skips where nothing compiles it or nothing preloads it."""
-    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    compiler = next(
+        (found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None
+    )
     if compiler is None or sys.platform != "linux":
-        pytest.skip("faults are injected by a preloaded library, which needs Linux and a C compiler")
+        pytest.skip(
+            "faults are injected by a preloaded library, which needs Linux and a C compiler"
+        )
     library = tmp_path_factory.mktemp("shim") / "faults.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, HERE / "faults.c", "-ldl"], check=True, capture_output=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", "-o", library, HERE / "faults.c", "-ldl"],
+        check=True,
+        capture_output=True,
+    )
     return library
 
 
@@ -182,7 +249,9 @@ SIZES = {
 
 
 def draw(folder: Path) -> None:
-    """Twelve noisy pictures, rows.csv of 30 rows to predict, train.csv of 48 and val.csv of 24 labelled ones."""
+    """Twelve noisy pictures, rows.csv of 30 rows to predict, train.csv of 48 and val.csv of 24
+    labelled ones.
+    """
     chance = np.random.default_rng(0)
     (folder / "images").mkdir()
     for i in range(12):
@@ -190,8 +259,18 @@ def draw(folder: Path) -> None:
         pixels[..., i % 3] += 120
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i:02}.png")
     texts = ("a {} shirt", "{} shoes, Größe 42", "two {} bags")
-    rows = [(f"images/{i % 12:02}.png", texts[i % 3].format(COLOURS[i % 2]) + f" {i}") for i in range(30)]
-    labelled = [(f"images/{i % 12:02}.png", texts[i % 3].format(COLOURS[i // 12 % 3]), int(i % 3 == i // 12 % 3)) for i in range(72)]
+    rows = [
+        (f"images/{i % 12:02}.png", texts[i % 3].format(COLOURS[i % 2]) + f" {i}")
+        for i in range(30)
+    ]
+    labelled = [
+        (
+            f"images/{i % 12:02}.png",
+            texts[i % 3].format(COLOURS[i // 12 % 3]),
+            int(i % 3 == i // 12 % 3),
+        )
+        for i in range(72)
+    ]
     for name, header, chosen in (
         ("rows.csv", ("image_path", "text"), rows),
         ("train.csv", ("image_path", "text", "label"), labelled[:48]),
@@ -214,19 +293,54 @@ def model(mismatch_command: Commands, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "backbone").mkdir()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        weights = {name: tensor.contiguous() for name, tensor in open_clip.CLIP(**SIZES).state_dict().items()}
-    save_file(weights, folder / "backbone" / "open_clip_model.safetensors", metadata={"format": "pt"})
-    (folder / "backbone" / "open_clip_config.json").write_text(json.dumps({"model_cfg": SIZES, "preprocess_cfg": {"size": 32}}))
+        weights = {
+            name: tensor.contiguous()
+            for name, tensor in open_clip.CLIP(**SIZES).state_dict().items()
+        }
+    save_file(
+        weights, folder / "backbone" / "open_clip_model.safetensors", metadata={"format": "pt"}
+    )
+    (folder / "backbone" / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": SIZES, "preprocess_cfg": {"size": 32}})
+    )
     found = Model(folder / "backbone", folder / "run" / "best_model", folder / "bundle")
-    mismatch_command.run(folder, *train_args(found, "full"), "--epochs", 1, "--output-dir", "run").fine()
-    mismatch_command.run(folder, "export-onnx", "--model", found.checkpoint, "--output", found.bundle).fine()
+    mismatch_command.run(
+        folder, *train_args(found, "full"), "--epochs", 1, "--output-dir", "run"
+    ).fine()
+    mismatch_command.run(
+        folder, "export-onnx", "--model", found.checkpoint, "--output", found.bundle
+    ).fine()
     return found
 
 
 def train_args(model: Model, tune: str) -> list[object]:
     """Two epochs of three steps on train.csv; the folder is for the caller to name."""
-    data = ["--train-csv", "train.csv", "--val-csv", "val.csv", "--backbone", "openclip", "--model-name", model.backbone]
-    how = ["--tune", tune, "--epochs", 2, "--batch-size", 16, "--device", "cpu", "--threads", 1, "--num-workers", 1, "--precision", "fp32"]
+    data = [
+        "--train-csv",
+        "train.csv",
+        "--val-csv",
+        "val.csv",
+        "--backbone",
+        "openclip",
+        "--model-name",
+        model.backbone,
+    ]
+    how = [
+        "--tune",
+        tune,
+        "--epochs",
+        2,
+        "--batch-size",
+        16,
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+        "--num-workers",
+        1,
+        "--precision",
+        "fp32",
+    ]
     return ["train", *data, *how, "--cache", "cache"]
 
 
@@ -247,24 +361,46 @@ class Cases:
     trained: dict[str, Any]  # an undisturbed run's weights and statistics, by mode
 
     def predict_args(self, output: str = "out.csv", *more: object) -> list[object]:
-        return ["predict", "--model", self.model.bundle, "--csv", "rows.csv", "--threads", 1, "--num-workers", 2, "--output", output, *more]
+        return [
+            "predict",
+            "--model",
+            self.model.bundle,
+            "--csv",
+            "rows.csv",
+            "--threads",
+            1,
+            "--num-workers",
+            2,
+            "--output",
+            output,
+            *more,
+        ]
 
     def predict(self, shop: Path, *more: object, output: str = "out.csv", **how: Any) -> Done:
         return self.commands.run(shop, *self.predict_args(output, *more), **how)
 
-    def start_predict(self, shop: Path, *more: object, output: str = "out.csv", **how: Any) -> Running:
+    def start_predict(
+        self, shop: Path, *more: object, output: str = "out.csv", **how: Any
+    ) -> Running:
         return self.commands.start(shop, *self.predict_args(output, *more), **how)
 
     def train(self, shop: Path, tune: str = "full", *more: object, **how: Any) -> Done:
         return self.start_train(shop, tune, *more, **how).wait()
 
     def start_train(self, shop: Path, tune: str = "full", *more: object, **how: Any) -> Running:
-        return self.commands.start(shop, *train_args(self.model, tune), "--output-dir", "run", *more, **how)
+        return self.commands.start(
+            shop, *train_args(self.model, tune), "--output-dir", "run", *more, **how
+        )
 
     @property
     def quick_export(self) -> str:
-        """A prelude that takes the graphs from the bundle that is there, where how they are traced does not matter: that takes ten seconds."""
-        traced = f"lambda detector, folder: [shutil.copyfile({str(self.model.bundle)!r} + '/' + name, folder / name) for name in onnx.GRAPHS]"
+        """A prelude that takes the graphs from the bundle that is there, where how they are traced
+        does not matter: that takes ten seconds.
+        """
+        traced = (
+            f"lambda detector, folder: [shutil.copyfile({str(self.model.bundle)!r} + '/' + name,"
+            " folder / name) for name in onnx.GRAPHS]"
+        )
         return f"import shutil; from mismatch.export import onnx; onnx._write_graphs = {traced}\n"
 
     def check_predicted(self, shop: Path, output: str = "out.csv") -> None:
@@ -278,7 +414,9 @@ class Cases:
         self.check_predicted(shop)
 
     def check_trained(self, shop: Path, tune: str = "full") -> None:
-        """The same weights, bit for bit, and the same statistics but for times; nothing else was left."""
+        """The same weights, bit for bit, and the same statistics but for times; nothing else was
+        left.
+        """
         assert digest_of_run(shop / "run") == self.trained[tune]
         nothing_left(shop)
 
@@ -289,14 +427,24 @@ class Cases:
 
 def nothing_left(folder: Path) -> None:
     """No temporary file, no lock and no half-written file under any name that we make."""
-    assert [str(path) for path in folder.rglob("*") if any(part in path.name for part in LEFT)] == []
+    assert [
+        str(path) for path in folder.rglob("*") if any(part in path.name for part in LEFT)
+    ] == []
 
 
 def digest_of_run(folder: Path) -> dict[str, Any]:
     """What must be equal in two runs."""
-    weights = {str(path.relative_to(folder)): hash_of(path) for name in ("best_model", "final_model") for path in (folder / name).glob("*.safetensors")}
+    weights = {
+        str(path.relative_to(folder)): hash_of(path)
+        for name in ("best_model", "final_model")
+        for path in (folder / name).glob("*.safetensors")
+    }
     stats = json.loads((folder / "training_stats.json").read_text())
-    return {"weights": weights, "stats": {name: value for name, value in stats.items() if name not in TIMES}, "names": tree(folder)}
+    return {
+        "weights": weights,
+        "stats": {name: value for name, value in stats.items() if name not in TIMES},
+        "names": tree(folder),
+    }
 
 
 def tree(folder: Path) -> list[str]:
@@ -308,11 +456,17 @@ def hash_of(path: Path) -> str:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): hash_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hash_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="session")
-def cases(mismatch_command: Commands, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Cases:
+def cases(
+    mismatch_command: Commands, model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Cases:
     """Commands, a model and what undisturbed runs give."""
     folder = tmp_path_factory.mktemp("undisturbed")
     draw(folder)
@@ -327,12 +481,16 @@ def cases(mismatch_command: Commands, model: Model, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts an empty disk of so many bytes as `disk` in the folder; skips where this user may not."""
+    """Mounts an empty disk of so many bytes as `disk` in the folder; skips where this
+    user may not.
+    """
     place = tmp_path / "disk"
 
     def mount(size: int) -> Path:
         place.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True
+        ).returncode:
             place.rmdir()
             pytest.skip("only root mounts disks, and some containers let nobody")
         return place

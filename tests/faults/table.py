@@ -37,7 +37,10 @@ def found() -> dict[str, list[tuple[str, str, str]]]:
     """The faults, by the file of their tests."""
     marks = Marks()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main(["--collect-only", "-q", "-m", "fault", "-p", "no:cacheprovider", str(HERE)], plugins=[marks])
+        code = pytest.main(
+            ["--collect-only", "-q", "-m", "fault", "-p", "no:cacheprovider", str(HERE)],
+            plugins=[marks],
+        )
     if code:
         raise SystemExit(said.getvalue())
     return marks.rows
@@ -47,7 +50,12 @@ def table() -> str:
     """Markdown."""
     lines, number = [], 0
     for name, rows in found().items():
-        lines += [f"## {PARTS[name]}", "", "| | what is injected | where | what is promised, and held |", "|---|---|---|---|"]
+        lines += [
+            f"## {PARTS[name]}",
+            "",
+            "| | what is injected | where | what is promised, and held |",
+            "|---|---|---|---|",
+        ]
         for what, where, promise in rows:
             number += 1
             lines.append(f"| {number} | {what} | `{where.replace(', ', '`, `')}` | {promise} |")

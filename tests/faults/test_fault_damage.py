@@ -1,4 +1,6 @@
-"""Files with one wrong bit, files that were cut, mixed up or written by another version: refused by name, or never missed."""
+"""Files with one wrong bit, files that were cut, mixed up or written by another version: refused by
+name, or never missed.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,21 @@ def copied(source: Path, shop: Path) -> Path:
     return shop / "model"
 
 
-BUNDLE = ("image_encoder.onnx", "text_encoder.onnx", "head.onnx", "tokenizer.json", "parity.json", "manifest.json")
+BUNDLE = (
+    "image_encoder.onnx",
+    "text_encoder.onnx",
+    "head.onnx",
+    "tokenizer.json",
+    "parity.json",
+    "manifest.json",
+)
 
 
-@pytest.mark.fault("one bit flipped, in each file of a bundle in turn", "predict", "refused in one line that names the file and says what to do")
+@pytest.mark.fault(
+    "one bit flipped, in each file of a bundle in turn",
+    "predict",
+    "refused in one line that names the file and says what to do",
+)
 @pytest.mark.parametrize("name", BUNDLE)
 def test_a_bundle_with_a_wrong_bit(cases: Any, shop: Path, name: str) -> None:
     bundle = copied(cases.model.bundle, shop)
@@ -49,27 +62,47 @@ def json_or_none(path: Path) -> Any:
 
 
 @pytest.mark.fault(
-    "a file of a bundle cut short, and one that is missing, as after a copy that broke off", "predict", "refused in one line that names the file"
+    "a file of a bundle cut short, and one that is missing, as after a copy that broke off",
+    "predict",
+    "refused in one line that names the file",
 )
 def test_a_bundle_that_was_copied_in_part(cases: Any, shop: Path) -> None:
     bundle = copied(cases.model.bundle, shop)
     whole = (bundle / "head.onnx").read_bytes()
     (bundle / "head.onnx").write_bytes(whole[: len(whole) // 2])
-    cases.predict(shop, "--model", "model").refused("model/head.onnx differs from the manifest's sha256: damaged or changed; copy or export the bundle again")
+    cases.predict(shop, "--model", "model").refused(
+        "model/head.onnx differs from the manifest's sha256: damaged or changed; copy or export the"
+        " bundle again"
+    )
     (bundle / "head.onnx").unlink()
-    cases.predict(shop, "--model", "model").refused("model/head.onnx is missing from the bundle; copy the folder again, whole")
+    cases.predict(shop, "--model", "model").refused(
+        "model/head.onnx is missing from the bundle; copy the folder again, whole"
+    )
 
 
-CHECKPOINT = ("open_clip_model.safetensors", "open_clip_config.json", "tokenizer.json", "classification_head.safetensors", "mismatch.json")
+CHECKPOINT = (
+    "open_clip_model.safetensors",
+    "open_clip_config.json",
+    "tokenizer.json",
+    "classification_head.safetensors",
+    "mismatch.json",
+)
 
 
 @pytest.mark.fault(
-    "one bit flipped, in each file of a checkpoint in turn", "predict, export-onnx", "refused in one line that names the file and says what to do"
+    "one bit flipped, in each file of a checkpoint in turn",
+    "predict, export-onnx",
+    "refused in one line that names the file and says what to do",
 )
 def test_a_checkpoint_with_a_wrong_bit(cases: Any, shop: Path) -> None:
     checkpoint = copied(cases.model.checkpoint, shop)
     names = {path.name for path in checkpoint.iterdir()} - {"training_stats.json"}
-    assert {"open_clip_model.safetensors", "open_clip_config.json", "classification_head.safetensors", "mismatch.json"} <= names
+    assert {
+        "open_clip_model.safetensors",
+        "open_clip_config.json",
+        "classification_head.safetensors",
+        "mismatch.json",
+    } <= names
     for name in sorted(names):
         whole = (checkpoint / name).read_bytes()
         flip(checkpoint / name)
@@ -77,12 +110,16 @@ def test_a_checkpoint_with_a_wrong_bit(cases: Any, shop: Path) -> None:
             cases.predict(shop, "--model", "model").refused(f"model/{name}", "again")
         (checkpoint / name).write_bytes(whole)
     flip(checkpoint / "open_clip_model.safetensors")
-    cases.commands.run(shop, "export-onnx", "--model", "model", "--output", "bundle").refused("open_clip_model.safetensors", "again")
+    cases.commands.run(shop, "export-onnx", "--model", "model", "--output", "bundle").refused(
+        "open_clip_model.safetensors", "again"
+    )
     assert not (shop / "bundle").exists()
 
 
 @pytest.mark.fault(
-    "bits flipped in each file of a cache of embeddings", "predict --cache", "what is damaged is encoded anew: the same bytes as an undisturbed run"
+    "bits flipped in each file of a cache of embeddings",
+    "predict --cache",
+    "what is damaged is encoded anew: the same bytes as an undisturbed run",
 )
 def test_a_cache_with_wrong_bits(cases: Any, shop: Path) -> None:
     cases.predict(shop, "--cache", "cache").fine()
@@ -97,7 +134,9 @@ def test_a_cache_with_wrong_bits(cases: Any, shop: Path) -> None:
 
 
 @pytest.mark.fault(
-    "files of a cache cut short, emptied, deleted, mixed up", "predict --cache", "what is damaged is encoded anew: the same bytes as an undisturbed run"
+    "files of a cache cut short, emptied, deleted, mixed up",
+    "predict --cache",
+    "what is damaged is encoded anew: the same bytes as an undisturbed run",
 )
 def test_a_cache_that_was_cut(cases: Any, shop: Path) -> None:
     for damage in ("cut", "empty", "gone", "mixed"):
@@ -108,7 +147,9 @@ def test_a_cache_that_was_cut(cases: Any, shop: Path) -> None:
             if damage == "gone":
                 path.unlink()
             else:
-                path.write_bytes({"cut": whole[i][:-7], "empty": b"", "mixed": whole[i - 1]}[damage])
+                path.write_bytes(
+                    {"cut": whole[i][:-7], "empty": b"", "mixed": whole[i - 1]}[damage]
+                )
         cases.predict(shop, "--cache", "cache").fine()
         cases.check_predicted(shop)
 
@@ -122,7 +163,9 @@ def begun(cases: Any, shop: Path) -> Path:
 
 
 @pytest.mark.fault(
-    "half a row behind the rows that are done, cut in the middle of a letter", "predict --resume", "it is cut off: the same bytes as an undisturbed run"
+    "half a row behind the rows that are done, cut in the middle of a letter",
+    "predict --resume",
+    "it is cut off: the same bytes as an undisturbed run",
 )
 def test_a_part_with_half_a_row(cases: Any, begun: Path) -> None:
     with (begun / "out.csv.part").open("ab") as file:
@@ -130,19 +173,27 @@ def test_a_part_with_half_a_row(cases: Any, begun: Path) -> None:
     cases.resumed(begun)
 
 
-@pytest.mark.fault("rows that are done cut off, changed, or gone", "predict --resume", "refused in one line that names the file; begun anew, the same bytes")
+@pytest.mark.fault(
+    "rows that are done cut off, changed, or gone",
+    "predict --resume",
+    "refused in one line that names the file; begun anew, the same bytes",
+)
 def test_a_part_that_is_not_what_was_written(cases: Any, begun: Path) -> None:
     part = begun / "out.csv.part"
     whole = part.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole.replace(b"images/01", b"images/02", 1), b""):
         part.write_bytes(damaged)
-        cases.predict(begun, "--resume").refused("out.csv.part is not what was written to it; leave --resume out to begin anew")
+        cases.predict(begun, "--resume").refused(
+            "out.csv.part is not what was written to it; leave --resume out to begin anew"
+        )
     cases.predict(begun).fine()
     cases.check_predicted(begun)
 
 
 @pytest.mark.fault(
-    "the note of what is done damaged: one digit, cut, of another kind, empty", "predict --resume", "refused in one line that names the file; no row is skipped"
+    "the note of what is done damaged: one digit, cut, of another kind, empty",
+    "predict --resume",
+    "refused in one line that names the file; no row is skipped",
 )
 def test_a_note_that_is_damaged(cases: Any, begun: Path) -> None:
     note = begun / "out.csv.part.json"
@@ -151,7 +202,9 @@ def test_a_note_that_is_damaged(cases: Any, begun: Path) -> None:
     assert f'"rows": {rows}' in whole
     for damaged in (whole.replace(f'"rows": {rows}', f'"rows": {rows + 1}'), whole[:-30], "[]", ""):
         note.write_text(damaged)
-        cases.predict(begun, "--resume").refused("out.csv.part.json can't be used; leave --resume out to begin anew")
+        cases.predict(begun, "--resume").refused(
+            "out.csv.part.json can't be used; leave --resume out to begin anew"
+        )
     note.write_text(whole)
     cases.resumed(begun)
 
@@ -163,9 +216,18 @@ def half_trained(cases: Any, shop: Path) -> Path:
     return shop / "run" / "checkpoint_epoch_1"
 
 
-@pytest.mark.fault("one bit flipped in what a run resumes from", "train --resume", "refused in one line that names the file; nothing is written over")
+@pytest.mark.fault(
+    "one bit flipped in what a run resumes from",
+    "train --resume",
+    "refused in one line that names the file; nothing is written over",
+)
 def test_a_state_with_a_wrong_bit(cases: Any, shop: Path, half_trained: Path, files: Any) -> None:
-    for name, at in (("training_state.pt", None), ("training_state.pt", 5000), ("training_state.json", 40), ("open_clip_model.safetensors", None)):
+    for name, at in (
+        ("training_state.pt", None),
+        ("training_state.pt", 5000),
+        ("training_state.json", 40),
+        ("open_clip_model.safetensors", None),
+    ):
         whole = (half_trained / name).read_bytes()
         flip(half_trained / name, at)
         before = files(shop / "run")
@@ -180,36 +242,55 @@ def test_a_state_with_a_wrong_bit(cases: Any, shop: Path, half_trained: Path, fi
 
 
 @pytest.mark.fault(
-    "what a run resumes from cut short, as by a copy that broke off", "train --resume", "refused in one line that names the file; made whole, the same weights"
+    "what a run resumes from cut short, as by a copy that broke off",
+    "train --resume",
+    "refused in one line that names the file; made whole, the same weights",
 )
 def test_a_state_that_was_cut(cases: Any, shop: Path, half_trained: Path) -> None:
     whole = (half_trained / "training_state.pt").read_bytes()
     (half_trained / "training_state.pt").write_bytes(whole[: len(whole) // 2])
-    cases.train(shop, "full", "--resume").refused("training_state.pt can't be resumed from", "train anew without --resume")
+    cases.train(shop, "full", "--resume").refused(
+        "training_state.pt can't be resumed from", "train anew without --resume"
+    )
     (half_trained / "training_state.pt").write_bytes(whole)
     cases.train_resumed(shop)
 
 
 def edited(path: Path, **changes: Any) -> None:
     data = json.loads(path.read_text())
-    path.write_text(json.dumps({name: value for name, value in (data | changes).items() if value is not ...}))
+    path.write_text(
+        json.dumps({name: value for name, value in (data | changes).items() if value is not ...})
+    )
 
 
 @pytest.mark.fault(
-    "a bundle, a checkpoint and a state of a newer format version", "predict, train --resume", "refused in one line with both versions and the remedy: upgrade"
+    "a bundle, a checkpoint and a state of a newer format version",
+    "predict, train --resume",
+    "refused in one line with both versions and the remedy: upgrade",
 )
 def test_newer_formats(cases: Any, shop: Path, half_trained: Path) -> None:
     edited(copied(cases.model.bundle, shop) / "manifest.json", format_version=2, checksum=...)
     cases.predict(shop, "--model", "model").refused(
-        "manifest.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or export the bundle again"
+        "manifest.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or export"
+        " the bundle again"
     )
     edited(half_trained / "mismatch.json", format_version=2)
-    cases.predict(shop, "--model", half_trained).refused("mismatch.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or train again")
+    cases.predict(shop, "--model", half_trained).refused(
+        "mismatch.json has format_version 2, this mismatch reads 1; upgrade mismatch-clip or train"
+        " again"
+    )
     edited(half_trained / "training_state.json", format_version=7)
-    cases.train(shop, "full", "--resume").refused("training_state.json has format_version 7, this mismatch reads 1; upgrade mismatch-clip or train anew")
+    cases.train(shop, "full", "--resume").refused(
+        "training_state.json has format_version 7, this mismatch reads 1; upgrade mismatch-clip or"
+        " train anew"
+    )
 
 
-@pytest.mark.fault("a bundle and a checkpoint without checksums, as older versions wrote them", "predict", "read as they are: the same scores")
+@pytest.mark.fault(
+    "a bundle and a checkpoint without checksums, as older versions wrote them",
+    "predict",
+    "read as they are: the same scores",
+)
 def test_older_files_have_no_checksums(cases: Any, shop: Path) -> None:
     edited(copied(cases.model.bundle, shop) / "manifest.json", checksum=...)
     cases.predict(shop, "--model", "model").fine()
@@ -219,16 +300,27 @@ def test_older_files_have_no_checksums(cases: Any, shop: Path) -> None:
     cases.predict(shop, "--model", "model", output="torch.csv").fine()
 
 
-@pytest.mark.fault("a state without checksums, as older versions wrote it", "train --resume", "gone on with: the same weights as an undisturbed run")
+@pytest.mark.fault(
+    "a state without checksums, as older versions wrote it",
+    "train --resume",
+    "gone on with: the same weights as an undisturbed run",
+)
 def test_an_older_state_has_no_checksums(cases: Any, shop: Path, half_trained: Path) -> None:
     edited(half_trained / "training_state.json", checksum=..., sha256=...)
     edited(half_trained / "mismatch.json", checksum=..., files=...)
     cases.train_resumed(shop)
 
 
-@pytest.mark.fault("a folder of format version 0, or of a version that is no number", "predict", "refused in one line with both versions and the remedy")
+@pytest.mark.fault(
+    "a folder of format version 0, or of a version that is no number",
+    "predict",
+    "refused in one line with both versions and the remedy",
+)
 def test_older_formats(cases: Any, shop: Path) -> None:
     bundle = copied(cases.model.bundle, shop)
     for version in (0, "one", None):
         edited(bundle / "manifest.json", format_version=version, checksum=...)
-        cases.predict(shop, "--model", "model").refused(f"manifest.json has format_version {version!r}, this mismatch reads 1", "export the bundle again")
+        cases.predict(shop, "--model", "model").refused(
+            f"manifest.json has format_version {version!r}, this mismatch reads 1",
+            "export the bundle again",
+        )

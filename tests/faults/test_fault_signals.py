@@ -1,4 +1,6 @@
-"""Commands that are killed, interrupted, hung up on or stopped, at random moments and at every operation on a file."""
+"""Commands that are killed, interrupted, hung up on or stopped, at random moments and at every
+operation on a file.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from typing import Any
 import pytest
 
 SAME = "with --resume the same bytes as an undisturbed run; no temporary file stays"
-WEIGHTS = "with --resume the same weights and figures as an undisturbed run; no temporary file stays"
+WEIGHTS = (
+    "with --resume the same weights and figures as an undisturbed run; no temporary file stays"
+)
 
 
 def windows_done(shop: Path) -> int:
@@ -38,7 +42,10 @@ def test_predict_killed_at_random_moments(cases: Any, shop: Path) -> None:
 def test_predict_killed_before_changes_of_the_disk(cases: Any, shop: Path) -> None:
     windows = "pipeline.WINDOW = 12\n"
     for number in range(1, 99, 3):
-        if cases.predict(shop, fault=f"change:out.csv:{number}:1:kill", prelude=windows).code != -signal.SIGKILL:
+        if (
+            cases.predict(shop, fault=f"change:out.csv:{number}:1:kill", prelude=windows).code
+            != -signal.SIGKILL
+        ):
             break
         cases.predict(shop, "--resume", prelude=windows).fine()
         cases.check_predicted(shop)
@@ -53,7 +60,11 @@ def test_predict_killed_in_the_middle_of_a_row(cases: Any, shop: Path) -> None:
     cases.resumed(shop)
 
 
-@pytest.mark.fault("SIGTERM, as schedulers and container runtimes send it", "predict", f"exit code 143, done rows are kept; {SAME}")
+@pytest.mark.fault(
+    "SIGTERM, as schedulers and container runtimes send it",
+    "predict",
+    f"exit code 143, done rows are kept; {SAME}",
+)
 def test_predict_terminated(cases: Any, shop: Path) -> None:
     ended_by(cases, shop, signal.SIGTERM, 143)
 
@@ -63,12 +74,17 @@ def test_predict_interrupted(cases: Any, shop: Path) -> None:
     ended_by(cases, shop, signal.SIGINT, 130)
 
 
-@pytest.mark.fault("SIGHUP, the terminal is closed", "predict", f"exit code 129, done rows are kept; {SAME}")
+@pytest.mark.fault(
+    "SIGHUP, the terminal is closed", "predict", f"exit code 129, done rows are kept; {SAME}"
+)
 def test_predict_hung_up(cases: Any, shop: Path) -> None:
     ended_by(cases, shop, signal.SIGHUP, 129)
 
 
-SLOW = "import time; from mismatch.cli import parts; real = parts.Part.commit; parts.Part.commit = lambda *a: (time.sleep(0.05), real(*a))[1]\n"
+SLOW = (
+    "import time; from mismatch.cli import parts; real = parts.Part.commit; parts.Part.commit ="
+    " lambda *a: (time.sleep(0.05), real(*a))[1]\n"
+)
 
 
 def ended_by(cases: Any, shop: Path, number: int, code: int) -> None:
@@ -83,23 +99,40 @@ def ended_by(cases: Any, shop: Path, number: int, code: int) -> None:
 @pytest.mark.fault("SIGHUP to a command that nohup started", "predict", "it goes on to the end")
 def test_nohup_holds(cases: Any, shop: Path) -> None:
     ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    process = cases.start_predict(shop, prelude=SLOW + ignore).until(lambda: windows_done(shop) >= 1)
+    process = cases.start_predict(shop, prelude=SLOW + ignore).until(
+        lambda: windows_done(shop) >= 1
+    )
     process.kill(signal.SIGHUP).wait().fine()
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault("SIGSTOP for a while, then SIGCONT, as a laptop that sleeps", "predict", "the same bytes as an undisturbed run")
+@pytest.mark.fault(
+    "SIGSTOP for a while, then SIGCONT, as a laptop that sleeps",
+    "predict",
+    "the same bytes as an undisturbed run",
+)
 def test_predict_stopped_and_continued(cases: Any, shop: Path) -> None:
-    process = cases.start_predict(shop, prelude=SLOW).until(lambda: windows_done(shop) >= 2).kill(signal.SIGSTOP)
+    process = (
+        cases.start_predict(shop, prelude=SLOW)
+        .until(lambda: windows_done(shop) >= 2)
+        .kill(signal.SIGSTOP)
+    )
     time.sleep(0.3)
     process.kill(signal.SIGCONT).wait().fine()
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault("SIGKILL while embeddings are written to a cache", "predict --cache", "a half-written segment counts as absent; same bytes")
+@pytest.mark.fault(
+    "SIGKILL while embeddings are written to a cache",
+    "predict --cache",
+    "a half-written segment counts as absent; same bytes",
+)
 def test_a_cache_writer_is_killed(cases: Any, shop: Path) -> None:
     for number in (1, 2, 3, 5):
-        assert cases.predict(shop, "--cache", "cache", fault=f"change:cache/:{number * 3}:1:kill").code == -signal.SIGKILL
+        assert (
+            cases.predict(shop, "--cache", "cache", fault=f"change:cache/:{number * 3}:1:kill").code
+            == -signal.SIGKILL
+        )
     cases.predict(shop, "--cache", "cache").fine()
     assert (shop / "out.csv").read_bytes() == cases.whole
 
@@ -114,19 +147,40 @@ def test_train_killed_at_random_moments(cases: Any, shop: Path) -> None:
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
-@pytest.mark.fault("SIGKILL before a rename, a link, a removal or a write of a checkpoint, eight of them", "train", WEIGHTS)
+@pytest.mark.fault(
+    "SIGKILL before a rename, a link, a removal or a write of a checkpoint, eight of them",
+    "train",
+    WEIGHTS,
+)
 def test_train_killed_between_operations_on_its_checkpoints(cases: Any, shop: Path) -> None:
     kills = 0
     for number in (1, 20, 33, 5, 40, 14, 27, 50):
-        kills += cases.train(shop, "full", "--resume", "--checkpoint-steps", 1, fault=f"change:run/:{number}:1:kill").code == -signal.SIGKILL
+        kills += (
+            cases.train(
+                shop,
+                "full",
+                "--resume",
+                "--checkpoint-steps",
+                1,
+                fault=f"change:run/:{number}:1:kill",
+            ).code
+            == -signal.SIGKILL
+        )
     assert kills >= 4
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
-@pytest.mark.fault("SIGKILL while a frozen backbone's embeddings are cached", "train --tune head", "what is cached is used, and it trains")
+@pytest.mark.fault(
+    "SIGKILL while a frozen backbone's embeddings are cached",
+    "train --tune head",
+    "what is cached is used, and it trains",
+)
 def test_train_of_a_head_killed_as_it_caches(cases: Any, shop: Path) -> None:
     for number in (2, 5):
-        assert cases.train(shop, "head", "--resume", fault=f"change:cache/:{number}:1:kill").code == -signal.SIGKILL
+        assert (
+            cases.train(shop, "head", "--resume", fault=f"change:cache/:{number}:1:kill").code
+            == -signal.SIGKILL
+        )
     cases.train(shop, "head", "--resume").fine()
     assert not [path for path in (shop / "run").rglob("*") if ".part" in path.name]
 
@@ -134,7 +188,9 @@ def test_train_of_a_head_killed_as_it_caches(cases: Any, shop: Path) -> None:
 def trained_after(cases: Any, shop: Path, number: int, code: int) -> None:
     slow = "import time; from mismatch.training.step import Step; real = Step.__call__\n"
     slow += "Step.__call__ = lambda *a, **k: (time.sleep(0.1), real(*a, **k))[1]\n"
-    process = cases.start_train(shop, "full", "--checkpoint-steps", 1, prelude=slow).until((shop / "run" / "checkpoint_last").exists)
+    process = cases.start_train(shop, "full", "--checkpoint-steps", 1, prelude=slow).until(
+        (shop / "run" / "checkpoint_last").exists
+    )
     done = process.kill(number).wait()
     assert done.code == code, done
     assert "the same command with --resume goes on from there" in done.out
@@ -142,12 +198,20 @@ def trained_after(cases: Any, shop: Path, number: int, code: int) -> None:
     cases.train_resumed(shop, "full", "--checkpoint-steps", 1)
 
 
-@pytest.mark.fault("SIGTERM, as schedulers send it before they kill", "train", f"exit code 143 behind the step that is under way; {WEIGHTS}")
+@pytest.mark.fault(
+    "SIGTERM, as schedulers send it before they kill",
+    "train",
+    f"exit code 143 behind the step that is under way; {WEIGHTS}",
+)
 def test_train_terminated(cases: Any, shop: Path) -> None:
     trained_after(cases, shop, signal.SIGTERM, 143)
 
 
-@pytest.mark.fault("SIGHUP, the connection to the machine breaks", "train", f"exit code 129 behind the step that is under way; {WEIGHTS}")
+@pytest.mark.fault(
+    "SIGHUP, the connection to the machine breaks",
+    "train",
+    f"exit code 129 behind the step that is under way; {WEIGHTS}",
+)
 def test_train_hung_up(cases: Any, shop: Path) -> None:
     trained_after(cases, shop, signal.SIGHUP, 129)
 
@@ -158,14 +222,25 @@ def bundle_of(cases: Any, shop: Path) -> Path:
 
 
 @pytest.mark.fault(
-    "SIGKILL before each of several operations on the new bundle", "export-onnx", "the older bundle is whole; the next one removes what was left"
+    "SIGKILL before each of several operations on the new bundle",
+    "export-onnx",
+    "the older bundle is whole; the next one removes what was left",
 )
 def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
     bundle = bundle_of(cases, shop)
     before = files(bundle)
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
-    for calls, number in (("open", 1), ("write", 1), ("rename", 1), ("rename", 3), ("rename", 4), ("unlink", 1)):
-        done = cases.commands.run(shop, *args, fault=f"{calls}:.bundle.:{number}:1:kill", prelude=cases.quick_export)
+    for calls, number in (
+        ("open", 1),
+        ("write", 1),
+        ("rename", 1),
+        ("rename", 3),
+        ("rename", 4),
+        ("unlink", 1),
+    ):
+        done = cases.commands.run(
+            shop, *args, fault=f"{calls}:.bundle.:{number}:1:kill", prelude=cases.quick_export
+        )
         assert done.code == -signal.SIGKILL, (calls, number)
         assert calls == "unlink" or files(bundle) == before
     cases.commands.run(shop, *args, prelude=cases.quick_export).fine()
@@ -174,12 +249,22 @@ def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
     assert (shop / "out.csv").read_bytes() == cases.whole
 
 
-@pytest.mark.fault("SIGKILL between the two renames that replace a folder, where the system can't exchange names", "export-onnx", "the older bundle comes back")
+@pytest.mark.fault(
+    "SIGKILL between the two renames that replace a folder, where the system can't exchange names",
+    "export-onnx",
+    "the older bundle comes back",
+)
 def test_export_killed_between_its_renames(cases: Any, shop: Path, files: Any) -> None:
     before = files(bundle_of(cases, shop))
-    write = "from mismatch import files; files._exchange = lambda *a: False\nwith files.atomic_directory('bundle') as part: (part / 'x').touch()"
+    write = (
+        "from mismatch import files; files._exchange = lambda *a: False\nwith"
+        " files.atomic_directory('bundle') as part: (part / 'x').touch()"
+    )
     env = cases.commands.fresh | {"FAULT": "rename:.bundle:2:1:kill"}
-    assert subprocess.run([sys.executable, "-c", write], cwd=shop, env=env).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", write], cwd=shop, env=env).returncode
+        == -signal.SIGKILL
+    )
     assert not (shop / "bundle").exists()
     args = ("export-onnx", "--model", cases.model.checkpoint, "--output", "bundle")
     done = cases.commands.run(shop, *args, "--max-score-difference", 0, prelude=cases.quick_export)
@@ -188,71 +273,155 @@ def test_export_killed_between_its_renames(cases: Any, shop: Path, files: Any) -
     assert sorted(path.name for path in shop.iterdir() if "bundle" in path.name) == ["bundle"]
 
 
-@pytest.mark.fault("SIGKILL before each operation on the model's file", "tune-threshold", "the model has the old threshold or the new one")
+@pytest.mark.fault(
+    "SIGKILL before each operation on the model's file",
+    "tune-threshold",
+    "the model has the old threshold or the new one",
+)
 def test_tune_threshold_killed(cases: Any, shop: Path) -> None:
     bundle = bundle_of(cases, shop)
     before = (bundle / "manifest.json").read_bytes()
     args = ("tune-threshold", "--model", "bundle", "--csv", "all.csv", "--threads", 1)
     kills = 0
-    while cases.commands.run(shop, *args, fault=f"change:manifest.json:{kills + 1}:1:kill").code == -signal.SIGKILL:
+    while (
+        cases.commands.run(shop, *args, fault=f"change:manifest.json:{kills + 1}:1:kill").code
+        == -signal.SIGKILL
+    ):
         kills += 1
         assert (bundle / "manifest.json").read_bytes() == before
     assert kills >= 3
-    assert json.loads((bundle / "manifest.json").read_text())["score"] != json.loads(before)["score"]
-    assert sorted(path.name for path in bundle.iterdir()) == sorted(path.name for path in cases.model.bundle.iterdir())
+    assert (
+        json.loads((bundle / "manifest.json").read_text())["score"] != json.loads(before)["score"]
+    )
+    assert sorted(path.name for path in bundle.iterdir()) == sorted(
+        path.name for path in cases.model.bundle.iterdir()
+    )
     cases.predict(shop, "--model", "bundle").fine()
 
 
-@pytest.mark.fault("SIGKILL while a calibrated copy of a model is made", "calibrate --output", "there is no half model; calibrating again succeeds")
+@pytest.mark.fault(
+    "SIGKILL while a calibrated copy of a model is made",
+    "calibrate --output",
+    "there is no half model; calibrating again succeeds",
+)
 def test_calibrate_killed(cases: Any, shop: Path) -> None:
-    args = ("calibrate", "--model", cases.model.bundle, "--csv", "all.csv", "--output", "calibrated", "--threads", 1)
+    args = (
+        "calibrate",
+        "--model",
+        cases.model.bundle,
+        "--csv",
+        "all.csv",
+        "--output",
+        "calibrated",
+        "--threads",
+        1,
+    )
     for number in (1, 3, 8, 12):
-        assert cases.commands.run(shop, *args, fault=f"change:calibrated:{number}:1:kill").code == -signal.SIGKILL
+        assert (
+            cases.commands.run(shop, *args, fault=f"change:calibrated:{number}:1:kill").code
+            == -signal.SIGKILL
+        )
         assert not (shop / "calibrated").exists()
     cases.commands.run(shop, *args).fine()
-    assert sorted(path.name for path in shop.iterdir() if "calibrated" in path.name) == ["calibrated"]
+    assert sorted(path.name for path in shop.iterdir() if "calibrated" in path.name) == [
+        "calibrated"
+    ]
 
 
-@pytest.mark.fault("SIGKILL before each operation on its report", "validate --report", "the report is absent or whole; the next one removes what was left")
+@pytest.mark.fault(
+    "SIGKILL before each operation on its report",
+    "validate --report",
+    "the report is absent or whole; the next one removes what was left",
+)
 def test_validate_killed(cases: Any, shop: Path) -> None:
     args = ("validate", "train.csv", "--report", "report.json", "--num-workers", 1)
     kills = 0
-    while cases.commands.run(shop, *args, fault=f"change:report.json:{kills + 1}:1:kill").code == -signal.SIGKILL:
+    while (
+        cases.commands.run(shop, *args, fault=f"change:report.json:{kills + 1}:1:kill").code
+        == -signal.SIGKILL
+    ):
         kills += 1
-        assert not (shop / "report.json").exists() or json.loads((shop / "report.json").read_text())["ok"]
+        assert (
+            not (shop / "report.json").exists()
+            or json.loads((shop / "report.json").read_text())["ok"]
+        )
     assert kills >= 4
     assert json.loads((shop / "report.json").read_text())["files"][0]["rows"] == 48
     assert [path.name for path in shop.iterdir() if "report" in path.name] == ["report.json"]
 
 
-@pytest.mark.fault("SIGKILL before each operation on its files", "split", "each file is absent or whole; --overwrite gives the undisturbed files")
+@pytest.mark.fault(
+    "SIGKILL before each operation on its files",
+    "split",
+    "each file is absent or whole; --overwrite gives the undisturbed files",
+)
 def test_split_killed(cases: Any, shop: Path, files: Any) -> None:
     args = ("split", "all.csv", "--num-workers", 1, "--overwrite")
     cases.commands.run(shop, *args, "--output-dir", "whole").fine()
     whole = files(shop / "whole")
     kills = 0
-    while cases.commands.run(shop, *args, "--output-dir", "parts", fault=f"change:parts/:{kills + 1}:1:kill").code == -signal.SIGKILL:
+    while (
+        cases.commands.run(
+            shop, *args, "--output-dir", "parts", fault=f"change:parts/:{kills + 1}:1:kill"
+        ).code
+        == -signal.SIGKILL
+    ):
         kills += 1
-        found = {name: digest for name, digest in files(shop / "parts").items() if not name.startswith(".")} if (shop / "parts").exists() else {}
+        found = (
+            {
+                name: digest
+                for name, digest in files(shop / "parts").items()
+                if not name.startswith(".")
+            }
+            if (shop / "parts").exists()
+            else {}
+        )
         assert found.items() <= whole.items()
     assert kills >= 9
     assert files(shop / "parts") == whole
 
 
-@pytest.mark.fault("SIGKILL while a report is written", "evaluate --report", "each of its files is absent or whole; the next one removes what was left")
+@pytest.mark.fault(
+    "SIGKILL while a report is written",
+    "evaluate --report",
+    "each of its files is absent or whole; the next one removes what was left",
+)
 def test_evaluate_killed(cases: Any, shop: Path) -> None:
-    args = ("evaluate", "--model", cases.model.bundle, "--csv", "val.csv", "--report", "report", "--threads", 1)
+    args = (
+        "evaluate",
+        "--model",
+        cases.model.bundle,
+        "--csv",
+        "val.csv",
+        "--report",
+        "report",
+        "--threads",
+        1,
+    )
     for number in (2, 6, 9):
-        assert cases.commands.run(shop, *args, fault=f"change:report/:{number}:1:kill").code == -signal.SIGKILL
+        assert (
+            cases.commands.run(shop, *args, fault=f"change:report/:{number}:1:kill").code
+            == -signal.SIGKILL
+        )
         for name in ("report.html", "report.json", "predictions.csv"):
-            assert not (shop / "report" / name).exists() or (shop / "report" / name).read_text().endswith("\n")
+            assert not (shop / "report" / name).exists() or (
+                shop / "report" / name
+            ).read_text().endswith("\n")
     cases.commands.run(shop, *args).fine()
-    assert sorted(path.name for path in (shop / "report").iterdir()) == ["predictions.csv", "report.html", "report.json"]
+    assert sorted(path.name for path in (shop / "report").iterdir()) == [
+        "predictions.csv",
+        "report.html",
+        "report.json",
+    ]
 
 
 @pytest.mark.fault("SIGINT twice in a row, an impatient Ctrl-C", "predict", SAME)
 def test_predict_interrupted_twice(cases: Any, shop: Path) -> None:
-    process = cases.start_predict(shop, prelude=SLOW).until(lambda: windows_done(shop) >= 2).kill(signal.SIGINT)
+    process = (
+        cases.start_predict(shop, prelude=SLOW)
+        .until(lambda: windows_done(shop) >= 2)
+        .kill(signal.SIGINT)
+    )
     if Path(f"/proc/{process.pid}").exists():
         os.kill(process.pid, signal.SIGINT)
     done = process.wait()

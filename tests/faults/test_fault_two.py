@@ -1,4 +1,6 @@
-"""Two commands that write to one place at once: the second is refused, and a crash locks nobody out."""
+"""Two commands that write to one place at once: the second is refused, and a crash locks nobody
+out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ import pytest
 
 from tests.faults.conftest import OLDER
 
-REFUSED = "the second is refused in one line that names the first one's process; the first ends as if alone"
+REFUSED = (
+    "the second is refused in one line that names the first one's process; the first ends as if"
+    " alone"
+)
 
 
 def held(process: Any, lock: Path) -> None:
@@ -34,13 +39,19 @@ def test_two_predictions_into_one_file(cases: Any, shop: Path, output: str, clea
     first = cases.start_predict(shop, output=output)
     held(first, shop / f".{output}.lock")
     for more in ([], ["--resume"] if output == "out.csv" else []):
-        cases.predict(shop, *more, output=output).refused(output, who(first), "wait until it is done, or choose another name")
+        cases.predict(shop, *more, output=output).refused(
+            output, who(first), "wait until it is done, or choose another name"
+        )
     first.kill(signal.SIGCONT).wait().fine()
     assert output != "out.csv" or (shop / output).read_bytes() == cases.whole
     clean(shop)
 
 
-@pytest.mark.fault("a second prediction into the same file, under another name of it: a link, a path with ..", "predict", REFUSED)
+@pytest.mark.fault(
+    "a second prediction into the same file, under another name of it: a link, a path with ..",
+    "predict",
+    REFUSED,
+)
 def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
     (shop / "out.csv").write_text(OLDER)
     (shop / "link.csv").symlink_to(shop / "out.csv")
@@ -51,12 +62,16 @@ def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
     assert (shop / "out.csv").read_bytes() == cases.whole
 
 
-@pytest.mark.fault("a second training into the same folder, anew and with --resume", "train", REFUSED)
+@pytest.mark.fault(
+    "a second training into the same folder, anew and with --resume", "train", REFUSED
+)
 def test_two_trainings_into_one_folder(cases: Any, shop: Path) -> None:
     first = cases.start_train(shop)
     held(first, shop / ".run.lock")
     for more in ([], ["--resume"]):
-        cases.train(shop, "full", *more).refused("run", who(first), "wait until it is done, or choose another name")
+        cases.train(shop, "full", *more).refused(
+            "run", who(first), "wait until it is done, or choose another name"
+        )
     first.kill(signal.SIGCONT).wait().fine()
     cases.check_trained(shop)
 
@@ -71,7 +86,11 @@ def test_two_exports_into_one_folder(cases: Any, shop: Path, files: Any) -> None
     assert sorted(path.name for path in shop.iterdir() if "bundle" in path.name) == ["bundle"]
 
 
-@pytest.mark.fault("a threshold is stored while the model is being calibrated", "tune-threshold, calibrate", f"{REFUSED}: no change is lost")
+@pytest.mark.fault(
+    "a threshold is stored while the model is being calibrated",
+    "tune-threshold, calibrate",
+    f"{REFUSED}: no change is lost",
+)
 def test_two_that_change_one_model(cases: Any, shop: Path) -> None:
     shutil.copytree(cases.model.bundle, shop / "bundle")
     args = ("--model", "bundle", "--csv", "all.csv", "--threads", 1)
@@ -80,10 +99,17 @@ def test_two_that_change_one_model(cases: Any, shop: Path) -> None:
     cases.commands.run(shop, "tune-threshold", *args).refused("bundle", who(first))
     cases.commands.run(shop, "tune-threshold", *args, "--dry-run").fine()
     first.kill(signal.SIGCONT).wait().fine()
-    assert json.loads((shop / "bundle" / "manifest.json").read_text())["score"]["calibration"]["rows"] == 72
+    assert (
+        json.loads((shop / "bundle" / "manifest.json").read_text())["score"]["calibration"]["rows"]
+        == 72
+    )
 
 
-@pytest.mark.fault("a second split, negatives, an audit's report at the same place", "split, make-negatives, validate", REFUSED)
+@pytest.mark.fault(
+    "a second split, negatives, an audit's report at the same place",
+    "split, make-negatives, validate",
+    REFUSED,
+)
 @pytest.mark.parametrize(
     ("args", "lock"),
     [
@@ -96,12 +122,18 @@ def test_two_that_change_one_model(cases: Any, shop: Path) -> None:
 def test_two_at_one_place(cases: Any, shop: Path, args: list[str], lock: str, clean: Any) -> None:
     first = cases.commands.start(shop, *args)
     held(first, shop / lock)
-    cases.commands.run(shop, *args).refused(lock.removeprefix(".").removesuffix(".lock"), who(first))
+    cases.commands.run(shop, *args).refused(
+        lock.removeprefix(".").removesuffix(".lock"), who(first)
+    )
     first.kill(signal.SIGCONT).wait().fine()
     clean(shop)
 
 
-@pytest.mark.fault("SIGKILL of a command that holds a lock", "predict, train, export-onnx", "the next one is not locked out, and removes the lock's file")
+@pytest.mark.fault(
+    "SIGKILL of a command that holds a lock",
+    "predict, train, export-onnx",
+    "the next one is not locked out, and removes the lock's file",
+)
 def test_a_killed_command_locks_nobody_out(cases: Any, shop: Path, clean: Any) -> None:
     for start, lock in ((cases.start_predict, ".out.csv.lock"), (cases.start_train, ".run.lock")):
         process = start(shop)
@@ -115,38 +147,63 @@ def test_a_killed_command_locks_nobody_out(cases: Any, shop: Path, clean: Any) -
     clean(shop)
 
 
-@pytest.mark.fault("a file system without locks (ENOLCK)", "predict", "the lock's file itself is the lock; of a process that is gone it counts as free")
+@pytest.mark.fault(
+    "a file system without locks (ENOLCK)",
+    "predict",
+    "the lock's file itself is the lock; of a process that is gone it counts as free",
+)
 def test_a_file_system_without_locks(cases: Any, shop: Path) -> None:
     without = f"flock::1:999999:{errno.ENOLCK}"
     first = cases.start_predict(shop, fault=without)
     held(first, shop / ".out.csv.lock")
-    cases.predict(shop, fault=without).refused(who(first), "if it is gone, remove ", ".out.csv.lock")
+    cases.predict(shop, fault=without).refused(
+        who(first), "if it is gone, remove ", ".out.csv.lock"
+    )
     first.kill().wait()
     assert (shop / ".out.csv.lock").exists()
     cases.predict(shop, "--resume", fault=without).fine()
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault("a lock of another machine, on a file system without locks", "predict", "refused in one line that names the machine and the file to remove")
+@pytest.mark.fault(
+    "a lock of another machine, on a file system without locks",
+    "predict",
+    "refused in one line that names the machine and the file to remove",
+)
 def test_a_lock_of_another_machine(cases: Any, shop: Path) -> None:
-    (shop / ".out.csv.lock").write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"}))
+    (shop / ".out.csv.lock").write_text(
+        json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"})
+    )
     done = cases.predict(shop, fault=f"flock::1:999999:{errno.ENOLCK}")
-    done.refused("process 1 on elsewhere has been writing it since 2026-01-01", f"if it is gone, remove {shop / '.out.csv.lock'}")
+    done.refused(
+        "process 1 on elsewhere has been writing it since 2026-01-01",
+        f"if it is gone, remove {shop / '.out.csv.lock'}",
+    )
     (shop / ".out.csv.lock").unlink()
     cases.predict(shop).fine()
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault("a disk so full that the lock can't be signed", "predict", "it still locks; the refusal says that another process is writing")
+@pytest.mark.fault(
+    "a disk so full that the lock can't be signed",
+    "predict",
+    "it still locks; the refusal says that another process is writing",
+)
 def test_a_lock_that_can_not_be_signed(cases: Any, shop: Path) -> None:
-    first = cases.start_predict(shop, fault=f"write:.lock:1:99:{errno.ENOSPC}", prelude="import os; del os.pwrite\n")
+    first = cases.start_predict(
+        shop, fault=f"write:.lock:1:99:{errno.ENOSPC}", prelude="import os; del os.pwrite\n"
+    )
     first.until((shop / ".out.csv.lock").exists).kill(signal.SIGSTOP)
     cases.predict(shop).refused("out.csv", "another process is writing it; wait until it is done")
     first.kill(signal.SIGCONT).wait().fine()
     cases.check_predicted(shop)
 
 
-@pytest.mark.fault("two commands fill one cache at once", "predict --cache", "both give the same bytes as undisturbed runs")
+@pytest.mark.fault(
+    "two commands fill one cache at once",
+    "predict --cache",
+    "both give the same bytes as undisturbed runs",
+)
 def test_two_writers_of_one_cache(cases: Any, shop: Path) -> None:
     running = [cases.start_predict(shop, "--cache", "cache", output=f"{i}.csv") for i in range(3)]
     for i, process in enumerate(running):
@@ -157,7 +214,9 @@ def test_two_writers_of_one_cache(cases: Any, shop: Path) -> None:
 
 
 @pytest.mark.fault(
-    "a bundle is read while it is replaced, two hundred times", "export-onnx, predict", "a reader finds the older one or the newer one whole, at any moment"
+    "a bundle is read while it is replaced, two hundred times",
+    "export-onnx, predict",
+    "a reader finds the older one or the newer one whole, at any moment",
 )
 def test_a_bundle_is_replaced_under_its_readers(cases: Any, shop: Path) -> None:
     shutil.copytree(cases.model.bundle, shop / "bundle")
@@ -173,7 +232,9 @@ for _ in range(200):
         while writer.poll() is None:
             done = cases.predict(shop, "--model", "bundle", output=f"{readers}.csv")
             readers += 1
-            if done.code:  # it opened one file of the older bundle and another of the newer: said, and never a wrong score
+            # it opened one file of the older bundle and another of the newer: said, and never a
+            # wrong score
+            if done.code:
                 done.refused("bundle/")
             else:
                 assert (shop / f"{readers - 1}.csv").read_bytes() == cases.whole

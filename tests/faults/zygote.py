@@ -1,7 +1,9 @@
-"""Starts commands of mismatch by forking a process that has imported all that is heavy: a tenth of a second each, where a new one would take ten.
+"""Starts commands of mismatch by forking a process that has imported all that is heavy: a tenth of
+a second each, where a new one would take ten.
 
-A request is a line of JSON on standard input: {"args", "cwd", "out", "err", "env", "limits", "fault", "prelude"} is answered by {"pid"}, {"wait": pid} by
-{"code"}. No thread runs here and no model is loaded, so that forking is safe.
+A request is a line of JSON on standard input: {"args", "cwd", "out", "err", "env", "limits",
+"fault", "prelude"} is answered by {"pid"}, {"wait": pid} by {"code"}. No thread runs here and no
+model is loaded, so that forking is safe.
 """
 
 from __future__ import annotations

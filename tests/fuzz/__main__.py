@@ -1,6 +1,8 @@
-"""`python -m tests.fuzz TARGET --minutes N`: mutate inputs of a reader until something else than a result or one line of error comes out.
+"""`python -m tests.fuzz TARGET --minutes N`: mutate inputs of a reader until something else than a
+result or one line of error comes out.
 
-With atheris, coverage of the project's code guides it, and new inputs may be kept with --corpus; without, inputs are mutated blindly.
+With atheris, coverage of the project's code guides it, and new inputs may be kept with --corpus;
+without, inputs are mutated blindly.
 """
 
 from __future__ import annotations
@@ -15,14 +17,42 @@ import time
 import traceback
 from pathlib import Path
 
-PIECES = (b"\0", b"\xff" * 4, b'"', b"\r\n", b"\n", b",", b"\t", b"\xef\xbb\xbf", b"\\u0000", b"\\ud800", b"[" * 5000, b'{"a":' * 3000, b"1e999", b"NaN", b"-1")
-PIECES += (b"9" * 5000, b"../", b"null", b"&a [*a]", b"!!python/object:os.system", b"\x80" * 10, b"\x7f\xff\xff\xff", b"\xed\xa0\x80", "\u202e".encode())
+PIECES = (
+    b"\0",
+    b"\xff" * 4,
+    b'"',
+    b"\r\n",
+    b"\n",
+    b",",
+    b"\t",
+    b"\xef\xbb\xbf",
+    b"\\u0000",
+    b"\\ud800",
+    b"[" * 5000,
+    b'{"a":' * 3000,
+    b"1e999",
+    b"NaN",
+    b"-1",
+)
+PIECES += (
+    b"9" * 5000,
+    b"../",
+    b"null",
+    b"&a [*a]",
+    b"!!python/object:os.system",
+    b"\x80" * 10,
+    b"\x7f\xff\xff\xff",
+    b"\xed\xa0\x80",
+    "\u202e".encode(),
+)
 MOST = 2**16  # bytes of an input
 SLOW = 10.0  # seconds of CPU for one input, beyond which it is a finding
 
 
 def mutated(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
-    """One to eight changes: a bit, a byte, a piece put in, cut out, doubled, or taken from another input."""
+    """One to eight changes: a bit, a byte, a piece put in, cut out, doubled, or taken from another
+    input.
+    """
     found = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4, 8))):
         at, size = chance.randrange(len(found) + 1), chance.choice((1, 2, 4, 16, 64))
@@ -46,13 +76,26 @@ def mutated(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
 
 def main() -> int:
     """Exit status 1 where something was found; the input lies in --keep then."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n\n")[0]
+    )
     parser.add_argument("targets", nargs="*", help="all, if none is named")
-    parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of each target (default: 1)")
+    parser.add_argument(
+        "--minutes", type=float, default=1.0, help="CPU time of each target (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of blind mutation (default: 0)")
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for inputs that fail (default: fuzz-findings)")
-    parser.add_argument("--corpus", type=Path, help="folder for inputs that reach new code, with atheris")
-    parser.add_argument("--guided", action="store_true", help="by coverage; needs atheris, and one target")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path("fuzz-findings"),
+        help="folder for inputs that fail (default: fuzz-findings)",
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="folder for inputs that reach new code, with atheris"
+    )
+    parser.add_argument(
+        "--guided", action="store_true", help="by coverage; needs atheris, and one target"
+    )
     parser.add_argument("--list", action="store_true", help="name the targets")
     options = parser.parse_args()
     if options.guided:
@@ -85,11 +128,23 @@ def blind(name: str, options: argparse.Namespace) -> int:
             last = traceback.extract_tb(error.__traceback__)[-1]
             if (where := (type(error).__name__, last.filename, last.lineno)) not in failures:
                 failures.add(where)
-                print(f"{name}: {type(error).__name__}: {str(error)[:300]}\n  {last.filename}:{last.lineno}\n  {kept(options.keep, name, data)}", flush=True)
-        if (seconds := time.process_time() - before) > SLOW and (where := ("slow", name, 0)) not in failures:
+                print(
+                    f"{name}: {type(error).__name__}: {str(error)[:300]}\n "
+                    f" {last.filename}:{last.lineno}\n  {kept(options.keep, name, data)}",
+                    flush=True,
+                )
+        if (seconds := time.process_time() - before) > SLOW and (
+            where := ("slow", name, 0)
+        ) not in failures:
             failures.add(where)
-            print(f"{name}: {seconds:.0f} s for one input\n  {kept(options.keep, name, data)}", flush=True)
-    print(f"{name}: {tries:,} inputs in {spent / 60:.1f} CPU minutes, {len(failures)} findings", flush=True)
+            print(
+                f"{name}: {seconds:.0f} s for one input\n  {kept(options.keep, name, data)}",
+                flush=True,
+            )
+    print(
+        f"{name}: {tries:,} inputs in {spent / 60:.1f} CPU minutes, {len(failures)} findings",
+        flush=True,
+    )
     return len(failures)
 
 
@@ -118,8 +173,22 @@ def guided(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for seed in target.seeds():
             kept(corpus, "seed", seed)
         options.keep.mkdir(parents=True, exist_ok=True)
-        limits = (f"-max_total_time={int(60 * options.minutes)}", f"-max_len={MOST}", f"-timeout={int(SLOW)}", "-rss_limit_mb=4096")
-        atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={options.keep}/{options.targets[0]}-", "-print_final_stats=1", str(corpus)], target.check)
+        limits = (
+            f"-max_total_time={int(60 * options.minutes)}",
+            f"-max_len={MOST}",
+            f"-timeout={int(SLOW)}",
+            "-rss_limit_mb=4096",
+        )
+        atheris.Setup(
+            [
+                sys.argv[0],
+                *limits,
+                f"-artifact_prefix={options.keep}/{options.targets[0]}-",
+                "-print_final_stats=1",
+                str(corpus),
+            ],
+            target.check,
+        )
         atheris.Fuzz()
     return 0
 

@@ -1,4 +1,6 @@
-"""What is fuzzed: readers of what strangers write. Each takes any bytes and must give a result or one line of MismatchError, and nothing else."""
+"""What is fuzzed: readers of what strangers write. Each takes any bytes and must give a result or
+one line of MismatchError, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +100,11 @@ def rows(kind: str) -> Callable[[bytes], None]:
                 read_header(path, require_label=False, columns=columns, aliases=True)
             with one_line():
                 for row in read_rows(path, require_label=True, columns=columns):
-                    assert row.problem or (row.text.strip() and row.image_path.strip() and row.label in (0, 1)), row
-                    json.dumps(row.columns, ensure_ascii=False).encode()  # what is given out can be written
+                    assert row.problem or (
+                        row.text.strip() and row.image_path.strip() and row.label in (0, 1)
+                    ), row
+                    # what is given out can be written
+                    json.dumps(row.columns, ensure_ascii=False).encode()
         with one_line():
             list(scan_rows(path, lambda line, words: None))
         source_digest(path)
@@ -123,8 +128,16 @@ def csv_seeds() -> list[bytes]:
 def json_lines_seeds() -> list[bytes]:
     """JSON lines: plain, with lists, numbers, nothing."""
     row = {"image_path": "a.jpg", "text": "red shoe", "label": 1}
-    found: list[dict[str, Any]] = [row, row | {"image_path": ["a.jpg", "b.jpg"], "more": {"a": [1.5, None]}}, row | {"label": "0", "text": "\u00e9\n"}]
-    return ["".join(json.dumps(item) + "\n" for item in found).encode(), json.dumps(row).encode(), b"[]"]
+    found: list[dict[str, Any]] = [
+        row,
+        row | {"image_path": ["a.jpg", "b.jpg"], "more": {"a": [1.5, None]}},
+        row | {"label": "0", "text": "\u00e9\n"},
+    ]
+    return [
+        "".join(json.dumps(item) + "\n" for item in found).encode(),
+        json.dumps(row).encode(),
+        b"[]",
+    ]
 
 
 def parquet_seeds() -> list[bytes]:
@@ -133,7 +146,9 @@ def parquet_seeds() -> list[bytes]:
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"image_path": ["a.jpg", "b.jpg"], "text": ["red", None], "label": [1, 0]}), buffer)
+    pq.write_table(
+        pa.table({"image_path": ["a.jpg", "b.jpg"], "text": ["red", None], "label": [1, 0]}), buffer
+    )
     return [buffer.getvalue()]
 
 
@@ -182,18 +197,36 @@ def tokenizer_json() -> str:
 def tokenizer_seeds() -> list[bytes]:
     """That tokenizer, and one with a replacement, an expression and special tokens."""
     more = json.loads(tokenizer_json())
-    more["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]}
-    more["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": r"(\w+|\s)"}, "behavior": "Isolated", "invert": False}
-    sequence, special = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "X", "type_id": 0}}
+    more["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}],
+    }
+    more["pre_tokenizer"] = {
+        "type": "Split",
+        "pattern": {"Regex": r"(\w+|\s)"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    sequence, special = (
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "X", "type_id": 0}},
+    )
     tokens = {"X": {"id": "X", "ids": [1], "tokens": ["X"]}}
     pair = [sequence, {"Sequence": {"id": "B", "type_id": 0}}]
-    more["post_processor"] = {"type": "TemplateProcessing", "single": [special, sequence], "pair": pair, "special_tokens": tokens}
+    more["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [special, sequence],
+        "pair": pair,
+        "special_tokens": tokens,
+    }
     return [tokenizer_json().encode(), json.dumps(more).encode()]
 
 
 def text_spec(text: str, cleaning: Any = "clip") -> TextSpec:
     """Of that tokenizer.json."""
-    return TextSpec(context_length=8, pad_id=0, padding="longest", cleaning=cleaning, tokenizer_json=text)
+    return TextSpec(
+        context_length=8, pad_id=0, padding="longest", cleaning=cleaning, tokenizer_json=text
+    )
 
 
 def read_tokenizer(data: bytes) -> None:
@@ -209,7 +242,11 @@ def whole_tokenizer(cleaning: str) -> Tokenizer:
 
 def read_text(data: bytes) -> None:
     """The input as a text, halves of characters included."""
-    text = data.decode("utf-8", "surrogatepass" if b"\xed" in data else "replace") if _decodes(data) else data.decode("latin-1")
+    text = (
+        data.decode("utf-8", "surrogatepass" if b"\xed" in data else "replace")
+        if _decodes(data)
+        else data.decode("latin-1")
+    )
     for cleaning in ("none", "clip", "whitespace", "canonicalize"):
         tokenizer = whole_tokenizer(cleaning)
         assert tokenizer([text]).input_ids.shape[1] <= 8
@@ -228,8 +265,14 @@ def _decodes(data: bytes) -> bool:
 def read_specs(data: bytes) -> None:
     """The input as the JSON of a manifest's parts."""
     found = read_json(written("any.json", data))
-    for kind, more in ((ImageSpec, {}), (TextSpec, {"tokenizer_json": tokenizer_json()}), (HeadSpec, {}), (ScoreSpec, {})):
-        with contextlib.suppress(TypeError, AttributeError), one_line():  # both are caught where manifests are read
+    for kind, more in (
+        (ImageSpec, {}),
+        (TextSpec, {"tokenizer_json": tokenizer_json()}),
+        (HeadSpec, {}),
+        (ScoreSpec, {}),
+    ):
+        # both are caught where manifests are read
+        with contextlib.suppress(TypeError, AttributeError), one_line():
             kind.from_dict(found, **more)  # type: ignore[attr-defined]
 
 
@@ -258,12 +301,23 @@ def read_manifest(data: bytes) -> None:
 
 def manifest_seeds() -> list[bytes]:
     """One of our format, of no files."""
-    spec = {"format_version": 1, "mismatch_version": "0", "backbone": {}, "image_spec": SPEC.to_dict(), "text_spec": {}, "head": {}, "score": {}, "files": {}}
+    spec = {
+        "format_version": 1,
+        "mismatch_version": "0",
+        "backbone": {},
+        "image_spec": SPEC.to_dict(),
+        "text_spec": {},
+        "head": {},
+        "score": {},
+        "files": {},
+    }
     return [json.dumps(spec).encode(), b'{"format_version": 1, "files": []}']
 
 
 def read_note(data: bytes) -> None:
-    """The input as a checkpoint's mismatch.json, with the checksum that belongs to it where it is an object."""
+    """The input as a checkpoint's mismatch.json, with the checksum that belongs to it where it is
+    an object.
+    """
     path = written(META, data)
     with one_line():
         read_meta(folder())
@@ -276,9 +330,30 @@ def read_note(data: bytes) -> None:
 def note_seeds() -> list[bytes]:
     """One of our format."""
     backbone = {"family": "hf-clip", "model_id": "tiny", "image_width": 4, "text_width": 4}
-    head = {"kind": "cosine", "version": 1, "common_dim": 4, "hidden_dim": 4, "dropout": 0.1, "members": 1}
-    score = {"temperature": 1.0, "bias": 0.5, "threshold": 0.5, "long_text": "truncate", "slices": {"column": "shop", "thresholds": {"a": 0.4}}}
-    note = {"format_version": 1, "mismatch_version": "0", "backbone": backbone, "head": head, "score": score, "train": {}, "files": {}}
+    head = {
+        "kind": "cosine",
+        "version": 1,
+        "common_dim": 4,
+        "hidden_dim": 4,
+        "dropout": 0.1,
+        "members": 1,
+    }
+    score = {
+        "temperature": 1.0,
+        "bias": 0.5,
+        "threshold": 0.5,
+        "long_text": "truncate",
+        "slices": {"column": "shop", "thresholds": {"a": 0.4}},
+    }
+    note = {
+        "format_version": 1,
+        "mismatch_version": "0",
+        "backbone": backbone,
+        "head": head,
+        "score": score,
+        "train": {},
+        "files": {},
+    }
     return [json.dumps(note).encode(), b'{"format_version": 1, "backbone": []}']
 
 
@@ -298,21 +373,31 @@ def service() -> Any:
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     settings = Settings(model=str(BUNDLE), max_body=2**18, max_image=2**17, threads=1)
-    client = TestClient(create_app(settings, {"default": mismatch.load(BUNDLE, threads=1)}), raise_server_exceptions=False)
+    client = TestClient(
+        create_app(settings, {"default": mismatch.load(BUNDLE, threads=1)}),
+        raise_server_exceptions=False,
+    )
     client.__enter__()
     return client
 
 
 def read_body(data: bytes) -> None:
-    """The input as the body of each kind of request, as JSON and as a form: an answer, or a refusal in one line that says why; never a fault of ours."""
+    """The input as the body of each kind of request, as JSON and as a form: an answer, or a refusal
+    in one line that says why; never a fault of ours.
+    """
     form = b"multipart/form-data; boundary=" + BOUNDARY
     kind = form if data.startswith(b"--") else b"application/json"
-    warnings.simplefilter("ignore", ResourceWarning)  # starlette leaves the file of a form that breaks off to the collector
+    # starlette leaves the file of a form that breaks off to the collector
+    warnings.simplefilter("ignore", ResourceWarning)
     for path in ("/v1/predict", "/v1/predict/batch", "/v1/explain"):
         answer = service().post(path, content=data, headers={b"content-type": kind})
         assert answer.status_code < 500, (path, answer.status_code, answer.text)
         said = answer.json()
-        assert answer.status_code == 200 or (said["status"] == answer.status_code and said["detail"].strip() and "Traceback" not in answer.text), said
+        assert answer.status_code == 200 or (
+            said["status"] == answer.status_code
+            and said["detail"].strip()
+            and "Traceback" not in answer.text
+        ), said
 
 
 def body_seeds() -> list[bytes]:
@@ -321,9 +406,18 @@ def body_seeds() -> list[bytes]:
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     picture = base64.b64encode(buffer.getvalue()).decode()
     pair = {"image": picture, "text": "red", "slice_value": None}
-    batch = {"images": {"a": picture}, "texts": {"b": "red", "c": "blue"}, "pairs": [{"image": "a", "text": "b"}, {"image": "a", "text": "c"}]}
+    batch = {
+        "images": {"a": picture},
+        "texts": {"b": "red", "c": "blue"},
+        "pairs": [{"image": "a", "text": "b"}, {"image": "a", "text": "c"}],
+    }
     part = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
-    file = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n%s\r\n'
+    file = (
+        b"--"
+        + BOUNDARY
+        + b'\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type:'
+        b" image/png\r\n\r\n%s\r\n"
+    )
     form = file % buffer.getvalue() + part % (b"text", b"red") + b"--" + BOUNDARY + b"--\r\n"
     return [json.dumps(pair).encode(), json.dumps(batch).encode(), form]
 
@@ -332,7 +426,9 @@ def read_yaml(data: bytes) -> None:
     """The input as --config, in both forms."""
     for name in ("run.yaml", "run.toml"):
         with one_line():
-            TrainConfig(**{"train_csv": "t.csv", "val_csv": "v.csv"} | read_settings(written(name, data)))
+            TrainConfig(
+                **{"train_csv": "t.csv", "val_csv": "v.csv"} | read_settings(written(name, data))
+            )
 
 
 def read_serving(data: bytes) -> None:
@@ -356,11 +452,15 @@ def cache_seeds() -> list[bytes]:
     """An array of two rows behind keys."""
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((2, 5), np.float32))
-    return [bytes(range(32)) + buffer.getvalue() + b"\0" * (-(len(buffer.getvalue()) + 32) % 48 + 32)]
+    return [
+        bytes(range(32)) + buffer.getvalue() + b"\0" * (-(len(buffer.getvalue()) + 32) % 48 + 32)
+    ]
 
 
 def check_graph(data: bytes) -> None:
-    """The input as an ONNX file, which both readers must judge alike; it is not given to onnxruntime."""
+    """The input as an ONNX file, which both readers must judge alike; it is not given to
+    onnxruntime.
+    """
     path = written("any.onnx", data)
     try:
         check_self_contained(path)
@@ -390,10 +490,24 @@ TARGETS = {
     "specs": Target(read_specs, specs_seeds),
     "manifest": Target(read_manifest, manifest_seeds),
     "note": Target(read_note, note_seeds),
-    "lexicon": Target(read_words, lambda: [b"colour: [red, blue]\nmaterial:\n  - leather\n", b"a: {b: c}\n", b"colour: 3\n"]),
+    "lexicon": Target(
+        read_words,
+        lambda: [b"colour: [red, blue]\nmaterial:\n  - leather\n", b"a: {b: c}\n", b"colour: 3\n"],
+    ),
     "bodies": Target(read_body, body_seeds),
-    "config": Target(read_yaml, lambda: [b"epochs: 3\nbatch_size: 8\n", b'epochs = 3\ntune = "head"\n', b"a: &a [*a]\n"]),
-    "serving": Target(read_serving, lambda: [b'{"model": "m", "max_body": 5, "tokens": ["0123456789abcdef"], "fetch_networks": ["10.1.0.0/16"]}']),
+    "config": Target(
+        read_yaml,
+        lambda: [b"epochs: 3\nbatch_size: 8\n", b'epochs = 3\ntune = "head"\n', b"a: &a [*a]\n"],
+    ),
+    "serving": Target(
+        read_serving,
+        lambda: [
+            (
+                b'{"model": "m", "max_body": 5, "tokens": ["0123456789abcdef"], "fetch_networks":'
+                b' ["10.1.0.0/16"]}'
+            )
+        ],
+    ),
     "cache": Target(read_cache, cache_seeds),
     "graph": Target(check_graph, graph_seeds),
 }

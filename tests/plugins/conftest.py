@@ -20,7 +20,20 @@ SIZES = {
     "one-pixel-high": (200, 1),
     "one-pixel-wide": (1, 90),
 }
-MODES = ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "P-transparent", "L-transparent", "CMYK-jpeg"]
+MODES = [
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGBA",
+    "CMYK",
+    "YCbCr",
+    "I;16",
+    "P-transparent",
+    "L-transparent",
+    "CMYK-jpeg",
+]
 
 TEXTS = {
     "plain": "A red leather handbag with gold hardware",
@@ -63,7 +76,9 @@ def _noise(width: int, height: int, channels: int) -> np.ndarray:
     """Smooth shapes and noise, so that both blur and aliasing show."""
     rng = np.random.default_rng(width * 1000 + height)
     y, x = np.mgrid[:height, :width]
-    waves = 127 + 100 * np.sin((x + 2 * y) / 7)[..., None] * np.array([1.0, -1.0, 0.5, 1.0])[:channels]
+    waves = (
+        127 + 100 * np.sin((x + 2 * y) / 7)[..., None] * np.array([1.0, -1.0, 0.5, 1.0])[:channels]
+    )
     return np.clip(waves + rng.normal(0, 25, (height, width, channels)), 0, 255).astype(np.uint8)
 
 
@@ -83,12 +98,22 @@ def _in_mode(mode: str) -> Image.Image:
         buffer = io.BytesIO()
         rgba.convert("RGB").convert("CMYK").save(buffer, "JPEG")
         return Image.open(buffer)
-    return rgba if mode == "RGBA" else rgba.convert("RGB").convert("P").convert(mode) if mode == "PA" else rgba.convert("RGB").convert(mode)
+    return (
+        rgba
+        if mode == "RGBA"
+        else (
+            rgba.convert("RGB").convert("P").convert(mode)
+            if mode == "PA"
+            else rgba.convert("RGB").convert(mode)
+        )
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "odd_image" in metafunc.fixturenames:
-        images = {name: Image.fromarray(_noise(*size, 3)) for name, size in SIZES.items()} | {mode: _in_mode(mode) for mode in MODES}
+        images = {name: Image.fromarray(_noise(*size, 3)) for name, size in SIZES.items()} | {
+            mode: _in_mode(mode) for mode in MODES
+        }
         metafunc.parametrize("odd_image", images.values(), ids=images.keys())
     if "odd_text" in metafunc.fixturenames:
         metafunc.parametrize("odd_text", TEXTS.values(), ids=TEXTS.keys())

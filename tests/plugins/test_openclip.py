@@ -43,7 +43,9 @@ def saved(tiny: OpenClipBackbone, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def embed(backbone: OpenClipBackbone, batch: TokenBatch) -> torch.Tensor:
     with torch.no_grad():
-        return backbone.encode_text(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+        return backbone.encode_text(
+            torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+        )
 
 
 def levels(difference: np.ndarray, std: tuple[float, float, float]) -> float:
@@ -52,8 +54,13 @@ def levels(difference: np.ndarray, std: tuple[float, float, float]) -> float:
 
 
 def test_the_hook_imports_no_torch() -> None:
-    code = "import sys, mismatch_openclip; assert mismatch_openclip.register_backbones; print('torch' in sys.modules, 'open_clip' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
+    code = (
+        "import sys, mismatch_openclip; assert mismatch_openclip.register_backbones; print('torch'"
+        " in sys.modules, 'open_clip' in sys.modules)"
+    )
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "False"]
 
 
 def test_registers_its_family() -> None:
@@ -62,7 +69,11 @@ def test_registers_its_family() -> None:
     calls: list[tuple[Any, ...]] = []
     mismatch_openclip.register_backbones(lambda *args, **more: calls.append((args, more)))
     (((name, function), more),) = calls
-    assert (name, more["default_model"], more["api_version"]) == ("openclip", "ViT-B-32/laion2b_s34b_b79k", 1)
+    assert (name, more["default_model"], more["api_version"]) == (
+        "openclip",
+        "ViT-B-32/laion2b_s34b_b79k",
+        1,
+    )
     assert function("tiny").model_id == "tiny"
 
 
@@ -73,7 +84,9 @@ def test_every_model_named_is_one_of_open_clips() -> None:
     assert set(mismatch_openclip.MODELS) - known == {"tiny"}
 
 
-def test_tiny_is_the_same_every_time_and_leaves_random_numbers_alone(tiny: OpenClipBackbone) -> None:
+def test_tiny_is_the_same_every_time_and_leaves_random_numbers_alone(
+    tiny: OpenClipBackbone,
+) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -86,10 +99,25 @@ def test_tiny_is_the_same_every_time_and_leaves_random_numbers_alone(tiny: OpenC
 
 
 def test_tiny_says_what_it_is(tiny: OpenClipBackbone) -> None:
-    assert (tiny.image_dim, tiny.text_dim, tiny.shared_space, tiny.zero_shot_threshold, tiny.logit_bias) == (128, 128, True, None, None)
+    assert (
+        tiny.image_dim,
+        tiny.text_dim,
+        tiny.shared_space,
+        tiny.zero_shot_threshold,
+        tiny.logit_bias,
+    ) == (128, 128, True, None, None)
     assert tiny.logit_scale == pytest.approx(14.2857, abs=1e-3)
-    assert (tiny.image_spec.size, tiny.image_spec.crop_rounding, tiny.image_spec.interpolation) == (64, "round", "bicubic")
-    assert (tiny.text_spec.context_length, tiny.text_spec.pad_id, tiny.text_spec.padding, tiny.text_spec.cleaning) == (77, 0, "longest", "clip")
+    assert (tiny.image_spec.size, tiny.image_spec.crop_rounding, tiny.image_spec.interpolation) == (
+        64,
+        "round",
+        "bicubic",
+    )
+    assert (
+        tiny.text_spec.context_length,
+        tiny.text_spec.pad_id,
+        tiny.text_spec.padding,
+        tiny.text_spec.cleaning,
+    ) == (77, 0, "longest", "clip")
 
 
 def test_ids_equal_upstream(tiny: OpenClipBackbone, tokenizer: Tokenizer, odd_text: str) -> None:
@@ -107,17 +135,23 @@ def test_ids_of_unicode_equal_upstream(tokenizer: Tokenizer) -> None:
     assert len(characters) > 2000
     texts = [f"a{c}b {c} '{c}1{c}!{c}" for c in characters]
     ids, _ = tokenizer.encode(texts)
-    assert [text for text, row in zip(texts, ids, strict=True) if row[1:-1] != upstream.encode(text)] == []
+    assert [
+        text for text, row in zip(texts, ids, strict=True) if row[1:-1] != upstream.encode(text)
+    ] == []
 
 
-def test_a_shorter_text_has_the_same_embedding(tiny: OpenClipBackbone, tokenizer: Tokenizer, odd_text: str) -> None:
+def test_a_shorter_text_has_the_same_embedding(
+    tiny: OpenClipBackbone, tokenizer: Tokenizer, odd_text: str
+) -> None:
     with torch.no_grad():
         expected = tiny.model.encode_text(tiny.upstream_tokenizer([odd_text]))
     assert (embed(tiny, tokenizer([odd_text])) - expected).abs().max() < 5e-6
     assert expected.abs().max() > 0.1
 
 
-def test_padding_and_batch_change_nothing(tiny: OpenClipBackbone, tokenizer: Tokenizer, odd_texts: list[str]) -> None:
+def test_padding_and_batch_change_nothing(
+    tiny: OpenClipBackbone, tokenizer: Tokenizer, odd_texts: list[str]
+) -> None:
     together = embed(tiny, tokenizer(odd_texts))
     alone = torch.cat([embed(tiny, tokenizer([text])) for text in odd_texts])
     assert (together - alone).abs().max() < 5e-6
@@ -126,7 +160,12 @@ def test_padding_and_batch_change_nothing(tiny: OpenClipBackbone, tokenizer: Tok
 CONFIGS = {
     "tiny": {"size": 64},
     "224": {"size": (224, 224)},
-    "bilinear": {"size": 64, "interpolation": "bilinear", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)},
+    "bilinear": {
+        "size": 64,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.2, 0.3, 0.4),
+    },
     "squash": {"size": 64, "resize_mode": "squash"},
     "longest": {"size": 64, "resize_mode": "longest", "fill_color": 127},
 }
@@ -134,11 +173,14 @@ CONFIGS = {
 
 @pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS.keys())
 def test_pixels_equal_upstream(odd_image: Image.Image, options: dict[str, Any]) -> None:
-    """Exactly; where a picture is very elongated only the part that is kept is resized, within one level."""
+    """Exactly; where a picture is very elongated only the part that is kept is resized, within one
+    level.
+    """
     config = PreprocessCfg(**options)
     spec, image = _image_spec(vars(config), "x"), open_image(odd_image)
     ours = Preprocessor(spec)(image)
-    if config.resize_mode == "longest" and max(image.size) > 100 * min(image.size):  # upstream would resize one pixel to none, and fails
+    # upstream would resize one pixel to none, and fails
+    if config.resize_mode == "longest" and max(image.size) > 100 * min(image.size):
         assert ours.shape == (3, 64, 64)
         return
     expected = image_transform_v2(config, is_train=False)(image).numpy()
@@ -148,23 +190,40 @@ def test_pixels_equal_upstream(odd_image: Image.Image, options: dict[str, Any]) 
     assert levels(ours - expected, spec.std) < (1.001 if elongated else 1e-3)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 64), (66, 64), (67, 64), (64, 67), (64, 69), (71, 64)])
+@pytest.mark.parametrize(
+    "size", [(64, 64), (65, 64), (66, 64), (67, 64), (64, 67), (64, 69), (71, 64)]
+)
 def test_crop_offsets_are_exact(tiny: OpenClipBackbone, size: tuple[int, int]) -> None:
     """Nothing is resized, so a wrong offset would show as a wrong column."""
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    assert np.abs(Preprocessor(tiny.image_spec)(image) - tiny.upstream_transform(image).numpy()).max() < 1e-5
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    )
+    assert (
+        np.abs(Preprocessor(tiny.image_spec)(image) - tiny.upstream_transform(image).numpy()).max()
+        < 1e-5
+    )
 
 
 def test_real_photos(tiny: OpenClipBackbone, fashion: Path) -> None:
     ours = Preprocessor(tiny.image_spec)
     for path in sorted((fashion / "images").glob("*.jpg"))[:20]:
         with Image.open(path) as image:
-            assert np.abs(ours(path) - tiny.upstream_transform(image.convert("RGB")).numpy()).max() < 1e-5
+            assert (
+                np.abs(ours(path) - tiny.upstream_transform(image.convert("RGB")).numpy()).max()
+                < 1e-5
+            )
 
 
-def test_saved_loads_in_plain_open_clip(tiny: OpenClipBackbone, saved: Path, odd_texts: list[str]) -> None:
-    assert {path.name for path in saved.iterdir()} == {"open_clip_config.json", "open_clip_model.safetensors"}
-    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{saved}", require_pretrained=True)
+def test_saved_loads_in_plain_open_clip(
+    tiny: OpenClipBackbone, saved: Path, odd_texts: list[str]
+) -> None:
+    assert {path.name for path in saved.iterdir()} == {
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    }
+    model, _, transform = open_clip.create_model_and_transforms(
+        f"local-dir:{saved}", require_pretrained=True
+    )
     model.eval()
     tokenize = open_clip.get_tokenizer(f"local-dir:{saved}")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 131, 3), dtype=np.uint8))
@@ -180,18 +239,34 @@ def test_saved_loads_back(tiny: OpenClipBackbone, saved: Path) -> None:
     assert again.image_spec == tiny.image_spec
     assert again.text_spec == tiny.text_spec
     assert again.zero_shot_threshold == 0.25  # a directory is taken to hold trained weights
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in tiny.state_dict().items())
+    assert all(
+        torch.equal(tensor, again.state_dict()[name]) for name, tensor in tiny.state_dict().items()
+    )
 
 
-def test_preprocessing_is_the_models_own(tiny: OpenClipBackbone, saved: Path, tmp_path: Path) -> None:
+def test_preprocessing_is_the_models_own(
+    tiny: OpenClipBackbone, saved: Path, tmp_path: Path
+) -> None:
     folder = copy_of(saved, tmp_path / "other")
     config = json.loads((folder / "open_clip_config.json").read_text())
-    config["preprocess_cfg"] |= {"mean": [0.0, 0.1, 0.2], "std": [1.0, 0.9, 0.8], "interpolation": "bilinear", "resize_mode": "longest", "fill_color": 9}
+    config["preprocess_cfg"] |= {
+        "mean": [0.0, 0.1, 0.2],
+        "std": [1.0, 0.9, 0.8],
+        "interpolation": "bilinear",
+        "resize_mode": "longest",
+        "fill_color": 9,
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     again = load(str(folder))
     again.save_pretrained(tmp_path / "again")
     for spec in (again.image_spec, load(str(tmp_path / "again")).image_spec):
-        assert (spec.mean, spec.std, spec.interpolation, spec.mode, spec.fill) == ((0, 0.1, 0.2), (1, 0.9, 0.8), "bilinear", "longest", (9, 9, 9))
+        assert (spec.mean, spec.std, spec.interpolation, spec.mode, spec.fill) == (
+            (0, 0.1, 0.2),
+            (1, 0.9, 0.8),
+            "bilinear",
+            "longest",
+            (9, 9, 9),
+        )
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -200,15 +275,29 @@ def test_a_local_checkpoint(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"epoch_3{suffix}"
     state = {name: tensor.contiguous() for name, tensor in untrained.model.state_dict().items()}
     if suffix == ".pt":
-        torch.save({"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, path)
+        torch.save(
+            {
+                "epoch": 3,
+                "state_dict": {f"module.{name}": tensor for name, tensor in state.items()},
+            },
+            path,
+        )
     else:
         from safetensors.torch import save_file
 
-        save_file({name: tensor + 0.5 if name == "logit_scale" else tensor for name, tensor in state.items()}, path)
+        save_file(
+            {
+                name: tensor + 0.5 if name == "logit_scale" else tensor
+                for name, tensor in state.items()
+            },
+            path,
+        )
     again = load(f"RN50/{path}")  # an absolute path: RN50//tmp/…
     assert (untrained.zero_shot_threshold, again.zero_shot_threshold) == (None, 0.25)
     assert torch.equal(again.model.token_embedding.weight, untrained.model.token_embedding.weight)
-    assert again.logit_scale == pytest.approx((untrained.logit_scale or 0) * (1 if suffix == ".pt" else np.exp(0.5)))
+    assert again.logit_scale == pytest.approx(
+        (untrained.logit_scale or 0) * (1 if suffix == ".pt" else np.exp(0.5))
+    )
 
 
 class Evil:
@@ -253,14 +342,24 @@ def altered(**text: Any) -> dict[str, Any]:
     return {
         "embed_dim": 64,
         "custom_text": True,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2} | text,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 64,
+            "head_width": 32,
+            "patch_size": 16,
+        },
+        "text_cfg": (
+            {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2} | text
+        ),
     }
 
 
 def written(folder: Path, config: dict[str, Any]) -> Path:
     """A directory as open_clip saves it."""
-    model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
+    model = open_clip.CustomTextCLIP(
+        **{key: value for key, value in config.items() if key != "custom_text"}
+    )
     folder.mkdir()
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
@@ -280,7 +379,9 @@ def written(folder: Path, config: dict[str, Any]) -> Path:
     ],
     ids=str,
 )
-def test_only_a_causal_tower_is_padded_to_the_longest(text: dict[str, Any], padding: str, tmp_path: Path, odd_texts: list[str]) -> None:
+def test_only_a_causal_tower_is_padded_to_the_longest(
+    text: dict[str, Any], padding: str, tmp_path: Path, odd_texts: list[str]
+) -> None:
     backbone = load(str(written(tmp_path / "model", altered(**text))))
     assert backbone.text_spec.padding == padding
     assert backbone.text_spec.context_length == text.get("context_length", 77)
@@ -294,8 +395,14 @@ def test_only_a_causal_tower_is_padded_to_the_longest(text: dict[str, Any], padd
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (altered() | {"vision_cfg": {"timm_model_name": "naflexvit_base_patch16_siglip"}}, "it is a NaFlex model, whose images have no fixed size"),
-        (altered(embed_cls=True) | {"custom_text": False}, "class token, which open_clip only computes with custom_text"),
+        (
+            altered() | {"vision_cfg": {"timm_model_name": "naflexvit_base_patch16_siglip"}},
+            "it is a NaFlex model, whose images have no fixed size",
+        ),
+        (
+            altered(embed_cls=True) | {"custom_text": False},
+            "class token, which open_clip only computes with custom_text",
+        ),
         (altered(vocab_size=32000), "vocabulary is smaller than CLIP's, and it names no tokenizer"),
         (altered(pool_type="none"), "not pooled"),
         (altered(hf_model_name="roberta-base", hf_pooler_type="max_pooler"), "max_pooler"),
@@ -307,7 +414,9 @@ def test_only_a_causal_tower_is_padded_to_the_longest(text: dict[str, Any], padd
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_would_be_wrong_is_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_would_be_wrong_is_refused(
+    config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     with pytest.raises(BackboneError, match=message):
         load(str(tmp_path))
@@ -339,15 +448,23 @@ def copy_of(saved: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda folder: (folder / "open_clip_config.json").unlink(), "has no open_clip_config.json"),
+        (
+            lambda folder: (folder / "open_clip_config.json").unlink(),
+            "has no open_clip_config.json",
+        ),
         (lambda folder: (folder / "open_clip_config.json").write_text("{"), "can't be read"),
         (lambda folder: (folder / "open_clip_config.json").write_text("{}"), "can't be read"),
         (lambda folder: (folder / "open_clip_model.safetensors").unlink(), "has no weights"),
-        (lambda folder: (folder / "open_clip_model.safetensors").write_bytes(b"nonsense"), "can't be loaded"),
+        (
+            lambda folder: (folder / "open_clip_model.safetensors").write_bytes(b"nonsense"),
+            "can't be loaded",
+        ),
     ],
     ids=["no-config", "bad-json", "no-model_cfg", "no-weights", "bad-weights"],
 )
-def test_a_broken_directory_is_one_line(saved: Path, tmp_path: Path, harm: Any, message: str) -> None:
+def test_a_broken_directory_is_one_line(
+    saved: Path, tmp_path: Path, harm: Any, message: str
+) -> None:
     folder = copy_of(saved, tmp_path / "broken")
     harm(folder)
     with pytest.raises(BackboneError, match=message) as caught:
@@ -356,9 +473,21 @@ def test_a_broken_directory_is_one_line(saved: Path, tmp_path: Path, harm: Any, 
 
 
 @pytest.mark.parametrize(
-    "model_id", ["ViT-B-32/openai", "ViT-B-32/laion2b_s34b_b79k", "ViT-B-16-SigLIP2/webli", "roberta-ViT-B-32/untrained", "hf-hub:nobody/nothing-at-all"]
+    "model_id",
+    [
+        "ViT-B-32/openai",
+        "ViT-B-32/laion2b_s34b_b79k",
+        "ViT-B-16-SigLIP2/webli",
+        "roberta-ViT-B-32/untrained",
+        "hf-hub:nobody/nothing-at-all",
+    ],
 )
-def test_an_unreachable_hub_is_one_line(model_id: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_one_line(
+    model_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     started = time.monotonic()

@@ -30,6 +30,9 @@ def register_backbones(register: Any) -> None:
         load,
         models=MODELS,
         default_model=DEFAULT_MODEL,
-        description="IMAGE+TEXT: a timm image tower and a transformers text tower, names or directories; or tiny",
+        description=(
+            "IMAGE+TEXT: a timm image tower and a transformers text tower, names or directories; or"
+            " tiny"
+        ),
         api_version=1,
     )

@@ -23,16 +23,28 @@ IMAGE, TEXT = "image", "text"  # folders
 
 
 class LitBackbone(Backbone):
-    """An image tower and a text tower, trained apart: their widths differ and only the head joins them."""
+    """An image tower and a text tower, trained apart: their widths differ and only the head joins
+    them.
+    """
 
     shared_space = False
     logit_scale = logit_bias = zero_shot_threshold = None
 
-    def __init__(self, image_tower: image.ImageTower, text_tower: text.TextTower, model_id: str) -> None:
+    def __init__(
+        self, image_tower: image.ImageTower, text_tower: text.TextTower, model_id: str
+    ) -> None:
         super().__init__()
         self.image, self.text, self.model_id = image_tower, text_tower, model_id
-        self.image_dim, self.levels_dim, self.image_spec = image_tower.dim, image_tower.levels_dim, image_tower.spec
-        self.text_dim, self.text_levels_dim, self.text_spec = text_tower.dim, text_tower.levels_dim, text_tower.spec
+        self.image_dim, self.levels_dim, self.image_spec = (
+            image_tower.dim,
+            image_tower.levels_dim,
+            image_tower.spec,
+        )
+        self.text_dim, self.text_levels_dim, self.text_spec = (
+            text_tower.dim,
+            text_tower.levels_dim,
+            text_tower.spec,
+        )
         self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -57,7 +69,9 @@ class LitBackbone(Backbone):
         """(B, L), twice → (B, text_levels_dim): means of two earlier layers."""
         return self.text.both(input_ids, attention_mask)[1]
 
-    def encode_text_and_levels(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_text_and_levels(
+        self, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(B, L), twice → (B, text_dim), (B, text_levels_dim), in one pass."""
         return self.text.both(input_ids, attention_mask)
 
@@ -89,7 +103,9 @@ class LitBackbone(Backbone):
 
 
 def load(model_id: str) -> LitBackbone:
-    """`IMAGE+TEXT`, a directory that `save_pretrained` wrote, or `tiny`; raises BackboneError in one line."""
+    """`IMAGE+TEXT`, a directory that `save_pretrained` wrote, or `tiny`; raises BackboneError in
+    one line.
+    """
     with quiet():
         if model_id == TINY:
             return _tiny()
@@ -100,34 +116,60 @@ def load(model_id: str) -> LitBackbone:
 
 
 def split(model_id: str) -> tuple[str, str]:
-    """`IMAGE+TEXT` → both. A name has no `+`, so a part with one must be a directory; that decides where several could be meant."""
+    """`IMAGE+TEXT` → both. A name has no `+`, so a part with one must be a directory; that decides
+    where several could be meant.
+    """
     if "+" not in model_id:
         raise BackboneError(_no_pair(model_id))
     pieces = model_id.split("+")
     pairs = [("+".join(pieces[:cut]), "+".join(pieces[cut:])) for cut in range(1, len(pieces))]
-    possible = [pair for pair in pairs if all(part and ("+" not in part or Path(part).expanduser().is_dir()) for part in pair)]
+    possible = [
+        pair
+        for pair in pairs
+        if all(part and ("+" not in part or Path(part).expanduser().is_dir()) for part in pair)
+    ]
     if len(possible) != 1:
-        meanings = f"can be read in {len(possible)} ways" if possible else "has an empty part, or a '+' in a part that is not a directory"
-        raise BackboneError(f"lit: '{model_id}' {meanings}; write IMAGE+TEXT, and give directories names without '+'")
+        meanings = (
+            f"can be read in {len(possible)} ways"
+            if possible
+            else "has an empty part, or a '+' in a part that is not a directory"
+        )
+        raise BackboneError(
+            f"lit: '{model_id}' {meanings}; write IMAGE+TEXT, and give directories names"
+            " without '+'"
+        )
     return possible[0]
 
 
 def _no_pair(model_id: str) -> str:
     if is_path(model_id):
         return f"lit: there is no directory '{model_id}'; give one that was saved, or IMAGE+TEXT"
-    return f"lit: '{model_id}' is no pair; write IMAGE+TEXT, as in efficientnet-lite0+minilm, or 'tiny', which needs no weights"
+    return (
+        f"lit: '{model_id}' is no pair; write IMAGE+TEXT, as in efficientnet-lite0+minilm, or"
+        " 'tiny', which needs no weights"
+    )
 
 
 def _saved(directory: Path, model_id: str) -> LitBackbone:
     about = read_json(directory / ABOUT)
     if about is None:
-        raise BackboneError(f"lit: directory '{model_id}' has no {ABOUT}, so it holds no pair; write IMAGE+TEXT, each a name or a directory")
+        raise BackboneError(
+            f"lit: directory '{model_id}' has no {ABOUT}, so it holds no pair; write IMAGE+TEXT,"
+            " each a name or a directory"
+        )
     if about.get("format_version") != FORMAT_VERSION or about.get(IMAGE) not in image.KINDS:
-        raise BackboneError(f"lit: {directory / ABOUT} is of another version or damaged; upgrade mismatch-lit, or save the pair again")
-    return LitBackbone(image.KINDS[about[IMAGE]](directory / IMAGE), text.load(str(directory / TEXT)), model_id)
+        raise BackboneError(
+            f"lit: {directory / ABOUT} is of another version or damaged; upgrade mismatch-lit, or"
+            " save the pair again"
+        )
+    return LitBackbone(
+        image.KINDS[about[IMAGE]](directory / IMAGE), text.load(str(directory / TEXT)), model_id
+    )
 
 
 def _tiny() -> LitBackbone:
-    """A 99,000-weight image tower on 64 pixels and a 2-layer text tower that reads bytes; the same random weights every time."""
+    """A 99,000-weight image tower on 64 pixels and a 2-layer text tower that reads bytes; the same
+    random weights every time.
+    """
     with seeded():
         return LitBackbone(image.tiny(), text.tiny(), TINY)

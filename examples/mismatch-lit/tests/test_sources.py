@@ -23,15 +23,26 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sources.huggingface_hub, "get_hf_file_metadata", fail)
     with pytest.raises(BackboneError) as caught:
         sources.reach_hub("some/model", ["config.json"], "some/model")
-    assert str(caught.value).startswith("lit: 'some/model' is neither a local directory nor to be had from the model hub (no route to host); give a directory")
+    assert str(caught.value).startswith(
+        "lit: 'some/model' is neither a local directory nor to be had from the model hub (no route"
+        " to host); give a directory"
+    )
     ((url, more),) = asked
     assert url.endswith("/some/model/resolve/main/config.json")
     assert more == {"timeout": 10}
 
 
 def test_a_cached_file_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.huggingface_hub, "try_to_load_from_cache", lambda repository, file: "/cache/b" if file == "b" else None)
-    monkeypatch.setattr(sources.huggingface_hub, "get_hf_file_metadata", lambda *args, **more: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        sources.huggingface_hub,
+        "try_to_load_from_cache",
+        lambda repository, file: "/cache/b" if file == "b" else None,
+    )
+    monkeypatch.setattr(
+        sources.huggingface_hub,
+        "get_hf_file_metadata",
+        lambda *args, **more: pytest.fail("the hub was asked"),
+    )
     sources.reach_hub("some/model", ["a", "b"], "some/model")
 
 

@@ -1,4 +1,6 @@
-"""The files of a new plugin, as `mismatch backbones new NAME` writes them and the README shows them."""
+"""The files of a new plugin, as `mismatch backbones new NAME` writes them and the README shows
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,33 @@ from mismatch.outputs import refuse_model_folder
 
 __all__ = ["plugin_files", "write_plugin"]
 
-OURS = ("mismatch-clip", "mismatch-hf-clip", "mismatch-openclip")  # what a plugin's installation would overwrite
-FAMILY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # a family's name that is also a fit name for a package
+# what a plugin's installation would overwrite
+OURS = ("mismatch-clip", "mismatch-hf-clip", "mismatch-openclip")
+# a family's name that is also a fit name for a package
+FAMILY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def plugin_files(family: str) -> dict[str, str]:
-    """Path in the plugin's folder → text, for the family `family`; InputError for a name that no package can have."""
+    """Path in the plugin's folder → text, for the family `family`; InputError for a name that no
+    package can have.
+    """
     if not FAMILY.fullmatch(family):
-        needed = "lower-case letters, digits and single dashes between them, beginning with a letter, are needed, as in my-towers"
+        needed = (
+            "lower-case letters, digits and single dashes between them, beginning with a letter,"
+            " are needed, as in my-towers"
+        )
         raise InputError(f"{family!r} can't name a plugin; {needed}")
     words = family.split("-")
-    names = {"family": family, "distribution": f"mismatch-{family}", "module": f"mismatch_{'_'.join(words)}"}
+    names = {
+        "family": family,
+        "distribution": f"mismatch-{family}",
+        "module": f"mismatch_{'_'.join(words)}",
+    }
     if names["distribution"] in OURS:
-        raise InputError(f"{names['distribution']} is mismatch itself or a part of it; choose another name than {family!r}")
+        raise InputError(
+            f"{names['distribution']} is mismatch itself or a part of it; choose another name than"
+            f" {family!r}"
+        )
     names["Class"] = "".join(word.capitalize() for word in words) + "Backbone"
     sources = {
         "pyproject.toml": "pyproject",
