@@ -9,8 +9,7 @@ MismatchError
 ├── BackboneError             an unknown, broken or unreachable backbone
 │   └── ContractError         a backbone that breaks the contract      (also AssertionError)
 ├── CheckpointError           a model folder (checkpoint or bundle) that can't be read or written
-├── MachineError              the machine failed: a disk that can't be read, memory or file handles
-that ran out
+├── MachineError              a disk, memory or file handles failed, and not what was given
 ├── DeviceError               a device or provider was asked for and is not there
 ├── ParityError               an export whose scores differ from torch's
 └── MissingExtraError         an optional part is not installed        (also ImportError)

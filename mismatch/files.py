@@ -51,7 +51,9 @@ __all__ = [
 SHOWN = "backslashreplace"
 # what a write meets half-way; such an error names no file
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+# of Linux
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 # bytes of a file of settings, or of what a model says of itself: parsed, it takes ten times as many
 # and more
 LARGEST_JSON = 32 * 2**20
@@ -149,7 +151,8 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
         if (match := PART.fullmatch(name)) and names.fullmatch(match[1])
     ]
     for match in sorted(left, key=lambda match: not match[0].endswith(".old")):
-        path, target = Path(folder) / match[0], Path(folder) / match[1]
+        path = Path(folder) / match[0]
+        target = Path(folder) / match[1]
         if path.suffix == ".old" and not target.exists():
             path.rename(target)
         elif path.is_dir():

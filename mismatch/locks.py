@@ -63,7 +63,8 @@ class _Lock:
     """A file that this process has locked; it is removed while it still is."""
 
     def __init__(self, place: Path, descriptor: int) -> None:
-        self.place, self.descriptor = place, descriptor
+        self.place = place
+        self.descriptor = descriptor
 
     def release(self) -> None:
         with contextlib.suppress(OSError):
@@ -72,10 +73,8 @@ class _Lock:
 
 
 def _acquired(target: Path) -> _Lock:
-    beside, within = (
-        target.with_name(f".{target.name}.lock") if target.name else target / ".lock",
-        target / ".lock",
-    )
+    beside = target.with_name(f".{target.name}.lock") if target.name else target / ".lock"
+    within = target / ".lock"
     try:
         return _lock(target, beside)
     except OSError as error:

@@ -29,7 +29,8 @@ SOFTWARE = ("Software", "mismatch")  # keyword and text in the pictures that are
 READ = 2**16  # bytes of a page, a picture or a text, by which its kind is known
 LARGEST_REPORT = 2**28  # bytes of JSON, above which nobody's report is replaced
 # as training/checkpoint.py and runtime/bundle.py name them
-CHECKPOINT, BUNDLE = "mismatch.json", "manifest.json"
+CHECKPOINT = "mismatch.json"
+BUNDLE = "manifest.json"
 CHECKPOINT_KEYS = {"format_version", "head", "score"}
 BUNDLE_KEYS = {"format_version", "image_spec", "text_spec", "files"}
 

@@ -286,7 +286,9 @@ class _Object(io.RawIOBase):
     """An object that is read as a file."""
 
     def __init__(self, place: Remote, size: int) -> None:
-        self._place, self._size, self._at = place, size, 0
+        self._place = place
+        self._size = size
+        self._at = 0
 
     def readable(self) -> bool:
         return True
@@ -309,7 +311,8 @@ class _Object(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        start, end = self._at, min(self._at + len(view), self._size)
+        start = self._at
+        end = min(self._at + len(view), self._size)
         if start >= end:
             return 0
         data = retried(lambda: self._place.read(start, end))

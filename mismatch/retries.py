@@ -141,7 +141,8 @@ class _Strict(io.FileIO):
 
     def readall(self) -> bytes:
         """`FileIO.readall` would not come by `readinto`."""
-        pieces, piece = [], bytearray(2**16)
+        pieces = []
+        piece = bytearray(2**16)
         while count := self.readinto(piece):
             pieces.append(bytes(piece[:count]))
         return b"".join(pieces)

@@ -106,7 +106,8 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none;
     choices are left to `_check_choice`.
     """
-    origin, parts = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    parts = get_args(hint)
     if origin is types.UnionType:
         return any(_fits(value, part) for part in parts)
     if origin is Literal:

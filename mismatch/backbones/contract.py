@@ -190,7 +190,8 @@ class BackboneContract:
 
     def test_specs_round_trip(self, backbone: Backbone) -> None:
         """Both specs come back from JSON, as a bundle carries them; the tokenizer's ids fit."""
-        image, text = backbone.image_spec, backbone.text_spec
+        image = backbone.image_spec
+        text = backbone.text_spec
         changed = [
             f"image_spec.{name}"
             for name in changed_fields(image, ImageSpec.from_dict(_through_json(image)))
@@ -299,7 +300,8 @@ class BackboneContract:
         spec = backbone.text_spec
         if spec.padding != "longest":
             skip('text_spec.padding is "context": texts always have one length')
-        tokenizer, gaps = Tokenizer(spec), []
+        tokenizer = Tokenizer(spec)
+        gaps = []
         whole = TextProbe(backbone, pad_to_context(tokenizer(samples.TEXTS), spec)).embed()
         for i, text in enumerate(samples.TEXTS):
             gaps.append(
@@ -430,13 +432,15 @@ class BackboneContract:
         """With `checkpoint_gradients`, where it is offered, both towers get the same gradients in
         training.
         """
-        plain, thrifty = copy.deepcopy(backbone).train(), copy.deepcopy(backbone).train()
+        plain = copy.deepcopy(backbone).train()
+        thrifty = copy.deepcopy(backbone).train()
         try:
             thrifty.checkpoint_gradients()
         except BackboneError:
             skip("checkpoint_gradients is not offered")
         for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
-            expected, found = gradient_of(tower, plain), gradient_of(other, thrifty)
+            expected = gradient_of(tower, plain)
+            found = gradient_of(other, thrifty)
             if found.shape != expected.shape or not torch.allclose(
                 found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
             ):

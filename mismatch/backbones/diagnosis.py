@@ -115,7 +115,9 @@ def _compare(
         np.float64
     )
     upstream = np.stack(theirs)[..., ::every, ::every].astype(np.float64)
-    gaps, means, stds = [], [], []
+    gaps = []
+    means = []
+    stds = []
     for channel in range(3):
         x = ours[:, channel].ravel() * spec.std[channel] + spec.mean[channel]  # on 0..1
         slope, offset = np.polyfit(x, upstream[:, channel].ravel(), 1)

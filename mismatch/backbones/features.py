@@ -40,7 +40,8 @@ SHARE = 1e-4  # added to each: a root at 0 would turn rounding into a feature
 BORDER = 3  # pixels of those, whose mean is taken for the background's colour
 # distances of two RGB colours on 0..1: of hardly another colour, and from which a pixel counts in
 # full
-NEAR, FAR = 0.01, 0.25
+NEAR = 0.01
+FAR = 0.25
 
 
 def features_offered(backbone: Backbone) -> tuple[str, ...]:
@@ -69,10 +70,8 @@ def feature_fields(backbone: Backbone, features: tuple[str, ...]) -> dict[str, A
     )
     text = TEXT_FEATURES if "text-levels" in features else ()
     widths = {"levels": backbone.levels_dim, "colour": COLOUR_DIM}
-    image_dim, text_dim = (
-        sum(widths[kind] for kind in image),
-        backbone.text_levels_dim if text else 0,
-    )
+    image_dim = sum(widths[kind] for kind in image)
+    text_dim = backbone.text_levels_dim if text else 0
     return {
         "image_features": image,
         "image_features_dim": image_dim,
@@ -161,7 +160,8 @@ def colour_statistics(pixels: Tensor) -> Tensor:
     bands = [pixels[:, :, top:bottom].mean(2) for top, bottom in pairwise(edges)]  # (B, 3, S) each
     # (B, 3) each
     cells = [band[:, :, left:right].mean(2) for band in bands for left, right in pairwise(edges)]
-    small, small_middle = _small(pixels), _small(middle)
+    small = _small(pixels)
+    small_middle = _small(middle)
     weights = foreground(small)
     histograms = [
         colour_histogram(small),

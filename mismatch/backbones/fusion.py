@@ -51,8 +51,10 @@ def _schema() -> OpSchema:
     """The part of com.microsoft's MultiHeadAttention that is used; onnx knows only its own
     operators.
     """
-    optional, kinds = OpSchema.FormalParameterOption.Optional, OpSchema.AttrType
-    value, attribute = OpSchema.FormalParameter, OpSchema.Attribute
+    optional = OpSchema.FormalParameterOption.Optional
+    kinds = OpSchema.AttrType
+    value = OpSchema.FormalParameter
+    attribute = OpSchema.Attribute
     return OpSchema(
         "MultiHeadAttention",
         DOMAIN,
@@ -94,7 +96,8 @@ def _scaled_dot_product_attention(  # torch's own signature
     """(B, H, L, D), three times → (B, H, L, D); what onnxruntime's operator can't do is left to
     torch's own decomposition.
     """
-    heads, width = query.shape[1], query.shape[3]
+    heads = query.shape[1]
+    width = query.shape[3]
     alike = all(isinstance(n, int) for n in (heads, width)) and all(
         (x.shape[1], x.shape[3]) == (heads, width) for x in (key, value)
     )
@@ -245,10 +248,8 @@ def _fold_weights(graph: ir.Graph) -> None:
         if node.op_type == "Transpose":
             parts = [array.transpose(values.get("perm"))]
         else:
-            axis, sizes = (
-                values.get("axis", 0),
-                constant(node.inputs[1]) if len(node.inputs) > 1 else None,
-            )
+            axis = values.get("axis", 0)
+            sizes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
             if sizes is None and array.shape[axis] % len(node.outputs):
                 continue
             parts = np.split(
@@ -348,11 +349,13 @@ def _quick_gelu(graph: ir.Graph, node: ir.Node) -> None:
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """One node by another, whose first output takes over."""
-    known, made = old.outputs[0], new.outputs[0]
+    known = old.outputs[0]
+    made = new.outputs[0]
     _same_type(known, made)
     graph.insert_before(old, new)
     if known.is_graph_output():
-        made.name, known.name = known.name, None
+        made.name = known.name
+        known.name = None
     ir.convenience.replace_all_uses_with(known, made, replace_graph_outputs=True)
 
 

@@ -33,7 +33,8 @@ class _ImageGraph(nn.Module):
 
     def __init__(self, backbone: Backbone, features: tuple[str, ...]) -> None:
         super().__init__()
-        self.backbone, self.features = backbone, features
+        self.backbone = backbone
+        self.features = features
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, S, S) → (B, image_dim), and (B, image_width) where that is more."""

@@ -113,7 +113,8 @@ def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
     """A Gemm or a convolution as a MatMul with what it needs around it."""
     if node.op_type == "MatMul":
         return node
-    weights, name = constant(node.inputs[1]), node.outputs[0].name
+    weights = constant(node.inputs[1])
+    name = node.outputs[0].name
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if node.op_type == "Conv":
         return _patches_as_matmul(graph, node, weights, bias)
@@ -138,7 +139,8 @@ def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
 
 def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bias: Any) -> ir.Node:
     """(B, C, H, W) → (B, N, C · P · Q) → (B, N, D) → (B, D, H / P, W / Q)."""
-    name, image = node.outputs[0].name, node.inputs[0]
+    name = node.outputs[0].name
+    image = node.inputs[0]
     width, channels, p, q = weights.shape
     rows, columns = (image.shape[i] // size for i, size in ((2, p), (3, q)))
 
@@ -169,7 +171,8 @@ def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bi
 
 def _quantize(graph: ir.Graph, node: ir.Node, activations: dict[Any, tuple[Any, Any]]) -> None:
     """x (…, K) times W (K, N): both in int8, the product in fp32 again."""
-    x, name = node.inputs[0], node.outputs[0].name
+    x = node.inputs[0]
+    name = node.outputs[0].name
     weights = constant(node.inputs[1])
     scales = np.maximum(np.abs(weights).max(0), 1e-12).astype(np.float32) / TOP  # (N,)
     integers = np.clip(np.rint(weights / scales), -TOP, TOP).astype(np.int8)

@@ -127,7 +127,10 @@ class Probe(ABC):
         *inputs: NDArray[Any],
     ) -> None:
         """`inputs`: (B, …) each; `width` is what `declared`, an attribute of the backbone, says."""
-        self.name, self.function, self.declared, self.width = name, function, declared, width
+        self.name = name
+        self.function = function
+        self.declared = declared
+        self.width = width
         self.inputs = inputs
 
     def __len__(self) -> int:
@@ -166,11 +169,9 @@ class LevelsProbe(ImageProbe):
 
     def __init__(self, backbone: Backbone, pixel_values: Array) -> None:
         super().__init__(backbone, pixel_values, name="image_levels")
-        self.function, self.declared, self.width = (
-            backbone.image_levels,
-            "levels_dim",
-            backbone.levels_dim,
-        )
+        self.function = backbone.image_levels
+        self.declared = "levels_dim"
+        self.width = backbone.levels_dim
 
 
 class TextLevelsProbe(Probe):
@@ -228,10 +229,8 @@ def pixels_of(backbone: Backbone, pictures: Any = None) -> Array:
 def pad_to_context(batch: TokenBatch, spec: TextSpec) -> TokenBatch:
     """(B, L) → (B, context_length)."""
     more = ((0, 0), (0, spec.context_length - batch.input_ids.shape[1]))
-    ids, mask = (
-        np.pad(batch.input_ids, more, constant_values=spec.pad_id),
-        np.pad(batch.attention_mask, more),
-    )
+    ids = np.pad(batch.input_ids, more, constant_values=spec.pad_id)
+    mask = np.pad(batch.attention_mask, more)
     return TokenBatch(ids, mask, batch.truncated)
 
 
@@ -406,7 +405,8 @@ def check_specs(backbone: Backbone, again: Backbone) -> None:
         "text_levels_dim",
         "int8",
     ):
-        ours, theirs = getattr(backbone, name, None), getattr(again, name, None)
+        ours = getattr(backbone, name, None)
+        theirs = getattr(again, name, None)
         if ours != theirs and not _nearly(ours, theirs):
             changed = (
                 changed_fields(ours, theirs)
@@ -438,7 +438,8 @@ def check_tensors(backbone: Backbone, again: Backbone, before: Mapping[str, Tens
     """Raise ContractError where a tensor has another value, or is gone; `before`: the values before
     they were changed.
     """
-    ours, theirs = backbone.state_dict(), again.state_dict()
+    ours = backbone.state_dict()
+    theirs = again.state_dict()
     lost = [
         name
         for name, tensor in ours.items()

@@ -210,11 +210,9 @@ def _audit(
         **how,
         progress=progress_bar,
     )
-    engine, pairs, plan = (
-        embedder.engine,
-        found.pairs,
-        Plan(options["folds"], options["repeats"], options["seed"]),
-    )
+    engine = embedder.engine
+    pairs = found.pairs
+    plan = Plan(options["folds"], options["repeats"], options["seed"])
     cross = CrossFit(
         pairs, found.images, found.pieces, embedder.head, long_text=engine.score.long_text
     )
@@ -234,7 +232,8 @@ def _audit(
     findings += [
         Finding(rows[i], None, None, None, "", why) for i, why in sorted(found.problems.items())
     ]
-    share, right = estimate_share(labels, fitted.probabilities), auroc(labels, fitted.probabilities)
+    share = estimate_share(labels, fitted.probabilities)
+    right = auroc(labels, fitted.probabilities)
     return findings, list(
         _lines(
             csv_file,

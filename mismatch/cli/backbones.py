@@ -38,7 +38,8 @@ def command() -> None:
 )
 def list_families(as_json: bool) -> None:
     """List the installed families and their models; torch is not loaded."""
-    found, broken = registry.families(), registry.problems()
+    found = registry.families()
+    broken = registry.problems()
     if as_json:
         _print_json(
             {
@@ -58,7 +59,8 @@ def list_families(as_json: bool) -> None:
 @click.pass_context
 def show_family(ctx: click.Context, name: str, as_json: bool) -> None:
     """Show one family, or why the plugin NAME is left out; --debug adds the plugin's traceback."""
-    broken, found = registry.problems_of(name), registry.family_of(name)
+    broken = registry.problems_of(name)
+    found = registry.family_of(name)
     if found is None and not broken:
         registry.family(name)  # raises, with the nearest name
     facts: dict[str, Any] = {"name": name} | _origin(broken[0]) if found is None else _facts(found)
@@ -139,7 +141,8 @@ def new_plugin(name: str, folder: Path | None) -> None:
     folder = folder or Path(f"mismatch-{name}")
     for path in write_plugin(name, folder):
         click.echo(path)
-    place, editable = shlex.quote(str(folder)), shlex.quote(f"{folder}[test]")
+    place = shlex.quote(str(folder))
+    editable = shlex.quote(f"{folder}[test]")
     click.echo(
         f"next: pip install -e {editable}, mismatch backbones check {name}, and pytest {place}",
         err=True,

@@ -237,8 +237,11 @@ def _held_out(rows: Labelled, options: dict[str, Any]) -> Any:
     from mismatch.evaluation.calibration import fit_calibration, folds
     from mismatch.runtime.scoring import scores_from_logits
 
-    logits, labels, images = np.array(rows.logits), np.array(rows.labels), np.array(rows.images)
-    fold, scores = folds(images, options["seed"]), np.empty(len(labels))
+    logits = np.array(rows.logits)
+    labels = np.array(rows.labels)
+    images = np.array(rows.images)
+    fold = folds(images, options["seed"])
+    scores = np.empty(len(labels))
     for part in np.unique(fold):
         inside = fold == part
         if len(np.unique(labels[~inside])) < 2:
@@ -265,7 +268,8 @@ def _points(rows: Labelled, after: ScoreSpec, options: dict[str, Any]) -> list[d
     from mismatch.evaluation.calibration import fit_calibration
     from mismatch.runtime.scoring import scores_from_logits
 
-    logits, labels = np.array(rows.logits), np.array(rows.labels)
+    logits = np.array(rows.logits)
+    labels = np.array(rows.labels)
     at = np.quantile(logits, POINTS)
     kind = "platt" if after.calibration is None else after.calibration.kind
     drawn = [
@@ -278,7 +282,9 @@ def _points(rows: Labelled, after: ScoreSpec, options: dict[str, Any]) -> list[d
         )
         if 0 < labels[some].sum() < len(some)
     ]
-    values, several = scores_from_logits(at, after), np.array(drawn)  # (P,), (B, P)
+    # (P,), (B, P)
+    values = scores_from_logits(at, after)
+    several = np.array(drawn)
     return [
         {
             "logit": float(logit),
@@ -293,7 +299,9 @@ def _lines(result: dict[str, Any], before: ScoreSpec, level: float) -> list[str]
     """For people."""
     from mismatch.evaluation.bootstrap import Interval
 
-    rows, matches, threshold = result["rows"], result["matches"], result["threshold"]
+    rows = result["rows"]
+    matches = result["matches"]
+    threshold = result["threshold"]
     lines = [
         (
             f"{rows:,} rows, {matches:,} matches and {rows - matches:,} mismatches; AUROC"

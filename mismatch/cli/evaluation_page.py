@@ -117,7 +117,8 @@ def _head(result: Mapping[str, Any], sections: Mapping[str, str]) -> Iterator[st
     yield f"<nav>{links}</nav>\n"
     yield '<div class="tiles">\n'
     for name in TILES:
-        value, interval = result["metrics"][name], bounds(result["intervals"].get(name), 3)
+        value = result["metrics"][name]
+        interval = bounds(result["intervals"].get(name), 3)
         yield (
             '<div class="card'
             f' tile"><span>{_words(name)}</span><b>{number(value)}</b><span>{interval or "&nbsp;"}</span></div>\n'

@@ -215,7 +215,8 @@ def _unit(axes: Any, margin: float) -> None:
 
 def _rates(tally: Labelled) -> tuple[float, float]:
     """The decisions' place on the ROC; nan with one class."""
-    truth, said = np.array(tally.labels), np.array(tally.scores) >= np.array(tally.thresholds)
+    truth = np.array(tally.labels)
+    said = np.array(tally.scores) >= np.array(tally.thresholds)
     shares = [
         float(said[truth == label].mean()) if (truth == label).any() else float("nan")
         for label in (0, 1)

@@ -145,7 +145,8 @@ def command(
             _outputs(output), [*inputs, *([] if csv_file is None else rows_files(csv_file))]
         )
         hold(output, folder=output.suffix.lower() not in FILES)
-    base, columns = options["image_base_path"], options["columns"]
+    base = options["image_base_path"]
+    columns = options["columns"]
     lexicon = _lexicon(options)
     if csv_file is None:
         predictor = _predictor(options)
@@ -451,8 +452,10 @@ def _alternatives(alternatives: Sequence[tuple[str, float]], score: float) -> st
 
 
 def _marked(found: Explanation, colour: bool) -> str:
-    text, parts = found.text, sorted(found.named, key=lambda word: word.start)
-    said, at = [], 0
+    text = found.text
+    parts = sorted(found.named, key=lambda word: word.start)
+    said = []
+    at = 0
     for word in parts:
         said += [
             text[at : word.start],

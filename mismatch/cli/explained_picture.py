@@ -26,9 +26,12 @@ Colour = tuple[int, int, int]
 SIDE = 360  # pixels, of the image and of its heat map
 MARGIN = 24
 WIDTH = 2 * SIDE + 3 * MARGIN
-INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
+INK = (28, 28, 30)
+FAINT = (110, 110, 115)
+PAPER = (255, 255, 255)
 # blue and vermilion, which colour-blind people tell apart
-FOR, AGAINST = (33, 102, 172), (202, 62, 20)
+FOR = (33, 102, 172)
+AGAINST = (202, 62, 20)
 STRENGTH = 0.75  # of the strongest place's colour
 BARS = 10  # words whose effect is drawn
 EDGE = 5  # pixels, of a mark beside its word
@@ -62,7 +65,8 @@ def explanation_png(found: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
             f" to {score:.2f}"
         )
         top = _line(pen, _fitting(said, 16, WIDTH - 2 * MARGIN), top, 16, INK)
-    held, told = io.BytesIO(), PngInfo()
+    held = io.BytesIO()
+    told = PngInfo()
     told.add_text(*SOFTWARE)
     canvas.crop((0, 0, WIDTH, min(top + MARGIN, canvas.height))).save(held, "PNG", pnginfo=told)
     return held.getvalue()
@@ -95,8 +99,10 @@ def _fitting(text: str, size: int, width: int) -> str:
 
 def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
     """The text in lines, the named words white on vermilion; returns where it ends."""
-    size, left = 24, float(MARGIN)
-    font, space = _font(size), _font(size).getlength(" ")
+    size = 24
+    left = float(MARGIN)
+    font = _font(size)
+    space = _font(size).getlength(" ")
     at = 0
     for token in found.text.split():
         start = found.text.index(token, at)
@@ -105,7 +111,8 @@ def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
         shown = _fitting(token, size, WIDTH - 2 * MARGIN)
         length = font.getlength(shown)
         if left + length > WIDTH - MARGIN and left > MARGIN:
-            left, top = float(MARGIN), top + round(LINE * size) + 4
+            left = float(MARGIN)
+            top = top + round(LINE * size) + 4
         if top > 2000:  # a book
             pen.text((left, top), "…", INK, font)
             break
@@ -165,10 +172,8 @@ def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
         return top
     top = _line(pen, "Without the word, the score would be", top, 16, FAINT) + 2
     largest = max(abs(word.effect) for word in shown) or 1.0
-    zero, half = (
-        MARGIN + LABEL + 60 + (WIDTH - 2 * MARGIN - LABEL - 60) // 2,
-        (WIDTH - 2 * MARGIN - LABEL - 60) // 2,
-    )
+    zero = MARGIN + LABEL + 60 + (WIDTH - 2 * MARGIN - LABEL - 60) // 2
+    half = (WIDTH - 2 * MARGIN - LABEL - 60) // 2
     for word in shown:
         pen.text((MARGIN, top), _fitting(word.text, 16, LABEL), INK, _font(16))
         pen.text((MARGIN + LABEL + 8, top), f"{word.score_without:.3f}", INK, _font(16))

@@ -66,7 +66,8 @@ def thumbnail(path: Path) -> str:
 
 
 def _card(finding: Finding, base: str) -> Iterator[str]:
-    row, name = finding.row, ("mismatch", "match")[finding.row.label or 0]
+    row = finding.row
+    name = ("mismatch", "match")[finding.row.label or 0]
     yield "<li>"
     try:
         yield (

@@ -21,7 +21,10 @@ from mismatch.retries import reason, retried
 
 __all__ = ["Block", "Journal", "foreign"]
 
-MANIFEST, PROGRESS, OBJECTS, WRITER = "manifest.json", "progress.jsonl", "_progress", "writer"
+MANIFEST = "manifest.json"
+PROGRESS = "progress.jsonl"
+OBJECTS = "_progress"
+WRITER = "writer"
 RECORDS = re.compile(r"[0-9a-f]+-[0-9]{7}\.jsonl")  # of a store, below OBJECTS
 RUN = b'{"run": '  # how the records of a run begin
 PART = re.compile(r"part-[0-9]{5,}\.parquet")
@@ -110,7 +113,8 @@ class ObjectLog:
     """
 
     def __init__(self, folder: Remote, *, resume: bool) -> None:
-        self._folder, self._resume = folder, resume
+        self._folder = folder
+        self._resume = resume
         # HOST:PID, and what no other run has
         self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._count = 0
@@ -223,7 +227,8 @@ class Journal:
                 f"{self.folder / min(other)} was changed or removed by somebody else; continue with"
                 " --resume, which writes it anew"
             )
-        first, parts = 1, []
+        first = 1
+        parts = []
         for _, block in sorted(self.blocks.items()):
             parts.append({"first_row": first, **block})
             first += block["rows"]

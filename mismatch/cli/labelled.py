@@ -87,7 +87,8 @@ def check_labels(csv_file: Path, columns: Columns, wanted: Sequence[str] = ()) -
         raise InputError(
             f"{csv_file}: there is no column {missing[0]!r}; found {', '.join(map(repr, header))}"
         )
-    rows, bad = 0, []
+    rows = 0
+    bad = []
     for row in read_rows(csv_file, require_label=True, columns=columns):
         rows += 1
         if row.label is None:

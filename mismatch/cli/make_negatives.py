@@ -140,7 +140,8 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     )
     good = [row not in broken for row in range(len(images))]  # the others' images can't be read
     matches.unusable += [(0, reason) for reason in broken.values()]
-    matches.rows, images = list(compress(matches.rows, good)), list(compress(images, good))
+    matches.rows = list(compress(matches.rows, good))
+    images = list(compress(images, good))
     if len(matches.rows) < 2:
         where = "".join(f"; line {line}: {reason}" for line, reason in matches.unusable[:1])
         raise InputError(f"{csv_file}: two or more matching rows are needed{where}")

@@ -55,7 +55,9 @@ class Part:
         self.text = io.StringIO(newline="")
         self.counts: dict[str, int] = {"rows": 0}
         self._run = json.loads(json.dumps(finite(run)))
-        self._size, self._digest = 0, hashlib.sha256()  # of the bytes that are committed
+        # of the bytes that are committed
+        self._size = 0
+        self._digest = hashlib.sha256()
         self._file: IO[bytes] | None = None
 
     def open(self, *, resume: bool) -> None:
@@ -140,10 +142,8 @@ class Part:
             return None
         try:
             state = read_json(self.record)
-            run, complete = (
-                state["run"],
-                {"counts", "bytes", "sha256"} <= state.keys() and is_sealed(state),
-            )
+            run = state["run"]
+            complete = {"counts", "bytes", "sha256"} <= state.keys() and is_sealed(state)
         except (CheckpointError, TypeError, KeyError) as error:
             raise InputError(f"{self.record} can't be used; {ANEW}") from error
         if not complete:

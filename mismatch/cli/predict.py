@@ -184,7 +184,8 @@ def command(
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles
     (--images).
     """
-    base, columns = options.pop("image_base_path"), options.pop("columns")
+    base = options.pop("image_base_path")
+    columns = options.pop("columns")
     if sum((image is not None or text is not None, csv_file is not None, images is not None)) != 1:
         raise click.UsageError(
             "give either --image and --text for one pair, or --csv or --images for many"
@@ -285,7 +286,8 @@ def long_texts(predictor: Predictor) -> str | None:
     """What to say of the texts over the context that have been scored so far, if there were any."""
     from mismatch.runtime.chunks import long_texts_line
 
-    pipeline, stored = predictor.pipeline, predictor.engine.score
+    pipeline = predictor.pipeline
+    stored = predictor.engine.score
     if not pipeline.long_texts:
         return None
     line = long_texts_line(
@@ -321,10 +323,8 @@ def _csv_source(path: Path | Remote, base: str, columns: Columns, *, all_kept: b
     header_of = all_columns if all_kept else read_header
     # a wrong file is refused before a model is loaded
     header = header_of(path, require_label=False, columns=columns)
-    rows, digest = (
-        partial(read_rows, path, require_label=False, columns=columns),
-        partial(source_digest, path, columns),
-    )
+    rows = partial(read_rows, path, require_label=False, columns=columns)
+    digest = partial(source_digest, path, columns)
     return Source(str(path), tuple(rows_files(path)), base, header, rows, digest, columns=columns)
 
 
@@ -386,7 +386,8 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
         if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
     ]:
         raise click.UsageError(f"{', '.join(given)} go{'es' * (len(given) == 1)} with --engine ray")
-    output, top = options["output"], options["top"]
+    output = options["output"]
+    top = options["top"]
     ranked = bool(top or options["sort"])
     kind = _check_output(output, source, options)
     kept = kept_columns(source.header) if options["keep_columns"] else {}
@@ -406,10 +407,8 @@ def _predict_many(source: Source, options: dict[str, Any]) -> None:
             (lambda windows: [_lowest(windows, top)]) if ranked else None,
         )
     counts = sink.counts
-    done, chosen = (
-        counts.rows - counts.failed,
-        f", the {min(top, counts.rows):,} lowest" if top else "",
-    )
+    done = counts.rows - counts.failed
+    chosen = f", the {min(top, counts.rows):,} lowest" if top else ""
     where = "" if output == STANDARD_OUTPUT else f"{chosen} → {output}"
     failed = f"; {counts.failed:,} could not be: see their status" if counts.failed else ""
     click.echo(f"{done:,} rows scored{where or chosen}{failed}", err=True)
@@ -475,7 +474,8 @@ def kept_columns(header: Iterable[str]) -> dict[str, str]:
     """The input's columns → what they are called behind the scores; one that would clash with a
     score's name is `input_…`.
     """
-    taken, kept = {*COLUMNS, *header}, {}
+    taken = {*COLUMNS, *header}
+    kept = {}
     for name in header:
         if name in ("image_path", "text"):
             continue

@@ -49,7 +49,8 @@ class _Bar:
     """A bar of tqdm with a note."""
 
     def __init__(self, bar: Any) -> None:
-        self.bar, self.due = bar, 0.0
+        self.bar = bar
+        self.due = 0.0
 
     def advance(self, done: int, note: Callable[[], str] = _no_note) -> None:
         if note is not _no_note and (now := monotonic()) >= self.due:
@@ -63,8 +64,11 @@ class _Line:
     """A line now and then."""
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done, self.began = 0, monotonic()
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.began = monotonic()
         self.due = self.began + LINE_SECONDS
 
     def advance(self, done: int, note: Callable[[], str] = _no_note) -> None:

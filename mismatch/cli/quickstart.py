@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "command", "quickstart"]
 
 MARKER = "quickstart.json"  # what was measured; a folder with it may be written again
-BACKBONE, MODEL, BUNDLE, PREDICTIONS = "backbone", "model", "bundle", "predictions.csv"
+BACKBONE = "backbone"
+MODEL = "model"
+BUNDLE = "bundle"
+PREDICTIONS = "predictions.csv"
 OWN_NAMES = (
     MARKER,
     "images",
@@ -354,7 +357,8 @@ def _predict(
     from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import load_pairs
 
-    rows, predictions = load_pairs(catalogue.test_csv, catalogue.folder), []
+    rows = load_pairs(catalogue.test_csv, catalogue.folder)
+    predictions = []
     # the first call of an engine is slow
     predictor.predict(catalogue.folder / rows[0].image_path, rows[0].text)
     began = time.perf_counter()

@@ -86,7 +86,8 @@ class _JsonRows:
     """An object a line."""
 
     def __init__(self, file: Any, header: Sequence[str]) -> None:
-        self._file, self._header = file, header
+        self._file = file
+        self._header = header
 
     def writerow(self, row: Sequence[object]) -> None:
         values = dict(zip(self._header, row, strict=True))
@@ -97,7 +98,9 @@ class _ParquetRows:
     """Columns of text, in row groups of `GROUP_ROWS`."""
 
     def __init__(self, arrow: Any, writer: Any, schema: Any) -> None:
-        self._arrow, self._writer, self._schema = arrow, writer, schema
+        self._arrow = arrow
+        self._writer = writer
+        self._schema = schema
         self._rows: list[list[str]] = []
 
     def writerow(self, row: Sequence[object]) -> None:

@@ -164,7 +164,8 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
         raise InputError(f"{place(csv_file, line)}: {reason}; no row can be used")
     groups = join(images, table.joined)
-    paths, first = list(table.pictures.paths), [row[0] for row in table.pictures.rows]
+    paths = list(table.pictures.paths)
+    first = [row[0] for row in table.pictures.rows]
     splits = assign(
         groups,
         table.strata,

@@ -77,7 +77,8 @@ class BlockScorer:
                 " name on all machines"
             ) from error
         decoder = DecodingPool() if job.isolate_decoding else None
-        self._job, self._predictor = job, load_predictor({**job.options, "decoder": decoder})
+        self._job = job
+        self._predictor = load_predictor({**job.options, "decoder": decoder})
 
     def described(self) -> dict[str, Any]:
         """All that scores depend on, but for the rows."""
@@ -96,7 +97,8 @@ class BlockScorer:
 
     def score(self, number: int, rows: list[Row]) -> Block:
         """Write a part, whole or not at all."""
-        counts, path = Counts(), located(self._job.folder) / f"part-{number:05}.parquet"
+        counts = Counts()
+        path = located(self._job.folder) / f"part-{number:05}.parquet"
         self._predictor.pipeline.long_texts = 0
         with atomic_binary(path) as file:
             with ParquetTable(file, list(self._job.kept.values())) as table:
@@ -128,7 +130,8 @@ def predict_spread(source: Source, options: dict[str, Any]) -> None:
     """Score all rows on actors into a folder of parts; says what was done on standard error."""
     folder = _folder(options["output"])
     kept = kept_columns(source.header) if options["keep_columns"] else {}
-    threads, size = options["threads"] or 1, options["block_rows"]
+    threads = options["threads"] or 1
+    size = options["block_rows"]
     provider = "cpu" if options["provider"] == "auto" else options["provider"]
     workers = threads * (FETCHERS if isinstance(located(source.base), Remote) else 1)
     own = {

@@ -110,7 +110,8 @@ class JsonLinesTable:
 
     def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`."""
-        self._file, self._names = file, (*COLUMNS, *kept)
+        self._file = file
+        self._names = (*COLUMNS, *kept)
 
     def begin(self) -> None:
         """There is no header."""

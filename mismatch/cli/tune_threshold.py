@@ -320,7 +320,8 @@ def _choose(rows: Labelled, score: ScoreSpec, options: dict[str, Any]) -> Choice
         threshold_table,
     )
 
-    labels, scores = rows.labels, rows.scores
+    labels = rows.labels
+    scores = rows.scores
     objective = _objective(options)
     if objective is None:
         threshold = limit_missed(labels, scores, options["max_missed"], options["confidence"])
@@ -329,7 +330,8 @@ def _choose(rows: Labelled, score: ScoreSpec, options: dict[str, Any]) -> Choice
             f" {options['confidence']:g}"
         )
     else:
-        threshold, words = choose_threshold(labels, scores, objective), objective.describe()
+        threshold = choose_threshold(labels, scores, objective)
+        words = objective.describe()
     how = {"groups": rows.images, "level": options["level"], "seed": options["seed"]}
     intervals = expected_figures(
         labels, scores, objective, threshold=None if objective else threshold.value, **how

@@ -166,10 +166,8 @@ def _outputs(
     from mismatch.cli.audit_page import TITLE
     from mismatch.cli.row_tables import rejected_header
 
-    pages, figures = (
-        page("a report", TITLE),
-        json_report("a report", ("ok", "files", "warnings", "leaks")),
-    )
+    pages = page("a report", TITLE)
+    figures = json_report("a report", ("ok", "files", "warnings", "leaks"))
     outputs = [("--report", path, pages if _is_page(path) else figures) for path in reports]
     if fixed is not None:
         outputs.append(("--fix", fixed, exact_table("a table of such rows", header)))

@@ -26,7 +26,8 @@ def map_ahead(
     """Each item's result, in order, on `workers` threads; `advance` is told of each one that is
     done. What the function raises ends it, and nothing that still waits is begun.
     """
-    rest, waiting = iter(items), deque[Future[Result]]()
+    rest = iter(items)
+    waiting = deque[Future[Result]]()
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="mismatch-data")
     try:
         waiting.extend(

@@ -39,11 +39,14 @@ ROW_BYTES = 16  # that a row counts for, however little it says
 PACKED = 1_000
 FREE = 2**28  # characters
 # a type and an encoding of Parquet; pyarrow reads no indices of that encoding
-STRINGS, DELTA = "BYTE_ARRAY", "DELTA_BYTE_ARRAY"
+STRINGS = "BYTE_ARRAY"
+DELTA = "DELTA_BYTE_ARRAY"
 BATCH = 4096  # rows that are held at a time
 MAX_SPLITS = 20  # that an error names
 MAX_NAME = 100  # characters of a name that an error quotes
-STATE, SPLITS = "state.json", "dataset_dict.json"  # which save_to_disk writes
+# which save_to_disk writes
+STATE = "state.json"
+SPLITS = "dataset_dict.json"
 
 
 def import_pyarrow(what: str) -> tuple[Any, Any]:
@@ -199,7 +202,8 @@ class _Source:
             ):
                 if before >= span.end:
                     return
-                first, last = max(0, span.start - before), min(batch.num_rows, span.end - before)
+                first = max(0, span.start - before)
+                last = min(batch.num_rows, span.end - before)
                 if first < last:
                     yield before + first, batch.slice(first, last - first)
         except (
@@ -288,7 +292,8 @@ class _Source:
     def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
         """Those of the row groups in which a span lies, each with how many rows stand before it."""
         with self._parquet() as described:
-            metadata, leaves = described.metadata, self._leaves(described)
+            metadata = described.metadata
+            leaves = self._leaves(described)
             columns = {leaf: described.schema.column(leaf.number) for leaf in leaves}
         indexed = [
             column.path

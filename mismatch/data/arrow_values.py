@@ -35,7 +35,10 @@ class ArrowValues:
         """`arrow`: the module; `kept`: names of the columns that are read; `class_names`: column →
         what its numbers stand for.
         """
-        self.arrow, self.columns, self.kept, self.class_names = arrow, columns, kept, class_names
+        self.arrow = arrow
+        self.columns = columns
+        self.kept = kept
+        self.class_names = class_names
 
     def slices(self, batch: Any) -> Iterator[tuple[int, Any]]:
         """A batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand before
@@ -99,7 +102,8 @@ class ArrowValues:
 
     def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
         """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
-        types, kind = self.arrow.types, array.type
+        types = self.arrow.types
+        kind = array.type
         if types.is_struct(kind) and {"bytes", "path"} <= {
             kind.field(i).name for i in range(kind.num_fields)
         }:
@@ -152,7 +156,8 @@ class ArrowValues:
         """Bytes of the values, each counted where it is used."""
         import pyarrow.compute as pc
 
-        types, kind = self.arrow.types, array.type
+        types = self.arrow.types
+        kind = array.type
         if isinstance(array, self.arrow.ExtensionArray):
             return self._unpacked(array.storage)
         if types.is_dictionary(kind):
@@ -163,7 +168,8 @@ class ArrowValues:
         if _is_string(types, kind):
             return int(pc.sum(pc.binary_length(array)).as_py() or 0)
         if types.is_map(kind):
-            first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+            first = array.offsets[0].as_py()
+            last = array.offsets[-1].as_py()
             return self._unpacked(array.keys[first:last]) + self._unpacked(array.items[first:last])
         if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             values = array.flatten()

@@ -37,7 +37,9 @@ __all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "validat
 # label, total, unit → what is told how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
-MIN_ROWS, GOOD_ROWS = 500, 5_000  # to train on
+# to train on
+MIN_ROWS = 500
+GOOD_ROWS = 5_000
 MIN_SHARE = 0.2  # of the rarer label
 MAX_PROBLEMS = 50  # that are kept and shown, per file
 LABEL_NAMES = {0: "mismatch", 1: "match"}
@@ -182,7 +184,8 @@ def validate_files(
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that
     can't be opened.
     """
-    columns, progress = columns or Columns(), progress or _no_progress
+    columns = columns or Columns()
+    progress = progress or _no_progress
     where = _resolver(image_base_path)
     with progress("read rows", None, "row") as advance:
         files = [
@@ -273,7 +276,9 @@ def _read(
     advance: Callable[[int], object],
 ) -> FileAudit:
     """All but the images."""
-    audit, texts, pairs = FileAudit(str(path)), set[int](), _Pairs()
+    audit = FileAudit(str(path))
+    texts = set[int]()
+    pairs = _Pairs()
     for found in scan_rows(
         path, lambda line, message: audit.faults.append((line, message)), columns
     ):
@@ -292,7 +297,8 @@ def _read(
             check.add(row)
     if not audit.rows and not audit.faults:
         audit.faults.append((1, "there are no rows under the header"))
-    audit.texts, audit.sample = len(texts), check.sample
+    audit.texts = len(texts)
+    audit.sample = check.sample
     audit.problem_count += len(audit.faults)
     audit.problems = heapq.nsmallest(keep, [*audit.faults, *audit.problems])
     audit.warnings += pairs.warnings()

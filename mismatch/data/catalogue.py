@@ -103,10 +103,8 @@ def title(combination: Combination, rng: Rng, material: int | None = None) -> st
     is named where it is given.
     """
     article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.pieces > 1]
-    colour, pattern = (
-        _choose(_COLOUR_WORDS[combination.colour], rng),
-        _choose(_PATTERN_WORDS[combination.pattern], rng),
-    )
+    colour = _choose(_COLOUR_WORDS[combination.colour], rng)
+    pattern = _choose(_PATTERN_WORDS[combination.pattern], rng)
     stuff = "" if material is None else _MATERIAL_WORDS[combination.article in _HARD][material]
     count = _choose(_COUNT_WORDS[combination.pieces], rng)
     brand = _choose(_BRANDS, rng) if rng.random() < 0.4 else ""

@@ -99,7 +99,8 @@ class Columns:
         is, becomes `input_NAME`.
         """
         asked = {self.image: "image_path", self.text: "text", self.label: "label"}
-        taken, names = {*header, *COLUMNS}, []
+        taken = {*header, *COLUMNS}
+        names = []
         for name in header:
             new = asked.get(name, name)
             while name not in asked and new in (COLUMNS if new == name else taken):
@@ -192,7 +193,8 @@ def folded(name: str) -> str:
 
 
 def _label_map(text: str) -> dict[str, int]:
-    names, equals = text.split("/"), [part.partition("=") for part in text.split(",")]
+    names = text.split("/")
+    equals = [part.partition("=") for part in text.split(",")]
     pairs = (
         [(names[0], "1"), (names[1], "0")]
         if len(names) == 2 and "=" not in text

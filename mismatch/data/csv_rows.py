@@ -179,7 +179,8 @@ def _row(
     record: _Record, names: list[str], present: Sequence[str], reading: Reading, delimiter: str
 ) -> Row:
     columns = dict(zip(names, record.fields, strict=False))
-    image_path, text = columns.get("image_path", ""), columns.get("text", "")
+    image_path = columns.get("image_path", "")
+    text = columns.get("text", "")
     label = reading.columns.labels.get(columns.get("label", "")) if "label" in present else None
     whole = len(record.fields) == len(names) and "\0" not in "".join(record.fields)
     if (

@@ -290,7 +290,9 @@ def _paint(
     """Draw one piece into `canvas` (side, side, 3), with its shadow; only the window (h, w) around
     it is computed.
     """
-    side, drop = canvas.shape[0], max(1, canvas.shape[0] // 48)  # pixels, of the shadow
+    # pixels, of the shadow
+    side = canvas.shape[0]
+    drop = max(1, canvas.shape[0] // 48)
     left, top = (max(0, int(c - 1.25 * half)) for c in centre)
     right, bottom = (min(side, int(c + 1.25 * half) + drop) for c in centre)
     window = canvas[top:bottom, left:right]
@@ -313,8 +315,10 @@ def _masks(
 ) -> tuple[Floats, Floats]:
     """Body and trim, (h, w, 1) each, 0 or 1."""
     image = Image.new("L", (window[1], window[0]))
-    pen, ink = ImageDraw.Draw(image), {"hole": 0, "body": 1, "trim": 2}
-    cos, sin = half * math.cos(turn), half * math.sin(turn)
+    pen = ImageDraw.Draw(image)
+    ink = {"hole": 0, "body": 1, "trim": 2}
+    cos = half * math.cos(turn)
+    sin = half * math.sin(turn)
     for role, points in shapes:
         pen.polygon(
             [(centre[0] + cos * x - sin * y, centre[1] + sin * x + cos * y) for x, y in points],
@@ -330,7 +334,8 @@ def _local(
     """The piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
     x = (np.arange(window[1], dtype=np.float32)[None, :] - centre[0]) / half
     y = (np.arange(window[0], dtype=np.float32)[:, None] - centre[1]) / half
-    cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
+    cos = np.float32(math.cos(turn))
+    sin = np.float32(math.sin(turn))
     return cos * x + sin * y, cos * y - sin * x
 
 
@@ -341,7 +346,8 @@ def _pattern(style: _Style, u: Floats, v: Floats) -> Floats:
     if style.pattern == "striped":
         across = u * math.cos(style.slant) + v * math.sin(style.slant)
         return ((across / style.period) % 1 < 0.45).astype(np.float32)
-    columns, rows = u / style.period, v / style.period
+    columns = u / style.period
+    rows = v / style.period
     if style.pattern == "dotted":
         return (((columns % 1 - 0.5) ** 2 + (rows % 1 - 0.5) ** 2) < 0.3**2).astype(np.float32)
     return np.asarray((np.floor(columns * 2) + np.floor(rows * 2)) % 2, np.float32)

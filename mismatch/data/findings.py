@@ -35,7 +35,9 @@ SHOWN = 3  # lines in a message
 KEPT = 50  # lines in a report
 SAMPLE = 50_000  # rows whose texts are looked at for what gives labels away
 # of one image or text that stands oddly often: rows, times the mean, share of the rows
-LEAST_USES, MORE_OFTEN, LEAST_SHARE = 20, 10, 0.001
+LEAST_USES = 20
+MORE_OFTEN = 10
+LEAST_SHARE = 0.001
 BLIND_WARNING = 0.6  # AUROC
 MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{2,6});")
 
@@ -96,12 +98,10 @@ class TextCheck:
     def __init__(self, reader: TextReader | None = None) -> None:
         """`reader`: the tokenizer of the backbone that is to see the texts."""
         self._reader = reader
-        self._markup, self._garbled, self._long, self._unread = (
-            _Lines(),
-            _Lines(),
-            _Lines(),
-            _Lines(),
-        )
+        self._markup = _Lines()
+        self._garbled = _Lines()
+        self._long = _Lines()
+        self._unread = _Lines()
         self._untokenized = _Lines()
         self._scripts: dict[str, _Lines] = {}
         self._longest = 0  # tokens
@@ -356,7 +356,9 @@ class _Lines:
     """How many, and the first."""
 
     def __init__(self) -> None:
-        self.count, self.lines, self.example = 0, list[int](), ""
+        self.count = 0
+        self.lines = list[int]()
+        self.example = ""
 
     def add(self, line: int, text: str) -> None:
         self.count += 1

@@ -60,7 +60,8 @@ class TitledImages:
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; --images needs a folder of images")
-        self.folder, self.titles = folder, titles
+        self.folder = folder
+        self.titles = titles
         self._confined = None if outside else ConfinedFolder(str(folder))
         self._tabbed = titles is not None and _is_tabbed(titles)
         self.header = (
@@ -68,13 +69,15 @@ class TitledImages:
             if titles is None or self._tabbed
             else read_header(titles, require_label=False, aliases=True)
         )
-        self._untitled, self._imageless = Unmatched(), Unmatched()
+        self._untitled = Unmatched()
+        self._imageless = Unmatched()
 
     def rows(self) -> Iterator[Row]:
         """Each title with its image, in the order of the file, or of the names. A title without an
         image is a row that can't be scored.
         """
-        self._untitled, self._imageless = Unmatched(), Unmatched()
+        self._untitled = Unmatched()
+        self._imageless = Unmatched()
         return self._beside() if self.titles is None else self._listed(self.titles)
 
     def digest(self) -> str:
@@ -127,7 +130,8 @@ class TitledImages:
             sorted(files, key=_stem_first), key=lambda name: os.path.splitext(name)[0]
         ):
             names = list(group)
-            images, text = [name for name in names if _is_image(name)], f"{stem}.txt"
+            images = [name for name in names if _is_image(name)]
+            text = f"{stem}.txt"
             if text not in names:
                 for name in images:
                     self._untitled.add(_printable(name))

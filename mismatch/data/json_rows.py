@@ -106,7 +106,8 @@ def _row(line: _Line, renamed: dict[str, str], present: tuple[str, ...], reading
 
 def _problem(values: dict[str, Any], reading: Reading) -> str | None:
     """Why an image or a text is none: a number, a list of texts, an object."""
-    image, text = values.get("image_path"), values.get("text")
+    image = values.get("image_path")
+    text = values.get("text")
     problems = []
     if isinstance(image, list) and image and all(isinstance(name, str) for name in image):
         if len(image) > 1 and reading.columns.multi_image is None:

@@ -101,7 +101,9 @@ class _Maker:
     def __init__(
         self, texts: Sequence[str], images: Sequence[int], lexicon: Lexicon, seed: int
     ) -> None:
-        self.texts, self.images, self.lexicon = texts, images, lexicon
+        self.texts = texts
+        self.images = images
+        self.lexicon = lexicon
         self.random = np.random.default_rng(seed)
         self.words = [_content(text) for text in texts]
         self.found = [lexicon.find(text) for text in texts]
@@ -347,7 +349,8 @@ def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
     """(N, count) from blocks of rows of an (N, N) matrix of similarities, dense or sparse; nothing
     is its own neighbour.
     """
-    found, start = [], 0
+    found = []
+    start = 0
     for block in similarities:
         dense = np.array(block.toarray() if hasattr(block, "toarray") else block, np.float32)
         dense[np.arange(len(dense)), start + np.arange(len(dense))] = -np.inf
@@ -374,7 +377,8 @@ def _content(text: str) -> frozenset[str]:
 
 def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:
     """Whether both name an attribute of one class, and none of it the same."""
-    ours, others = defaultdict(set), defaultdict(set)
+    ours = defaultdict(set)
+    others = defaultdict(set)
     for found in mine:
         ours[found.kind].add(found.family)
     for found in theirs:

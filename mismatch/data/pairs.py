@@ -76,10 +76,8 @@ def read_header(
     Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
     don't hold bytes.
     """
-    reading, kind = (
-        Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases),
-        kind_of(path),
-    )
+    reading = Reading(located(path), columns, _needed(require_label), _raise_at(path), aliases)
+    kind = kind_of(path)
     if kind in DELIMITERS:
         return csv_header(reading, DELIMITERS[kind])
     return json_header(reading) if kind == "jsonl" else arrow_header(reading)
@@ -236,10 +234,8 @@ class Unusable:
 
     def join(self, later: Unusable) -> None:
         """Count those of a later part of the file too."""
-        self.count, self.only_labels = (
-            self.count + later.count,
-            self.only_labels and later.only_labels,
-        )
+        self.count = self.count + later.count
+        self.only_labels = self.only_labels and later.only_labels
         self.first = [*self.first, *later.first][:SHOWN]
 
     def error(self, path: str | Path) -> InputError:

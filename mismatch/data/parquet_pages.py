@@ -20,7 +20,10 @@ MAX_LISTED = 2**22
 HELD = 2**26
 MAX_DEPTH = 32  # structs in structs, of which a head has two
 DICTIONARY_PAGE = 2  # type of a page
-DICTIONARY, DATA, DATA_2 = 7, 5, 8  # fields of a head, one of which says more of its kind of page
+# fields of a head, one of which says more of its kind of page
+DICTIONARY = 7
+DATA = 5
+DATA_2 = 8
 DELTA_STRINGS = 7  # encoding: each value as what it shares with the one before it, and the rest
 # types of Thrift's compact protocol
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
@@ -62,7 +65,9 @@ def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int
 
 def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
     """Bytes of a value, on average of the page where that is most; at least 1."""
-    largest, dictionary, values = 1.0, 0, 0
+    largest = 1.0
+    dictionary = 0
+    values = 0
     start = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         start = min(start, chunk.dictionary_page_offset)
@@ -129,7 +134,8 @@ def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
 
 
 def _head(fields: dict[int, Any]) -> PageHead:
-    unpacked, packed = fields.get(2), fields.get(3)
+    unpacked = fields.get(2)
+    packed = fields.get(3)
     kinds = [
         number for number in (DICTIONARY, DATA, DATA_2) if isinstance(fields.get(number), dict)
     ]
@@ -160,7 +166,8 @@ class _Compact:
         fields: dict[int, Any] = {}
         number = 0
         while kind_byte := self._byte():
-            kind, step = kind_byte & 15, kind_byte >> 4
+            kind = kind_byte & 15
+            step = kind_byte >> 4
             number = number + step if step else self._zigzag()
             fields[number] = self._value(kind, depth)
         return fields

@@ -118,7 +118,9 @@ class Reading:
         self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None
     ) -> Row:
         """A record that could be taken apart, with what is wrong with it."""
-        image_path, text, label = columns.get("image_path", ""), columns.get("text", ""), None
+        image_path = columns.get("image_path", "")
+        text = columns.get("text", "")
+        label = None
         if "label" in present:
             said = columns.get("label", "")
             label = self.columns.labels.get(said)
@@ -209,7 +211,8 @@ def _renamed(header: list[str]) -> list[str]:
     """With the needed name in place of the first usual one that stands for it, where
     it is missing.
     """
-    plain, names = [folded(name) for name in header], list(header)
+    plain = [folded(name) for name in header]
+    names = list(header)
     for name in (name for name in COLUMNS[:2] if name not in header):
         if at := next(
             (plain.index(alias) + 1 for alias in (name, *ALIASES[name]) if alias in plain), 0

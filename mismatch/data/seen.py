@@ -59,7 +59,8 @@ class Look:
     """
 
     def __init__(self, check: Callable[[Path], Image], *, prints: bool) -> None:
-        self.check, self.prints = check, prints
+        self.check = check
+        self.prints = prints
 
     def __call__(self, path: str) -> Seen:
         try:

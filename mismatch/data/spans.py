@@ -120,7 +120,8 @@ def _count_lines(path: str | Path, start: int, end: int, *, returns: bool) -> in
     """How many lines end: at a line feed and, with `returns`, at a carriage return or both, as csv
     counts.
     """
-    found, after_return = 0, False
+    found = 0
+    after_return = False
     for piece in _pieces(path, start, end):
         found += piece.count(b"\n")
         if returns:

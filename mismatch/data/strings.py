@@ -34,7 +34,8 @@ class StringWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.ends = path, array("q", [0])
+        self.path = path
+        self.ends = array("q", [0])
 
     def __enter__(self) -> StringWriter:
         with explained(self.path, self.path):
@@ -94,7 +95,9 @@ class Stored(Sequence[T], Generic[T]):
         self, files: Sequence[StringFile], places: Indices, make: Callable[[str], T]
     ) -> None:
         """`places`: (N,) numbers of the strings, counted through all files."""
-        self.files, self.places, self.make = files, places, make
+        self.files = files
+        self.places = places
+        self.make = make
         self.ends = list(accumulate(file.count for file in files))
 
     def __len__(self) -> int:

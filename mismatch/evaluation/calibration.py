@@ -24,7 +24,8 @@ KINDS = ("temperature", "platt", "piecewise")  # the simplest first
 FOLDS = 5
 MOST_ROWS = 50_000  # by which the kind is chosen
 # from which a bend can be told from chance, in all and of each label
-PIECEWISE_ROWS, PIECEWISE_LABELS = 1000, 200
+PIECEWISE_ROWS = 1000
+PIECEWISE_LABELS = 200
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)  # of the log-odds, where the knots lie
 # times Platt's slope that a piece has at most; at least a quarter of it, so that there are neither
 # jumps nor plateaus
@@ -82,15 +83,19 @@ def _best(
 ) -> str:
     """The kind to fit, by at most `MOST_ROWS` of the rows."""
     some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
-    values, truth, fold = values[some], truth[some], folds(groups[some], seed)
+    values = values[some]
+    truth = truth[some]
+    fold = folds(groups[some], seed)
     if any(len(np.unique(truth[fold != part])) < 2 for part in np.unique(fold)):
         return "platt"
-    best, least = "", np.empty(0)
+    best = ""
+    least = np.empty(0)
     for name, fit in fits.items():
         losses = _cross_validated(fit, values, truth, fold)
         gain = least - losses if best else np.full(len(truth), np.inf)
         if not best or gain.mean() > gain.std() / len(gain) ** 0.5:
-            best, least = name, losses
+            best = name
+            least = losses
     return best
 
 
@@ -178,7 +183,9 @@ def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
                 moved[k] = np.clip(weights[k] - step, low[k], high[k])
                 there = u + (moved[k] - weights[k]) * features[k]
                 if (fallen := loss(there, moved)) <= now:
-                    weights, u, now = moved, there, fallen
+                    weights = moved
+                    u = there
+                    now = fallen
                     break
                 step /= 2
         if before - now < 1e-10:
@@ -195,7 +202,8 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     logits are finite.
     """
     values, target, base = _prepared(logits, labels)
-    center, spread = float(values.mean()), float(values.std())
+    center = float(values.mean())
+    spread = float(values.std())
     if spread <= FLAT * max(1.0, abs(center)):
         spread = 1.0
     scaled = (values - center) / spread
@@ -203,7 +211,8 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
         float, _newton(np.stack([scaled, np.ones_like(scaled)]), target, np.array([0.0, base]))
     )
     if slope < MIN_SLOPE:
-        slope, intercept = MIN_SLOPE, base
+        slope = MIN_SLOPE
+        intercept = base
     return Calibration(
         slope=slope / spread, intercept=intercept - slope * center / spread, rows=len(values)
     )
@@ -212,7 +221,8 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, float]:
     """Logits, Platt's smoothed targets, both (N,), and the log-odds of a match."""
     truth, values = checked(labels, logits)
-    positives, rows = int(truth.sum()), len(truth)
+    positives = int(truth.sum())
+    rows = len(truth)
     if not 0 < positives < rows:
         raise InputError(
             f"a calibration needs both matches and mismatches; there are {positives} and"
@@ -236,11 +246,9 @@ def _newton(features: Floats, target: Floats, weights: Floats) -> Floats:
         hessian = (features * (p * (1 - p))) @ features.T / len(target) + 1e-12 * np.eye(
             len(weights)
         )
-        step, before, scale = (
-            np.linalg.solve(hessian, gradient),
-            _loss(weights, features, target),
-            1.0,
-        )
+        step = np.linalg.solve(hessian, gradient)
+        before = _loss(weights, features, target)
+        scale = 1.0
         while _loss(weights - scale * step, features, target) > before and scale > 1e-10:
             scale /= 2
         weights = weights - scale * step

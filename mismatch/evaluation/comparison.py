@@ -65,12 +65,11 @@ def compare(
     """
     truth, one = checked(labels, first)
     _, other = checked(labels, second)
-    right, also = (
-        (one >= np.asarray(first_threshold)) == truth,
-        (other >= np.asarray(second_threshold)) == truth,
-    )
+    right = (one >= np.asarray(first_threshold)) == truth
+    also = (other >= np.asarray(second_threshold)) == truth
     gain = right.astype(np.float64) - also
-    accuracies, areas = [], []
+    accuracies = []
+    areas = []
     for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups):
         accuracies.append(gain[rows].mean())
         areas.append(auroc(truth[rows], one[rows]) - auroc(truth[rows], other[rows]))
@@ -122,7 +121,8 @@ def _components(
     """Of each match the share of mismatches below it, of each mismatch the share of matches above
     it.
     """
-    matches, mismatches = scores[truth == 1], scores[truth == 0]
+    matches = scores[truth == 1]
+    mismatches = scores[truth == 0]
     below = (_midranks(scores)[truth == 1] - _midranks(matches)) / len(mismatches)
     above = 1 - (_midranks(scores)[truth == 0] - _midranks(mismatches)) / len(matches)
     return below, above

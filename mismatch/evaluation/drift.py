@@ -56,9 +56,11 @@ def psi(expected: ArrayLike, counts: ArrayLike) -> float:
     """(K,) shares of the reference, (K,) counts now → Σ (now − then) · ln(now / then), 0 for the
     same shares; half a pair is added to each count, so that an empty bin gives a number.
     """
-    then, now = np.asarray(expected, np.float64), np.asarray(counts, np.float64)
+    then = np.asarray(expected, np.float64)
+    now = np.asarray(counts, np.float64)
     total = now.sum()
-    then, now = (np.maximum(then, 0.5 / max(total, 1)), (now + 0.5) / (total + 0.5 * len(now)))
+    then = np.maximum(then, 0.5 / max(total, 1))
+    now = (now + 0.5) / (total + 0.5 * len(now))
     then = then / then.sum()
     return float(((now - then) * np.log(now / then)).sum())
 

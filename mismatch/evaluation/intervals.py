@@ -58,7 +58,8 @@ class _Resampled:
         self.size = len(distinct)
         self.cell = 2 * place + truth  # (N,) of each distinct score's mismatches and matches
         self.decided = 2 * truth + said
-        self.truth, self.values = truth, values
+        self.truth = truth
+        self.values = values
         self.probable = bool(values.min() >= 0 and values.max() <= 1)
         clipped = values.clip(1e-15, 1 - 1e-15) if self.probable else values
         self.losses = (
@@ -79,7 +80,8 @@ class _Resampled:
     def _probabilities(self, rows: NDArray[np.int64]) -> dict[str, float]:
         if not self.probable:
             return dict.fromkeys(("log_loss", "brier", "ece"), float("nan"))
-        values, truth = self.values[rows], self.truth[rows]
+        values = self.values[rows]
+        truth = self.truth[rows]
         off = np.bincount(self.bins[rows], weights=values - truth, minlength=BINS)
         return {
             "log_loss": float(self.losses[rows].mean()),
@@ -90,7 +92,8 @@ class _Resampled:
 
 def _ranking(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> dict[str, float]:
     """(K,) counts by ascending score."""
-    total, others = int(positives.sum()), int(negatives.sum())
+    total = int(positives.sum())
+    others = int(negatives.sum())
     if not total:
         return {"auroc": float("nan"), "average_precision": float("nan")}
     below = np.cumsum(negatives) - negatives / 2  # (K,) mismatches below a match, ties by half

@@ -106,14 +106,10 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     if not 0 < matches < len(truth):
         raise InputError("the share of wrong labels can be estimated only where both labels occur")
     order = np.argsort(belief, kind="stable")
-    low_side, high_side = (
-        order[: math.ceil(SUREST * (len(truth) - matches))],
-        order[-math.ceil(SUREST * matches) :],
-    )
-    sure, wrong = (
-        len(low_side) + len(high_side),
-        int(truth[low_side].sum() + (1 - truth[high_side]).sum()),
-    )
+    low_side = order[: math.ceil(SUREST * (len(truth) - matches))]
+    high_side = order[-math.ceil(SUREST * matches) :]
+    sure = len(low_side) + len(high_side)
+    wrong = int(truth[low_side].sum() + (1 - truth[high_side]).sum())
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
     return Share(
         wrong / sure,
@@ -137,8 +133,10 @@ def nearest_pairs(
     neighbour, and none with the same image and another text, or the same text and another image:
     those are close for one half only. K is `nearest`, or N - 1 where there are fewer.
     """
-    image_rows, text_rows = _directions(images), _directions(texts)
-    rows, count = len(image_of), min(nearest, len(image_of) - 1)
+    image_rows = _directions(images)
+    text_rows = _directions(texts)
+    rows = len(image_of)
+    count = min(nearest, len(image_of) - 1)
     found = np.empty((rows, count), np.int64)
     step = max(1, BLOCK // max(1, rows))
     for start in range(0, rows, step):
@@ -148,7 +146,8 @@ def nearest_pairs(
             image_rows[image_of[own]] @ image_rows[image_of].T
             + text_rows[text_of[own]] @ text_rows[text_of].T
         )
-        same_image, same_text = image_of[own, None] == image_of, text_of[own, None] == text_of
+        same_image = image_of[own, None] == image_of
+        same_text = text_of[own, None] == text_of
         alike[same_image != same_text] -= 4.0  # behind all others
         alike[np.arange(len(own)), own] = -np.inf
         best = (
@@ -166,11 +165,9 @@ def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
     """Why a row stands where it does, in words: its label, the out-of-sample probability of a
     match, and the labels of its nearest pairs.
     """
-    name, matches, asked = (
-        ("mismatch", "match")[label],
-        int(np.sum(nearest_labels)),
-        len(np.atleast_1d(nearest_labels)),
-    )
+    name = ("mismatch", "match")[label]
+    matches = int(np.sum(nearest_labels))
+    asked = len(np.atleast_1d(nearest_labels))
     said = (
         f"labelled {name}, {'but' if (probability >= 0.5) != (label == 1) else 'and'} heads trained"
         f" without it give {probability:.2f}"
@@ -198,11 +195,10 @@ def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _wilson(count: int, rows: int) -> tuple[float, float]:
     """A share's interval of nine in ten (Wilson, 1927); never of width 0."""
-    share, spread = count / rows, NINE_IN_TEN**2 / rows
-    centre, half = (
-        (share + spread / 2) / (1 + spread),
-        math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread),
-    )
+    share = count / rows
+    spread = NINE_IN_TEN**2 / rows
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

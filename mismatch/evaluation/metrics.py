@@ -80,7 +80,8 @@ def _share(part: float, whole: float) -> float:
 
 def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int64]:
     """(N,) labels, (N,) decisions → (2, 2) counts; rows are labels, columns decisions."""
-    truth, said = np.asarray(labels, np.int64), np.asarray(decisions, np.int64)
+    truth = np.asarray(labels, np.int64)
+    said = np.asarray(decisions, np.int64)
     return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
 
 
@@ -110,7 +111,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     order = np.argsort(-values, kind="stable")
     hits = np.cumsum(truth[order])
     last = np.append(np.diff(values[order]) != 0, True)  # the last row of each score
-    precision, recall = hits[last] / (np.flatnonzero(last) + 1), hits[last] / truth.sum()
+    precision = hits[last] / (np.flatnonzero(last) + 1)
+    recall = hits[last] / truth.sum()
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
@@ -178,7 +180,8 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], ND
     """Labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no score is
     nan.
     """
-    truth, values = np.asarray(labels), np.asarray(scores, np.float64)
+    truth = np.asarray(labels)
+    values = np.asarray(scores, np.float64)
     if truth.shape != values.shape or truth.ndim != 1 or not len(truth):
         raise InputError(
             f"labels {truth.shape} and scores {values.shape} must be equally many, and at least one"

@@ -77,14 +77,10 @@ class Counts:
     @property
     def mcc(self) -> Floats:
         """Matthews correlation; 0 where all rows have one label or one decision."""
-        called, others = (
-            self.true_match + self.false_match,
-            self.true_mismatch + self.false_mismatch,
-        )
-        matches, mismatches = (
-            self.true_match + self.false_mismatch,
-            self.true_mismatch + self.false_match,
-        )
+        called = self.true_match + self.false_match
+        others = self.true_mismatch + self.false_mismatch
+        matches = self.true_match + self.false_mismatch
+        mismatches = self.true_mismatch + self.false_match
         below = np.sqrt(called * others * matches * mismatches)
         return np.nan_to_num(
             _share(
@@ -179,7 +175,8 @@ class Objective:
                 self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch
             )
         if self.kind in ("precision", "recall"):
-            kept, other = counts.precision(self.of), counts.recall(self.of)
+            kept = counts.precision(self.of)
+            other = counts.recall(self.of)
             if self.kind == "recall":
                 kept, other = other, kept
             return np.where(

@@ -48,10 +48,8 @@ def choose_band(labels: ArrayLike, scores: ArrayLike, max_risk: float) -> Review
         ]
     )
     counts = cuts.counts(edges)
-    below, above = (
-        counts.false_mismatch + counts.true_mismatch,
-        counts.true_match + counts.false_match,
-    )
+    below = counts.false_mismatch + counts.true_mismatch
+    above = counts.true_match + counts.false_match
     low = edges[np.flatnonzero((below == 0) | (counts.false_mismatch <= max_risk * below))[-1]]
     high = edges[np.flatnonzero((above == 0) | (counts.false_match <= max_risk * above))[0]]
     if low <= edges[0] and high >= edges[-1]:

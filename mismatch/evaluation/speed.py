@@ -183,7 +183,8 @@ def seconds_per_call(run: Call) -> float:
     seconds = _seconds(run)
     if seconds >= TURN_SECONDS:
         return seconds
-    calls, start = 0, time.perf_counter()
+    calls = 0
+    start = time.perf_counter()
     while (passed := time.perf_counter() - start) < TURN_SECONDS:
         run()
         calls += 1
@@ -272,7 +273,8 @@ def photo() -> bytes:
 
 
 def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
-    image, runs = photo(), -(-PAIR_RUNS // plan.repeats)
+    image = photo()
+    runs = -(-PAIR_RUNS // plan.repeats)
 
     def turn(one: Contender) -> list[float]:
         # not timed, as in `seconds_per_call`

@@ -118,7 +118,8 @@ def jpeg(image: Image.Image, _text: str) -> Image.Image:
 def crop(image: Image.Image, _text: str) -> Image.Image:
     """Its middle."""
     width, height = image.size
-    x, y = round(width * (1 - KEPT_SIDE) / 2), round(height * (1 - KEPT_SIDE) / 2)
+    x = round(width * (1 - KEPT_SIDE) / 2)
+    y = round(height * (1 - KEPT_SIDE) / 2)
     return image.crop((x, y, max(x + 1, width - x), max(y + 1, height - y)))
 
 
@@ -232,7 +233,8 @@ def _texts(change: Change, rows: Sequence[StressRow], seed: list[int]) -> list[s
 def _of_images(
     predictor: Predictor, change: Change, rows: Sequence[StressRow], seed: list[int]
 ) -> NDArray[np.float64]:
-    after, order = np.full(len(rows), np.nan), np.random.default_rng(seed).permutation(len(rows))
+    after = np.full(len(rows), np.nan)
+    order = np.random.default_rng(seed).permutation(len(rows))
     texts = {
         int(at): rows[int(other)].text for at, other in zip(order, np.roll(order, 1), strict=True)
     }
@@ -285,7 +287,8 @@ def _summary(
     if not len(used):
         return {**facts, "decided": 0, **nothing}
     cuts = np.array([rows[at].threshold for at in used])
-    before, after = scored.before[used], scored.after[used]
+    before = scored.before[used]
+    after = scored.after[used]
     decided = before >= cuts
     right = (after >= cuts) == (change.expected == "match")
     groups = [rows[at].group or str(at) for at in used]

@@ -52,7 +52,8 @@ class Cuts:
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike) -> None:
         truth, values = checked(labels, scores)
-        self.matches, self.mismatches = int((truth == 1).sum()), int((truth == 0).sum())
+        self.matches = int((truth == 1).sum())
+        self.mismatches = int((truth == 0).sum())
         if not self.matches or not self.mismatches:
             raise InputError(
                 f"a threshold needs both matches and mismatches; there are {self.matches} and"
@@ -176,7 +177,8 @@ def expected_figures(
         value = here if objective is None else cuts.choose(objective, chosen_on)
         if np.isnan(value):
             continue
-        first, second = cuts.counts([value], chosen_on), cuts.counts([value], used_on)
+        first = cuts.counts([value], chosen_on)
+        second = cuts.counts([value], used_on)
         for name, figure in FIGURES.items():
             found[name].append(float(figure(second)[0] - figure(first)[0]))
     return {

@@ -144,7 +144,10 @@ class _Export:
         provider: str,
         progress: Progress | None,
     ) -> None:
-        self.engine, self.folder, self.provider, self.progress = engine, folder, provider, progress
+        self.engine = engine
+        self.folder = folder
+        self.provider = provider
+        self.progress = progress
         self.built_in = Rows(built_in_pairs(), "built-in images and texts")
         self.rows = rows or self.built_in
         self.threshold = engine.score.threshold_in_use
@@ -307,7 +310,8 @@ def _check_target(output: Path) -> None:
 
 def _write_graphs(detector: Detector, folder: Path) -> None:
     """The three graphs, traced on the CPU."""
-    backbone, batch = detector.backbone, {0: Dim("batch")}
+    backbone = detector.backbone
+    batch = {0: Dim("batch")}
     head = detector.head.spec
     image, text = seen_by(head)
     write_image_encoder(backbone, folder / "image_encoder.onnx", head.image_features)

@@ -82,7 +82,8 @@ def compare_outputs(
     left: Outputs, right: Outputs, *, source: str, threshold: float
 ) -> ParityReport:
     """How far `right` is from `left`, which `Outputs.of` made of the same pairs."""
-    reference, candidate = left.engine, right.engine
+    reference = left.engine
+    candidate = right.engine
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
     plain = [
         scores_from_logits(outputs.logits, replace(reference.score, calibration=None))

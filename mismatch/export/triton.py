@@ -45,14 +45,14 @@ __all__ = [
     "write_repository",
 ]
 
-ENSEMBLE, IMAGE, TEXT, HEAD = (
-    "mismatch",
-    "mismatch_image_encoder",
-    "mismatch_text_encoder",
-    "mismatch_head",
-)
+ENSEMBLE = "mismatch"
+IMAGE = "mismatch_image_encoder"
+TEXT = "mismatch_text_encoder"
+HEAD = "mismatch_head"
 GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.onnx"}
-CONFIG, MODEL, VERSION = "config.pbtxt", "model.onnx", "1"
+CONFIG = "config.pbtxt"
+MODEL = "model.onnx"
+VERSION = "1"
 GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
 FILES = frozenset(
     [
@@ -230,7 +230,9 @@ def _add_log_odds(
     )
     if calibration.kind != "piecewise":
         return straight
-    knots, bent = np.array(calibration.knots), np.array(calibration.bent)  # (K,) each
+    # (K,) each
+    knots = np.array(calibration.knots)
+    bent = np.array(calibration.bent)
     # (B, K - 2)
     beyond = add(
         "Cast",
@@ -479,16 +481,15 @@ def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:
     ParityError beyond `TOLERANCE`.
     """
     head = folder / HEAD / VERSION / MODEL
-    random, widths = np.random.default_rng(0), (manifest.head.image_width, manifest.head.text_width)
+    random = np.random.default_rng(0)
+    widths = (manifest.head.image_width, manifest.head.text_width)
     feeds: dict[str, NDArray[Any]] = {
         name: random.standard_normal((256, width)).astype(np.float32)
         for name, width in zip(seen_by(manifest.head), widths, strict=True)
     }
-    own, logits, scores = (
-        Graph(bundle / GRAPHS[HEAD])(**feeds),
-        Graph(head, output="logit")(**feeds)[:, 0],
-        Graph(head, output="similarity_score")(**feeds)[:, 0],
-    )
+    own = Graph(bundle / GRAPHS[HEAD])(**feeds)
+    logits = Graph(head, output="logit")(**feeds)[:, 0]
+    scores = Graph(head, output="similarity_score")(**feeds)[:, 0]
     difference = float(np.abs(scores - scores_from_logits(own, manifest.score)).max())
     if not (difference <= TOLERANCE and np.allclose(logits, own, rtol=1e-5, atol=1e-6)):
         raise ParityError(

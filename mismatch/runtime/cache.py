@@ -205,7 +205,8 @@ def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]
     """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score,
     now and for ever.
     """
-    rows, sums = array[:, :-1], np.ascontiguousarray(array[:, -1]).view(np.uint32)
+    rows = array[:, :-1]
+    sums = np.ascontiguousarray(array[:, -1]).view(np.uint32)
     yield from (
         (key, row)
         for key, row, known in zip(keys, rows, sums.tolist(), strict=True)

@@ -169,7 +169,8 @@ def part_of(path: Path) -> Path:
 
 def segment_keys(keys: Path) -> bytes:
     """Return the keys of a segment, one behind the other; none of one that is damaged."""
-    array, names = map_segment(keys), _unless_damaged(keys.read_bytes)
+    array = map_segment(keys)
+    names = _unless_damaged(keys.read_bytes)
     if (
         array is None
         or names is None
@@ -200,7 +201,8 @@ def checksum(key: bytes, row: Array) -> int:
 
 def _is_proven(keys: Path) -> bool:
     """Whether a cache wrote this segment: its first row agrees with its checksum."""
-    names, array = segment_keys(keys), map_segment(keys)
+    names = segment_keys(keys)
+    array = map_segment(keys)
     if array is None or not names or array.shape[1] < 2:
         return False
     row = np.array(array[0])  # (D + 1,)

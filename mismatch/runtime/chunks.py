@@ -116,7 +116,8 @@ class _Splitter:
     """One long text and the tokenizer that measures it."""
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
-        self.text, self.tokenizer = text, tokenizer
+        self.text = text
+        self.tokenizer = tokenizer
         [empty], _ = tokenizer.encode([""])
         self.special = len(empty)
         self.room = tokenizer.spec.context_length - self.special  # tokens
@@ -143,14 +144,13 @@ class _Splitter:
         """Neighbours joined into as few parts that fit as their sizes allow. A tokenizer may need
         more for a whole than for its parts: then it is halved.
         """
-        groups, packed = _balanced(parts, self.room), list[_Part]()
+        groups = _balanced(parts, self.room)
+        packed = list[_Part]()
         while groups:
             packed += [group[0] for group in groups if len(group) == 1]
             joined = [group for group in groups if len(group) > 1]
-            spans, groups = (
-                [(group[0].start, group[-1].end) for group in joined],
-                list[Sequence[_Part]](),
-            )
+            spans = [(group[0].start, group[-1].end) for group in joined]
+            groups = list[Sequence[_Part]]()
             for group, span, (tokens, too_long) in zip(
                 joined, spans, self._measure(spans), strict=True
             ):
@@ -206,18 +206,21 @@ def _balanced(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
         if len(found) > len(groups):
             low = middle + 1
         else:
-            groups, high = found, middle
+            groups = found
+            high = middle
     return groups
 
 
 def _greedy(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
     """Each group as large as `room` allows; a part that is larger stands alone."""
     groups: list[Sequence[_Part]] = []
-    first, tokens = 0, 0
+    first = 0
+    tokens = 0
     for i, part in enumerate(parts):
         if i > first and tokens + part.tokens > room:
             groups.append(parts[first:i])
-            first, tokens = i, 0
+            first = i
+            tokens = 0
         tokens += part.tokens
     return [*groups, parts[first:]]
 

@@ -28,7 +28,8 @@ from mismatch.specs import ImageSpec
 __all__ = ["END", "FORK", "STATUS", "main"]
 
 # requests to the nursery: a worker, which comes with its end of a connection; the end of one
-FORK, END = b"F", b"E"
+FORK = b"F"
+END = b"E"
 REQUEST = struct.Struct("<cqq")  # kind; its niceness and bytes of memory, or its process id and 0
 STATUS = struct.Struct("<q")  # process id, or how it ended, as waitpid tells
 MAX_HEADER = 2**20  # bytes
@@ -135,7 +136,8 @@ def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
 
 
 def _image(header: dict[str, Any], data: bytes) -> Image.Image:
-    name, limits = header["name"], ImageLimits(tuple(header["formats"]), header["max_pixels"])
+    name = header["name"]
+    limits = ImageLimits(tuple(header["formats"]), header["max_pixels"])
     if header["spec"] is None:
         image, _ = open_part(data, tuple(header["background"]), name=name, limits=limits)
         return image

@@ -33,7 +33,10 @@ MEGABYTE_SECONDS = 0.06  # and so much more for each megabyte of a large file
 SLOW_SECONDS = 2.0  # for those that take longer
 LAST_SECONDS = 10.0  # for those that take longer still
 LARGE = 2**20  # bytes of a file, from which on it keeps out of the small ones' way
-NICE_LARGE, NICE_SLOW, NICE_LAST = 2, 10, 15  # niceness of the lanes' workers
+# niceness of the lanes' workers
+NICE_LARGE = 2
+NICE_SLOW = 10
+NICE_LAST = 15
 # that decoding a pixel may take: its own four, five times over where an image is transparent
 PIXEL_BYTES = 20
 SPARE_BYTES = 256 * 2**20  # beyond the pixels'
@@ -100,11 +103,9 @@ class DecodingPool:
                 " --isolate-decoding"
             )
         self.max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**31
-        self._workers, self._seconds, self._formats = (
-            workers or available_cpus(),
-            seconds,
-            tuple(formats),
-        )
+        self._workers = workers or available_cpus()
+        self._seconds = seconds
+        self._formats = tuple(formats)
         self._lock = threading.Lock()
         self._lanes: _Lanes | None = None
         self._nursery = Nursery()
@@ -119,7 +120,8 @@ class DecodingPool:
     def close(self) -> None:
         """End the workers. A picture that is asked for afterwards starts them again."""
         with self._lock:
-            lanes, self._lanes = self._lanes, None
+            lanes = self._lanes
+            self._lanes = None
         if lanes is not None and self._owner == os.getpid():
             lanes.close(self._nursery)
             self._nursery = Nursery()
@@ -196,7 +198,9 @@ class DecodingPool:
         """The lanes of this process: a forked one has none of its parent's threads."""
         with self._lock:
             if self._owner != os.getpid():
-                self._owner, self._lanes, self._nursery = os.getpid(), None, Nursery()
+                self._owner = os.getpid()
+                self._lanes = None
+                self._nursery = Nursery()
             if self._lanes is None:
                 memory = SPARE_BYTES + PIXEL_BYTES * self.max_pixels
                 self._lanes = _Lanes.start(self._nursery, self._workers, self._seconds, memory)

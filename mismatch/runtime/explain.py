@@ -206,7 +206,9 @@ class _View:
     """One image, as the head sees it."""
 
     def __init__(self, predictor: Predictor, embedding: Array, check: Callable[[], object]) -> None:
-        self.pipeline, self.engine, self.check = predictor.pipeline, predictor.engine, check
+        self.pipeline = predictor.pipeline
+        self.engine = predictor.engine
+        self.check = check
         self.embedding = embedding  # (image_width,)
         self.own: list[Array] = []  # of the text itself, for the pictures
         self.pieces: dict[str, Array | InputError] = {}  # of texts so far
@@ -349,7 +351,9 @@ class _Parts:
     """Logits as words, phrases and swaps."""
 
     def __init__(self, plan: _Plan, logits: dict[str, float], predictor: Predictor) -> None:
-        self.plan, self.logits, self.score = plan, logits, predictor.score
+        self.plan = plan
+        self.logits = logits
+        self.score = predictor.score
         self.base = self._odds(logits[plan.text])
 
     def words(self) -> tuple[Part, ...]:

@@ -24,11 +24,18 @@ LARGEST = 2**31 - 1  # bytes of a message of protobuf, so of a graph
 MOST_FIELDS = 1_000_000
 DEEPEST = 100  # messages within messages, as protobuf itself has it
 # wire types of protobuf; 3 and 4, groups, are in no message of ONNX
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT = 0
+FIXED64 = 1
+BYTES = 2
+FIXED32 = 5
 # the most that protobuf reads of a tag, a number and a length
-TAG_BYTES, VALUE_BYTES, LENGTH_BYTES = 5, 10, 5
+TAG_BYTES = 5
+VALUE_BYTES = 10
+LENGTH_BYTES = 5
 LARGEST_TAG = 2**32 - 1
-EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of TensorProto
+# fields of TensorProto
+EXTERNAL_DATA = 13
+DATA_LOCATION = 14
 OP_TYPE = 4  # field of NodeProto
 ELSEWHERE = {b"EPContext"}  # operators that name files: a compiled graph of an execution provider
 # bytes 4 to 8 of onnxruntime's own format, which it knows by them and which is not looked through
@@ -163,7 +170,8 @@ class _Reader:
         if self._left < 0:
             raise ValueError(f"it has more than {MOST_FIELDS:,} fields")
         tag, first = self._varint(at, end, TAG_BYTES)
-        field, wire = tag >> 3, tag & 7
+        field = tag >> 3
+        wire = tag & 7
         if tag > LARGEST_TAG or field == 0:
             raise ValueError(f"a field without a number at byte {at}")
         if wire == VARINT:

@@ -45,7 +45,10 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # what ends the pixels of a 
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
-_EOI, _SOS, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
+_EOI = 0xD9
+_SOS = 0xDA
+_APP1 = 0xE1
+_APP2 = 0xE2
 _TYPE_BYTES = {
     1: 1,
     2: 1,
@@ -64,10 +67,15 @@ _TYPE_BYTES = {
     17: 8,
     18: 8,
 }
-_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+# tags of TIFF
+_WIDTH = 256
+_HEIGHT = 257
 # of EXIF, of a place, of interoperability: Pillow reads them with the picture
 _FURTHER_TAGS = (34665, 34853, 40965)
-_STRIP_OFFSETS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 322, 323, 324
+_STRIP_OFFSETS = 273
+_TILE_WIDTH = 322
+_TILE_HEIGHT = 323
+_TILE_OFFSETS = 324
 
 
 def check_structure(file: IO[bytes], name: str) -> None:
@@ -334,7 +342,9 @@ class _Directory:
         """Read the first one, or the one that lies `at` a byte. Raise _CostlyError where it has or
         names too much.
         """
-        self._file, self._order, self._big = file, order, big
+        self._file = file
+        self._order = order
+        self._big = big
         if not order:
             at = self._read_header()
         # tag → type, count, the value or where it lies

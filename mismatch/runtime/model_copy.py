@@ -39,7 +39,8 @@ def copy_model(source: Path, target: Path) -> None:
     names = set(listed) if isinstance(listed, dict) and listed else set(_all_files(source))
     for name in sorted({described.name} | names | set(_beside(source))):
         _check_name(source, name)
-        path, copy = source / name, target / name
+        path = source / name
+        copy = target / name
         try:
             check_regular(path)
             copy.parent.mkdir(parents=True, exist_ok=True)

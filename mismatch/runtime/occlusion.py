@@ -38,7 +38,8 @@ class Cell(NamedTuple):
 
     def split(self) -> Iterator[Cell]:
         """Its quarters; those without a pixel left out."""
-        middle, centre = (self.top + self.bottom) // 2, (self.left + self.right) // 2
+        middle = (self.top + self.bottom) // 2
+        centre = (self.left + self.right) // 2
         for top, bottom in ((self.top, middle), (middle, self.bottom)):
             for left, right in ((self.left, centre), (centre, self.right)):
                 if bottom > top and right > left:

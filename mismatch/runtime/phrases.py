@@ -66,7 +66,8 @@ def without(text: str, spans: Sequence[Span]) -> str:
     """The text with these parts left out, and the white space and commas that would be left over
     mended; may be empty.
     """
-    kept, at = [], 0
+    kept = []
+    at = 0
     for span in sorted(spans):
         kept.append(text[at : span.start])
         at = max(at, span.end)

@@ -360,7 +360,8 @@ class Pipeline:
             if problem is not None:
                 known.texts.add(text, InputError(problem))
         filled = [text for text, problem in problems.items() if problem is None]
-        fitting, too_long = dict[str, list[int]](), list[str]()
+        fitting = dict[str, list[int]]()
+        too_long = list[str]()
         for text, encoded in zip(filled, self.tokenizer.encode_each(filled), strict=True):
             if isinstance(encoded, InputError):
                 known.texts.add(text, encoded)
@@ -519,7 +520,9 @@ class Pipeline:
         """
         results: list[Embedded] = [InputError(EMPTY)] * len(texts)
         filled = [i for i, text in enumerate(texts) if text.strip()]
-        usable, ids, cut = list[int](), list[list[int]](), 0
+        usable = list[int]()
+        ids = list[list[int]]()
+        cut = 0
         for i, encoded in zip(
             filled, self.tokenizer.encode_each([texts[i] for i in filled]), strict=True
         ):
@@ -573,10 +576,8 @@ class Pipeline:
         """Positions in batches; with a `length_step`, all of a batch become equally long, so that
         no text depends on its neighbours.
         """
-        by_length, step = (
-            sorted(range(len(ids)), key=lambda k: len(ids[k])),
-            self.engine.length_step,
-        )
+        by_length = sorted(range(len(ids)), key=lambda k: len(ids[k]))
+        step = self.engine.length_step
         if step == 1 or self.tokenizer.spec.padding == "context":
             yield from _batches(by_length, 4 * self.batch_size)
             return

@@ -242,7 +242,8 @@ def _pair(row: Mapping[str, Any], number: int, locate: Locate) -> tuple[str, Pai
             f"row {number} has the keys {', '.join(map(str, row)) or 'none'}; image_path and text"
             " are needed"
         )
-    path, problem = row.get("image_path"), row.get("problem")
+    path = row.get("image_path")
+    problem = row.get("problem")
     name = str(path) if isinstance(path, (str, os.PathLike)) else ""
     if "image" in row:
         image = row["image"]

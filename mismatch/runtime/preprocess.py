@@ -118,7 +118,8 @@ _decoder: Decoder | None = None  # of this process; see `decoded_by`
 def decoded_by(decoder: Decoder) -> Iterator[None]:
     """Let `decoder` decode all images of this process, on whichever thread, until the end."""
     global _decoder
-    before, _decoder = _decoder, decoder
+    before = _decoder
+    _decoder = decoder
     try:
         yield
     finally:
@@ -205,7 +206,8 @@ class Preprocessor:
         """`decoder`: who decodes in place of this process, or of the one
         that `decoded_by` names.
         """
-        self.spec, self._decoder = spec, decoder
+        self.spec = spec
+        self._decoder = decoder
         self._scale, self._offset = _affine(spec.mean, spec.std)  # both (3, 1, 1)
 
     def __call__(
@@ -290,16 +292,19 @@ class Preprocessor:
         kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box
         if self.spec.crop_rounding == "floor":  # what tells HF's processors apart
             image = image.resize((size[0], image.height), kind, (left, 0, right, image.height))
-            left, right = 0, size[0]
+            left = 0
+            right = size[0]
         return image.resize(size, kind, (left, top, right, bottom))
 
     def _shortest(self, image: Image.Image, box: Box) -> Image.Image:
         """Shorter side to `resize`, longer side rounded down as torchvision
         does, centre cropped.
         """
-        short, side = min(box[2:]), self.spec.size
+        short = min(box[2:])
+        side = self.spec.size
         width, height = (int(self.spec.resize_to * length / short) for length in box[2:])
-        left, top = self._offset_of(width - side), self._offset_of(height - side)
+        left = self._offset_of(width - side)
+        top = self._offset_of(height - side)
         if max(image.size) > _LONG * short and left >= 0 and top >= 0:
             return self._resize_part(image, (width, height), (left, top))
         if image.size != (width, height):
@@ -332,15 +337,16 @@ class Preprocessor:
             (whole / scaled for whole, scaled in zip(image.size, full, strict=True)),
             self.spec.size,
         )
-        left, top = corner[0] * x, corner[1] * y
-        right, bottom = min(left + side * x, image.width), min(top + side * y, image.height)
+        left = corner[0] * x
+        top = corner[1] * y
+        right = min(left + side * x, image.width)
+        bottom = min(top + side * y, image.height)
         # pixels beyond the box that the filter looks at
         reach = [_REACH * max(scale, 1) for scale in (x, y)]
-        x0, y0 = max(0, int(left - reach[0])), max(0, int(top - reach[1]))
-        x1, y1 = (
-            min(image.width, int(right + reach[0]) + 1),
-            min(image.height, int(bottom + reach[1]) + 1),
-        )
+        x0 = max(0, int(left - reach[0]))
+        y0 = max(0, int(top - reach[1]))
+        x1 = min(image.width, int(right + reach[0]) + 1)
+        y1 = min(image.height, int(bottom + reach[1]) + 1)
         return self._scale_to(
             image.crop((x0, y0, x1, y1)),
             (side, side),
@@ -362,7 +368,8 @@ class Preprocessor:
 def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(level / 255 - mean) / std as level · scale + offset."""
     deviation = np.array(std, np.float64).reshape(3, 1, 1)
-    scale, offset = 1 / (255 * deviation), -np.array(mean, np.float64).reshape(3, 1, 1) / deviation
+    scale = 1 / (255 * deviation)
+    offset = -np.array(mean, np.float64).reshape(3, 1, 1) / deviation
     return scale.astype(np.float32), offset.astype(np.float32)
 
 

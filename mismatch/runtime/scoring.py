@@ -17,7 +17,8 @@ def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> ND
     """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,):
     the worst piece's, or their mean.
     """
-    values, sizes = np.asarray(logits, dtype=np.float64), np.asarray(counts, dtype=np.int64)
+    values = np.asarray(logits, dtype=np.float64)
+    sizes = np.asarray(counts, dtype=np.int64)
     if (sizes == 1).all():
         return values
     if (sizes < 1).any():
@@ -54,7 +55,9 @@ def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     straight = calibration.slope * logits + calibration.intercept
     if calibration.kind != "piecewise":
         return straight
-    knots, bent = np.array(calibration.knots), np.array(calibration.bent)  # (K,) each
+    # (K,) each
+    knots = np.array(calibration.knots)
+    bent = np.array(calibration.bent)
     # the outer lines go on for ever
     part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)
     slopes = np.diff(bent) / np.diff(knots)

@@ -50,7 +50,8 @@ LENGTH_STEP = 4
 SLOWER = ["SkipLayerNormFusion"]
 # seconds that a graph may take to load and to run once, and more for each GiB of it: ten times the
 # usual
-LOADING, TRYING = (60.0, 120.0), (10.0, 60.0)
+LOADING = (60.0, 120.0)
+TRYING = (10.0, 60.0)
 TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
 # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
 OLDEST = (1, 22)
@@ -77,7 +78,8 @@ class Graph:
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the
         provider is not to be had.
         """
-        self._path, self._provider = path, provider
+        self._path = path
+        self._provider = provider
         self._session, self._size = _session(path, provider, threads, spinning, capture, sha256)
         self._output = output or next((entry.name for entry in self._session.get_outputs()), "")
         self._inputs = {entry.name for entry in self._session.get_inputs()}
@@ -169,7 +171,8 @@ class BoundGraph(Graph):
     ) -> None:
         """`device`: where the buffers lie, cuda or cpu."""
         super().__init__(path, provider, threads, output=output, capture=capture, sha256=sha256)
-        self._device, self._capture = device, capture
+        self._device = device
+        self._capture = capture
         self._buffers: dict[tuple[Any, ...], _Buffers] = {}
         self._lock = Lock()  # buffers are written in place: one call at a time
 
@@ -201,11 +204,9 @@ class _Buffers:
         number: int,
     ) -> None:
         """`number`: of the CUDA graph, -1 for none."""
-        self._session, self._binding, self._options = (
-            session,
-            session.io_binding(),
-            ort.RunOptions(),
-        )
+        self._session = session
+        self._binding = session.io_binding()
+        self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(number))
         self._inputs = {
             name: ort.OrtValue.ortvalue_from_numpy(value, device, 0)
@@ -240,14 +241,19 @@ class OnnxEngine:
         """`provider` is cpu, cuda or tensorrt; `threads` are shared by the operators
         of one call.
         """
-        self.image_spec, self.text_spec = manifest.image_spec, manifest.text_spec
-        self.score, self.manifest = manifest.score, manifest
+        self.image_spec = manifest.image_spec
+        self.text_spec = manifest.text_spec
+        self.score = manifest.score
+        self.manifest = manifest
         head = manifest.head
-        self.image_dim, self.image_width = head.image_dim, head.image_width
-        self.text_dim, self.text_width = head.text_dim, head.text_width
+        self.image_dim = head.image_dim
+        self.image_width = head.image_width
+        self.text_dim = head.text_dim
+        self.text_width = head.text_width
         self.independent = provider == "cpu"
         self.length_step = LENGTH_STEP if self.independent or manifest.precision == "int8" else 1
-        self.provider, self.threads = provider, threads
+        self.provider = provider
+        self.threads = threads
         self.name = f"onnxruntime {provider}"
         self.fingerprint = _fingerprint(manifest, self.name)
         self._sees = seen_by(head)

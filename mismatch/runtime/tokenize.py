@@ -34,7 +34,9 @@ __all__ = [
 
 LOOKED_AT = 200  # characters from which a text's language is told
 LEAST_LETTERS = 4  # from which it is told
-UNKNOWN, FEW = {"[UNK]", "<unk>"}, 0.2  # and their share
+# and their share
+UNKNOWN = {"[UNK]", "<unk>"}
+FEW = 0.2
 SPACE = "\u2581"  # SentencePiece's
 SAMPLE = "a"  # a text that every tokenizer can encode
 SHOWN = 60  # characters of a text that an error quotes
@@ -84,7 +86,8 @@ class Tokenizer:
 
         InputError, which quotes it, for the first text that can't be encoded.
         """
-        ids, cut = list[list[int]](), list[bool]()
+        ids = list[list[int]]()
+        cut = list[bool]()
         for text, encoded in zip(texts, self.encode_each(texts), strict=True):
             if isinstance(encoded, InputError):
                 raise InputError(f"text {shown(text)!r}: {encoded}")
@@ -108,7 +111,8 @@ class Tokenizer:
 
     def _encoded(self, encoding: tokenizers.Encoding) -> Encoded | InputError:
         # 1 for those that every text has
-        ids, is_added = encoding.ids, encoding.special_tokens_mask
+        ids = encoding.ids
+        is_added = encoding.special_tokens_mask
         special = self._special.union(
             token for token, added in zip(ids, is_added, strict=True) if added
         )

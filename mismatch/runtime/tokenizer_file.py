@@ -57,7 +57,9 @@ def unknown_token(data: dict[str, Any]) -> str | None:
     model = data.get("model")
     if not isinstance(model, dict):
         return None
-    token, vocabulary, number = model.get("unk_token"), model.get("vocab"), model.get("unk_id")
+    token = model.get("unk_token")
+    vocabulary = model.get("vocab")
+    number = model.get("unk_id")
     # pieces and their scores
     if isinstance(vocabulary, list) and isinstance(number, int) and 0 <= number < len(vocabulary):
         token = vocabulary[number][0]
@@ -149,7 +151,9 @@ def _is_unbounded(pattern: str, at: int) -> bool:
         return False
     if found[0] in "*+":
         return True
-    least, comma, most = found[1], found[2], found[3]
+    least = found[1]
+    comma = found[2]
+    most = found[3]
     if comma and not most:
         return True
     return int((most or least or "0")[:9]) > FEW

@@ -28,7 +28,8 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._tool = make, None
+        self._make = make
+        self._tool = None
 
     def ask(self, method: str, *values: Any) -> Any:
         """Call a method of the tool."""
@@ -40,7 +41,8 @@ class Actors:
     """Actors that each hold one tool."""
 
     def __init__(self, ray: Any, handles: list[Any]) -> None:
-        self._ray, self._handles = ray, handles
+        self._ray = ray
+        self._handles = handles
 
     def __len__(self) -> int:
         return len(self._handles)

@@ -198,7 +198,8 @@ class Settings:
 
         Tokens and hosts come from `TOKENS_ENV` and `HOSTS_ENV`, where these are set.
         """
-        path, model = os.environ.get(SETTINGS_ENV), os.environ.get(MODEL_ENV)
+        path = os.environ.get(SETTINGS_ENV)
+        model = os.environ.get(MODEL_ENV)
         more: dict[str, Any] = ({"model": model} if model else {}) | settings_of_environment()
         if path:
             return cls.read(path, **more)

@@ -46,7 +46,9 @@ class Fetcher:
         """`hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it isn't the
         scheme's own port; `networks`: private ones in which they may lie; `most`: bytes.
         """
-        self._hosts, self._seconds, self._most = [host.lower() for host in hosts], seconds, most
+        self._hosts = [host.lower() for host in hosts]
+        self._seconds = seconds
+        self._most = most
         self._networks = [ip_network(network) for network in networks]
 
     def __call__(self, url: str) -> bytes:
@@ -119,7 +121,8 @@ class Fetcher:
 
     def _get(self, parts: SplitResult, until: float) -> bytes | str:
         """The body, or where it leads on."""
-        host, port = str(parts.hostname), parts.port or PORTS[parts.scheme]
+        host = str(parts.hostname)
+        port = parts.port or PORTS[parts.scheme]
         connection = _Pinned(
             host, port, self._address(host, port), secure=parts.scheme == "https", until=until
         )
@@ -158,7 +161,8 @@ class Fetcher:
             connection.close()
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
-        pieces, size = [], 0
+        pieces = []
+        size = 0
         while piece := response.read(PIECE):
             pieces.append(piece)
             size += len(piece)
@@ -259,7 +263,9 @@ class _Pinned(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int, address: str, *, secure: bool, until: float) -> None:
         super().__init__(host, port)
-        self._address, self._secure, self._until = address, secure, until
+        self._address = address
+        self._secure = secure
+        self._until = until
         # the socket, which http.client forgets where the host says that it closes the connection
         self.line: socket.socket | None = None
 

@@ -52,12 +52,10 @@ class Served:
     def __init__(
         self, name: str, predictor: Predictor, settings: Settings, metrics: Metrics
     ) -> None:
-        self.name, self.predictor, self._settings, self._metrics = (
-            name,
-            predictor,
-            settings,
-            metrics,
-        )
+        self.name = name
+        self.predictor = predictor
+        self._settings = settings
+        self._metrics = metrics
         self.model_id = _model_id(predictor)
         reference = predictor.score.reference
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
@@ -189,7 +187,8 @@ class Served:
         """For /v1/model."""
         engine = self.predictor.engine
         # of a bundle; of a checkpoint
-        manifest, meta = getattr(engine, "manifest", None), getattr(engine, "meta", None)
+        manifest = getattr(engine, "manifest", None)
+        meta = getattr(engine, "meta", None)
         written = {} if manifest is None else {"written_by": manifest.mismatch_version}
         return ModelFacts(
             name=self.name,
@@ -213,7 +212,9 @@ class Models:
         self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]
     ) -> None:
         """`given`: models that are loaded already, until they are loaded anew."""
-        self._settings, self._metrics, self._given = settings, metrics, given
+        self._settings = settings
+        self._metrics = metrics
+        self._given = given
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
 

@@ -47,7 +47,9 @@ class Service:
     """Models, and how requests reach them."""
 
     def __init__(self, settings: Settings, given: Mapping[str, Predictor]) -> None:
-        self.settings, self.metrics, self.ready = settings, Metrics(), False
+        self.settings = settings
+        self.metrics = Metrics()
+        self.ready = False
         self.models = Models(settings, self.metrics, given)
         self._decoder = ImageDecoder(settings)
         fetch = Fetcher(

@@ -120,7 +120,10 @@ class _Gauge(Collector):
     """Figures as they are at the moment."""
 
     def __init__(self, name: str, words: str, labels: Sequence[str], read: Readings) -> None:
-        self._name, self._words, self._labels, self._read = name, words, labels, read
+        self._name = name
+        self._words = words
+        self._labels = labels
+        self._read = read
 
     def collect(self) -> Iterable[Any]:
         family = GaugeMetricFamily(self._name, self._words, labels=self._labels)

@@ -49,7 +49,8 @@ class Adviser:
     """Looks at each epoch's figures and reports what goes wrong, once for each kind."""
 
     def __init__(self, config: TrainConfig, report: Report) -> None:
-        self.config, self.report = config, report
+        self.config = config
+        self.report = report
         self.epochs = int(config.value("epochs"))
         self.said: set[str] = set()
 
@@ -78,7 +79,8 @@ class Adviser:
         )
 
     def _overfitting(self, history: History) -> str | None:
-        val, train = history.lists["val_losses"], history.lists["train_losses"]
+        val = history.lists["val_losses"]
+        train = history.lists["train_losses"]
         if not val:
             return None
         best = int(np.argmin(val))  # the epoch's number less one

@@ -126,7 +126,8 @@ class PairSet:
         (M,), row after row.
         """
         # (B,)
-        first, counts = self.starts[self.text_of[rows]], np.diff(self.starts)[self.text_of[rows]]
+        first = self.starts[self.text_of[rows]]
+        counts = np.diff(self.starts)[self.text_of[rows]]
         row_of = np.repeat(np.arange(len(rows)), counts)  # (M,)
         # (M,) of a piece in its text
         place = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -291,7 +292,9 @@ class EmbeddingFeed:
 
     def __init__(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> None:
         """`images`: (U, image_width), `pieces`: (W, text_width), on the device to train on."""
-        self.pairs, self.images, self.pieces = pairs, images, pieces
+        self.pairs = pairs
+        self.images = images
+        self.pieces = pieces
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, None]]:
         return ((batch, None) for batch in batches)
@@ -335,13 +338,11 @@ class PixelFeed:
         workers: int,
         processes: Processes,
     ) -> None:
-        self.pairs, self.store, self.tokenizer, self.workers, self.processes = (
-            pairs,
-            store,
-            tokenizer,
-            workers,
-            processes,
-        )
+        self.pairs = pairs
+        self.store = store
+        self.tokenizer = tokenizer
+        self.workers = workers
+        self.processes = processes
         self.device = processes.device
         self.ids, self.lengths = _tokenized(pairs.pieces, tokenizer, processes)
         self.ends = np.cumsum(self.lengths)  # (W,) in `ids`
@@ -370,10 +371,8 @@ class PixelFeed:
         ]
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        images, by_length = (
-            np.arange(len(self.pairs.images)),
-            self._by_length(np.arange(len(self.lengths))),
-        )
+        images = np.arange(len(self.pairs.images))
+        by_length = self._by_length(np.arange(len(self.lengths)))
         seen = ahead(
             lambda part: (part[0], self._pixels(part[1])), self._slices(images, size), self.workers
         )
@@ -396,7 +395,8 @@ class PixelFeed:
         )
 
     def _share(self, batch: Batch) -> Share:
-        images, by_length = len(batch.images), self._by_length(batch.pieces)
+        images = len(batch.images)
+        by_length = self._by_length(batch.pieces)
         pixel_values = self._pixels(batch.images[self.processes.even_share(images)])
         pixel_values = pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values
         pieces = batch.pieces[by_length[self.processes.even_share(len(by_length))]]
@@ -411,10 +411,8 @@ class PixelFeed:
         """The process's share, `size` at a time: its own items, and those with one more that keep
         the processes in step; as many slices in every process.
         """
-        own, even = (
-            items[self.processes.share(len(items))],
-            items[self.processes.even_share(len(items))],
-        )
+        own = items[self.processes.share(len(items))]
+        even = items[self.processes.even_share(len(items))]
         for start in range(0, len(even), size):
             yield own[start : start + size], even[start : start + size]
 
@@ -443,7 +441,9 @@ def _tokenized(
     """W pieces, of which each process takes its part → the ids of all, piece after piece (T,), and
     how many each piece has (W,).
     """
-    own, ids, lengths = pieces[processes.part(len(pieces))], array("i"), array("q")
+    own = pieces[processes.part(len(pieces))]
+    ids = array("i")
+    lengths = array("q")
 
     def encode() -> None:
         for start in range(0, len(own), TEXTS):

@@ -55,7 +55,9 @@ FORMAT_VERSION = 1
 META = "mismatch.json"
 HEAD = "classification_head.safetensors"
 STATS = "training_stats.json"
-NOTE, PARTS = "training_state.json", "training_state.pt"  # what resuming needs, see state.py
+# what resuming needs, see state.py
+NOTE = "training_state.json"
+PARTS = "training_state.pt"
 OURS = frozenset({META, HEAD, STATS, NOTE, PARTS})  # every other file is the backbone's
 
 

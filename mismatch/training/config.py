@@ -359,16 +359,15 @@ def default_text(name: str) -> str | None:
     """The default as the help shows it: `10; head: 25`, `0.01`, `off`; None where there is nothing
     to show.
     """
-    metadata, default = _metadata(name), TrainConfig.__dataclass_fields__[name].default
+    metadata = _metadata(name)
+    default = TrainConfig.__dataclass_fields__[name].default
     if metadata.get("required") or isinstance(default, bool):
         return None
     if "shown" in metadata:
         return str(metadata["shown"])
     if modes := [mode for mode in metadata.get("modes", MODES) if name in MODES[mode]]:
-        first, others = (
-            MODES[modes[0]][name],
-            [mode for mode in modes[1:] if MODES[mode][name] != MODES[modes[0]][name]],
-        )
+        first = MODES[modes[0]][name]
+        others = [mode for mode in modes[1:] if MODES[mode][name] != MODES[modes[0]][name]]
         return "; ".join([f"{first:g}", *(f"{mode}: {MODES[mode][name]:g}" for mode in others)])
     return f"{default:g}" if isinstance(default, float) else str(default)
 

@@ -80,8 +80,11 @@ class CrossFit:
         """`images`: (U, image_width), `pieces`: (W, text_width), of `pairs`. InputError where there
         is too little to learn from.
         """
-        self.pairs, self.spec, self.long_text = pairs, spec, long_text
-        self.images, self.pieces = torch.from_numpy(images), torch.from_numpy(pieces)
+        self.pairs = pairs
+        self.spec = spec
+        self.long_text = long_text
+        self.images = torch.from_numpy(images)
+        self.pieces = torch.from_numpy(pieces)
         # (N,) rows with the same picture have the same number
         self.groups = _contents(images)[pairs.image_of]
 
@@ -170,10 +173,8 @@ def _trained(
 ) -> Objective:
     """By the recipe of --tune head, without validation."""
     mode = MODES["head"]
-    epochs, rows = (
-        int(mode["epochs"]),
-        min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS)),
-    )
+    epochs = int(mode["epochs"])
+    rows = min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS))
     detector = Detector(cast("Backbone", nn.Identity()), head)  # the backbone has done its work
     objective = Objective(head, long_text, DEFAULTS.contrastive_weight)
     feed = EmbeddingFeed(pairs, images, pieces)

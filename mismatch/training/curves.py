@@ -14,8 +14,12 @@ from mismatch.outputs import SOFTWARE
 __all__ = ["CURVES", "curves_png", "draw_curves"]
 
 CURVES = "training_curves.png"
-INK, FAINT, GRID = "#333333", "#7a7a7a", "#e6e6e6"
-TRAIN, VAL = "#0072B2", "#D55E00"  # colours of Okabe and Ito, told apart by colour-blind people too
+INK = "#333333"
+FAINT = "#7a7a7a"
+GRID = "#e6e6e6"
+# colours of Okabe and Ito, told apart by colour-blind people too
+TRAIN = "#0072B2"
+VAL = "#D55E00"
 SCORES = {
     "val_accuracies": ("accuracy", "#009E73"),
     "val_f1": ("F1", "#CC79A7"),
@@ -119,13 +123,11 @@ def _best_value(stats: Mapping[str, Any], name: str) -> str:
 
 def _rates(axes: Any, stats: Mapping[str, Any]) -> None:
     """Both parts follow one schedule, so one line stands for them, as a share of their peaks."""
-    config, names = (
-        stats.get("config", {}),
-        {
-            "backbone": ("learning_rates", "learning_rate"),
-            "head": ("head_learning_rates", "head_learning_rate"),
-        },
-    )
+    config = stats.get("config", {})
+    names = {
+        "backbone": ("learning_rates", "learning_rate"),
+        "head": ("head_learning_rates", "head_learning_rate"),
+    }
     trained = {
         part: (stats[rates], config.get(peak) or max(stats[rates]))
         for part, (rates, peak) in names.items()

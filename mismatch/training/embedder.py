@@ -65,7 +65,8 @@ class EmbeddedRows:
     @property
     def texts(self) -> Array:
         """(V, text_width), the mean of each text's pieces."""
-        pairs, counts = self.pairs, np.diff(self.pairs.starts)
+        pairs = self.pairs
+        counts = np.diff(self.pairs.starts)
         return np.asarray(
             np.add.reduceat(self.pieces[pairs.piece_of], pairs.starts[:-1]) / counts[:, None],
             np.float32,

@@ -48,15 +48,17 @@ class TorchEngine:
         """`meta` says where the weights come from and how logits become scores."""
         self.device = device or torch.device("cpu")
         self.detector = detector.float().to(self.device).eval()
-        self.meta, self.score = meta, meta.score
+        self.meta = meta
+        self.score = meta.score
         backbone = detector.backbone
-        self.image_spec, self.text_spec = backbone.image_spec, backbone.text_spec
-        self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
-        self.image_width, self.text_width = (
-            detector.head.spec.image_width,
-            detector.head.spec.text_width,
-        )
-        self.length_step, self.independent = 1, False
+        self.image_spec = backbone.image_spec
+        self.text_spec = backbone.text_spec
+        self.image_dim = backbone.image_dim
+        self.text_dim = backbone.text_dim
+        self.image_width = detector.head.spec.image_width
+        self.text_width = detector.head.spec.text_width
+        self.length_step = 1
+        self.independent = False
         self.name = f"torch {self.device.type}"
 
     @cached_property
@@ -107,7 +109,8 @@ class TorchEngine:
 
 
 def _fingerprint(detector: Detector, engine: str) -> str:
-    backbone, head = detector.backbone, detector.head.spec
+    backbone = detector.backbone
+    head = detector.head.spec
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

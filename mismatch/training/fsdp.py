@@ -97,7 +97,8 @@ class Shards:
         """Shards the backbone, which may be on the CPU as yet, on the processes' devices; `report`
         is told how much each has.
         """
-        self.backbone, self.processes = detector.backbone, processes
+        self.backbone = detector.backbone
+        self.processes = processes
         plugin = _plugin()
         blocks = _blocks(self.backbone, plugin.transformer_cls_names_to_wrap)
         self._whole = _indivisible(self.backbone, blocks)
@@ -208,7 +209,8 @@ class ShardedWeights:
     """
 
     def __init__(self, weights: Weights, shards: Shards) -> None:
-        self.weights, self.shards = weights, shards
+        self.weights = weights
+        self.shards = shards
 
     def state_dict(self) -> dict[str, Any]:
         self.shards.reshard()
@@ -225,7 +227,8 @@ class ShardedOptimizer:
     """An optimizer of sharded parameters whose state is whole, as `ShardedWeights`' is."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, shards: Shards) -> None:
-        self.optimizer, self.shards = optimizer, shards
+        self.optimizer = optimizer
+        self.shards = shards
 
     def state_dict(self) -> dict[str, Any]:
         return gather(self.optimizer.state_dict(), self.shards.processes.main)

@@ -172,7 +172,8 @@ class Standardise(nn.Module):
     LIMIT = 8.0
     # shares of a column's own size and of all columns' that are added to its spread, so that
     # rounding is not blown up
-    OWN, ALL = 0.05, 1e-3
+    OWN = 0.05
+    ALL = 1e-3
     mean: Tensor
     spread: Tensor
 

@@ -93,7 +93,8 @@ class History:
     def __init__(
         self, config: TrainConfig, feed: Feed, val_feed: Feed | None, device: torch.device
     ) -> None:
-        self.config, self.finished = config, False
+        self.config = config
+        self.finished = False
         self.facts: dict[str, Any] = {
             "device": str(device),
             "torch": torch.__version__,
@@ -111,7 +112,8 @@ class History:
             )
         }
         self.mark = time.perf_counter()  # up to which `elapsed_seconds` counts
-        self.best_epoch, self.best_key = 0, (-math.inf, -math.inf)
+        self.best_epoch = 0
+        self.best_key = (-math.inf, -math.inf)
         self.best_validation: Validation | None = None
 
     def began(self, at: float, embedding_seconds: float) -> None:
@@ -134,7 +136,8 @@ class History:
         alone, `elapsed_seconds` all since the run began.
         """
         now = time.perf_counter()
-        elapsed, self.mark = self.last().get("elapsed_seconds", 0.0) + now - self.mark, now
+        elapsed = self.last().get("elapsed_seconds", 0.0) + now - self.mark
+        self.mark = now
         self._append(
             train_losses=losses[0],
             train_contrastive_losses=losses[1],
@@ -159,7 +162,9 @@ class History:
         key = _rank(self.config.best_metric, validation.metrics)
         if key <= self.best_key and self.best_epoch:
             return False
-        self.best_epoch, self.best_key, self.best_validation = epoch, key, validation
+        self.best_epoch = epoch
+        self.best_key = key
+        self.best_validation = validation
         return True
 
     def _append(self, **values: Any) -> None:
@@ -212,7 +217,8 @@ class History:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         known = state_dict["best_validation"]
-        self.lists, self.best_epoch = state_dict["lists"], state_dict["best_epoch"]
+        self.lists = state_dict["lists"]
+        self.best_epoch = state_dict["best_epoch"]
         self.best_key = (state_dict["best_key"][0], state_dict["best_key"][1])
         self.best_validation = known and Validation(
             known["metrics"], ScoreSpec.from_dict(known["score"]), known["tuned"]

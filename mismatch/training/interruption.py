@@ -90,7 +90,8 @@ class Interruption:
 
     def _come(self, number: int, _frame: object) -> None:
         if self.number is None:
-            self.number, self._since = number, time.monotonic()
+            self.number = number
+            self._since = time.monotonic()
             if not self._held:
                 raise KeyboardInterrupt
         # `timeout` sends SIGTERM twice

@@ -19,7 +19,9 @@ __all__ = ["FAMILY", "check_not_above", "head_line", "is_legacy"]
 
 # that reads transformers' format
 FAMILY = str(TrainConfig.__dataclass_fields__["backbone"].default)
-CONFIG, WEIGHTS, HEAD = "config.json", "pytorch_model.bin", "classification_head.pt"
+CONFIG = "config.json"
+WEIGHTS = "pytorch_model.bin"
+HEAD = "classification_head.pt"
 NESTED = ("state_dict", "model_state_dict")  # under which some writers put the tensors
 SHOWN = 4  # tensors of a head that a line names
 

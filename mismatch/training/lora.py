@@ -150,7 +150,8 @@ def _is_linear(layer: nn.Linear) -> bool:
     x = torch.linspace(
         -1, 1, 2 * layer.in_features, device=layer.weight.device, dtype=layer.weight.dtype
     ).reshape(2, -1)
-    ours, theirs = nn.functional.linear(x, layer.weight, layer.bias), layer(x)
+    ours = nn.functional.linear(x, layer.weight, layer.bias)
+    theirs = layer(x)
     return ours.shape == theirs.shape and bool((ours - theirs).norm() <= SAME * ours.norm())
 
 

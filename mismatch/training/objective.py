@@ -27,14 +27,17 @@ class Objective:
     """A head and how it is taught."""
 
     def __init__(self, head: CosineHead, long_text: LongText, contrastive_weight: float) -> None:
-        self.head, self.long_text, self.contrastive_weight = head, long_text, contrastive_weight
+        self.head = head
+        self.long_text = long_text
+        self.contrastive_weight = contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and
         contrastive loss, nats, means over the head's members; 0 for one that has no weight.
         """
         _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
-        labels, losses = batch.labels.to(images.device), []
+        labels = batch.labels.to(images.device)
+        losses = []
         # (B, D') each
         for image_part, text_part in zip(
             self.head.members(image_rows), self.head.members(text_rows), strict=True
@@ -70,7 +73,8 @@ class Objective:
         of all rows.
         """
         # (U, D), (W, D)
-        images, pieces = self.head.embed_image(images), self.head.embed_text(pieces)
+        images = self.head.embed_image(images)
+        pieces = self.head.embed_text(pieces)
         cosines = [
             self._row_cosines(pairs, rows, images, pieces) for rows in pairs.row_slices(VAL_PIECES)
         ]

@@ -42,7 +42,10 @@ __all__ = [
     "unfinished",
 ]
 
-BEST, FINAL, LAST, STARTED_FROM = "best_model", "final_model", "checkpoint_last", "started_from"
+BEST = "best_model"
+FINAL = "final_model"
+LAST = "checkpoint_last"
+STARTED_FROM = "started_from"
 EPOCH = "checkpoint_epoch_"
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
 OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
@@ -80,7 +83,10 @@ class RunFolder:
         checkpoints stay, all by default. CheckpointError where `folder` can't be used.
         """
         self.folder = Path(folder)
-        self.report, self.start, self.settings, self.keep = report, start, settings, keep
+        self.report = report
+        self.start = start
+        self.settings = settings
+        self.keep = keep
         self.written: list[Path] = []
         check_usable(self.folder)
         # run than this one, which an interruption in the first epoch shall not cost

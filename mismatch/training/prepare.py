@@ -237,7 +237,8 @@ def cut_long_texts(
     """The sets with their long texts in pieces, where `start` asks for that, and how many different
     texts are long, which is also reported.
     """
-    spec, cut = start.detector.backbone.text_spec, start.long_text != "truncate"
+    spec = start.detector.backbone.text_spec
+    cut = start.long_text != "truncate"
     found, count = (
         _cut(sets, Tokenizer(spec), cut)
         if together is None
@@ -286,7 +287,8 @@ def make_feeds(
     if config.tune == "head":
         return _embedded(config, start, sets, processes, progress)
     backbone = start.detector.backbone
-    store, tokenizer = PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec)
+    store = PixelStore(backbone.image_spec)
+    tokenizer = Tokenizer(backbone.text_spec)
     return [PixelFeed(pairs, store, tokenizer, config.num_workers, processes) for pairs in sets]
 
 
@@ -299,7 +301,8 @@ def _embedded(
 ) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
-    pipeline, feeds = Pipeline(engine, workers=config.num_workers), list[Feed]()
+    pipeline = Pipeline(engine, workers=config.num_workers)
+    feeds = list[Feed]()
     for pairs in sets:
         # with what other processes have embedded
         cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
@@ -343,7 +346,8 @@ def _shared(
     """N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
     unless some have none, and why those have none, by number.
     """
-    places, made = processes.share(len(items)), list[Tensor]()
+    places = processes.share(len(items))
+    made = list[Tensor]()
 
     def work() -> list[tuple[int, str, str]]:
         rows, problems = embed([items[i] for i in places])

@@ -39,7 +39,10 @@ class Processes:
         """`index`: of this process, 0..count; `device`: its own; `own_group`: whether torch's group
         of processes was made for this run.
         """
-        self.device, self.index, self.count, self.own_group = device, index, count, own_group
+        self.device = device
+        self.index = index
+        self.count = count
+        self.own_group = own_group
 
     @classmethod
     def start(cls, device: str) -> Processes:
@@ -107,7 +110,8 @@ class Processes:
                 if isinstance(error, MismatchError)
                 else f"process {self.index} of this run failed: {type(error).__name__}: "
             )
-            failure, said = error, [type(error).__name__, f"{expected}{error}"]
+            failure = error
+            said = [type(error).__name__, f"{expected}{error}"]
         answers = [
             json.loads(answer.tobytes())
             for answer in self.gather(np.frombuffer(json.dumps(said).encode(), np.uint8))

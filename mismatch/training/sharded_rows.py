@@ -114,10 +114,8 @@ def read_together(
     reads all.
     """
     processes = together.processes
-    share, spans = (
-        _Share(together, name, image_base_path, columns),
-        find_spans(path, columns, processes),
-    )
+    share = _Share(together, name, image_base_path, columns)
+    spans = find_spans(path, columns, processes)
     found: list[Any] = [None]
     if spans is not None:
         found = processes.each(lambda: share.read(span_rows(path, spans[processes.index], columns)))
@@ -146,18 +144,21 @@ class _Share:
     def __init__(
         self, together: Together, name: str, image_base_path: str, columns: Columns
     ) -> None:
-        self.together, self.name, self.base, self.columns = together, name, image_base_path, columns
+        self.together = together
+        self.name = name
+        self.base = image_base_path
+        self.columns = columns
         self.file_of = file_finder(image_base_path)
-        self.rows, self.unusable = 0, Unusable()
+        self.rows = 0
+        self.unusable = Unusable()
         self.images: dict[str, int] = {}  # spelling → which of its images
         # keys of its images and texts, in the order in which they come
-        self.image_at, self.text_at = dict[bytes, int](), dict[bytes, int]()
-        self.lines, self.image_of, self.text_of, self.labels = (
-            array("q"),
-            array("q"),
-            array("q"),
-            array("f"),
-        )
+        self.image_at = dict[bytes, int]()
+        self.text_at = dict[bytes, int]()
+        self.lines = array("q")
+        self.image_of = array("q")
+        self.text_of = array("q")
+        self.labels = array("f")
 
     def read(self, rows: Iterable[Row]) -> dict[str, Any] | None:
         """Take all of them in → what all processes have to know of that; None where they are a span
@@ -202,7 +203,8 @@ class _Share:
 
     def joined(self, path: str, images: Sequence[int], texts: Sequence[int]) -> PairSet:
         """All processes' shares as one set; `images`, `texts`: how many each process has."""
-        gather, index = self.together.processes.gather, self.together.processes.index
+        gather = self.together.processes.gather
+        index = self.together.processes.index
         first_image, image_at = first_seen(np.concatenate(gather(_keys(self.image_at))))
         first_text, text_at = first_seen(np.concatenate(gather(_keys(self.text_at))))
         image_of = image_at[np.concatenate(gather(np.array(self.image_of) + sum(images[:index])))]
@@ -293,10 +295,13 @@ def _cut(
     """As `PairSet.cut`; `long`: which texts of this process's part are. Only pieces of long ones
     are written, the others are there.
     """
-    processes, texts = together.processes, cast("Stored[str]", pairs.texts)
+    processes = together.processes
+    texts = cast("Stored[str]", pairs.texts)
     # strings, behind which the new ones are counted
     known = sum(file.count for file in texts.files)
-    keys, places, counts = list[bytes](), array("q"), array("q")
+    keys = list[bytes]()
+    places = array("q")
+    counts = array("q")
 
     def split() -> int:
         own = texts[processes.part(len(texts))]

@@ -53,20 +53,16 @@ class Step:
         """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of
         the backbone, where no process has all of it.
         """
-        self.detector, self.objective, self.optimizer, self.processes = (
-            detector,
-            objective,
-            optimizer,
-            processes,
-        )
-        self.rows, self.parts, self.precision, self.seed, self.shards, self.report = (
-            rows,
-            parts,
-            precision,
-            seed,
-            shards,
-            report,
-        )
+        self.detector = detector
+        self.objective = objective
+        self.optimizer = optimizer
+        self.processes = processes
+        self.rows = rows
+        self.parts = parts
+        self.precision = precision
+        self.seed = seed
+        self.shards = shards
+        self.report = report
         self.parameters = trainable(detector)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
 

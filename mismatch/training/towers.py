@@ -156,7 +156,9 @@ def _places(
 
 def _reached(start: Iterable[Node], stop: Iterable[Node]) -> set[Node]:
     """The nodes that a gradient visits from `start` on, not going through `stop`."""
-    closed, seen, todo = set(stop), set[Node](), list(start)
+    closed = set(stop)
+    seen = set[Node]()
+    todo = list(start)
     while todo:
         node = todo.pop()
         if node not in seen:

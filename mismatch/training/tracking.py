@@ -48,7 +48,8 @@ class Trackers:
     """The trackers of one run, none or several; what they are told goes to all of them."""
 
     def __init__(self, config: TrainConfig, report: Report) -> None:
-        self.config, self.report = config, report
+        self.config = config
+        self.report = report
         self.open: dict[str, Any] = {}  # by name, those that have not failed
 
     def start(self) -> None:

@@ -114,7 +114,8 @@ def _train(
     config: TrainConfig, processes: Processes, report: Report, progress: Progress
 ) -> TrainResult:
     if not processes.main:
-        report, progress = _say_nothing, no_progress
+        report = _say_nothing
+        progress = no_progress
     with (
         torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
         Interruption() as interruption,
@@ -236,7 +237,8 @@ def _audit(config: TrainConfig, processes: Processes, report: Report, progress: 
 
 def _is_fit(config: TrainConfig, report: Report, progress: Progress) -> bool:
     paths = [path for path in (config.train_csv, config.val_csv) if path is not None]
-    workers, columns = config.num_workers, config.columns
+    workers = config.num_workers
+    columns = config.columns
     found = validate_files(
         paths,
         config.image_base_path,
@@ -273,17 +275,18 @@ class Run:
         `rows_per_step`: of a run that is resumed, maybe by more or fewer processes than began it;
         `sharded`: whether the backbone is spread over the processes.
         """
-        self.config, self.start, self.folder, self.processes, self.report, self.progress = (
-            config,
-            start,
-            folder,
-            processes,
-            report,
-            progress,
-        )
-        self.device, self.main = processes.device, processes.main
-        self.feed, self.val_feed = feed, val_feed
-        self.detector, self.head = start.detector, _trained_head(start)
+        self.config = config
+        self.start = start
+        self.folder = folder
+        self.processes = processes
+        self.report = report
+        self.progress = progress
+        self.device = processes.device
+        self.main = processes.main
+        self.feed = feed
+        self.val_feed = val_feed
+        self.detector = start.detector
+        self.head = _trained_head(start)
         self.epochs = int(config.value("epochs"))
         rows_together = int(config.value("batch_size")) * processes.count
         self.rows = rows_per_step or rows_together * config.gradient_accumulation_steps  # of a step
@@ -330,7 +333,8 @@ class Run:
             report=report,
             **how,
         )
-        self.interruption, self.plan = Interruption(), Plan()
+        self.interruption = Interruption()
+        self.plan = Plan()
         self.position = Position(sums=torch.zeros(2, device=self.device))
         self.parts: dict[str, Stateful] = {
             "weights": Weights(self.detector),
@@ -347,7 +351,8 @@ class Run:
 
     def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
         """Be where the run is that is resumed; `rows`: their digest."""
-        self.plan, self.interruption = plan, interruption
+        self.plan = plan
+        self.interruption = interruption
         self.history.facts["rows_digest"] = rows
         self.embeddings = embeddings_digest([self.feed, self.val_feed])
         if plan.folder is None:
@@ -412,7 +417,8 @@ class Run:
         return f"interrupted {when}: {self.folder.contents()}{how}"
 
     def _announce(self) -> None:
-        config, pairs = self.config, self.feed.pairs
+        config = self.config
+        pairs = self.feed.pairs
         rows = f"{len(pairs):,} rows ({len(pairs.images):,} images, {len(pairs.texts):,} texts)"
         origin = f"{self.start.family}:{self.start.model_id}" + (
             f", from {self.start.checkpoint}" if self.start.checkpoint else ""
@@ -425,7 +431,8 @@ class Run:
 
     def _rows_of_a_step(self) -> str:
         """`32 rows`, or `64 rows (8 at once x 4 accumulated x 2 processes)`."""
-        accumulated, processes = self.step.parts, self.processes.count
+        accumulated = self.step.parts
+        processes = self.processes.count
         factors = [f"{accumulated} accumulated"] * (accumulated > 1) + [
             f"{processes} processes"
         ] * (processes > 1)
@@ -498,10 +505,8 @@ class Run:
         write = self._state_writer()
         with self._whole_weights():
             if self.main:
-                meta, stats = (
-                    self._meta(PLAIN if validation is None else validation.score),
-                    self.history.to_dict(),
-                )
+                meta = self._meta(PLAIN if validation is None else validation.score)
+                stats = self.history.to_dict()
                 with self.tuning.plain():
                     self.folder.save_epoch(
                         epoch,
@@ -522,7 +527,8 @@ class Run:
         """
         self.tuning.train_mode()
         self.head.train()
-        at, before = self.position, (epoch - 1) * self.steps_per_epoch
+        at = self.position
+        before = (epoch - 1) * self.steps_per_epoch
         began = time.perf_counter() - at.seconds
         batches = make_batches(self.feed.pairs, self.rows, self.config.seed, epoch, skip=at.step)
         progress = self.progress(f"epoch {epoch}/{self.epochs}", len(self.feed.pairs), "row")
@@ -539,11 +545,9 @@ class Run:
                     rate_factor(step, self.steps_per_epoch * self.epochs, self.config.warmup),
                 )
                 at.sums += len(batch) * self.step(self.feed, batch, inputs, (epoch, step))
-                at.rows, at.step, at.seconds = (
-                    at.rows + len(batch),
-                    at.step + 1,
-                    time.perf_counter() - began,
-                )
+                at.rows = at.rows + len(batch)
+                at.step = at.step + 1
+                at.seconds = time.perf_counter() - began
                 advance(len(batch), self.watch.after(step + 1, at.sums, at.rows))
                 if self._ends_here():
                     break
@@ -561,7 +565,8 @@ class Run:
         """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and
         every --checkpoint-steps.
         """
-        every, step = self.config.checkpoint_steps, self.position.step
+        every = self.config.checkpoint_steps
+        step = self.position.step
         came = self.processes.any(self.interruption.came)
         if came:
             self.interruption.follow()
@@ -592,7 +597,8 @@ class Run:
         """What writes the state into a checkpoint; taken before the backbone is made plain, in
         which its weights have other names.
         """
-        note, states = self._note(), states_of(self.parts)
+        note = self._note()
+        states = states_of(self.parts)
         return lambda folder: write_state(folder, note, states)
 
     def _note(self) -> Note:

@@ -28,7 +28,8 @@ class Tuning:
         """Freezes what doesn't train and puts adapters in; `report` is told what trains where the
         mode alone doesn't say so.
         """
-        self.mode, self.backbone = config.mode, backbone
+        self.mode = config.mode
+        self.backbone = backbone
         # of the backbone's rate, for weights that have less than all of it
         self.factors: dict[nn.Parameter, float] = {}
         # blocks that are to be computed again in the backward pass of lora

@@ -29,8 +29,10 @@ class Watch:
         steps_per_epoch: int,
         epochs: int,
     ) -> None:
-        self.optimizer, self.trackers = optimizer, trackers
-        self.every, self.steps = math.ceil(steps_per_epoch / LOGGED), steps_per_epoch * epochs
+        self.optimizer = optimizer
+        self.trackers = trackers
+        self.every = math.ceil(steps_per_epoch / LOGGED)
+        self.steps = steps_per_epoch * epochs
         # when, and at which step, this process began to train
         self.began: tuple[float, int] | None = None
         self.before: tuple[Tensor, int] | None = None  # sums and rows when trackers were last told

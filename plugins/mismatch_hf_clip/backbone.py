@@ -89,10 +89,8 @@ class HfClipBackbone(Backbone):
         with _in_one_line("the tokenizer or the text tower", model_id):
             self._try_text()
         self.shared_space = self.image_dim == self.text_dim
-        self.logit_scale, self.logit_bias = (
-            _scale(model),
-            _number(getattr(model, "logit_bias", None)),
-        )
+        self.logit_scale = _scale(model)
+        self.logit_bias = _number(getattr(model, "logit_bias", None))
         self.zero_shot_threshold = self._threshold() if trained else None
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -234,10 +232,8 @@ class HfClipBackbone(Backbone):
 
 def _scale(model: Any) -> float | None:
     """What the model multiplies its cosine with: exp(logit_scale), or 1 / temperature."""
-    scale, temperature = (
-        _number(getattr(model, "logit_scale", None)),
-        _number(getattr(model, "temperature", None)),
-    )
+    scale = _number(getattr(model, "logit_scale", None))
+    temperature = _number(getattr(model, "temperature", None))
     if scale is not None:
         limit = float(getattr(model, "max_log_logit_scale", scale))  # AIMv2 clamps
         return float(torch.tensor(min(scale, limit)).exp())
@@ -510,11 +506,9 @@ def _quiet() -> Iterator[None]:
     """Transformers says in many lines what one line of ours says; its settings are
     put back after.
     """
-    log, bars, hub = (
-        transformers.logging.get_verbosity(),
-        transformers.logging.is_progress_bar_enabled(),
-        huggingface_hub.logging.get_verbosity(),
-    )
+    log = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    hub = huggingface_hub.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()

@@ -76,7 +76,9 @@ def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
         )
     size = dict(processor.size)
     crop = dict(processor.crop_size or {}) if getattr(processor, "do_center_crop", None) else {}
-    shortest, height, side = size.get("shortest_edge"), size.get("height"), crop.get("height")
+    shortest = size.get("shortest_edge")
+    height = size.get("height")
+    side = crop.get("height")
     if crop.get("height") == crop.get("width"):
         if height and height == size.get("width") and (side or height) <= height:
             return int(side or height), int(height), "squash"
@@ -108,7 +110,8 @@ def _statistics(processor: Any, side: int, model_id: str) -> tuple[RGB, RGB]:
             f"hf-clip: '{model_id}' is preprocessed with {named}, so black and white lie"
             f" {span.max():.3g} apart; edit its preprocessor_config.json"
         )
-    mean, std = -black / span, 1 / span
+    mean = -black / span
+    std = 1 / span
     declared = [_three(getattr(processor, name, None)) for name in ("image_mean", "image_std")]
     if np.allclose(declared, [mean, std], atol=1e-5):
         return declared[0], declared[1]  # to the last digit
@@ -125,7 +128,8 @@ def _check(processor: Any, spec: ImageSpec, model_id: str) -> None:
     each way of resizing shows.
     """
     image = _noise(spec.resize_to * 3 // 2 + 1, spec.resize_to * 2 + 3)
-    theirs, name = pixels(processor, image), type(processor).__name__
+    theirs = pixels(processor, image)
+    name = type(processor).__name__
     if theirs.shape != (3, spec.size, spec.size):
         raise BackboneError(
             f"hf-clip: '{model_id}' has a {name} that gives {theirs.shape} for an image, not (3,"

@@ -49,7 +49,8 @@ def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
             raise BackboneError(
                 f"hf-clip: '{model_id}' has {wrong}; set {setting} to right and save it again"
             )
-    theirs, wrong = upstream_ids(tokenizer, list(ODD_TEXTS), length)["input_ids"], ""
+    theirs = upstream_ids(tokenizer, list(ODD_TEXTS), length)["input_ids"]
+    wrong = ""
     for backend in backends(tokenizer):
         spec = TextSpec(
             context_length=length,

@@ -25,7 +25,9 @@ from mismatch_openclip.tokenizer import TextSource
 __all__ = ["CONFIG", "TEXT_CONFIG", "WEIGHTS", "OpenClipBackbone"]
 
 CLIP_THRESHOLD = 0.25  # cosine, from which trained CLIP models call a pair a match
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # open_clip's own names
+# open_clip's own names
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
 TEXT_CONFIG = "config.json"  # of a text tower of transformers, by their own name
 
 
@@ -180,7 +182,8 @@ def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
     """What open_clip's encode_text computes, for any length: a causal tower never looks past its
     end token.
     """
-    length, dtype = input_ids.shape[1], tower.transformer.get_cast_dtype()
+    length = input_ids.shape[1]
+    dtype = tower.transformer.get_cast_dtype()
     # (B, L, W)
     x = tower.token_embedding(input_ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])

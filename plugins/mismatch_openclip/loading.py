@@ -24,8 +24,11 @@ from mismatch_openclip.tokenizer import VOCAB_SIZE, TextSource, clip_vocabulary,
 
 __all__ = ["check", "load"]
 
-TINY, UNTRAINED = "tiny", "untrained"
-HUB, LOCAL = "hf-hub:", "local-dir:"  # open_clip's own prefixes
+TINY = "tiny"
+UNTRAINED = "untrained"
+# open_clip's own prefixes
+HUB = "hf-hub:"
+LOCAL = "local-dir:"
 HUB_TIMEOUT = 10  # seconds until a silent hub counts as unreachable
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # files, one of which every tokenizer of transformers has
@@ -295,12 +298,12 @@ def check(config: dict[str, Any], model_id: str) -> None:
     """Raise BackboneError for a configuration that open_clip itself can't compute, or that has no
     fixed image size or no fixed tokens.
     """
-    text, vision = config["text_cfg"], config["vision_cfg"]
-    size, options = vision.get("image_size", 224), text.get("tokenizer_kwargs") or {}
-    own_tokenizer, custom = (
-        bool(text.get("hf_tokenizer_name")),
-        bool(config.get("custom_text") or text.get("hf_model_name")),
-    )
+    text = config["text_cfg"]
+    vision = config["vision_cfg"]
+    size = vision.get("image_size", 224)
+    options = text.get("tokenizer_kwargs") or {}
+    own_tokenizer = bool(text.get("hf_tokenizer_name"))
+    custom = bool(config.get("custom_text") or text.get("hf_model_name"))
     reasons = {
         "it is a NaFlex model, whose images have no fixed size": (
             "naflex" in f"{vision.get('timm_model_name')} {model_id}".lower()
@@ -336,12 +339,11 @@ def _quiet() -> Iterator[None]:
     """open_clip logs to the root logger, and would give it a handler; that and the hub's retries
     are put back after.
     """
-    root, silent, hub = (
-        logging.getLogger(),
-        logging.NullHandler(),
-        huggingface_hub.logging.get_verbosity(),
-    )
-    disabled, root.disabled = root.disabled, True
+    root = logging.getLogger()
+    silent = logging.NullHandler()
+    hub = huggingface_hub.logging.get_verbosity()
+    disabled = root.disabled
+    root.disabled = True
     root.addHandler(silent)
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     try:

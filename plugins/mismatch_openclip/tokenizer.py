@@ -30,7 +30,8 @@ __all__ = [
 
 VOCAB_SIZE = 49408  # 256 bytes, twice; 48,894 merges; start and end
 CONTEXT_LENGTH = 77  # tokens, where a configuration names no length
-START, END = "<start_of_text>", "<end_of_text>"
+START = "<start_of_text>"
+END = "<end_of_text>"
 _MERGES = VOCAB_SIZE - 2 * 256 - 2
 # On text in lower case SimpleTokenizer's IGNORECASE adds 'ſ (long s) to 's, and drops U+0345 (its
 # upper case is a letter)
@@ -70,10 +71,8 @@ class TextSource:
 
 def clip_vocabulary(options: dict[str, Any]) -> TextSource:
     """CLIP's own vocabulary, by a configuration's `text_cfg`."""
-    length, clean = (
-        options.get("context_length", CONTEXT_LENGTH),
-        (options.get("tokenizer_kwargs") or {}).get("clean", "lower"),
-    )
+    length = options.get("context_length", CONTEXT_LENGTH)
+    clean = (options.get("tokenizer_kwargs") or {}).get("clean", "lower")
     spec = TextSpec(
         context_length=length,
         pad_id=0,
@@ -104,7 +103,8 @@ def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str
 
     Raises BackboneError where a tokenizer.json can't say what it does.
     """
-    inner, more = upstream.tokenizer, options.get("tokenizer_kwargs") or {}
+    inner = upstream.tokenizer
+    more = options.get("tokenizer_kwargs") or {}
     if getattr(inner, "backend_tokenizer", None) is None:
         raise _unlike(
             model_id, f"{type(inner).__name__} is written in Python and has no tokenizer.json"
@@ -141,7 +141,9 @@ def _file_of(inner: Any) -> dict[str, Any]:
 
 def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
     """`strip_sep_token` writes 0 over the separator; here it has id 0 from the start."""
-    vocabulary, token, number = data["model"]["vocab"], inner.sep_token, inner.sep_token_id
+    vocabulary = data["model"]["vocab"]
+    token = inner.sep_token
+    number = inner.sep_token_id
     if number is None:
         raise _unlike(model_id, "strip_sep_token is set, but it has no separator token")
     if not isinstance(vocabulary, dict):
