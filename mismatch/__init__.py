@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackboneError",
     "Calibration",
+    "CalibrationResult",
     "CheckpointError",
     "DeviceError",
     "Explanation",
@@ -62,6 +64,7 @@ __all__ = [
     "TextSpec",
     "Threshold",
     "__version__",
+    "calibrate",
     "explain",
     "hookimpl",
     "load",
@@ -75,6 +78,7 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(

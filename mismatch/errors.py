@@ -45,7 +45,15 @@ Failure = TypeVar("Failure", bound=Exception)
 
 
 class MismatchError(Exception):
-    """What was asked, what is wrong, what to do: one line."""
+    """What was asked, what is wrong, what to do: one line.
+
+    `option`: the keyword argument that is at fault, if it is one. A message writes names of options
+    in backquotes; the command line turns them into its flags.
+    """
+
+    def __init__(self, message: str = "", *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class InputError(MismatchError):

@@ -4,6 +4,7 @@ calibration, and nothing else changes.
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import calibrate, main
+from mismatch.cli import main
 from mismatch.errors import InputError
 from mismatch.files import sha256_file
 
@@ -157,7 +158,7 @@ def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str)
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("failing", ["_result", "_lines"])
+@pytest.mark.parametrize("failing", ["jobs.calibrate._result", "cli.calibrate._lines"])
 @pytest.mark.parametrize("output", [(), ("--output", "new")])
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
     run: Any,
@@ -173,7 +174,7 @@ def test_a_command_that_ends_in_an_error_has_stored_nothing(
     def fail(*_: object) -> None:
         raise InputError("it can't be tested")
 
-    monkeypatch.setattr(calibrate, failing, fail)
+    monkeypatch.setattr(f"mismatch.{failing}", fail)
     assert run("--model", "bundle", *output).exit_code == 2
     assert sha256_file("bundle/manifest.json") == before
     assert not Path("new").exists()
@@ -188,9 +189,28 @@ def test_what_can_not_be_printed_is_not_stored(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(calibrate, "_lines", full)
+    monkeypatch.setattr("mismatch.cli.calibrate._lines", full)
     result = run("--model", "bundle")
     assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
+
+
+def test_from_python_on_rows_in_memory(run: Any) -> None:
+    with Path("rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    result = mismatch.calibrate("openclip:tiny", rows, dry_run=True)
+    assert isinstance(result, mismatch.CalibrationResult)
+    assert (result.rows, result.calibration.kind, result.calibration.rows) == (80, "platt", 80)
+    printed = json.loads(run("--model", "openclip:tiny", "--dry-run", "--json").stdout)
+    printed["before"] = result.before  # nan, which JSON has no word for
+    printed["threshold"]["date"] = result.threshold.date
+    assert result.to_dict() == printed
+    for row in rows:
+        row["image_path"] = Path(row["image_path"]).read_bytes()
+    again = mismatch.calibrate("openclip:tiny", iter(rows), dry_run=True)
+    assert (again.rows, again.auroc) == (80, result.auroc)
+    assert again.threshold.value == pytest.approx(result.threshold.value)
+    with pytest.raises(InputError, match="no option 'image_base'; did you mean 'image_base_path'"):
+        mismatch.calibrate("openclip:tiny", rows, image_base="x")  # type: ignore[call-arg]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mismatch.cli.evaluated import ERRORS, blind, compared, metrics, warn_unscorable, worst
-from mismatch.cli.labelled import Labelled
 from mismatch.data.pairs import resolve_image
 from mismatch.data.rows import Row
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.labelled_rows import Labelled
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Prediction
 

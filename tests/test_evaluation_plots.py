@@ -18,8 +18,8 @@ from mismatch.cli.evaluation_plots import (
     sweep_plot,
     training_plots,
 )
-from mismatch.cli.labelled import Labelled
 from mismatch.evaluation.outlines import sweep
+from mismatch.jobs.labelled_rows import Labelled
 
 pytest.importorskip("matplotlib")
 

@@ -22,6 +22,16 @@ from mismatch.cli.options import (
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
+from mismatch.jobs.options import (
+    MODEL_DEFAULTS,
+    ROW_DEFAULTS,
+    ModelOptions,
+    RowOptions,
+    check_options,
+    model_name,
+    open_predictor,
+    open_rows,
+)
 from mismatch.remote import Remote
 from mismatch.runtime import preprocess
 from mismatch.runtime.decoding import DecodingPool
@@ -216,3 +226,28 @@ def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
 def test_a_location_is_a_path_or_what_a_url_names() -> None:
     assert LocationType()("a.csv") == Path("a.csv")
     assert LocationType()("s3://shop/a.csv") == Remote("s3://shop", "a.csv")
+
+
+def test_a_job_reads_rows_as_its_options_say(tmp_path: Path, write_rows: Any) -> None:
+    path = write_rows(tmp_path / "a.csv", [("picture", "text"), ("a.png", "red")])
+    with open_rows(path, {"image_column": "picture", "image_base_path": tmp_path}) as source:
+        assert (source.name, source.path, source.base) == (str(path), path, str(tmp_path))
+        assert (source.columns.image, source.columns.inside) == ("picture", str(tmp_path))
+    with open_rows(path, {"image_base_path": tmp_path, "allow_outside_images": True}) as source:
+        assert source.columns.inside == ""
+    assert set(RowOptions.__annotations__) == set(ROW_DEFAULTS)
+    assert set(ModelOptions.__annotations__) == set(MODEL_DEFAULTS)
+    with pytest.raises(InputError, match="no option 'thread'; did you mean 'threads'"):
+        check_options({"thread": 1}, ROW_DEFAULTS, MODEL_DEFAULTS)
+
+
+def test_a_job_takes_a_model_by_name_or_one_that_is_loaded(tiny_bundles: dict[str, Path]) -> None:
+    predictor = open_predictor(tiny_bundles["openclip"], {"threads": 1}, threshold=0.25)
+    assert predictor.threshold == 0.25
+    assert open_predictor(predictor, {}) is predictor
+    assert open_predictor(predictor, {"provider": "auto"}) is predictor
+    with pytest.raises(InputError, match="`threads` goes with a model's folder"):
+        open_predictor(predictor, {"threads": 1})
+    with pytest.raises(InputError, match="`threshold` goes with a model's folder"):
+        open_predictor(predictor, {}, threshold=0.5)
+    assert model_name("openclip:tiny") == "openclip:tiny"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -12,6 +13,8 @@ import tqdm
 
 from mismatch.cli import progress
 from mismatch.cli.progress import progress_bar
+from mismatch.progress import Advance, shown_by
+from mismatch.progress import progress as reported
 
 
 class Terminal(io.StringIO):
@@ -118,3 +121,21 @@ def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch
     with progress_bar("check images", total=4, unit="image") as advance:
         advance(1)
         advance(3, lambda: "never asked for")
+
+
+def test_a_job_reports_to_whoever_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[object] = []
+
+    @contextmanager
+    def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
+        seen.append((label, total, unit))
+        yield lambda done, note=None: seen.append(done)
+
+    with reported("alone") as advance:
+        advance(1)
+    with shown_by(bar), reported("score", 3, "row") as advance:
+        advance(2)
+    with reported("after") as advance:
+        advance(1)
+    assert seen == [("score", 3, "row"), 2]
+    assert capsys.readouterr() == ("", "")

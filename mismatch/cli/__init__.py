@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import click
 
+from mismatch.cli.flags import with_flags
+from mismatch.cli.logs import logs_as_lines
 from mismatch.cli.streams import (
     open_closed_streams,
     settle,
@@ -24,6 +26,7 @@ from mismatch.cli.streams import (
     stream_error,
 )
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.progress import Advance, shown_by
 from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
@@ -86,14 +89,15 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _warnings_as_lines():
+            with _warnings_as_lines(), logs_as_lines(), shown_by(_bar):
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
-            raise _Failure(_explained(error, ctx.invoked_subcommand)) from error
+            verb = ctx.invoked_subcommand
+            raise _Failure(_explained(error, verb), self.commands.get(verb or "")) from error
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any
@@ -128,13 +132,13 @@ class LazyGroup(click.Group):
 class _Failure(click.ClickException):
     """An exception on its way out, with the exit code that it means."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, command: click.Command | None) -> None:
         expected = isinstance(error, (MismatchError, OSError))
         unforeseen = (
             f"unexpected {type(error).__name__}: {error}; this is a bug, `mismatch --debug …` shows"
             " where"
         )
-        super().__init__(str(error) if expected else unforeseen)
+        super().__init__(with_flags(str(error), command) if expected else unforeseen)
         self.code = INPUT_EXIT if expected else BUG_EXIT
 
 
@@ -248,6 +252,15 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", MismatchWarning)
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
         yield
+
+
+@contextmanager
+def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """A job's progress as a bar on a terminal."""
+    from mismatch.cli.progress import progress_bar
+
+    with progress_bar(label, total, unit) as advance:
+        yield advance
 
 
 def _say(text: str, code: int) -> int:

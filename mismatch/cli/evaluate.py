@@ -22,7 +22,6 @@ import click
 
 from mismatch.cli import evaluated
 from mismatch.cli.evaluation_lines import result_lines
-from mismatch.cli.labelled import Labelled, check_labels
 from mismatch.cli.number_types import SEED
 from mismatch.cli.options import (
     long_text_option,
@@ -37,6 +36,8 @@ from mismatch.cli.table_kinds import table
 from mismatch.data.pairs import Columns, Row, read_header, rows_files, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
+from mismatch.jobs.labelled_rows import Labelled, check_labels
+from mismatch.jobs.options import RowSource
 from mismatch.outputs import check_outputs, json_report, page
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _wanted(csv_file: Path, columns: Columns, options: dict[str, Any]) -> list[s
         options["kind_column"] = KIND
     named = [*options["slices"], options["kind_column"], options["brand_column"]]
     wanted = list(dict.fromkeys(name for name in named if name))
-    check_labels(csv_file, columns, wanted)
+    check_labels(RowSource(str(csv_file), csv_file, "", columns), wanted)
     return wanted
 
 

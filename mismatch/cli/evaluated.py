@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from mismatch.cli.labelled import Labelled, score_all
 from mismatch.cli.progress import progress_bar
 from mismatch.data.pairs import Columns, Row, resolve_image
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.labelled_rows import Labelled, score_all
+from mismatch.jobs.options import RowSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +63,8 @@ def scored(
     label: str = "evaluate",
 ) -> Labelled:
     """All rows, each also given to `write`. InputError where not one could be scored."""
-    found = score_all(
-        predictor, csv_file, base, columns, wanted=wanted, known=known, write=write, label=label
-    )
+    source = RowSource(str(csv_file), csv_file, base, columns)
+    found = score_all(predictor, source, wanted=wanted, known=known, write=write, label=label)
     if not found.labels:
         raise InputError(
             f"{csv_file}: not one of its {found.unscorable:,} rows could be scored; mismatch"

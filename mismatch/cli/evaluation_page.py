@@ -23,11 +23,11 @@ from mismatch.cli.evaluation_plots import (
 )
 from mismatch.cli.evaluation_style import SCRIPT, STYLE
 from mismatch.cli.gallery import thumbnail
-from mismatch.cli.labelled import Labelled
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.outlines import sweep
 from mismatch.files import atomic_file, finite, read_json
+from mismatch.jobs.labelled_rows import Labelled
 
 __all__ = ["training_stats", "write_evaluation_page"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mismatch.cli.labelled import Labelled
 from mismatch.evaluation.metrics import reliability
 from mismatch.evaluation.outlines import histogram, precision_recall_curve, roc_curve
+from mismatch.jobs.labelled_rows import Labelled
 
 __all__ = [
     "AXES",

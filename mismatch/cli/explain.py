@@ -276,8 +276,8 @@ def _worst(
     """The lowest scores, or of labelled rows those that lie farthest on the wrong side of the
     threshold.
     """
-    from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import read_rows
+    from mismatch.jobs.scored_rows import predict_rows
 
     ranked: list[tuple[float, int, Row]] = []
     rows = failed = 0

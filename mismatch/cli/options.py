@@ -25,6 +25,7 @@ __all__ = [
     "Shard",
     "fetching_row_options",
     "isolated_decoding",
+    "job_row_options",
     "long_text_option",
     "model_option",
     "model_options",
@@ -178,6 +179,13 @@ def row_options(function: F) -> F:
     and, of all the others, `columns`.
     """
     return _row_options(function, BASE)
+
+
+def job_row_options(function: F) -> F:
+    """How rows are read; the function is given the options as a job takes them."""
+    for decorate in reversed((BASE, *ROW_OPTIONS)):
+        function = decorate(function)
+    return function
 
 
 def fetching_row_options(function: F) -> F:

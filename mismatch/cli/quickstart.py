@@ -354,8 +354,8 @@ def _predict(
     predictor: Predictor, catalogue: Catalogue, label: str
 ) -> tuple[list[Row], list[Prediction], float]:
     """The test rows, their predictions, and pairs a second from reading to score."""
-    from mismatch.cli.scored import predict_rows
     from mismatch.data.pairs import load_pairs
+    from mismatch.jobs.scored_rows import predict_rows
 
     rows = load_pairs(catalogue.test_csv, catalogue.folder)
     predictions = []

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.labelled import Labelled, check_labels, figure_lines, score_labelled
+from mismatch.cli.figures import figure_lines
 from mismatch.cli.number_types import FINITE, SEED, FiniteRange
 from mismatch.cli.options import model_options, review_band_option, row_options
 from mismatch.cli.parts import hold_score
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.files import finite
+from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
+from mismatch.jobs.options import RowSource
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 if TYPE_CHECKING:
@@ -186,14 +188,13 @@ def command(
     from mismatch.runtime.stored_score import score_file, write_score
 
     _check(options)
-    check_labels(csv_file, columns, [options["column"]] if options["column"] else [])
+    source = RowSource(str(csv_file), csv_file, image_base_path, columns)
+    check_labels(source, [options["column"]] if options["column"] else [])
     if not dry_run:
         hold_score(options["model"])  # refuses what nothing can be stored in
     predictor = load_predictor(options | {"review_band": None})
     wanted = [options["column"]] if options["column"] else []
-    rows = score_labelled(
-        predictor, csv_file, image_base_path, columns, wanted=wanted, least=options["min_rows"]
-    )
+    rows = score_labelled(predictor, source, wanted=wanted, min_rows=options["min_rows"])
     choice = _choose(rows, predictor.engine.score, options)
     result = choice.to_dict() | {
         "model": options["model"],

@@ -206,7 +206,7 @@ def training_problem(row: Row, columns: Columns) -> str | None:
     )
 
 
-def refusal(path: str | Path, bad: Sequence[Row]) -> InputError:
+def refusal(path: str | Path | Remote, bad: Sequence[Row]) -> InputError:
     """One error for rows that can't be used: the first ten and the count; a LabelError where all
     faults are labels.
     """
@@ -238,7 +238,7 @@ class Unusable:
         self.only_labels = self.only_labels and later.only_labels
         self.first = [*self.first, *later.first][:SHOWN]
 
-    def error(self, path: str | Path) -> InputError:
+    def error(self, path: str | Path | Remote) -> InputError:
         """What to raise; see `refusal`."""
         more = (
             f" (and {self.count - SHOWN:,} more; mismatch validate lists all)"

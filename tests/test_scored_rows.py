@@ -1,4 +1,4 @@
-"""mismatch.cli.scored: a row of several images has the prediction of the one that decides."""
+"""mismatch.jobs.scored_rows: a row of several images has the prediction of the one that decides."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mismatch.cli.scored import predict_rows
 from mismatch.data.columns import Columns
 from mismatch.data.rows import Row
+from mismatch.jobs.scored_rows import predict_rows
 from mismatch.runtime.predictor import Predictor
 
 ROWS = [

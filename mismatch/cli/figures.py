@@ -1,0 +1,34 @@
+"""Figures of a threshold as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["FIGURE_NAMES", "bounds", "figure_lines"]
+
+FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
+    "accuracy": "accuracy",
+    "mismatch_precision": "mismatches: precision",
+    "mismatch_recall": "mismatches: recall",
+    "mismatch_f1": "mismatches: F1",
+    "match_precision": "matches: precision",
+    "match_recall": "matches: recall",
+    "match_f1": "matches: F1",
+    "alarm_rate": "called mismatches",
+}
+
+
+def figure_lines(
+    figures: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> list[str]:
+    """Return a line for each figure, with its interval (low, high)."""
+    width = max(map(len, FIGURE_NAMES.values()))
+    return [
+        f"{words:<{width}}  {figures[name]:.4f}  {bounds(*intervals[name])}"
+        for name, words in FIGURE_NAMES.items()
+    ]
+
+
+def bounds(low: float, high: float) -> str:
+    """Return `0.9312..0.9587`, or a dash where there is no interval."""
+    return "–" if low != low else f"{low:.4f}..{high:.4f}"

@@ -1,0 +1,161 @@
+"""Rows as people have them: a file, a table of another library, or any iterable of mappings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mismatch.data.columns import Columns
+from mismatch.errors import InputError
+from mismatch.images import ImageSource, as_image_source, encoded_image
+from mismatch.remote import Remote, located
+
+__all__ = ["RowsLike", "row_mappings", "rows_file"]
+
+# A path or URL; a table of pandas, polars or pyarrow; a datasets.Dataset; an iterable of mappings.
+RowsLike = Any
+NEEDED = (
+    "a path, a table of pandas, polars, pyarrow or datasets, or an iterable of mappings is needed"
+)
+IMAGE = "image"  # column that is taken for the images where the one that is asked for is missing
+
+
+@contextmanager
+def rows_file(rows: RowsLike, columns: Columns) -> Iterator[Path | Remote]:
+    """Yield a file of these rows: a path as it is, anything else as JSON lines in a temporary
+    folder, which is removed when the block ends.
+
+    Images in memory are written there once each, as they are where they are encoded, else as PNG.
+    InputError for what holds no rows.
+    """
+    if isinstance(rows, (str, os.PathLike, Remote)):
+        yield rows if isinstance(rows, Remote) else located(os.fspath(rows))
+        return
+    records = row_mappings(rows)
+    with tempfile.TemporaryDirectory(prefix="mismatch-") as folder:
+        path = Path(folder) / f"{type(rows).__name__}.jsonl"
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for record in _Spooled(Path(folder), columns).records(records):
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        yield path
+
+
+def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
+    """Yield each row of a table or an iterable as a mapping, in order.
+
+    The kind of a table is known by its methods: none of those libraries is imported. InputError,
+    at once, for what holds no rows.
+    """
+    if isinstance(rows, (str, bytes, bytearray, Mapping)):
+        raise InputError(f"the rows are a {type(rows).__name__}; {NEEDED}")
+    if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
+        return iter(rows.iter_rows(named=True))
+    if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
+        return _pandas_rows(rows)
+    if hasattr(rows, "to_batches") and hasattr(rows, "column_names"):  # pyarrow
+        return (row for batch in rows.to_batches() for row in batch.to_pylist())
+    if hasattr(rows, "cast_column") and hasattr(rows, "features"):  # datasets
+        return iter(_with_encoded_images(rows))
+    if not isinstance(rows, Iterable):
+        raise InputError(f"the rows are a {type(rows).__name__}; {NEEDED}")
+    return _checked(rows)
+
+
+def _checked(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"row {number} is a {type(row).__name__}; a mapping with `image_path` (or `image`)"
+                " and `text` is needed"
+            )
+        yield row
+
+
+def _pandas_rows(frame: Any) -> Iterator[Mapping[str, Any]]:
+    names = [str(name) for name in frame.columns]
+    for values in frame.itertuples(index=False, name=None):
+        yield dict(zip(names, values, strict=True))
+
+
+def _with_encoded_images(dataset: Any) -> Any:
+    """Return the dataset with its images as bytes or paths rather than decoded."""
+    for name, feature in dataset.features.items():
+        if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
+            dataset = dataset.cast_column(name, type(feature)(decode=False))
+    return dataset
+
+
+class _Spooled:
+    """Rows on their way to a file: their images beside it, their values as JSON has them."""
+
+    def __init__(self, folder: Path, columns: Columns) -> None:
+        self._folder = folder
+        self._columns = columns
+        self._written_as: dict[bytes, Path] = {}  # digests of images → their files
+
+    def records(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield what is written of each row; InputError, with its number, for an image of a kind
+        that is not known.
+        """
+        asked = self._columns.image
+        for number, row in enumerate(rows, start=1):
+            name = asked if asked in row or IMAGE not in row else IMAGE
+            record = {str(key): _plain(value) for key, value in row.items() if key != name}
+            if name in row:
+                record[asked] = self._path(row[name], number)
+            yield record
+
+    def _path(self, value: Any, number: int) -> Any:
+        """Return the path of an image; one in memory is written to a file."""
+        if isinstance(value, str) or _is_missing(value):
+            return _plain(value)
+        try:
+            source = as_image_source(value)
+        except InputError as error:
+            raise InputError(f"row {number}: {error}") from error
+        if isinstance(source, (str, Path, Remote)):
+            return str(source)
+        return str(self._written(source, number))
+
+    def _written(self, source: ImageSource, number: int) -> Path:
+        if self._columns.inside:
+            raise InputError(
+                f"row {number}: its image is in memory, and `image_base_path` goes with images"
+                " that are paths; leave it out"
+            )
+        data = encoded_image(source)
+        digest = hashlib.sha256(data).digest()
+        path = self._written_as.get(digest)
+        if path is None:
+            path = self._written_as[digest] = self._folder / f"row-{number}"
+            path.write_bytes(data)
+        return path
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: numbers of NumPy as Python's, what is missing as null."""
+    if _is_missing(value):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it is None, nan, or what pandas and polars have for it."""
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating)):
+        return math.isnan(value)
+    return type(value).__name__ in ("NAType", "NaTType")

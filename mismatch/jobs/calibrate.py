@@ -1,0 +1,317 @@
+"""Probabilities and a threshold for one's own data from a few labels, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.data.row_files import RowsLike
+from mismatch.errors import CheckpointError, InputError
+from mismatch.evaluation.bootstrap import percentiles, resamples_of
+from mismatch.evaluation.calibration import fit_calibration, folds
+from mismatch.evaluation.metrics import auroc, brier_score, expected_calibration_error, log_loss
+from mismatch.evaluation.objectives import Objective
+from mismatch.evaluation.threshold import (
+    choose_again,
+    choose_threshold,
+    expected_figures,
+    threshold_table,
+)
+from mismatch.files import atomic_directory
+from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
+from mismatch.jobs.locking import lock_folder, lock_score
+from mismatch.jobs.options import (
+    MODEL_DEFAULTS,
+    ROW_DEFAULTS,
+    ModelRowOptions,
+    check_options,
+    model_name,
+    open_predictor,
+    open_rows,
+)
+from mismatch.jobs.results import Result
+from mismatch.outputs import refuse_model_folder
+from mismatch.runtime.model_copy import copy_model
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.stored_score import score_file, write_score
+from mismatch.specs import Calibration, ScoreSpec, Threshold
+
+__all__ = ["CalibrationResult", "Figure", "Point", "calibrate"]
+
+POINTS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of the logits at which the probability is shown
+RESAMPLES = 200  # of fits
+QUALITY = {"log_loss": log_loss, "brier": brier_score, "ece": expected_calibration_error}
+Kind = Literal["auto", "temperature", "platt", "piecewise"]
+ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc"]
+
+
+class Figure(NamedTuple):
+    """A figure, and how far other rows could move it."""
+
+    value: float
+    interval: tuple[float, float]  # low and high, at the `level` that was asked for
+
+
+@dataclass(frozen=True)
+class Point:
+    """The probability at one logit, and where it would lie had other rows been labelled."""
+
+    logit: float  # of a raw backbone its cosine
+    probability: float  # of a match, 0..1
+    interval: tuple[float, float]  # of the probability
+
+
+@dataclass(frozen=True)
+class CalibrationResult(Result):
+    """A calibration with its threshold, and how good both are."""
+
+    model: str  # folder or name, as given
+    rows: int  # labelled ones that could be scored
+    matches: int  # of them
+    auroc: float  # 0..1; a calibration doesn't change it
+    calibration: Calibration
+    threshold: Threshold
+    before: dict[str, float]  # log_loss, brier and ece as the model was; nan for raw cosines
+    after: dict[str, float]  # of rows that the fit has not seen
+    figures: dict[str, Figure]  # accuracy, precision, recall and F1 to expect of new rows
+    points: list[Point]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it with plain JSON types only, under the names of its fields."""
+        figures = {
+            name: {"value": figure.value, "interval": list(figure.interval)}
+            for name, figure in self.figures.items()
+        }
+        return super().to_dict() | {"figures": figures}
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How the calibration and its threshold are chosen."""
+
+    kind: Kind
+    objective: ObjectiveName | None
+    level: float
+    seed: int
+
+
+def calibrate(
+    model: str | Path | Predictor,
+    rows: RowsLike,
+    *,
+    output: str | Path | None = None,
+    kind: Kind = "auto",
+    objective: ObjectiveName | None = None,
+    min_rows: int = 50,
+    level: float = 0.95,
+    seed: int = 0,
+    dry_run: bool = False,
+    before_storing: Callable[[CalibrationResult], object] | None = None,
+    **options: Unpack[ModelRowOptions],
+) -> CalibrationResult:
+    """Fit probabilities and a threshold to labelled rows: of a trained model, a bundle, or a raw
+    backbone (FAMILY:MODEL). Store them with the model.
+
+    `rows`: labelled ones that the model was not trained on, 50 to 500 of them. `output`: folder for
+    the calibrated model; by default `model` itself. `kind`: "auto" takes the best by
+    cross-validated log-loss. `objective`: what the threshold is best for; by default as the stored
+    one, else accuracy. `min_rows`: fewer are refused. `level`: of the intervals, 0.5..0.999.
+    `seed`: of folds and resamples. `dry_run`: store nothing. `before_storing` is called with the
+    result when all else is done.
+
+    Raises InputError for rows that can't be used, CheckpointError where nothing can be stored.
+    """
+    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    fit = _Fit(kind, objective, level, seed)
+    target = None if output is None else Path(output)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_rows(rows, options))
+        check_labels(source)
+        name = model_name(model)
+        if not dry_run:
+            _lock_target(stack, name, target)
+        predictor = open_predictor(model, options)
+        labelled = score_labelled(predictor, source, min_rows=min_rows)
+        before = predictor.engine.score
+        after = _fitted(labelled, before, fit)
+        result = _result(name, labelled, before, after, fit)
+        if before_storing is not None:
+            before_storing(result)
+        if not dry_run:  # behind all that can fail: an error has changed nothing
+            _store(predictor, name, target, after)
+    return result
+
+
+def _lock_target(stack: ExitStack, model: str, output: Path | None) -> None:
+    """Refuse a target that nothing can be stored in, and keep other writers off it."""
+    if output is None:
+        stack.enter_context(lock_score(model))
+        return
+    refuse_model_folder(output, "`output`")
+    stack.enter_context(lock_folder(output))
+    _check_free(output)
+
+
+def _check_free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise CheckpointError(
+            f"`output` {output} is there already; choose another name, or remove it"
+        )
+
+
+def _fitted(rows: Labelled, before: ScoreSpec, fit: _Fit) -> ScoreSpec:
+    """Return a calibration and a threshold. A review band and thresholds by slice lie on the old
+    scale, so they go.
+    """
+    calibration = fit_calibration(
+        rows.logits, rows.labels, kind=fit.kind, groups=rows.images, seed=fit.seed
+    )
+    after = replace(
+        before,
+        kind="probability",
+        default_threshold=0.5,
+        calibration=calibration,
+        review=None,
+        slices=None,
+    )
+    scores = scores_from_logits(rows.logits, after)
+    if fit.objective is not None or before.threshold is None:
+        chosen = choose_threshold(rows.labels, scores, fit.objective or "accuracy")
+        return after.with_threshold(chosen)
+    try:
+        return after.with_threshold(choose_again(before.threshold, rows.labels, scores))
+    except InputError as error:
+        raise InputError(
+            f"the stored threshold can't be chosen again ({error}); pass `objective`"
+        ) from error
+
+
+def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSpec) -> None:
+    """Write the score to the model, or to a copy of it."""
+    if output is None:
+        write_score(model, score)
+    elif Path(model).is_dir() and ":" not in model:
+        score_file(model)
+        with atomic_directory(output) as part:
+            copy_model(Path(model), part)
+            write_score(part, score)
+            _check_free(output)  # what has come there since is not lost
+    else:
+        _store_backbone(predictor, model, output, score)
+
+
+def _store_backbone(predictor: Predictor, model: str, output: Path, score: ScoreSpec) -> None:
+    """Write a raw backbone with the score as a checkpoint."""
+    from mismatch.training.checkpoint import save_checkpoint
+    from mismatch.training.engine import TorchEngine
+
+    engine = predictor.engine
+    if not isinstance(engine, TorchEngine):
+        raise CheckpointError(
+            f"{model} can't be stored in {output}; pass the folder of a model, or FAMILY:MODEL"
+        )
+    save_checkpoint(output, engine.detector, replace(engine.meta, score=score), {})
+
+
+def _result(
+    model: str, rows: Labelled, before: ScoreSpec, after: ScoreSpec, fit: _Fit
+) -> CalibrationResult:
+    if after.threshold is None or after.calibration is None:
+        raise InputError("nothing was fitted")
+    old = scores_from_logits(rows.logits, before)
+    held_out = _held_out(rows, fit)
+    return CalibrationResult(
+        model=model,
+        rows=len(rows.labels),
+        matches=sum(rows.labels),
+        auroc=auroc(rows.labels, rows.logits),
+        calibration=after.calibration,
+        threshold=after.threshold,
+        before={name: quality(rows.labels, old) for name, quality in QUALITY.items()},
+        after={name: quality(rows.labels, held_out) for name, quality in QUALITY.items()},
+        figures=_figures(rows, after, after.threshold, fit),
+        points=_points(rows, after, after.calibration, fit),
+    )
+
+
+def _figures(
+    rows: Labelled, after: ScoreSpec, threshold: Threshold, fit: _Fit
+) -> dict[str, Figure]:
+    """Return what to expect of the threshold on new rows."""
+    scores = scores_from_logits(rows.logits, after)
+    intervals = expected_figures(
+        rows.labels,
+        scores,
+        _objective(threshold),
+        threshold=threshold.value,
+        groups=rows.images,
+        level=fit.level,
+        seed=fit.seed,
+    )
+    [values] = threshold_table(rows.labels, scores, [threshold.value])
+    return {
+        name: Figure(values[name], (interval.low, interval.high))
+        for name, interval in intervals.items()
+    }
+
+
+def _objective(threshold: Threshold) -> Objective | None:
+    """Return what the threshold was chosen for; None where its words are no objective."""
+    try:
+        return Objective.parse(threshold.objective)
+    except InputError:
+        return None
+
+
+def _held_out(rows: Labelled, fit: _Fit) -> NDArray[np.float64]:
+    """Return (N,) probabilities, each by a calibration that has seen neither its row nor another
+    one of its image.
+    """
+    logits = np.array(rows.logits)
+    labels = np.array(rows.labels)
+    images = np.array(rows.images)
+    fold = folds(images, fit.seed)
+    scores = np.empty(len(labels))
+    for part in np.unique(fold):
+        inside = fold == part
+        if len(np.unique(labels[~inside])) < 2:
+            raise InputError(
+                "the few rows of one label share an image, so the fit can't be tested; add rows of"
+                " that label"
+            )
+        calibration = fit_calibration(
+            logits[~inside],
+            labels[~inside],
+            kind=fit.kind,
+            groups=images[~inside],
+            seed=fit.seed,
+        )
+        spec = ScoreSpec("probability", 0.5, calibration)
+        scores[inside] = scores_from_logits(logits[inside], spec)
+    return scores
+
+
+def _points(rows: Labelled, after: ScoreSpec, calibration: Calibration, fit: _Fit) -> list[Point]:
+    logits = np.array(rows.logits)
+    labels = np.array(rows.labels)
+    at = np.quantile(logits, POINTS)
+    drawn = []
+    for some in resamples_of(len(labels), resamples=RESAMPLES, seed=fit.seed, groups=rows.images):
+        if not 0 < labels[some].sum() < len(some):
+            continue
+        fitted = fit_calibration(logits[some], labels[some], kind=calibration.kind)
+        drawn.append(scores_from_logits(at, ScoreSpec("probability", 0.5, fitted)))
+    values = scores_from_logits(at, after)  # (P,)
+    resampled = np.array(drawn)  # (B, P)
+    points = []
+    for i, (logit, value) in enumerate(zip(at, values, strict=True)):
+        low, high = percentiles(resampled[:, i], fit.level)
+        points.append(Point(float(logit), float(value), (low, high)))
+    return points

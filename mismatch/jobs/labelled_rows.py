@@ -1,0 +1,131 @@
+"""Labelled rows and what a model says of them, for jobs that measure a model or fit its score."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mismatch.data.pairs import Row, place, read_header, read_rows, refusal
+from mismatch.errors import InputError
+from mismatch.io.text import plural
+from mismatch.jobs.options import RowSource
+from mismatch.jobs.scored_rows import predict_rows
+from mismatch.progress import progress
+
+if TYPE_CHECKING:
+    from mismatch.runtime.pipeline import Known
+    from mismatch.runtime.predictor import Prediction, Predictor
+
+__all__ = [
+    "Labelled",
+    "check_labels",
+    "score_all",
+    "score_labelled",
+]
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 10  # rows that could not be scored
+
+
+@dataclass
+class Labelled:
+    """Rows that could be scored, a value a row in each list, and the first ones that could not."""
+
+    labels: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    logits: list[float] = field(default_factory=list)
+    thresholds: list[float] = field(default_factory=list)  # that each was decided by
+    # as written: rows of one image are no independent ones
+    images: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for
+    unscorable: int = 0
+    first: list[dict[str, Any]] = field(default_factory=list)  # line and status
+
+    def add(self, row: Row, prediction: Prediction) -> None:
+        """Count one row."""
+        if prediction.similarity_score is None or prediction.logit is None or row.label is None:
+            self.unscorable += 1
+            if len(self.first) < SHOWN:
+                self.first.append({"line": row.line, "status": prediction.status})
+            return
+        self.labels.append(row.label)
+        self.scores.append(prediction.similarity_score)
+        self.logits.append(prediction.logit)
+        self.thresholds.append(prediction.threshold)
+        self.images.append(row.image_path)
+        self.texts.append(row.text)
+        self.lines.append(row.line)
+        for name, values in self.columns.items():
+            values.append(row.columns.get(name, ""))
+
+
+def check_labels(source: RowSource, wanted: Sequence[str] = ()) -> None:
+    """Refuse rows before a model is loaded.
+
+    InputError for rows without a usable label, no rows, or a `wanted` column that is missing.
+    """
+    header = read_header(source.path, require_label=True, columns=source.columns)
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        found = ", ".join(map(repr, header))
+        raise InputError(f"{source.path}: there is no column {missing[0]!r}; found {found}")
+    rows = 0
+    bad = []
+    for row in read_rows(source.path, require_label=True, columns=source.columns):
+        rows += 1
+        if row.label is None:
+            bad.append(row)
+    if bad:
+        raise refusal(source.path, bad)
+    if not rows:
+        raise InputError(f"{source.path}: there are no rows under the header; nothing to do")
+
+
+def score_all(
+    predictor: Predictor,
+    source: RowSource,
+    *,
+    wanted: Sequence[str] = (),
+    known: Known | None = None,
+    write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
+    label: str = "score",
+) -> Labelled:
+    """Score all rows; each is also given to `write`. `wanted`: columns whose values are kept."""
+    labelled = Labelled(columns={name: [] for name in wanted})
+    rows = read_rows(source.path, require_label=True, columns=source.columns)
+    with progress(label, unit="row") as advance:
+        for row, prediction in predict_rows(predictor, rows, source.base, source.columns, known):
+            labelled.add(row, prediction)
+            write(row, prediction)
+            advance(1)
+    return labelled
+
+
+def score_labelled(
+    predictor: Predictor, source: RowSource, *, wanted: Sequence[str] = (), min_rows: int = 1
+) -> Labelled:
+    """Score all rows. InputError where fewer than `min_rows` could be scored; rows that can't be
+    are named in the log, the first ten.
+    """
+    labelled = score_all(predictor, source, wanted=wanted)
+    if len(labelled.labels) < min_rows:
+        without = ""
+        if labelled.unscorable:
+            others = plural(labelled.unscorable, "other")
+            without = f"; {others} could not be scored, mismatch validate says why row by row"
+        raise InputError(
+            f"{source.path}: {len(labelled.labels):,} labelled rows,"
+            f" {min_rows:,} are needed{without}"
+        )
+    if labelled.unscorable:
+        verb = "are" if labelled.unscorable != 1 else "is"
+        rows = plural(labelled.unscorable, "row")
+        logger.info(f"{rows} could not be scored and {verb} left out:")
+        for failure in labelled.first:
+            logger.info(f"{place(source.path, failure['line'])}: {failure['status']}")
+    return labelled

@@ -1,0 +1,44 @@
+"""How far a long piece of work is: a job reports it here, and whoever called may show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+
+__all__ = ["Advance", "Bar", "progress", "shown_by"]
+
+# advance(done, note): how many more items are done, and a function that gives a few words to show
+Advance = Callable[..., None]
+# bar(label, total, unit): opens a bar; total is None where it is not known
+Bar = Callable[[str, int | None, str], AbstractContextManager[Advance]]
+
+_bar: ContextVar[Bar | None] = ContextVar("mismatch.progress", default=None)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None, unit: str = "it") -> Iterator[Advance]:
+    """Yield `advance(done, note)`, to call after each piece of the work.
+
+    Nothing is shown unless `shown_by` says how.
+    """
+    bar = _bar.get()
+    if bar is None:
+        yield _silent
+        return
+    with bar(label, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def shown_by(bar: Bar) -> Iterator[None]:
+    """Show all progress of this thread, or task, with `bar` until the block ends."""
+    token = _bar.set(bar)
+    try:
+        yield
+    finally:
+        _bar.reset(token)
+
+
+def _silent(_done: int, _note: Callable[[], str] | None = None) -> None:
+    """Take a report and show nothing."""

@@ -1,0 +1,14 @@
+"""Figures of a threshold as lines for people."""
+
+from __future__ import annotations
+
+from mismatch.cli.figures import FIGURE_NAMES, bounds, figure_lines
+from mismatch.evaluation.threshold import FIGURES
+
+
+def test_figures_have_a_line_each() -> None:
+    assert set(FIGURE_NAMES) == set(FIGURES)
+    lines = figure_lines(dict.fromkeys(FIGURES, 0.5), dict.fromkeys(FIGURES, (0.4, 0.6)))
+    assert len(lines) == len(FIGURES)
+    assert lines[1] == "mismatches: precision  0.5000  0.4000..0.6000"
+    assert bounds(float("nan"), float("nan")) == "–"

@@ -1,0 +1,143 @@
+"""Rows as people have them become a file that everything else reads."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mismatch.data.columns import Columns
+from mismatch.data.pairs import read_rows
+from mismatch.data.row_files import row_mappings, rows_file
+from mismatch.errors import InputError
+
+ROWS = [
+    {"image_path": "a.png", "text": "red", "label": 1, "price": 1.5, "note": None},
+    {"image_path": "b.png", "text": "blå, 'x'\n2", "label": 0, "price": 2.0, "note": "n"},
+]
+
+
+def records(rows: Any, columns: Columns | None = None) -> list[Any]:
+    with rows_file(rows, columns or Columns()) as path:
+        return [json.loads(line) for line in Path(str(path)).read_text("utf-8").splitlines()]
+
+
+def tables() -> list[Any]:
+    pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(ROWS, index=[7, 3])
+    return [ROWS, tuple(ROWS), iter(ROWS), (row for row in ROWS), frame, pyarrow.table(frame)]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_tables_and_iterables_are_rows(number: int) -> None:
+    wanted = [{key: row[key] for key in ("image_path", "text", "label", "price")} for row in ROWS]
+    found = records(tables()[number])
+    assert [{key: row[key] for key in wanted[0]} for row in found] == wanted
+    assert [row["note"] for row in found] == [None, "n"]
+
+
+def test_a_polars_table_is_known_by_its_methods() -> None:
+    class Table:
+        columns = ("image_path", "text")
+
+        def iter_rows(self, *, named: bool) -> Any:
+            assert named
+            return iter(ROWS)
+
+    assert records(Table()) == ROWS
+
+
+def test_a_dataset_keeps_its_images_as_they_are_encoded() -> None:
+    datasets = pytest.importorskip("datasets")
+    data = png("red")
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    dataset = datasets.Dataset.from_dict(
+        {"image": [{"bytes": data, "path": None}], "text": ["red"]}, features=features
+    )
+    with rows_file(dataset, Columns()) as path:
+        [row] = read_rows(path, require_label=False)
+        assert Path(row.image_path).read_bytes() == data
+
+
+def png(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_images_in_memory_are_written_once_each() -> None:
+    red = Image.new("RGB", (4, 4), "red")
+    rows = [
+        {"image": png("red"), "text": "a"},
+        {"image": io.BytesIO(png("red")), "text": "b"},
+        {"image": red, "text": "c"},
+        {"image": np.asarray(red), "text": "d"},
+        {"image": {"bytes": png("blue"), "path": "x"}, "text": "e"},
+        {"image": Path("there.png"), "text": "f"},
+    ]
+    with rows_file(rows, Columns()) as path:
+        found = list(read_rows(path, require_label=False))
+        assert found[0].image_path == found[1].image_path
+        assert found[2].image_path == found[3].image_path
+        assert found[5].image_path == "there.png"
+        colours = [Image.open(row.image_path).convert("RGB").getpixel((0, 0)) for row in found[:5]]
+        assert colours == [(255, 0, 0)] * 4 + [(0, 0, 255)]
+    assert not Path(str(path)).exists()
+    assert not Path(found[0].image_path).exists()
+    with (
+        pytest.raises(InputError, match="row 1: its image is in memory"),
+        rows_file(rows, Columns(inside="d")),
+    ):
+        pass
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    for given in (tmp_path / "a.csv", str(tmp_path / "a.csv")):
+        with rows_file(given, Columns()) as path:
+            assert path == tmp_path / "a.csv"
+
+
+def test_missing_values_and_numbers_of_other_libraries() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {
+            "image_path": "a.png",
+            "text": float("nan"),
+            "label": np.int64(1),
+            "price": np.float32(0.5),
+            "when": pandas.Timestamp("2026-01-02"),
+            "none": pandas.NA,
+            "list": np.array([1, 2]),
+        }
+    ]
+    [found] = records(rows)
+    assert (found["text"], found["label"], found["price"]) == (None, 1, 0.5)
+    assert found["when"].startswith("2026-01-02")
+    assert (found["none"], found["list"]) == (None, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (7, "the rows are a int"),
+        (b"a.csv", "the rows are a bytes"),
+        ({"image_path": ["a"]}, "the rows are a dict"),
+        ([("a.png", "red")], "row 1 is a tuple"),
+        (["a.png"], "row 1 is a str"),
+        ([{"image_path": 3, "text": "x"}], "row 1: an image is an int"),
+    ],
+)
+def test_what_holds_no_rows_is_refused_by_its_type(rows: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        records(rows)
+
+
+def test_a_kind_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match="a path, a table"):
+        row_mappings(object())
