@@ -109,7 +109,6 @@ def main(
 
 
 # --- labelled rows
-# --------------------------------------------------------------------------------------------------
 
 
 def of_rows(
@@ -270,7 +269,6 @@ def row_lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 # --- planted edits
-# --------------------------------------------------------------------------------------------------
 
 
 def of_catalogue(predictor: Predictor, edits: int) -> dict[str, Any]:

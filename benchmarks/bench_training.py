@@ -166,7 +166,6 @@ def draw_rows(
 
 
 # --- full fine-tuning
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_full(model: str, rows: Path, repeats: int) -> dict[str, Any]:
@@ -328,7 +327,6 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
 
 
 # --- ten epochs of the head
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_head(model: str, rows: Path, rates: dict[str, float], threads: int) -> dict[str, Any]:
@@ -370,7 +368,6 @@ def options(model: str, rows: Path, tune: str, threads: int) -> dict[str, Any]:
 
 
 # --- memory
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_memory(model: str, rows: Path, threads: int) -> dict[str, float]:

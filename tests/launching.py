@@ -218,7 +218,6 @@ def check_curves(ours: dict[str, Any], theirs: dict[str, Any], rtol: float = 1e-
 
 
 # --- as a program
-# --------------------------------------------------------------------------------------------------
 
 
 def fork_runs() -> None:

@@ -494,7 +494,6 @@ def test_every_check_says_what_it_wants() -> None:
 
 
 # --- as a plugin that is installed
-# --------------------------------------------------------------------------------------------------
 
 Install = Callable[..., dict[str, str]]
 

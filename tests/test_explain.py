@@ -246,7 +246,6 @@ def test_checkpoint_and_bundle_agree_and_a_second_time_is_the_same(
 
 
 # --- the command
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -67,7 +67,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- two processes
-# --------------------------------------------------------------------------------------------------
 
 PROBE = """
 import json, sys
@@ -317,7 +316,6 @@ def test_a_sharded_run_goes_on_whole_and_a_whole_one_sharded(
 
 
 # --- one process, and what is refused
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -212,7 +212,6 @@ def interrupt(number: int = signal.SIGTERM) -> Callable[[], object]:
 
 
 # --- killed
-# --------------------------------------------------------------------------------------------------
 
 
 def prepare_driver(folder: Path) -> None:
@@ -392,7 +391,6 @@ def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(
 
 
 # --- interrupted
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tune", ["full", "head"])
@@ -419,7 +417,6 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
 
 
 # --- what is refused, and what is said
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -605,7 +602,6 @@ def test_other_frozen_weights_are_refused(shop: Path) -> None:
 
 
 # --- no room
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")

@@ -197,7 +197,6 @@ def held_out_auroc(model: Path, folder: Path) -> float:
 
 
 # --- it learns
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -265,7 +264,6 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(
 
 
 # --- what it writes
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -398,7 +396,6 @@ def test_few_rows_are_warned_of_and_some_are_advised() -> None:
 
 
 # --- long texts
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -607,7 +604,6 @@ def test_each_family_scores_long_texts_as_it_was_trained(
 
 
 # --- from there on
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -686,7 +682,6 @@ def test_the_seed_alone_makes_chance_and_threads_make_none(catalogue: Path, tune
 
 
 # --- how it ends otherwise
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -928,7 +923,6 @@ def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: P
 
 
 # --- seeing it learn
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")

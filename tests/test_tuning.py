@@ -105,7 +105,6 @@ def trained_names(backbone: Backbone) -> set[str]:
 
 
 # --- what trains
-# --------------------------------------------------------------------------------------------------
 
 
 def test_head_freezes_all_and_full_trains_all(normed: Normed) -> None:
@@ -145,7 +144,6 @@ def test_the_stem_trains_only_where_more_blocks_are_asked_for_than_there_are(
 
 
 # --- in which mode
-# --------------------------------------------------------------------------------------------------
 
 
 def in_training(backbone: Backbone) -> set[str]:
@@ -239,7 +237,6 @@ def test_gradient_checkpointing_computes_trained_blocks_again_and_gives_the_same
 
 
 # --- at which rate
-# --------------------------------------------------------------------------------------------------
 
 
 def peaks(backbone: Backbone, tuning: Tuning) -> dict[str, float]:
@@ -278,7 +275,6 @@ def test_layer_decay_lowers_the_rate_block_by_block_and_embeddings_learn_slowest
 
 
 # --- what is saved
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tune", ["full", "last-1", "lora"])

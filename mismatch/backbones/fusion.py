@@ -44,7 +44,6 @@ LOW = -3e38  # in place of -inf: a score that no softmax sees, and no nan where 
 
 
 # --- attention: torch's operator becomes onnxruntime's
-# -------------------------------------------------------------------------------------------------
 
 
 def _schema() -> OpSchema:
@@ -215,7 +214,6 @@ _ORIGINAL = nn.MultiheadAttention.forward
 
 
 # --- the rest: found in the written graph
-# --------------------------------------------------------------------------------------------------
 
 
 def fuse(model: ir.Model) -> None:

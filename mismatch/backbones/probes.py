@@ -108,7 +108,6 @@ def percent(gap: float) -> str:
 
 
 # --- towers and how far results lie apart
-# --------------------------------------------------------------------------------------------------
 
 
 # a checkpoint's own files
@@ -299,7 +298,6 @@ def distance(ours: Array, theirs: Array, *, among: Array | None = None) -> float
 
 
 # --- training
-# --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -333,7 +331,6 @@ def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
 
 
 # --- on disk
-# --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -493,7 +490,6 @@ def in_new_process(code: str, *arguments: object, what: str) -> str:
 
 
 # --- ONNX
-# --------------------------------------------------------------------------------------------------
 
 # of graphs, so that each is exported once
 _FOLDERS: weakref.WeakKeyDictionary[Backbone, Path] = weakref.WeakKeyDictionary()

@@ -247,7 +247,6 @@ def _explainer(predictor: Predictor, lexicon: Lexicon | None, options: dict[str,
 
 
 # --- rows of a file
-# --------------------------------------------------------------------------------------------------
 
 
 def _of_rows(
@@ -336,7 +335,6 @@ def _decisive(predictor: Predictor, row: Row, base: str, columns: Columns) -> st
 
 
 # --- what is written
-# --------------------------------------------------------------------------------------------------
 
 
 def _plain(line: int | None, found: Explanation) -> dict[str, Any]:

@@ -204,7 +204,6 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 # --- the steps
-# --------------------------------------------------------------------------------------------------
 
 
 def _run(folder: Path, plan: Plan, report: Report) -> dict[str, Any]:
@@ -425,7 +424,6 @@ def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 
 
 # --- for people
-# --------------------------------------------------------------------------------------------------
 
 WHAT_FITS = {"match": "title fits", "random": "another product's title", "count": "wrong count"} | {
     k: f"wrong {k}" for k in ("article", "colour", "pattern")

@@ -264,7 +264,6 @@ def _count(number: int, noun: str) -> str:
 
 
 # --- rows
-# --------------------------------------------------------------------------------------------------
 
 
 def _read(
@@ -372,7 +371,6 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
 
 
 # --- images
-# --------------------------------------------------------------------------------------------------
 
 
 def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
@@ -395,7 +393,6 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
 
 
 # --- the files together
-# --------------------------------------------------------------------------------------------------
 
 
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:

@@ -98,7 +98,6 @@ def merged(backbone: nn.Module) -> Iterator[None]:
 
 
 # --- which layers
-# --------------------------------------------------------------------------------------------------
 
 
 def _targets(backbone: nn.Module, tower: Tower) -> list[nn.Module]:
@@ -163,7 +162,6 @@ def _is_pefts(layer: nn.Module) -> bool:
 
 
 # --- how they are adapted
-# --------------------------------------------------------------------------------------------------
 
 
 def _adapt_layers(
