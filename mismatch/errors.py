@@ -86,7 +86,7 @@ class BackboneError(MismatchError):
 
 
 class ContractError(BackboneError, AssertionError):
-    """A backbone that breaks what `mismatch.backbones.contract` checks; the message tells its
+    """A backbone that breaks what `mismatch.testing.contract` checks; the message tells its
     author what to change.
     """
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.backbones import registry
-from mismatch.backbones.contract import check_names
 from mismatch.backbones.registry import BackboneFamily, Problem, Registry
 from mismatch.cli import main
+from mismatch.testing.contract import check_names
 
 LIT = BackboneFamily(
     "lit",

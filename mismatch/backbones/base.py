@@ -20,7 +20,7 @@ class Backbone(nn.Module, ABC):
     """Two towers that embed images and texts; a subclass sets the attributes below in its
     `__init__`.
 
-    What it declares decides which checks of `mismatch.backbones.contract` apply to it.
+    What it declares decides which checks of `mismatch.testing.contract` apply to it.
     """
 
     image_dim: int  # width of an image embedding

@@ -19,12 +19,12 @@ import torch
 from torch.export import Dim
 
 from mismatch import __version__
-from mismatch.backbones.fp16 import to_half
-from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
-from mismatch.backbones.int8 import quantize
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.evaluation.drift import reference_of
+from mismatch.export.fp16 import to_half
 from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
+from mismatch.export.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
+from mismatch.export.int8 import quantize
 from mismatch.export.parity import (
     Outputs,
     ParityReport,

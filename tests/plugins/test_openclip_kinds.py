@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer as Tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from mismatch.backbones.contract import check_names, run_checks
 from mismatch.errors import BackboneError, InputError
 from mismatch.runtime.tokenize import Tokenizer
+from mismatch.testing.contract import check_names, run_checks
 from mismatch_openclip.backbone import OpenClipBackbone
 from mismatch_openclip.loading import check, load
 

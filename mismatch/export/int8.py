@@ -18,8 +18,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from mismatch.backbones.fusion import DOMAIN, add_initializer, constant, replace_node
 from mismatch.errors import InputError
+from mismatch.export.fusion import DOMAIN, add_initializer, constant, replace_node
 
 __all__ = ["Keep", "quantize"]
 

@@ -17,8 +17,8 @@ from torch.export import Dim
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import encode_image, encode_text
-from mismatch.backbones.fusion import TRANSLATIONS, fuse, plain_attention_modules
 from mismatch.errors import CheckpointError
+from mismatch.export.fusion import TRANSLATIONS, fuse, plain_attention_modules
 
 __all__ = ["OPSET", "write_graph", "write_image_encoder", "write_text_encoder"]
 
