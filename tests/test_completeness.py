@@ -34,6 +34,7 @@ TESTED_ELSEWHERE = {
     "mismatch.__main__": "test_cli",
     "mismatch.backbones.base": "test_registry",
     "mismatch.backbones.hookspecs": "test_registry",
+    "mismatch.export.triton_head": "test_triton",
     "mismatch.testing.checks": "test_contract",
     "mismatch.testing.declarations": "test_contract",
     "mismatch.testing.disk": "test_contract",

@@ -30,9 +30,9 @@ from mismatch.export.triton import (
     TEXT,
     check_repository,
     check_target,
-    with_score,
     write_repository,
 )
+from mismatch.export.triton_head import with_score
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec
