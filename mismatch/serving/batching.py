@@ -15,7 +15,7 @@ from typing import Any
 from mismatch.errors import MismatchError
 from mismatch.runtime.predictor import Prediction
 
-__all__ = ["Batcher", "ClosedError", "FullError"]
+__all__ = ["CLOSED", "NONE_READING", "Batcher", "ClosedError", "FullError"]
 
 Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
 KEPT = 0.8  # of what is known of the speed, at each batch
@@ -25,6 +25,7 @@ NONE_READING: Mapping[str, int] = MappingProxyType({})
 # to clean and tokenize, and an image tower about 10 ms an image.
 PAIR_COST = 1_000  # characters, beside the text's own
 MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
+CLOSED = "the service is going down; ask another one"
 OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
 
 
@@ -187,7 +188,7 @@ class Batcher:
         `reading`: pairs by client that will be here before them; `cost`: of all of the pairs.
         """
         if self._closing:
-            raise ClosedError("the service is going down; ask another one")
+            raise ClosedError(CLOSED)
         waiting = self.waiting + sum(reading.values())
         expected = self.expected_wait(client, reading, cost)
         late = waiting > 0 and expected > self._max_wait

@@ -134,7 +134,9 @@ class Server(uvicorn.Server):
             http=kind,
             ws="none",
             backlog=ACCEPTED,  # asyncio's number of connections in one go, too
-            limit_concurrency=limit + 1,  # connections have their bound; this is for tasks
+            # Connections have their bounds. This one would count the work of all clients together.
+            limit_concurrency=None,
+            proxy_headers=False,  # they say who the client is, and any client can send them
             access_log=False,
             server_header=False,
             log_config=None,

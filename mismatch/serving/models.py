@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -27,15 +27,16 @@ from mismatch.runtime.explain import Explanation, explain
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
-from mismatch.serving.batching import Batcher, ClosedError, FullError
+from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
 from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
 from mismatch.serving.turns import Turns
 
-__all__ = ["Models", "RememberedImage", "Served"]
+__all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
+Queue = Literal["pairs", "explanations"]  # where requests wait for a model
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -103,6 +104,14 @@ class Served:
         """One a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
+    def check_explanation(self, client: str, reading: Mapping[str, int]) -> None:
+        """FullError, ClosedError where no explanation of a client would be taken now, after those
+        that are being read (`reading`) of each client.
+        """
+        if self._closing:
+            raise ClosedError(CLOSED)
+        self._turns.check(client, reading)
+
     async def explanation(
         self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool
     ) -> ExplanationAnswer:
@@ -111,7 +120,7 @@ class Served:
         One that nobody waits for any more ends at its next step.
         """
         if self._closing:
-            raise ClosedError("the service is going down; ask another one")
+            raise ClosedError(CLOSED)
         loop = asyncio.get_running_loop()
         async with self._turns.turn(current_client()):
             unwanted = threading.Event()
@@ -234,14 +243,19 @@ class Models:
     def names(self) -> list[ModelName]:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
-    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | ClosedError | None:
-        """Why no model would take a pair of a client now, after those that are being read
+    def busy(
+        self, queue: Queue, client: str, reading: Mapping[str, int]
+    ) -> FullError | ClosedError | None:
+        """Why no model's queue would take anything of a client now, after what is being read
         (`reading`) of each client; None where one would.
         """
         error = None
         for one in self:
             try:
-                one.batcher.check(client=client, reading=reading)
+                if queue == "pairs":
+                    one.batcher.check(client=client, reading=reading)
+                else:
+                    one.check_explanation(client, reading)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:
