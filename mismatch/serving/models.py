@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -63,6 +64,9 @@ class Served:
         self._known = Known.nothing(settings.remember)
         self._lexicon = Lexicon()
         self._closing = False
+        self._users = 0  # requests that hold this model
+        self._unused = asyncio.Event()
+        self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
@@ -74,6 +78,23 @@ class Served:
             max_wait=s.max_wait,
             seen=self._seen,
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model for a request until the block ends, also where another replaces it."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Close it once no request uses it any more."""
+        await self._unused.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -226,6 +247,7 @@ class Models:
         self._given = given
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
+        self._retiring = set[asyncio.Task[None]]()  # of models that others have replaced
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
@@ -263,12 +285,15 @@ class Models:
         return error
 
     async def load(self) -> list[str]:
-        """Load all from where they lie and put them in the place of those that ran, which finish
-        what they have accepted; the names of what is another one now.
+        """Load all from where they lie and put them in the place of those that ran; the names of
+        what is another one now.
 
-        Where one can't be loaded, MismatchError, and all stay as they were.
+        Requests go on with the models that they have, which are closed behind the last of them.
+        Before that no others are loaded, so that two of each are in memory at most. Where one can't
+        be loaded, MismatchError, and all stay as they were.
         """
         async with self._loading:
+            await self._retired()
             found = {
                 name: await asyncio.to_thread(self._open, name, path)
                 for name, path in self._settings.named.items()
@@ -287,8 +312,16 @@ class Models:
             for one in fresh.values():
                 one.batcher.start()
             self._served = fresh
-            await asyncio.gather(*(one.close() for one in before.values()))
+            for one in before.values():
+                task = asyncio.get_running_loop().create_task(one.retire())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
             return changed
+
+    async def _retired(self) -> None:
+        """Wait for all models that others have replaced."""
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     def _open(self, name: str, path: str) -> Predictor:
         return (
@@ -300,6 +333,7 @@ class Models:
     async def close(self) -> None:
         """Finish what waits."""
         await asyncio.gather(*(one.close() for one in self))
+        await self._retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Model, what has drifted or not, and its index."""

@@ -90,6 +90,9 @@ class Service:
         with self._hangups():
             yield
         self.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
         await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
@@ -103,11 +106,14 @@ class Service:
         ):
             yield
             return
+        before = signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            if before is not None:
+                signal.signal(signal.SIGHUP, before)
 
     def _hang_up(self) -> None:
         async def quietly() -> None:
@@ -180,7 +186,7 @@ class Service:
             question = await self._json(request, Question)
         served = self._served(question)
         text = self._text(question.text)
-        async with self._in_time():
+        async with self._in_time(served):
             row = await self._row(
                 request,
                 served,
@@ -216,7 +222,7 @@ class Service:
                 " of one request"
             )
         self._check_names(question)
-        async with self._in_time():
+        async with self._in_time(served):
             images = await self._images(request, served, question)
             problems = {
                 name: self._text_problem(question.texts[name])
@@ -235,7 +241,7 @@ class Service:
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
         text = self._text(question.text)
-        async with self._in_time():
+        async with self._in_time(served):
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
             return await served.explanation(
@@ -254,11 +260,12 @@ class Service:
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """HTTPException 504 where it takes longer than the deadline."""
+    async def _in_time(self, served: Served) -> AsyncIterator[None]:
+        """Keep a model for a request; HTTPException 504 where it takes longer than the deadline."""
         try:
-            async with asyncio.timeout(self.settings.deadline):
-                yield
+            with served.in_use():
+                async with asyncio.timeout(self.settings.deadline):
+                    yield
         except TimeoutError:
             raise HTTPException(
                 504, f"not scored within {self.settings.deadline:g} seconds; try again later"
