@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -135,6 +136,7 @@ class Batcher:
         self._done = 0.0  # and their cost
         self._news = asyncio.Event()
         self._closing = False
+        self._closed = asyncio.Event()  # `close` was called: nothing waits for more any longer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mismatch-serving")
         self._worker: asyncio.Task[None] | None = None
 
@@ -150,6 +152,7 @@ class Batcher:
     async def close(self) -> None:
         """Take nothing more, finish what waits."""
         self._closing = True
+        self._closed.set()
         self._news.set()
         if self._worker is not None:
             await self._worker
@@ -236,9 +239,15 @@ class Batcher:
                 self._news.clear()
                 await self._news.wait()
                 continue
-            if self.waiting < self._batch and self._wait and not self._closing:
-                await asyncio.sleep(self._wait)
+            if self.waiting < self._batch and self._wait:
+                await self._wait_for_more()
             await self._round()
+
+    async def _wait_for_more(self) -> None:
+        """Let `wait` seconds pass, or less where it is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                await self._closed.wait()
 
     async def _round(self) -> None:
         """Take a batch, score it, and give out what is whole."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,6 +22,7 @@ from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
+from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
@@ -100,12 +100,10 @@ class Service:
     @contextmanager
     def _hangups(self) -> Iterator[None]:
         """SIGHUP loads the models anew, where signals can be had: in the main thread."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread() or not hasattr(
-            signal, "SIGHUP"
-        ):
+        if not can_hang_up():
             yield
             return
+        loop = asyncio.get_running_loop()
         before = signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
