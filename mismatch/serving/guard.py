@@ -28,7 +28,7 @@ from mismatch.serving.configuration import DESCRIBING, Settings
 from mismatch.serving.disconnects import ended_by_disconnect
 from mismatch.serving.hosts import Hosts
 from mismatch.serving.models import Queue
-from mismatch.serving.problems import TITLES, problem, problem_of
+from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
 from mismatch.serving.telemetry import Metrics, log
 
 __all__ = ["Guard"]
@@ -91,7 +91,7 @@ class Guard:
             await WebSocketClose()(scope, receive, send)  # there is none, and none is guarded
             return
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await run_lifespan(self._app, scope, receive, send)
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
