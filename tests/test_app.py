@@ -5,6 +5,9 @@ answers that give nothing away.
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mismatch.runtime.predictor import Predictor
+from mismatch.serving.configuration import MODEL_ENV, TOKENS_ENV
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
 from tests.serving import image, problem, serving, text64
 
@@ -312,3 +316,39 @@ def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(
         assert [one.result().status_code for one in asked] == [504] * 3
         go.set()
         assert client.post("/v1/predict", json=question).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "names no model"),
+        ({MODEL_ENV: "/nonexistent/model"}, "/nonexistent/model not found"),
+        ({MODEL_ENV: "m", TOKENS_ENV: "short"}, "fewer than 16 characters"),
+    ],
+)
+def test_wrong_settings_under_uvicorn_itself_are_one_line(
+    environment: dict[str, str], words: str
+) -> None:
+    command = [sys.executable, "-m", "uvicorn", "mismatch.serving.app:app", "--port", "0"]
+    env = {name: value for name, value in os.environ.items() if name != MODEL_ENV} | environment
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_whether_there_is_a_heat_map_is_said_by_true_or_false(colour_engine: Any) -> None:
+    question = {"image": text64(image()), "text": "red"}
+    with serving(Predictor(colour_engine())) as client:
+        for wrong in ("true", 1, 0, None):
+            status, said = problem(client.post("/v1/explain", json=question | {"heat_map": wrong}))
+            assert status == 422
+            assert "heat_map: Input should be a valid boolean" in said
+        right = client.post("/v1/explain", json=question | {"heat_map": False})
+        assert right.json()["heat"] is None
+
+
+def test_no_answer_is_described_that_is_never_given(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    assert "502" not in paths["/v1/predict"]["post"]["responses"]

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -27,15 +28,16 @@ from mismatch.runtime.explain import Explanation, explain
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
-from mismatch.serving.batching import Batcher, ClosedError, FullError
+from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
 from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
 from mismatch.serving.turns import Turns
 
-__all__ = ["Models", "RememberedImage", "Served"]
+__all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
+Queue = Literal["pairs", "explanations"]  # where requests wait for a model
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -62,6 +64,9 @@ class Served:
         self._known = Known.nothing(settings.remember)
         self._lexicon = Lexicon()
         self._closing = False
+        self._users = 0  # requests that hold this model
+        self._unused = asyncio.Event()
+        self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
@@ -73,6 +78,23 @@ class Served:
             max_wait=s.max_wait,
             seen=self._seen,
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model for a request until the block ends, also where another replaces it."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Close it once no request uses it any more."""
+        await self._unused.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -103,6 +125,14 @@ class Served:
         """One a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
+    def check_explanation(self, client: str, reading: Mapping[str, int]) -> None:
+        """FullError, ClosedError where no explanation of a client would be taken now, after those
+        that are being read (`reading`) of each client.
+        """
+        if self._closing:
+            raise ClosedError(CLOSED)
+        self._turns.check(client, reading)
+
     async def explanation(
         self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool
     ) -> ExplanationAnswer:
@@ -111,7 +141,7 @@ class Served:
         One that nobody waits for any more ends at its next step.
         """
         if self._closing:
-            raise ClosedError("the service is going down; ask another one")
+            raise ClosedError(CLOSED)
         loop = asyncio.get_running_loop()
         async with self._turns.turn(current_client()):
             unwanted = threading.Event()
@@ -217,6 +247,7 @@ class Models:
         self._given = given
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
+        self._retiring = set[asyncio.Task[None]]()  # of models that others have replaced
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
@@ -234,14 +265,19 @@ class Models:
     def names(self) -> list[ModelName]:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
-    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | ClosedError | None:
-        """Why no model would take a pair of a client now, after those that are being read
+    def busy(
+        self, queue: Queue, client: str, reading: Mapping[str, int]
+    ) -> FullError | ClosedError | None:
+        """Why no model's queue would take anything of a client now, after what is being read
         (`reading`) of each client; None where one would.
         """
         error = None
         for one in self:
             try:
-                one.batcher.check(client=client, reading=reading)
+                if queue == "pairs":
+                    one.batcher.check(client=client, reading=reading)
+                else:
+                    one.check_explanation(client, reading)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:
@@ -249,12 +285,15 @@ class Models:
         return error
 
     async def load(self) -> list[str]:
-        """Load all from where they lie and put them in the place of those that ran, which finish
-        what they have accepted; the names of what is another one now.
+        """Load all from where they lie and put them in the place of those that ran; the names of
+        what is another one now.
 
-        Where one can't be loaded, MismatchError, and all stay as they were.
+        Requests go on with the models that they have, which are closed behind the last of them.
+        Before that no others are loaded, so that two of each are in memory at most. Where one can't
+        be loaded, MismatchError, and all stay as they were.
         """
         async with self._loading:
+            await self._retired()
             found = {
                 name: await asyncio.to_thread(self._open, name, path)
                 for name, path in self._settings.named.items()
@@ -273,8 +312,16 @@ class Models:
             for one in fresh.values():
                 one.batcher.start()
             self._served = fresh
-            await asyncio.gather(*(one.close() for one in before.values()))
+            for one in before.values():
+                task = asyncio.get_running_loop().create_task(one.retire())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
             return changed
+
+    async def _retired(self) -> None:
+        """Wait for all models that others have replaced."""
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     def _open(self, name: str, path: str) -> Predictor:
         return (
@@ -286,6 +333,7 @@ class Models:
     async def close(self) -> None:
         """Finish what waits."""
         await asyncio.gather(*(one.close() for one in self))
+        await self._retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Model, what has drifted or not, and its index."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,6 +22,7 @@ from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
+from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
@@ -90,6 +90,9 @@ class Service:
         with self._hangups():
             yield
         self.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
         await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
@@ -97,17 +100,18 @@ class Service:
     @contextmanager
     def _hangups(self) -> Iterator[None]:
         """SIGHUP loads the models anew, where signals can be had: in the main thread."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread() or not hasattr(
-            signal, "SIGHUP"
-        ):
+        if not can_hang_up():
             yield
             return
+        loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            if before is not None:
+                signal.signal(signal.SIGHUP, before)
 
     def _hang_up(self) -> None:
         async def quietly() -> None:
@@ -180,7 +184,7 @@ class Service:
             question = await self._json(request, Question)
         served = self._served(question)
         text = self._text(question.text)
-        async with self._in_time():
+        async with self._in_time(served):
             row = await self._row(
                 request,
                 served,
@@ -216,7 +220,7 @@ class Service:
                 " of one request"
             )
         self._check_names(question)
-        async with self._in_time():
+        async with self._in_time(served):
             images = await self._images(request, served, question)
             problems = {
                 name: self._text_problem(question.texts[name])
@@ -235,7 +239,7 @@ class Service:
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
         text = self._text(question.text)
-        async with self._in_time():
+        async with self._in_time(served):
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
             return await served.explanation(
@@ -254,11 +258,12 @@ class Service:
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """HTTPException 504 where it takes longer than the deadline."""
+    async def _in_time(self, served: Served) -> AsyncIterator[None]:
+        """Keep a model for a request; HTTPException 504 where it takes longer than the deadline."""
         try:
-            async with asyncio.timeout(self.settings.deadline):
-                yield
+            with served.in_use():
+                async with asyncio.timeout(self.settings.deadline):
+                    yield
         except TimeoutError:
             raise HTTPException(
                 504, f"not scored within {self.settings.deadline:g} seconds; try again later"
