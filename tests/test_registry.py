@@ -332,7 +332,7 @@ def test_references(reference: str, model_name: str | None, expected: tuple[str,
             None,
             "looks like a model's name, not a family (hf-clip, openclip)",
         ),
-        ("openai/clip-vit-base-patch32", None, "--model-name openai/clip-vit-base-patch32"),
+        ("openai/clip-vit-base-patch32", None, "`model_name=openai/clip-vit-base-patch32`"),
         ("{folder}", None, "looks like a folder, not a family"),
     ],
 )

@@ -165,14 +165,15 @@ def _check_own(folder: Path) -> None:
         marker = None
     if not isinstance(marker, dict) or "finished" not in marker:
         raise InputError(
-            f"`folder` {folder} is not empty and was not written by quickstart; choose another folder"
+            f"`folder` {folder} is not empty and was not written by quickstart; choose another"
+            " folder"
         )
     listed = marker.get("files")  # none of older versions, nor of a run that was killed
     others = sorted(set(_own_files(folder)) - set(listed)) if isinstance(listed, list) else []
     if others:
         raise InputError(
-            f"`folder` {folder} holds files of yours ({', '.join(others[:3])}), which would be lost;"
-            " move them, or choose another folder"
+            f"`folder` {folder} holds files of yours ({', '.join(others[:3])}), which would be"
+            " lost; move them, or choose another folder"
         )
 
 

@@ -398,7 +398,8 @@ def _check_names(config: TrainConfig) -> None:
     unknown = [name for name in config.trackers if name not in TRACKERS]
     if unknown:
         raise InputError(
-            f"`track` names {unknown[0]!r}; {', '.join(TRACKERS)} are known", option="track"
+            f"`track` {config.track}: {unknown[0]!r} is unknown; {', '.join(TRACKERS)} are known",
+            option="track",
         )
     unknown = [name for name in config.feature_names or () if name not in FEATURES]
     if unknown:
@@ -432,7 +433,7 @@ def _check_combinations(config: TrainConfig) -> None:
     for one in fields(config):
         modes = one.metadata.get("modes", MODES)
         if getattr(config, one.name) is not None and config.mode not in modes:
-            needed = " and ".join(f"`tune='{mode}'`" for mode in modes)
+            needed = " and ".join([f"`tune='{modes[0]}'`", *modes[1:]])
             raise InputError(
                 f"`{one.name}` is for {needed}; leave it out with `tune='{config.tune}'`"
             )

@@ -232,7 +232,11 @@ class Run:
             else f"after epoch {at.epoch - 1}"
         )
         when = done if at.step or at.epoch > 1 else "before the first step"
-        how = "; the same with `resume` goes on from there" if self.folder.holds_this_run else ""
+        how = (
+            "; the same command with `resume` goes on from there"
+            if self.folder.holds_this_run
+            else ""
+        )
         return f"interrupted {when}: {self.folder.contents()}{how}"
 
     def _info(self) -> RunInfo:

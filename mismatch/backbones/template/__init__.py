@@ -55,7 +55,7 @@ def write_plugin(family: str, folder: Path) -> list[Path]:
     files = plugin_files(family)
     refuse_model_folder(folder, "`folder`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder; choose another `folder`")
+        raise InputError(f"{folder} exists and is not an empty folder; choose another one")
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
