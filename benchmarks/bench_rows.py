@@ -115,15 +115,15 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
 
     processes = Processes.start("cpu")
     config = TrainConfig(train_csv=csv_file, model_name="tiny")
-    start, parsed = load_start(config, silent), Counter(csv_rows._row)
+    start, parsed = load_start(config), Counter(csv_rows._row)
     csv_rows._row = parsed
     team = processes if shared else Processes(processes.device)
     before, began = memory("VmRSS"), time.perf_counter()
     with gathering(folder / "run", processes) if shared else nullcontext() as together:
-        sets = [pairs for pairs in load_sets(config, silent, together) if pairs is not None]
+        sets = [pairs for pairs in load_sets(config, together) if pairs is not None]
         rows_digest(sets, config.image_base_path, team)
         read = time.perf_counter() - began
-        sets, _ = cut_long_texts(start, sets, silent, together)
+        sets, _ = cut_long_texts(start, sets, together)
         backbone = start.detector.backbone
         feeds = [
             PixelFeed(
@@ -152,10 +152,6 @@ class Counter:
     def __call__(self, *arguments: object) -> object:
         self.count += 1
         return self.function(*arguments)  # type: ignore[operator]
-
-
-def silent(line: str) -> None:
-    """A report that nobody hears."""
 
 
 def memory(name: str) -> float:

@@ -289,9 +289,7 @@ def ours(model: str, pairs: PairSet, precision: str) -> Callable[[], object]:
     """What an epoch of `mismatch train --tune full` does, adapter head and contrastive term
     included; no image is kept from one turn to the next.
     """
-    detector = load_start(
-        TrainConfig(train_csv=pairs.csv_file, model_name=model), click.echo
-    ).detector.train()
+    detector = load_start(TrainConfig(train_csv=pairs.csv_file, model_name=model)).detector.train()
     backbone = detector.backbone
     optimizer = build_optimizer(detector, backbone_rate=RATE, head_rate=RATE, weight_decay=0.01)
     here = Processes(torch.device("cpu"))
@@ -336,7 +334,6 @@ def bench_head(model: str, rows: Path, rates: dict[str, float], threads: int) ->
     start = time.perf_counter()
     train(
         TrainConfig(**options(model, rows, "head", threads), epochs=EPOCHS, batch_size=BATCH),
-        report=lambda line: None,
     )
     seconds = time.perf_counter() - start
     count = sum(1 for _ in rows.open()) - 1
@@ -423,7 +420,7 @@ def peak(config: dict[str, Any]) -> float:
     """
     code = (
         "import json, sys; from mismatch.training import TrainConfig, train;"
-        " train(TrainConfig(**json.loads(sys.argv[1])), report=lambda line: None)"
+        " train(TrainConfig(**json.loads(sys.argv[1])))"
     )
     most = float("nan")
     with subprocess.Popen([sys.executable, "-c", code, json.dumps(config)]) as process:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mismatch.backbones.hookspecs import hookimpl
-    from mismatch.backbones.registry import load_backbone
+    from mismatch.backbones.registry import list_models, load_backbone
     from mismatch.errors import (
         BackboneError,
         CheckpointError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.train import train
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         TextSpec,
         Threshold,
     )
+    from mismatch.training.config import TrainConfig
+    from mismatch.training.result import TrainResult
 
 __all__ = [
     "BackboneError",
@@ -63,12 +66,16 @@ __all__ = [
     "SliceThresholds",
     "TextSpec",
     "Threshold",
+    "TrainConfig",
+    "TrainResult",
     "__version__",
     "calibrate",
     "explain",
     "hookimpl",
+    "list_models",
     "load",
     "load_backbone",
+    "train",
 ]
 
 __version__ = "0.1.0"
@@ -80,7 +87,10 @@ _HOMES = {
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
-_HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
+_HOMES |= {"hookimpl": "backbones.hookspecs"}
+_HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
+_HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}
+_HOMES |= {"train": "jobs.train"}
 _HOMES |= dict.fromkeys(
     (
         "Calibration",

@@ -28,6 +28,7 @@ from tokenizers.processors import TemplateProcessing
 
 from mismatch.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+from tests.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -306,3 +307,10 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return bin_folder
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What training logs, in order, as `mismatch train` prints it."""
+    with training_lines() as lines:
+        yield lines

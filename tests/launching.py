@@ -45,7 +45,7 @@ PROGRAM = """
 import os, signal
 from mismatch.cli import main
 from mismatch.data import spans
-from mismatch.training.trainer import Run
+from mismatch.training.run import Run
 
 spans.LEAST_BYTES = 0
 

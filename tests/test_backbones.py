@@ -248,5 +248,5 @@ def test_new_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("years of work")
     result = run("new", "bag", "--dir", str(tmp_path))
     assert result.exit_code == 2
-    assert "exists and is not an empty folder; choose another with --dir" in result.stderr
+    assert "exists and is not an empty folder; choose another one" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]

@@ -91,8 +91,8 @@ def test_one_image_is_too_few_to_hold_out() -> None:
     with pytest.raises(
         InputError,
         match=(
-            "1 image is too few to hold some out for validation; pass --val-csv, or"
-            " --val-fraction 0"
+            "1 image is too few to hold some out for validation; pass `val_csv`, or"
+            " `val_fraction=0`"
         ),
     ):
         hold_out(PairSet.from_rows("t.csv", ROWS[:1], ""), 0.1, seed=0)

@@ -143,7 +143,11 @@ def test_a_checkpoint_and_its_bundle_are_the_same_towers(
 
 @pytest.mark.parametrize(
     ("tune", "said"),
-    [("head", ""), ("full", "was trained by --tune full"), ("lora", "was trained by --tune lora")],
+    [
+        ("head", ""),
+        ("full", "was trained by `tune='full'`"),
+        ("lora", "was trained by `tune='lora'`"),
+    ],
 )
 def test_towers_that_may_remember_labels_are_told_of(
     tiny_checkpoints: dict[str, Path], tmp_path: Path, tune: str, said: str

@@ -14,12 +14,14 @@ import pytest
 import mismatch
 from mismatch import cli
 from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
+from mismatch.jobs.train import TRAIN_DEFAULTS, TrainOptions
 
 # command → the public function
-FUNCTIONS = {"calibrate": "calibrate"}
+FUNCTIONS = {"calibrate": "calibrate", "train": "train"}
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug"}
-ONLY_PYTHON = {"before_storing"}
+EMPTY = inspect.Parameter.empty
+ONLY_PYTHON = {"before_storing", "callbacks"}
 
 
 def parameters(function: Any) -> dict[str, Any]:
@@ -31,8 +33,9 @@ def parameters(function: Any) -> dict[str, Any]:
             found[name] = parameter.default
             continue
         [options] = typing.get_args(hints[name])
-        defaults = ROW_DEFAULTS | MODEL_DEFAULTS
-        found |= {option: defaults[option] for option in typing.get_type_hints(options)}
+        is_training = options is TrainOptions
+        defaults = dict(TRAIN_DEFAULTS) if is_training else ROW_DEFAULTS | MODEL_DEFAULTS
+        found |= {option: defaults.get(option, EMPTY) for option in typing.get_type_hints(options)}
     return found
 
 
@@ -44,7 +47,7 @@ def test_a_function_has_the_options_of_its_command(verb: str) -> None:
     given = parameters(getattr(mismatch, FUNCTIONS[verb]))
     assert set(options) == set(given) - ONLY_PYTHON
     for name, param in options.items():
-        if given[name] is inspect.Parameter.empty:
+        if given[name] is EMPTY:
             assert param.required, name
             continue
         default = param.to_info_dict()["default"]

@@ -273,9 +273,8 @@ def rows(colour_images: Path, write_rows: WriteRows) -> dict[str, Any]:
 
 
 def test_training_goes_on_from_it_with_a_new_head(
-    old_model: Path, rows: dict[str, Any], tmp_path: Path
+    logged: list[str], old_model: Path, rows: dict[str, Any], tmp_path: Path
 ) -> None:
-    said: list[str] = []
     options = rows | {
         "tune": "head",
         "epochs": 2,
@@ -283,20 +282,20 @@ def test_training_goes_on_from_it_with_a_new_head(
         "output_dir": str(tmp_path / "out"),
         "model_name": str(old_model),
     }
-    result = train(TrainConfig(**options), report=said.append)
+    result = train(TrainConfig(**options))
     assert [
         line
-        for line in said
+        for line in logged
         if line.endswith(
             "so the head is not used; the backbone is loaded and a new head is trained"
         )
     ]
-    meta = read_meta(result.best_dir)
+    meta = read_meta(result.best_model)
     assert (meta.family, meta.model_id, meta.head.kind) == ("hf-clip", str(old_model), "adapter")
     with pytest.warns(MismatchWarning, match="the head is not used"):
         before = mismatch.load(old_model, "cpu").encode_texts(["a red shirt"])
     np.testing.assert_allclose(
-        mismatch.load(result.best_dir, "cpu").encode_texts(["a red shirt"]), before, atol=1e-5
+        mismatch.load(result.best_model, "cpu").encode_texts(["a red shirt"]), before, atol=1e-5
     )
     assert json.loads((old_model / "training_stats.json").read_text()) == STATS
     assert sorted(path.name for path in old_model.iterdir()) == FILES
@@ -310,7 +309,6 @@ def test_training_into_it_is_refused(old_model: Path, rows: dict[str, Any]) -> N
     with pytest.raises(InputError, match=message):
         train(
             TrainConfig(**rows, model_name="tiny", output_dir=str(old_model)),
-            report=lambda line: None,
         )
 
 

@@ -127,7 +127,7 @@ def test_an_interrupted_run_leaves_nothing(
 
 
 def _skip_to_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_train", lambda catalogue, plan, report: catalogue.folder)
+    monkeypatch.setattr(module, "_train", lambda catalogue, plan: catalogue.folder)
     monkeypatch.setattr(module, "_open_torch", lambda folder: None)
     monkeypatch.setattr(module, "_predict", lambda *args: ([], [], 1.0))
     monkeypatch.setattr(module, "_evaluate", lambda *args: {})
@@ -248,7 +248,7 @@ def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, nam
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
     with pytest.raises(
-        InputError, match=r"--dir .* (was not written by quickstart|holds files of yours)"
+        InputError, match=r"`folder` .* (was not written by quickstart|holds files of yours)"
     ):
         quickstart(tmp_path, SMALL, report=print)
     assert place.read_text() == "mine"

@@ -49,10 +49,6 @@ def config(tune: str, **options: Any) -> TrainConfig:
     return TrainConfig(train_csv="t.csv", tune=tune, **options)
 
 
-def silently(line: str) -> None:
-    """A report that nobody reads."""
-
-
 class Layer(nn.Module):
     """A block with all that behaves otherwise in training."""
 
@@ -108,9 +104,9 @@ def trained_names(backbone: Backbone) -> set[str]:
 
 
 def test_head_freezes_all_and_full_trains_all(normed: Normed) -> None:
-    head = Tuning(config("head"), normed, silently)
+    head = Tuning(config("head"), normed)
     assert (head.frozen, trained_names(normed), head.state(), head.factors) == (True, set(), {}, {})
-    full = Tuning(config("full"), normed, silently)
+    full = Tuning(config("full"), normed)
     assert (full.frozen, trained_names(normed), full.factors) == (
         False,
         {name for name, _ in normed.named_parameters()},
@@ -119,15 +115,15 @@ def test_head_freezes_all_and_full_trains_all(normed: Normed) -> None:
 
 
 def test_last_n_trains_the_last_blocks_and_says_where_a_tower_has_no_so_many(
+    logged: list[str],
     normed: Normed,
 ) -> None:
-    said: list[str] = []
-    Tuning(config("last-2"), normed, said.append)
+    Tuning(config("last-2"), normed)
     kinds = ("linear.weight", "linear.bias", "norm.weight", "norm.bias")
     assert trained_names(normed) == {f"layers.{i}.{kind}" for i in (1, 2) for kind in kinds} | {
         "words.weight"
     }
-    assert said == [
+    assert logged == [
         "the text tower has no blocks, so --tune last-2 trains all of it",
         "--tune last-2: 163 of the backbone's 241 weights train",
     ]
@@ -135,12 +131,11 @@ def test_last_n_trains_the_last_blocks_and_says_where_a_tower_has_no_so_many(
 
 @pytest.mark.parametrize(("tune", "stem"), [("last-3", False), ("last-4", True)])
 def test_the_stem_trains_only_where_more_blocks_are_asked_for_than_there_are(
-    normed: Normed, tune: str, stem: bool
+    logged: list[str], normed: Normed, tune: str, stem: bool
 ) -> None:
-    said: list[str] = []
-    Tuning(config(tune), normed, said.append)
+    Tuning(config(tune), normed)
     assert ("stem.weight" in trained_names(normed)) == stem
-    assert ("the image tower has 3 blocks, so --tune last-4 trains all of it" in said) == stem
+    assert ("the image tower has 3 blocks, so --tune last-4 trains all of it" in logged) == stem
 
 
 # --- in which mode
@@ -155,16 +150,16 @@ def in_training(backbone: Backbone) -> set[str]:
 
 
 def test_frozen_parts_are_in_eval_mode(normed: Normed) -> None:
-    Tuning(config("last-1"), normed, silently).train_mode()
+    Tuning(config("last-1"), normed).train_mode()
     assert in_training(normed) == {"layers.2.linear", "layers.2.norm", "layers.2.dropout", "words"}
-    Tuning(config("full"), normed, silently).train_mode()
+    Tuning(config("full"), normed).train_mode()
     assert len(in_training(normed)) == 12
-    Tuning(config("head"), normed, silently).train_mode()
+    Tuning(config("head"), normed).train_mode()
     assert in_training(normed) == set()
 
 
 def test_lora_drops_nothing_but_before_its_adapters(normed: Normed) -> None:
-    Tuning(config("lora"), normed, silently).train_mode()
+    Tuning(config("lora"), normed).train_mode()
     assert {name.rpartition("layers.")[2] for name in in_training(normed)} == {
         f"{i}.linear.lora_dropout.default" for i in range(3)
     }
@@ -181,7 +176,7 @@ def test_lora_drops_nothing_but_before_its_adapters(normed: Normed) -> None:
 def test_batch_norm_keeps_its_statistics_where_it_is_frozen(
     normed: Normed, tune: str, moved: set[str]
 ) -> None:
-    tuning = Tuning(config(tune), normed, silently)
+    tuning = Tuning(config(tune), normed)
     before = {
         name: buffer.clone()
         for name, buffer in normed.named_buffers()
@@ -197,7 +192,7 @@ def test_batch_norm_keeps_its_statistics_where_it_is_frozen(
 
 
 def test_nothing_below_the_first_trained_block_keeps_a_graph(normed: Normed) -> None:
-    Tuning(config("last-1"), normed, silently).train_mode()
+    Tuning(config("last-1"), normed).train_mode()
     needed: list[bool] = []
     normed.layers[2].register_forward_pre_hook(
         lambda module, args: needed.append(args[0].requires_grad)
@@ -217,9 +212,7 @@ def test_gradient_checkpointing_computes_trained_blocks_again_and_gives_the_same
             backbone.checkpoint_gradients()
         torch.manual_seed(0)
         options: dict[str, Any] = {"lora_dropout": 0.0} if tune == "lora" else {}
-        Tuning(
-            config(tune, gradient_checkpointing=again, **options), backbone, silently
-        ).train_mode()
+        Tuning(config(tune, gradient_checkpointing=again, **options), backbone).train_mode()
         next(find_towers(backbone)[0].blocks[-1].children()).register_forward_pre_hook(
             lambda *_, calls=calls: calls.append(1)
         )
@@ -257,7 +250,7 @@ def peaks(backbone: Backbone, tuning: Tuning) -> dict[str, float]:
 def test_layer_decay_lowers_the_rate_block_by_block_and_embeddings_learn_slowest(
     normed: Normed,
 ) -> None:
-    found = peaks(normed, Tuning(config("full", layer_decay=0.5), normed, silently))
+    found = peaks(normed, Tuning(config("full", layer_decay=0.5), normed))
     expected = {
         "layers.2.linear.weight": 1e-4,
         "layers.1.norm.bias": 5e-5,
@@ -267,11 +260,11 @@ def test_layer_decay_lowers_the_rate_block_by_block_and_embeddings_learn_slowest
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert len(found) == len(list(normed.parameters()))
-    last = peaks(normed, Tuning(config("last-2", layer_decay=0.5), normed, silently))
+    last = peaks(normed, Tuning(config("last-2", layer_decay=0.5), normed))
     assert {
         name: last[name] for name in ("layers.2.norm.weight", "layers.1.norm.weight")
     } == pytest.approx({"layers.2.norm.weight": 1e-4, "layers.1.norm.weight": 5e-5})
-    assert set(peaks(normed, Tuning(config("last-2"), normed, silently)).values()) == {1e-4}
+    assert set(peaks(normed, Tuning(config("last-2"), normed)).values()) == {1e-4}
 
 
 # --- what is saved
@@ -281,13 +274,13 @@ def test_layer_decay_lowers_the_rate_block_by_block_and_embeddings_learn_slowest
 def test_the_state_brings_a_fresh_start_to_where_training_was(family: str, tune: str) -> None:
     first, second = tiny(family), tiny(family)
     torch.manual_seed(1)
-    tuning = Tuning(config(tune), first, silently)
+    tuning = Tuning(config(tune), first)
     for parameter in first.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
     state = {name: tensor.clone() for name, tensor in tuning.state().items()}
     torch.manual_seed(2)
-    other = Tuning(config(tune), second, silently)
+    other = Tuning(config(tune), second)
     other.load_state(state)
     ids, pixels = torch.randint(1000, 2000, (3, 9)), torch.randn(3, 3, 64, 64)
     with torch.no_grad():
@@ -299,14 +292,14 @@ def test_the_state_brings_a_fresh_start_to_where_training_was(family: str, tune:
             assert torch.equal(theirs, second.encode_text(ids, torch.ones_like(ids)))
     with pytest.raises(
         CheckpointError,
-        match=f"of other weights than those that --tune {config(tune).mode} trains here",
+        match=f"of other weights than those that `tune='{config(tune).mode}'` trains here",
     ):
         other.load_state({})
 
 
 def test_weights_that_take_others_places_have_their_factors(family: str) -> None:
     backbone = tiny(family)
-    tuning = Tuning(config("full", layer_decay=0.5), backbone, silently)
+    tuning = Tuning(config("full", layer_decay=0.5), backbone)
     factors = {
         name: tuning.factors[parameter]
         for name, parameter in backbone.named_parameters()
@@ -369,7 +362,7 @@ def test_a_checkpoint_is_one_plain_folder_that_predicts_as_the_run_did(
         "batch_size": 12,
         "learning_rate": 5e-3,
     }
-    result = train(TrainConfig(**options, tune=tune), report=silently)
+    result = train(TrainConfig(**options, tune=tune))
     assert result.stats["learning_rates"][0] > 0
 
     monkeypatch.setitem(sys.modules, "peft", None)  # as where it is not installed
@@ -383,7 +376,7 @@ def test_a_checkpoint_is_one_plain_folder_that_predicts_as_the_run_did(
         np.testing.assert_allclose(found, logits[epoch - 1], atol=1e-4)
     assert np.abs(logits[1] - logits[0]).max() > 0.01
 
-    before, after = tiny(family), load_detector(result.final_dir)[0].backbone
+    before, after = tiny(family), load_detector(result.final_model)[0].backbone
     assert before.state_dict().keys() == after.state_dict().keys()
     moved = {
         name
@@ -393,7 +386,7 @@ def test_a_checkpoint_is_one_plain_folder_that_predicts_as_the_run_did(
     assert moved == expected_to_move(before, tune)
     if (family, tune) == ("openclip", "lora"):
         report = export_bundle(
-            open_checkpoint(result.final_dir, provider="cpu"), catalogue / "bundle"
+            open_checkpoint(result.final_model, provider="cpu"), catalogue / "bundle"
         ).parity
         assert (report.flipped_decisions, report.max_score_difference < 1e-4) == (0, True)
 
@@ -403,7 +396,7 @@ def expected_to_move(backbone: Backbone, tune: str) -> set[str]:
     matrices of all blocks.
     """
     if tune == "last-1":
-        Tuning(config(tune), backbone, silently)
+        Tuning(config(tune), backbone)
         moving = trained_names(backbone)
         assert len(moving) == {"hf-clip": 38, "openclip": 30}[load_family(backbone)]
         return moving

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mismatch.cli.logs import lines_on_stdout
 from mismatch.cli.number_types import SEED
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
@@ -111,7 +112,8 @@ def command(folder: Path, seed: int) -> None:
     Combinations of article, colour, pattern and count that training never saw are what it is
     measured on. Ends with the commands for your own data.
     """
-    quickstart(folder, Plan(seed=seed), report=click.echo)
+    with lines_on_stdout("mismatch.training"):
+        quickstart(folder, Plan(seed=seed), report=click.echo)
 
 
 def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def quickstart(folder: Path, plan: Plan, *, report: Report) -> dict[str, Any]:
     failed or interrupted run leaves nothing behind.
     """
     _check_extra()
-    refuse_model_folder(folder, "--dir")
+    refuse_model_folder(folder, "`folder`")
     with locked(folder, parents=True, inside=re.compile("|".join(map(re.escape, OWN_NAMES)))):
         created = _claim(folder)
         try:
@@ -143,7 +145,7 @@ def _check_extra() -> None:
 def _claim(folder: Path) -> bool:
     """Make the folder ours, emptied of an earlier quickstart; returns whether it is new."""
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--dir {folder} is a file; choose another folder")
+        raise InputError(f"`folder` {folder} is a file; choose another folder")
     new = not folder.exists()
     if not new and any(folder.iterdir()):
         _check_own(folder)
@@ -163,14 +165,15 @@ def _check_own(folder: Path) -> None:
         marker = None
     if not isinstance(marker, dict) or "finished" not in marker:
         raise InputError(
-            f"--dir {folder} is not empty and was not written by quickstart; choose another folder"
+            f"`folder` {folder} is not empty and was not written by quickstart; choose another"
+            " folder"
         )
     listed = marker.get("files")  # none of older versions, nor of a run that was killed
     others = sorted(set(_own_files(folder)) - set(listed)) if isinstance(listed, list) else []
     if others:
         raise InputError(
-            f"--dir {folder} holds files of yours ({', '.join(others[:3])}), which would be lost;"
-            " move them, or choose another folder"
+            f"`folder` {folder} holds files of yours ({', '.join(others[:3])}), which would be"
+            " lost; move them, or choose another folder"
         )
 
 
@@ -211,7 +214,7 @@ def _run(folder: Path, plan: Plan, report: Report) -> dict[str, Any]:
     with clock.step("draw", "Drawing a catalogue"):
         catalogue = _draw(folder, plan, report)
     with clock.step("train", "Training a small backbone from scratch"):
-        best = _train(catalogue, plan, report)
+        best = _train(catalogue, plan)
     with clock.step("evaluate", "Evaluating on combinations that training never saw"):
         torch_predictor = _open_torch(best)
         rows, predictions, torch_rate = _predict(torch_predictor, catalogue, "torch")
@@ -286,7 +289,7 @@ def _draw(folder: Path, plan: Plan, report: Report) -> Catalogue:
     return catalogue
 
 
-def _train(catalogue: Catalogue, plan: Plan, report: Report) -> Path:
+def _train(catalogue: Catalogue, plan: Plan) -> Path:
     from mismatch.training.config import TrainConfig
     from mismatch.training.trainer import train
 
@@ -301,14 +304,8 @@ def _train(catalogue: Catalogue, plan: Plan, report: Report) -> Path:
         seed=plan.seed,
         **plan.training,
     )
-    return train(config, report=_but_of_the_rate(report), progress=progress_bar).best_dir
-
-
-def _but_of_the_rate(report: Report) -> Report:
-    """Training warns of rates that would break a pretrained backbone; this one starts from random
-    weights.
-    """
-    return lambda line: None if line.startswith("warning: --learning-rate") else report(line)
+    # such a rate would break a pretrained backbone; this one starts from random weights
+    return train(config, ignore_warnings=["learning_rate"]).best_model
 
 
 def _write_backbone(folder: Path, seed: int) -> None:

@@ -191,8 +191,8 @@ def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairS
     images = len(pairs.images)
     if images < 2:
         raise InputError(
-            f"{images} image is too few to hold some out for validation; pass --val-csv, or"
-            " --val-fraction 0"
+            f"{images} image is too few to hold some out for validation; pass `val_csv`, or"
+            " `val_fraction=0`"
         )
     held = np.zeros(images, np.bool_)
     held[

@@ -342,7 +342,9 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     backbone.model_id = meta.model_id
     _check_widths(folder, backbone, meta.head)
     _check_head_size(folder / HEAD, meta.head)
-    detector = Detector(backbone, build_head(meta.head))
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, to be replaced
+        head = build_head(meta.head)
+    detector = Detector(backbone, head)
     _load_head(detector, folder / HEAD)
     return detector.eval(), meta
 

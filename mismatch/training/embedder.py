@@ -16,6 +16,8 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import families, load_backbone, parse_reference
 from mismatch.data.pairs import Row
 from mismatch.errors import InputError
+from mismatch.progress import Bar
+from mismatch.progress import progress as show_progress
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.chunks import cutting_problem
 from mismatch.runtime.embedding import embed_images, embed_texts
@@ -25,19 +27,19 @@ from mismatch.runtime.predictor import is_bundle, load
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.batches import PairSet
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for
-from mismatch.training.config import MODES, TrainConfig
+from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.engine import TorchEngine, open_checkpoint
 from mismatch.training.head import COMMON_DIM, build_head, head_spec_for
 from mismatch.training.legacy import FAMILY, is_legacy
-from mismatch.training.prepare import Progress, no_progress
+from mismatch.training.modes import MODES
 
 __all__ = ["EmbeddedRows", "Embedder", "open_embedder"]
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
 DEFAULTS = TrainConfig(train_csv="")
-# of --tune head
+# of tune='head'
 RECIPE: dict[str, Any] = {
     "hidden_dim": DEFAULTS.head_hidden,
     "dropout": MODES["head"]["dropout"],
@@ -90,7 +92,7 @@ class Embedder:
         *,
         workers: int | None = None,
         batch_size: int | str = 16,
-        progress: Progress = no_progress,
+        progress: Bar = show_progress,
     ) -> EmbeddedRows:
         """Each unique image and text once; what the cache knows is not encoded again. InputError
         where no row is left.
@@ -146,9 +148,10 @@ def open_embedder(
     backbone, family, model_id, score, note = _open(reference)
     spec = head_spec_for(backbone, "adapter", **RECIPE, features=features_offered(backbone))
     meta = meta_for(family, model_id, spec, score=score)
-    return Embedder(
-        TorchEngine(Detector(backbone, build_head(spec)), meta, device=device), spec, note
-    )
+    with torch.random.fork_rng(devices=[]):  # a head's first weights are drawn
+        head = build_head(spec)
+    engine = TorchEngine(Detector(backbone, head), meta, device=device)
+    return Embedder(engine, spec, note)
 
 
 def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
@@ -162,7 +165,7 @@ def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
             ""
             if tuned == "head"
             else (
-                f"{reference} was trained by --tune {tuned}:"
+                f"{reference} was trained by `tune='{tuned}'`:"
                 f" {REMEMBERS.format(other=f'{meta.family}:{meta.model_id}')}"
             )
         )

@@ -169,8 +169,8 @@ def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine
             f" {engine.score.threshold_in_use:g}"
         )
         warnings.warn(
-            f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in"
-            " minutes",
+            f"{line}; {scored}; training with `tune='head'` and `model_name={folder}` adds a head"
+            " in minutes",
             MismatchWarning,
             stacklevel=2,
         )
@@ -189,7 +189,7 @@ def open_backbone(
     if not backbone.shared_space:
         raise BackboneError(
             f"{reference} has no space that images and texts share, so it can't score untrained;"
-            f" run mismatch train --backbone {family} first"
+            f" train a head first, with `backbone={family}`"
         )
     detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
     meta = meta_for(

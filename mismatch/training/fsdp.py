@@ -1,4 +1,4 @@
-"""--fsdp: the backbone's weights, their gradients and AdamW's averages spread over the processes by
+"""`fsdp`: the backbone's weights, their gradients and AdamW's averages spread over the processes by
 torch's FSDP2; whole in every file that is written.
 """
 
@@ -23,8 +23,9 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.registry import nearest
 from mismatch.errors import DeviceError, InputError
+from mismatch.io.text import did_you_mean
+from mismatch.training.callbacks import announce
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector, tower_methods
 from mismatch.training.optim import trainable
@@ -40,8 +41,8 @@ T = TypeVar("T")
 
 
 def as_launched(config: TrainConfig) -> TrainConfig:
-    """The options with what `accelerate launch --use_fsdp` adds to them: --fsdp, and
-    --gradient-checkpointing for accelerate's activation checkpointing. InputError for what of
+    """The options with what `accelerate launch --use_fsdp` adds to them: `fsdp`, and
+    `gradient_checkpointing` for accelerate's activation checkpointing. InputError for what of
     accelerate's options there is no counterpart to.
     """
     if not config.fsdp and not _launched():
@@ -57,28 +58,26 @@ def as_launched(config: TrainConfig) -> TrainConfig:
         raise InputError(f"accelerate launch --use_fsdp: {error}") from error
 
 
-def shards_towers(
-    config: TrainConfig, processes: Processes, precision: str, report: Callable[[str], object]
-) -> bool:
-    """Whether the run is a sharded one, which takes --fsdp and several processes. InputError or
+def shards_towers(config: TrainConfig, processes: Processes, precision: str) -> bool:
+    """Whether the run is a sharded one, which takes `fsdp` and several processes. InputError or
     DeviceError where it can't be one.
     """
     if not config.fsdp:
         return False
     if processes.count == 1:
-        report(
-            "--fsdp spreads the backbone over several processes, and this is one alone, so it does"
+        announce(
+            "`fsdp` spreads the backbone over several processes, and this is one alone, so it does"
             " nothing; start more by torchrun --nproc-per-node N"
         )
         return False
     if processes.device.type not in ("cpu", "cuda"):
         raise DeviceError(
-            f"--fsdp needs CUDA devices or CPUs, and this is {processes.device.type}; leave it out"
+            f"`fsdp` needs CUDA devices or CPUs, and this is {processes.device.type}; leave it out"
         )
     if precision == "fp16":
         raise InputError(
-            "--fsdp and fp16 don't go together: a gradient's overflow in one shard would have to be"
-            " known to all; use --precision bf16 or fp32"
+            "`fsdp` and fp16 don't go together: a gradient's overflow in one shard would have to be"
+            " known to all; use `precision='bf16'` or fp32"
         )
     return True
 
@@ -91,11 +90,9 @@ class Shards:
     stays whole in every process: scalars, and weights that several blocks share. So does the head.
     """
 
-    def __init__(
-        self, detector: Detector, processes: Processes, report: Callable[[str], object]
-    ) -> None:
-        """Shards the backbone, which may be on the CPU as yet, on the processes' devices; `report`
-        is told how much each has.
+    def __init__(self, detector: Detector, processes: Processes) -> None:
+        """Shard the backbone, which may be on the CPU as yet, on the processes' devices, and
+        announce how much each has.
         """
         self.backbone = detector.backbone
         self.processes = processes
@@ -115,7 +112,7 @@ class Shards:
         for name in tower_methods(detector):
             setattr(self.backbone, name, _without_views(getattr(self.backbone, name)))
             register_fsdp_forward_method(self.backbone, name)
-        report(self._line(len(blocks)))
+        announce(self._line(len(blocks)))
 
     @property
     def whole_parameters(self) -> list[nn.Parameter]:
@@ -198,7 +195,7 @@ class Shards:
             )
         )
         return (
-            f"--fsdp: {blocks} blocks and what is around them over {self.processes.count}"
+            f"`fsdp`: {blocks} blocks and what is around them over {self.processes.count}"
             f" processes, {own:,} of the backbone's {count:,} weights in this one"
         )
 
@@ -313,7 +310,7 @@ def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
     if unknown := [name for name in names if name not in known]:
         raise InputError(
             "accelerate launch --fsdp_transformer_layer_cls_to_wrap: the backbone has no"
-            f" {unknown[0]}{nearest(unknown[0], known)}"
+            f" {unknown[0]}{did_you_mean(unknown[0], known)}"
         )
     chosen = [module for module in backbone.modules() if type(module).__name__ in names]
     return [

@@ -58,8 +58,8 @@ def add_adapters(
     layers = list(dict.fromkeys(layer for found in chosen.values() for layer in found))
     if not layers:
         raise InputError(
-            "--tune lora finds no linear layer, convolution or attention in this backbone; use"
-            " --tune full or --tune head"
+            "`tune='lora'` finds no linear layer, convolution or attention in this backbone; use"
+            " `tune='full'` or `tune='head'`"
         )
     backbone.requires_grad_(False)
     _adapt_layers(backbone, [layer for layer in layers if _is_pefts(layer)], rank, alpha, dropout)
@@ -172,7 +172,7 @@ def _adapt_layers(
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise MissingExtraError("--tune lora", "train") from error
+        raise MissingExtraError("`tune='lora'`", "train") from error
     wanted = set(layers)
     # a list would match by its names' ends
     names = "|".join(

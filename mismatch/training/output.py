@@ -14,7 +14,9 @@ from typing import Any
 
 from mismatch.errors import CheckpointError
 from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
+from mismatch.io.text import one_line
 from mismatch.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
+from mismatch.training.callbacks import announce, warn
 from mismatch.training.checkpoint import (
     STATS,
     CheckpointMeta,
@@ -73,7 +75,6 @@ class RunFolder:
         self,
         folder: str | Path,
         *,
-        report: Callable[[str], object],
         start: Path | None = None,
         settings: str | None = None,
         keep: int | None = None,
@@ -83,7 +84,6 @@ class RunFolder:
         checkpoints stay, all by default. CheckpointError where `folder` can't be used.
         """
         self.folder = Path(folder)
-        self.report = report
         self.start = start
         self.settings = settings
         self.keep = keep
@@ -206,7 +206,7 @@ class RunFolder:
         is a warning.
         """
         if self.written:
-            draw_curves(self.folder, stats, self.report)
+            draw_curves(self.folder, stats)
 
     def contents(self) -> str:
         """What this run has written, for people."""
@@ -225,7 +225,7 @@ class RunFolder:
         place = self.folder / SETTINGS
         if place.is_file() and not place.read_bytes().startswith(SETTINGS_HEAD.encode()):
             place = self.folder / RESOLVED
-            self.report(
+            announce(
                 f"{self.folder / SETTINGS} is yours and stays; this run's own options are in"
                 f" {place}"
             )
@@ -257,7 +257,7 @@ class RunFolder:
                 if is_checkpoint(self.start):
                     remove_directory(self.start)
                 path.rename(self.start)
-                self.report(
+                announce(
                     f"{self.folder}: {path.name}, which this run started from, is now"
                     f" {STARTED_FROM}"
                 )
@@ -275,7 +275,7 @@ class RunFolder:
             if path not in self.written and path.exists():
                 remove_directory(path)
         if removed:
-            self.report(f"{self.folder}: removed the earlier run's {_listing(removed)}")
+            announce(f"{self.folder}: removed the earlier run's {_listing(removed)}")
 
     def _complete_epoch(self, stats: Mapping[str, Any], *, best: bool) -> None:
         """All that follows when an epoch's checkpoint is whole."""
@@ -293,12 +293,12 @@ class RunFolder:
             self.written.remove(path)
 
 
-def draw_curves(folder: Path, stats: Mapping[str, Any], report: Callable[[str], object]) -> None:
+def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
     """Write training_curves.png; one that can't be drawn is a warning."""
     try:
         write_bytes(folder / CURVES, curves_png(stats))
     except Exception as error:  # noqa: BLE001  a run is never lost for its picture
-        report(f"warning: {folder / CURVES} can't be drawn: {type(error).__name__}: {error}")
+        warn("curves", f"{folder / CURVES} can't be drawn: {one_line(error)}")
 
 
 def resumable(folder: Path) -> tuple[Path, Note] | None:
@@ -342,7 +342,7 @@ def _how_to_go_on() -> Iterator[None]:
     except CheckpointError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
             raise CheckpointError(
-                f"{error}; free some, then go on with --resume"
+                f"{error}; free some, then go on with `resume`"
             ) from error.__cause__
         raise
 
@@ -351,18 +351,18 @@ def check_usable(folder: Path) -> None:
     """Make it where it is missing; CheckpointError where it can't be written to, or something else
     stands in the way.
     """
-    refuse_model_folder(folder, "--output-dir")
+    refuse_model_folder(folder, "`output_dir`")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"--output-dir {folder} can't be created: {error.strerror}; choose another"
+            f"`output_dir` {folder} can't be created: {error.strerror}; choose another"
         ) from error
     try:
         TemporaryFile(dir=folder).close()  # now, and not after the first epoch
     except OSError as error:
         raise CheckpointError(
-            f"--output-dir {folder} can't be written to: {error.strerror}; choose another"
+            f"`output_dir` {folder} can't be written to: {error.strerror}; choose another"
         ) from error
     for path in sorted(folder.iterdir()):
         if not OWN_NAMES.fullmatch(path.name):
@@ -370,16 +370,16 @@ def check_usable(folder: Path) -> None:
         if not is_checkpoint(path):
             raise CheckpointError(
                 f"{path} is in the way and was not written by mismatch; move it or choose another"
-                " --output-dir"
+                " `output_dir`"
             )
         if others := foreign_files(path):
             raise CheckpointError(
                 f"{path} holds other files too ({', '.join(others[:3])}), which would be lost; move"
-                " them or choose another --output-dir"
+                " them or choose another `output_dir`"
             )
     check_outputs(
         [
-            ("--output-dir", folder / name, kind)
+            ("`output_dir`", folder / name, kind)
             for name, kind in _KINDS.items()
             if not _is_beside_stats(folder, name)
         ]

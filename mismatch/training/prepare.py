@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
 from mismatch.data.pairs import load_pairs
 from mismatch.errors import BackboneError, InputError, named
+from mismatch.progress import progress
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.chunks import long_texts_line, split_each
 from mismatch.runtime.embedding import embed_images, embed_texts
@@ -27,6 +27,7 @@ from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
+from mismatch.training.callbacks import announce, warn
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
@@ -37,41 +38,18 @@ from mismatch.training.processes import Processes
 from mismatch.training.sharded_rows import Together, cut_together, read_together
 
 __all__ = [
-    "Advance",
-    "Progress",
-    "Report",
     "Start",
     "cut_long_texts",
     "load_sets",
     "load_start",
     "make_feeds",
-    "no_progress",
 ]
 
 Item = TypeVar("Item")
 # (n, D), and why some rows of it are nan
 Embedded = tuple[NDArray[np.float32], dict[int, InputError]]
-Report = Callable[[str], object]  # is given one line
 TEXTS = 4096  # tokenized at a time
 SHOWN = 10  # problems in one message
-
-
-class Advance(Protocol):
-    """Is told of work as it is done."""
-
-    def __call__(self, done: int, note: Callable[[], str] = ..., /) -> object:
-        """`done`: how many more items; `note` writes a few words to show beside, such as the loss,
-        and is called only when they are shown.
-        """
-
-
-# label, total, unit → what is told how many more are done
-Progress = Callable[[str, int | None, str], AbstractContextManager[Advance]]
-
-
-def no_progress(label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-    """A progress bar that shows nothing."""
-    return nullcontext(lambda done, note=None: None)
 
 
 @dataclass(frozen=True)
@@ -87,11 +65,11 @@ class Start:
     long_text: LongText = "truncate"  # what becomes of texts over the context
 
 
-def load_start(config: TrainConfig, report: Report) -> Start:
+def load_start(config: TrainConfig) -> Start:
     """A backbone with a fresh head, or a checkpoint's backbone and head."""
     if is_legacy(config.output_dir):
         raise InputError(
-            f"--output-dir {config.output_dir} is a model of an older pipeline, whose"
+            f"`output_dir` {config.output_dir} is a model of an older pipeline, whose"
             " training_stats.json would be lost; choose another"
         )
     for name in (config.model_name, config.backbone):
@@ -99,11 +77,11 @@ def load_start(config: TrainConfig, report: Report) -> Start:
             return _from_checkpoint(Path(name), config)
         if name and any(Path(name).glob("*/mismatch.json")):
             read_meta(Path(name))  # raises and names the checkpoints in it
-    family, model_id = parse_reference(config.backbone, config.model_name)
+    family, model_id = parse_reference(str(config.backbone), config.model_name)
     check_not_above(model_id)
     if line := head_line(model_id):
-        report(f"warning: {line}; the backbone is loaded and a new head is trained")
-    backbone = load_backbone(config.backbone, config.model_name)
+        warn("older_head", f"{line}; the backbone is loaded and a new head is trained")
+    backbone = load_backbone(str(config.backbone), config.model_name)
     sizes: dict[str, Any] = {
         "common_dim": config.head_dim,
         "hidden_dim": config.head_hidden,
@@ -128,7 +106,7 @@ def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
 
 def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
     """What the option says, which TrainConfig has checked, else what holds without it."""
-    return otherwise if config.long_text is None else cast("LongText", config.long_text)
+    return otherwise if config.long_text is None else config.long_text
 
 
 def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
@@ -141,16 +119,16 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
         and Path(config.backbone).resolve() != Path(config.model_name).resolve()
     ):
         raise BackboneError(
-            f"--backbone {config.backbone} is a checkpoint and --model-name {config.model_name}"
+            f"`backbone` {config.backbone} is a checkpoint and `model_name` {config.model_name}"
             " another model; leave one of them out"
         )
-    asked = config.backbone.partition(":")[0]
+    asked = str(config.backbone).partition(":")[0]
     if asked not in (
         family,
         TrainConfig.__dataclass_fields__["backbone"].default,
     ) and not is_checkpoint(config.backbone):
         raise BackboneError(
-            f"{folder} is a checkpoint of {family}, but --backbone asks for {asked}; leave one of"
+            f"{folder} is a checkpoint of {family}, but `backbone` asks for {asked}; leave one of"
             " them out"
         )
     detector, meta = load_detector(folder)
@@ -164,54 +142,52 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
     for name, value in head_options(head).items():
         asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
-            flag = "--" + name.replace("_", "-")
             raise InputError(
-                f"{flag} is {asked}, but the head of {folder} has {value}; leave {flag} out, or"
+                f"`{name}` is {asked}, but the head of {folder} has {value}; leave `{name}` out, or"
                 " start from the backbone with a new head"
             )
 
 
 def load_sets(
-    config: TrainConfig, report: Report, together: Together | None = None
+    config: TrainConfig, together: Together | None = None
 ) -> tuple[PairSet, PairSet | None]:
     """Rows to train on and rows to validate on, None where there shall be none; every row is
     checked, by one of the processes where there are several.
     """
-    pairs = _load(config.train_csv, "train", config, report, together)
-    _check_labels(pairs, config.train_csv)
+    pairs = _load(str(config.train_csv), "train", config, together)
+    _check_labels(pairs, str(config.train_csv))
     if config.val_csv is not None:
-        held = _load(config.val_csv, "val", config, report, together)
-        _warn_of_one_label(held, report)
+        held = _load(str(config.val_csv), "val", config, together)
+        _warn_of_one_label(held)
         return pairs, held
     if config.val_fraction == 0:
-        report(
+        announce(
             "no validation rows: best_model is the last epoch's, and no threshold is stored; pass"
-            " --val-csv for one"
+            " `val_csv` for one"
         )
         return pairs, None
     train, val = hold_out(pairs, config.val_fraction, config.seed)
     _check_labels(
         train,
-        f"{config.train_csv} without the images held out for validation (--val-csv and"
-        " --val-fraction choose others)",
+        f"{config.train_csv} without the images held out for validation (`val_csv` and"
+        " `val_fraction` choose others)",
     )
-    _warn_of_one_label(val, report)
-    report(
+    _warn_of_one_label(val)
+    announce(
         f"{len(val.images):,} of {len(pairs.images):,} images and their {len(val):,} rows are held"
-        " out for validation; --val-csv chooses others"
+        " out for validation; `val_csv` chooses others"
     )
     return train, val
 
 
-def _load(
-    path: str, name: str, config: TrainConfig, report: Report, together: Together | None
-) -> PairSet:
+def _load(path: str, name: str, config: TrainConfig, together: Together | None) -> PairSet:
+    base = str(config.image_base_path)
     if together is not None:
-        return read_together(path, name, config.image_base_path, config.columns, together, report)
+        return read_together(path, name, base, config.columns, together)
     return PairSet.from_rows(
         path,
-        load_pairs(path, config.image_base_path, columns=config.columns),
-        config.image_base_path,
+        load_pairs(path, base, columns=config.columns),
+        base,
     )
 
 
@@ -223,16 +199,17 @@ def _check_labels(pairs: PairSet, where: str) -> None:
         )
 
 
-def _warn_of_one_label(held: PairSet, report: Report) -> None:
+def _warn_of_one_label(held: PairSet) -> None:
     if len(labels := np.unique(held.labels)) == 1:
-        report(
-            f"warning: every validation label is {int(labels[0])}, so no calibration and no"
-            " threshold is stored, and there is no AUROC"
+        warn(
+            "one_label",
+            f"every validation label is {int(labels[0])}, so no calibration and no threshold is"
+            " stored, and there is no AUROC",
         )
 
 
 def cut_long_texts(
-    start: Start, sets: Sequence[PairSet], report: Report, together: Together | None = None
+    start: Start, sets: Sequence[PairSet], together: Together | None = None
 ) -> tuple[list[PairSet], int]:
     """The sets with their long texts in pieces, where `start` asks for that, and how many different
     texts are long, which is also reported.
@@ -246,7 +223,10 @@ def cut_long_texts(
     )
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
-        report(line if cut else f"warning: {line}")
+        if cut:
+            announce(line)
+        else:
+            warn("long_text", line)
     return found, count
 
 
@@ -281,11 +261,10 @@ def make_feeds(
     start: Start,
     sets: Sequence[PairSet],
     processes: Processes,
-    progress: Progress,
 ) -> list[Feed]:
     """A feed per set; with a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
-        return _embedded(config, start, sets, processes, progress)
+        return _embedded(config, start, sets, processes)
     backbone = start.detector.backbone
     store = PixelStore(backbone.image_spec)
     tokenizer = Tokenizer(backbone.text_spec)
@@ -297,7 +276,6 @@ def _embedded(
     start: Start,
     sets: Sequence[PairSet],
     processes: Processes,
-    progress: Progress,
 ) -> list[Feed]:
     meta = meta_for(start.family, start.model_id, start.detector.head.spec)
     engine = TorchEngine(start.detector, meta, device=processes.device)
@@ -306,7 +284,7 @@ def _embedded(
     for pairs in sets:
         # with what other processes have embedded
         cache = EmbeddingCache(config.cache or default_cache(), namespace=engine.fingerprint)
-        feeds.append(_embed(pairs, pipeline, cache, processes, progress))
+        feeds.append(_embed(pairs, pipeline, cache, processes))
     return feeds
 
 
@@ -315,7 +293,6 @@ def _embed(
     pipeline: Pipeline,
     cache: EmbeddingCache,
     processes: Processes,
-    progress: Progress,
 ) -> EmbeddingFeed:
     """Each process embeds its share, and all get all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))

@@ -240,7 +240,7 @@ def _device_of(asked: str, place: int) -> str:
     if asked not in ("auto", "cuda"):
         if asked.startswith("cuda:"):
             raise DeviceError(
-                f"--device {asked} is one device for several processes; leave it out, and each"
+                f"`device` {asked} is one device for several processes; leave it out, and each"
                 " process takes its own"
             )
         return asked

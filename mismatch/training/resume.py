@@ -19,18 +19,18 @@ from torch import Tensor
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import read_json
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet
+from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import STATS, is_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.output import FINAL, STARTED_FROM, is_own, resumable, unfinished
-from mismatch.training.prepare import Report
 from mismatch.training.processes import Processes
 from mismatch.training.sharded_rows import text_keys
 from mismatch.training.state import Note
 
 __all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
 
-ANEW = "or start anew without --resume"
+ANEW = "or start anew without `resume`"
 # how a digest of the rows begins that is made of hashes of each image's path and each text
 DIGEST = "keys:"
 
@@ -62,7 +62,7 @@ class Plan:
             else digest
         )
         if not known.startswith(DIGEST):
-            digest = _older_digest(sets, config.image_base_path)
+            digest = _older_digest(sets, str(config.image_base_path))
         if known != digest:
             files = (
                 config.train_csv
@@ -70,7 +70,7 @@ class Plan:
                 else f"{config.train_csv} or {config.val_csv}"
             )
             raise InputError(
-                f"--resume: {files} has other rows than the run in {config.output_dir} was started"
+                f"`resume`: {files} has other rows than the run in {config.output_dir} was started"
                 f" with; restore them, {ANEW}"
             )
 
@@ -80,7 +80,7 @@ class Plan:
         if then and then.frozen != now.frozen:
             name = config.model_name or config.backbone
             raise CheckpointError(
-                f"--resume: the weights of {name} are not those that the run in {config.output_dir}"
+                f"`resume`: the weights of {name} are not those that the run in {config.output_dir}"
                 f" was started with; restore them, {ANEW}"
             )
 
@@ -107,26 +107,26 @@ class Plan:
         )
 
 
-def make_plan(config: TrainConfig, report: Report) -> Plan:
-    """Look into the output folder; InputError where --resume is asked for and the run there was
+def make_plan(config: TrainConfig) -> Plan:
+    """Look into the output folder; InputError where `resume` is asked for and the run there was
     started with other options.
     """
     folder = Path(config.output_dir)
     if not config.resume:
         if found := unfinished(folder):
-            report(
-                f"{folder} holds an unfinished run ({found[1].place}): --resume would go on with"
+            announce(
+                f"{folder} holds an unfinished run ({found[1].place}): `resume` would go on with"
                 " it; without, it is removed after the first epoch"
             )
         return Plan()
     if found := resumable(folder):
         _check_options(config, found[1].config)
-        report(f"resuming the run in {found[0]}: {found[1].place}")
+        announce(f"resuming the run in {found[0]}: {found[1].place}")
         return Plan(*found)
     if stats := _finished(folder):
         _check_options(config, stats["config"])
         return Plan(finished=stats)
-    report(f"--resume: there is no unfinished run in {folder}, so one is started")
+    announce(f"`resume`: there is no unfinished run in {folder}, so one is started")
     return Plan()
 
 
@@ -191,7 +191,7 @@ def frozen_digest(detector: Detector) -> str:
 
 
 def embeddings_digest(feeds: Sequence[Feed | None]) -> str | None:
-    """Hex; of what --tune head trains on; None where the towers run in each step."""
+    """Hex; of what `tune='head'` trains on; None where the towers run in each step."""
     known = [feed for feed in feeds if isinstance(feed, EmbeddingFeed)]
     digest = hashlib.sha256()
     for feed in known:
@@ -231,15 +231,14 @@ def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
         name = one.name
         if one.metadata.get("free") or name not in stored or asked[name] == stored[name]:
             continue
-        flag = "--" + name.replace("_", "-")
         why = (
             "; the rates fall over all epochs. For more of them start from final_model with"
-            " --model-name"
+            " `model_name`"
             if name == "epochs"
             else ""
         )
         raise InputError(
-            f"--resume: {flag} is {_shown(asked[name])}, but the run in {config.output_dir} was"
+            f"`resume`: `{name}` is {_shown(asked[name])}, but the run in {config.output_dir} was"
             f" started with {_shown(stored[name])}{why}; give that, {ANEW}"
         )
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -37,6 +37,7 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.chunks import split_each
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.training.batches import PairSet, file_finder, first_seen
+from mismatch.training.callbacks import announce
 from mismatch.training.output import check_usable
 from mismatch.training.processes import Processes
 
@@ -51,7 +52,6 @@ UNSHARED = (
 SCRATCH = re.compile("rows")  # what `sweep` knows a killed run's folder of strings by
 Indices = NDArray[np.int64]
 Keys = NDArray[np.bytes_]
-Report = Callable[[str], object]  # is given one line
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together
         if blind := [index for index, sees in enumerate(processes.each(folder.is_dir)) if not sees]:
             where = "give them all a folder that they share"
             raise CheckpointError(
-                f"--output-dir {output_dir} is another folder for process {blind[0]} of"
+                f"`output_dir` {output_dir} is another folder for process {blind[0]} of"
                 f" {processes.count} than for process 0; {where}"
             )
         yield Together(processes, folder)
@@ -105,7 +105,7 @@ def _make_folder(output_dir: Path) -> str:
 
 
 def read_together(
-    path: str, name: str, image_base_path: str, columns: Columns, together: Together, report: Report
+    path: str, name: str, image_base_path: str, columns: Columns, together: Together
 ) -> PairSet:
     """The same set in every process as `PairSet.from_rows` makes of `load_pairs`, and the same
     errors. `name`: of the files of its strings.
@@ -121,7 +121,7 @@ def read_together(
         found = processes.each(lambda: share.read(span_rows(path, spans[processes.index], columns)))
     if None in found:
         if spans is not None:
-            report(f"{path}: {UNSHARED}")
+            announce(f"{path}: {UNSHARED}")
         share = _Share(together, name, image_base_path, columns)
         found = processes.each(
             lambda: share.read(

@@ -129,7 +129,7 @@ class Note:
     rows: str  # digest of the rows
     rows_per_step: int  # of all processes together
     frozen: str  # digest of the weights that aren't trained
-    embeddings: str | None  # digest of the embeddings that --tune head trains on
+    embeddings: str | None  # digest of the embeddings that `tune='head'` trains on
     from_own_folder: bool  # whether the run started from a checkpoint that is now started_from
     engine: str  # device and precision
     threads: int  # that torch computed with
@@ -176,7 +176,7 @@ def read_note(folder: Path) -> Note | None:
     try:
         data = read_json(folder / NOTE)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; train anew without --resume") from error
+        raise CheckpointError(f"{error}; train anew without `resume`") from error
     found = data.pop("format_version", None) if isinstance(data, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(
@@ -186,13 +186,13 @@ def read_note(folder: Path) -> Note | None:
     if not is_sealed({"format_version": found, **data}):
         raise CheckpointError(
             f"{folder / NOTE} differs from its own checksum: damaged or changed by hand; train anew"
-            " without --resume"
+            " without `resume`"
         )
     try:
         return Note(**{name: value for name, value in data.items() if name not in (DIGEST, SEAL)})
     except TypeError as error:
         raise CheckpointError(
-            f"{folder / NOTE} is incomplete or damaged ({error}); train anew without --resume"
+            f"{folder / NOTE} is incomplete or damaged ({error}); train anew without `resume`"
         ) from error
 
 
@@ -214,7 +214,7 @@ def load_parts(folder: Path, parts: Mapping[str, Stateful]) -> None:
     except Exception as error:  # torch and zipfile have many for a damaged file
         raise CheckpointError(
             f"{path} can't be resumed from: {' '.join(str(error).split())}; train anew without"
-            " --resume"
+            " `resume`"
         ) from error
 
 

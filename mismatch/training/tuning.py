@@ -4,7 +4,7 @@ training mode, and what is saved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -12,21 +12,20 @@ from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError
+from mismatch.training.callbacks import announce
 from mismatch.training.config import TrainConfig
 from mismatch.training.lora import adapter_layers, add_adapters, merged
 from mismatch.training.towers import STEM, Tower, find_towers
 
 __all__ = ["Tuning"]
 
-Report = Callable[[str], object]  # is given one line
-
 
 class Tuning:
-    """A backbone made ready for `--tune`. The head is no concern of it: that trains always."""
+    """A backbone made ready for `tune`. The head is no concern of it: that trains always."""
 
-    def __init__(self, config: TrainConfig, backbone: Backbone, report: Report) -> None:
-        """Freezes what doesn't train and puts adapters in; `report` is told what trains where the
-        mode alone doesn't say so.
+    def __init__(self, config: TrainConfig, backbone: Backbone) -> None:
+        """Freeze what doesn't train and put adapters in; announce what trains where the mode
+        alone doesn't say so.
         """
         self.mode = config.mode
         self.backbone = backbone
@@ -37,9 +36,9 @@ class Tuning:
         weights = sum(parameter.numel() for parameter in backbone.parameters())
         backbone.requires_grad_(self.mode == "full")
         if self.mode == "lora":
-            self._adapt(config, report, weights)
+            self._adapt(config, weights)
         elif self.mode == "last-N":
-            self._thaw(find_towers(backbone), config, report, weights)
+            self._thaw(find_towers(backbone), config, weights)
         elif self.mode == "full" and config.value("layer_decay") < 1:
             self.factors = decayed(find_towers(backbone), config.value("layer_decay"))
 
@@ -105,7 +104,7 @@ class Tuning:
         ]
         if shapes[0] != shapes[1]:
             raise CheckpointError(
-                f"the saved training state is of other weights than those that --tune {self.mode}"
+                f"the saved training state is of other weights than those that `tune='{self.mode}'`"
                 " trains here; resume with the same options"
             )
         for name, tensor in own.items():
@@ -122,7 +121,7 @@ class Tuning:
         for block in self.checkpointed:
             block.training = True
 
-    def _adapt(self, config: TrainConfig, report: Report, weights: int) -> None:
+    def _adapt(self, config: TrainConfig, weights: int) -> None:
         rank, alpha, dropout = (
             config.value(name) for name in ("lora_rank", "lora_alpha", "lora_dropout")
         )
@@ -134,26 +133,24 @@ class Tuning:
         layers = " and ".join(
             f"{count} layers of the {name} tower" for name, count in counts.items()
         )
-        report(
+        announce(
             f"adapters of rank {rank} in {layers}: {_trained(self.backbone):,} weights train beside"
             f" the backbone's {weights:,}"
         )
 
-    def _thaw(
-        self, towers: tuple[Tower, ...], config: TrainConfig, report: Report, weights: int
-    ) -> None:
+    def _thaw(self, towers: tuple[Tower, ...], config: TrainConfig, weights: int) -> None:
         for tower in towers:
             if config.last_blocks > tower.depth:
-                report(
-                    f"the {tower.name} tower has {tower.depth or 'no'} blocks, so --tune"
-                    f" {config.tune} trains all of it"
+                announce(
+                    f"the {tower.name} tower has {tower.depth or 'no'} blocks, so"
+                    f" `tune='{config.tune}'` trains all of it"
                 )
             first = tower.depth - config.last_blocks
             for parameter in tower.from_block(first if first >= 0 else STEM):
                 parameter.requires_grad_(True)
         self.factors = decayed(towers, config.value("layer_decay"))
-        report(
-            f"--tune {config.tune}: {_trained(self.backbone):,} of the backbone's {weights:,}"
+        announce(
+            f"`tune='{config.tune}'`: {_trained(self.backbone):,} of the backbone's {weights:,}"
             " weights train"
         )
 

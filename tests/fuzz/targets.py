@@ -38,7 +38,7 @@ from mismatch.serving.images import FORMATS as SERVED
 from mismatch.serving.images import from_base64
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 from mismatch.training.checkpoint import META, read_meta
-from mismatch.training.config import TrainConfig
+from mismatch.training.config import TrainConfig, kinds
 from mismatch.training.settings import read_settings
 
 __all__ = ["TARGETS", "Target", "one_line"]
@@ -427,7 +427,8 @@ def read_yaml(data: bytes) -> None:
     for name in ("run.yaml", "run.toml"):
         with one_line():
             TrainConfig(
-                **{"train_csv": "t.csv", "val_csv": "v.csv"} | read_settings(written(name, data))
+                **{"train_csv": "t.csv", "val_csv": "v.csv"}
+                | read_settings(written(name, data), kinds())
             )
 
 
