@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.make_negatives import NegativesResult, make_negatives
+    from mismatch.jobs.split import SplitResult, split
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -55,12 +57,14 @@ __all__ = [
     "MachineError",
     "MismatchError",
     "MissingExtraError",
+    "NegativesResult",
     "ParityError",
     "Prediction",
     "Predictor",
     "ReviewBand",
     "ScoreSpec",
     "SliceThresholds",
+    "SplitResult",
     "TextSpec",
     "Threshold",
     "__version__",
@@ -69,6 +73,8 @@ __all__ = [
     "hookimpl",
     "load",
     "load_backbone",
+    "make_negatives",
+    "split",
 ]
 
 __version__ = "0.1.0"
@@ -79,6 +85,8 @@ _HOMES = {
     "load": "runtime.predictor",
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
+_HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(
