@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.jobs.audit import AuditReport, audit
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.split import SplitResult, split
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AuditReport",
     "BackboneError",
     "Calibration",
     "CalibrationResult",
@@ -68,6 +70,7 @@ __all__ = [
     "TextSpec",
     "Threshold",
     "__version__",
+    "audit",
     "calibrate",
     "explain",
     "hookimpl",
@@ -84,6 +87,7 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
 _HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")

@@ -20,9 +20,10 @@ FUNCTIONS = {
     "calibrate": "calibrate",
     "make-negatives": "make_negatives",
     "split": "split",
+    "validate": "audit",
 }
 # options of a command that are about its lines, and parameters that only Python has
-ONLY_COMMANDS = {"as_json", "debug"}
+ONLY_COMMANDS = {"as_json", "debug", "strict"}
 ONLY_PYTHON = {"before_storing"}
 
 

@@ -559,7 +559,7 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
     )
     with pytest.raises(
         InputError,
-        match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)",
+        match=r"t.csv:2: label 1 of 2 images does not say which one matches \(rows match by their best image\)",
     ):
         load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
     outside = options | {
@@ -568,7 +568,7 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
     }
     with pytest.raises(
         InputError,
-        match=r"u.csv:2: image '../a' leaves --image-base-path .*; pass --allow-outside-images",
+        match=r"u.csv:2: image '../a' leaves the image base path .*; allow outside images",
     ):
         load_sets(TrainConfig(**outside), lambda line: None)
     with pytest.raises(InputError, match="every label is 1"):

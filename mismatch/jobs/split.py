@@ -13,7 +13,6 @@ from typing import Any, Unpack
 
 from mismatch.data.pairs import all_columns, place, read_rows, rows_files
 from mismatch.data.row_files import RowsLike
-from mismatch.data.rows import Row
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.jobs.earlier_split import is_earlier_split
@@ -356,40 +355,24 @@ def _in_memory(
     found: _Input, part_of: Mapping[int, int], reasons: Mapping[int, str], choice: _Choice
 ) -> tuple[dict[str, Any], Any]:
     """Return the rows of each part, and those that are rejected."""
-    names = NAMES[: len(choice.fractions)]
-    if not in_memory(found.given):
-        return _of_file(found, part_of, reasons, names)
-    # each row is a line of the temporary file
-    parts = {
-        name: pick_rows(found.given, [line - 1 for line, at in part_of.items() if at == number])
-        for number, name in enumerate(names)
-    }
+    given = found.given
+    if in_memory(given):  # each row is a line of the temporary file
+        places = {line: line - 1 for line in (*part_of, *reasons)}
+    else:
+        given = []
+        places = {}
+        for row in found.read():
+            places[row.line] = len(given)
+            given.append({name: row.columns.get(name, "") for name in found.header})
+    parts = {}
+    for number, name in enumerate(NAMES[: len(choice.fractions)]):
+        lines = [line for line, part in part_of.items() if part == number]
+        parts[name] = pick_rows(given, [places[line] for line in lines])
     if not reasons:
         return parts, None
     lines = sorted(reasons)
     added = {"reason": [reasons[line] for line in lines]}
-    return parts, pick_rows(found.given, [line - 1 for line in lines], added)
-
-
-def _of_file(
-    found: _Input,
-    part_of: Mapping[int, int],
-    reasons: Mapping[int, str],
-    names: Sequence[str],
-) -> tuple[dict[str, Any], list[dict[str, str]] | None]:
-    parts: dict[str, Any] = {name: [] for name in names}
-    rejected = []
-    for row in found.read():
-        values = _values(row, found.header)
-        if row.line in reasons:
-            rejected.append({**values, "reason": reasons[row.line]})
-        else:
-            parts[names[part_of[row.line]]].append(values)
-    return parts, rejected or None
-
-
-def _values(row: Row, header: Sequence[str]) -> dict[str, str]:
-    return {name: row.columns.get(name, "") for name in header}
+    return parts, pick_rows(given, [places[line] for line in lines], added)
 
 
 def _result(
