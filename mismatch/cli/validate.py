@@ -66,7 +66,7 @@ __all__ = ["command"]
 )
 @click.pass_context
 def command(
-    ctx: click.Context, rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any
+    ctx: click.Context, /, rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any
 ) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this
     order.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ from mismatch.data.pairs import Columns, Row, resolve_image, scan_rows, training
 from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
 from mismatch.io.text import plural
-from mismatch.progress import Bar
 from mismatch.progress import progress as shown_progress
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 
+# label, total, unit → what is told how many more are done
+Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
 # to train on
 MIN_ROWS = 500
@@ -53,7 +55,7 @@ def validate_files(
     reader: TextReader | None = None,
     columns: Columns | None = None,
     workers: int = 4,
-    progress: Bar = shown_progress,
+    progress: Progress = shown_progress,
     max_problems: int = MAX_PROBLEMS,
 ) -> Audit:
     """Audit files that are to be trained on.

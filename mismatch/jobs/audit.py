@@ -272,7 +272,7 @@ def _fix(
 
 def _leaked(report: Audit) -> dict[str, str]:
     """Return the images that stand in later files too, themselves or nearly, and in which."""
-    leaked = {}
+    leaked: dict[str, str] = {}
     for (first, second), images in report.leaks.items():
         if first == 0:
             leaked |= dict.fromkeys(images, report.files[second].path)
