@@ -37,6 +37,10 @@ __all__ = ["AuditFinding", "AuditReport", "FixedRows", "audit"]
 logger = logging.getLogger(__name__)
 
 AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] brings for this
+INCOMPLETE = (
+    "not looked for: near-duplicate images, and labels that texts or images alone tell; that needs"
+    ' pip install "mismatch-clip[audit]"'
+)
 FIX = "`fix`"
 REPORT = "`report`"
 
@@ -121,10 +125,7 @@ def audit(
     Raises InputError for a file that can't be opened; rows that can't be used are in the report.
     """
     check_options(options, ROW_DEFAULTS)
-    if not rows:
-        raise InputError("no `rows` are given; a file, a table or an iterable is needed")
-    if not isinstance(max_problems, int) or max_problems < 1:
-        raise InputError(f"`max_problems` is {max_problems!r}; a whole number from 1 on is needed")
+    _check(rows, max_problems)
     reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(one) for one in report]
     target = None if fix is None else Path(fix)
     complete = all(find_spec(name) for name in AUDIT)
@@ -146,17 +147,21 @@ def audit(
         )
         for path in reports:
             _write_report(found, path)
-        if not complete:
-            logger.info(
-                "not looked for: near-duplicate images, and labels that texts or images alone tell;"
-                ' that needs pip install "mismatch-clip[audit]"'
-            )
         fixed = None
         if target is not None:
             fixed = _fix(found, sources, target, refuse_memory=in_memory(rows[0]))
+    if not complete:
+        logger.info(INCOMPLETE)
     return AuditReport(
         found.files, found.warnings, found.broken, found.leaks, complete=complete, fixed=fixed
     )
+
+
+def _check(rows: Sequence[RowsLike], max_problems: int) -> None:
+    if not rows:
+        raise InputError("no `rows` are given; a file, a table or an iterable is needed")
+    if not isinstance(max_problems, int) or max_problems < 1:
+        raise InputError(f"`max_problems` is {max_problems!r}; a whole number from 1 on is needed")
 
 
 def _opened(stack: ExitStack, rows: Sequence[RowsLike], options: RowOptions) -> list[RowSource]:

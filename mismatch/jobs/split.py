@@ -167,13 +167,14 @@ def split(
             stale = _check_files(target, choice, found, overwrite=overwrite)
         table = _read(found, choice, to_files=target is not None)
         part_of, report = _assign(found, table, choice)
+        reasons = table.reasons
         if target is None:
-            parts, rejected = _in_memory(found, part_of, table.reasons, choice)
+            parts, rejected = _in_memory(found, part_of, reasons, choice)
         else:
-            parts, rejected = _write(found, part_of, table.reasons, _targets(target, choice))
+            parts, rejected = _write(found, part_of, reasons, _targets(target, choice))
         for path in stale:
             path.unlink()
-    return _result(report, len(table.reasons), parts, rejected)
+    return _result(report, len(reasons), parts, rejected)
 
 
 def _shares(fractions: Sequence[float]) -> tuple[float, ...]:
