@@ -24,7 +24,10 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.jobs.audit import AuditReport, audit
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.make_negatives import NegativesResult, make_negatives
+    from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from mismatch.training.result import TrainResult
 
 __all__ = [
+    "AuditReport",
     "BackboneError",
     "Calibration",
     "CalibrationResult",
@@ -58,23 +62,28 @@ __all__ = [
     "MachineError",
     "MismatchError",
     "MissingExtraError",
+    "NegativesResult",
     "ParityError",
     "Prediction",
     "Predictor",
     "ReviewBand",
     "ScoreSpec",
     "SliceThresholds",
+    "SplitResult",
     "TextSpec",
     "Threshold",
     "TrainConfig",
     "TrainResult",
     "__version__",
+    "audit",
     "calibrate",
     "explain",
     "hookimpl",
     "list_models",
     "load",
     "load_backbone",
+    "make_negatives",
+    "split",
     "train",
 ]
 
@@ -85,7 +94,10 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
+_HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")

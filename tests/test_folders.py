@@ -195,10 +195,7 @@ def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> Non
     found = {row.image_path: (row.text, row.problem) for row in TitledImages(folder).rows()}
     assert found["a.png"] == (
         "",
-        (
-            f"a.txt is a link that leaves {folder}; pass --allow-outside-images if it may lie"
-            " elsewhere"
-        ),
+        (f"a.txt is a link that leaves {folder}; allow outside images if it may lie elsewhere"),
     )
     assert found["b.png"] == ("", "b.txt is no regular file")
     assert found["c.png"] == found["d.png"] == ("red", None)

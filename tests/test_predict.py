@@ -795,7 +795,7 @@ def test_a_row_of_several_images(run: Any, colour_images: Path, mode: str, said:
     assert "/gone.png' not found" in out[1]["status"]
     assert (
         out[2]["status"]
-        == f"image '../x.png' leaves --image-base-path {colour_images}; pass --allow-outside-images"
+        == f"image '../x.png' leaves the image base path {colour_images}; allow outside images"
         " if it may lie elsewhere"
     )
 
@@ -813,7 +813,7 @@ def test_absolute_paths_hold_without_a_base_and_below_it(
         assert ",match,ok" in run("--model", "m", "--csv", "rows.csv", *options).stdout
     result = run("--model", "m", "--csv", "rows.csv", "--image-base-path", "deep")
     assert result.exit_code == 2
-    assert "leaves --image-base-path deep; pass --allow-outside-images" in result.stdout
+    assert "leaves the image base path deep; allow outside images" in result.stdout
 
 
 @pytest.mark.parametrize("source", [["--images", "."], ["--image", "red.png", "--text", "red"]])

@@ -110,7 +110,7 @@ def test_without_pyarrow_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(
         MissingExtraError,
-        match=r'an --output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"',
+        match=r'an output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"',
     ):
         table_kind("out.parquet")
 

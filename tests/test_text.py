@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.io.text import did_you_mean, one_line, plural
+from mismatch.io.text import did_you_mean, one_line, plural, visible
 
 
 def test_words() -> None:
@@ -15,3 +15,8 @@ def test_words() -> None:
     ]
     assert one_line(ValueError("one\n  two")) == "ValueError: one two"
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_text_of_anybodys_stays_one_line() -> None:
+    assert visible("a\nb\x1b[2J\u2028\u202e\x85") == r"a\nb\x1b[2J\u2028\u202e\x85"
+    assert visible("größe, 赤い, 👩‍🚀") == "größe, 赤い, 👩‍🚀"

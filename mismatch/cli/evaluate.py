@@ -32,12 +32,12 @@ from mismatch.cli.options import (
 )
 from mismatch.cli.parts import hold
 from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
-from mismatch.cli.table_kinds import table
 from mismatch.data.pairs import Columns, Row, read_header, rows_files, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
 from mismatch.jobs.labelled_rows import Labelled, check_labels
 from mismatch.jobs.options import RowSource
+from mismatch.jobs.table_kinds import table
 from mismatch.outputs import check_outputs, json_report, page
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from mismatch.cli.evaluation_plots import (
     training_plots,
 )
 from mismatch.cli.evaluation_style import SCRIPT, STYLE
-from mismatch.cli.gallery import thumbnail
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.outlines import sweep
 from mismatch.files import atomic_file, finite, read_json
 from mismatch.jobs.labelled_rows import Labelled
+from mismatch.reports.gallery import thumbnail
 
 __all__ = ["training_stats", "write_evaluation_page"]
 

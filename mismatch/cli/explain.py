@@ -228,8 +228,8 @@ def _outputs(output: Path) -> list[tuple[str, Path, OutputKind | None]]:
 
 
 def _lexicon(options: dict[str, Any]) -> Lexicon | None:
-    from mismatch.cli.make_negatives import read_lexicon
     from mismatch.data.lexicon import Lexicon
+    from mismatch.jobs.lexicon_file import read_lexicon
 
     return None if options["no_lexicon"] else Lexicon(read_lexicon(options["lexicon_file"]))
 

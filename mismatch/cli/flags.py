@@ -49,4 +49,6 @@ def _flags(command: click.Command) -> dict[str, str]:
 
 def _unquoted(value: str) -> str:
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value
+    plain = value[1:-1] if quoted else value
+    # a shell takes such a name for two words, or for more than a name
+    return plain if re.fullmatch(r"[\w./:=,-]*", plain) else f'"{plain}"'

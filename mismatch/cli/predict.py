@@ -30,7 +30,6 @@ from mismatch.cli.options import (
 from mismatch.cli.output_file import names_folder
 from mismatch.cli.parts import hold, part_file
 from mismatch.cli.progress import progress_bar
-from mismatch.cli.table_kinds import table
 from mismatch.cli.tables import (
     COLUMNS,
     CsvTable,
@@ -56,6 +55,7 @@ from mismatch.data.pairs import (
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import SHOWN, atomic_binary, atomic_file
 from mismatch.jobs.scored_rows import predict_rows
+from mismatch.jobs.table_kinds import table
 from mismatch.outputs import check_outputs
 from mismatch.remote import Remote, is_url, located
 

@@ -4,16 +4,22 @@ name of the file asks for.
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
 from mismatch.data.arrow_rows import import_pyarrow
-from mismatch.data.pairs import SUFFIXES
+from mismatch.jobs.row_tables import (
+    FORMULA,
+    GROUP_ROWS,
+    NUMBER,
+    PARQUET_OUTPUT,
+    RowWriter,
+    harmless,
+    table_kind,
+)
 from mismatch.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "FORMULA",
+    "NUMBER",
     "CsvTable",
     "JsonLinesTable",
     "ParquetTable",
@@ -41,11 +49,6 @@ COLUMNS = (
     "prediction",
     "status",
 )
-# the last four where a spreadsheet folds them
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
-GROUP_ROWS = 65_536  # of Parquet that are held and written together
-WHAT = "an --output that ends in .parquet"  # needs pyarrow
 
 
 class Table(Protocol):
@@ -59,26 +62,6 @@ class Table(Protocol):
 
     def end(self) -> None:
         """Write what stands behind the last row."""
-
-
-class RowWriter:
-    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python
-    3.13, csv leaves a lone one bare.
-    """
-
-    def __init__(self, file: TextIO, *, safe: bool = False, delimiter: str = ",") -> None:
-        """`safe`: no cell is a formula; `delimiter`: a tab for TSV."""
-        self._safe = safe
-        self._plain = csv.writer(file, lineterminator="\n", delimiter=delimiter)
-        self._quoted = csv.writer(
-            file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL
-        )
-
-    def writerow(self, row: Iterable[object]) -> None:
-        """Write one row."""
-        values = list(map(harmless, row)) if self._safe else list(row)
-        writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
-        writer.writerow(values)
 
 
 class CsvTable:
@@ -133,7 +116,7 @@ class ParquetTable:
 
     def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
         """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
-        self._arrow, parquet = import_pyarrow(WHAT)
+        self._arrow, parquet = import_pyarrow(PARQUET_OUTPUT)
         types = {
             "similarity_score": self._arrow.float64(),
             "threshold": self._arrow.float64(),
@@ -177,14 +160,6 @@ class ParquetTable:
         self._rows.clear()
 
 
-def harmless(value: object) -> object:
-    """A cell behind an apostrophe where a spreadsheet would run it as a formula: it begins with = +
-    - @, a tab or a line's end, and is no number.
-    """
-    text = str(value)
-    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else value
-
-
 def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise where an output is a file that rows are read from, or lies in a model; see
     `check_outputs`.
@@ -195,16 +170,6 @@ def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
         [("the output", output, None) for output in outputs],
         [file for source in sources for file in rows_files(source)],
     )
-
-
-def table_kind(output: str | Path) -> str:
-    """What a file of this name holds, as it would be read: csv, tsv, jsonl or parquet.
-    MissingExtraError where its writer is not installed.
-    """
-    kind = SUFFIXES.get(Path(output).suffix.lower(), "csv")
-    if kind == "parquet":
-        import_pyarrow(WHAT)
-    return kind
 
 
 def fields(result: Prediction) -> tuple[str, ...]:

@@ -220,8 +220,8 @@ class TextCheck:
                 )
                 yield found.finding(
                     "script",
-                    f"{found.count:,} {written}, most are in {common.capitalize()}; --backbone NAME"
-                    " tells whether it can read them",
+                    f"{found.count:,} {written}, most are in {common.capitalize()}; an audit for a"
+                    " backbone tells whether it can read them",
                 )
 
     def _blind(self) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from mismatch.data.rows import (
     as_text,
     is_too_long,
     not_text,
+    several_images,
 )
 from mismatch.remote import open_located
 
@@ -111,7 +112,7 @@ def _problem(values: dict[str, Any], reading: Reading) -> str | None:
     problems = []
     if isinstance(image, list) and image and all(isinstance(name, str) for name in image):
         if len(image) > 1 and reading.columns.multi_image is None:
-            problems.append(f"this row has {len(image)} images; pass --multi-image best or all")
+            problems.append(several_images(len(image)))
     elif not (image is None or isinstance(image, str)):
         problems.append(not_text("image_path", image))
     if not (text is None or isinstance(text, str)):

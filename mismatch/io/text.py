@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "one_line", "plural"]
+__all__ = ["did_you_mean", "one_line", "plural", "visible"]
+
+# control characters, other ends of lines, and what turns the direction of writing
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -25,3 +29,10 @@ def one_line(error: BaseException) -> str:
     words = " ".join(str(error).split())
     name = type(error).__name__
     return f"{name}: {words}" if words else name
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters as escapes, `\n`: it stays one line, and tells a
+    terminal nothing.
+    """
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

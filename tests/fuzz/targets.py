@@ -22,12 +22,12 @@ from PIL import Image
 
 import mismatch
 from benchmarks import hostile_pictures as hostile
-from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
 from mismatch.errors import MismatchError
 from mismatch.files import read_json, sealed
+from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.graph_file import check_self_contained, read_graph

@@ -7,13 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mismatch.cli.gallery import STYLE, thumbnail
 from mismatch.data.pairs import place
 from mismatch.errors import ImageError
 from mismatch.files import atomic_file
+from mismatch.reports.gallery import STYLE, thumbnail
 
 if TYPE_CHECKING:
-    from mismatch.data.audit import AuditReport, FileAudit
+    from mismatch.data.audit_report import Audit, FileAudit
 
 __all__ = ["TITLE", "write_audit_page"]
 
@@ -29,8 +29,8 @@ ol.small-cards { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); } 
 """
 
 
-def write_audit_page(path: Path, report: AuditReport) -> None:
-    """What `AuditReport.lines` says, with pictures; what comes from the files is escaped."""
+def write_audit_page(path: Path, report: Audit) -> None:
+    """Write what `Audit.lines` says, with pictures; what comes from the files is escaped."""
     with atomic_file(path) as file:
         file.write(
             '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport"'
@@ -41,7 +41,7 @@ def write_audit_page(path: Path, report: AuditReport) -> None:
         file.write("</html>\n")
 
 
-def _page(report: AuditReport) -> Iterator[str]:
+def _page(report: Audit) -> Iterator[str]:
     yield (
         f'<p class="{"good" if report.ok else "bad"}"><strong>{escape(report.verdict())}</strong></p>\n'
     )
@@ -60,7 +60,7 @@ def _page(report: AuditReport) -> Iterator[str]:
         yield from _file(file)
 
 
-def _figures(report: AuditReport) -> Iterator[str]:
+def _figures(report: Audit) -> Iterator[str]:
     heads = ("file", "rows", "matches", "mismatches", "images", "texts", "can't be used")
     yield f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>\n"
     for file in report.files:
@@ -92,11 +92,11 @@ def _file(file: FileAudit) -> Iterator[str]:
         )
         yield "</table>\n"
         if more := file.problem_count - len(file.problems):
-            yield f"<p>… and {more:,} more; --max-problems lists them</p>\n"
+            yield f"<p>… and {more:,} more; a higher limit of problems lists them</p>\n"
 
 
 def _cards(file: FileAudit, lines: list[int]) -> Iterator[str]:
-    """The pictures of these lines, the first few."""
+    """Yield the pictures of these lines, the first few."""
     shown = set(lines[:PICTURES])
     images = {
         line: image for image, named in file.images.items() for line in shown.intersection(named)

@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mismatch.data.columns import Columns
+from mismatch.data.pairs import read_rows, rows_files
 from mismatch.errors import InputError
+from mismatch.jobs.table_kinds import read_names
+from mismatch.remote import Remote
 
 __all__ = ["is_earlier_split"]
 
 
 def is_earlier_split(
-    path: Path, others: Sequence[Path], source: Path, header: Sequence[str], columns: Columns
+    path: Path,
+    others: Sequence[Path],
+    source: Path | Remote,
+    header: Sequence[str],
+    columns: Columns,
 ) -> bool:
     """Whether all rows of the table at `path` stand in `source`, and none of its images in
     `others`, the parts that were made with it.
@@ -22,9 +29,6 @@ def is_earlier_split(
     False where nothing is there, or a table of other images, which may stay. InputError for
     anything else: images would stand on two sides, and somebody may have chosen the rows by hand.
     """
-    from mismatch.cli.table_kinds import read_names
-    from mismatch.data.pairs import rows_files
-
     if (
         not path.is_file()
         or not path.stat().st_size
@@ -50,14 +54,12 @@ def is_earlier_split(
         return True
     raise InputError(
         f"{path} is there with images of {source}, which may now be in train.csv too; move it away,"
-        " or choose another --output-dir"
+        " or choose another `output_dir`"
     )
 
 
-def _images(path: Path, columns: Columns) -> set[str]:
-    """The images of all rows."""
-    from mismatch.data.pairs import read_rows
-
+def _images(path: Path | Remote, columns: Columns) -> set[str]:
+    """Return the images of all rows."""
     return {
         image
         for row in read_rows(path, require_label=False, columns=columns)
@@ -65,9 +67,7 @@ def _images(path: Path, columns: Columns) -> set[str]:
     }
 
 
-def _rows(path: Path, names: Sequence[str], columns: Columns) -> set[int]:
-    """The values of these columns of every row, as hashes."""
-    from mismatch.data.pairs import read_rows
-
+def _rows(path: Path | Remote, names: Sequence[str], columns: Columns) -> set[int]:
+    """Return the values of these columns of every row, as hashes."""
     rows = read_rows(path, require_label=False, columns=columns)
     return {hash(tuple(row.columns.get(name, "") for name in names)) for row in rows}
