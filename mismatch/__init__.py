@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -63,12 +64,14 @@ __all__ = [
     "SliceThresholds",
     "TextSpec",
     "Threshold",
+    "ThresholdResult",
     "__version__",
     "calibrate",
     "explain",
     "hookimpl",
     "load",
     "load_backbone",
+    "tune_threshold",
 ]
 
 __version__ = "0.1.0"
@@ -79,6 +82,7 @@ _HOMES = {
     "load": "runtime.predictor",
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(

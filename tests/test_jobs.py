@@ -16,7 +16,10 @@ from mismatch import cli
 from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
 
 # command → the public function
-FUNCTIONS = {"calibrate": "calibrate"}
+FUNCTIONS = {
+    "calibrate": "calibrate",
+    "tune-threshold": "tune_threshold",
+}
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug"}
 ONLY_PYTHON = {"before_storing"}

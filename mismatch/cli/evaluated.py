@@ -173,7 +173,9 @@ def reviewed(tally: Labelled, predictor: Predictor) -> dict[str, Any] | None:
 
     if predictor.review is None:
         return None
-    found = coverage(tally.labels, tally.scores, predictor.review, groups=tally.images)
+    found = coverage(
+        tally.labels, tally.scores, predictor.review, tally.thresholds, groups=tally.images
+    )
     return {
         **asdict(predictor.review),
         **{
