@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.evaluate import evaluate
+    from mismatch.jobs.evaluation_result import Evaluation
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
@@ -45,6 +47,7 @@ __all__ = [
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
+    "Evaluation",
     "Explanation",
     "HeadSpec",
     "ImageError",
@@ -67,6 +70,7 @@ __all__ = [
     "ThresholdResult",
     "__version__",
     "calibrate",
+    "evaluate",
     "explain",
     "hookimpl",
     "load",
@@ -82,6 +86,7 @@ _HOMES = {
     "load": "runtime.predictor",
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from mismatch.cli.audit_labels import Finding
-from mismatch.cli.gallery import SIDE, thumbnail, write_gallery
 from mismatch.data.pairs import Row
 from mismatch.errors import ImageError
+from mismatch.reports.gallery import SIDE, thumbnail, write_gallery
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 

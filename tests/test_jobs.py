@@ -18,11 +18,12 @@ from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
 # command → the public function
 FUNCTIONS = {
     "calibrate": "calibrate",
+    "evaluate": "evaluate",
     "tune-threshold": "tune_threshold",
 }
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug"}
-ONLY_PYTHON = {"before_storing"}
+ONLY_PYTHON = {"before_storing", "command"}
 
 
 def parameters(function: Any) -> dict[str, Any]:

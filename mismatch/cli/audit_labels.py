@@ -131,7 +131,7 @@ def command(
     )
     _write(output, csv_file, columns, shown, safe=options["safe_csv"])
     if report is not None:
-        from mismatch.cli.gallery import write_gallery
+        from mismatch.reports.gallery import write_gallery
 
         pictured = [finding for finding in shown if finding.rank is not None][: top or PICTURED]
         write_gallery(

@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mismatch.cli.gallery import STYLE, thumbnail
 from mismatch.data.pairs import place
 from mismatch.errors import ImageError
 from mismatch.files import atomic_file
+from mismatch.reports.gallery import STYLE, thumbnail
 
 if TYPE_CHECKING:
     from mismatch.data.audit import AuditReport, FileAudit

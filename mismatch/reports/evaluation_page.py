@@ -10,9 +10,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mismatch.cli.evaluated import Error, worst
-from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
-from mismatch.cli.evaluation_plots import (
+from mismatch.data.pairs import place, resolve_image
+from mismatch.errors import ImageError, MismatchError
+from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
+from mismatch.evaluation.outlines import sweep
+from mismatch.files import atomic_file, finite, read_json
+from mismatch.reports.evaluation_plots import (
     AXES,
     precision_recall_plot,
     reliability_plot,
@@ -21,31 +24,37 @@ from mismatch.cli.evaluation_plots import (
     sweep_plot,
     training_plots,
 )
-from mismatch.cli.evaluation_style import SCRIPT, STYLE
-from mismatch.cli.gallery import thumbnail
-from mismatch.data.pairs import place, resolve_image
-from mismatch.errors import ImageError, MismatchError
-from mismatch.evaluation.outlines import sweep
-from mismatch.files import atomic_file, finite, read_json
-from mismatch.jobs.labelled_rows import Labelled
+from mismatch.reports.evaluation_style import SCRIPT, STYLE
+from mismatch.reports.evaluation_words import (
+    FIGURES,
+    SHARES,
+    bounds,
+    number,
+    origin,
+    percent,
+    percents,
+)
+from mismatch.reports.gallery import thumbnail
 
-__all__ = ["training_stats", "write_evaluation_page"]
+__all__ = ["evaluation_fragment", "training_stats", "write_evaluation_page"]
+
+Errors = Mapping[ErrorKind, Sequence[WrongRow]]
 
 STATS = "training_stats.json"
 TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "mismatch_f1", "ece")
 LIVE = ("precision", "recall", "f1")
 EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matches"}
-KINDS = {
+KINDS: dict[ErrorKind, str] = {
     "missed": "Mismatches taken for matches, the highest score first",
     "alarms": "False alarms: matches taken for mismatches, the lowest score first",
 }
 
 
 def write_evaluation_page(
-    path: Path, result: Mapping[str, Any], tally: Labelled, image_base_path: str
+    path: Path, result: Mapping[str, Any], rows: Decisions, errors: Errors
 ) -> None:
-    """What report.json says, with plots and the pictures of the worst errors; whatever comes from
-    files is escaped.
+    """Write what report.json says, with plots and the pictures of the worst errors; whatever comes
+    from files is escaped.
     """
     with atomic_file(path) as file:
         file.write(
@@ -56,8 +65,23 @@ def write_evaluation_page(
             f'<title>Evaluation of {escape(str(result["model"]))}</title>\n<link rel="icon"'
             f' href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
         )
-        file.writelines(_page(result, tally, image_base_path))
+        file.writelines(_page(result, rows, errors))
         file.write("</main>\n</body>\n</html>\n")
+
+
+def evaluation_fragment(result: Mapping[str, Any]) -> str:
+    """Return the figures and the decisions as HTML to stand inside another page."""
+    rows = [
+        (_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name)))
+        for name in FIGURES | SHARES
+    ]
+    return (
+        f"<p>{result['scored']:,} rows of {escape(str(result['csv']))}, scored by"
+        f" {escape(str(result['model']))}; threshold {result['threshold']['value']:.4f},"
+        f" {escape(_origin(result))}</p>\n"
+        + _table(("figure", "value", "interval"), rows, numbers=(1, 2))
+        + _matrix(result["metrics"]["confusion_matrix"])
+    )
 
 
 def training_stats(model: str) -> dict[str, Any] | None:
@@ -77,7 +101,7 @@ def training_stats(model: str) -> dict[str, Any] | None:
     )
 
 
-def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
+def _page(result: Mapping[str, Any], rows: Decisions, errors: Errors) -> Iterator[str]:
     stats = training_stats(str(result["model"]))
     sections = {"figures": "Figures", "curves": "Curves", "threshold": "Threshold"}
     sections |= {"parts": "Parts of the rows"} if result["slices"] or result["kinds"] else {}
@@ -88,13 +112,13 @@ def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str
     yield from _head(result, sections)
     made = {
         "figures": lambda: _figures(result),
-        "curves": lambda: _curves(result, tally),
-        "threshold": lambda: _threshold(result, tally),
+        "curves": lambda: _curves(result, rows),
+        "threshold": lambda: _threshold(result, rows),
         "parts": lambda: _parts(result),
         "against": lambda: _against(result["against"]),
         "stress": lambda: _stress(result["stress"]),
         "training": lambda: _plots(training_plots(stats or {})),
-        "errors": lambda: _errors(result, tally, base),
+        "errors": lambda: _errors(result, errors),
         "provenance": lambda: _provenance(result),
     }
     for name, title in sections.items():
@@ -138,6 +162,10 @@ def _drawn(drawn: Mapping[str, Any]) -> str:
     )
 
 
+def _origin(result: Mapping[str, Any]) -> str:
+    return origin(result["threshold"]).replace("`", "")
+
+
 def _words(name: str) -> str:
     words = (FIGURES | SHARES)[name]
     return words.upper() if name in ("auroc", "mcc") else words[:1].upper() + words[1:]
@@ -152,10 +180,7 @@ def _figures(result: Mapping[str, Any]) -> Iterator[str]:
     yield _table(("figure", "value", "interval"), rows, numbers=(1, 2))
     yield '</div>\n<div class="card">\n<h3>Decisions</h3>\n'
     yield _matrix(result["metrics"]["confusion_matrix"])
-    yield (
-        f"<p>Threshold {result['threshold']['value']:.4f},"
-        f" {escape(origin(result['threshold']))}.</p>\n"
-    )
+    yield (f"<p>Threshold {result['threshold']['value']:.4f}, {escape(_origin(result))}.</p>\n")
     if review := result["review"]:
         yield (
             f"<p>Review band {review['low']:.4f} to {review['high']:.4f}:"
@@ -196,15 +221,15 @@ def _matrix(matrix: Sequence[Sequence[int]]) -> str:
     )
 
 
-def _curves(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
+def _curves(result: Mapping[str, Any], rows: Decisions) -> Iterator[str]:
     metrics = result["metrics"]
     plots = {}
-    if len(set(tally.labels)) == 2:
-        plots["ROC"] = roc_plot(tally, metrics["auroc"])
-        plots["Precision and recall"] = precision_recall_plot(tally)
+    if len(set(rows.labels)) == 2:
+        plots["ROC"] = roc_plot(rows, metrics["auroc"])
+        plots["Precision and recall"] = precision_recall_plot(rows)
     if metrics["ece"] == metrics["ece"]:
-        plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(tally)
-    plots["Scores"] = scores_plot(tally, result["threshold"]["value"])
+        plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(rows)
+    plots["Scores"] = scores_plot(rows, result["threshold"]["value"])
     yield from _plots(plots)
 
 
@@ -215,10 +240,10 @@ def _plots(plots: Mapping[str, str]) -> Iterator[str]:
     yield "</div>\n"
 
 
-def _threshold(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
+def _threshold(result: Mapping[str, Any], decided: Decisions) -> Iterator[str]:
     chosen = result["threshold"]["value"]
-    table = sweep(tally.labels, tally.scores, always=[chosen])
-    probable = min(tally.scores) >= 0 and max(tally.scores) <= 1
+    table = sweep(decided.labels, decided.scores, always=[chosen])
+    probable = min(decided.scores) >= 0 and max(decided.scores) <= 1
     span = (0.0, 1.0) if probable else (table["threshold"][0], table["threshold"][-1])
     data = {**table, "span": list(span), "axes": AXES, "chosen": table["threshold"].index(chosen)}
     yield '<div class="two">\n<div class="card">\n<h3>What another threshold would do</h3>\n'
@@ -393,33 +418,32 @@ def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _errors(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
-    found = worst(tally)
+def _errors(result: Mapping[str, Any], errors: Errors) -> Iterator[str]:
     for kind, title in KINDS.items():
         yield f'<h3 style="margin-top:1rem">{title}</h3>\n'
-        if not found[kind]:
+        if not errors[kind]:
             yield "<p>None.</p>\n"
             continue
         yield '<ol class="errors">\n'
-        for error in found[kind]:
-            yield from _card(error, str(result["csv"]), base)
+        for error in errors[kind]:
+            yield from _card(error, result)
         yield "</ol>\n"
 
 
-def _card(error: Error, csv_file: str, base: str) -> Iterator[str]:
+def _card(error: WrongRow, result: Mapping[str, Any]) -> Iterator[str]:
     yield '<li class="card">'
     try:
-        yield (
-            f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}"'
-            f' alt="{escape(error.image_path)}">'
-        )
+        picture = error.picture
+        if picture is None:
+            picture = thumbnail(resolve_image(result["image_base_path"], error.image_path))
+        yield f'<img class="thumb" src="{picture}" alt="{escape(error.image_path)}">'
     except ImageError as problem:  # gone since it was scored, or several in one row
         yield f'<p class="small">{escape(str(problem))}</p>'
     yield (
         f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f},'
         f" threshold {error.threshold:.3f}<br>"
     )
-    yield f"{escape(place(Path(csv_file).name, error.line))}</p></li>\n"
+    yield f"{escape(place(Path(str(result['csv'])).name, error.line))}</p></li>\n"
 
 
 def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
@@ -434,7 +458,7 @@ def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
         "rows": f"{result['csv']}, {result['rows']:,}, of which {result['scored']:,} scored",
         "sha256 of the rows": made["rows_sha256"],
         "images": result["image_base_path"] or "the working directory",
-        "threshold": f"{result['threshold']['value']:.6f}, {origin(result['threshold'])}",
+        "threshold": f"{result['threshold']['value']:.6f}, {_origin(result)}",
         "calibration": "none" if made["calibration"] is None else json.dumps(made["calibration"]),
         "long texts": f"{result['long_texts']:,}, policy {result['long_text']}",
         "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
