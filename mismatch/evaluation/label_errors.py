@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.evaluation.intervals import wilson_interval
 from mismatch.evaluation.metrics import checked
 
 __all__ = [
@@ -111,9 +112,11 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     sure = len(low_side) + len(high_side)
     wrong = int(truth[low_side].sum() + (1 - truth[high_side]).sum())
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
+    low, high = wilson_interval(wrong / sure, sure, NINE_IN_TEN)
     return Share(
         wrong / sure,
-        *_wilson(wrong, sure),
+        low,
+        high,
         confident=float(joint[0, 1] + joint[1, 0]),
         rows=len(truth),
     )
@@ -191,15 +194,6 @@ def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(
         centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32
     )
-
-
-def _wilson(count: int, rows: int) -> tuple[float, float]:
-    """A share's interval of nine in ten (Wilson, 1927); never of width 0."""
-    share = count / rows
-    spread = NINE_IN_TEN**2 / rows
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Indices, Floats]:

@@ -91,13 +91,13 @@ def _edges(cuts: Cuts, threshold: float) -> Floats:
 def _keeps_below(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
     """Return at which cuts at most this share of the rows below are matches. (E,)."""
     below = counts.false_mismatch + counts.true_mismatch
-    return (below == 0) | (counts.false_mismatch <= max_risk * below)
+    return np.asarray((below == 0) | (counts.false_mismatch <= max_risk * below))
 
 
 def _keeps_above(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
     """Return at which cuts at most this share of the rows from there on are mismatches. (E,)."""
     above = counts.true_match + counts.false_match
-    return (above == 0) | (counts.false_match <= max_risk * above)
+    return np.asarray((above == 0) | (counts.false_match <= max_risk * above))
 
 
 def coverage(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -212,7 +212,10 @@ def measure_review(rows: Labelled, predictor: Predictor) -> Reviewed | None:
         return None
     left = coverage(rows.labels, rows.scores, band, rows.thresholds, groups=rows.images)
     return {
-        **asdict(band),  # type: ignore[typeddict-item]
+        "low": band.low,
+        "high": band.high,
+        "rows": band.rows,
+        "max_risk": band.max_risk,
         "automatic": left.automatic,
         "risk": left.risk,
         "automatic_interval": list(left.automatic_interval),
