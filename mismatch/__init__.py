@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.jobs.audit_labels import LabelAudit, audit_labels
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
@@ -55,6 +56,7 @@ __all__ = [
     "ImageRefusedError",
     "ImageSpec",
     "InputError",
+    "LabelAudit",
     "LabelError",
     "MachineError",
     "MismatchError",
@@ -69,6 +71,7 @@ __all__ = [
     "Threshold",
     "ThresholdResult",
     "__version__",
+    "audit_labels",
     "calibrate",
     "evaluate",
     "explain",
@@ -85,6 +88,7 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("LabelAudit", "audit_labels"), "jobs.audit_labels")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")

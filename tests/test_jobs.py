@@ -17,6 +17,7 @@ from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
 
 # command → the public function
 FUNCTIONS = {
+    "audit-labels": "audit_labels",
     "calibrate": "calibrate",
     "evaluate": "evaluate",
     "tune-threshold": "tune_threshold",

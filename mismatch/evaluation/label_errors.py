@@ -19,6 +19,7 @@ from mismatch.evaluation.metrics import checked
 
 __all__ = [
     "LabelErrors",
+    "LabelFinding",
     "Share",
     "estimate_share",
     "find_label_errors",
@@ -44,6 +45,23 @@ class LabelErrors:
 
     scores: Floats  # (N,) 0..1, higher is more suspicious
     order: Indices  # (N,) rows, the most suspicious first; ties in the rows' order
+
+
+@dataclass(frozen=True)
+class LabelFinding:
+    """A row and how probably its label is wrong."""
+
+    line: int  # of its file, or the row's number from 1
+    image_path: str  # as written
+    text: str
+    label: int | None  # 0 or 1; None where it is neither
+    rank: int | None  # from 1, the most suspicious; None for a row that can't be scored
+    score: float | None  # 0..1, higher is more suspicious; None as rank
+    probability: float | None  # of a match, by heads that were trained without the row, 0..1
+    reason: str  # a sentence; empty where there is no score
+    status: str  # "ok", or why there is no score
+    columns: dict[str, str]  # all columns as written
+    picture: str | None = None  # data URL; None: it is read from `image_path` when it is needed
 
 
 @dataclass(frozen=True)
@@ -210,4 +228,4 @@ def _cleanlab(part: str) -> Any:
             warnings.simplefilter("ignore")  # of what cleanlab imports
             return importlib.import_module(f"cleanlab.{part}")
     except ImportError as error:
-        raise MissingExtraError("mismatch audit-labels", "audit") from error
+        raise MissingExtraError("auditing labels", "audit") from error

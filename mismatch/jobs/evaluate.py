@@ -4,7 +4,6 @@ row's score.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +42,7 @@ from mismatch.jobs.evaluation_result import (
     ThresholdInUse,
     require_matplotlib,
 )
+from mismatch.jobs.kept_pictures import temporary_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_all
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.options import (
@@ -60,7 +60,6 @@ from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import table
 from mismatch.outputs import check_outputs, json_report
-from mismatch.remote import Remote
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText, ReviewBand
@@ -167,7 +166,7 @@ def evaluate(
             _make_folder(folder)
             inside = re.compile("|".join(map(re.escape, FILES)))
             stack.enter_context(lock_folder(folder, inside=inside))
-        run = _Run(source, model_name(model), wanted, _temporary_folder(rows, source))
+        run = _Run(source, model_name(model), wanted, temporary_folder(rows, source))
         with _row_writer(folder, safe=safe_csv) as write:
             scored = run.score(predictor, write)
             result = run.result(predictor, scored)
@@ -183,13 +182,6 @@ def evaluate(
 def _kind_column(source: RowSource) -> str | None:
     header = read_header(source.path, require_label=True, columns=source.columns)
     return KIND if KIND in header else None
-
-
-def _temporary_folder(rows: RowsLike, source: RowSource) -> Path | None:
-    """Return where images in memory were written to; None where the rows are a file."""
-    if isinstance(rows, (str, os.PathLike, Remote)) or isinstance(source.path, Remote):
-        return None
-    return source.path.parent
 
 
 def _check_report(folder: Path, source: RowSource) -> None:

@@ -21,6 +21,7 @@ from mismatch.evaluation.decisions import ErrorKind, WrongRow, worst_rows
 from mismatch.evaluation.review import coverage
 from mismatch.evaluation.strata import by_kind, by_value, measured
 from mismatch.evaluation.stress import CEILING, CHANGES, StressRow, stress
+from mismatch.jobs.kept_pictures import kept_picture
 from mismatch.jobs.labelled_rows import Labelled
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
@@ -330,12 +331,10 @@ def worst_errors(
 
 def _with_picture(row: WrongRow, base: str, temporary: Path) -> WrongRow:
     """Return the row with its picture, where its image is in the temporary folder."""
-    from mismatch.reports.gallery import thumbnail
-
-    path = resolve_image(base, row.image_path)
-    if path.parent != temporary:
+    kept = kept_picture(row.image_path, base, temporary)
+    if kept is None:
         return row
-    return replace(row, image_path=path.name, picture=thumbnail(path))
+    return replace(row, image_path=kept.name, picture=kept.data_url)
 
 
 def long_texts_note(predictor: Predictor, count: int) -> str | None:
