@@ -24,10 +24,11 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
-    from mismatch.jobs.audit_labels import LabelAudit, audit_labels
+    from mismatch.jobs.audit_labels import audit_labels
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
@@ -88,7 +89,7 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
-_HOMES |= dict.fromkeys(("LabelAudit", "audit_labels"), "jobs.audit_labels")
+_HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
