@@ -13,18 +13,15 @@ from typing import Any
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
-from mismatch.evaluation.outlines import sweep
-from mismatch.files import atomic_file, finite, read_json
+from mismatch.files import atomic_file, read_json
 from mismatch.reports.evaluation_plots import (
-    AXES,
     precision_recall_plot,
     reliability_plot,
     roc_plot,
     scores_plot,
-    sweep_plot,
     training_plots,
 )
-from mismatch.reports.evaluation_style import SCRIPT, STYLE
+from mismatch.reports.evaluation_style import STYLE
 from mismatch.reports.evaluation_words import (
     FIGURES,
     SHARES,
@@ -35,6 +32,8 @@ from mismatch.reports.evaluation_words import (
     percents,
 )
 from mismatch.reports.gallery import thumbnail
+from mismatch.reports.markup import Markup, plot_cards, table, with_bounds
+from mismatch.reports.threshold_slider import threshold_slider
 
 __all__ = ["evaluation_fragment", "training_stats", "write_evaluation_page"]
 
@@ -42,7 +41,6 @@ Errors = Mapping[ErrorKind, Sequence[WrongRow]]
 
 STATS = "training_stats.json"
 TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "mismatch_f1", "ece")
-LIVE = ("precision", "recall", "f1")
 EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matches"}
 KINDS: dict[ErrorKind, str] = {
     "missed": "Mismatches taken for matches, the highest score first",
@@ -79,7 +77,7 @@ def evaluation_fragment(result: Mapping[str, Any]) -> str:
         f"<p>{result['scored']:,} rows of {escape(str(result['csv']))}, scored by"
         f" {escape(str(result['model']))}; threshold {result['threshold']['value']:.4f},"
         f" {escape(_origin(result))}</p>\n"
-        + _table(("figure", "value", "interval"), rows, numbers=(1, 2))
+        + table(("figure", "value", "interval"), rows, numbers=(1, 2))
         + _matrix(result["metrics"]["confusion_matrix"])
     )
 
@@ -113,11 +111,11 @@ def _page(result: Mapping[str, Any], rows: Decisions, errors: Errors) -> Iterato
     made = {
         "figures": lambda: _figures(result),
         "curves": lambda: _curves(result, rows),
-        "threshold": lambda: _threshold(result, rows),
+        "threshold": lambda: threshold_slider(rows, result["threshold"]["value"]),
         "parts": lambda: _parts(result),
         "against": lambda: _against(result["against"]),
         "stress": lambda: _stress(result["stress"]),
-        "training": lambda: _plots(training_plots(stats or {})),
+        "training": lambda: plot_cards(training_plots(stats or {})),
         "errors": lambda: _errors(result, errors),
         "provenance": lambda: _provenance(result),
     }
@@ -177,7 +175,7 @@ def _figures(result: Mapping[str, Any]) -> Iterator[str]:
         (_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name)))
         for name in FIGURES | SHARES
     ]
-    yield _table(("figure", "value", "interval"), rows, numbers=(1, 2))
+    yield table(("figure", "value", "interval"), rows, numbers=(1, 2))
     yield '</div>\n<div class="card">\n<h3>Decisions</h3>\n'
     yield _matrix(result["metrics"]["confusion_matrix"])
     yield (f"<p>Threshold {result['threshold']['value']:.4f}, {escape(_origin(result))}.</p>\n")
@@ -230,58 +228,7 @@ def _curves(result: Mapping[str, Any], rows: Decisions) -> Iterator[str]:
     if metrics["ece"] == metrics["ece"]:
         plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(rows)
     plots["Scores"] = scores_plot(rows, result["threshold"]["value"])
-    yield from _plots(plots)
-
-
-def _plots(plots: Mapping[str, str]) -> Iterator[str]:
-    yield '<div class="plots">\n'
-    for title, plot in plots.items():
-        yield f'<div class="card"><h3>{escape(title)}</h3><div class="plot">{plot}</div></div>\n'
-    yield "</div>\n"
-
-
-def _threshold(result: Mapping[str, Any], decided: Decisions) -> Iterator[str]:
-    chosen = result["threshold"]["value"]
-    table = sweep(decided.labels, decided.scores, always=[chosen])
-    probable = min(decided.scores) >= 0 and max(decided.scores) <= 1
-    span = (0.0, 1.0) if probable else (table["threshold"][0], table["threshold"][-1])
-    data = {**table, "span": list(span), "axes": AXES, "chosen": table["threshold"].index(chosen)}
-    yield '<div class="two">\n<div class="card">\n<h3>What another threshold would do</h3>\n'
-    yield (
-        '<label for="slider">Threshold <output id="at"'
-        f' for="slider">{chosen:.4f}</output></label>\n'
-    )
-    yield (
-        f'<input type="range" id="slider" min="0" max="{len(table["threshold"]) - 1}"'
-        f' value="{data["chosen"]}" step="1">\n'
-    )
-    yield f'<button id="reset" type="button">back to {chosen:.4f}</button>\n'
-    rows = [
-        (name, *(f'<span id="live-{said}-{figure}"></span>' for figure in LIVE))
-        for said, name in (("mismatch", "mismatches"), ("match", "matches"))
-    ]
-    yield _table(("", "precision", "recall", "F1"), rows, numbers=(1, 2, 3), plain=False)
-    yield (
-        '<p>Accuracy <output id="live-accuracy"></output>; called mismatches (alarm rate) <output'
-        ' id="live-alarm"></output>.</p>\n'
-    )
-    yield (
-        '<p class="small"><span id="live-counts"></span>. A lower threshold lets more pairs pass,'
-        " so it catches fewer mismatches.</p>\n</div>\n"
-    )
-    yield (
-        f'<div class="card"><h3>Threshold sweep</h3><div class="plot">{sweep_plot(table, span)}<div'
-        ' id="marker"></div></div></div>\n</div>\n'
-    )
-    yield (
-        '<script type="application/json"'
-        f' id="sweep">{_json(data)}</script>\n<script>{SCRIPT}</script>\n'
-    )
-
-
-def _json(data: Any) -> str:
-    """JSON that can stand inside of a script element, whatever its strings say."""
-    return json.dumps(finite(data), separators=(",", ":")).replace("<", "\\u003c")
+    yield from plot_cards(plots)
 
 
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:
@@ -296,7 +243,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
             )
             for name, part in result["kinds"].items()
         ]
-        yield _table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
+        yield table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
     for column, values in result["slices"].items():
         yield f'<div class="card" style="margin-top:.9rem">\n<h3>By {escape(column)}</h3>\n'
         sliced = [
@@ -311,7 +258,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
             for name, part in values.items()
         ]
         yield (
-            _table(
+            table(
                 (column, "rows", "mismatches", "accuracy", "caught", "AUROC"),
                 sliced,
                 numbers=(1, 2),
@@ -320,45 +267,8 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
 def _figure(part: Mapping[str, Any], name: str) -> Markup:
-    return _with_bounds(number(part["metrics"][name]), bounds(part["intervals"].get(name), 3))
-
-
-def _with_bounds(value: str, interval: str) -> Markup:
-    return Markup(f"{escape(value.strip())} <small>{escape(interval)}</small>")
-
-
-def _table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    numbers: Sequence[int] = (),
-    plain: bool = True,
-) -> str:
-    """`numbers`: columns that are aligned to the right; `plain`: cells are text, to be escaped."""
-    mark = [' class="n"' if at in numbers else "" for at in range(len(head))]
-    top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(mark, head, strict=True))
-    cells = (
-        "".join(
-            f"<td{kind}>{_cell(cell, plain)}</td>" for kind, cell in zip(mark, row, strict=True)
-        )
-        for row in rows
-    )
-    body = "".join(f"<tr>{row}</tr>\n" for row in cells)
-    return (
-        "<div"
-        f' class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
-    )
-
-
-def _cell(text: str, plain: bool) -> str:
-    return escape(text) if plain and not isinstance(text, Markup) else text
+    return with_bounds(number(part["metrics"][name]), bounds(part["intervals"].get(name), 3))
 
 
 def _against(found: Mapping[str, Any]) -> Iterator[str]:
@@ -382,7 +292,7 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
             f"{found['delong_p_value']:.2g} (DeLong)",
         ),
     ]
-    yield _table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
+    yield table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
     yield (
         f'<p class="small">Only this model is right on {test["only_first"]:,} rows, only the other'
         f" on {test['only_second']:,}. The tests take rows for "
@@ -398,7 +308,7 @@ def _stress(found: Mapping[str, Any]) -> Iterator[str]:
     yield "many have the decision that the changed pair should have.</p>\n"
     for expected, title in EXPECTED.items():
         rows = [_stressed(one) for one in found["changes"] if one["expected"] == expected]
-        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + _table(
+        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + table(
             ("change", "rows", "right", "score moves by"), rows, numbers=(1,)
         )
     yield '<h3 style="margin-top:1rem">What to expect of them</h3>\n'
@@ -409,12 +319,12 @@ def _stress(found: Mapping[str, Any]) -> Iterator[str]:
 def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
     name = Markup(f'{escape(one["change"])}<span class="what">{escape(one["what"])}</span>')
     moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}"
-    right = _with_bounds(percent(one["right"]), percents(one["right_interval"]))
+    right = with_bounds(percent(one["right"]), percents(one["right_interval"]))
     return (
         name,
         f"{one['rows']:,}",
         right,
-        _with_bounds(moved, bounds(one["mean_change_interval"], 3)),
+        with_bounds(moved, bounds(one["mean_change_interval"], 3)),
     )
 
 
