@@ -25,10 +25,15 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.audit import AuditReport, audit
+    from mismatch.jobs.audit_labels import audit_labels
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.evaluate import evaluate
+    from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
+    from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -51,6 +56,7 @@ __all__ = [
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
+    "Evaluation",
     "Explanation",
     "HeadSpec",
     "ImageError",
@@ -58,6 +64,7 @@ __all__ = [
     "ImageRefusedError",
     "ImageSpec",
     "InputError",
+    "LabelAudit",
     "LabelError",
     "MachineError",
     "MismatchError",
@@ -72,11 +79,14 @@ __all__ = [
     "SplitResult",
     "TextSpec",
     "Threshold",
+    "ThresholdResult",
     "TrainConfig",
     "TrainResult",
     "__version__",
     "audit",
+    "audit_labels",
     "calibrate",
+    "evaluate",
     "explain",
     "hookimpl",
     "list_models",
@@ -85,6 +95,7 @@ __all__ = [
     "make_negatives",
     "split",
     "train",
+    "tune_threshold",
 ]
 
 __version__ = "0.1.0"
@@ -98,6 +109,10 @@ _HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
 _HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
+_HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
+_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
+_HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")

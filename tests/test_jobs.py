@@ -18,15 +18,18 @@ from mismatch.jobs.train import TRAIN_DEFAULTS, TrainOptions
 
 # command → the public function
 FUNCTIONS = {
+    "audit-labels": "audit_labels",
     "calibrate": "calibrate",
+    "evaluate": "evaluate",
     "make-negatives": "make_negatives",
     "split": "split",
     "train": "train",
+    "tune-threshold": "tune_threshold",
     "validate": "audit",
 }
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug", "strict"}
-ONLY_PYTHON = {"before_storing", "callbacks"}
+ONLY_PYTHON = {"before_storing", "callbacks", "command"}
 EMPTY = inspect.Parameter.empty
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.bootstrap import percentiles, resamples_of
-from mismatch.evaluation.calibration import fit_calibration, folds
+from mismatch.evaluation.calibration import FOLDS, fit_calibration
+from mismatch.evaluation.folds import grouped_folds
 from mismatch.evaluation.metrics import auroc, brier_score, expected_calibration_error, log_loss
 from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.threshold import (
@@ -277,7 +278,7 @@ def _held_out(rows: Labelled, fit: _Fit) -> NDArray[np.float64]:
     logits = np.array(rows.logits)
     labels = np.array(rows.labels)
     images = np.array(rows.images)
-    fold = folds(images, fit.seed)
+    fold = grouped_folds(images, FOLDS, fit.seed)
     scores = np.empty(len(labels))
     for part in np.unique(fold):
         inside = fold == part

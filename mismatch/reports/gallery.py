@@ -1,4 +1,6 @@
-"""Rows with their pictures as one HTML page that needs nothing beside it."""
+"""Rows whose labels are suspicious, with their pictures, as one HTML page that needs nothing beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,13 @@ import io
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import ImageError
+from mismatch.evaluation.label_errors import LabelFinding
 from mismatch.files import atomic_file
 
-if TYPE_CHECKING:
-    from mismatch.cli.audit_labels import Finding
-
-__all__ = ["thumbnail", "write_gallery"]
+__all__ = ["STYLE", "gallery_fragment", "thumbnail", "write_gallery"]
 
 SIDE = 200  # pixels, of a thumbnail
 QUALITY = 80  # of its JPEG
@@ -32,10 +31,14 @@ img { display: block; width: 100%; height: 12rem; object-fit: contain; backgroun
 
 
 def write_gallery(
-    path: Path, title: str, lines: Iterable[str], findings: Iterable[Finding], image_base_path: str
+    path: Path,
+    title: str,
+    lines: Iterable[str],
+    findings: Iterable[LabelFinding],
+    image_base_path: str,
 ) -> None:
-    """A page with `lines` above and a card for each finding; what comes from the
-    rows is escaped.
+    """Write a page with `lines` above and a card for each finding; what comes from the rows is
+    escaped.
     """
     with atomic_file(path) as file:
         file.write(
@@ -45,43 +48,48 @@ def write_gallery(
         file.write(
             f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<h1>{escape(title)}</h1>\n"
         )
-        file.writelines(f"<p>{escape(line)}</p>\n" for line in lines)
-        file.write("<ol>\n")
-        for finding in findings:
-            file.write("".join(_card(finding, image_base_path)))
-        file.write("</ol>\n</html>\n")
+        file.writelines(gallery_fragment(lines, findings, image_base_path))
+        file.write("</html>\n")
+
+
+def gallery_fragment(
+    lines: Iterable[str], findings: Iterable[LabelFinding], image_base_path: str
+) -> Iterator[str]:
+    """Yield the lines and the cards as HTML to stand inside a page."""
+    yield from (f"<p>{escape(line)}</p>\n" for line in lines)
+    yield "<ol>\n"
+    for finding in findings:
+        yield "".join(_card(finding, image_base_path))
+    yield "</ol>\n"
 
 
 def thumbnail(path: Path) -> str:
-    """An image file as a data URL, at most `SIDE` pixels a side. ImageError for one that can't be
-    read.
+    """Return an image file as a data URL, at most `SIDE` pixels a side. ImageError for one that
+    can't be read.
     """
     from mismatch.runtime.preprocess import open_image
 
     picture = open_image(path).convert("RGB")
     picture.thumbnail((SIDE, SIDE))
-    held = io.BytesIO()
-    picture.save(held, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
-def _card(finding: Finding, base: str) -> Iterator[str]:
-    row = finding.row
-    name = ("mismatch", "match")[finding.row.label or 0]
+def _card(finding: LabelFinding, base: str) -> Iterator[str]:
+    name = ("mismatch", "match")[finding.label or 0]
     yield "<li>"
     try:
-        yield (
-            f'<img src="{thumbnail(resolve_image(base, row.image_path))}"'
-            f' alt="{escape(row.image_path)}" loading="lazy">'
-        )
+        picture = finding.picture or thumbnail(resolve_image(base, finding.image_path))
+        yield f'<img src="{picture}" alt="{escape(finding.image_path)}" loading="lazy">'
     except ImageError as error:  # gone since it was scored
         yield f'<p class="small">{escape(str(error))}</p>'
-    yield f'<p class="text">{escape(row.text)}</p>'
+    yield f'<p class="text">{escape(finding.text)}</p>'
     yield (
         f'<p class="small">{finding.rank}. <span class="label {name}">labelled {name}</span>'
         f" suspicion {finding.score:.2f}</p>"
     )
     yield (
-        f'<p class="small">{escape(finding.reason)}</p><p class="small">line {row.line}:'
-        f" {escape(row.image_path)}</p></li>\n"
+        f'<p class="small">{escape(finding.reason)}</p><p class="small">line {finding.line}:'
+        f" {escape(finding.image_path)}</p></li>\n"
     )

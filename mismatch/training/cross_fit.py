@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mismatch.backbones.base import Backbone
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.folds import grouped_folds
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import HeadSpec, LongText, ScoreSpec
 from mismatch.training.batches import EmbeddingFeed, PairSet, make_batches
@@ -159,14 +160,13 @@ def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
     """(N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each as
     can be. InputError for fewer groups than folds.
     """
-    names, group_of = np.unique(groups, return_inverse=True)
-    if len(names) < folds:
+    count = len(np.unique(groups))
+    if count < folds:
         raise InputError(
-            f"{len(names)} different images are too few for {folds} folds; lower `folds`, or give"
+            f"{count} different images are too few for {folds} folds; lower `folds`, or give"
             " more rows"
         )
-    fold_of_group = np.random.default_rng(seed).permutation(len(names)) % folds
-    return np.asarray(fold_of_group[group_of], np.int64)
+    return grouped_folds(groups, folds, seed)
 
 
 def _trained(

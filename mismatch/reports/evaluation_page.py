@@ -10,42 +10,49 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mismatch.cli.evaluated import Error, worst
-from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
-from mismatch.cli.evaluation_plots import (
-    AXES,
+from mismatch.data.pairs import place, resolve_image
+from mismatch.errors import ImageError, MismatchError
+from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
+from mismatch.files import atomic_file, read_json
+from mismatch.reports.evaluation_plots import (
     precision_recall_plot,
     reliability_plot,
     roc_plot,
     scores_plot,
-    sweep_plot,
     training_plots,
 )
-from mismatch.cli.evaluation_style import SCRIPT, STYLE
-from mismatch.data.pairs import place, resolve_image
-from mismatch.errors import ImageError, MismatchError
-from mismatch.evaluation.outlines import sweep
-from mismatch.files import atomic_file, finite, read_json
-from mismatch.jobs.labelled_rows import Labelled
+from mismatch.reports.evaluation_style import STYLE
+from mismatch.reports.evaluation_words import (
+    FIGURES,
+    SHARES,
+    bounds,
+    number,
+    origin,
+    percent,
+    percents,
+)
 from mismatch.reports.gallery import thumbnail
+from mismatch.reports.markup import Markup, plot_cards, table, with_bounds
+from mismatch.reports.threshold_slider import threshold_slider
 
-__all__ = ["training_stats", "write_evaluation_page"]
+__all__ = ["evaluation_fragment", "training_stats", "write_evaluation_page"]
+
+Errors = Mapping[ErrorKind, Sequence[WrongRow]]
 
 STATS = "training_stats.json"
 TILES = ("accuracy", "auroc", "mismatch_precision", "mismatch_recall", "mismatch_f1", "ece")
-LIVE = ("precision", "recall", "f1")
 EXPECTED = {"mismatch": "Should become mismatches", "match": "Should stay matches"}
-KINDS = {
+KINDS: dict[ErrorKind, str] = {
     "missed": "Mismatches taken for matches, the highest score first",
     "alarms": "False alarms: matches taken for mismatches, the lowest score first",
 }
 
 
 def write_evaluation_page(
-    path: Path, result: Mapping[str, Any], tally: Labelled, image_base_path: str
+    path: Path, result: Mapping[str, Any], rows: Decisions, errors: Errors
 ) -> None:
-    """What report.json says, with plots and the pictures of the worst errors; whatever comes from
-    files is escaped.
+    """Write what report.json says, with plots and the pictures of the worst errors; whatever comes
+    from files is escaped.
     """
     with atomic_file(path) as file:
         file.write(
@@ -56,8 +63,23 @@ def write_evaluation_page(
             f'<title>Evaluation of {escape(str(result["model"]))}</title>\n<link rel="icon"'
             f' href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
         )
-        file.writelines(_page(result, tally, image_base_path))
+        file.writelines(_page(result, rows, errors))
         file.write("</main>\n</body>\n</html>\n")
+
+
+def evaluation_fragment(result: Mapping[str, Any]) -> str:
+    """Return the figures and the decisions as HTML to stand inside another page."""
+    rows = [
+        (_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name)))
+        for name in FIGURES | SHARES
+    ]
+    return (
+        f"<p>{result['scored']:,} rows of {escape(str(result['csv']))}, scored by"
+        f" {escape(str(result['model']))}; threshold {result['threshold']['value']:.4f},"
+        f" {escape(_origin(result))}</p>\n"
+        + table(("figure", "value", "interval"), rows, numbers=(1, 2))
+        + _matrix(result["metrics"]["confusion_matrix"])
+    )
 
 
 def training_stats(model: str) -> dict[str, Any] | None:
@@ -77,7 +99,7 @@ def training_stats(model: str) -> dict[str, Any] | None:
     )
 
 
-def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
+def _page(result: Mapping[str, Any], rows: Decisions, errors: Errors) -> Iterator[str]:
     stats = training_stats(str(result["model"]))
     sections = {"figures": "Figures", "curves": "Curves", "threshold": "Threshold"}
     sections |= {"parts": "Parts of the rows"} if result["slices"] or result["kinds"] else {}
@@ -88,13 +110,13 @@ def _page(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str
     yield from _head(result, sections)
     made = {
         "figures": lambda: _figures(result),
-        "curves": lambda: _curves(result, tally),
-        "threshold": lambda: _threshold(result, tally),
+        "curves": lambda: _curves(result, rows),
+        "threshold": lambda: threshold_slider(rows, result["threshold"]["value"]),
         "parts": lambda: _parts(result),
         "against": lambda: _against(result["against"]),
         "stress": lambda: _stress(result["stress"]),
-        "training": lambda: _plots(training_plots(stats or {})),
-        "errors": lambda: _errors(result, tally, base),
+        "training": lambda: plot_cards(training_plots(stats or {})),
+        "errors": lambda: _errors(result, errors),
         "provenance": lambda: _provenance(result),
     }
     for name, title in sections.items():
@@ -138,6 +160,10 @@ def _drawn(drawn: Mapping[str, Any]) -> str:
     )
 
 
+def _origin(result: Mapping[str, Any]) -> str:
+    return origin(result["threshold"]).replace("`", "")
+
+
 def _words(name: str) -> str:
     words = (FIGURES | SHARES)[name]
     return words.upper() if name in ("auroc", "mcc") else words[:1].upper() + words[1:]
@@ -149,13 +175,10 @@ def _figures(result: Mapping[str, Any]) -> Iterator[str]:
         (_words(name), number(result["metrics"][name]), bounds(result["intervals"].get(name)))
         for name in FIGURES | SHARES
     ]
-    yield _table(("figure", "value", "interval"), rows, numbers=(1, 2))
+    yield table(("figure", "value", "interval"), rows, numbers=(1, 2))
     yield '</div>\n<div class="card">\n<h3>Decisions</h3>\n'
     yield _matrix(result["metrics"]["confusion_matrix"])
-    yield (
-        f"<p>Threshold {result['threshold']['value']:.4f},"
-        f" {escape(origin(result['threshold']))}.</p>\n"
-    )
+    yield (f"<p>Threshold {result['threshold']['value']:.4f}, {escape(_origin(result))}.</p>\n")
     if review := result["review"]:
         yield (
             f"<p>Review band {review['low']:.4f} to {review['high']:.4f}:"
@@ -196,67 +219,16 @@ def _matrix(matrix: Sequence[Sequence[int]]) -> str:
     )
 
 
-def _curves(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
+def _curves(result: Mapping[str, Any], rows: Decisions) -> Iterator[str]:
     metrics = result["metrics"]
     plots = {}
-    if len(set(tally.labels)) == 2:
-        plots["ROC"] = roc_plot(tally, metrics["auroc"])
-        plots["Precision and recall"] = precision_recall_plot(tally)
+    if len(set(rows.labels)) == 2:
+        plots["ROC"] = roc_plot(rows, metrics["auroc"])
+        plots["Precision and recall"] = precision_recall_plot(rows)
     if metrics["ece"] == metrics["ece"]:
-        plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(tally)
-    plots["Scores"] = scores_plot(tally, result["threshold"]["value"])
-    yield from _plots(plots)
-
-
-def _plots(plots: Mapping[str, str]) -> Iterator[str]:
-    yield '<div class="plots">\n'
-    for title, plot in plots.items():
-        yield f'<div class="card"><h3>{escape(title)}</h3><div class="plot">{plot}</div></div>\n'
-    yield "</div>\n"
-
-
-def _threshold(result: Mapping[str, Any], tally: Labelled) -> Iterator[str]:
-    chosen = result["threshold"]["value"]
-    table = sweep(tally.labels, tally.scores, always=[chosen])
-    probable = min(tally.scores) >= 0 and max(tally.scores) <= 1
-    span = (0.0, 1.0) if probable else (table["threshold"][0], table["threshold"][-1])
-    data = {**table, "span": list(span), "axes": AXES, "chosen": table["threshold"].index(chosen)}
-    yield '<div class="two">\n<div class="card">\n<h3>What another threshold would do</h3>\n'
-    yield (
-        '<label for="slider">Threshold <output id="at"'
-        f' for="slider">{chosen:.4f}</output></label>\n'
-    )
-    yield (
-        f'<input type="range" id="slider" min="0" max="{len(table["threshold"]) - 1}"'
-        f' value="{data["chosen"]}" step="1">\n'
-    )
-    yield f'<button id="reset" type="button">back to {chosen:.4f}</button>\n'
-    rows = [
-        (name, *(f'<span id="live-{said}-{figure}"></span>' for figure in LIVE))
-        for said, name in (("mismatch", "mismatches"), ("match", "matches"))
-    ]
-    yield _table(("", "precision", "recall", "F1"), rows, numbers=(1, 2, 3), plain=False)
-    yield (
-        '<p>Accuracy <output id="live-accuracy"></output>; called mismatches (alarm rate) <output'
-        ' id="live-alarm"></output>.</p>\n'
-    )
-    yield (
-        '<p class="small"><span id="live-counts"></span>. A lower threshold lets more pairs pass,'
-        " so it catches fewer mismatches.</p>\n</div>\n"
-    )
-    yield (
-        f'<div class="card"><h3>Threshold sweep</h3><div class="plot">{sweep_plot(table, span)}<div'
-        ' id="marker"></div></div></div>\n</div>\n'
-    )
-    yield (
-        '<script type="application/json"'
-        f' id="sweep">{_json(data)}</script>\n<script>{SCRIPT}</script>\n'
-    )
-
-
-def _json(data: Any) -> str:
-    """JSON that can stand inside of a script element, whatever its strings say."""
-    return json.dumps(finite(data), separators=(",", ":")).replace("<", "\\u003c")
+        plots[f"Reliability: calibration error {metrics['ece']:.3f}"] = reliability_plot(rows)
+    plots["Scores"] = scores_plot(rows, result["threshold"]["value"])
+    yield from plot_cards(plots)
 
 
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:
@@ -271,7 +243,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
             )
             for name, part in result["kinds"].items()
         ]
-        yield _table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
+        yield table(("kind", "rows", "caught", "AUROC"), rows, numbers=(1,)) + "</div>\n"
     for column, values in result["slices"].items():
         yield f'<div class="card" style="margin-top:.9rem">\n<h3>By {escape(column)}</h3>\n'
         sliced = [
@@ -286,7 +258,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
             for name, part in values.items()
         ]
         yield (
-            _table(
+            table(
                 (column, "rows", "mismatches", "accuracy", "caught", "AUROC"),
                 sliced,
                 numbers=(1, 2),
@@ -295,45 +267,8 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
 def _figure(part: Mapping[str, Any], name: str) -> Markup:
-    return _with_bounds(number(part["metrics"][name]), bounds(part["intervals"].get(name), 3))
-
-
-def _with_bounds(value: str, interval: str) -> Markup:
-    return Markup(f"{escape(value.strip())} <small>{escape(interval)}</small>")
-
-
-def _table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    numbers: Sequence[int] = (),
-    plain: bool = True,
-) -> str:
-    """`numbers`: columns that are aligned to the right; `plain`: cells are text, to be escaped."""
-    mark = [' class="n"' if at in numbers else "" for at in range(len(head))]
-    top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(mark, head, strict=True))
-    cells = (
-        "".join(
-            f"<td{kind}>{_cell(cell, plain)}</td>" for kind, cell in zip(mark, row, strict=True)
-        )
-        for row in rows
-    )
-    body = "".join(f"<tr>{row}</tr>\n" for row in cells)
-    return (
-        "<div"
-        f' class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
-    )
-
-
-def _cell(text: str, plain: bool) -> str:
-    return escape(text) if plain and not isinstance(text, Markup) else text
+    return with_bounds(number(part["metrics"][name]), bounds(part["intervals"].get(name), 3))
 
 
 def _against(found: Mapping[str, Any]) -> Iterator[str]:
@@ -357,7 +292,7 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
             f"{found['delong_p_value']:.2g} (DeLong)",
         ),
     ]
-    yield _table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
+    yield table(("figure", "difference", "interval", "p"), rows, numbers=(1,))
     yield (
         f'<p class="small">Only this model is right on {test["only_first"]:,} rows, only the other'
         f" on {test['only_second']:,}. The tests take rows for "
@@ -373,7 +308,7 @@ def _stress(found: Mapping[str, Any]) -> Iterator[str]:
     yield "many have the decision that the changed pair should have.</p>\n"
     for expected, title in EXPECTED.items():
         rows = [_stressed(one) for one in found["changes"] if one["expected"] == expected]
-        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + _table(
+        yield f'<h3 style="margin-top:1rem">{title}</h3>\n' + table(
             ("change", "rows", "right", "score moves by"), rows, numbers=(1,)
         )
     yield '<h3 style="margin-top:1rem">What to expect of them</h3>\n'
@@ -384,42 +319,41 @@ def _stress(found: Mapping[str, Any]) -> Iterator[str]:
 def _stressed(one: Mapping[str, Any]) -> tuple[str, ...]:
     name = Markup(f'{escape(one["change"])}<span class="what">{escape(one["what"])}</span>')
     moved = "–" if one["mean_change"] != one["mean_change"] else f"{one['mean_change']:+.3f}"
-    right = _with_bounds(percent(one["right"]), percents(one["right_interval"]))
+    right = with_bounds(percent(one["right"]), percents(one["right_interval"]))
     return (
         name,
         f"{one['rows']:,}",
         right,
-        _with_bounds(moved, bounds(one["mean_change_interval"], 3)),
+        with_bounds(moved, bounds(one["mean_change_interval"], 3)),
     )
 
 
-def _errors(result: Mapping[str, Any], tally: Labelled, base: str) -> Iterator[str]:
-    found = worst(tally)
+def _errors(result: Mapping[str, Any], errors: Errors) -> Iterator[str]:
     for kind, title in KINDS.items():
         yield f'<h3 style="margin-top:1rem">{title}</h3>\n'
-        if not found[kind]:
+        if not errors[kind]:
             yield "<p>None.</p>\n"
             continue
         yield '<ol class="errors">\n'
-        for error in found[kind]:
-            yield from _card(error, str(result["csv"]), base)
+        for error in errors[kind]:
+            yield from _card(error, result)
         yield "</ol>\n"
 
 
-def _card(error: Error, csv_file: str, base: str) -> Iterator[str]:
+def _card(error: WrongRow, result: Mapping[str, Any]) -> Iterator[str]:
     yield '<li class="card">'
     try:
-        yield (
-            f'<img class="thumb" src="{thumbnail(Path(resolve_image(base, error.image_path)))}"'
-            f' alt="{escape(error.image_path)}">'
-        )
+        picture = error.picture
+        if picture is None:
+            picture = thumbnail(resolve_image(result["image_base_path"], error.image_path))
+        yield f'<img class="thumb" src="{picture}" alt="{escape(error.image_path)}">'
     except ImageError as problem:  # gone since it was scored, or several in one row
         yield f'<p class="small">{escape(str(problem))}</p>'
     yield (
         f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f},'
         f" threshold {error.threshold:.3f}<br>"
     )
-    yield f"{escape(place(Path(csv_file).name, error.line))}</p></li>\n"
+    yield f"{escape(place(Path(str(result['csv'])).name, error.line))}</p></li>\n"
 
 
 def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
@@ -434,7 +368,7 @@ def _provenance(result: Mapping[str, Any]) -> Iterator[str]:
         "rows": f"{result['csv']}, {result['rows']:,}, of which {result['scored']:,} scored",
         "sha256 of the rows": made["rows_sha256"],
         "images": result["image_base_path"] or "the working directory",
-        "threshold": f"{result['threshold']['value']:.6f}, {origin(result['threshold'])}",
+        "threshold": f"{result['threshold']['value']:.6f}, {_origin(result)}",
         "calibration": "none" if made["calibration"] is None else json.dumps(made["calibration"]),
         "long texts": f"{result['long_texts']:,}, policy {result['long_text']}",
         "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mismatch.evaluation.decisions import Decisions
 from mismatch.evaluation.metrics import reliability
 from mismatch.evaluation.outlines import histogram, precision_recall_curve, roc_curve
-from mismatch.jobs.labelled_rows import Labelled
 
 __all__ = [
     "AXES",
@@ -46,31 +46,31 @@ VALIDATION = {
 }
 
 
-def roc_plot(tally: Labelled, auroc: float) -> str:
+def roc_plot(rows: Decisions, auroc: float) -> str:
     """Matches found against mismatches that pass."""
     figure, axes = _figure("mismatches taken for matches", "matches found")
-    curve = roc_curve(tally.labels, tally.scores)
+    curve = roc_curve(rows.labels, rows.scores)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(curve[:, 0], curve[:, 1], color=ONE, linewidth=1.8, label=f"AUROC {auroc:.4f}")
-    _point(axes, *_rates(tally))
+    _point(axes, *_rates(rows))
     _unit(axes, 0.03)
     return _svg(figure, "roc", "lower right")
 
 
-def precision_recall_plot(tally: Labelled) -> str:
+def precision_recall_plot(rows: Decisions) -> str:
     """Of either class."""
     figure, axes = _figure("recall", "precision")
     for of, name, colour in ((0, "mismatches", TWO), (1, "matches", ONE)):
-        curve = precision_recall_curve(tally.labels, tally.scores, of=of)
+        curve = precision_recall_curve(rows.labels, rows.scores, of=of)
         axes.plot(curve[:, 0], curve[:, 1], color=colour, linewidth=1.8, label=name)
     _unit(axes, 0.03)
     return _svg(figure, "precision-recall", "lower left")
 
 
-def reliability_plot(tally: Labelled) -> str:
+def reliability_plot(rows: Decisions) -> str:
     """Share of matches against score, a dot a bin, by size of the bin."""
     figure, axes = _figure("mean score of a bin", "share of matches in it")
-    bins = reliability(tally.labels, tally.scores)
+    bins = reliability(rows.labels, rows.scores)
     axes.plot(
         [0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="as it should be"
     )
@@ -87,10 +87,10 @@ def reliability_plot(tally: Labelled) -> str:
     return _svg(figure, "reliability", "upper left")
 
 
-def scores_plot(tally: Labelled, threshold: float) -> str:
+def scores_plot(rows: Decisions, threshold: float) -> str:
     """How many rows have which score."""
     figure, axes = _figure("score", "rows")
-    edges, mismatches, matches = histogram(tally.labels, tally.scores)
+    edges, mismatches, matches = histogram(rows.labels, rows.scores)
     for counts, name, colour in ((mismatches, "mismatches", TWO), (matches, "matches", ONE)):
         axes.bar(
             edges[:-1],
@@ -213,10 +213,10 @@ def _unit(axes: Any, margin: float) -> None:
     axes.set_ylim(-margin, 1 + margin)
 
 
-def _rates(tally: Labelled) -> tuple[float, float]:
+def _rates(rows: Decisions) -> tuple[float, float]:
     """The decisions' place on the ROC; nan with one class."""
-    truth = np.array(tally.labels)
-    said = np.array(tally.scores) >= np.array(tally.thresholds)
+    truth = np.array(rows.labels)
+    said = np.array(rows.scores) >= np.array(rows.thresholds)
     shares = [
         float(said[truth == label].mean()) if (truth == label).any() else float("nan")
         for label in (0, 1)

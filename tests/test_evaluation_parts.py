@@ -1,18 +1,25 @@
-"""What is found out of rows and scores beyond the command itself: blind baselines, worst errors,
-rows that only one model scores.
+"""The parts of an evaluation beyond its figures: blind baselines, worst errors, rows that only one
+model scores.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mismatch.cli.evaluated import ERRORS, blind, compared, metrics, warn_unscorable, worst
 from mismatch.data.pairs import resolve_image
 from mismatch.data.rows import Row
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.evaluation_parts import (
+    compare_models,
+    log_unscorable,
+    measure,
+    measure_baselines,
+    worst_errors,
+)
 from mismatch.jobs.labelled_rows import Labelled
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Prediction
@@ -50,23 +57,29 @@ def test_rows_and_what_is_asked_of_their_columns() -> None:
 
 
 def test_how_intervals_were_drawn_is_said() -> None:
-    assert metrics(tally([1, 0], [0.9, 0.1]))["bootstrap"] == {
+    assert measure(tally([1, 0], [0.9, 0.1]))["bootstrap"] == {
         "level": 0.95,
         "resampled_by": "row",
         "images": 2,
     }
-    assert metrics(tally([1, 0], [0.9, 0.1], images=["a", "a"]))["bootstrap"] == {
+    assert measure(tally([1, 0], [0.9, 0.1], images=["a", "a"]))["bootstrap"] == {
         "level": 0.95,
         "resampled_by": "image",
         "images": 1,
     }
 
 
-def test_the_worst_errors_are_the_surest_ones() -> None:
-    found = worst(tally([0, 0, 0, 1, 1, 1], [0.6, 0.9, 0.2, 0.4, 0.1, 0.8]))
-    assert [(error.line, error.score) for error in found["missed"]] == [(3, 0.9), (2, 0.6)]
-    assert [(error.line, error.score) for error in found["alarms"]] == [(6, 0.1), (5, 0.4)]
-    assert len(worst(tally([0] * 40, [0.9] * 40))["missed"]) == ERRORS
+def test_the_worst_errors_keep_the_picture_of_an_image_that_goes(colour_images: Path) -> None:
+    rows = tally([0, 1, 1], [0.9, 0.1, 0.8], images=["red.png", "blue.png", "red.png"])
+    found = worst_errors(rows, str(colour_images), None)
+    assert [(row.line, row.image_path, row.picture) for row in found["missed"]] == [
+        (2, "red.png", None)
+    ]
+    [alarm] = worst_errors(rows, str(colour_images), colour_images)["alarms"]
+    assert (alarm.line, alarm.image_path) == (3, "blue.png")
+    assert str(alarm.picture).startswith("data:image/jpeg;base64,")
+    [alarm] = worst_errors(rows, str(colour_images), colour_images / "elsewhere")["alarms"]
+    assert alarm.picture is None
 
 
 def test_texts_and_images_that_give_the_label_away_are_found() -> None:
@@ -80,10 +93,10 @@ def test_texts_and_images_that_give_the_label_away_are_found() -> None:
         known.images.add(
             resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32)
         )
-    found = blind(tally(labels, [0.5] * 200, texts=told), known, "")
+    found = measure_baselines(tally(labels, [0.5] * 200, texts=told), known, "")
     assert found["text_auroc"] > 0.95
     assert found["image_auroc"] > 0.95
-    found = blind(tally(labels, [0.5] * 200, texts=plain), Known.nothing(), "")
+    found = measure_baselines(tally(labels, [0.5] * 200, texts=plain), Known.nothing(), "")
     assert found["text_auroc"] == pytest.approx(0.5, abs=0.15)
     assert found["image_auroc"] is None
 
@@ -92,21 +105,22 @@ def test_without_the_extra_there_is_a_line_and_no_baseline(monkeypatch: pytest.M
     def missing(*_: Any) -> float:
         raise MissingExtraError("a blind baseline", "audit")
 
-    monkeypatch.setattr("mismatch.data.blind.blind_text_auroc", missing)
-    found = blind(tally([0, 1] * 60, [0.5] * 120), Known.nothing(), "")
+    monkeypatch.setattr("mismatch.jobs.evaluation_parts.blind_text_auroc", missing)
+    found = measure_baselines(tally([0, 1] * 60, [0.5] * 120), Known.nothing(), "")
     assert (found["text_auroc"], found["image_auroc"]) == (None, None)
     assert 'pip install "mismatch-clip[audit]"' in found["why"]
 
 
-def test_models_are_compared_on_the_rows_of_both(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_compared_on_the_rows_of_both(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="mismatch")
     first = tally([1, 0, 1, 0], [0.9, 0.1, 0.8, 0.2])
     second = tally([1, 0, 0], [0.2, 0.1, 0.9], lines=[2, 3, 5])
     second.unscorable = 1
-    warn_unscorable(first, second, "n")
-    assert "--against n could score 1 rows fewer" in capsys.readouterr().err
-    found = compared(first, second, "n")
+    log_unscorable(first, second, "n")
+    assert "`against` n could score 1 rows fewer" in caplog.text
+    found = compare_models(first, second, "n")
     assert found["rows"] == 3
     assert found["mcnemar"] == {"only_first": 2, "only_second": 0, "p_value": 0.5}
     assert found["auroc"] == [1.0, 0.5]
     with pytest.raises(InputError, match="no row could be scored by both"):
-        compared(first, tally([1], [0.5], lines=[77]), "n")
+        compare_models(first, tally([1], [0.5], lines=[77]), "n")
