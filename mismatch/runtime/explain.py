@@ -17,10 +17,11 @@ from mismatch.data.lexicon import Lexicon, exchange
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.occlusion import occlude
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
-from mismatch.runtime.pipeline import EMPTY, NO_NUMBER
+from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.scoring import log_odds, scores_from_logits
+from mismatch.runtime.tokenize import EMPTY
 
 __all__ = ["Explanation", "Part", "Swap", "explain"]
 
@@ -134,8 +135,10 @@ def explain(
     checkpoint and a bundle. `check` is called between calls of the towers; what it raises ends the
     work. Raises for an image or text that can't be used.
     """
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(EMPTY if isinstance(text, str) else f"the text is {text!r}, not a string")
+    if not isinstance(text, str):
+        raise InputError(f"the text is {text!r}, not a string")
+    if predictor.pipeline.tokenizer.is_empty(text):
+        raise InputError(EMPTY)
     pixels = _usable(predictor.pipeline.pixels(image))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
     plan = _Plan(text, lexicon, _most_variants(text, view.count_pieces(text)))

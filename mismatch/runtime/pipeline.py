@@ -51,7 +51,6 @@ HELD_IMAGES = 64
 # numbers each; fewer of English
 HELD_LETTERS = 2**20
 KEY_BYTES = 16  # of BLAKE2b
-EMPTY = "the text is empty"
 # but nan or infinity: its weights are damaged, or it overflowed
 NO_NUMBER = "the model gave no number"
 ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
@@ -355,14 +354,14 @@ class Pipeline:
 
     def _split(self, texts: list[str], known: Known) -> dict[str, list[int]]:
         """The ids of the texts that fit; for the others, their pieces are noted."""
-        problems = {text: EMPTY if not text.strip() else cutting_problem(text) for text in texts}
+        problems = {text: cutting_problem(text) for text in texts}
         for text, problem in problems.items():
             if problem is not None:
                 known.texts.add(text, InputError(problem))
-        filled = [text for text, problem in problems.items() if problem is None]
+        usable = [text for text, problem in problems.items() if problem is None]
         fitting = dict[str, list[int]]()
         too_long = list[str]()
-        for text, encoded in zip(filled, self.tokenizer.encode_each(filled), strict=True):
+        for text, encoded in zip(usable, self.tokenizer.encode_each(usable), strict=True):
             if isinstance(encoded, InputError):
                 known.texts.add(text, encoded)
             elif encoded.cut:
@@ -441,8 +440,7 @@ class Pipeline:
         """What of each text goes through the text tower on its own: all of it, or the pieces of a
         long one where `long_text` asks for them; or why nothing of it can.
 
-        A text of white space is its own piece however long it is, so that `piece_embeddings` says
-        that it is empty. InputError for a text that has too many letters to be cut.
+        InputError for a text that is empty, or has too many letters to be cut.
         """
         if self.long_text == "truncate":
             return [(text,) for text in texts]
@@ -452,9 +450,7 @@ class Pipeline:
         usable = [text for text in texts if text not in problems]
         encoded = dict(zip(usable, self.tokenizer.encode_each(usable), strict=True))
         long = [
-            text
-            for text, one in encoded.items()
-            if not isinstance(one, InputError) and one.cut and text.strip()
+            text for text, one in encoded.items() if not isinstance(one, InputError) and one.cut
         ]
         self._count(long_texts=len(long))
         found: dict[str, Pieces | InputError] = {
@@ -518,14 +514,11 @@ class Pipeline:
         """`long`: whether those over the context count as long texts, they lose their end in any
         case; `tower`: of texts and their ids.
         """
-        results: list[Embedded] = [InputError(EMPTY)] * len(texts)
-        filled = [i for i, text in enumerate(texts) if text.strip()]
+        results: list[Any] = [None] * len(texts)
         usable = list[int]()
         ids = list[list[int]]()
         cut = 0
-        for i, encoded in zip(
-            filled, self.tokenizer.encode_each([texts[i] for i in filled]), strict=True
-        ):
+        for i, encoded in enumerate(self.tokenizer.encode_each(texts)):
             if isinstance(encoded, InputError):
                 results[i] = encoded
             else:
