@@ -20,6 +20,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime import memo, text_tower
 from mismatch.runtime import pipeline as module
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
@@ -95,7 +96,9 @@ def test_texts_of_like_length_go_together(
     engine = colour_engine(padding)
     pipeline = Pipeline(engine, batch_size=1)
     monkeypatch.setattr(
-        module, "_batches", lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2))
+        text_tower,
+        "_batches",
+        lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2)),
     )
     texts = ["red", "green bag shoe blue shirt", "blue bag", "green", "red shoe"]
     embeddings = pipeline.texts(texts)
@@ -133,7 +136,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(
 
 
 def test_the_memo_is_bounded(colour_engine: Any) -> None:
-    most = 3 * (module.ENTRY + 12)
+    most = 3 * (memo.ENTRY + 12)
     known = module.Known.nothing(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
@@ -193,11 +196,9 @@ def test_encoded_bytes_are_known_by_their_hash_and_not_kept(
     colour_engine: Any, colour_images: Path
 ) -> None:
     content = (colour_images / "red.png").read_bytes()
-    assert module._image_key(content) == module._image_key(bytes(bytearray(content)))
-    assert module._image_key(content) != module._image_key(
-        (colour_images / "blue.png").read_bytes()
-    )
-    assert len(module._image_key(content)) == 16  # type: ignore[arg-type]
+    assert memo.image_key(content) == memo.image_key(bytes(bytearray(content)))
+    assert memo.image_key(content) != memo.image_key((colour_images / "blue.png").read_bytes())
+    assert len(memo.image_key(content)) == 16  # type: ignore[arg-type]
     engine = colour_engine()
     assert [
         result.logit for result in Pipeline(engine).score([Pair(content, "red")] * 5, window=2)

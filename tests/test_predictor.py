@@ -274,7 +274,7 @@ def test_a_missing_module_is_named_as_what_it_is(
 
     if bundle:
         (tmp_path / "manifest.json").write_text("{}")
-    monkeypatch.setattr("mismatch.runtime.predictor.entry_points", lambda **wanted: [Opener()])
+    monkeypatch.setattr("mismatch.runtime.engines.entry_points", lambda **wanted: [Opener()])
     with pytest.raises(CheckpointError if bundle else MissingExtraError, match=words):
         mismatch.load(tmp_path)
 

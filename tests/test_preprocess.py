@@ -654,7 +654,7 @@ def test_an_object_is_the_image_that_a_file_with_its_bytes_is(
             open_image(store / name)
     with pytest.raises(
         ImageNotFoundError,
-        match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path",
+        match=f"image '{store}/gone.jpg' not found; check its path",
     ):
         open_image(store / "gone.jpg")
     with pytest.raises(ImageError, match="is an address; mismatch fetches nothing"):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mismatch import images
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.remote import Remote, is_url
 from mismatch.retries import (
@@ -41,6 +42,7 @@ __all__ = [
     "image_error",
     "open_image",
     "open_image_file",
+    "own_pixels",
     "source_name",
 ]
 
@@ -53,7 +55,7 @@ class PreparedImage:
     pixels: NDArray[np.uint8]  # (S, S, 3), what the tower sees
 
 
-ImageSource = Path | str | Remote | bytes | Image.Image | NDArray[Any] | PreparedImage
+ImageSource = images.ImageSource | PreparedImage
 Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
 RGB8 = tuple[int, int, int]  # 0..255
 # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
@@ -164,6 +166,23 @@ def open_part(
         if upright.size != decoded.size:
             width, height = height, width
         return _to_rgb(upright, background, name), (0, 0, width, height)
+    except (ImageError, MachineError):
+        raise
+    except Exception as error:
+        raise image_error(error, source, name) from error
+
+
+def own_pixels(source: ImageSource) -> ImageSource:
+    """Return an image that nobody else can change: pixels are copied, anything else is taken as it
+    is. ImageError for a Pillow image that can't be decoded.
+    """
+    if isinstance(source, np.ndarray):
+        return source.copy()
+    if not isinstance(source, Image.Image):
+        return source
+    name = source_name(source)
+    try:
+        return _checked(source, name).copy()
     except (ImageError, MachineError):
         raise
     except Exception as error:
@@ -421,6 +440,8 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
     for an address, a folder, a pipe or what may not be read; MachineError where file handles run
     out. What may pass is an OSError still, for `retried`.
     """
+    if not isinstance(path, (str, os.PathLike, Remote)):  # an int would be a file descriptor
+        raise images.no_image(path)
     name = source_name(path)
     if isinstance(path, str) and is_url(path):
         raise ImageError(
@@ -436,7 +457,7 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
         return open_once(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageNotFoundError(
-            f"{name} not found; check its path and --image-base-path"
+            f"{name} not found; check its path and the folder that it is relative to"
         ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and is_transient(error):
