@@ -303,7 +303,7 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
         )
         for _ in range(200)
     ]
-    monkeypatch.setattr(module, "MEMO_BYTES", memo_bytes)
+    monkeypatch.setattr(memo, "MEMO_BYTES", memo_bytes)
     monkeypatch.setattr(module, "WINDOW", 7)
     pipeline, plain = Pipeline(colour_engine(), long_text=long_text), Pipeline(colour_engine())
     results = list(pipeline.score(pairs, window=window))

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Found as Word
 from mismatch.data.lexicon import Lexicon, exchange
+from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.occlusion import occlude
-from mismatch.runtime.pairs import image_name, image_source, text_problem
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
 from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.row_pairs import image_name, image_source
 from mismatch.runtime.scoring import log_odds, scores_from_logits
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.runtime.tokenize import EMPTY
@@ -137,9 +138,8 @@ def explain(
     work. Raises for an image or text that can't be used.
     """
     source = image_source(image)
-    problem = text_problem(text)
-    if problem is not None:
-        raise InputError(problem)
+    if not isinstance(text, str):
+        raise InputError(not_text("text", text))
     if predictor.pipeline.tokenizer.is_empty(text):
         raise InputError(EMPTY)
     pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)

@@ -23,8 +23,8 @@ from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_f
 from mismatch.runtime.engines import Engine
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.memo import Embedded, Known, Pieces, image_digest, image_key
-from mismatch.runtime.pairs import Pair
 from mismatch.runtime.preprocess import Decoder, ImageSource, Preprocessor
+from mismatch.runtime.row_pairs import Pair
 from mismatch.runtime.scoring import pool_pieces
 from mismatch.runtime.text_tower import TextCounts, TextTower, store_embeddings
 from mismatch.runtime.windows import (

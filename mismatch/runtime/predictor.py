@@ -37,7 +37,10 @@ from mismatch.runtime.common_space import logit_matrix, project
 from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
 from mismatch.runtime.forking import has_threads, keep_alive, watch
 from mismatch.runtime.pacing import choose_batch_size
-from mismatch.runtime.pairs import (
+from mismatch.runtime.pipeline import Known, Pipeline, ScoredPair, scored_pair
+from mismatch.runtime.predictions import Prediction, Predictions, decisive, table_like
+from mismatch.runtime.preprocess import Decoder, ImageSource
+from mismatch.runtime.row_pairs import (
     Pair,
     PairReader,
     image_name,
@@ -46,9 +49,6 @@ from mismatch.runtime.pairs import (
     rows_of,
     text_problem,
 )
-from mismatch.runtime.pipeline import Known, Pipeline, ScoredPair, scored_pair
-from mismatch.runtime.predictions import Prediction, Predictions, decisive, table_like
-from mismatch.runtime.preprocess import Decoder, ImageSource
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.runtime.text_tower import TextCounts
 from mismatch.runtime.tokenize import shown

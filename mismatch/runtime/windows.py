@@ -12,8 +12,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from mismatch.runtime.pairs import Pair
 from mismatch.runtime.preprocess import PreparedImage
+from mismatch.runtime.row_pairs import Pair
 
 __all__ = [
     "HELD_BYTES",

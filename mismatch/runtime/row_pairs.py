@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mismatch.data.columns import Columns, locate_image
 from mismatch.data.confined import ConfinedFolder
@@ -35,9 +34,10 @@ TABLE_METHODS = ("iter_rows", "itertuples", "to_batches", "cast_column")  # one 
 Locate = Callable[[str], Path | Remote]  # raises InputError for a path that can't be had
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image, a text, and, where the row is known to be unusable, why."""
+class Pair(NamedTuple):
+    """An image, a text, and, where the row is known to be unusable, why. A tuple, since tables have
+    millions of rows.
+    """
 
     image: ImageSource
     text: str
@@ -130,7 +130,7 @@ class PairReader:
             return self._of_row(row)
         if isinstance(row, Pair):
             return [row]
-        if isinstance(row, Mapping):
+        if isinstance(row, (dict, Mapping)):  # a dict is told apart faster
             return [self._of_mapping(row, number)]
         raise InputError(
             f"row {number} is a {type(row).__name__}; a mapping with `image_path` (or `image`) and"
@@ -144,6 +144,8 @@ class PairReader:
         paths = [row.image_path]
         if self._columns is not None and not row.problem:
             paths = self._columns.images(row.image_path)
+        if not paths:
+            return [Pair("", row.text, "the image_path is empty", row.image_path, value)]
         pairs = []
         for path in paths:
             image, problem = self._located(path, row.problem)
@@ -163,9 +165,7 @@ class PairReader:
         else:
             image, problem = self._located(name, _path_problem(path))
         text = row["text"]
-        value = None
-        if self._slice_column is not None:
-            value = row.get(self._slice_column)
+        value = None if self._slice_column is None else row.get(self._slice_column)
         return Pair(image, str(text), problem or text_problem(text), name, value)
 
     def _received(self, image: object) -> tuple[ImageSource, str | None]:
