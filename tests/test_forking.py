@@ -54,7 +54,7 @@ def test_a_forked_process_scores_and_ends(
 def test_an_engine_without_threads_stays(colour_engine: Any, colour_images: Path) -> None:
     predictor = Predictor(colour_engine())
     engine = predictor.engine
-    predictor.after_fork()
+    predictor._model.after_fork()
     assert predictor.predict(colour_images / "red.png", "red").is_match
     assert predictor.engine is engine
 
@@ -63,7 +63,7 @@ def test_an_engine_with_threads_that_nobody_can_load_again_is_refused(colour_eng
     engine = colour_engine()
     engine.threads = 2
     predictor = Predictor(engine)
-    predictor.after_fork()
+    predictor._model.after_fork()
     with pytest.raises(MachineError, match="load it in this process"):
         predictor.predict("a.png", "red")
     predictor.close()

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
 from mismatch.remote import Remote
-from mismatch.runtime import preprocess
+from mismatch.runtime import open_image as opening
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
 
@@ -630,7 +630,7 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(preprocess, "open_once" if isinstance(error, OSError) else "_load", fail)
+    monkeypatch.setattr(opening, "open_once" if isinstance(error, OSError) else "_load", fail)
     with pytest.raises(MachineError, match=words):
         open_image(colour_images / "red.png")
 

@@ -50,7 +50,8 @@ def test_pixels_are_copied_where_they_may_change() -> None:
 
 
 def test_a_damaged_picture_is_an_error_of_its_row(colour_images: Path) -> None:
-    [pair] = reader().pairs({"image": Image.open(colour_images / "cut.jpg"), "text": "red"}, 1)
+    with Image.open(colour_images / "cut.jpg") as image:
+        [pair] = reader().pairs({"image": image, "text": "red"}, 1)
     assert "damaged" in (pair.problem or "")
 
 

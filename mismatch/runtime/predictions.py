@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from mismatch.errors import InputError, MisuseError
 from mismatch.runtime.text_tower import TextCounts
 
-__all__ = ["Prediction", "Predictions", "decisive", "table_like"]
+__all__ = ["Prediction", "Predictions", "check_table", "decisive", "table_like"]
 
 T = TypeVar("T")
 FIELDS = ("similarity_score", "threshold", "is_match", "prediction", "status", "logit")
@@ -74,25 +74,44 @@ def decisive(predictions: Sequence[Prediction], *, best: bool, image_path: str) 
     return replace(chosen, image_path=image_path)
 
 
+def check_table(frame: Any) -> None:
+    """Refuse what is no table of pandas, polars, pyarrow or datasets: InputError."""
+    if _library(frame) is None:
+        raise InputError(
+            f"the frame is a {type(frame).__name__}; a table of pandas, polars, pyarrow or datasets"
+            " is needed, and predict_pairs takes any other rows"
+        )
+
+
 def table_like(frame: Any, predictions: Sequence[Prediction]) -> Any:
-    """Return predictions as a table of the kind of `frame`, which is known by its methods; of
-    pandas with the frame's own index.
+    """Return predictions as a table of the kind of `frame`; of pandas with the frame's own index.
 
     InputError for a table of another kind.
     """
+    check_table(frame)
     values = {name: [getattr(one, name) for one in predictions] for name in FIELDS}
-    if hasattr(frame, "itertuples") and hasattr(frame, "index"):  # pandas
+    library = _library(frame)
+    if library == "pandas":
         return _pandas_frame(frame, values)
-    if hasattr(frame, "iter_rows") and hasattr(frame, "schema"):  # polars
+    if library == "polars":
         return import_module("polars").DataFrame(values, strict=False)
-    if hasattr(frame, "to_batches") and hasattr(frame, "column_names"):  # pyarrow
+    if library == "pyarrow":
         return import_module("pyarrow").table(values)
-    if hasattr(frame, "cast_column") and hasattr(frame, "from_dict"):  # datasets
-        return type(frame).from_dict(values)
-    raise InputError(
-        f"the frame is a {type(frame).__name__}; a table of pandas, polars, pyarrow or datasets is"
-        " needed, and predict_pairs takes any other rows"
-    )
+    return type(frame).from_dict(values)
+
+
+def _library(frame: object) -> str | None:
+    """Return which library a table is of, as its methods tell."""
+    methods = {
+        "pandas": ("itertuples", "index"),
+        "polars": ("iter_rows", "schema"),
+        "pyarrow": ("to_batches", "column_names"),
+        "datasets": ("cast_column", "from_dict"),
+    }
+    for library, names in methods.items():
+        if all(hasattr(frame, name) for name in names):
+            return library
+    return None
 
 
 def _pandas_frame(frame: Any, values: dict[str, list[Any]]) -> Any:

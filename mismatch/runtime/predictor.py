@@ -4,106 +4,54 @@ it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, overload
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.pairs import read_rows
 from mismatch.data.row_files import row_mappings
-from mismatch.data.rows import Row
-from mismatch.errors import InputError, MachineError, MisuseError
-from mismatch.remote import Remote
+from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
-    check_batch_size,
-    check_decoder,
-    check_long_text,
     check_path,
-    check_several,
     check_threads,
     check_threshold,
-    check_workers,
     review_band,
 )
-from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.common_space import logit_matrix, project
+from mismatch.runtime.common_space import project
 from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
-from mismatch.runtime.forking import has_threads, keep_alive, watch
-from mismatch.runtime.pacing import choose_batch_size
+from mismatch.runtime.model_handle import ModelHandle, Origin, Settings
 from mismatch.runtime.pipeline import Known, Pipeline, ScoredPair, scored_pair
-from mismatch.runtime.predictions import Prediction, Predictions, decisive, table_like
+from mismatch.runtime.predictions import Prediction, Predictions, check_table, decisive, table_like
 from mismatch.runtime.preprocess import Decoder, ImageSource
 from mismatch.runtime.row_pairs import (
     Pair,
     PairReader,
+    RowSource,
+    as_asked,
     image_name,
     image_source,
+    is_live,
     locator,
     rows_of,
-    text_problem,
 )
 from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.several import (
+    embed_images,
+    embed_texts,
+    logit_of_pair,
+    logits_of_all,
+    logits_of_pairs,
+)
 from mismatch.runtime.text_tower import TextCounts
-from mismatch.runtime.tokenize import shown
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
 __all__ = ["Prediction", "Predictions", "Predictor", "Provider", "is_bundle", "load"]
-
-
-class RowFile(Protocol):
-    """A file of rows, and how it is read: a `RowSource` of the jobs."""
-
-    @property
-    def path(self) -> Path | Remote: ...
-
-    @property
-    def base(self) -> str: ...
-
-    @property
-    def columns(self) -> Columns: ...
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """How an engine is run."""
-
-    batch_size: int | Literal["auto"]
-    workers: int | None
-    long_text: LongText | None
-    cache: str | Path | None
-    decoder: Decoder | None
-
-    def pipeline(self, engine: Engine) -> Pipeline:
-        """Return a pipeline over an engine."""
-        size = choose_batch_size(engine) if self.batch_size == "auto" else self.batch_size
-        return Pipeline(
-            engine,
-            batch_size=size,
-            workers=self.workers,
-            long_text=self.long_text,
-            cache=None if self.cache is None else EmbeddingCache(self.cache, engine.fingerprint),
-            decoder=self.decoder,
-        )
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Where a model came from, so that another process can load it too."""
-
-    path: str | Path  # absolute, where it is a folder
-    provider: Provider
-    threads: int | None
-
-    def open(self) -> Engine:
-        """Load the model."""
-        return open_engine(self.path, self.provider, self.threads)
 
 
 class Predictor:
@@ -132,32 +80,17 @@ class Predictor:
         `decoder`: who decodes images in place of this process, a `DecodingPool`.
         """
         band = review_band(review)
-        self._settings = _Settings(
-            check_batch_size(batch_size),
-            check_workers(workers),
-            check_long_text(long_text),
-            None if cache is None else check_path(cache, "cache"),
-            check_decoder(decoder),
-        )
+        settings = Settings.checked(batch_size, workers, long_text, cache, decoder)
         self.threshold = check_threshold(engine.score, threshold)
         self.review = engine.score.review if band is None and threshold is None else band
         self.slices = engine.score.slices if threshold is None else None
-        self._pipeline: Pipeline | None = self._settings.pipeline(engine)
-        self._score = replace(engine.score, long_text=self._pipeline.long_text)
-        self._origin: _Origin | None = None
-        self._is_inherited = False
-        self._lock = threading.Lock()
-        watch(self)
+        self._model = ModelHandle(engine, settings)
+        self._score = replace(engine.score, long_text=self.pipeline.long_text)
 
     @property
     def pipeline(self) -> Pipeline:
         """What scores; InputError once the predictor is closed."""
-        if self._is_inherited:
-            self._adopt()
-        pipeline = self._pipeline
-        if pipeline is None:
-            raise InputError("the predictor is closed; load the model again")
-        return pipeline
+        return self._model.pipeline
 
     @property
     def engine(self) -> Engine:
@@ -185,19 +118,8 @@ class Predictor:
 
         Raises for an image or text that can't be used.
         """
-        pipeline = self.pipeline
         source = image_source(image)
-        problem = text_problem(text)
-        if problem is not None:
-            raise InputError(problem)
-        [embedding] = _stack([pipeline.image(source)], self.engine.image_width)
-        [pieces] = pipeline.pieces([text])
-        if isinstance(pieces, InputError):
-            raise pieces
-        embedded = _stack(pipeline.piece_embeddings(pieces), self.engine.text_width)
-        [logit] = pipeline.pair_logits([(embedding, list(embedded))])
-        if isinstance(logit, InputError):
-            raise logit
+        logit = logit_of_pair(self.pipeline, source, text)
         pair = Pair(source, text, None, image_name(image), slice_value)
         return self._prediction(pair, scored_pair(logit))
 
@@ -229,30 +151,9 @@ class Predictor:
         4,096 rows at a time, on the caller's thread.
         """
         reader = self._reader(image_base_path, outside_images, rows)
-        scored = self._predict(rows_of(rows), reader, known, _is_live(rows, live))
+        live = is_live(rows) if live is None else live
+        scored = self._predict(rows_of(rows), reader, known, live)
         return Predictions((one for _, one in scored), scored.counts)
-
-    @overload
-    def predict_rows(
-        self,
-        rows: Iterable[Row] | RowFile | str | Path,
-        *,
-        image_base_path: str | Path = "",
-        columns: Columns | None = None,
-        known: Known | None = None,
-        live: bool = False,
-    ) -> Predictions[tuple[Row, Prediction]]: ...
-
-    @overload
-    def predict_rows(
-        self,
-        rows: Any,
-        *,
-        image_base_path: str | Path = "",
-        columns: Columns | None = None,
-        known: Known | None = None,
-        live: bool = False,
-    ) -> Predictions[tuple[Any, Prediction]]: ...
 
     def predict_rows(
         self,
@@ -274,17 +175,13 @@ class Predictor:
         (`Columns.multi_image`: best, the highest; all, the lowest), under the paths as the row has
         them. If one of them can't be scored, the row can't: its status names the image.
         """
-        if isinstance(rows, (str, Path, Remote)):
-            columns = Columns() if columns is None else columns
-            rows = read_rows(rows, require_label=False, columns=columns)
-        elif hasattr(rows, "path") and hasattr(rows, "columns") and hasattr(rows, "base"):
-            image_base_path = image_base_path or rows.base
-            columns = rows.columns if columns is None else columns
-            rows = read_rows(rows.path, require_label=False, columns=columns)
+        base = str(check_path(image_base_path, "image_base_path"))
+        source = RowSource.of(rows, base, columns)
+        columns = source.columns
         outside = columns is not None and not columns.inside
-        reader = self._reader(image_base_path, outside, rows, columns)
+        reader = self._reader(source.base, outside, source.rows, columns)
         is_best = columns is not None and columns.multi_image == "best"
-        return self._predict(rows_of(rows), reader, known, live, is_best=is_best)
+        return self._predict(rows_of(source.rows), reader, known, live, is_best=is_best)
 
     def predict_frame(
         self,
@@ -302,8 +199,8 @@ class Predictor:
         `image_column`: of paths, or of images in memory; `image` where that is missing;
         `outside_images`: as for `predict_pairs`.
         """
-        table_like(frame, [])  # refuses another kind before anything is scored
-        rows = (_asked(row, image_column, text_column) for row in row_mappings(frame))
+        check_table(frame)  # before anything is scored
+        rows = (as_asked(row, image_column, text_column) for row in row_mappings(frame))
         predictions = self.predict_pairs(
             rows, image_base_path=image_base_path, outside_images=outside_images, live=False
         )
@@ -314,41 +211,14 @@ class Predictor:
 
         Raises for the first pair that can't be used.
         """
-        chosen = list(check_several(texts, "texts"))
-        sources = list(self._sources(images))
-        if len(sources) != len(chosen):
-            raise InputError(
-                f"there are {len(sources):,} images and {len(chosen):,} texts; as many of both are"
-                " needed, and score_matrix takes each with each"
-            )
-        pairs = [
-            Pair(source, text, text_problem(text))
-            for source, text in zip(sources, chosen, strict=True)
-        ]
-        logits = np.empty(len(pairs))
-        for i, scored in enumerate(self.pipeline.score(pairs)):
-            if scored.logit is None:
-                raise InputError(f"pair {i + 1}: {scored.problem}")
-            logits[i] = scored.logit
-        return scores_from_logits(logits, self.score)
+        return scores_from_logits(logits_of_pairs(self.pipeline, images, texts), self.score)
 
     def score_matrix(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
         """N images and M texts → (N, M) similarity scores, of each image with each text.
 
         Each is encoded once. Raises for the first image or text that can't be used.
         """
-        chosen = _texts(texts)
-        pipeline = self.pipeline
-        split = []
-        for text, pieces in zip(chosen, pipeline.pieces(chosen), strict=True):
-            if isinstance(pieces, InputError):
-                raise InputError(f"text {shown(text)!r}: {pieces}")
-            split.append(pieces)
-        every = list(chain.from_iterable(split))
-        embedded = _stack(pipeline.piece_embeddings(every), self.engine.text_width)
-        counts = [len(pieces) for pieces in split]
-        logits = logit_matrix(pipeline, self._embedded(images), embedded, counts)
-        return scores_from_logits(logits, self.score)
+        return scores_from_logits(logits_of_all(self.pipeline, images, texts), self.score)
 
     def embed_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
         """N images → (N, D) embeddings of length 1 in the space where the head compares images and
@@ -356,19 +226,19 @@ class Predictor:
 
         InputError for a bundle whose head is an adapter, which gives scores of pairs only.
         """
-        return project(self.engine, self._embedded(images), "image")
+        return project(self.engine, embed_images(self.pipeline, images), "image")
 
     def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """N texts → (N, D) embeddings of length 1, comparable with those of `embed_images`; of a
         text over the context, of its beginning.
         """
-        return project(self.engine, self._embedded_texts(texts), "text")
+        return project(self.engine, embed_texts(self.pipeline, texts), "text")
 
     def encode_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
         """N images → (N, image_dim) embeddings of the image tower, not normalised. Raises for the
         first one that can't be read.
         """
-        return self._embedded(images)[:, : self.engine.image_dim]
+        return embed_images(self.pipeline, images)[:, : self.engine.image_dim]
 
     def encode_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an empty
@@ -376,22 +246,11 @@ class Predictor:
 
         Of a text over the context the beginning only is embedded, whatever `long_text` says.
         """
-        return self._embedded_texts(texts)[:, : self.engine.text_dim]
+        return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 
     def close(self) -> None:
         """Let go of the model. Calls that run go on; later ones raise InputError."""
-        self._pipeline = None
-        self._is_inherited = False
-
-    def after_fork(self) -> None:
-        """Take note that this process was forked from the one that loaded the model."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            return
-        self._is_inherited = True
-        self._lock = threading.Lock()
-        if has_threads(pipeline.engine):
-            keep_alive(pipeline.engine)
+        self._model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -400,43 +259,24 @@ class Predictor:
         self.close()
 
     def __repr__(self) -> str:
-        pipeline = self._pipeline
-        model = "" if self._origin is None else f"{str(self._origin.path)!r}, "
-        state = "closed" if pipeline is None else pipeline.engine.name
-        return f"<Predictor {model}{state}, threshold {self.threshold:g}>"
+        origin = self._model.origin
+        model = "" if origin is None else f"{str(origin.path)!r}, "
+        return f"<Predictor {model}{self._model.state}, threshold {self.threshold:g}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._origin is None:
+        model = self._model
+        if model.origin is None:
             raise MisuseError(
                 "a predictor that was made of an engine can't be pickled or copied; make it with"
                 " mismatch.load, or make another one there"
             )
-        if self._settings.decoder is not None:
+        if model.settings.decoder is not None:
             raise MisuseError(
                 "a predictor with a `decoder` can't be pickled or copied; load the model there with"
                 " a decoder of its own"
             )
         chosen = {"threshold": self.threshold, "review": self.review, "slices": self.slices}
-        return _reload, (self._origin, self._settings, chosen)
-
-    def _adopt(self) -> None:
-        """Make the model usable in this forked process."""
-        with self._lock:
-            pipeline = self._pipeline
-            if not self._is_inherited or pipeline is None:
-                return
-            engine = pipeline.engine
-            if hasattr(engine, "after_fork"):
-                engine.after_fork()
-            elif has_threads(engine):
-                if self._origin is None:
-                    raise MachineError(
-                        "the model was loaded before this process was forked, and its threads are"
-                        " not here; load it in this process"
-                    )
-                engine = self._origin.open()
-            self._pipeline = self._settings.pipeline(engine)
-            self._is_inherited = False
+        return _reload, (model.origin, model.settings, chosen)
 
     def _reader(
         self,
@@ -500,67 +340,6 @@ class Predictor:
             pair.name, pair.text, score, threshold, is_match, kind, "ok", scored.logit
         )
 
-    def _sources(self, images: Iterable[Any]) -> Iterator[ImageSource]:
-        is_stable = isinstance(images, (list, tuple))
-        for image in check_several(images, "images"):
-            yield image_source(image, copy=not is_stable)
-
-    def _embedded(self, images: Iterable[Any]) -> NDArray[np.float32]:
-        """N images → (N, image_width), all that the head sees of them."""
-        pipeline = self.pipeline
-        if isinstance(images, (list, tuple)) and len(images) == 1:  # needs no threads
-            embedded: Iterable[Any] = [pipeline.image(image_source(images[0]))]
-        else:
-            embedded = pipeline.images(self._sources(images))
-        return _stack(embedded, self.engine.image_width)
-
-    def _embedded_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """N texts → (N, text_width), all that the head sees of them."""
-        chosen = _texts(texts)
-        embeddings = self.pipeline.texts(chosen)
-        for text, value in zip(chosen, embeddings, strict=True):
-            if isinstance(value, InputError):
-                raise InputError(f"text {shown(text)!r}: {value}")
-        return _stack(embeddings, self.engine.text_width)
-
-
-def _is_live(rows: object, live: bool | None) -> bool:
-    """Return whether rows are scored as they come: what has no length may be late."""
-    return not hasattr(rows, "__len__") if live is None else live
-
-
-def _asked(row: Mapping[str, Any], image_column: str, text_column: str) -> dict[str, Any]:
-    """Return a row with the columns that are asked for as `image_path` or `image`, and `text`."""
-    asked = dict(row)
-    if image_column in row:
-        image = asked.pop(image_column)
-        asked.pop("image", None)
-        in_memory = isinstance(image, (bytes, bytearray, Mapping)) or hasattr(image, "__array__")
-        in_memory = in_memory and not isinstance(image, np.generic)
-        asked["image" if in_memory else "image_path"] = image
-    if text_column != "text" and text_column in row:
-        asked["text"] = row[text_column]
-    return asked
-
-
-def _texts(texts: Iterable[Any]) -> list[str]:
-    """Return texts as a list, in the order in which they stand; InputError for what is none."""
-    chosen = list(check_several(texts, "texts"))
-    for text in chosen:
-        problem = text_problem(text)
-        if problem is not None:
-            raise InputError(problem)
-    return chosen
-
-
-def _stack(values: Iterable[NDArray[np.float32] | InputError], width: int) -> NDArray[np.float32]:
-    rows = []
-    for value in values:
-        if isinstance(value, InputError):
-            raise value
-        rows.append(value)
-    return np.stack(rows) if rows else np.empty((0, width), np.float32)
-
 
 def load(
     path: str | Path,
@@ -587,12 +366,7 @@ def load(
     memory.
     """
     review_band(review)  # what is wrong here is said before a model is loaded
-    check_batch_size(batch_size)
-    check_workers(workers)
-    check_long_text(long_text)
-    check_decoder(decoder)
-    if cache is not None:
-        check_path(cache, "cache")
+    Settings.checked(batch_size, workers, long_text, cache, decoder)
     place = check_path(path, "model")
     engine = open_engine(place, provider, check_threads(threads))
     predictor = Predictor(
@@ -605,16 +379,11 @@ def load(
         review=review,
         decoder=decoder,
     )
-    predictor._origin = _Origin(_absolute(place), provider, threads)
+    predictor._model.origin = Origin.of(place, provider, threads)
     return predictor
 
 
-def _absolute(path: str | Path) -> str | Path:
-    """Return where a folder lies whatever the working directory; a backbone's name as it is."""
-    return Path(path).absolute() if Path(path).exists() else path
-
-
-def _reload(origin: _Origin, settings: _Settings, chosen: Mapping[str, Any]) -> Predictor:
+def _reload(origin: Origin, settings: Settings, chosen: Mapping[str, Any]) -> Predictor:
     """Load a model again as another process, or a copy, has it."""
     predictor = load(
         origin.path,

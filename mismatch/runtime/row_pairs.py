@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mismatch.data.columns import Columns, locate_image
 from mismatch.data.confined import ConfinedFolder
+from mismatch.data.pairs import read_rows
 from mismatch.data.row_files import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
@@ -22,8 +25,11 @@ __all__ = [
     "Locate",
     "Pair",
     "PairReader",
+    "RowSource",
+    "as_asked",
     "image_name",
     "image_source",
+    "is_live",
     "locator",
     "rows_of",
     "text_problem",
@@ -46,6 +52,28 @@ class Pair(NamedTuple):
     slice_value: object = None  # of the column by which the model has thresholds
 
 
+class RowSource(NamedTuple):
+    """Rows, from where their images come, and how their columns are read."""
+
+    rows: Any
+    base: str  # folder, or URL, that image paths are relative to; "": the working directory
+    columns: Columns | None
+
+    @classmethod
+    def of(cls, rows: Any, base: str, columns: Columns | None) -> RowSource:
+        """Open a file by its path, or a source that has `path`, `base` and `columns`; take any
+        other rows as they are.
+        """
+        if isinstance(rows, (str, Path, Remote)):
+            columns = Columns() if columns is None else columns
+            return cls(read_rows(rows, require_label=False, columns=columns), base, columns)
+        if isinstance(getattr(rows, "columns", None), Columns):
+            columns = rows.columns if columns is None else columns
+            opened = read_rows(rows.path, require_label=False, columns=columns)
+            return cls(opened, base or rows.base, columns)
+        return cls(rows, base, columns)
+
+
 def rows_of(rows: Any) -> Iterable[Any]:
     """Return what holds rows as an iterable of them: mappings, `Row`s or pairs.
 
@@ -56,6 +84,11 @@ def rows_of(rows: Any) -> Iterable[Any]:
     if is_table or is_one_thing or not isinstance(rows, Iterable):
         return row_mappings(rows)
     return rows
+
+
+def is_live(rows: object) -> bool:
+    """Return whether rows are scored as they come: what has no length may be late."""
+    return not hasattr(rows, "__len__")
 
 
 def image_source(image: object, *, copy: bool = False) -> ImageSource:
@@ -80,6 +113,20 @@ def text_problem(text: object) -> str | None:
     if not isinstance(text, str):
         return not_text("text", text)
     return NUL if "\0" in text else None
+
+
+def as_asked(row: Mapping[str, Any], image_column: str, text_column: str) -> dict[str, Any]:
+    """Return a row with the columns that are asked for as `image_path` or `image`, and `text`."""
+    asked = dict(row)
+    if image_column in row:
+        image = asked.pop(image_column)
+        asked.pop("image", None)
+        in_memory = isinstance(image, (bytes, bytearray, Mapping)) or hasattr(image, "__array__")
+        in_memory = in_memory and not isinstance(image, np.generic)
+        asked["image" if in_memory else "image_path"] = image
+    if text_column != "text" and text_column in row:
+        asked["text"] = row[text_column]
+    return asked
 
 
 def locator(base_path: str | Path, outside: bool | None) -> Locate:
