@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,12 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
     assert "damaged or cut short" in answer["status"]
 
 
+def cleaned(engine: Any) -> Any:
+    """The engine, of a model that cleans texts as CLIP's do."""
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    return engine
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -99,6 +106,7 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
         ({"image": text64(b"hello"), "text": "red"}, 400, "no known format"),
         ({"image": text64(image(size=(200, 100))), "text": "red"}, 400, "more than 10,000 pixels"),
         ({"image": text64(image()), "text": "  "}, 400, "the text is empty"),
+        ({"image": text64(image()), "text": "&amp;nbsp;"}, 400, "the text is empty"),
         ({"image": text64(image()), "text": "red " * 100}, 400, "more than 300 characters"),
         ({"image": text64(image())}, 422, "text: Field required"),
         ({"image": text64(image()), "text": "red", "shape": 1}, 422, "shape: Extra inputs"),
@@ -109,7 +117,8 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
 def test_wrong_input_is_one_problem_in_words(
     colour_engine: Any, body: Any, status: int, words: str
 ) -> None:
-    with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300) as client:
+    engine = cleaned(colour_engine())
+    with serving(Predictor(engine), max_pixels=10_000, max_text=300) as client:
         said = problem(client.post("/v1/predict", json=body))
         assert said[0] == status
         assert words in said[1]
@@ -148,6 +157,7 @@ def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None
         (text64(image(size=(200, 100))), "red", "more than 10,000 pixels"),
         (text64(bytes(70_000)), "red", "more than 60,000 bytes"),
         (text64(image()), " ", "the text is empty"),
+        (text64(image()), "\x1b[0m\0", "the text is empty"),
         (text64(image()), "red " * 100, "more than 300 characters"),
     ],
 )
@@ -163,9 +173,8 @@ def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(
             {"image": "good", "text": "good"},
         ],
     }
-    with serving(
-        Predictor(colour_engine()), max_pixels=10_000, max_text=300, max_image=60_000
-    ) as client:
+    predictor = Predictor(cleaned(colour_engine()))
+    with serving(predictor, max_pixels=10_000, max_text=300, max_image=60_000) as client:
         answers = client.post("/v1/predict/batch", json=body).json()["answers"]
         assert [answer["prediction"] for answer in answers] == ["match", "error", "match"]
         assert words in answers[1]["status"]

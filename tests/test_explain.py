@@ -5,6 +5,7 @@ agree; and the command.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +198,11 @@ def test_long_texts_in_pieces(colour_engine: Any, colour_images: Path, long_text
     assert (named(found)[0], found.unseen) == ("blue", "")
 
 
-@pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_text_is_refused(predictor: Predictor, colour_images: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "  \n", "&nbsp;"])
+def test_an_empty_text_is_refused(colour_engine: Any, colour_images: Path, text: str) -> None:
+    engine = colour_engine()
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    predictor = Predictor(engine)
     with pytest.raises(InputError, match="the text is empty"):
         explain(predictor, colour_images / "red.png", text)
 

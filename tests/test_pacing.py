@@ -37,7 +37,7 @@ def test_sizes_are_tried_until_the_time_is_up(
 
 
 def test_a_predictor_takes_it(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mismatch.runtime.predictor.choose_batch_size", lambda engine: 8)
+    monkeypatch.setattr("mismatch.runtime.model_handle.choose_batch_size", lambda engine: 8)
     assert Predictor(colour_engine(), batch_size="auto").pipeline.batch_size == 8
     assert Predictor(colour_engine()).pipeline.batch_size == 16
 

@@ -8,6 +8,7 @@ import itertools
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime import memo, text_tower
 from mismatch.runtime import pipeline as module
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
@@ -94,7 +96,9 @@ def test_texts_of_like_length_go_together(
     engine = colour_engine(padding)
     pipeline = Pipeline(engine, batch_size=1)
     monkeypatch.setattr(
-        module, "_batches", lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2))
+        text_tower,
+        "_batches",
+        lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2)),
     )
     texts = ["red", "green bag shoe blue shirt", "blue bag", "green", "red shoe"]
     embeddings = pipeline.texts(texts)
@@ -132,7 +136,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(
 
 
 def test_the_memo_is_bounded(colour_engine: Any) -> None:
-    most = 3 * (module.ENTRY + 12)
+    most = 3 * (memo.ENTRY + 12)
     known = module.Known.nothing(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
@@ -192,11 +196,9 @@ def test_encoded_bytes_are_known_by_their_hash_and_not_kept(
     colour_engine: Any, colour_images: Path
 ) -> None:
     content = (colour_images / "red.png").read_bytes()
-    assert module._image_key(content) == module._image_key(bytes(bytearray(content)))
-    assert module._image_key(content) != module._image_key(
-        (colour_images / "blue.png").read_bytes()
-    )
-    assert len(module._image_key(content)) == 16  # type: ignore[arg-type]
+    assert memo.image_key(content) == memo.image_key(bytes(bytearray(content)))
+    assert memo.image_key(content) != memo.image_key((colour_images / "blue.png").read_bytes())
+    assert len(memo.image_key(content)) == 16  # type: ignore[arg-type]
     engine = colour_engine()
     assert [
         result.logit for result in Pipeline(engine).score([Pair(content, "red")] * 5, window=2)
@@ -301,17 +303,17 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
         )
         for _ in range(200)
     ]
-    monkeypatch.setattr(module, "MEMO_BYTES", memo_bytes)
+    monkeypatch.setattr(memo, "MEMO_BYTES", memo_bytes)
     monkeypatch.setattr(module, "WINDOW", 7)
     pipeline, plain = Pipeline(colour_engine(), long_text=long_text), Pipeline(colour_engine())
     results = list(pipeline.score(pairs, window=window))
     for pair, result in zip(pairs, results, strict=True):
-        alone = [
-            one.logit
-            for one in plain.score(
-                [Pair(pair.image, piece) for piece in pipeline.pieces([pair.text])[0]]
-            )
-        ]
+        [pieces] = pipeline.pieces([pair.text])
+        if isinstance(pieces, InputError):
+            assert result.logit is None
+            assert str(pieces) == "the text is empty"
+            continue
+        alone = [one.logit for one in plain.score([Pair(pair.image, piece) for piece in pieces])]
         if None in alone:
             assert result.logit is None
             assert "empty" in (result.problem or "") or "absent" in (result.problem or "")
@@ -373,10 +375,9 @@ def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
     np.testing.assert_array_equal(
         np.stack(pipeline.texts(["red shirt bag shoe\nblue shirt"])), [[1, 0, 0]]
     )  # type: ignore[arg-type]
-    assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue", ""]) == [
+    assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue"]) == [
         ("red shirt bag shoe", "blue shirt"),
         ("blue",),
-        ("",),
     ]
     assert (pipeline.long_texts, pipeline.truncated) == (2, 1)
 
@@ -395,14 +396,32 @@ def spaces_count(engine: Any, context_length: int) -> Any:
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
 @pytest.mark.parametrize("text", ["\n" * 50, " \t" * 30])
-def test_much_white_space_is_one_empty_piece_and_no_long_text(
+def test_much_white_space_is_an_empty_text_and_no_long_one(
     colour_engine: Any, long_text: Any, text: str
 ) -> None:
     pipeline = Pipeline(spaces_count(colour_engine(), 8), long_text=long_text)
-    assert pipeline.pieces([text, "red"]) == [(text,), ("red",)]
+    pieces, red_pieces = pipeline.pieces([text, "red"])
+    assert red_pieces == ("red",)
+    if long_text == "truncate":
+        assert pieces == (text,)
+    else:
+        assert str(pieces) == "the text is empty"
     empty, red = pipeline.piece_embeddings([text, "red"])
     assert (str(empty), isinstance(red, np.ndarray)) == ("the text is empty", True)
     assert (pipeline.long_texts, pipeline.truncated) == (0, 0)
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+@pytest.mark.parametrize("text", ["&nbsp;", "&amp;nbsp;", "&#32;", "\0" * 50, "\x1b[0m", "\ufeff"])
+def test_a_text_of_which_cleaning_leaves_nothing_is_empty(
+    colour_engine: Any, colour_images: Path, long_text: Any, text: str
+) -> None:
+    engine = colour_engine()
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    pairs = [Pair(colour_images / "red.png", one) for one in (text, "red")]
+    empty, red = Pipeline(engine, long_text=long_text).score(pairs)
+    assert (empty.logit, empty.problem) == (None, "the text is empty")
+    assert (red.logit, red.problem) == (1.0, None)
 
 
 def test_one_image_and_no_piece_beside_two_is_refused(colour_engine: Any) -> None:

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
 from mismatch.remote import Remote
-from mismatch.runtime import preprocess
+from mismatch.runtime import open_image as opening
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
 
@@ -630,7 +630,7 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(preprocess, "open_once" if isinstance(error, OSError) else "_load", fail)
+    monkeypatch.setattr(opening, "open_once" if isinstance(error, OSError) else "_load", fail)
     with pytest.raises(MachineError, match=words):
         open_image(colour_images / "red.png")
 
@@ -654,7 +654,7 @@ def test_an_object_is_the_image_that_a_file_with_its_bytes_is(
             open_image(store / name)
     with pytest.raises(
         ImageNotFoundError,
-        match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path",
+        match=f"image '{store}/gone.jpg' not found; check its path",
     ):
         open_image(store / "gone.jpg")
     with pytest.raises(ImageError, match="is an address; mismatch fetches nothing"):

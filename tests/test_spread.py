@@ -316,7 +316,7 @@ def test_rows_images_and_parts_in_a_store(
     found, wanted = table(store / "scored"), table(tmp_path / "local.parquet")
     assert (
         found[7]["status"]
-        == f"image '{store}/images/gone.png' not found; check its path and --image-base-path"
+        == f"image '{store}/images/gone.png' not found; check its path and the folder that it is relative to"
     )
     names = ("image_path", "status")
     assert [row["image_path"].rpartition("/")[2] for row in found] == [

@@ -136,7 +136,7 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
         "the image base path is probably wrong; the first was looked for at"
         f" {Path('photos/red.png').absolute()}" in result.stdout
     )
-    assert result.stdout.count("not found; check its path and --image-base-path") == 2
+    assert result.stdout.count("not found; check its path and the folder") == 2
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from mismatch.data.pairs import Row
+from mismatch.data.pairs import Columns, Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Predictor
@@ -298,35 +298,31 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
 
 def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
     """Rows to scores, as `mismatch predict` makes them."""
-    mappings = [
-        {"image_path": row.image_path, "text": row.text, "problem": row.problem}
-        for row in plan.rows
-    ]
+    columns = Columns()  # images may lie anywhere
 
     def turn(one: Contender) -> tuple[float, int]:
         start = time.perf_counter()
-        # those that may not have a problem
-        predictions = one.predictor.predict_pairs(
-            mappings, image_base_path=plan.image_base_path, outside_images=True
+        predictions = one.predictor.predict_rows(
+            plan.rows, image_base_path=plan.image_base_path, columns=columns
         )
-        scored = sum(said.similarity_score is not None for said in predictions)
+        scored = sum(said.similarity_score is not None for _, said in predictions)
         seconds = time.perf_counter() - start
         if not scored:
             raise InputError(
-                f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch"
-                " validate says why row by row"
+                f"{plan.csv}: not one of its first {len(plan.rows):,} rows could be scored;"
+                " mismatch validate says why row by row"
             )
         return seconds, scored
 
     found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
     rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
-    failed = len(mappings) - min(scored for own in found for _, scored in own)
+    failed = len(plan.rows) - min(scored for own in found for _, scored in own)
     different = (
         f"{len({row.image_path for row in plan.rows}):,} different images,"
         f" {len({row.text for row in plan.rows}):,} different texts"
     )
     name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} unscorable" if failed else "")
-    return _table(name, "rows", "pairs/s", [(f"{len(mappings):,}", rates)])
+    return _table(name, "rows", "pairs/s", [(f"{len(plan.rows):,}", rates)])
 
 
 def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:

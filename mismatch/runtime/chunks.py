@@ -81,9 +81,10 @@ def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
         splitter.piece(part.start, part.end)
         for part in splitter.pack(splitter.parts(0, len(text), level=0))
     ]
-    return [piece for piece in pieces if _says_something(piece)] or [
-        piece for piece in pieces if piece
+    telling = [
+        piece for piece in pieces if _says_something(piece) and not tokenizer.is_empty(piece)
     ]
+    return telling or [piece for piece in pieces if piece]
 
 
 def split_each(texts: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, ...] | InputError]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,13 +13,17 @@ from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Found as Word
 from mismatch.data.lexicon import Lexicon, exchange
+from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.occlusion import occlude
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
-from mismatch.runtime.pipeline import EMPTY, NO_NUMBER
+from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.row_pairs import image_name, image_source
 from mismatch.runtime.scoring import log_odds, scores_from_logits
+from mismatch.runtime.text_tower import TextCounts
+from mismatch.runtime.tokenize import EMPTY
 
 __all__ = ["Explanation", "Part", "Swap", "explain"]
 
@@ -134,9 +137,12 @@ def explain(
     checkpoint and a bundle. `check` is called between calls of the towers; what it raises ends the
     work. Raises for an image or text that can't be used.
     """
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(EMPTY if isinstance(text, str) else f"the text is {text!r}, not a string")
-    pixels = _usable(predictor.pipeline.pixels(image))  # (3, S, S)
+    source = image_source(image)
+    if not isinstance(text, str):
+        raise InputError(not_text("text", text))
+    if predictor.pipeline.tokenizer.is_empty(text):
+        raise InputError(EMPTY)
+    pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
     plan = _Plan(text, lexicon, _most_variants(text, view.count_pieces(text)))
     logits = view.logits(plan.texts)
@@ -152,7 +158,7 @@ def explain(
         else None
     )
     return Explanation(
-        image_path=str(image) if isinstance(image, (str, Path)) else "",
+        image_path=image_name(image),
         text=text,
         similarity_score=score,
         threshold=said,
@@ -212,6 +218,7 @@ class _View:
         self.embedding = embedding  # (image_width,)
         self.own: list[Array] = []  # of the text itself, for the pictures
         self.pieces: dict[str, Array | InputError] = {}  # of texts so far
+        self.counts = TextCounts()  # of variants, which are no texts of the user's
 
     def count_pieces(self, text: str) -> int:
         """In how many pieces the text tower sees a text."""
@@ -260,7 +267,6 @@ class _View:
         """
         self.check()
         split = self._split(texts)
-        before = self.pipeline.long_texts, self.pipeline.truncated
         new = [
             piece
             for own in split
@@ -268,17 +274,14 @@ class _View:
             for piece in own
             if piece not in self.pieces
         ]
-        embeddings = self.pipeline.piece_embeddings(new, progress=lambda done: self.check())
+        embeddings = self.pipeline.piece_embeddings(
+            new, progress=lambda done: self.check(), counts=self.counts
+        )
         self.pieces.update(zip(new, embeddings, strict=True))
-        self.pipeline.long_texts, self.pipeline.truncated = before
         return [own if isinstance(own, InputError) else self._said(own) for own in split]
 
     def _split(self, texts: Sequence[str]) -> list[tuple[str, ...] | InputError]:
-        before = self.pipeline.long_texts, self.pipeline.truncated
-        split = self.pipeline.pieces(texts)
-        # variants of one text are no texts of the user's
-        self.pipeline.long_texts, self.pipeline.truncated = before
-        return split
+        return self.pipeline.pieces(texts, counts=self.counts)
 
     def _said(self, pieces: Sequence[str]) -> list[Array] | InputError:
         found: list[Array] = []

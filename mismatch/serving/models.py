@@ -25,7 +25,7 @@ from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import Explanation, explain
-from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
+from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
@@ -188,12 +188,19 @@ class Served:
         for at in range(0, len(rows), HELD_IMAGES):
             part = rows[at : at + HELD_IMAGES]
             self._recall(part)
-            found += self.predictor.predict_pairs(part, known=self._known)
+            pairs = [self._pair(row) for row in part]
+            found += self.predictor.predict_pairs(pairs, known=self._known)
         self._metrics.stage(self.name, "score", time.perf_counter() - start)
         self._metrics.scored(self.name, found)
         if self.drift is not None:
             self.drift.add((one.logit, len(one.text)) for one in found if one.logit is not None)
         return found
+
+    def _pair(self, row: Mapping[str, Any]) -> Pair:
+        slices = self.predictor.slices
+        value = None if slices is None else row.get(slices.column)
+        image = NO_PIXELS if row["image"] is None else row["image"]
+        return Pair(image, row["text"], row["problem"], slice_value=value)
 
     def _recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note again what was remembered when these rows came, and may have been dropped since."""

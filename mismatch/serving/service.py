@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
+from mismatch.runtime.tokenize import EMPTY
 from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import FairFetcher, Fetcher
@@ -39,6 +40,7 @@ from mismatch.serving.telemetry import Metrics, log
 __all__ = ["Service"]
 
 FORM_FIELDS = ("image", "text", "slice_value", "model")
+SHORT = 500  # characters, up to which a text is tokenized on the event loop
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -183,7 +185,7 @@ class Service:
         else:
             question = await self._json(request, Question)
         served = self._served(question)
-        text = self._text(question.text)
+        text = await self._text(served, question.text)
         async with self._in_time(served):
             row = await self._row(
                 request,
@@ -238,7 +240,7 @@ class Service:
         """For POST /v1/explain."""
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
-        text = self._text(question.text)
+        text = await self._text(served, question.text)
         async with self._in_time(served):
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
@@ -284,22 +286,19 @@ class Service:
         form = await read_form(request, FORM_FIELDS, 8 * self.settings.max_text)
         return form.file, form.fields
 
-    def _text(self, text: str) -> str:
+    async def _text(self, served: Served, text: str) -> str:
         """InputError for a text that can't be scored."""
-        if len(text) > self.settings.max_text:
-            raise InputError(
-                f"the text has more than {self.settings.max_text:,} characters; shorten it"
-            )
-        if not text.strip():
-            raise InputError("the text is empty")
+        if problem := self._text_problem(text):
+            raise InputError(problem)
+        is_empty = served.predictor.pipeline.tokenizer.is_empty
+        if is_empty(text) if len(text) < SHORT else await asyncio.to_thread(is_empty, text):
+            raise InputError(EMPTY)
         return text
 
     def _text_problem(self, text: str) -> str | None:
-        """Why a text can't be scored, if it can't."""
-        try:
-            self._text(text)
-        except InputError as error:
-            return str(error)
+        """Why a text is not even tokenized, if it isn't."""
+        if len(text) > self.settings.max_text:
+            return f"the text has more than {self.settings.max_text:,} characters; shorten it"
         return None
 
     async def _bytes(self, question: Question) -> bytes:

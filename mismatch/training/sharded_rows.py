@@ -283,10 +283,20 @@ def _are_long(pairs: PairSet, processes: Processes, tokenizer: Tokenizer) -> lis
         return [
             flag
             for i in range(0, len(texts), TEXTS)
-            for flag in tokenizer.encode(list(texts[i : i + TEXTS]))[1]
+            for flag in _cut_flags(list(texts[i : i + TEXTS]), tokenizer)
         ]
     except InputError as error:
         raise InputError(f"{pairs.csv_file}: {error}") from error
+
+
+def _cut_flags(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[bool]:
+    """Yield of each text whether it is over the context; InputError, which quotes it, for one that
+    can't be tokenized or is empty.
+    """
+    for text, encoded in zip(texts, tokenizer.encode_each(texts), strict=True):
+        if isinstance(encoded, InputError):
+            raise InputError(f"text {shown(text)!r}: {encoded}")
+        yield encoded.cut
 
 
 def _cut(
