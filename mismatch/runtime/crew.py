@@ -183,16 +183,18 @@ class Crew:
 
     def _decode(self, job: Job) -> _EndedError | None:
         """Decode one picture; return why its worker has ended, None where it has not."""
-        worker = None
+        # whoever waits has to hear of it, whatever goes wrong, and the next picture must not suffer
         try:
             worker = self._take_worker(job)
+        except Exception as error:  # noqa: BLE001
+            return _EndedError(_Cause.ACCIDENT, error)
+        try:
             job.finish(worker.decode(job))
         except ImageError as error:
             job.fail(error)
         except _EndedError as error:
             _end(worker)
             return error
-        # whoever waits has to hear of it, and the next picture must not suffer
         except Exception as error:  # noqa: BLE001
             _end(worker)
             return _EndedError(_Cause.ACCIDENT, error)
@@ -265,7 +267,6 @@ def _undone(name: str, error: Exception | None) -> MachineError:
     )
 
 
-def _end(worker: _Worker | None) -> None:
-    if worker is not None:
-        with suppress(MachineError, OSError):
-            worker.close()
+def _end(worker: _Worker) -> None:
+    with suppress(MachineError, OSError):
+        worker.close()

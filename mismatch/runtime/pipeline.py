@@ -286,7 +286,7 @@ class Pipeline:
             return {}
         every = zip(images, pool.map(_hashed, images.values()), strict=True)
         hashed = {key: one for key, one in every if one is not None}
-        found = self.cache.get_many(map(_cache_key, hashed.values()))
+        found = self.cache.get_many(map(_cache_key, hashed.values()), self.engine.image_width)
         for key, one in hashed.items():
             if _cache_key(one) in found:
                 known.images.add(key, found[_cache_key(one)])
@@ -343,7 +343,7 @@ class Pipeline:
         if self.cache is None:
             return self._run_text_tower(ids)
         keys = [text_key(text) for text in texts]
-        found = self.cache.get_many(keys)
+        found = self.cache.get_many(keys, self.engine.text_width)
         unseen = [i for i, key in enumerate(keys) if key not in found]
         fresh = {
             keys[i]: value
