@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
+from mismatch.files import LARGEST_JSON, read_text
 
 __all__ = [
     "SOFTWARE",
@@ -149,18 +150,18 @@ def model_folder_of(path: Path) -> Path | None:
 def _has_keys(path: Path, keys: set[str]) -> bool:
     """Whether a file is a JSON object with these keys; no pipe is opened."""
     try:
-        data = _parsed(path) if path.is_file() else None
+        data = _parsed(path, LARGEST_JSON) if path.is_file() else None
     except OSError:
         return False
     return isinstance(data, dict) and keys <= data.keys()
 
 
-def _parsed(path: Path, max_bytes: int = -1) -> Any:
-    """What a file says as JSON; None where it is none, or has more bytes than that."""
+def _parsed(path: Path, max_bytes: int) -> Any:
+    """What a file says as JSON; None where it is none, or has more bytes than that, which are not
+    read.
+    """
     try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes)
-            return None if file.read(1) else json.loads(data.decode("utf-8"))
+        return json.loads(read_text(path, max_bytes))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -20,6 +20,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mismatch.runtime import crew
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.configuration import MODEL_ENV, TOKENS_ENV
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
@@ -91,6 +92,19 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
         answer["prediction"],
     ) == (200, None, None, "error")
     assert "damaged or cut short" in answer["status"]
+
+
+def test_what_the_machine_could_not_do_is_not_remembered_of_an_image(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"image": text64(image((255, 3, 3))), "text": "red"}
+    with monkeypatch.context() as context:
+        real = crew._answered
+        context.setattr(crew, "_answered", lambda name, *_: real(name, {"short": True}, b""))
+        status, words = problem(client.post("/v1/predict", json=body))
+    assert status == 503
+    assert "machine is short of something" in words
+    assert client.post("/v1/predict", json=body).json()["prediction"] == "match"
 
 
 def cleaned(engine: Any) -> Any:

@@ -15,8 +15,10 @@ from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mismatch import outputs
 from mismatch.cli import command_paths, main
 from mismatch.errors import CheckpointError, InputError
+from mismatch.files import LARGEST_JSON
 from mismatch.jobs.table_kinds import table
 from mismatch.outputs import (
     SOFTWARE,
@@ -389,6 +391,19 @@ def test_what_is_called_like_a_models_file_but_is_none_makes_no_model(tmp_path: 
         for name in ("mismatch.json", "manifest.json"):
             (tmp_path / name).write_text(content)
             refuse_model_folder(tmp_path / "o.csv", "--output")
+
+
+@pytest.mark.parametrize("name", ["mismatch.json", "manifest.json"])
+def test_a_file_too_large_for_a_models_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read = []
+    real = outputs.json.loads
+    monkeypatch.setattr(outputs.json, "loads", lambda text: (read.append(len(text)), real(text))[1])
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(LARGEST_JSON + 1)
+    refuse_model_folder(tmp_path / "o.csv", "--output")
+    assert read == []
 
 
 def test_the_model_is_found_through_links(place: Path) -> None:

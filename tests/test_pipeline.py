@@ -22,7 +22,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime import memo, text_tower
 from mismatch.runtime import pipeline as module
-from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.cache import EmbeddingCache, bytes_key, text_key
 from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
 from mismatch.specs import ScoreSpec, TextSpec
 
@@ -531,6 +531,17 @@ def test_a_cache_keeps_no_failures_and_leaves_their_words_alone(
     Image.new("RGB", (8, 8), (255, 0, 0)).save(colour_images / "absent.png")
     results, _, _ = score_cached(pairs)
     assert results[0].logit == 1.0, "what was absent is looked for again"
+
+
+def test_cached_embeddings_of_another_width_are_made_anew(
+    colour_engine: Any, colour_images: Path, tmp_path: Path
+) -> None:
+    path = colour_images / "red.png"
+    narrow = np.ones(2, np.float32)
+    cache = EmbeddingCache(tmp_path / "c", "aa")
+    cache.put_many({bytes_key(path.read_bytes()): narrow, text_key("red"): narrow})
+    [scored] = Pipeline(colour_engine(), cache=cache).score([Pair(path, "red")])
+    assert scored.logit == 1.0
 
 
 def replaced_after_hashing(

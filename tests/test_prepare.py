@@ -219,6 +219,23 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
+def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
+    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: str
+) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "&nbsp;", 0), ("b.png", "red", 1)])
+    config = TrainConfig(
+        train_csv=str(rows),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["openclip"]),
+        backbone="openclip",
+        long_text=long_text,
+    )
+    train, _ = load_sets(config, lambda line: None)
+    with pytest.raises(InputError, match=r"t\.csv: text '&nbsp;': the text is empty"):
+        cut_long_texts(load_start(config, print), [train], print)
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk"])
 @pytest.mark.parametrize("step", ["clean", "split"])
 def test_a_text_that_cannot_be_used_is_named_with_its_file(
     tiny_checkpoints: dict[str, Path],

@@ -196,7 +196,7 @@ class Pipeline:
             return {}
         every = zip(images, pool.map(_hashed, images.values()), strict=True)
         hashed = {key: one for key, one in every if one is not None}
-        found = self.cache.get_many(map(_cache_key, hashed.values()))
+        found = self.cache.get_many(map(_cache_key, hashed.values()), self.engine.image_width)
         for key, one in hashed.items():
             if _cache_key(one) in found:
                 known.images.add(key, found[_cache_key(one)])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from threading import Lock
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, InputError, MismatchWarning
 from mismatch.retries import shortage_in
-from mismatch.runtime.bundle import GRAPHS, TOKENIZER, Manifest, read_manifest, seen_by
+from mismatch.runtime.bundle import GRAPHS, MANIFEST, TOKENIZER, Manifest, read_manifest, seen_by
 from mismatch.runtime.graph_file import read_graph
 from mismatch.runtime.hardware import available_cpus, exact_int8_products
 from mismatch.runtime.libraries import send_nothing
@@ -52,6 +53,7 @@ SLOWER = ["SkipLayerNormFusion"]
 # usual
 LOADING = (60.0, 120.0)
 TRYING = (10.0, 60.0)
+LONGEST_TRIAL = 512  # tokens; more would take seconds and gigabytes
 TRIAL_TEXTS = ("a red shoe", "a")  # of unlike lengths, so that one is padded
 # before it, MultiHeadAttention misread masks on CPUs: wrong scores, without an error
 OLDEST = (1, 22)
@@ -293,18 +295,38 @@ class OnnxEngine:
             image = self._image.try_once(
                 (1, widths[0]), pixel_values=np.zeros((1, 3, side, side), np.float32)
             )
-            tokens = self._trial_tokens(folder)
+            tokens = self._trial_tokens(folder, TRIAL_TEXTS)
             texts = self._text.try_once(
                 (2, widths[1]), input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
             )
+            self._try_longest(folder)
         self._head.try_once(
             (2,), **dict(zip(self._sees, (np.resize(image, (2, widths[0])), texts), strict=True))
         )
 
-    def _trial_tokens(self, folder: Path) -> TokenBatch:
+    def _try_longest(self, folder: Path) -> None:
+        """Encode a text that fills the context, so that a graph of a shorter one is refused here,
+        and not at a user's first long text.
+        """
+        length = self.text_spec.context_length
+        if length > LONGEST_TRIAL or self.text_spec.padding == "context":
+            return
+        tokens = self._trial_tokens(folder, [" ".join(TRIAL_TEXTS[-1] * length)])
+        try:
+            self._text.try_once(
+                (1, self.text_width),
+                input_ids=tokens.input_ids,
+                attention_mask=tokens.attention_mask,
+            )
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; it had the {length} tokens that {folder / MANIFEST} says are its context"
+            ) from error
+
+    def _trial_tokens(self, folder: Path, texts: Sequence[str]) -> TokenBatch:
         try:
             tokenizer = Tokenizer(self.text_spec)
-            ids, cut = tokenizer.encode(TRIAL_TEXTS)
+            ids, cut = tokenizer.encode(texts)
         except (InputError, CheckpointError) as error:
             raise CheckpointError(f"{folder / TOKENIZER}: {error}") from error
         if longest := max(

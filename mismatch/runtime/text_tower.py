@@ -192,7 +192,7 @@ class TextTower:
         if self._cache is None:
             return self._run(texts, ids, progress)
         keys = [text_key(text) for text in texts]
-        found = self._cache.get_many(keys)
+        found = self._cache.get_many(keys, self._engine.text_width)
         unseen = [i for i, key in enumerate(keys) if key not in found]
         encoded = self._run(texts, [ids[i] for i in unseen], progress)
         fresh = {keys[i]: value for i, value in zip(unseen, encoded, strict=True)}
