@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -56,6 +57,7 @@ __all__ = [
     "MismatchError",
     "MissingExtraError",
     "ParityError",
+    "PredictFileResult",
     "Prediction",
     "Predictor",
     "ReviewBand",
@@ -69,6 +71,7 @@ __all__ = [
     "hookimpl",
     "load",
     "load_backbone",
+    "predict_file",
 ]
 
 __version__ = "0.1.0"
@@ -79,6 +82,7 @@ _HOMES = {
     "load": "runtime.predictor",
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(

@@ -16,8 +16,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mismatch.cli import command_paths, main
-from mismatch.cli.table_kinds import table
 from mismatch.errors import CheckpointError, InputError
+from mismatch.jobs.table_kinds import table
 from mismatch.outputs import (
     SOFTWARE,
     OutputKind,

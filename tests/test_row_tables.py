@@ -1,4 +1,4 @@
-"""mismatch.cli.row_tables: the name decides the format wherever rows are written, and nothing that
+"""mismatch.jobs.row_tables: the name decides the format wherever rows are written, and nothing that
 is rejected is lost.
 """
 
@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from mismatch.cli import main
-from mismatch.cli.row_tables import check_table, rejected_header, row_table
 from mismatch.data.pairs import read_rows
+from mismatch.jobs.row_tables import check_table, rejected_header, row_table
 
 NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.JSON", "out.parquet", "out"]
 ROWS = [("a.jpg", 'red, "big"\r\nbag\t;', 1), ("b.jpg", "", 0), ("c.jpg", "=é", 1)]

@@ -1,4 +1,4 @@
-"""mismatch.cli.table_kinds: which tables may be replaced, by the names of their columns and nothing
+"""mismatch.jobs.table_kinds: which tables may be replaced, by the names of their columns and nothing
 else.
 """
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.cli.row_tables import row_table
-from mismatch.cli.table_kinds import exact_table, read_names, refuse_unasked, table
 from mismatch.errors import InputError
+from mismatch.jobs.row_tables import row_table
+from mismatch.jobs.table_kinds import exact_table, read_names, refuse_unasked, table
 from mismatch.outputs import OutputKind, check_outputs
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")

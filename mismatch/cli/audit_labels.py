@@ -14,9 +14,9 @@ from mismatch.cli.options import model_options, row_options, safe_csv_option
 from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
-from mismatch.cli.table_kinds import table
 from mismatch.data.pairs import Columns, Row, one_image_each, read_header, read_rows, rows_files
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.table_kinds import table
 from mismatch.outputs import check_outputs, page
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def command(
     as well. Adds rank, label_error_score, out_of_sample_probability, reason and status to the
     columns. Nothing is changed: look at the first rows, then decide.
     """
-    from mismatch.cli.row_tables import check_table
     from mismatch.evaluation.label_errors import require_cleanlab
+    from mismatch.jobs.row_tables import check_table
 
     _check_files(csv_file, output, report)
     check_table(output, safe=options["safe_csv"])
@@ -327,7 +327,7 @@ def _short(text: str) -> str:
 def _write(
     output: Path, csv_file: Path, columns: Columns, findings: list[Finding], *, safe: bool
 ) -> None:
-    from mismatch.cli.row_tables import row_table
+    from mismatch.jobs.row_tables import row_table
 
     header = read_header(csv_file, require_label=True, columns=columns)
     # of JSON lines, whose later objects may have others

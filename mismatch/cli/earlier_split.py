@@ -22,8 +22,8 @@ def is_earlier_split(
     False where nothing is there, or a table of other images, which may stay. InputError for
     anything else: images would stand on two sides, and somebody may have chosen the rows by hand.
     """
-    from mismatch.cli.table_kinds import read_names
     from mismatch.data.pairs import rows_files
+    from mismatch.jobs.table_kinds import read_names
 
     if (
         not path.is_file()

@@ -31,13 +31,15 @@ from mismatch.cli.options import (
     safe_csv_option,
 )
 from mismatch.cli.parts import hold
-from mismatch.cli.predict import COLUMNS, RowWriter, fields, load_predictor, long_texts
-from mismatch.cli.table_kinds import table
+from mismatch.cli.predict import load_predictor, long_texts
 from mismatch.data.pairs import Columns, Row, read_header, rows_files, source_digest
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.files import atomic_file, finite, write_json
 from mismatch.jobs.labelled_rows import Labelled, check_labels
 from mismatch.jobs.options import RowSource
+from mismatch.jobs.output.tables import COLUMNS, fields
+from mismatch.jobs.row_tables import RowWriter
+from mismatch.jobs.table_kinds import table
 from mismatch.outputs import check_outputs, json_report, page
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from mismatch.cli.options import row_options
 from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.pictures import Pictures, picture_options
-from mismatch.cli.table_kinds import exact_table, refuse_unasked
 from mismatch.data.columns import Columns
+from mismatch.jobs.table_kinds import exact_table, refuse_unasked
 from mismatch.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ def command(csv_file: Path, output: Path, columns: Columns, **options: Any) -> N
     and the labels can't be told from the texts alone; how well they can is reported as blind AUROC.
     Split first, then make mismatches in each part.
     """
-    from mismatch.cli.row_tables import check_table
     from mismatch.data.lexicon import Lexicon
     from mismatch.data.negatives import make_negatives
     from mismatch.data.pairs import rows_files
     from mismatch.errors import InputError
+    from mismatch.jobs.row_tables import check_table
 
     check_table(output)
     lexicon_files = [options["lexicon_file"]] if options["lexicon_file"] else []
@@ -225,7 +225,7 @@ def _embedded(backbone: str) -> Neighbours:
 
 def _write(output: Path, matches: _Matches, made: Negatives) -> None:
     """Each match, and behind it its mismatches."""
-    from mismatch.cli.row_tables import row_table
+    from mismatch.jobs.row_tables import row_table
 
     of_row: dict[int, list[tuple[str, str]]] = {}
     for one in made.made:

@@ -117,10 +117,10 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
     done; 2: nothing was written.
     """
     from mismatch.cli.earlier_split import is_earlier_split
-    from mismatch.cli.tables import refuse_inputs
-    from mismatch.data.pairs import all_columns, place
+    from mismatch.data.pairs import all_columns, place, rows_files
     from mismatch.data.split import NAMES, assign, join, report_of
     from mismatch.errors import InputError
+    from mismatch.outputs import check_outputs
 
     fractions: Sequence[float] = options["fractions"]
     header = all_columns(csv_file, require_label=False, columns=columns)
@@ -132,7 +132,8 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
         )
     targets = [output_dir / f"{name}.csv" for name in NAMES[: len(fractions)]]
     unused = [output_dir / f"{name}.csv" for name in NAMES[len(fractions) :]]
-    refuse_inputs([*targets, output_dir / REJECTED], [csv_file])
+    written = [("the output", path, None) for path in (*targets, output_dir / REJECTED)]
+    check_outputs(written, rows_files(csv_file))
     hold(
         output_dir,
         folder=True,
@@ -193,8 +194,8 @@ def command(csv_file: Path, output_dir: Path, columns: Columns, **options: Any) 
 
 def _check_earlier(targets: Sequence[Path], header: list[str]) -> None:
     """Refuse to replace what no split of rows with these columns wrote."""
-    from mismatch.cli.row_tables import rejected_header
-    from mismatch.cli.table_kinds import exact_table
+    from mismatch.jobs.row_tables import rejected_header
+    from mismatch.jobs.table_kinds import exact_table
     from mismatch.outputs import check_outputs
 
     rows = exact_table("a part of such a split", lambda: header)
@@ -251,8 +252,8 @@ def _write(
     columns: Columns,
 ) -> None:
     """All files at once, or none; rows in the order in which they stand."""
-    from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.pairs import read_rows
+    from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
 
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)

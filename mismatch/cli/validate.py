@@ -17,9 +17,9 @@ from mismatch.cli.options import row_options
 from mismatch.cli.output_file import OutputFile
 from mismatch.cli.parts import hold
 from mismatch.cli.progress import progress_bar
-from mismatch.cli.table_kinds import exact_table, refuse_unasked
 from mismatch.data.columns import Columns
 from mismatch.files import write_json
+from mismatch.jobs.table_kinds import exact_table, refuse_unasked
 from mismatch.outputs import OutputKind, check_outputs, json_report, page
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def command(
     too.
     """
     from mismatch.cli.audit_page import write_audit_page
-    from mismatch.cli.row_tables import check_table
     from mismatch.data.audit import validate_files
     from mismatch.data.pairs import rows_files
+    from mismatch.jobs.row_tables import check_table
     from mismatch.runtime.hardware import available_cpus
     from mismatch.runtime.preprocess import open_image
 
@@ -164,7 +164,7 @@ def _outputs(
 ) -> list[tuple[str, Path, OutputKind]]:
     """What is written; `header` gives the columns of the rows that are fit."""
     from mismatch.cli.audit_page import TITLE
-    from mismatch.cli.row_tables import rejected_header
+    from mismatch.jobs.row_tables import rejected_header
 
     pages = page("a report", TITLE)
     figures = json_report("a report", ("ok", "files", "warnings", "leaks"))
@@ -204,8 +204,8 @@ def _fix(
     """The first file's rows in two files, both or neither; how many there are in each, and where
     the rejected ones are.
     """
-    from mismatch.cli.row_tables import rejected_header, rejected_values, row_table
     from mismatch.data.fix import sorted_out
+    from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
 
     other = _rejected(target)
     header = _header(files, columns)

@@ -59,7 +59,7 @@ class TitledImages:
         where the folder or the file can't be used.
         """
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; --images needs a folder of images")
+            raise InputError(f"{folder} is not a folder; `images` needs a folder of images")
         self.folder = folder
         self.titles = titles
         self._confined = None if outside else ConfinedFolder(str(folder))

@@ -25,6 +25,7 @@ __all__ = [
     "RowOptions",
     "RowSource",
     "check_options",
+    "isolated_decoding",
     "model_name",
     "open_predictor",
     "open_rows",
@@ -101,7 +102,7 @@ def open_rows(rows: RowsLike, options: Mapping[str, Any]) -> Iterator[RowSource]
         multi_image=chosen["multi_image"],
         inside="" if chosen["allow_outside_images"] else base,
     )
-    with rows_file(rows, columns) as path, _decoding(chosen["isolate_decoding"]):
+    with rows_file(rows, columns) as path, isolated_decoding(chosen["isolate_decoding"]):
         yield RowSource(_name(rows), path, base, columns)
 
 
@@ -110,7 +111,7 @@ def _name(rows: RowsLike) -> str:
 
 
 @contextmanager
-def _decoding(isolated: bool) -> Iterator[None]:
+def isolated_decoding(isolated: bool) -> Iterator[None]:
     """Decode all images in processes of their own until the block ends, if that is wanted."""
     if not isolated:
         yield

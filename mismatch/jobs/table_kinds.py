@@ -1,4 +1,4 @@
-"""Which tables a command may replace: those whose columns are what it writes, by the format that
+"""Which tables a job may replace: those whose columns are what it writes, by the format that
 the file's name asks for.
 """
 
@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mismatch.cli.tables import table_kind
 from mismatch.data.arrow_rows import import_pyarrow
 from mismatch.data.csv_rows import MAX_RECORD
 from mismatch.data.pairs import DELIMITERS
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
+from mismatch.io.descriptors import descriptor_of
+from mismatch.jobs.row_tables import PARQUET_OUTPUT, table_kind
 from mismatch.outputs import OutputKind
 
 __all__ = ["exact_table", "read_names", "refuse_unasked", "table"]
@@ -49,15 +50,17 @@ def exact_table(name: str, header: Callable[[], Sequence[str]]) -> OutputKind:
 
 
 def refuse_unasked(option: str, paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse files that are there, unless --overwrite is said: rows to train on look the same
+    """Refuse files that are there, unless `overwrite`: rows to train on look the same
     whether a command or a person has written them.
 
     InputError. Empty files and devices may be written to.
     """
     for path in paths:
+        if descriptor_of(path) is not None:
+            continue
         if not overwrite and path.is_file() and path.stat().st_size:
             raise InputError(
-                f"{option} {path} is there already; choose another name, or say --overwrite"
+                f"{option} {path} is there already; choose another name, or pass `overwrite=True`"
             )
 
 
@@ -66,11 +69,8 @@ def read_names(path: Path) -> list[str] | None:
     them; None where it has no such header.
     """
     kind = table_kind(path)
-    reader: Reader = (
-        _parquet_names if kind == "parquet" else _json_names if kind == "jsonl" else _csv_names
-    )
     try:
-        names = reader(path)
+        names = READERS.get(kind, _csv_names)(path)
     except (OSError, ValueError, RecursionError, csv.Error, MismatchError):
         return None
     return None if names is None else list(names)
@@ -103,9 +103,12 @@ def _parquet_names(path: Path) -> Sequence[str] | None:
 
 
 def _schema_names(path: Path) -> Sequence[str] | None:
-    pyarrow, parquet = import_pyarrow("an --output that ends in .parquet")
+    pyarrow, parquet = import_pyarrow(PARQUET_OUTPUT)
     try:
         names: list[Any] = parquet.read_schema(path).names
     except pyarrow.ArrowException:
         return None
     return [str(name) for name in names]
+
+
+READERS: dict[str, Reader] = {"parquet": _parquet_names, "jsonl": _json_names}

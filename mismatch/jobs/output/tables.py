@@ -4,17 +4,13 @@ name of the file asks for.
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
 from mismatch.data.arrow_rows import import_pyarrow
-from mismatch.data.pairs import SUFFIXES
-from mismatch.outputs import check_outputs
+from mismatch.jobs.row_tables import GROUP_ROWS, PARQUET_OUTPUT, RowWriter
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction
@@ -24,12 +20,8 @@ __all__ = [
     "CsvTable",
     "JsonLinesTable",
     "ParquetTable",
-    "RowWriter",
     "Table",
     "fields",
-    "harmless",
-    "refuse_inputs",
-    "table_kind",
 ]
 
 COLUMNS = (
@@ -41,11 +33,6 @@ COLUMNS = (
     "prediction",
     "status",
 )
-# the last four where a spreadsheet folds them
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
-GROUP_ROWS = 65_536  # of Parquet that are held and written together
-WHAT = "an --output that ends in .parquet"  # needs pyarrow
 
 
 class Table(Protocol):
@@ -61,34 +48,14 @@ class Table(Protocol):
         """Write what stands behind the last row."""
 
 
-class RowWriter:
-    """Rows as CSV with plain line ends. A row with a carriage return is quoted whole: until Python
-    3.13, csv leaves a lone one bare.
-    """
-
-    def __init__(self, file: TextIO, *, safe: bool = False, delimiter: str = ",") -> None:
-        """`safe`: no cell is a formula; `delimiter`: a tab for TSV."""
-        self._safe = safe
-        self._plain = csv.writer(file, lineterminator="\n", delimiter=delimiter)
-        self._quoted = csv.writer(
-            file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL
-        )
-
-    def writerow(self, row: Iterable[object]) -> None:
-        """Write one row."""
-        values = list(map(harmless, row)) if self._safe else list(row)
-        writer = self._quoted if any("\r" in str(value) for value in values) else self._plain
-        writer.writerow(values)
-
-
 class CsvTable:
     """Scores with nine digits; an empty field where there is none."""
 
     def __init__(
         self, file: TextIO, kept: Sequence[str], *, safe: bool = False, delimiter: str = ","
     ) -> None:
-        """`kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a formula; `delimiter`:
-        a tab for TSV.
+        """Write to `file`. `kept`: names of the columns behind `COLUMNS`; `safe`: no cell is a
+        formula; `delimiter`: a tab for TSV.
         """
         self._rows = RowWriter(file, safe=safe, delimiter=delimiter)
         self._names = (*COLUMNS, *kept)
@@ -109,7 +76,7 @@ class JsonLinesTable:
     """
 
     def __init__(self, file: TextIO, kept: Sequence[str]) -> None:
-        """`kept`: names of the columns behind `COLUMNS`."""
+        """Write to `file`. `kept`: names of the columns behind `COLUMNS`."""
         self._file = file
         self._names = (*COLUMNS, *kept)
 
@@ -118,9 +85,8 @@ class JsonLinesTable:
 
     def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
         values = (*_typed(prediction), *kept)
-        self._file.write(
-            json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False) + "\n"
-        )
+        record = dict(zip(self._names, values, strict=True))
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def end(self) -> None:
         """Nothing follows the last row."""
@@ -132,17 +98,19 @@ class ParquetTable:
     """
 
     def __init__(self, file: IO[bytes], kept: Sequence[str]) -> None:
-        """`kept`: names of the columns behind `COLUMNS`. MissingExtraError without pyarrow."""
-        self._arrow, parquet = import_pyarrow(WHAT)
+        """Write to `file`. `kept`: names of the columns behind `COLUMNS`. MissingExtraError without
+        pyarrow.
+        """
+        self._arrow, parquet = import_pyarrow(PARQUET_OUTPUT)
         types = {
             "similarity_score": self._arrow.float64(),
             "threshold": self._arrow.float64(),
             "is_match": self._arrow.bool_(),
         }
-        self._schema = self._arrow.schema(
-            [(name, types.get(name, self._arrow.string())) for name in COLUMNS]
-            + [(name, self._arrow.string()) for name in kept]
-        )
+        text = self._arrow.string()
+        columns = [(name, types.get(name, text)) for name in COLUMNS]
+        columns += [(name, text) for name in kept]
+        self._schema = self._arrow.schema(columns)
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[tuple[object, ...]] = []
 
@@ -169,46 +137,17 @@ class ParquetTable:
         self._writer.is_open = False
 
     def _flush(self) -> None:
-        columns = [
+        columns = zip(*self._rows, strict=True)
+        arrays = [
             self._arrow.array(values, kind)
-            for values, kind in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)
+            for values, kind in zip(columns, self._schema.types, strict=True)
         ]
-        self._writer.write_table(self._arrow.table(columns, schema=self._schema))
+        self._writer.write_table(self._arrow.table(arrays, schema=self._schema))
         self._rows.clear()
 
 
-def harmless(value: object) -> object:
-    """A cell behind an apostrophe where a spreadsheet would run it as a formula: it begins with = +
-    - @, a tab or a line's end, and is no number.
-    """
-    text = str(value)
-    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else value
-
-
-def refuse_inputs(outputs: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Raise where an output is a file that rows are read from, or lies in a model; see
-    `check_outputs`.
-    """
-    from mismatch.data.pairs import rows_files
-
-    check_outputs(
-        [("the output", output, None) for output in outputs],
-        [file for source in sources for file in rows_files(source)],
-    )
-
-
-def table_kind(output: str | Path) -> str:
-    """What a file of this name holds, as it would be read: csv, tsv, jsonl or parquet.
-    MissingExtraError where its writer is not installed.
-    """
-    kind = SUFFIXES.get(Path(output).suffix.lower(), "csv")
-    if kind == "parquet":
-        import_pyarrow(WHAT)
-    return kind
-
-
 def fields(result: Prediction) -> tuple[str, ...]:
-    """A prediction as `COLUMNS`; decided before anything is rounded."""
+    """Return a prediction as the texts of `COLUMNS`; decided before anything is rounded."""
     scored = result.similarity_score is not None
     return (
         result.image_path,
