@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
+    from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
@@ -45,6 +46,7 @@ __all__ = [
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
+    "ExplainRowsResult",
     "Explanation",
     "HeadSpec",
     "ImageError",
@@ -61,6 +63,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ReviewBand",
+    "RowExplanation",
     "ScoreSpec",
     "SliceThresholds",
     "TextSpec",
@@ -68,6 +71,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "explain",
+    "explain_rows",
     "hookimpl",
     "load",
     "load_backbone",
@@ -83,6 +87,9 @@ _HOMES = {
 }
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
+_HOMES |= dict.fromkeys(
+    ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
+)
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
 _HOMES |= dict.fromkeys(

@@ -18,12 +18,16 @@ from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
 # command → the public function
 FUNCTIONS = {
     "calibrate": "calibrate",
+    "explain": "explain_rows",
     "predict": "predict_file",
 }
-# options of a command that another function has: those of one pair are `Predictor.predict`'s
-OF_OTHERS = {"predict": {"image", "text", "slice_value"}}
+# options of a command that another function has: `Predictor.predict`, `mismatch.explain`
+OF_OTHERS = {
+    "explain": {"image", "text", "slice_value"},
+    "predict": {"image", "text", "slice_value"},
+}
 # parameters that a function has no default for, where the command has one
-NEEDED = {("predict", "rows"), ("predict", "output")}
+NEEDED = {("explain", "rows"), ("predict", "rows"), ("predict", "output")}
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug"}
 ONLY_PYTHON = {"before_storing"}
