@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         MissingExtraError,
         ParityError,
     )
+    from mismatch.jobs.benchmark import BenchmarkResult, benchmark
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
+    from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.runtime.explain import Explanation, explain
     from mismatch.runtime.predictor import Prediction, Predictor, load
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackboneError",
+    "BenchmarkResult",
     "Calibration",
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
     "ExplainRowsResult",
     "Explanation",
+    "ExportResult",
     "HeadSpec",
     "ImageError",
     "ImageNotFoundError",
@@ -68,10 +72,13 @@ __all__ = [
     "SliceThresholds",
     "TextSpec",
     "Threshold",
+    "TritonRepository",
     "__version__",
+    "benchmark",
     "calibrate",
     "explain",
     "explain_rows",
+    "export_onnx",
     "hookimpl",
     "load",
     "load_backbone",
@@ -85,7 +92,9 @@ _HOMES = {
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("BenchmarkResult", "benchmark"), "jobs.benchmark")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("ExportResult", "TritonRepository", "export_onnx"), "jobs.export_onnx")
 _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
