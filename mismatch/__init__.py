@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     )
     from mismatch.jobs.audit import AuditReport, audit
     from mismatch.jobs.audit_labels import audit_labels
+    from mismatch.jobs.benchmark import BenchmarkResult, benchmark
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
+    from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
+    from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
@@ -52,12 +56,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AuditReport",
     "BackboneError",
+    "BenchmarkResult",
     "Calibration",
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
     "Evaluation",
+    "ExplainRowsResult",
     "Explanation",
+    "ExportResult",
     "HeadSpec",
     "ImageError",
     "ImageNotFoundError",
@@ -71,9 +78,11 @@ __all__ = [
     "MissingExtraError",
     "NegativesResult",
     "ParityError",
+    "PredictFileResult",
     "Prediction",
     "Predictor",
     "ReviewBand",
+    "RowExplanation",
     "ScoreSpec",
     "SliceThresholds",
     "SplitResult",
@@ -82,17 +91,22 @@ __all__ = [
     "ThresholdResult",
     "TrainConfig",
     "TrainResult",
+    "TritonRepository",
     "__version__",
     "audit",
     "audit_labels",
+    "benchmark",
     "calibrate",
     "evaluate",
     "explain",
+    "explain_rows",
+    "export_onnx",
     "hookimpl",
     "list_models",
     "load",
     "load_backbone",
     "make_negatives",
+    "predict_file",
     "split",
     "train",
     "tune_threshold",
@@ -113,6 +127,13 @@ _HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
+_HOMES |= dict.fromkeys(("BenchmarkResult", "benchmark"), "jobs.benchmark")
+_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("ExportResult", "TritonRepository", "export_onnx"), "jobs.export_onnx")
+_HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
+_HOMES |= dict.fromkeys(
+    ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
+)
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
+from mismatch.io.descriptors import descriptor_of, writing_to
 from mismatch.remote import Remote, open_located
 from mismatch.retries import open_patiently, reason, retried
 
@@ -68,8 +69,8 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
     """A UTF-8 text file to write to, line ends as written; it takes its name when the block ends,
     and vanishes if the block fails.
 
-    A link is followed; a device or a pipe is written to directly. CheckpointError for a folder, a
-    missing folder, a full disk.
+    A link is followed; a device, a pipe or a file that is open already, as /dev/stdout is, is
+    written to directly. CheckpointError for a folder, a missing folder, a full disk.
     """
     with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
@@ -84,6 +85,11 @@ def atomic_binary(path: str | Path | Remote) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
+    descriptor = descriptor_of(path)
+    if descriptor is not None:
+        with writing_to(descriptor, mode, **options) as file:
+            yield file
+        return
     target = _real(path)
     if target.exists() and not target.is_file():
         with _written_directly(target, mode, **options) as file:

@@ -18,6 +18,7 @@ from typing import Any
 
 from mismatch.errors import CheckpointError
 from mismatch.files import explained, sweep
+from mismatch.io.descriptors import descriptor_of
 
 __all__ = ["locked"]
 
@@ -39,9 +40,12 @@ def locked(
     process, while somebody else is.
 
     What a killed writer has left beside it under a temporary name is removed, and in the folder
-    what it has left of files `inside`. `parents`: make missing folders above it. A device or a pipe
-    has no lock.
+    what it has left of files `inside`. `parents`: make missing folders above it. A device, a pipe
+    or a file that is open already, as /dev/stdout is, has no lock.
     """
+    if descriptor_of(path) is not None:
+        yield
+        return
     target = Path(os.path.realpath(path))
     if target.exists() and not (target.is_file() or target.is_dir()):
         yield

@@ -13,6 +13,7 @@ from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import LARGEST_JSON, read_text
+from mismatch.io.descriptors import descriptor_of
 
 __all__ = [
     "SOFTWARE",
@@ -172,7 +173,9 @@ def _head(path: Path) -> bytes:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it is a device or a pipe, which nothing is lost by."""
+    """Whether it is a device, a pipe or a file that is open already: nothing is lost by writing."""
+    if descriptor_of(path) is not None:
+        return True
     try:
         return path.exists() and not (path.is_file() or path.is_dir())
     except OSError:

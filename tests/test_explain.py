@@ -16,7 +16,7 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.explain import explanation_lines
+from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.explain import explain

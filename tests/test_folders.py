@@ -202,3 +202,12 @@ def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> Non
     assert {row.image_path: row.text for row in TitledImages(folder, outside=True).rows()}[
         "a.png"
     ] == "a secret"
+
+
+def test_a_title_with_a_nul_character_is_no_text(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.txt").write_text("red\0bag", encoding="utf-8")
+    (tmp_path / "titles.tsv").write_text("a.jpg\tred\0bag\n", encoding="utf-8")
+    for images in (TitledImages(folder), TitledImages(folder, tmp_path / "titles.tsv")):
+        [row] = images.rows()
+        assert row.problem is not None
+        assert "NUL" in row.problem

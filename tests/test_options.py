@@ -12,13 +12,11 @@ from click.testing import CliRunner
 from mismatch.cli.options import (
     MODEL_ENV,
     LocationType,
-    Shard,
     fetching_row_options,
     long_text_option,
     model_option,
     model_options,
     row_options,
-    shard_option,
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
@@ -114,43 +112,6 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_shards_together_are_all_rows_once(count: int) -> None:
-    rows = list(range(20))
-    shards = [list(Shard(number, count).of(rows)) for number in range(1, count + 1)]
-    assert sorted(row for shard in shards for row in shard) == rows
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert shards[0][:2] == [0, count][: len(shards[0])]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "0/4",
-        "5/4",
-        "1",
-        "1/",
-        "/4",
-        "1/0",
-        "-1/4",
-        "a/b",
-        "1/4/2",
-        "1.0/4",
-        "",
-        " 1/4",
-        "1/4\n",
-        "1/9999999999",
-    ],
-)
-def test_what_is_no_shard_is_refused(value: str) -> None:
-    command = click.command()(shard_option(lambda shard: click.echo(str(shard))))
-    assert CliRunner().invoke(command, ["--shard", "2/4"]).output == "2/4\n"
-    assert CliRunner().invoke(command, []).output == "None\n"
-    result = CliRunner().invoke(command, ["--shard", value])
-    assert result.exit_code == 2
-    assert "is not a shard; write I/N with I from 1 to N, as in 2/4" in result.output
-
-
 @pytest.mark.parametrize(
     ("args", "columns"),
     [
@@ -212,15 +173,15 @@ def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
     @click.command()
     @fetching_row_options
     def fetching(**options: Any) -> None:
-        click.echo(f"{options['image_base_path']} {options['columns'].inside}")
+        click.echo(options["image_base_path"])
 
     said = CliRunner().invoke(other, ["--image-base-path", "s3://shop/images"]).output
     assert "it is a URL, which `mismatch predict` alone takes" in " ".join(said.split())
     assert (
         CliRunner().invoke(fetching, ["--image-base-path", "s3a://shop/images/"]).output
-        == "s3://shop/images s3://shop/images\n"
+        == "s3://shop/images\n"
     )
-    assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/ data/\n"
+    assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/\n"
 
 
 def test_a_location_is_a_path_or_what_a_url_names() -> None:

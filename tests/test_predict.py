@@ -23,8 +23,9 @@ from PIL import Image
 import mismatch
 from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
-from mismatch.cli.predict import COLUMNS, RowWriter, box
-from mismatch.cli.tables import ParquetTable
+from mismatch.cli.predict import box
+from mismatch.jobs.output.tables import COLUMNS, ParquetTable
+from mismatch.jobs.row_tables import RowWriter
 from mismatch.locks import locked
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
@@ -76,6 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
         return Predictor(colour_engine(), **options)
 
     monkeypatch.setattr(mismatch, "load", load, raising=False)
+    monkeypatch.setattr("mismatch.jobs.options.load", load)
     monkeypatch.chdir(colour_images)
     monkeypatch.delenv("CLIP_FINE_TUNED_MODEL_PATH", raising=False)
     return lambda *args: CliRunner().invoke(main, ["predict", *args], prog_name="mismatch")
@@ -848,7 +850,7 @@ def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(
     run: Any, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with locked("out.csv"):
-        monkeypatch.delattr(mismatch, "load")
+        monkeypatch.delattr("mismatch.jobs.options.load")
         result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert result.exit_code == 2
     assert result.stderr.startswith(
@@ -921,7 +923,7 @@ def test_what_pillow_warns_of_is_no_noise(run: Any, monkeypatch: pytest.MonkeyPa
             "Corrupt EXIF data.", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin"
         )
 
-    monkeypatch.setattr("mismatch.cli.predict.long_texts", warn)
+    monkeypatch.setattr("mismatch.jobs.predict_file.long_texts_note", warn)
     Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
     result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert (result.exit_code, result.stderr.splitlines()) == (0, ["1 rows scored → out.csv"])

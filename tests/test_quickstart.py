@@ -17,10 +17,10 @@ from click.testing import CliRunner
 import mismatch
 from mismatch import cli
 from mismatch.cli import quickstart as module
-from mismatch.cli.predict import COLUMNS
 from mismatch.cli.quickstart import MARKER, OWN_NAMES, Plan, quickstart
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.jobs.output.tables import COLUMNS
 from mismatch.runtime.predictor import Prediction
 
 SMALL = Plan(

@@ -1,4 +1,4 @@
-"""mismatch.cli.tables: one prediction, three formats, the same columns."""
+"""mismatch.jobs.output.tables: one prediction, three formats, the same columns."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ from typing import Any
 
 import pytest
 
-from mismatch.cli import tables as module
-from mismatch.cli.tables import (
-    COLUMNS,
-    CsvTable,
-    JsonLinesTable,
-    ParquetTable,
-    harmless,
-    table_kind,
-)
 from mismatch.errors import MissingExtraError
+from mismatch.jobs.output import tables as module
+from mismatch.jobs.output.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable
+from mismatch.jobs.row_tables import harmless, table_kind
 from mismatch.runtime.predictor import Prediction
 
 SCORE = 0.1 + 0.2  # more digits than CSV shows

@@ -37,12 +37,9 @@ def with_flags(message: str, command: click.Command | None) -> str:
 
 def _flags(command: click.Command) -> dict[str, str]:
     """Return the flag of each parameter, by the names that Python and click have for it."""
-    flags: dict[str, str] = {}
-    for param in command.params:
-        longest = max(param.opts, key=len)
-        if param.name is not None:
-            flags[param.name] = longest
-        flags[longest.lstrip("-").replace("-", "_")] = longest
+    longest = {param.name or "": max(param.opts, key=len) for param in command.params}
+    flags = {flag.lstrip("-").replace("-", "_"): flag for flag in longest.values()}
+    flags |= longest  # a parameter may be called as another one's flag: its own name counts
     flags |= {name: flag for name, flag in OTHER_NAMES.items() if flag in flags.values()}
     return flags
 

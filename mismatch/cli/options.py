@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -22,7 +19,6 @@ __all__ = [
     "ISOLATE_HELP",
     "MODEL_ENV",
     "LocationType",
-    "Shard",
     "fetching_row_options",
     "isolated_decoding",
     "job_row_options",
@@ -44,7 +40,6 @@ ISOLATE_HELP = (
     " people you don't trust."
 )
 F = TypeVar("F", bound=Callable[..., Any])
-Item = TypeVar("Item")
 
 
 class BatchSize(click.ParamType[int | str]):
@@ -189,8 +184,10 @@ def job_row_options(function: F) -> F:
 
 
 def fetching_row_options(function: F) -> F:
-    """As `row_options`; `--image-base-path` may be a URL of a store."""
-    return _row_options(function, BASE_OR_URL)
+    """As `job_row_options`; `--image-base-path` may be a URL of a store."""
+    for decorate in reversed((BASE_OR_URL, *ROW_OPTIONS)):
+        function = decorate(function)
+    return function
 
 
 def _row_options(function: F, base: Callable[[Any], Any]) -> F:
@@ -303,38 +300,10 @@ ROW_OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of several processes that share the rows out."""
-
-    number: int  # 1..count
-    count: int
-
-    def of(self, rows: Iterable[Item]) -> Iterator[Item]:
-        """Its rows: numbers `number`, `number` + `count`, …, counted from 1. Every row is in
-        exactly one shard.
-        """
-        return islice(rows, self.number - 1, None, self.count)
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-
 def shard_option(function: F) -> F:
     """`--shard`."""
     text = "Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once."
-    return click.option("--shard", metavar="I/N", callback=_shard, help=text)(function)
-
-
-def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Shard | None:
-    if value is None:
-        return None
-    found = re.fullmatch("([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", value)
-    if not found or int(found[1]) > int(found[2]):
-        raise click.BadParameter(
-            f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4"
-        )
-    return Shard(int(found[1]), int(found[2]))
+    return click.option("--shard", metavar="I/N", help=text)(function)
 
 
 def spread_options(function: F) -> F:

@@ -411,8 +411,9 @@ def _export(
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """The CSV that `mismatch predict --csv` writes."""
-    from mismatch.cli.predict import COLUMNS, RowWriter, fields
     from mismatch.files import atomic_file
+    from mismatch.jobs.output.tables import COLUMNS, fields
+    from mismatch.jobs.row_tables import RowWriter
 
     with atomic_file(path) as file:
         out = RowWriter(file)

@@ -174,6 +174,8 @@ class TitledImages:
             return "", f"{shown} can't be read: {error.strerror}"
         if len(title) > MAX_FIELD:
             return "", f"{shown} is longer than {MAX_FIELD:,} characters"
+        if "\0" in title:
+            return "", f"a NUL character stands in {shown}; take it out"
         return title, None if title else f"{shown} is empty"
 
 
@@ -221,6 +223,15 @@ def _is_header(name: str, title: str) -> bool:
     )
 
 
+def _line_problem(line: str, tab: str, title: str) -> str | None:
+    """Return what is wrong with a line of a file of titles."""
+    if "\0" in line:
+        return "a NUL character stands in this row; take it out"
+    if not tab:
+        return "there is no tab in this line; NAME, tab, TITLE is needed"
+    return None if title.strip() else "the text is empty"
+
+
 def _tabbed_rows(titles: Path) -> Iterator[Row]:
     with open_text(titles, "strict") as file:
         try:
@@ -234,13 +245,7 @@ def _tabbed_rows(titles: Path) -> Iterator[Row]:
                     )
                 name, tab, title = line.rstrip("\r\n").partition("\t")
                 if line.strip() and not (number == 1 and _is_header(name, title)):
-                    problem = (
-                        "there is no tab in this line; NAME, tab, TITLE is needed"
-                        if not tab
-                        else None
-                        if title.strip()
-                        else "the text is empty"
-                    )
+                    problem = _line_problem(line, tab, title)
                     yield _row(name, title.strip(), problem, number)
         except UnicodeDecodeError as error:
             raise InputError(f"{titles} is not UTF-8 ({error.reason}); save it as UTF-8") from error

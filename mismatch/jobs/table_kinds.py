@@ -16,6 +16,7 @@ from mismatch.data.csv_rows import MAX_RECORD
 from mismatch.data.pairs import DELIMITERS
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
+from mismatch.io.descriptors import descriptor_of
 from mismatch.jobs.row_tables import PARQUET_OUTPUT, table_kind
 from mismatch.outputs import OutputKind
 
@@ -55,6 +56,8 @@ def refuse_unasked(option: str, paths: Sequence[Path], *, overwrite: bool) -> No
     InputError. Empty files and devices may be written to.
     """
     for path in paths:
+        if descriptor_of(path) is not None:
+            continue
         if not overwrite and path.is_file() and path.stat().st_size:
             raise InputError(
                 f"{option} {path} is there already; choose another name, or pass `overwrite=True`"

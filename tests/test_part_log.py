@@ -1,4 +1,4 @@
-"""mismatch.cli.journal: which parts are done, in a folder and in a store, however a run ended; and
+"""mismatch.jobs.output.part_log: which parts are done, in a folder and in a store, however a run ended; and
 one run at a time.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mismatch.cli.journal import Block, Journal, ObjectLog, foreign
 from mismatch.errors import CheckpointError, InputError
 from mismatch.files import atomic_binary, read_json
+from mismatch.jobs.output.part_log import Block, ObjectLog, PartLog, foreign
 from mismatch.remote import Remote
 
 RUN = {"the model": ["c0ffee"], "--block-rows": 2}
@@ -56,22 +56,22 @@ def block(number: int, place: Path | Remote) -> Block:
     )
 
 
-def kill(journal: Journal) -> None:
+def kill(log: PartLog) -> None:
     """Leave things as a process does that ends at once: the kernel closes its files."""
-    if isinstance(journal.folder, Path):
-        journal.close()
+    if isinstance(log.folder, Path):
+        log.close()
 
 
 def test_a_journal_knows_the_parts_that_are_whole(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
+    log = PartLog(place, RUN, resume=False)
     for number in (2, 0, 1):
-        journal.add(block(number, place))
-    journal.close()
+        log.add(block(number, place))
+    log.close()
     put(place, "part-00001.parquet", b"half a row")
     if isinstance(place, Path):
         with (place / "progress.jsonl").open("a") as file:
             file.write('{"number": 3, "pa')
-    again = Journal(place, RUN, resume=True)
+    again = PartLog(place, RUN, resume=True)
     assert sorted(again.blocks) == [0, 2]
     assert (again.total("rows"), again.total("failed")) == (4, 2)
     assert "part-00001.parquet" not in names(place)
@@ -84,94 +84,96 @@ def test_a_journal_knows_the_parts_that_are_whole(place: Path | Remote) -> None:
         (5, "part-00002.parquet"),
     ]
     assert names(place) == ["manifest.json", *(f"part-{number:05}.parquet" for number in range(3))]
-    whole = Journal(place, RUN, resume=True)
+    whole = PartLog(place, RUN, resume=True)
     whole.close()
     assert sorted(whole.blocks) == [0, 1, 2]
 
 
 def test_a_run_that_was_killed_is_gone_on_with_any_number_of_times(place: Path | Remote) -> None:
     for number in range(3):
-        journal = Journal(place, RUN, resume=True)
-        assert sorted(journal.blocks) == list(range(number))
-        journal.add(block(number, place))
-        kill(journal)
-    last = Journal(place, RUN, resume=True)
+        log = PartLog(place, RUN, resume=True)
+        assert sorted(log.blocks) == list(range(number))
+        log.add(block(number, place))
+        kill(log)
+    last = PartLog(place, RUN, resume=True)
     last.close()
     assert sorted(last.blocks) == [0, 1, 2]
 
 
 def test_a_journal_of_another_run_or_a_changed_manifest_is_refused(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
-    journal.add(block(0, place))
-    with pytest.raises(InputError, match="of another run, which differs in --block-rows"):
-        Journal(place, {**RUN, "--block-rows": 3}, resume=True)
-    journal.finish({})
+    log = PartLog(place, RUN, resume=False)
+    log.add(block(0, place))
+    with pytest.raises(
+        InputError, match=r"of another run, which differs in `block_rows` \(2 before, 3 now\)"
+    ):
+        PartLog(place, {**RUN, "--block-rows": 3}, resume=True)
+    log.finish({})
     put(
         place,
         "manifest.json",
         json.dumps(read_json(place / "manifest.json")).replace('"rows": 2', '"rows": 3').encode(),
     )
     with pytest.raises(InputError, match="not what was written to it"):
-        Journal(place, RUN, resume=True)
+        PartLog(place, RUN, resume=True)
 
 
 def test_a_journal_begun_anew_removes_the_parts_of_an_earlier_run(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
-    journal.add(block(0, place))
-    journal.add(block(1, place))
-    journal.finish({})
-    journal = Journal(place, RUN, resume=False)
-    journal.add(block(1, place))
-    journal.close()
-    anew = Journal(place, {**RUN, "--block-rows": 3}, resume=False)
-    anew.close()
-    assert anew.blocks == {}
+    log = PartLog(place, RUN, resume=False)
+    log.add(block(0, place))
+    log.add(block(1, place))
+    log.finish({})
+    log = PartLog(place, RUN, resume=False)
+    log.add(block(1, place))
+    log.close()
+    other = PartLog(place, {**RUN, "--block-rows": 3}, resume=False)
+    other.close()
+    assert other.blocks == {}
     assert names(place) == ["progress.jsonl" if isinstance(place, Path) else "_progress"]
-    again = Journal(place, {**RUN, "--block-rows": 3}, resume=True)
+    again = PartLog(place, {**RUN, "--block-rows": 3}, resume=True)
     again.close()
     assert again.blocks == {}
 
 
 def test_a_part_that_somebody_has_changed_leaves_no_manifest(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
+    log = PartLog(place, RUN, resume=False)
     for number in range(2):
-        journal.add(block(number, place))
+        log.add(block(number, place))
     put(place, "part-00001.parquet", b"other rows")
     with pytest.raises(
         CheckpointError,
-        match=r"part-00001.parquet was changed or removed by somebody else; continue with --resume",
+        match=r"part-00001.parquet was changed or removed by somebody else; continue with `resume=True`",
     ):
-        journal.finish({})
-    journal.close()
+        log.finish({})
+    log.close()
     assert "manifest.json" not in names(place)
-    again = Journal(place, RUN, resume=True)
+    again = PartLog(place, RUN, resume=True)
     again.close()
     assert sorted(again.blocks) == [0]
 
 
 def test_damaged_records_are_one_line(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
-    journal.close()
+    log = PartLog(place, RUN, resume=False)
+    log.close()
     put(
         place,
         "progress.jsonl" if isinstance(place, Path) else "_progress/ffff-0000000.jsonl",
         b'{"number": \n',
     )
-    with pytest.raises(InputError, match="can't be used; leave --resume out to begin anew"):
-        Journal(place, RUN, resume=True)
+    with pytest.raises(InputError, match="can't be used; leave `resume` out to begin again"):
+        PartLog(place, RUN, resume=True)
 
 
 def test_what_no_run_has_put_there_is_found(place: Path | Remote) -> None:
-    journal = Journal(place, RUN, resume=False)
-    journal.add(block(0, place))
-    journal.close()
+    log = PartLog(place, RUN, resume=False)
+    log.add(block(0, place))
+    log.close()
     assert foreign(place) == []
     put(place, "photos.zip", b"")
     assert foreign(place) == ["photos.zip"]
 
 
 def test_in_a_store_a_run_that_writes_is_in_the_way_of_another_one(store: Remote) -> None:
-    running = Journal(store, RUN, resume=False)
+    running = PartLog(store, RUN, resume=False)
     with pytest.raises(
         CheckpointError,
         match=(
@@ -179,16 +181,16 @@ def test_in_a_store_a_run_that_writes_is_in_the_way_of_another_one(store: Remote
             r" killed, continue with"
         ),
     ):
-        Journal(store, RUN, resume=False)
+        PartLog(store, RUN, resume=False)
     running.add(block(0, store))
     running.close()
-    Journal(store, RUN, resume=False).close()
+    PartLog(store, RUN, resume=False).close()
 
 
 def test_in_a_store_whoever_resumes_takes_over_and_the_other_one_ends(store: Remote) -> None:
-    slow = Journal(store, RUN, resume=False)
+    slow = PartLog(store, RUN, resume=False)
     slow.add(block(0, store))
-    new = Journal(store, RUN, resume=True)
+    new = PartLog(store, RUN, resume=True)
     assert sorted(new.blocks) == [0]
     part = block(1, store)
     with pytest.raises(CheckpointError, match=r"was taken over by .*; this run ends"):

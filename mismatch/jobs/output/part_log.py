@@ -16,10 +16,11 @@ from typing import IO, Any, Protocol, TypedDict, cast
 
 from mismatch.errors import CheckpointError, InputError, MismatchError
 from mismatch.files import explained, finite, is_sealed, read_json, sealed, sweep, write_json
+from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run
 from mismatch.remote import Remote
 from mismatch.retries import reason, retried
 
-__all__ = ["Block", "Journal", "foreign"]
+__all__ = ["Block", "PartLog", "foreign"]
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.jsonl"
@@ -31,7 +32,6 @@ PART = re.compile(r"part-[0-9]{5,}\.parquet")
 OURS = re.compile(
     rf"{PART.pattern}|{re.escape(MANIFEST)}|{re.escape(PROGRESS)}|{OBJECTS}|\..*\.(part|lock)|\.lock"
 )
-ANEW = "leave --resume out to begin anew"
 
 
 class Block(TypedDict):
@@ -50,7 +50,7 @@ class Log(Protocol):
     """Records that are there for good once they are written."""
 
     def read(self) -> list[Any]:
-        """All that are whole."""
+        """Return all that are whole."""
 
     def begin(self, *records: object) -> None:
         """Write these in place of all others."""
@@ -73,7 +73,7 @@ class LineLog:
         self._file: IO[str] | None = None
 
     def read(self) -> list[Any]:
-        """A last line that was cut off is left out."""
+        """Return the whole lines; one that was cut off is left out."""
         return (
             _parsed(self._path, self._path.read_bytes().split(b"\n")[:-1])
             if self._path.is_file()
@@ -129,11 +129,14 @@ class ObjectLog:
         ]
 
     def begin(self, *records: object) -> None:
-        """CheckpointError where another run writes, or was killed, and this one does
-        not resume it.
+        """Write the first records. CheckpointError where another run writes, or was killed, and
+        this one does not resume it.
         """
         if not self._resume and (other := self._writer()):
-            cure = "wait for it or, if it was killed, continue with --resume or remove that object"
+            cure = (
+                "wait for it or, if it was killed, continue with `resume=True` or remove that"
+                " object"
+            )
             raise CheckpointError(
                 f"{self._folder / WRITER} says that {_people(other)} writes there; {cure}"
             )
@@ -141,12 +144,12 @@ class ObjectLog:
         self._open = True
         if not self._resume:
             self._folder.remove(self._records())
-        earlier = self._records()  # stays until its records stand anew
+        earlier = self._records()  # stays until its records stand again
         self.append(*records)
         self._folder.remove(earlier)
 
     def append(self, *records: object) -> None:
-        """CheckpointError where another run has taken this one's place."""
+        """Write records. CheckpointError where another run has taken this one's place."""
         if (other := self._writer()) != self._me:
             self._open = False
             who = f"was taken over by {_people(other)}" if other else f"has lost its {WRITER}"
@@ -182,7 +185,7 @@ class ObjectLog:
             raise CheckpointError(f"{self._folder / WRITER}: {reason(error)}") from error
 
 
-class Journal:
+class PartLog:
     """The parts that are done, in progress.jsonl or, in a store, objects below _progress/; the
     first record says of what run. At the end manifest.json takes its place.
     """
@@ -210,7 +213,7 @@ class Journal:
         self._log.append(block)
 
     def total(self, name: str) -> int:
-        """The sum over all parts of rows, failed or long_texts."""
+        """Return the sum over all parts of rows, failed or long_texts."""
         return sum(block[name] for block in self.blocks.values())  # type: ignore[literal-required]
 
     def finish(self, about: dict[str, Any]) -> None:
@@ -218,24 +221,22 @@ class Journal:
         if isinstance(self.folder, Path):
             sweep(self.folder, OURS)  # what killed actors have left
         there = _sizes(self.folder)
-        if other := [
-            block["part"]
-            for block in self.blocks.values()
-            if there.get(block["part"]) != block["bytes"]
-        ]:
+        parts = {block["part"]: block["bytes"] for block in self.blocks.values()}
+        changed = [name for name, size in parts.items() if there.get(name) != size]
+        if changed:
             raise CheckpointError(
-                f"{self.folder / min(other)} was changed or removed by somebody else; continue with"
-                " --resume, which writes it anew"
+                f"{self.folder / min(changed)} was changed or removed by somebody else; continue"
+                " with `resume=True`, which writes it again"
             )
         first = 1
-        parts = []
+        records = []
         for _, block in sorted(self.blocks.items()):
-            parts.append({"first_row": first, **block})
+            records.append({"first_row": first, **block})
             first += block["rows"]
         totals = {name: self.total(name) for name in ("rows", "failed", "long_texts")}
         write_json(
             self.folder / MANIFEST,
-            sealed({"format_version": 1, **about, **totals, "run": self._run, "parts": parts}),
+            sealed({"format_version": 1, **about, **totals, "run": self._run, "parts": records}),
         )
         self._log.remove()
 
@@ -260,28 +261,23 @@ class Journal:
                 (self.folder / name).unlink()
 
     def _earlier(self) -> dict[int, Block]:
-        """The parts of an earlier run that are whole."""
+        """Return the parts of an earlier run that are whole."""
         run, blocks = self._recorded()
-        if run is not None and (
-            differing := [
-                name for name in {**run, **self._run} if run.get(name) != self._run.get(name)
-            ]
-        ):
-            raise InputError(
-                f"{self.folder} is of another run, which differs in {', '.join(differing)}; repeat"
-                f" that run with --resume, or {ANEW}"
-            )
+        if run is not None:
+            check_same_run(self.folder, run, self._run)
         there = _sizes(self.folder)
         return {
             block["number"]: block for block in blocks if there.get(block["part"]) == block["bytes"]
         }
 
     def _recorded(self) -> tuple[dict[str, Any] | None, list[Block]]:
-        """The run and the parts that the manifest, else the progress, tells of."""
+        """Return the run and the parts that the manifest, else the progress, tells of."""
         if MANIFEST in _sizes(self.folder):
             manifest = read_json(self.folder / MANIFEST)
             if not is_sealed(manifest):
-                raise InputError(f"{self.folder / MANIFEST} is not what was written to it; {ANEW}")
+                raise InputError(
+                    f"{self.folder / MANIFEST} is not what was written to it; {BEGIN_AGAIN}"
+                )
             blocks = [
                 cast(Block, {name: part[name] for name in Block.__annotations__})
                 for part in manifest["parts"]
@@ -294,8 +290,8 @@ class Journal:
 
 
 def foreign(folder: Path | Remote) -> list[str]:
-    """The names in a folder that no run has put there. Parts are a run's where its manifest or its
-    records stand beside them: other tools name theirs so.
+    """Return the names in a folder that no run has put there. Parts are a run's where its manifest
+    or its records stand next to them: other tools name theirs so.
     """
     names = (
         [path.name for path in folder.iterdir()] if isinstance(folder, Path) else folder.listing()
@@ -319,7 +315,7 @@ def _is_manifest(path: Path | Remote) -> bool:
 
 
 def _is_progress(path: Path) -> bool:
-    """Whether its first line is a run's; one that was cut off stands before all parts."""
+    """Return whether its first line is a run's; one that was cut off stands before all parts."""
     try:
         with path.open("rb") as file:
             first = file.readline(2**20)
@@ -329,7 +325,7 @@ def _is_progress(path: Path) -> bool:
 
 
 def _sizes(folder: Path | Remote) -> dict[str, int]:
-    """Files or objects → bytes."""
+    """Return files or objects → bytes."""
     if isinstance(folder, Path):
         return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     return {name: size for name, size in folder.listing().items() if size is not None}
@@ -343,9 +339,9 @@ def _parsed(place: Path | Remote, lines: Iterable[bytes]) -> list[Any]:
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:
-        raise InputError(f"{place} can't be used; {ANEW}") from error
+        raise InputError(f"{place} can't be used; {BEGIN_AGAIN}") from error
 
 
 def _people(writer: str) -> str:
-    """HOST:PID."""
+    """Return HOST:PID."""
     return writer.rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""mismatch.cli.spread: the rows and scores of the local engine, also where a process is killed or
+"""mismatch.jobs.predict_on_ray: the rows and scores of the local engine, also where a process is killed or
 the run is cut short; from and to stores.
 """
 
@@ -20,9 +20,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from mismatch.cli import main, spread
-from mismatch.cli.spread import BlockScorer, Job
+from mismatch.cli import main
+from mismatch.data.columns import Columns
 from mismatch.files import read_json
+from mismatch.jobs import predict_on_ray
+from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
+from mismatch.jobs.prediction_run import PredictSettings
 from mismatch.remote import Remote
 from mismatch.runtime.decoding import DecodingPool
 
@@ -163,13 +166,24 @@ def test_an_actor_decodes_elsewhere_where_that_is_asked_for(
     tmp_path: Path, tiny_bundles: dict[str, Path], isolated: bool
 ) -> None:
     options = {
-        "model": str(tiny_bundles["hf-clip"]),
         "provider": "cpu",
         "threads": 1,
         "batch_size": 16,
         "num_workers": 1,
     }
-    scorer = BlockScorer(Job(options, "", None, {}, str(tmp_path), "", isolated))
+    settings = PredictSettings(
+        model_options=options,
+        threshold=None,
+        review_band=None,
+        long_text=None,
+        cache=None,
+        shard=None,
+        keep_columns=False,
+        resume=False,
+        isolate_decoding=isolated,
+    )
+    model = str(tiny_bundles["hf-clip"])
+    scorer = BlockScorer(ActorJob(model, settings, "", Columns(), {}, str(tmp_path), ""))
     assert isinstance(scorer._predictor.pipeline.preprocess._decoder, DecodingPool) == isolated
 
 
@@ -245,7 +259,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def actors(make: Callable[[], Any], **_: Any) -> Iterator[Here]:
         yield Here(make)
 
-    monkeypatch.setattr(spread, "actors", actors)
+    monkeypatch.setattr(predict_on_ray, "actors", actors)
 
 
 def upload(folder: Path, store: Remote) -> None:
@@ -377,15 +391,15 @@ def test_a_run_to_a_store_goes_on_where_it_was(
         "ray",
     )
     options = (*common, "--block-rows", "200", "--output", store / "scored")
-    score = spread.BlockScorer.score
+    score = BlockScorer.score
 
-    def some(self: spread.BlockScorer, number: int, rows: Any) -> Any:
+    def some(self: BlockScorer, number: int, rows: Any) -> Any:
         if number == 3:
             raise KeyboardInterrupt
         return score(self, number, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(spread.BlockScorer, "score", some)
+        patch.setattr(BlockScorer, "score", some)
         result = CliRunner().invoke(
             main, ["predict", "--keep-columns", "--threads", "1", *map(str, options)]
         )
