@@ -215,4 +215,5 @@ def _said_by_uvicorn(error: MismatchError) -> Exception:
     if importer is None:
         return error
     kind = type("SettingsError", (type(error), importer.ImportFromStringError), {})
-    return kind(str(error))
+    told: Exception = kind(str(error))
+    return told
