@@ -548,7 +548,7 @@ def replaced_after_hashing(
     module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
 ) -> None:
     """Let each of `paths` be written anew between the look at its content and its decoding."""
-    real = module.hash_file
+    real = memo.hash_file
 
     def hash_file(path: Any) -> Any:
         found = real(path)
@@ -556,7 +556,7 @@ def replaced_after_hashing(
             path.write_bytes(content)
         return found
 
-    monkeypatch.setattr(module, "hash_file", hash_file)
+    monkeypatch.setattr(memo, "hash_file", hash_file)
 
 
 @pytest.mark.parametrize("settled_ns", [-(10**12), 2 * 10**9], ids=["by-times", "by-content"])

@@ -15,7 +15,7 @@ from mismatch.data.lexicon import Found as Word
 from mismatch.data.lexicon import Lexicon, exchange
 from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError
-from mismatch.runtime.occlusion import occlude
+from mismatch.runtime.occlusion import occlude, shrunk
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
 from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
@@ -112,7 +112,9 @@ class Explanation:
             "heat": (
                 None
                 if self.heat is None
-                else [[round(value, 5) for value in row] for row in _shrunk(self.heat).tolist()]
+                else [
+                    [round(value, 5) for value in row] for row in shrunk(self.heat, FINEST).tolist()
+                ]
             )
         }
 
@@ -144,7 +146,7 @@ def explain(
         raise InputError(EMPTY)
     pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
-    plan = _Plan(text, lexicon, _most_variants(text, view.count_pieces(text)))
+    plan = _Plan(text, lexicon, view.most_variants(text))
     logits = view.logits(plan.texts)
     parts = _Parts(plan, logits, predictor)
     base = logits[text]
@@ -180,24 +182,8 @@ def explain(
     )
 
 
-def _most_variants(text: str, pieces: int) -> int:
-    """How many variants of a text are tried that the text tower sees in so many pieces."""
-    return min(MOST_VARIANTS, MOST_PIECES // pieces, MOST_LETTERS // len(text))
-
-
-def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W) → (16, 16), or less where there are fewer pixels: means of areas."""
-    for axis in (0, 1):
-        edges = np.linspace(0, heat.shape[axis], min(FINEST, heat.shape[axis]) + 1).astype(int)
-        sizes = np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
-        heat = np.add.reduceat(heat, edges[:-1], axis=axis) / sizes
-    return heat
-
-
 def _named(words: Sequence[Part]) -> tuple[Part, ...]:
-    """The words without which the text would fit better, but none that matters much less than the
-    worst; a single word anyway, as there is no other.
-    """
+    """Return the words without which the text would fit better; a single word anyway."""
     ranked = sorted(words, key=lambda word: -word.effect)
     if len(ranked) == 1:
         return tuple(ranked)
@@ -220,10 +206,10 @@ class _View:
         self.pieces: dict[str, Array | InputError] = {}  # of texts so far
         self.counts = TextCounts()  # of variants, which are no texts of the user's
 
-    def count_pieces(self, text: str) -> int:
-        """In how many pieces the text tower sees a text."""
+    def most_variants(self, text: str) -> int:
+        """Return how many variants of a text are tried: fewer where it is long, or in pieces."""
         [pieces] = self._split([text])
-        return len(_usable(pieces))
+        return min(MOST_VARIANTS, MOST_PIECES // len(_usable(pieces)), MOST_LETTERS // len(text))
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
         """Of the image with each text. The first one's embedding is kept, and InputError is raised

@@ -14,9 +14,21 @@ from numpy.typing import NDArray
 
 from mismatch.errors import InputError
 from mismatch.remote import Remote
+from mismatch.runtime.cache import HashedFile, bytes_key, hash_file
 from mismatch.runtime.preprocess import ImageSource, PreparedImage
 
-__all__ = ["Embedded", "Known", "Memo", "Pieces", "image_digest", "image_key"]
+__all__ = [
+    "Embedded",
+    "Hashed",
+    "Known",
+    "Memo",
+    "Pieces",
+    "cache_key",
+    "hashed_image",
+    "image_digest",
+    "image_key",
+    "is_unchanged_image",
+]
 
 Array = NDArray[np.float32]
 KEY_BYTES = 16  # of BLAKE2b
@@ -25,6 +37,7 @@ MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from w
 
 Embedded = Array | InputError  # an embedding, or why there is none
 Pieces = tuple[str, ...]  # of one text
+Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
 V = TypeVar("V", Embedded, Pieces)
 
 
@@ -101,3 +114,23 @@ def image_key(image: ImageSource) -> Hashable:
     if isinstance(image, PreparedImage):
         return image.digest
     return image if isinstance(image, (str, Path, Remote)) else object()
+
+
+def hashed_image(image: ImageSource) -> Hashed | None:
+    """The cache's key of an image, with its file's version; none of one that can't be read or has
+    no bytes of its own.
+    """
+    if isinstance(image, bytes):
+        return bytes_key(image)
+    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
+    return found if isinstance(found, HashedFile) else None
+
+
+def cache_key(image: Hashed) -> bytes:
+    """Return the cache's key of an image that was hashed."""
+    return image.key if isinstance(image, HashedFile) else image
+
+
+def is_unchanged_image(image: Hashed) -> bool:
+    """Return whether an image is still what was hashed: a file may have been replaced."""
+    return not isinstance(image, HashedFile) or image.is_unchanged()

@@ -28,7 +28,8 @@ from mismatch.retries import (
     retried,
     shortage,
 )
-from mismatch.runtime.image_bounds import check_decoder, check_structure, is_costly_exif
+from mismatch.runtime.image_bounds import check_decoder, check_structure
+from mismatch.runtime.orientation import TURNS, orientation, upright
 
 __all__ = [
     "NO_LIMITS",
@@ -61,16 +62,6 @@ RGB8 = tuple[int, int, int]  # 0..255
 # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
 Reduction = Callable[[tuple[int, int]], int]
 
-_ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {  # EXIF orientation → what puts the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _REFUSED_FORMATS = {  # beside what else Pillow reads
     "EPS",  # Pillow runs Ghostscript to read it
     "FITS",  # may unpack to any size
@@ -114,10 +105,10 @@ def open_part(
     name = name or source_name(source)
     try:
         decoded, (width, height) = _decode(source, name, reduction, limits)
-        upright = _upright(decoded)
-        if upright.size != decoded.size:
+        turned = upright(decoded)
+        if turned.size != decoded.size:
             width, height = height, width
-        return _to_rgb(upright, background, name), (0, 0, width, height)
+        return _to_rgb(turned, background, name), (0, 0, width, height)
     except (ImageError, MachineError):
         raise
     except Exception as error:
@@ -278,7 +269,7 @@ def _load(
     width, height = _checked(image, name, limits.max_pixels).size
     check_decoder(image, name)
     times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
-    if (width % times or height % times) and _orientation(image) in _TURNS:
+    if (width % times or height % times) and orientation(image) in TURNS:
         times = 1  # the fraction of a pixel would come to lie at another edge
     if times > 1:
         image.draft(image.mode, (width // times, height // times))
@@ -362,28 +353,6 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
 def _to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
     """0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
     return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF (or XMP) orientation says; without a mark that would turn it again."""
-    turn = _TURNS.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
-        turned.info.pop(key, None)
-    return turned
-
-
-def _orientation(image: Image.Image) -> int:
-    if is_costly_exif(image.info.get("exif") or b""):
-        return 1
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
-        return 1
 
 
 def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:

@@ -10,19 +10,27 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import ImageError, InputError
-from mismatch.remote import Remote
 from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
-from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file
+from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.engines import Engine
 from mismatch.runtime.hardware import available_cpus
-from mismatch.runtime.memo import Embedded, Known, Pieces, image_digest, image_key
+from mismatch.runtime.memo import (
+    Embedded,
+    Hashed,
+    Known,
+    Pieces,
+    cache_key,
+    hashed_image,
+    image_digest,
+    image_key,
+    is_unchanged_image,
+)
 from mismatch.runtime.preprocess import Decoder, ImageSource, Preprocessor
 from mismatch.runtime.row_pairs import Pair
 from mismatch.runtime.scoring import pool_pieces
@@ -53,7 +61,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
 # but nan or infinity: its weights are damaged, or it overflowed
 NO_NUMBER = "the model gave no number"
 LOOK_AHEAD = 4  # batches of decoded images that may wait for the tower
@@ -131,16 +138,16 @@ class Pipeline:
         counts: TextCounts | None = None,
         live: bool = False,
     ) -> Iterator[ScoredPair]:
-        """Yield one result a pair, in order; a pair that can't be scored says why and gets no
-        logit.
+        """Yield one result a pair, in order; without a logit where it can't be scored.
 
         Reads `window` pairs ahead; fewer where they carry their images, of which at most
         `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held, or where they carry more than
         `HELD_LETTERS` that are scored in pieces. `known`: what other calls have found out, to which
-        this one adds; `counts`: of this call's texts, which count in the totals too; `live`: score
-        pairs as they come, without waiting for others.
+        this one adds; `counts`: of this call's texts, the totals by default; `live`: score pairs as
+        they come.
         """
         known = Known.nothing() if known is None else known
+        counts = self.totals if counts is None else counts
         limits = Limits(
             rows=window,
             encoded=HELD_BYTES,
@@ -150,12 +157,7 @@ class Pipeline:
         cut = live_windows if live else windows
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for rows in cut(pairs, limits):
-                new = TextCounts()
-                results = self._score_window(rows, known, pool, new)
-                for one in (self.totals, counts):
-                    if one is not None:
-                        one.add(long_texts=new.long_texts, truncated=new.truncated)
-                yield from results
+                yield from self._score_window(rows, known, pool, counts)
                 known.trim()
 
     def _score_window(
@@ -194,21 +196,21 @@ class Pipeline:
         """
         if self.cache is None:
             return {}
-        every = zip(images, pool.map(_hashed, images.values()), strict=True)
+        every = zip(images, pool.map(hashed_image, images.values()), strict=True)
         hashed = {key: one for key, one in every if one is not None}
-        found = self.cache.get_many(map(_cache_key, hashed.values()), self.engine.image_width)
+        found = self.cache.get_many(map(cache_key, hashed.values()), self.engine.image_width)
         for key, one in hashed.items():
-            if _cache_key(one) in found:
-                known.images.add(key, found[_cache_key(one)])
+            if cache_key(one) in found:
+                known.images.add(key, found[cache_key(one)])
         return hashed
 
     def _store_images(self, fresh: Mapping[Hashed, Embedded], pool: ThreadPoolExecutor) -> None:
         """Hand the cache the embeddings of images, but for those of files that have changed since
         they were hashed: what was decoded may be another picture.
         """
-        unchanged = zip(fresh.items(), pool.map(_is_unchanged, fresh), strict=True)
+        unchanged = zip(fresh.items(), pool.map(is_unchanged_image, fresh), strict=True)
         store_embeddings(
-            self.cache, {_cache_key(one): value for (one, value), same in unchanged if same}
+            self.cache, {cache_key(one): value for (one, value), same in unchanged if same}
         )
 
     def _join(
@@ -396,21 +398,3 @@ def _scored(logit: float | InputError) -> ScoredPair:
 def _reason(values: Iterable[Embedded | None]) -> str | None:
     """The first of the reasons among embeddings."""
     return next((str(value) for value in values if isinstance(value, InputError)), None)
-
-
-def _hashed(image: ImageSource) -> Hashed | None:
-    """The cache's key of an image, with its file's version; none of one that can't be read or has
-    no bytes of its own.
-    """
-    if isinstance(image, bytes):
-        return bytes_key(image)
-    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
-    return found if isinstance(found, HashedFile) else None
-
-
-def _cache_key(image: Hashed) -> bytes:
-    return image.key if isinstance(image, HashedFile) else image
-
-
-def _is_unchanged(image: Hashed) -> bool:
-    return not isinstance(image, HashedFile) or image.is_unchanged()

@@ -302,8 +302,8 @@ class Predictor:
         is_best: bool = False,
     ) -> Predictions[tuple[Any, Prediction]]:
         """`is_best`: of a row's images the highest score decides, not the lowest."""
-        counts = TextCounts()
         pipeline = self.pipeline
+        counts = TextCounts(total=pipeline.totals)
         pending: deque[tuple[Any, list[Pair]]] = deque()
 
         def pairs() -> Iterator[Pair]:

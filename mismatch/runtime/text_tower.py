@@ -32,6 +32,7 @@ class TextCounts:
 
     long_texts: int = 0  # longer than the backbone's context
     truncated: int = 0  # that lost their end: long ones that were not scored in pieces
+    total: TextCounts | None = field(default=None, repr=False, compare=False)  # has them too
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, *, long_texts: int = 0, truncated: int = 0) -> None:
@@ -39,6 +40,8 @@ class TextCounts:
         with self._lock:
             self.long_texts += long_texts
             self.truncated += truncated
+        if self.total is not None:
+            self.total.add(long_texts=long_texts, truncated=truncated)
 
 
 class TextTower:
