@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.io.text import did_you_mean, one_line, plural, visible
+from mismatch.io.text import did_you_mean, one_line, plural, printable
 
 
 def test_words() -> None:
@@ -17,6 +17,6 @@ def test_words() -> None:
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
-def test_a_text_of_anybodys_stays_one_line() -> None:
-    assert visible("a\nb\x1b[2J\u2028\u202e\x85") == r"a\nb\x1b[2J\u2028\u202e\x85"
-    assert visible("größe, 赤い, 👩‍🚀") == "größe, 赤い, 👩‍🚀"
+def test_what_a_terminal_would_obey_is_shown_by_its_code() -> None:
+    assert printable("größe 👩‍👧 می‌خواهم") == "größe 👩‍👧 می‌خواهم"
+    assert printable("a\x1b[2J\n\u202e\x00\ud800") == "a\\x1b[2J\\n\\u202e\\x00\\ud800"

@@ -12,7 +12,7 @@ from mismatch.cli.number_types import SEED
 from mismatch.cli.options import job_row_options
 from mismatch.cli.output_file import OutputFile
 from mismatch.cli.pictures import picture_options
-from mismatch.io.text import plural, visible
+from mismatch.io.text import plural, printable
 
 if TYPE_CHECKING:
     from mismatch.jobs.make_negatives import NegativesResult
@@ -77,7 +77,7 @@ def command(rows: Path, **options: Any) -> None:
     from mismatch.jobs.make_negatives import make_negatives
 
     result = make_negatives(rows, **options)
-    click.echo("\n".join(map(visible, _lines(result))))
+    click.echo("\n".join(map(printable, _lines(result))))
 
 
 def _lines(result: NegativesResult) -> Iterator[str]:

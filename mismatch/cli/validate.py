@@ -12,7 +12,7 @@ from mismatch.cli.flags import with_flags
 from mismatch.cli.number_types import WORKERS
 from mismatch.cli.options import job_row_options
 from mismatch.cli.output_file import OutputFile
-from mismatch.io.text import visible
+from mismatch.io.text import printable
 
 __all__ = ["command"]
 
@@ -88,7 +88,7 @@ def command(
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
-        lines = (with_flags(visible(line), ctx.command) for line in report.lines())
+        lines = (with_flags(printable(line), ctx.command) for line in report.lines())
         click.echo("\n".join(lines))
     if report.fixed is not None:
         fixed = report.fixed

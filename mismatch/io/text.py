@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "one_line", "plural", "visible"]
+__all__ = ["did_you_mean", "one_line", "plural", "printable"]
 
-# control characters, other ends of lines, and what turns the direction of writing
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+DIRECTIONS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -31,8 +30,15 @@ def one_line(error: BaseException) -> str:
     return f"{name}: {words}" if words else name
 
 
-def visible(text: str) -> str:
-    r"""Return a text with its control characters as escapes, `\n`: it stays one line, and tells a
-    terminal nothing.
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey, or hide behind, by its codes: control
+    characters, halves of surrogate pairs, and what turns the direction of writing.
     """
-    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS:
+        return character.encode("unicode_escape").decode()
+    return character
