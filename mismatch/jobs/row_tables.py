@@ -132,8 +132,8 @@ def rejected_header(header: Sequence[str]) -> list[str]:
 
 
 def rejected_values(row: Row, header: Sequence[str], reason: str) -> list[object]:
-    """Return what `rejected_header` names. The text is left out where the columns hold all that
-    the row says.
+    """Return what `rejected_header` names. The text is left out where the columns hold all that the
+    row says.
     """
     return [*(row.columns.get(name, "") for name in header), reason, row.line, row.raw]
 
