@@ -36,17 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ExportResult", "TritonRepository", "bundle_line", "export_onnx", "labelled_pairs"]
 
 Precision = Literal["auto", "fp32", "fp16", "int8"]
-DEFAULTS: dict[str, Any] = {
-    "precision": "fp32",
-    "verify_rows": None,
-    "max_verify_rows": 2000,
-    "max_score_difference": 1e-4,
-    "max_auroc_loss": 0.005,
-    "max_flips": 0.01,
-    "provider": "cpu",
-    "threads": None,
-}
-
 logger = logging.getLogger(__name__)
 
 
@@ -75,14 +64,16 @@ class ExportResult(Result):
 
 @dataclass(frozen=True)
 class _Checks:
-    """On what the bundle is compared with torch, and how far it may differ."""
+    """On what the bundle is compared with torch, and how far it may differ; see `export_onnx`."""
 
-    precision: Precision
-    max_rows: int
-    score_difference: float
-    auroc_loss: float
-    flips: float
-    provider: Literal["cpu", "cuda"]
+    precision: Precision = "fp32"
+    verify_rows: RowsLike | None = None
+    max_verify_rows: int = 2000
+    max_score_difference: float = 1e-4
+    max_auroc_loss: float = 0.005
+    max_flips: float = 0.01
+    provider: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = None
 
 
 def export_onnx(
@@ -115,38 +106,22 @@ def export_onnx(
     Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
     """
     check_options(options, ROW_DEFAULTS)
-    name = model_name(model)
     target = None if triton is None else Path(triton)
-    given: dict[str, Any] = {
-        "precision": precision,
-        "verify_rows": verify_rows,
-        "max_verify_rows": max_verify_rows,
-        "max_score_difference": max_score_difference,
-        "max_auroc_loss": max_auroc_loss,
-        "max_flips": max_flips,
-        "provider": provider,
-        "threads": threads,
-    }
-    if _is_bundle(model):
-        return _only_for_triton(name, output, target, given | dict(options))
-    if output is None:
-        raise InputError("`output` is missing: the folder of the bundle")
-    folder = Path(output)
-    refuse_model_folder(folder, "`output`", but_a_bundle=True)
-    if target is not None:
-        _triton().check_target(target, folder)
-    if precision == "int8" and verify_rows is None:
-        raise InputError(
-            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared with"
-            " the model's own"
-        )
     checks = _Checks(
-        precision, max_verify_rows, max_score_difference, max_auroc_loss, max_flips, provider
+        precision=precision,
+        verify_rows=verify_rows,
+        max_verify_rows=max_verify_rows,
+        max_score_difference=max_score_difference,
+        max_auroc_loss=max_auroc_loss,
+        max_flips=max_flips,
+        provider=provider,
+        threads=threads,
     )
-    result = _exported(model, threads, folder, verify_rows, options, checks)
-    if target is None:
-        return result
-    return _with_repository(result, target)
+    if _is_bundle(model):
+        return _only_for_triton(model_name(model), output, target, vars(checks) | dict(options))
+    folder = _checked_output(output, target, checks)
+    result = _exported(model, folder, checks, options)
+    return result if target is None else _with_repository(result, target)
 
 
 def bundle_line(result: ExportResult) -> str:
@@ -186,23 +161,34 @@ def _is_bundle(model: str | Path | Predictor) -> bool:
     return folder is not None and is_bundle(str(folder))
 
 
+def _checked_output(output: str | Path | None, triton: Path | None, checks: _Checks) -> Path:
+    """Return the folder of the bundle; refuse what can't be written before a model is loaded."""
+    if output is None:
+        raise InputError("`output` is missing: the folder of the bundle")
+    folder = Path(output)
+    refuse_model_folder(folder, "`output`", but_a_bundle=True)
+    if triton is not None:
+        _triton().check_target(triton, folder)
+    if checks.precision == "int8" and checks.verify_rows is None:
+        raise InputError(
+            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared with"
+            " the model's own"
+        )
+    return folder
+
+
 def _exported(
-    model: str | Path | Predictor,
-    threads: int | None,
-    output: Path,
-    verify_rows: RowsLike | None,
-    options: RowOptions,
-    checks: _Checks,
+    model: str | Path | Predictor, output: Path, checks: _Checks, options: RowOptions
 ) -> ExportResult:
     """Write a bundle that agrees with torch."""
     with ExitStack() as stack:
         rows = None
-        if verify_rows is not None:
-            source = stack.enter_context(open_rows(verify_rows, options))
+        if checks.verify_rows is not None:
+            source = stack.enter_context(open_rows(checks.verify_rows, options))
             # a wrong file is refused before a model is loaded
-            pairs, labels = labelled_pairs(source, checks.max_rows)
+            pairs, labels = labelled_pairs(source, checks.max_verify_rows)
             rows = (pairs, source.name, labels)
-        engine = _engine(model, threads)
+        engine = _engine(model, checks.threads)
         from mismatch.export.gate import Limits
         from mismatch.export.onnx import Rows, export_bundle
         from mismatch.export.parity import Tolerance
@@ -214,8 +200,8 @@ def _exported(
             output,
             precision=checks.precision,
             rows=None if rows is None else Rows(*rows),
-            tolerance=Tolerance(score=checks.score_difference),
-            limits=Limits(auroc_loss=checks.auroc_loss, flips=checks.flips),
+            tolerance=Tolerance(score=checks.max_score_difference),
+            limits=Limits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
             provider=checks.provider,
             progress=advance,
         )
@@ -266,7 +252,7 @@ def _only_for_triton(
 
 
 def _not_as_by_default(given: Mapping[str, Any]) -> Iterator[str]:
-    defaults = DEFAULTS | ROW_DEFAULTS
+    defaults = vars(_Checks()) | ROW_DEFAULTS
     for name in sorted(given):
         if given[name] is not defaults[name] and given[name] != defaults[name]:
             yield name
