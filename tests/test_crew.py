@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,6 +179,19 @@ def test_overtime_is_known_after_a_nursery_was_killed(crew: Crew, strike: Any) -
     strike(1, lambda worker: os.kill(worker.nursery, signal.SIGKILL))
     with pytest.raises(ImageError, match=r"more than 0\.2 seconds"):
         decode(crew, hostile.jpeg_of_scans(7_000, 64), FAST).result.result(60)
+
+
+def test_threads_that_cannot_be_had_are_the_machines_failure(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", start)
+        with pytest.raises(MachineError, match="can't start new thread"):
+            decode(crew, picture()).result.result(1)
+    assert decode(crew, picture()).result.result(30).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("times", [1, 2])

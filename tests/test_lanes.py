@@ -74,6 +74,10 @@ def test_one_who_sends_many_costly_pictures_keeps_no_other_waiting() -> None:
     for number in range(30):
         turns.put(a_job(b"%d" % number, "many", number, SLOW))
     many = begun(turns)
+    turns.put(a_job(b"another first try", "many"))
+    [another] = begun(turns)
+    assert another.yields, "its costly pictures count"
+    turns.done(another)
     turns.put(a_job(b"first try", "few"))
     [first] = begun(turns)
     assert first.data == b"first try"

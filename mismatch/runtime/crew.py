@@ -25,7 +25,7 @@ STALLED = 60.0  # seconds that a worker may take, however little of them it comp
 LOOK = 0.25  # seconds, after which it is looked whether anybody waits still
 JOBS = 5_000  # pictures of a worker, after which a fresh one takes its place
 MAX_ANSWER = 2**20  # bytes, without the pixels
-NICENESS = 5  # of workers, beside the service itself
+NICENESS = 0  # of workers
 NICE_YIELDING = 15  # of those whose pictures yield
 TRIES = 2  # of a picture whose worker has died
 # by which a process dies of what it does itself
@@ -155,9 +155,18 @@ class Crew:
         with self._lock:
             count = len(self._threads)
             if count < self._max_threads and count < self._turns.pictures:
-                thread = threading.Thread(target=self._run, name="mismatch-decoding", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._start_thread(job)
+
+    def _start_thread(self, job: Job) -> None:
+        """Start one more thread; where none can be had, those that there are do the work."""
+        thread = threading.Thread(target=self._run, name="mismatch-decoding", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads:
+                job.fail(_undone(job.name, error))
+            return
+        self._threads.append(thread)
 
     def close(self) -> None:
         """Give up what waits, and take nothing more."""

@@ -25,7 +25,7 @@ OVERBOOKED = 2  # times its room, up to which a lane takes clients that have not
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lane:
     """Pictures of like cost."""
 
@@ -119,12 +119,17 @@ class _Queue:
 class _Client:
     """What there is of one client."""
 
-    pictures: int = 0  # that wait or are decoded
-    decoding: Counter[Lane] = field(default_factory=Counter)  # how many in each lane
+    pictures: Counter[Lane] = field(default_factory=Counter)  # that wait or are decoded
+    decoding: Counter[Lane] = field(default_factory=Counter)  # of them
 
     def count_decoding(self, *, fast: bool) -> int:
         """Of all fast lanes, or of all others."""
         return sum(count for lane, count in self.decoding.items() if lane.is_fast == fast)
+
+    @property
+    def has_costly_pictures(self) -> bool:
+        """Whether a picture of it took longer than a moment, and is still there."""
+        return any(count for lane, count in self.pictures.items() if not lane.is_fast)
 
 
 class Turns:
@@ -133,7 +138,7 @@ class Turns:
     All CPUs are one client's while it is alone. Beside others it has its share of them, twice: for
     pictures that begin, and for those that turned out costly. A client that has nothing in a lane
     yet does not wait there for pictures of others to end: the system divides the CPUs among all
-    workers, and costly pictures of a client that sends many yield to all else.
+    workers, and those of a client that sends many costly pictures yield to all else.
     """
 
     def __init__(self, workers: int, lanes: Sequence[Lane]) -> None:
@@ -149,7 +154,7 @@ class Turns:
     def pictures(self) -> int:
         """How many wait or are decoded."""
         with self._changed:
-            return sum(client.pictures for client in self._clients.values())
+            return sum(client.pictures.total() for client in self._clients.values())
 
     def put(self, job: Job) -> None:
         """Add a job behind those of its request."""
@@ -158,7 +163,7 @@ class Turns:
                 job.fail(closed())
                 return
             self._queues[job.lane].put(job)
-            self._clients.setdefault(job.client, _Client()).pictures += 1
+            self._clients.setdefault(job.client, _Client()).pictures[job.lane] += 1
             self._changed.notify()
 
     def get(self) -> Job | None:
@@ -179,7 +184,7 @@ class Turns:
         with self._changed:
             self._clients[job.client].decoding[job.lane] -= 1
             self._decoding[job.lane] -= 1
-            self._drop(job.client)
+            self._drop(job)
             self._changed.notify()
 
     def close(self) -> list[Job]:
@@ -198,16 +203,15 @@ class Turns:
                     if not job.is_abandoned:
                         self._begin(job)
                         return job
-                    self._drop(client)
+                    self._drop(job)
         return None
 
     def _begin(self, job: Job) -> None:
         client = self._clients[job.client]
         client.decoding[job.lane] += 1
         self._decoding[job.lane] += 1
-        # costly ones of a client that sends many: else they would take most of the CPUs from one
-        # that sends a few
-        job.yields = not job.lane.is_fast and client.pictures > self._workers
+        # else one that sends many costly pictures takes most of the CPUs from one that sends a few
+        job.yields = client.has_costly_pictures and client.pictures.total() > self._workers
 
     def _may_begin(self, client: _Client, lane: Lane) -> bool:
         """Whether one more picture of a client may be decoded."""
@@ -222,8 +226,9 @@ class Turns:
         share = max(least, self._workers // len(self._clients))
         return client.count_decoding(fast=lane.is_fast) < share
 
-    def _drop(self, client: Hashable) -> None:
-        """One picture of a client is gone from here."""
-        self._clients[client].pictures -= 1
-        if not self._clients[client].pictures:
-            del self._clients[client]
+    def _drop(self, job: Job) -> None:
+        """A picture is gone from its lane."""
+        pictures = self._clients[job.client].pictures
+        pictures[job.lane] -= 1
+        if not pictures.total():
+            del self._clients[job.client]
