@@ -267,7 +267,7 @@ def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
 def _scores(
     predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None
 ) -> NDArray[np.float64]:
-    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known))
+    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known, live=False))
     return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)
 
 
