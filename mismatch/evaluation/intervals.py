@@ -56,9 +56,11 @@ def wilson_interval(share: float, trials: int, deviations: float) -> Interval:
     """
     if not trials:
         return Interval(float("nan"), float("nan"))
-    spread = deviations**2 / trials
-    middle = (share + spread / 2) / (1 + spread)
-    half = (share * (1 - share) * spread + spread**2 / 4) ** 0.5 / (1 + spread)
+    square = deviations**2
+    widened = 1 + square / trials
+    middle = (share + square / (2 * trials)) / widened
+    variance = share * (1 - share) / trials + square / (4 * trials**2)
+    half = deviations * variance**0.5 / widened
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 

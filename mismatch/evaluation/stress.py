@@ -92,7 +92,7 @@ def _changes() -> Iterator[Change]:
         "brand removed",
         "text",
         "match",
-        "the brand is left out: the value of `brand_column`, or a capitalised first word",
+        "the brand is left out: the value of the brand column, or a capitalised first word",
     )
     yield Change("typo", "text", "match", "two neighbouring letters of one word change places")
     yield Change("upper case", "text", "match", "all letters are capitals")

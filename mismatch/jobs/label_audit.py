@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class LabelAudit(Result):
         from mismatch.reports.gallery import gallery_fragment
 
         shown = self.ranked(NOTEBOOK_PICTURES)
-        return "".join(gallery_fragment(self.summary(), shown, self.image_base_path))
+        return "".join(gallery_fragment(_plain(self.summary()), shown, self.image_base_path))
 
     def ranked(self, count: int | None = None) -> list[LabelFinding]:
         """Return the rows that have a rank, or the first `count` of them."""
@@ -65,7 +65,12 @@ class LabelAudit(Result):
 
         title = f"Labels of {Path(self.csv).name}"
         shown = self.ranked(top or MOST_PICTURES)
-        write_gallery(path, title, self.summary(), shown, self.image_base_path)
+        write_gallery(path, title, _plain(self.summary()), shown, self.image_base_path)
+
+
+def _plain(lines: Iterable[str]) -> list[str]:
+    """Return sentences without the backquotes of options."""
+    return [line.replace("`", "") for line in lines]
 
 
 def _sentences(audit: LabelAudit) -> Iterator[str]:
