@@ -89,7 +89,7 @@ def test_prediction_is_the_fine_tuned_backbones_cosine_and_says_so(
     )
     expected += "pairs are scored by the fine-tuned backbone's cosine, a match from 0.25; "
     assert [str(one.message) for one in said] == [
-        f"{expected}mismatch train --tune head --model-name {old_model} trains a head in minutes"
+        f"{expected}training with `tune='head'` and `model_name={old_model}` adds a head in minutes"
     ]
     [image], [text] = (
         predictor.encode_images([colour_images / "red.png"]),
@@ -303,7 +303,7 @@ def test_training_goes_on_from_it_with_a_new_head(
 
 def test_training_into_it_is_refused(old_model: Path, rows: dict[str, Any]) -> None:
     message = (
-        f"--output-dir {old_model} is a model of an older pipeline, whose training_stats.json would"
+        f"`output_dir` {old_model} is a model of an older pipeline, whose training_stats.json would"
         " be lost; choose another"
     )
     with pytest.raises(InputError, match=message):
