@@ -99,7 +99,7 @@ async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
         await app(scope, receive, hold_failures)
     except MismatchError as error:
         for failure in failures:
-            await send(failure | {"message": str(error)})
+            await send({**failure, "message": str(error)})
         if not failures:
             raise
     except BaseException:
