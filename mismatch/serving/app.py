@@ -214,6 +214,6 @@ def _said_by_uvicorn(error: MismatchError) -> Exception:
     importer = sys.modules.get("uvicorn.importer")
     if importer is None:
         return error
-    kind = type("SettingsError", (type(error), importer.ImportFromStringError), {})
-    told: Exception = kind(str(error))
+    kinds = (type(error), importer.ImportFromStringError)
+    told: Exception = type("SettingsError", kinds, {})(str(error))
     return told
