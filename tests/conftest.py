@@ -14,12 +14,13 @@ import urllib.request
 import uuid
 import venv
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -28,6 +29,7 @@ from tokenizers.processors import TemplateProcessing
 
 from mismatch.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
+from tests.remembered import remembering
 from tests.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
@@ -35,13 +37,93 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that at the end no process waits for one of them."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 ROOT = Path(__file__).resolve().parents[1]
+WHOLE = os.environ.get("WHOLE") == "1"  # all rows and all moments, where a part is enough each day
+# what takes longest, first: the others fill up what is left of two processes
+LONGEST = (
+    "test_quickstart",
+    "test_lit",
+    "test_fashion",
+    "test_resume",
+    "test_fsdp",
+    "test_benchmarks",
+    "test_readme",
+    "test_processes",
+    "test_openclip_kinds",
+    "test_hf_clip_kinds",
+    "test_predictor",
+    "test_checkpoint",
+    "test_torch_free",
+    "test_page_in_chromium",
+    "test_guard",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first, then those with slow tests, so that at the end no process waits."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def turn(item: pytest.Item) -> tuple[int, bool]:
+        place = LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+        return place, item.path not in slow
+
+    items.sort(key=turn)
+
+
+Make = Callable[[Path], object]
+
+
+# files that export, but test something else than how graphs are traced
+EXPORTING = ("calibrate", "export_onnx", "fashion", "fp16", "gate", "int8", "onnx", "predictor")
+EXPORTING += ("quickstart", "torch_free", "triton", "tuning", "benchmark", "tune_threshold")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def graphs_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same tower is traced once, in files that test something else."""
+    stem = Path(request.node.path).stem.removeprefix("test_")
+    with remembering() if stem in EXPORTING else nullcontext():
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """Make a folder in one of the run's processes; the others wait for it and use it too.
+    Nothing may be changed in it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Make) -> Path:
+        folder = place / f"shared-{name}"
+        done = place / f"shared-{name}.done"
+        with FileLock(place / f"shared-{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+MadeOnce = Callable[[str, Make], Path]
+
+
+def first_photos(source: Path, target: Path, count: int) -> Path:
+    """The rows of a CSV's first `count` photos; all of them in a whole run."""
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    photos = list(dict.fromkeys(row["image_path"] for row in rows))
+    chosen = set(photos if WHOLE else photos[:count])
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["image_path"] in chosen)
+    return target
+
+
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt", "shoe", "bag"]
 
 
@@ -229,10 +311,19 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def tiny_checkpoints(
+    made_once: MadeOnce, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """For each family a checkpoint of its `tiny` model with an untrained adapter head, a
-    calibration and a threshold.
+    calibration and a threshold; written by one of the processes and copied by each.
     """
+    folder = tmp_path_factory.mktemp("checkpoints")
+    shutil.copytree(made_once("checkpoints", write_tiny_checkpoints), folder, dirs_exist_ok=True)
+    return {name: folder / name for name in FAMILIES}
+
+
+def write_tiny_checkpoints(folder: Path) -> None:
+    """Into a folder for each family."""
     import torch
 
     from mismatch.backbones.registry import load_backbone
@@ -241,7 +332,6 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     from mismatch.training.detector import Detector
     from mismatch.training.head import build_head, head_spec_for
 
-    folder = tmp_path_factory.mktemp("checkpoints")
     for name in FAMILIES:
         backbone = load_backbone(f"{name}:tiny")
         torch.manual_seed(1)
@@ -262,51 +352,58 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
             meta_for(name, "tiny", spec, score=score),
             {},
         )
-    return {name: folder / name for name in FAMILIES}
 
 
 @pytest.fixture(scope="session")
 def tiny_bundles(
-    tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoints: dict[str, Path],
+    made_once: MadeOnce,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """The bundles of `tiny_checkpoints`, written by the real exporter."""
-    from mismatch.export.onnx import export_bundle
-    from mismatch.training.engine import open_checkpoint
+    """The bundles of `tiny_checkpoints`, written by the real exporter in one of the processes and
+    copied by each.
+    """
+
+    def make(folder: Path) -> None:
+        from mismatch.export.onnx import export_bundle
+        from mismatch.training.engine import open_checkpoint
+
+        with remembering():
+            for name, path in tiny_checkpoints.items():
+                export_bundle(open_checkpoint(path, provider="cpu"), folder / name)
 
     folder = tmp_path_factory.mktemp("bundles")
-    return {
-        name: export_bundle(open_checkpoint(path, provider="cpu"), folder / name).folder
-        for name, path in tiny_checkpoints.items()
-    }
+    shutil.copytree(made_once("bundles", make), folder, dirs_exist_ok=True)
+    return {name: folder / name for name in FAMILIES}
+
+
+def install(folder: Path, *requirements: object) -> Path:
+    """A fresh virtual environment with those in it; its bin folder. What is imported is compiled
+    then, and what is not never.
+    """
+    venv.create(folder, with_pip=True)
+    bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
+    pip = [str(bin_folder / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--no-compile", *map(str, requirements)], check=True)
+    return bin_folder
+
+
+def wheel_of(project: Path, folder: Path) -> Path:
+    """Its wheel, built into that folder."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
+    before = set(folder.glob("*.whl"))
+    subprocess.run([*build, str(folder), str(project)], check=True, capture_output=True)
+    [wheel] = set(folder.glob("*.whl")) - before
+    return wheel
 
 
 @pytest.fixture(scope="session")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def light(made_once: MadeOnce) -> Path:
     """A fresh virtual environment with the wheel and nothing but what it requires;
     its bin folder.
     """
-    folder = tmp_path_factory.mktemp("light")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
-        check=True,
-        capture_output=True,
-    )
-    [wheel] = folder.glob("*.whl")
-    venv.create(folder / "venv", with_pip=True)
-    bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    subprocess.run(
-        [
-            bin_folder / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            wheel,
-        ],
-        check=True,
-    )
-    return bin_folder
+    folder = made_once("light", lambda path: install(path / "venv", wheel_of(ROOT, path)))
+    return folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """Real photos and titles, end to end: three epochs of `tiny` learn, the bundle agrees with torch on
-every test row, and predicts them all.
+every row of a test, and predicts them all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from click.testing import CliRunner
 
 from mismatch.cli import main
 from mismatch.evaluation.metrics import auroc
+from tests.conftest import WHOLE, first_photos
 
+PHOTOS = {"train": 800, "val": 200, "test": 200}  # two rows each
 pytestmark = pytest.mark.slow
 
 
@@ -24,7 +26,15 @@ def run(*args: object) -> str:
     return result.stdout
 
 
-def train(family: str, fashion: Path, output: Path) -> dict[str, Any]:
+@pytest.fixture
+def rows(fashion: Path, tmp_path: Path) -> Path:
+    """A folder with train.csv, val.csv and test.csv."""
+    for name, count in PHOTOS.items():
+        first_photos(fashion / f"{name}.csv", tmp_path / f"{name}.csv", count)
+    return tmp_path
+
+
+def train(family: str, rows: Path, fashion: Path, output: Path) -> dict[str, Any]:
     """Three epochs of everything; returns training_stats.json."""
     options = {
         "--backbone": family,
@@ -35,8 +45,8 @@ def train(family: str, fashion: Path, output: Path) -> dict[str, Any]:
         "--learning-rate": 1e-3,
     }
     files = {
-        "--train-csv": fashion / "train.csv",
-        "--val-csv": fashion / "val.csv",
+        "--train-csv": rows / "train.csv",
+        "--val-csv": rows / "val.csv",
         "--image-base-path": fashion,
         "--output-dir": output,
     }
@@ -45,11 +55,12 @@ def train(family: str, fashion: Path, output: Path) -> dict[str, Any]:
     return stats
 
 
-def test_it_learns_exports_and_predicts(fashion: Path, family: str, tmp_path: Path) -> None:
-    stats = train(family, fashion, tmp_path / "real")
-    assert max(stats["val_auroc"]) > 0.68
+def test_it_learns_exports_and_predicts(fashion: Path, family: str, rows: Path) -> None:
+    stats = train(family, rows, fashion, rows / "real")
+    assert max(stats["val_auroc"]) > (0.68 if WHOLE else 0.62)
 
-    model, bundle = tmp_path / "real" / "best_model", tmp_path / "bundle"
+    model, bundle = rows / "real" / "best_model", rows / "bundle"
+    tested = 1406 if WHOLE else 400
     run(
         "export-onnx",
         "--model",
@@ -57,28 +68,28 @@ def test_it_learns_exports_and_predicts(fashion: Path, family: str, tmp_path: Pa
         "--output",
         bundle,
         "--verify-csv",
-        fashion / "test.csv",
+        rows / "test.csv",
         "--image-base-path",
         fashion,
     )
     parity = json.loads((bundle / "parity.json").read_text())
-    assert (parity["pairs"], parity["unscorable"], parity["flipped_decisions"]) == (1406, 0, 0)
+    assert (parity["pairs"], parity["unscorable"], parity["flipped_decisions"]) == (tested, 0, 0)
     assert parity["max_score_difference"] < 1e-4
     assert parity["score_std"] > 0.05
 
-    full = predicted(bundle, fashion, tmp_path / "full.csv")
-    assert [row["status"] for row in full] == ["ok"] * 1406
-    in_int8(model, full, fashion, tmp_path)
+    full = predicted(bundle, rows, fashion, rows / "full.csv")
+    assert [row["status"] for row in full] == ["ok"] * tested
+    in_int8(model, full, fashion, rows)
 
 
-def predicted(bundle: Path, fashion: Path, output: Path) -> list[dict[str, str]]:
+def predicted(bundle: Path, rows: Path, fashion: Path, output: Path) -> list[dict[str, str]]:
     """All test rows, with their labels."""
     run(
         "predict",
         "--model",
         bundle,
         "--csv",
-        fashion / "test.csv",
+        rows / "test.csv",
         "--image-base-path",
         fashion,
         "--keep-columns",
@@ -102,16 +113,15 @@ def in_int8(model: Path, full: list[dict[str, str]], fashion: Path, folder: Path
         "--precision",
         "int8",
         "--verify-csv",
-        fashion / "val.csv",
+        folder / "val.csv",
         "--image-base-path",
         fashion,
     )
     assert "int8 in both towers" in said
-    small = predicted(folder / "int8", fashion, folder / "small.csv")
+    small = predicted(folder / "int8", folder, fashion, folder / "small.csv")
     # 1 % is the aim, and the gate's bound on val
-    assert (
-        sum(a["is_match"] != b["is_match"] for a, b in zip(full, small, strict=True)) <= 0.02 * 1406
-    )
+    flipped = sum(a["is_match"] != b["is_match"] for a, b in zip(full, small, strict=True))
+    assert flipped <= 0.02 * len(full)
     areas = [
         auroc(
             [int(row["label"]) for row in scores],

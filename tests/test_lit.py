@@ -9,23 +9,23 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import WHOLE, first_photos, install, wheel_of
+
+PHOTOS = 800  # to train on, of 5,625; two rows each
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "mismatch-lit"
+# of this process's environment; what is imported is compiled, once for all commands
+LEFT_OUT = ("PYTHONPATH", "CLIP_FINE_TUNED_MODEL_PATH", "PYTHONDONTWRITEBYTECODE")
 pytestmark = pytest.mark.slow
 
 
 def run(*command: Any, cwd: Path) -> str:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "CLIP_FINE_TUNED_MODEL_PATH")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -39,34 +39,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest; its bin folder.
     """
     folder = tmp_path_factory.mktemp("stranger")
-    for project in (ROOT, EXAMPLE):
-        run(
-            sys.executable,
-            "-m",
-            "build",
-            "--wheel",
-            "--no-isolation",
-            "--outdir",
-            folder,
-            project,
-            cwd=folder,
-        )
-    [own], [plugin] = folder.glob("mismatch_clip-*.whl"), folder.glob("mismatch_lit-*.whl")
-    venv.create(folder / "venv", with_pip=True)
-    bin_folder = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    run(
-        bin_folder / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        f"{own}[train]",
-        plugin,
-        "pytest>=8.4",
-        cwd=folder,
-    )
-    return bin_folder
+    own, plugin = wheel_of(ROOT, folder), wheel_of(EXAMPLE, folder)
+    return install(folder / "venv", f"{own}[train]", plugin, "pytest>=8.4")
 
 
 def test_it_keeps_the_contract_and_passes_its_own_tests(stranger: Path, tmp_path: Path) -> None:
@@ -95,11 +69,16 @@ def test_it_keeps_the_contract_and_passes_its_own_tests(stranger: Path, tmp_path
 def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
     stranger: Path, light: Path, fashion: Path, tmp_path: Path
 ) -> None:
+    kept = {"train": PHOTOS, "val": 150, "test": 150, "test_kinds": 150}
+    rows = {
+        name: first_photos(fashion / f"{name}.csv", tmp_path / f"{name}.csv", count)
+        for name, count in kept.items()
+    }
     files = (
         "--train-csv",
-        fashion / "train.csv",
+        rows["train"],
         "--val-csv",
-        fashion / "val.csv",
+        rows["val"],
         "--image-base-path",
         fashion,
     )
@@ -117,7 +96,7 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
         tmp_path / "cache",
         cwd=tmp_path,
     )
-    test = ("--csv", fashion / "test.csv", "--image-base-path", fashion)
+    test = ("--csv", rows["test"], "--image-base-path", fashion)
     report = json.loads(
         run(
             stranger / "mismatch",
@@ -129,11 +108,11 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
             cwd=tmp_path,
         )
     )
-    assert report["scored"] == 1406
-    assert report["metrics"]["auroc"] > 0.97
-    assert report["metrics"]["accuracy"] > 0.915
+    assert report["scored"] == (1406 if WHOLE else 300)
+    assert report["metrics"]["auroc"] > (0.97 if WHOLE else 0.85)
+    assert report["metrics"]["accuracy"] > (0.915 if WHOLE else 0.75)
 
-    some = (fashion / "test.csv").read_text(encoding="utf-8").splitlines()[:301]
+    some = rows["test"].read_text(encoding="utf-8").splitlines()[:301]
     (tmp_path / "some.csv").write_text("\n".join(some) + "\n", encoding="utf-8")
     verify = ("--verify-csv", "some.csv", "--image-base-path", fashion)
     run(
@@ -161,32 +140,33 @@ def test_it_learns_real_photos_and_its_bundle_needs_no_torch(
     )
     with (
         (tmp_path / "out.csv").open(newline="", encoding="utf-8") as out,
-        (fashion / "test.csv").open(newline="", encoding="utf-8") as rows,
+        rows["test"].open(newline="", encoding="utf-8") as known,
     ):
         right = [
-            (row["is_match"] == "True") == (known["label"] == "1")
-            for row, known in zip(csv.DictReader(out), csv.DictReader(rows), strict=True)
+            (row["is_match"] == "True") == (true["label"] == "1")
+            for row, true in zip(csv.DictReader(out), csv.DictReader(known), strict=True)
         ]
     assert sum(right) / len(right) == pytest.approx(report["metrics"]["accuracy"], abs=1e-9)
-    explanations_name_what_is_wrong(tmp_path / "bundle", light, fashion, tmp_path)
+    explanations_name_what_is_wrong(light, fashion, tmp_path)
 
 
-def explanations_name_what_is_wrong(bundle: Path, light: Path, fashion: Path, folder: Path) -> None:
-    """Without torch; of rows that the model gets right, the wrong word is mostly among the first
+def explanations_name_what_is_wrong(light: Path, fashion: Path, folder: Path) -> None:
+    """Without torch, of the folder's bundle and rows; of those that the model gets right, the wrong word is mostly among the first
     two, and matching rows are left in peace.
     """
     pair = ("--image", fashion / "images" / "15813.jpg", "--text", "Arrow Men White Shirt")
     found = json.loads(
-        run(light / "mismatch", "explain", "--model", bundle, *pair, "--json", cwd=folder)
+        run(light / "mismatch", "explain", "--model", "bundle", *pair, "--json", cwd=folder)
     )
     assert [word["text"] for word in found["words"]] == ["Arrow", "Men", "White", "Shirt"]
+    count = 100 if WHOLE else 40
     rows = (
         "--csv",
-        fashion / "test_kinds.csv",
+        "test_kinds.csv",
         "--image-base-path",
         fashion,
         "--rows",
-        100,
+        count,
         "--timed",
         2,
     )
@@ -194,7 +174,7 @@ def explanations_name_what_is_wrong(bundle: Path, light: Path, fashion: Path, fo
         sys.executable,
         ROOT / "benchmarks" / "bench_explain.py",
         "--model",
-        bundle,
+        "bundle",
         *rows,
         "--json",
         "explained.json",
@@ -202,7 +182,7 @@ def explanations_name_what_is_wrong(bundle: Path, light: Path, fashion: Path, fo
     )
     figures = json.loads((folder / "explained.json").read_text())["rows"]
     for kind in ("hard_colour", "hard_type"):
-        assert figures[kind]["judged"] > 40
+        assert figures[kind]["judged"] > 0.4 * count
         assert figures[kind]["top_2"] >= 0.6 > figures[kind]["top_2_by_chance"]
         assert figures[kind]["gain"] > figures[kind]["gain_by_chance"] + 0.1
     assert figures["match"]["without_blame"] >= 0.9

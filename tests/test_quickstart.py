@@ -22,6 +22,7 @@ from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.runtime.predictor import Prediction
+from tests.conftest import WHOLE
 
 SMALL = Plan(
     photos={"train": 48, "val": 24, "test": 40},
@@ -171,12 +172,34 @@ def test_without_the_extra_it_names_the_pip_line(
     assert list(tmp_path.iterdir()) == []
 
 
+HALF = """
+from mismatch.cli import main, quickstart
+
+class Half(quickstart.Plan):
+    def __init__(self, seed):
+        photos = {"train": 3000, "val": 250, "test": 500}
+        super().__init__(photos, seed, {**quickstart.RECIPE, "epochs": 5})
+
+if __name__ == "__main__":
+    quickstart.Plan = Half
+    main()
+"""
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """quickstart as users run it; its folder."""
+    """quickstart as users run it, or on half of the photos; its folder."""
     folder = tmp_path_factory.mktemp("whole")
+    program = folder / "half.py"
+    program.write_text(HALF)
     done = subprocess.run(
-        [sys.executable, "-m", "mismatch", "quickstart", "--dir", "q"],
+        [
+            sys.executable,
+            *(("-m", "mismatch") if WHOLE else (program,)),
+            "quickstart",
+            "--dir",
+            "q",
+        ],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -190,12 +213,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_promise(whole: Path) -> None:
-    """Held-out accuracy ≥ 0.90, hard mismatches included, and a bundle that agrees with torch to
-    1e-4; no time limit here, machines differ.
+    """Held-out accuracy ≥ 0.90, 0.85 from half of the photos, hard mismatches included, and a
+    bundle that agrees with torch to 1e-4; no time limit here, machines differ.
     """
     measured = json.loads((whole / MARKER).read_text())
-    assert measured["held_out"]["accuracy"] >= 0.90
-    assert measured["parity"]["pairs"] == 2000
+    assert measured["held_out"]["accuracy"] >= (0.90 if WHOLE else 0.85)
+    assert measured["parity"]["pairs"] == (2000 if WHOLE else 1000)
     assert measured["parity"]["max_score_difference"] <= 1e-4
 
 

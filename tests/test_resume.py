@@ -319,56 +319,80 @@ def test_a_run_killed_at_three_random_moments_ends_as_one_that_never_was(shop: P
 OPERATIONS = ("replace", "rename", "unlink", "mkdir", "rmdir", "link")
 
 
-def die_at(count: int, counted: list[int]) -> None:
-    """From now on this process is killed before the operation of that number on any file; those
-    seen are counted.
+def die_at(count: int, seen: list[str]) -> None:
+    """From now on this process is killed before the operation of that number, from 1, on any file;
+    the names of those seen are added.
     """
 
-    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def operate(*args: Any, **more: Any) -> Any:
-            counted[0] += 1
-            if counted[0] == count:
+            seen.append(name)
+            if len(seen) == count:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **more)
 
         return operate
 
     for name in OPERATIONS:
-        setattr(os, name, watched(getattr(os, name)))
+        setattr(os, name, watched(name, getattr(os, name)))
     for module, name in ((torch, "save"), (checkpoint, "save_file")):
-        setattr(module, name, watched(getattr(module, name)))
+        setattr(module, name, watched(name, getattr(module, name)))
+
+
+def start_over(folder: Path, name: str, count: int) -> None:
+    """A run from a checkpoint in its own folder, killed before an operation on a file; at 0 it
+    ends, and operations.json has what it did to files, in order.
+    """
+    seen: list[str] = []
+    die_at(count, seen)
+    run(folder, "full", name, **over_itself(folder, name))
+    done = json.dumps(seen)
+    (folder / "operations.json").write_text(done)
+
+
+def over_itself(folder: Path, name: str) -> dict[str, Any]:
+    return {
+        "epochs": 2,
+        "checkpoint_steps": 9,
+        "keep_checkpoints": 1,
+        "model_name": str(folder / name / "checkpoint_epoch_2"),
+    }
+
+
+def chosen_moments(operations: list[str]) -> list[int]:
+    """Numbers from 1: every fourth operation, and the first and the last of each kind; all in a
+    whole run.
+    """
+    numbers = range(1, len(operations) + 1)
+    if os.environ.get("WHOLE") == "1":
+        return list(numbers)
+    firsts = {operations.index(kind) + 1 for kind in operations}
+    lasts = {len(operations) - operations[::-1].index(kind) for kind in operations}
+    return sorted({*numbers[::4], *firsts, *lasts})
 
 
 def kill_everywhere(folder: Path) -> None:
-    """A run that starts from a checkpoint in its own folder, where an earlier run is, is killed
-    before each operation on a file in turn, and resumed.
+    """A run that starts where an earlier one is, is killed before operations on files from its
+    first to its last, each time anew, and resumed.
     """
     run(folder, "full", "earlier", epochs=2)
-    for count in range(1, 1000):
+    moments = [0]  # where it is not killed
+    for count in moments:
         name = f"killed-{count}"
         shutil.copytree(folder / "earlier", folder / name)
-        more: dict[str, Any] = {
-            "epochs": 2,
-            "checkpoint_steps": 9,
-            "keep_checkpoints": 1,
-            "model_name": str(folder / name / "checkpoint_epoch_2"),
-        }
-        killed = end_of(
-            fork(
-                lambda count=count, name=name, more=more: (
-                    die_at(count, [0]),
-                    run(folder, "full", name, **more),
-                )
-            )
-        )
-        if killed == 0:
-            break
-        assert end_of(fork(lambda name=name, more=more: go_on(folder, name, **more))) == 0, count
-        print(count, killed, flush=True)
+        killed = end_of(fork(lambda name=name, count=count: start_over(folder, name, count)))
+        if count == 0:
+            assert killed == 0
+            moments += chosen_moments(json.loads((folder / "operations.json").read_text()))
+            continue
+        assert killed == -signal.SIGKILL, count
+        assert end_of(fork(lambda name=name: go_on(folder, name))) == 0, count
+        print(count, flush=True)
 
 
-def go_on(folder: Path, name: str, **more: Any) -> None:
+def go_on(folder: Path, name: str) -> None:
     """With --resume, but where it finds the earlier run alone, and says so."""
+    more = over_itself(folder, name)
     try:
         run(folder, "full", name, **more, resume=True)
     except InputError as error:
@@ -380,8 +404,9 @@ def go_on(folder: Path, name: str, **more: Any) -> None:
 def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(shop: Path) -> None:
     lines = driven(kill_everywhere, shop).splitlines()
     print("\n".join(lines))
-    assert len(lines) > 40
-    straight = shop / f"killed-{len(lines) + 1}"
+    assert len(json.loads((shop / "operations.json").read_text())) > 40
+    assert len(lines) > 10
+    straight = shop / "killed-0"
     assert names(straight) == [
         "best_model",
         "checkpoint_epoch_2",
@@ -391,7 +416,7 @@ def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(
         "training_curves.png",
         "training_stats.json",
     ]
-    for count in range(1, len(lines) + 1):
+    for count in map(int, lines):
         assert_same_run(straight, shop / f"killed-{count}")
         # drawn last, when all else is done
         found = {name for name in names(shop / f"killed-{count}") if "training_curves" not in name}
