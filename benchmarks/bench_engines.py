@@ -42,8 +42,8 @@ from mismatch.export.onnx import Rows, export_bundle
 from mismatch.export.parity import built_in_pairs
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.predict_file import predict_file
+from mismatch.runtime.onnx_engine import Graph
 from mismatch.runtime.predictor import Predictor, load
-from mismatch.runtime.sessions import Graph
 from mismatch.training.engine import TorchEngine, open_backbone
 
 IMAGE_BATCH, TEXT_BATCH = 16, 64  # items a tower call

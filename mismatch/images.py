@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import ImageError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 __all__ = ["ImageSource", "as_image_source", "encoded_image", "no_image"]
 

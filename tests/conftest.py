@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 from tests.remembered import remembering
 from tests.training_lines import training_lines

@@ -18,7 +18,7 @@ from mismatch.data import arrow_rows, arrow_values, parquet_pages
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mismatch.errors import CheckpointError, ImageError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file, text_key
 
 

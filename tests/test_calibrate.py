@@ -20,7 +20,7 @@ from PIL import Image
 import mismatch
 from mismatch.cli import main
 from mismatch.errors import InputError
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
 
 
 @pytest.fixture

@@ -374,7 +374,7 @@ TERMINATED = """
 import os, signal, sys
 from mismatch.backbones import registry
 from mismatch.cli import main
-from mismatch.files import atomic_file
+from mismatch.io.atomic import atomic_file
 
 def families():
     with atomic_file(sys.argv[1]) as file:

@@ -9,7 +9,7 @@ import pytest
 
 from mismatch.data.columns import Columns, locate_image, parse_label
 from mismatch.errors import InputError, LabelError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def test_what_is_written_stands_where_the_open_file_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/dev/fd/7"])
 def test_a_file_that_is_written_whole_goes_to_the_open_file(tmp_path: Path, name: str) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom mismatch.files import atomic_file, write_json\n"
-        "from mismatch.locks import locked\nfrom mismatch.outputs import check_outputs\n"
+        "import sys\nfrom pathlib import Path\nfrom mismatch.io.atomic import atomic_file, write_json\n"
+        "from mismatch.io.locks import locked\nfrom mismatch.io.outputs import check_outputs\n"
         "print('printed')\n"
         f"check_outputs([('--output', Path({name!r}), None)])\n"
         f"with locked({name!r}), atomic_file({name!r}) as file: file.write('written\\n')\n"

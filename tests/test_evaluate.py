@@ -18,7 +18,7 @@ import mismatch
 from mismatch.cli import main
 from mismatch.data.pairs import source_digest
 from mismatch.errors import InputError
-from mismatch.files import finite
+from mismatch.io.atomic import finite
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 

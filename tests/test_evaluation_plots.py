@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from mismatch.evaluation.curves import sweep
 from mismatch.evaluation.decisions import Decisions
-from mismatch.evaluation.outlines import sweep
 from mismatch.reports.evaluation_plots import (
     VARIABLES,
     precision_recall_plot,

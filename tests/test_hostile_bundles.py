@@ -18,7 +18,8 @@ from onnx import helper
 
 import mismatch
 from mismatch.errors import CheckpointError
-from mismatch.runtime import sessions, time_limit
+from mismatch.runtime import onnx_engine as sessions
+from mismatch.runtime import time_limit
 from tests import hostile
 
 HEAD = {"image_embedding": ["b", hostile.IMAGE], "text_embedding": ["b", hostile.TEXT]}

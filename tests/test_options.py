@@ -20,6 +20,7 @@ from mismatch.cli.options import (
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.jobs.options import (
     MODEL_DEFAULTS,
     ROW_DEFAULTS,
@@ -30,7 +31,6 @@ from mismatch.jobs.options import (
     open_predictor,
     open_rows,
 )
-from mismatch.remote import Remote
 from mismatch.runtime import preprocess
 from mismatch.runtime.decoding import DecodingPool
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mismatch.evaluation.curves import POINTS, histogram, precision_recall_curve, roc_curve, sweep
 from mismatch.evaluation.metrics import auroc, confusion_matrix
-from mismatch.evaluation.outlines import POINTS, histogram, precision_recall_curve, roc_curve, sweep
 
 RNG = np.random.default_rng(5)
 LABELS = RNG.integers(0, 2, 3000)

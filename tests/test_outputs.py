@@ -1,4 +1,4 @@
-"""mismatch.outputs: whatever a command is asked to write, no input, no model's file and nothing
+"""mismatch.io.outputs: whatever a command is asked to write, no input, no model's file and nothing
 that a user made is replaced.
 """
 
@@ -15,12 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mismatch import outputs
 from mismatch.cli import command_paths, main
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import LARGEST_JSON
-from mismatch.jobs.table_kinds import table
-from mismatch.outputs import (
+from mismatch.io import outputs
+from mismatch.io.atomic import LARGEST_JSON
+from mismatch.io.outputs import (
     SOFTWARE,
     OutputKind,
     check_outputs,
@@ -31,6 +30,7 @@ from mismatch.outputs import (
     refuse_model_folder,
     text_file,
 )
+from mismatch.jobs.table_kinds import table
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
 BUNDLE = {"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}}

@@ -23,7 +23,7 @@ from mismatch.data.pairs import (
     source_digest,
 )
 from mismatch.errors import InputError, LabelError, MachineError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 HEAD = b"image_path,text,label\n"
 
@@ -404,7 +404,7 @@ def test_rows_that_can_not_be_read_are_the_machines_fault_and_not_the_inputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     (tmp_path / f"rows{suffix}").symlink_to("/proc/self/mem")  # EIO at its beginning
-    monkeypatch.setattr("mismatch.retries.PAUSES", ())
+    monkeypatch.setattr("mismatch.io.retries.PAUSES", ())
     with pytest.raises(
         MachineError,
         match=rf"rows\{suffix} can't be read to its end: Input/output error, tried 1 times",

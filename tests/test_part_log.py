@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_binary, read_json
+from mismatch.io.atomic import atomic_binary, read_json
+from mismatch.io.remote import Remote
 from mismatch.jobs.output.part_log import Block, ObjectLog, PartLog, foreign
-from mismatch.remote import Remote
 
 RUN = {"the model": ["c0ffee"], "--block-rows": 2}
 

@@ -695,7 +695,7 @@ def test_a_step_that_fails_on_everything_is_no_pairs_fault(
 def test_a_text_that_cannot_be_split_costs_its_pair_alone(
     colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mismatch.runtime import chunks
+    from mismatch.runtime import long_text as chunks
 
     real = chunks.split_long_text
     monkeypatch.setattr(

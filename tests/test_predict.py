@@ -24,9 +24,9 @@ import mismatch
 from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
 from mismatch.cli.predict import box
+from mismatch.io.locks import locked
 from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.row_tables import RowWriter
-from mismatch.locks import locked
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import Calibration, ScoreSpec

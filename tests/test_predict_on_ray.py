@@ -22,11 +22,11 @@ from PIL import Image
 
 from mismatch.cli import main
 from mismatch.data.columns import Columns
-from mismatch.files import read_json
+from mismatch.io.atomic import read_json
+from mismatch.io.remote import Remote
 from mismatch.jobs import predict_on_ray
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer
 from mismatch.jobs.prediction_run import PredictSettings
-from mismatch.remote import Remote
 from mismatch.runtime.decoding import DecodingPool
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}

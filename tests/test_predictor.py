@@ -31,7 +31,7 @@ from mismatch.errors import (
     InputError,
     MissingExtraError,
 )
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold

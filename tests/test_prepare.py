@@ -22,7 +22,8 @@ from mismatch.errors import (
     InputError,
     LabelError,
 )
-from mismatch.runtime import chunks, tokenize
+from mismatch.runtime import long_text as chunks
+from mismatch.runtime import tokenize
 from mismatch.runtime.predictor import Predictor
 from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector, save_checkpoint

@@ -20,7 +20,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime import open_image as opening
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
@@ -697,7 +697,7 @@ def test_a_store_that_fails_is_the_row_s_error_and_one_out_of_reach_the_machine_
         raise OSError(number, "the store fails")
 
     monkeypatch.setattr(Remote, "read", fail)
-    monkeypatch.setattr("mismatch.retries.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("mismatch.io.retries.PAUSES", (0.0, 0.0, 0.0))
     with pytest.raises(kind, match=said):
         open_image(Remote.of("s3://shop/a.jpg"))
     assert len(asked) == (1 if number == errno.EACCES else 4)

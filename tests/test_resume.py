@@ -31,7 +31,7 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
 from mismatch.progress import shown_by
 from mismatch.runtime import cache as cache_module
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train

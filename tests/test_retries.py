@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mismatch import retries
 from mismatch.errors import ImageError, MachineError
-from mismatch.retries import PAUSES, open_patiently, reason, retried, shortage
+from mismatch.io import retries
+from mismatch.io.retries import PAUSES, open_patiently, reason, retried, shortage
 from mismatch.runtime.preprocess import open_image
 
 

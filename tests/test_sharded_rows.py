@@ -23,7 +23,7 @@ from mismatch.data import spans
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs
 from mismatch.errors import CheckpointError, InputError, LabelError, MismatchError
-from mismatch.runtime.chunks import split_long_text
+from mismatch.runtime.long_text import split_long_text
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training.batches import PairSet, hold_out
 from mismatch.training.callbacks import silenced

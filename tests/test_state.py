@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mismatch.errors import CheckpointError
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
 from mismatch.training.state import (
     Note,
     Position,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mismatch.errors import InputError
+from mismatch.io.outputs import OutputKind, check_outputs
 from mismatch.jobs.row_tables import row_table
 from mismatch.jobs.table_kinds import exact_table, read_names, refuse_unasked, table
-from mismatch.outputs import OutputKind, check_outputs
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 WRITTEN = ["image_path", "text", "label", "kind"]

@@ -29,7 +29,7 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
-from mismatch.locks import locked
+from mismatch.io.locks import locked
 from mismatch.progress import shown_by
 from mismatch.training import TrainConfig, TrainResult, objective, output, train
 from mismatch.training import config as config_module

@@ -27,7 +27,7 @@ from mismatch.errors import (
     MissingExtraError,
     is_panic,
 )
-from mismatch.files import check_model_folder
+from mismatch.io.atomic import check_model_folder
 from mismatch.io.text import did_you_mean
 from mismatch.runtime.libraries import send_nothing
 

@@ -26,8 +26,8 @@ from mismatch.cli.streams import (
     stream_error,
 )
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.io.retries import shortage_in
 from mismatch.progress import Advance, shown_by
-from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 

@@ -19,7 +19,7 @@ from mismatch.cli.options import (
     review_band_option,
     safe_csv_option,
 )
-from mismatch.files import finite
+from mismatch.io.atomic import finite
 
 __all__ = ["command"]
 

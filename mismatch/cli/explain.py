@@ -127,7 +127,7 @@ def command(model: str, rows: Path | None, as_json: bool, **options: Any) -> Non
         found = [(row.line, row.explanation) for row in result.explanations]
         plain = result.to_dict()["explanations"]
     if as_json:
-        from mismatch.files import finite
+        from mismatch.io.atomic import finite
 
         click.echo(json.dumps(finite(plain), indent=2, ensure_ascii=False))
     else:

@@ -12,7 +12,7 @@ import click
 
 from mismatch.cli.number_types import THREADS, WORKERS
 from mismatch.data.columns import Columns, MultiImage
-from mismatch.remote import Remote, is_url, located
+from mismatch.io.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mismatch.locks import locked
+from mismatch.io.locks import locked
 
 __all__ = ["hold", "hold_score"]
 
@@ -23,6 +23,6 @@ def hold_score(model: str) -> None:
     """Let no other command write this model's calibration and thresholds; CheckpointError for what
     can't store them.
     """
-    from mismatch.runtime.stored_score import score_file
+    from mismatch.runtime.score_file import score_file
 
     hold(model, inside=re.compile(re.escape(score_file(model).name)))

@@ -22,7 +22,7 @@ from mismatch.cli.options import (
     spread_options,
 )
 from mismatch.errors import CheckpointError
-from mismatch.remote import Remote, located
+from mismatch.io.remote import Remote, located
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor

@@ -20,9 +20,9 @@ from mismatch.cli.logs import lines_on_stdout
 from mismatch.cli.number_types import SEED
 from mismatch.cli.progress import progress_bar
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
-from mismatch.files import is_leftover
-from mismatch.locks import locked
-from mismatch.outputs import refuse_model_folder
+from mismatch.io.atomic import is_leftover
+from mismatch.io.locks import locked
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.runtime.hardware import available_cpus
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _remove_own(folder: Path) -> None:
 
 
 def _write_json(path: Path, data: Any) -> None:
-    from mismatch.files import write_json
+    from mismatch.io.atomic import write_json
 
     write_json(path, data)
 
@@ -316,7 +316,7 @@ def _write_backbone(folder: Path, seed: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from mismatch.files import atomic_directory
+    from mismatch.io.atomic import atomic_directory
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -411,7 +411,7 @@ def _export(
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """The CSV that `mismatch predict --csv` writes."""
-    from mismatch.files import atomic_file
+    from mismatch.io.atomic import atomic_file
     from mismatch.jobs.output.tables import COLUMNS, fields
     from mismatch.jobs.row_tables import RowWriter
 

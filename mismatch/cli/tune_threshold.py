@@ -11,7 +11,7 @@ import click
 
 from mismatch.cli.number_types import FINITE, SEED, FiniteRange
 from mismatch.cli.options import job_row_options, model_options, review_band_option
-from mismatch.files import finite
+from mismatch.io.atomic import finite
 
 if TYPE_CHECKING:
     from mismatch.jobs.tune_threshold import ThresholdResult
@@ -154,7 +154,7 @@ def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:
     """
     from mismatch.cli.threshold_lines import threshold_lines
     from mismatch.jobs.tune_threshold import tune_threshold
-    from mismatch.runtime.stored_score import score_file
+    from mismatch.runtime.score_file import score_file
 
     def show(result: ThresholdResult) -> None:
         if as_json:

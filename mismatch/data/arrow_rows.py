@@ -18,9 +18,9 @@ from mismatch.data.csv_rows import NEEDED, open_rows
 from mismatch.data.parquet_pages import Leaf, PageError, rows_at_a_time
 from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
-from mismatch.files import check_regular, parse_json, read_text
-from mismatch.remote import READ, Remote
-from mismatch.retries import is_transient, reason
+from mismatch.io.atomic import check_regular, parse_json, read_text
+from mismatch.io.remote import READ, Remote
+from mismatch.io.retries import is_transient, reason
 
 __all__ = [
     "EMBEDDED",

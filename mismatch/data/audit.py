@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mismatch.data.ahead import map_ahead
 from mismatch.data.audit_report import LABEL_NAMES, Audit, FileAudit
 from mismatch.data.findings import (
     Sampled,
@@ -28,6 +27,7 @@ from mismatch.data.pairs import Columns, Row, resolve_image, scan_rows, training
 from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
 from mismatch.io.text import plural
+from mismatch.io.threads import map_ahead
 from mismatch.progress import progress as shown_progress
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from mismatch.data.confined import ConfinedFolder
 from mismatch.errors import InputError, LabelError
-from mismatch.remote import Remote, is_url, located
+from mismatch.io.remote import Remote, is_url, located
 
 __all__ = [
     "ALIASES",

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
+from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
 from mismatch.data.pairs import Row
-from mismatch.data.scripts import main_script
-from mismatch.data.similar import Fingerprint, near_duplicate_groups
+from mismatch.data.writing_systems import main_script
 from mismatch.errors import InputError
 
 __all__ = [
@@ -225,7 +225,7 @@ class TextCheck:
                 )
 
     def _blind(self) -> Iterator[Finding]:
-        from mismatch.data.blind import blind_text_auroc, telltales
+        from mismatch.data.unimodal_baselines import blind_text_auroc, telltales
 
         texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
         self.blind = auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
@@ -250,7 +250,7 @@ def blind_images(
 
     `prints`: of each sampled row's image, None where it can't be read.
     """
-    from mismatch.data.blind import blind_image_auroc
+    from mismatch.data.unimodal_baselines import blind_image_auroc
 
     known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
     labels = [row.label for row, _ in known]
@@ -272,7 +272,7 @@ def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float |
     """None where rows are too few, of one label, or what is needed isn't installed: the report says
     that it was not looked for.
     """
-    from mismatch.data.blind import LEAST_ROWS
+    from mismatch.data.unimodal_baselines import LEAST_ROWS
     from mismatch.errors import MissingExtraError
 
     if len(labels) < LEAST_ROWS or len(set(labels)) < 2:

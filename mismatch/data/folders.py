@@ -15,7 +15,7 @@ from mismatch.data.confined import ConfinedFolder
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 

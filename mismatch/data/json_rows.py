@@ -20,7 +20,7 @@ from mismatch.data.rows import (
     not_text,
     several_images,
 )
-from mismatch.remote import open_located
+from mismatch.io.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 

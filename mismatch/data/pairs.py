@@ -16,9 +16,9 @@ from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, op
 from mismatch.data.json_rows import json_header, json_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
-from mismatch.files import sha256_file
-from mismatch.remote import Remote, located
-from mismatch.retries import reason
+from mismatch.io.atomic import sha256_file
+from mismatch.io.remote import Remote, located
+from mismatch.io.retries import reason
 
 __all__ = [
     "ALIASES",

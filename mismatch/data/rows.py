@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
 from mismatch.errors import LabelError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 __all__ = [
     "MAX_COLUMNS",

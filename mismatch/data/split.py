@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mismatch.data.similar import groups_of
+from mismatch.data.near_duplicates import groups_of
 from mismatch.errors import InputError
 
 __all__ = ["NAMES", "SplitReport", "assign", "join", "report_of"]

@@ -34,8 +34,8 @@ from mismatch.export.parity import (
     check,
     compare_outputs,
 )
-from mismatch.files import atomic_directory, write_json
-from mismatch.locks import locked
+from mismatch.io.atomic import atomic_directory, write_json
+from mismatch.io.locks import locked
 from mismatch.runtime.bundle import (
     GRAPHS,
     MANIFEST,
@@ -46,8 +46,8 @@ from mismatch.runtime.bundle import (
     seen_by,
     write_manifest,
 )
+from mismatch.runtime.onnx_engine import OnnxEngine, open_bundle
 from mismatch.runtime.pipeline import Pair
-from mismatch.runtime.sessions import OnnxEngine, open_bundle
 from mismatch.specs import ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import InputError, ParityError
-from mismatch.runtime.chunks import cutting_problem, long_texts_line
+from mismatch.runtime.long_text import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import LongText

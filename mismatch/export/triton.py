@@ -19,8 +19,8 @@ from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
 from mismatch.export.triton_head import with_score
-from mismatch.files import atomic_directory, sha256_file
-from mismatch.outputs import refuse_model_folder
+from mismatch.io.atomic import atomic_directory, sha256_file
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.runtime.bundle import (
     MANIFEST,
     TOKENIZER,
@@ -30,8 +30,8 @@ from mismatch.runtime.bundle import (
     seen_by,
 )
 from mismatch.runtime.graph_file import check_self_contained
+from mismatch.runtime.onnx_engine import Graph
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.sessions import Graph
 
 __all__ = [
     "ENSEMBLE",

@@ -20,14 +20,14 @@ from mismatch.data.fix import sorted_out
 from mismatch.data.pairs import all_columns, rows_files
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.files import write_json
+from mismatch.io.atomic import write_json
+from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory
 from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
 from mismatch.jobs.results import Result
 from mismatch.jobs.row_tables import check_table, rejected_header, rejected_values, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
-from mismatch.outputs import OutputKind, check_outputs, json_report, page
 from mismatch.reports.audit_page import TITLE, write_audit_page
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import open_image

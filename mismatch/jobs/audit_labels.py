@@ -24,6 +24,7 @@ from mismatch.evaluation.label_errors import (
     require_cleanlab,
 )
 from mismatch.evaluation.metrics import auroc
+from mismatch.io.outputs import check_outputs
 from mismatch.jobs.kept_pictures import kept_picture, temporary_folder
 from mismatch.jobs.label_audit import MOST_PICTURES, PAGE, LabelAudit
 from mismatch.jobs.locking import lock_file
@@ -37,7 +38,6 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import table
-from mismatch.outputs import check_outputs
 from mismatch.progress import progress
 
 if TYPE_CHECKING:

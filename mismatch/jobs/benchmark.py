@@ -14,11 +14,11 @@ from mismatch.data.row_files import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.speed import Contender, Plan, measure, turns
-from mismatch.files import write_json
+from mismatch.io.atomic import write_json
+from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
 from mismatch.jobs.results import Result
-from mismatch.outputs import check_outputs, json_report
 from mismatch.progress import progress
 from mismatch.runtime.predictor import load
 

@@ -24,7 +24,8 @@ from mismatch.evaluation.threshold import (
     expected_figures,
     threshold_table,
 )
-from mismatch.files import atomic_directory
+from mismatch.io.atomic import atomic_directory
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_folder, lock_score
 from mismatch.jobs.options import (
@@ -37,11 +38,10 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.outputs import refuse_model_folder
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.score_file import score_file, write_score
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.stored_score import score_file, write_score
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
 __all__ = ["CalibrationResult", "Figure", "Point", "calibrate"]

@@ -10,8 +10,8 @@ from pathlib import Path
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import read_rows, rows_files
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.jobs.table_kinds import read_names
-from mismatch.remote import Remote
 
 __all__ = ["is_earlier_split"]
 

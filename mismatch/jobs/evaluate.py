@@ -19,7 +19,8 @@ from mismatch.data.row_files import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
 from mismatch.evaluation.review import check_band
-from mismatch.files import atomic_file, write_json
+from mismatch.io.atomic import atomic_file, write_json
+from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.evaluation_parts import (
     Comparison,
     Stressed,
@@ -59,7 +60,6 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import table
-from mismatch.outputs import check_outputs, json_report
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText, ReviewBand

@@ -12,20 +12,20 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from mismatch.data.blind import LEAST_ROWS, blind_image_auroc, blind_text_auroc
 from mismatch.data.columns import resolve_image
+from mismatch.data.unimodal_baselines import LEAST_ROWS, blind_image_auroc, blind_text_auroc
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES
 from mismatch.evaluation.comparison import compare
 from mismatch.evaluation.decisions import ErrorKind, WrongRow, worst_rows
 from mismatch.evaluation.review import coverage
-from mismatch.evaluation.strata import by_kind, by_value, measured
+from mismatch.evaluation.slice_metrics import by_kind, by_value, measured
 from mismatch.evaluation.stress import CEILING, CHANGES, StressRow, stress
 from mismatch.jobs.kept_pictures import kept_picture
 from mismatch.jobs.labelled_rows import Labelled
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
-from mismatch.runtime.chunks import long_texts_line
+from mismatch.runtime.long_text import long_texts_line
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Predictor
 

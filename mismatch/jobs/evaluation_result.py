@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from mismatch.errors import MissingExtraError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
+from mismatch.io.outputs import check_outputs, page
 from mismatch.jobs.evaluation_parts import (
     Baselines,
     Bootstrap,
@@ -19,7 +20,6 @@ from mismatch.jobs.evaluation_parts import (
     Stressed,
 )
 from mismatch.jobs.results import Result, as_json
-from mismatch.outputs import check_outputs, page
 from mismatch.specs import LongText
 
 __all__ = ["PAGE", "Evaluation", "Provenance", "ThresholdInUse", "require_matplotlib"]

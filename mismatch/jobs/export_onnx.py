@@ -14,6 +14,7 @@ from mismatch.data.pairs import LABELS, one_image_each, read_rows, resolve_image
 from mismatch.data.row_files import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.options import (
     ROW_DEFAULTS,
     RowOptions,
@@ -23,7 +24,6 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.outputs import refuse_model_folder
 from mismatch.progress import progress
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.predictor import Predictor, is_bundle

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from mismatch.data.columns import resolve_image
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import ImageError
+from mismatch.io.remote import Remote
 from mismatch.jobs.options import RowSource
-from mismatch.remote import Remote
 
 __all__ = ["KeptPicture", "kept_picture", "temporary_folder"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mismatch.evaluation.label_errors import LabelFinding, Share
+from mismatch.io.outputs import check_outputs, page
 from mismatch.jobs.results import Result
-from mismatch.outputs import check_outputs, page
 
 __all__ = ["MOST_PICTURES", "PAGE", "LabelAudit"]
 

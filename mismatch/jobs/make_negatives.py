@@ -12,12 +12,13 @@ from typing import Any, Unpack
 import numpy as np
 
 from mismatch.data import negatives
-from mismatch.data.blind import LEAST_ROWS, Telltale, blind_text_auroc, telltales
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import place, read_header, read_rows, rows_files
 from mismatch.data.row_files import RowsLike
 from mismatch.data.rows import Row
+from mismatch.data.unimodal_baselines import LEAST_ROWS, Telltale, blind_text_auroc, telltales
 from mismatch.errors import InputError
+from mismatch.io.outputs import check_outputs
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
@@ -26,7 +27,6 @@ from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
-from mismatch.outputs import check_outputs
 from mismatch.runtime.predictor import Predictor, load
 
 __all__ = ["WARN_FROM", "NegativesResult", "make_negatives"]

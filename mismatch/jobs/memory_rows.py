@@ -10,8 +10,8 @@ from typing import Any
 from mismatch.data.row_files import RowsLike, row_mappings
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.jobs.options import RowSource
-from mismatch.remote import Remote
 
 __all__ = ["check_image_is_file", "in_memory", "keep_rows", "pick_rows"]
 

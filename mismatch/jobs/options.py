@@ -12,8 +12,8 @@ from typing import Any, Literal, TypedDict
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.row_files import RowsLike, rows_file
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
-from mismatch.remote import Remote
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.specs import LongText, ReviewBand
 

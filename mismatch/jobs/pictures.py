@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mismatch.data.pairs import resolve_image
-from mismatch.data.similar import (
+from mismatch.data.near_duplicates import (
     Fingerprint,
     fingerprint_images,
     groups_of,
     near_duplicate_groups,
 )
+from mismatch.data.pairs import resolve_image
 from mismatch.progress import progress
 
 __all__ = ["ImageGroups", "Pictures"]

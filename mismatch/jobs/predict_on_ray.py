@@ -18,7 +18,9 @@ from typing import Any
 from mismatch.data.columns import Columns
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import atomic_binary, explained
+from mismatch.io.atomic import atomic_binary, explained
+from mismatch.io.outputs import refuse_model_folder
+from mismatch.io.remote import Remote, located
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.options import MODEL_DEFAULTS
 from mismatch.jobs.output.part_log import Block, PartLog, foreign
@@ -28,9 +30,7 @@ from mismatch.jobs.prediction_rows import PredictionRows
 from mismatch.jobs.prediction_run import Cluster, PredictSettings, run_settings
 from mismatch.jobs.row_tables import table_kind
 from mismatch.jobs.scored_windows import Counts, long_texts_note, scored_windows
-from mismatch.outputs import refuse_model_folder
 from mismatch.progress import progress
-from mismatch.remote import Remote, located
 from mismatch.runtime.decoding import DecodingPool
 from mismatch.runtime.predictor import load
 from mismatch.scale.ray import Actors, actors

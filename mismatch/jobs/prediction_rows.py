@@ -17,8 +17,8 @@ from mismatch.data.pairs import all_columns, read_header, read_rows, rows_files,
 from mismatch.data.row_files import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
+from mismatch.io.remote import is_url
 from mismatch.jobs.options import ROW_DEFAULTS, RowSource, isolated_decoding, open_rows
-from mismatch.remote import is_url
 
 __all__ = ["PredictionRows", "Shard", "all_rows_failed", "open_prediction_rows"]
 

@@ -16,7 +16,7 @@ from mismatch.data.arrow_rows import import_pyarrow
 from mismatch.data.pairs import DELIMITERS, SUFFIXES
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
-from mismatch.files import atomic_binary, atomic_file
+from mismatch.io.atomic import atomic_binary, atomic_file
 
 __all__ = [
     "FORMULA",

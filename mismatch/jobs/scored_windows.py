@@ -12,7 +12,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import PredictionRows
 from mismatch.jobs.scored_rows import predict_rows
 from mismatch.runtime import pipeline
-from mismatch.runtime.chunks import long_texts_line
+from mismatch.runtime.long_text import long_texts_line
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor

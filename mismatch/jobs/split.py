@@ -15,6 +15,7 @@ from mismatch.data.pairs import all_columns, place, read_rows, rows_files
 from mismatch.data.row_files import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
+from mismatch.io.outputs import check_outputs
 from mismatch.jobs.earlier_split import is_earlier_split
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
@@ -23,7 +24,6 @@ from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
 from mismatch.jobs.table_kinds import exact_table
-from mismatch.outputs import check_outputs
 
 __all__ = ["SplitPart", "SplitResult", "split"]
 

@@ -17,8 +17,8 @@ from mismatch.data.pairs import DELIMITERS
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.descriptors import descriptor_of
+from mismatch.io.outputs import OutputKind
 from mismatch.jobs.row_tables import PARQUET_OUTPUT, table_kind
-from mismatch.outputs import OutputKind
 
 __all__ = ["exact_table", "read_names", "refuse_unasked", "table"]
 

@@ -34,7 +34,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.runtime.predictor import Predictor
-from mismatch.runtime.stored_score import write_score
+from mismatch.runtime.score_file import write_score
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 __all__ = ["ThresholdResult", "tune_threshold"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mismatch.data.pairs import place
 from mismatch.errors import ImageError
-from mismatch.files import atomic_file
+from mismatch.io.atomic import atomic_file
 from mismatch.reports.gallery import STYLE, thumbnail
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
-from mismatch.files import atomic_file, read_json
+from mismatch.io.atomic import atomic_file, read_json
 from mismatch.reports.evaluation_plots import (
     precision_recall_plot,
     reliability_plot,

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mismatch.evaluation.curves import histogram, precision_recall_curve, roc_curve
 from mismatch.evaluation.decisions import Decisions
 from mismatch.evaluation.metrics import reliability
-from mismatch.evaluation.outlines import histogram, precision_recall_curve, roc_curve
 
 __all__ = [
     "AXES",

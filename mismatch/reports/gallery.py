@@ -13,7 +13,7 @@ from pathlib import Path
 from mismatch.data.pairs import resolve_image
 from mismatch.errors import ImageError
 from mismatch.evaluation.label_errors import LabelFinding
-from mismatch.files import atomic_file
+from mismatch.io.atomic import atomic_file
 
 __all__ = ["STYLE", "gallery_fragment", "thumbnail", "write_gallery"]
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from mismatch.evaluation.curves import sweep
 from mismatch.evaluation.decisions import Decisions
-from mismatch.evaluation.outlines import sweep
-from mismatch.files import finite
+from mismatch.io.atomic import finite
 from mismatch.reports.evaluation_plots import AXES, sweep_plot
 from mismatch.reports.evaluation_style import SCRIPT
 from mismatch.reports.markup import table

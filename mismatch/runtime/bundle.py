@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import (
+from mismatch.io.atomic import (
     check_regular,
     is_sealed,
     read_bytes,
@@ -20,7 +20,7 @@ from mismatch.files import (
     sha256_file,
     write_json,
 )
-from mismatch.retries import reason
+from mismatch.io.retries import reason
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
 __all__ = [

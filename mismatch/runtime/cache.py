@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, ImageError, untraced
-from mismatch.remote import Remote
-from mismatch.retries import reason, retried
+from mismatch.io.remote import Remote
+from mismatch.io.retries import reason, retried
 from mismatch.runtime.cache_folder import (
     KEY_BYTES,
     Namespace,

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError
-from mismatch.files import check_regular, read_bytes
-from mismatch.outputs import refuse_model_folder
-from mismatch.retries import SHORTAGES
+from mismatch.io.atomic import check_regular, read_bytes
+from mismatch.io.outputs import refuse_model_folder
+from mismatch.io.retries import SHORTAGES
 
 __all__ = [
     "KEY_BYTES",

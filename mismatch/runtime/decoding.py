@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
-from mismatch.retries import retried
+from mismatch.io.retries import retried
 from mismatch.runtime.crew import Crew
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.lanes import Job, Lane, Pixels

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import InputError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime.cache import HashedFile, bytes_key, hash_file
 from mismatch.runtime.preprocess import ImageSource, PreparedImage
 

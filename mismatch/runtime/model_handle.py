@@ -15,10 +15,10 @@ from mismatch.runtime.arguments import (
     check_path,
     check_workers,
 )
+from mismatch.runtime.batch_size import choose_batch_size
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.engines import Engine, Provider, open_engine
 from mismatch.runtime.forking import has_threads, keep_alive, watch
-from mismatch.runtime.pacing import choose_batch_size
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText

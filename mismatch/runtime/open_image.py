@@ -18,8 +18,8 @@ from PIL import Image
 
 from mismatch import images
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
-from mismatch.remote import Remote, is_url
-from mismatch.retries import (
+from mismatch.io.remote import Remote, is_url
+from mismatch.io.retries import (
     NO_MEMORY,
     SHORTAGES,
     is_transient,

@@ -18,7 +18,7 @@ from mismatch.data.row_files import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source
-from mismatch.remote import Remote, located
+from mismatch.io.remote import Remote, located
 from mismatch.runtime.preprocess import ImageSource, PreparedImage, own_pixels
 
 __all__ = [

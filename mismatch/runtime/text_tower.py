@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mismatch.errors import InputError
 from mismatch.runtime.bisection import run_bisected
 from mismatch.runtime.cache import EmbeddingCache, text_key
-from mismatch.runtime.chunks import cutting_problem, split_each
 from mismatch.runtime.engines import Engine
+from mismatch.runtime.long_text import cutting_problem, split_each
 from mismatch.runtime.memo import Embedded, Known, Pieces
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import LongText

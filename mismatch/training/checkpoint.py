@@ -21,7 +21,7 @@ from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import (
+from mismatch.io.atomic import (
     atomic_directory,
     check_regular,
     is_leftover,
@@ -32,7 +32,7 @@ from mismatch.files import (
     sha256_file,
     write_json,
 )
-from mismatch.retries import reason
+from mismatch.io.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.head import build_head

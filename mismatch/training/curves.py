@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mismatch.outputs import SOFTWARE
+from mismatch.io.outputs import SOFTWARE
 
 __all__ = ["CURVES", "curves_png", "draw_curves"]
 

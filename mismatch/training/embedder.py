@@ -18,10 +18,10 @@ from mismatch.data.pairs import Row
 from mismatch.errors import InputError
 from mismatch.progress import Bar
 from mismatch.progress import progress as show_progress
+from mismatch.runtime.batch_size import choose_batch_size
 from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.chunks import cutting_problem
 from mismatch.runtime.embedding import embed_images, embed_texts
-from mismatch.runtime.pacing import choose_batch_size
+from mismatch.runtime.long_text import cutting_problem
 from mismatch.runtime.pipeline import Engine, Pipeline
 from mismatch.runtime.predictor import is_bundle, load
 from mismatch.specs import HeadSpec, ScoreSpec

@@ -13,9 +13,16 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import atomic_file, read_json, remove_directory, sweep, write_bytes, write_json
+from mismatch.io.atomic import (
+    atomic_file,
+    read_json,
+    remove_directory,
+    sweep,
+    write_bytes,
+    write_json,
+)
+from mismatch.io.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
 from mismatch.io.text import one_line
-from mismatch.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
 from mismatch.training.callbacks import announce, warn
 from mismatch.training.checkpoint import (
     STATS,

@@ -21,8 +21,8 @@ from mismatch.data.pairs import load_pairs
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.progress import progress
 from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.chunks import long_texts_line, split_each
 from mismatch.runtime.embedding import embed_images, embed_texts
+from mismatch.runtime.long_text import long_texts_line, split_each
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import read_json
+from mismatch.io.atomic import read_json
 from mismatch.training.batches import EmbeddingFeed, Feed, PairSet
 from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import STATS, is_checkpoint

@@ -34,7 +34,7 @@ from mismatch.data.rows import SpanError
 from mismatch.data.spans import find_spans
 from mismatch.data.strings import Stored, StringFile, StringWriter
 from mismatch.errors import CheckpointError, InputError
-from mismatch.runtime.chunks import split_each
+from mismatch.runtime.long_text import split_each
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.training.batches import PairSet, file_finder, first_seen
 from mismatch.training.callbacks import announce

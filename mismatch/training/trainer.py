@@ -11,8 +11,8 @@ import torch
 
 from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
-from mismatch.locks import locked
-from mismatch.outputs import refuse_model_folder
+from mismatch.io.locks import locked
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.progress import progress
 from mismatch.runtime.preprocess import open_image
 from mismatch.training.advice import warn_of_balance, warn_of_rate

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from mismatch.errors import InputError
-from mismatch.outputs import refuse_model_folder
+from mismatch.io.outputs import refuse_model_folder
 
 __all__ = ["plugin_files", "write_plugin"]
 

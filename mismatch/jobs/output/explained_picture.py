@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from mismatch.outputs import SOFTWARE
+from mismatch.io.outputs import SOFTWARE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

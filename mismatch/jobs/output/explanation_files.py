@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import write_bytes, write_json
+from mismatch.io.atomic import write_bytes, write_json
+from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
 from mismatch.jobs.output.explained_picture import explanation_png
-from mismatch.outputs import OutputKind, check_outputs, json_report, picture
 
 if TYPE_CHECKING:
     from mismatch.runtime.explain import Explanation, Swap

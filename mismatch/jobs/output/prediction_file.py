@@ -12,8 +12,10 @@ from typing import IO, Any, TextIO, cast
 
 from mismatch.data.pairs import DELIMITERS
 from mismatch.errors import InputError, MachineError
-from mismatch.files import SHOWN, atomic_binary, atomic_file
+from mismatch.io.atomic import SHOWN, atomic_binary, atomic_file
 from mismatch.io.descriptors import STANDARD_OUTPUT, descriptor_of
+from mismatch.io.outputs import check_outputs
+from mismatch.io.remote import is_url, located
 from mismatch.jobs.output.resumable_file import resumable_file
 from mismatch.jobs.output.tables import (
     COLUMNS,
@@ -25,8 +27,6 @@ from mismatch.jobs.output.tables import (
 from mismatch.jobs.row_tables import table_kind
 from mismatch.jobs.scored_windows import Counts, Entry
 from mismatch.jobs.table_kinds import table
-from mismatch.outputs import check_outputs
-from mismatch.remote import is_url, located
 
 __all__ = ["STDOUT", "PredictionFile", "Sink"]
 

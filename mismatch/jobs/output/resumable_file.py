@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import SHOWN, explained, finite, is_sealed, read_json, sealed, sweep, write_json
+from mismatch.io.atomic import (
+    SHOWN,
+    explained,
+    finite,
+    is_sealed,
+    read_json,
+    sealed,
+    sweep,
+    write_json,
+)
 from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run
 
 __all__ = ["ResumableFile", "resumable_file"]

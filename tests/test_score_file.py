@@ -16,9 +16,9 @@ from PIL import Image
 import mismatch
 from mismatch.errors import CheckpointError
 from mismatch.evaluation.calibration import fit_piecewise
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
+from mismatch.runtime.score_file import score_file, write_score
 from mismatch.runtime.scoring import sigmoid
-from mismatch.runtime.stored_score import score_file, write_score
 from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 RNG = np.random.default_rng(0)

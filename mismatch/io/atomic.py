@@ -20,8 +20,8 @@ from typing import IO, Any, TextIO
 
 from mismatch.errors import CheckpointError
 from mismatch.io.descriptors import descriptor_of, writing_to
-from mismatch.remote import Remote, open_located
-from mismatch.retries import open_patiently, reason, retried
+from mismatch.io.remote import Remote, open_located
+from mismatch.io.retries import open_patiently, reason, retried
 
 __all__ = [
     "LARGEST_JSON",

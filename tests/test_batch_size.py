@@ -1,4 +1,4 @@
-"""mismatch.runtime.pacing: the smallest batch that is about as fast as any."""
+"""mismatch.runtime.batch_size: the smallest batch that is about as fast as any."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from mismatch.cli import main
-from mismatch.runtime import pacing
-from mismatch.runtime.pacing import SIZES, choose_batch_size, pick
+from mismatch.runtime import batch_size as pacing
+from mismatch.runtime.batch_size import SIZES, choose_batch_size, pick
 from mismatch.runtime.predictor import Predictor
 
 

@@ -1,4 +1,4 @@
-"""mismatch.data.blind: planted leaks are found, clean sets are at chance."""
+"""mismatch.data.unimodal_baselines: planted leaks are found, clean sets are at chance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mismatch.data.blind import blind_image_auroc, blind_text_auroc, telltales
+from mismatch.data.unimodal_baselines import blind_image_auroc, blind_text_auroc, telltales
 from mismatch.errors import InputError, MissingExtraError
 
 WORDS = (
@@ -71,7 +71,7 @@ def test_images_alone() -> None:
 
 def test_many_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, labels, _ = drawn(3000)
-    monkeypatch.setattr("mismatch.data.blind.MOST_ROWS", 500)
+    monkeypatch.setattr("mismatch.data.unimodal_baselines.MOST_ROWS", 500)
     assert blind_text_auroc(texts, labels, seed=1) != blind_text_auroc(texts, labels, seed=2)
     assert blind_text_auroc(texts, labels, seed=1) == blind_text_auroc(texts, labels, seed=1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mismatch.evaluation.metrics import binary_metrics
-from mismatch.evaluation.strata import MOST_VALUES, by_kind, by_value, measured
+from mismatch.evaluation.slice_metrics import MOST_VALUES, by_kind, by_value, measured
 
 LABELS = np.array([1, 0, 1, 0, 1, 0, 0, 1])
 SCORES = np.array([0.9, 0.2, 0.7, 0.8, 0.3, 0.6, 0.1, 0.8])

@@ -1,4 +1,4 @@
-"""mismatch.runtime.chunks: pieces that fit, lose no word and end where sentences do; whatever the
+"""mismatch.runtime.long_text: pieces that fit, lose no word and end where sentences do; whatever the
 tokenizer and the language.
 """
 
@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from mismatch.errors import InputError
-from mismatch.runtime.chunks import MAX_LETTERS, cutting_problem, long_texts_line, split_text
+from mismatch.runtime.long_text import MAX_LETTERS, cutting_problem, long_texts_line, split_text
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import TextSpec
 
@@ -224,7 +224,7 @@ def test_the_work_grows_in_a_line_with_a_run_of_accents(
 ) -> None:
     looked: list[str] = []
     monkeypatch.setattr(
-        "mismatch.runtime.chunks.unicodedata.category",
+        "mismatch.runtime.long_text.unicodedata.category",
         lambda char, real=unicodedata.category: looked.append(char) or real(char),
     )
     pieces = split_text(text, tokenizer_for("letters", 77))

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mismatch import files
 from mismatch.errors import CheckpointError, ImageNotFoundError
-from mismatch.files import (
+from mismatch.io import atomic as files
+from mismatch.io.atomic import (
     atomic_binary,
     atomic_directory,
     atomic_file,

@@ -1,4 +1,4 @@
-"""mismatch.runtime.sessions: onnxruntime as an engine; dynamic shapes; no quiet fallback."""
+"""mismatch.runtime.onnx_engine: onnxruntime as an engine; dynamic shapes; no quiet fallback."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
-from mismatch.runtime import sessions
+from mismatch.runtime import onnx_engine as sessions
 from mismatch.runtime.bundle import read_bundle, write_manifest
-from mismatch.runtime.sessions import BoundGraph, Graph, open_bundle
+from mismatch.runtime.onnx_engine import BoundGraph, Graph, open_bundle
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

@@ -1,4 +1,4 @@
-"""mismatch.data.ahead: in order, on threads, and only a little ahead."""
+"""mismatch.io.threads: in order, on threads, and only a little ahead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mismatch.data.ahead import LOOK_AHEAD, map_ahead
+from mismatch.io.threads import LOOK_AHEAD, map_ahead
 
 
 def test_results_come_in_order_and_each_is_told_of() -> None:

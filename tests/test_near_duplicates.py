@@ -1,4 +1,4 @@
-"""mismatch.data.similar: pictures encoded anew are found, other pictures are not, and a million
+"""mismatch.data.near_duplicates: pictures encoded anew are found, other pictures are not, and a million
 fit.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mismatch.data import similar
-from mismatch.data.similar import (
+from mismatch.data import near_duplicates as similar
+from mismatch.data.near_duplicates import (
     Fingerprint,
     fingerprint,
     fingerprint_images,

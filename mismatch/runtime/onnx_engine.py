@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, DeviceError, InputError, MismatchWarning
-from mismatch.retries import shortage_in
+from mismatch.io.retries import shortage_in
 from mismatch.runtime.bundle import GRAPHS, MANIFEST, TOKENIZER, Manifest, read_manifest, seen_by
 from mismatch.runtime.graph_file import read_graph
 from mismatch.runtime.hardware import available_cpus, exact_int8_products

@@ -26,7 +26,7 @@ from mismatch.errors import (
     MismatchError,
     MissingExtraError,
 )
-from mismatch.retries import open_patiently, reason, retried
+from mismatch.io.retries import open_patiently, reason, retried
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

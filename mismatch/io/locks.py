@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import explained, sweep
+from mismatch.io.atomic import explained, sweep
 from mismatch.io.descriptors import descriptor_of
 
 __all__ = ["locked"]

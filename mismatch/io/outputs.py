@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import LARGEST_JSON, read_text
+from mismatch.io.atomic import LARGEST_JSON, read_text
 from mismatch.io.descriptors import descriptor_of
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.ahead import map_ahead
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.io.threads import map_ahead
 
 if TYPE_CHECKING:
     from PIL.Image import Image
