@@ -106,12 +106,12 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     """
     from mismatch.data import csv_rows
     from mismatch.runtime.tokenize import Tokenizer
-    from mismatch.training.batches import PixelFeed, PixelStore
     from mismatch.training.config import TrainConfig
-    from mismatch.training.prepare import cut_long_texts, load_sets, load_start
-    from mismatch.training.processes import Processes
-    from mismatch.training.resume import rows_digest
-    from mismatch.training.sharded_rows import gathering
+    from mismatch.training.distributed.processes import Processes
+    from mismatch.training.distributed.sharded_rows import gathering
+    from mismatch.training.feeds.batches import PixelFeed, PixelStore
+    from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start
+    from mismatch.training.folder.resume import rows_digest
 
     processes = Processes.start("cpu")
     config = TrainConfig(train_csv=csv_file, model_name="tiny")

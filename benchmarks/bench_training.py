@@ -39,12 +39,12 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import load_pairs
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training import TrainConfig, train
-from mismatch.training.batches import PairSet, PixelFeed, PixelStore, make_batches
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet, PixelFeed, PixelStore, make_batches
+from mismatch.training.feeds.prepare import load_start
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.precision import has_bf16
-from mismatch.training.prepare import load_start
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
 
 BATCH = 32  # rows a step, everywhere

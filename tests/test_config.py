@@ -15,7 +15,7 @@ import pytest
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig, default_text, help_text
-from mismatch.training.modes import MODES
+from mismatch.training.tuning.modes import MODES
 
 NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
 

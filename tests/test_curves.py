@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mismatch.training.curves import curves_png, draw_curves
+from mismatch.training.folder.curves import curves_png, draw_curves
 
 
 def stats(epochs: int, *, validated: bool = True, tune: str = "full") -> dict[str, Any]:

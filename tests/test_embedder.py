@@ -14,9 +14,9 @@ import pytest
 
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.training import embedder as module
 from mismatch.training.checkpoint import load_detector, save_checkpoint
-from mismatch.training.embedder import Embedder, open_embedder
+from mismatch.training.feeds import embedder as module
+from mismatch.training.feeds.embedder import Embedder, open_embedder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAIRS = [

@@ -22,15 +22,15 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import DeviceError, InputError
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training import fsdp
-from mismatch.training.batches import Batch, PairSet, Part
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
-from mismatch.training.fsdp import Shards, as_launched, gather, shards_towers
+from mismatch.training.distributed import fsdp
+from mismatch.training.distributed.fsdp import Shards, as_launched, gather, shards_towers
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Batch, PairSet, Part
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
 from tests.launching import (
     ACCELERATE,
@@ -76,11 +76,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from mismatch.backbones.registry import load_backbone
 from mismatch.training.detector import Detector
-from mismatch.training.fsdp import ShardedOptimizer, ShardedWeights, Shards
+from mismatch.training.distributed.fsdp import ShardedOptimizer, ShardedWeights, Shards
 from mismatch.training.head import build_head, head_spec_for
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
-from mismatch.training.state import Weights
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.folder.state import Weights
 
 def shard(tensor, like):
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None) if isinstance(like, DTensor) else tensor.clone()

@@ -23,7 +23,7 @@ from mismatch.cli import main
 from mismatch.errors import BackboneError, CheckpointError, InputError, MismatchWarning
 from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import read_meta
-from mismatch.training.embedder import open_embedder
+from mismatch.training.feeds.embedder import open_embedder
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]

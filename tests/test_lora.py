@@ -17,8 +17,8 @@ from torch import nn
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.training.lora import LowRank, adapter_layers, add_adapters, merged
-from mismatch.training.towers import Tower, find_towers
+from mismatch.training.tuning.lora import LowRank, adapter_layers, add_adapters, merged
+from mismatch.training.tuning.towers import Tower, find_towers
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from mismatch.training.config import TrainConfig
-from mismatch.training.modes import LAST, MODES, explained, shown_default
+from mismatch.training.tuning.modes import LAST, MODES, explained, shown_default
 
 FIELDS = {field.name: field for field in fields(TrainConfig)}
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.training import output
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.output import RunFolder, resumable
-from mismatch.training.state import Note, write_state
+from mismatch.training.folder import output
+from mismatch.training.folder.output import RunFolder, resumable
+from mismatch.training.folder.state import Note, write_state
 
 Loaded = tuple[Any, Any]
 

@@ -25,18 +25,18 @@ from mismatch.errors import (
 from mismatch.runtime import long_text as chunks
 from mismatch.runtime import tokenize
 from mismatch.runtime.predictor import Predictor
-from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
+from mismatch.training.distributed.processes import Processes
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.prepare import (
+from mismatch.training.feeds.batches import EmbeddingFeed
+from mismatch.training.feeds.prepare import (
     cut_long_texts,
     default_cache,
     load_sets,
     load_start,
     make_feeds,
 )
-from mismatch.training.processes import Processes
 from tests.teams import in_team
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]

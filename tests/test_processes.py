@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mismatch.errors import DeviceError
-from mismatch.training import processes as module
-from mismatch.training.processes import Processes
+from mismatch.training.distributed import processes as module
+from mismatch.training.distributed.processes import Processes
 from tests.launching import FORKED, check_curves, furthest, started, trained, write_rows
 
 

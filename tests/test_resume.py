@@ -36,9 +36,9 @@ from mismatch.progress import shown_by
 from mismatch.runtime import cache as cache_module
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train
 from mismatch.training import run as run_module
-from mismatch.training.batches import PairSet
-from mismatch.training.processes import Processes
-from mismatch.training.resume import Plan, rows_digest
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet
+from mismatch.training.folder.resume import Plan, rows_digest
 from tests.training_lines import training_lines
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}

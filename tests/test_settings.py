@@ -16,8 +16,8 @@ from mismatch import __version__
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.training import settings
 from mismatch.training.config import TrainConfig, kinds
-from mismatch.training.modes import MODES
 from mismatch.training.settings import SETTINGS_HEAD
+from mismatch.training.tuning.modes import MODES
 
 YAML = """
 # a comment

@@ -25,11 +25,16 @@ from mismatch.data.pairs import load_pairs
 from mismatch.errors import CheckpointError, InputError, LabelError, MismatchError
 from mismatch.runtime.long_text import split_long_text
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.batches import PairSet, hold_out
 from mismatch.training.callbacks import silenced
-from mismatch.training.processes import Processes
-from mismatch.training.resume import rows_digest
-from mismatch.training.sharded_rows import Together, cut_together, gathering, read_together
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import (
+    Together,
+    cut_together,
+    gathering,
+    read_together,
+)
+from mismatch.training.feeds.batches import PairSet, hold_out
+from mismatch.training.folder.resume import rows_digest
 from tests.teams import in_team
 
 quick = settings(
@@ -351,10 +356,10 @@ import numpy as np
 from mismatch.data import csv_rows, spans
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
-from mismatch.training.prepare import load_sets
-from mismatch.training.processes import Processes
-from mismatch.training.resume import rows_digest
-from mismatch.training.sharded_rows import gathering
+from mismatch.training.feeds.prepare import load_sets
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.folder.resume import rows_digest
+from mismatch.training.distributed.sharded_rows import gathering
 
 spans.LEAST_BYTES = 0
 parsed, folder = [], Path(sys.argv[1])

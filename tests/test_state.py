@@ -19,7 +19,7 @@ from torch import nn
 
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import sealed
-from mismatch.training.state import (
+from mismatch.training.folder.state import (
     Note,
     Position,
     Weights,

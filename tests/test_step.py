@@ -20,7 +20,9 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import Row
 from mismatch.errors import BackboneError, DeviceError
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.batches import (
+from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import (
     Batch,
     EmbeddingFeed,
     PairSet,
@@ -29,11 +31,9 @@ from mismatch.training.batches import (
     PixelStore,
     make_batches,
 )
-from mismatch.training.detector import Detector
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step, compile_towers
 
 ALONE = Processes(torch.device("cpu"))

@@ -31,14 +31,15 @@ from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, In
 from mismatch.evaluation.metrics import auroc
 from mismatch.io.locks import locked
 from mismatch.progress import shown_by
-from mismatch.training import TrainConfig, TrainResult, objective, output, train
+from mismatch.training import TrainConfig, TrainResult, objective, train
 from mismatch.training import config as config_module
 from mismatch.training import run as run_module
 from mismatch.training import trainer as trainer_module
 from mismatch.training.callbacks import Callback, EpochInfo, RunInfo
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.history import Validation
-from mismatch.training.modes import MODES
+from mismatch.training.folder import output
+from mismatch.training.folder.history import Validation
+from mismatch.training.tuning.modes import MODES
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")

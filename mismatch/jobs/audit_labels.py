@@ -42,7 +42,7 @@ from mismatch.progress import progress
 
 if TYPE_CHECKING:
     from mismatch.training.cross_fit import Fitted
-    from mismatch.training.embedder import EmbeddedRows, Embedder
+    from mismatch.training.feeds.embedder import EmbeddedRows, Embedder
 
 __all__ = ["audit_labels"]
 
@@ -213,8 +213,8 @@ def _embedded(
 ) -> tuple[Embedder, EmbeddedRows]:
     """Return the model's towers, and what they make of the rows."""
     try:
-        from mismatch.training.embedder import open_embedder
-        from mismatch.training.prepare import default_cache
+        from mismatch.training.feeds.embedder import open_embedder
+        from mismatch.training.feeds.prepare import default_cache
     except ModuleNotFoundError as error:
         raise MissingExtraError("auditing labels", "train") from error
     embedder = open_embedder(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mismatch.data.audit import balance_advice
 from mismatch.training.callbacks import WarningKind, warn
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import History
+from mismatch.training.folder.history import History
 
 __all__ = ["Adviser", "warn_of_balance", "warn_of_rate"]
 

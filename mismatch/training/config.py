@@ -17,9 +17,9 @@ from mismatch.data.columns import Columns, MultiImage
 from mismatch.errors import InputError
 from mismatch.runtime.hardware import MAX_THREADS
 from mismatch.specs import FEATURES, LongText
-from mismatch.training.modes import LAST, MODES, explained, shown_default
 from mismatch.training.options import Kind, Range, checked, kind_of, option
 from mismatch.training.settings import read_settings, settings_text
+from mismatch.training.tuning.modes import LAST, MODES, explained, shown_default
 
 __all__ = [
     "TRACKERS",

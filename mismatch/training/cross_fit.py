@@ -20,15 +20,15 @@ from mismatch.evaluation.calibration import fit_platt
 from mismatch.evaluation.folds import grouped_folds
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import HeadSpec, LongText, ScoreSpec
-from mismatch.training.batches import EmbeddingFeed, PairSet, make_batches
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import EmbeddingFeed, PairSet, make_batches
 from mismatch.training.head import CosineHead, build_head
-from mismatch.training.modes import MODES
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
+from mismatch.training.tuning.modes import MODES
 
 __all__ = ["CrossFit", "Fitted", "Plan", "folds_of"]
 

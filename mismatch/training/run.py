@@ -17,7 +17,6 @@ from mismatch.errors import InputError
 from mismatch.progress import progress
 from mismatch.specs import ScoreSpec
 from mismatch.training.advice import Adviser
-from mismatch.training.batches import Feed, make_batches
 from mismatch.training.callbacks import (
     EpochInfo,
     RunInfo,
@@ -31,28 +30,24 @@ from mismatch.training.callbacks import (
 )
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.config import TrainConfig
-from mismatch.training.fsdp import (
+from mismatch.training.distributed.fsdp import (
     ShardedOptimizer,
     ShardedWeights,
     Shards,
 )
-from mismatch.training.head import CosineHead, head_options
-from mismatch.training.history import PLAIN, History, Validation, threshold_objective
-from mismatch.training.interruption import Interruption
-from mismatch.training.objective import Objective
-from mismatch.training.optim import build_optimizer, rate_factor, set_rates
-from mismatch.training.output import BEST, EPOCH, FINAL, RunFolder
-from mismatch.training.prepare import (
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Feed, make_batches
+from mismatch.training.feeds.prepare import (
     Start,
 )
-from mismatch.training.processes import Processes
-from mismatch.training.result import TrainResult
-from mismatch.training.resume import (
+from mismatch.training.folder.history import PLAIN, History, Validation, threshold_objective
+from mismatch.training.folder.output import BEST, EPOCH, FINAL, RunFolder
+from mismatch.training.folder.resume import (
     Plan,
     embeddings_digest,
     frozen_digest,
 )
-from mismatch.training.state import (
+from mismatch.training.folder.state import (
     Note,
     Position,
     Stateful,
@@ -61,9 +56,14 @@ from mismatch.training.state import (
     states_of,
     write_state,
 )
+from mismatch.training.head import CosineHead, head_options
+from mismatch.training.interruption import Interruption
+from mismatch.training.objective import Objective
+from mismatch.training.optim import build_optimizer, rate_factor, set_rates
+from mismatch.training.result import TrainResult
 from mismatch.training.step import Step, compile_towers
 from mismatch.training.tracking import Trackers
-from mismatch.training.tuning import Tuning
+from mismatch.training.tuning.weights import Tuning
 from mismatch.training.watch import Watch
 
 __all__ = ["Run", "Setup"]

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import DeviceError
-from mismatch.training.batches import Batch, Feed, Part
 from mismatch.training.callbacks import announce
 from mismatch.training.detector import Detector, tower_methods
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Batch, Feed, Part
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, trainable
 from mismatch.training.precision import autocast
-from mismatch.training.processes import Processes
 
 if TYPE_CHECKING:
-    from mismatch.training.fsdp import Shards
+    from mismatch.training.distributed.fsdp import Shards
 
 __all__ = ["Step", "compile_towers"]
 

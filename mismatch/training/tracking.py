@@ -18,7 +18,7 @@ from mismatch.io.text import one_line
 from mismatch.runtime.libraries import send_nothing
 from mismatch.training.callbacks import warn
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import History
+from mismatch.training.folder.history import History
 
 __all__ = ["PROJECT", "Trackers", "require_trackers"]
 

@@ -16,7 +16,6 @@ from mismatch.io.outputs import refuse_model_folder
 from mismatch.progress import progress
 from mismatch.runtime.preprocess import open_image
 from mismatch.training.advice import warn_of_balance, warn_of_rate
-from mismatch.training.batches import PairSet
 from mismatch.training.callbacks import (
     Callback,
     WarningKind,
@@ -27,30 +26,31 @@ from mismatch.training.callbacks import (
     warn,
 )
 from mismatch.training.config import TrainConfig
-from mismatch.training.curves import CURVES
-from mismatch.training.fsdp import (
+from mismatch.training.distributed.fsdp import (
     as_launched,
     shards_towers,
 )
-from mismatch.training.interruption import Interruption
-from mismatch.training.output import BEST, FINAL, RunFolder, draw_curves
-from mismatch.training.precision import choose_precision
-from mismatch.training.prepare import (
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import SCRATCH, Together, gathering
+from mismatch.training.feeds.batches import PairSet
+from mismatch.training.feeds.prepare import (
     cut_long_texts,
     load_sets,
     load_start,
     make_feeds,
 )
-from mismatch.training.processes import Processes
-from mismatch.training.result import TrainResult
-from mismatch.training.resume import (
+from mismatch.training.folder.curves import CURVES
+from mismatch.training.folder.output import BEST, FINAL, RunFolder, draw_curves
+from mismatch.training.folder.resume import (
     Plan,
     make_plan,
     rows_digest,
     with_start,
 )
+from mismatch.training.interruption import Interruption
+from mismatch.training.precision import choose_precision
+from mismatch.training.result import TrainResult
 from mismatch.training.run import Run, Setup
-from mismatch.training.sharded_rows import SCRATCH, Together, gathering
 from mismatch.training.surroundings import left_as_found
 from mismatch.training.tracking import require_trackers
 

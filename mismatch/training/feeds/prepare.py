@@ -26,16 +26,23 @@ from mismatch.runtime.long_text import long_texts_line, split_each
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText
-from mismatch.training.batches import EmbeddingFeed, Feed, PairSet, PixelFeed, PixelStore, hold_out
 from mismatch.training.callbacks import announce, warn
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for, read_meta
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import Together, cut_together, read_together
 from mismatch.training.engine import TorchEngine
+from mismatch.training.feeds.batches import (
+    EmbeddingFeed,
+    Feed,
+    PairSet,
+    PixelFeed,
+    PixelStore,
+    hold_out,
+)
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
-from mismatch.training.processes import Processes
-from mismatch.training.sharded_rows import Together, cut_together, read_together
 
 __all__ = [
     "Start",

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import read_json
-from mismatch.training.batches import EmbeddingFeed, Feed, PairSet
 from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import STATS, is_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
-from mismatch.training.output import FINAL, STARTED_FROM, is_own, resumable, unfinished
-from mismatch.training.processes import Processes
-from mismatch.training.sharded_rows import text_keys
-from mismatch.training.state import Note
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import text_keys
+from mismatch.training.feeds.batches import EmbeddingFeed, Feed, PairSet
+from mismatch.training.folder.output import FINAL, STARTED_FROM, is_own, resumable, unfinished
+from mismatch.training.folder.state import Note
 
 __all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
 

@@ -26,11 +26,11 @@ from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import load_detector
 from mismatch.training.detector import Detector
 from mismatch.training.engine import open_checkpoint
+from mismatch.training.folder.history import Validation
 from mismatch.training.head import build_head, head_spec_for
-from mismatch.training.history import Validation
 from mismatch.training.optim import build_optimizer, rate_of
-from mismatch.training.towers import find_towers
-from mismatch.training.tuning import Tuning
+from mismatch.training.tuning.towers import find_towers
+from mismatch.training.tuning.weights import Tuning
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -28,7 +28,7 @@ from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec
 from mismatch.training.detector import Detector
-from mismatch.training.processes import Processes
+from mismatch.training.distributed.processes import Processes
 
 __all__ = [
     "Batch",

@@ -28,10 +28,10 @@ from mismatch.io.text import did_you_mean
 from mismatch.training.callbacks import announce
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector, tower_methods
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.folder.state import Weights
 from mismatch.training.optim import trainable
-from mismatch.training.processes import Processes
-from mismatch.training.state import Weights
-from mismatch.training.towers import find_towers
+from mismatch.training.tuning.towers import find_towers
 
 __all__ = ["ShardedOptimizer", "ShardedWeights", "Shards", "as_launched", "shards_towers"]
 

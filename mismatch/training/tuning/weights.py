@@ -14,8 +14,8 @@ from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError
 from mismatch.training.callbacks import announce
 from mismatch.training.config import TrainConfig
-from mismatch.training.lora import adapter_layers, add_adapters, merged
-from mismatch.training.towers import STEM, Tower, find_towers
+from mismatch.training.tuning.lora import adapter_layers, add_adapters, merged
+from mismatch.training.tuning.towers import STEM, Tower, find_towers
 
 __all__ = ["Tuning"]
 

@@ -25,14 +25,14 @@ from mismatch.runtime.long_text import cutting_problem
 from mismatch.runtime.pipeline import Engine, Pipeline
 from mismatch.runtime.predictor import is_bundle, load
 from mismatch.specs import HeadSpec, ScoreSpec
-from mismatch.training.batches import PairSet
 from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector, choose_device
 from mismatch.training.engine import TorchEngine, open_checkpoint
+from mismatch.training.feeds.batches import PairSet
 from mismatch.training.head import COMMON_DIM, build_head, head_spec_for
 from mismatch.training.legacy import FAMILY, is_legacy
-from mismatch.training.modes import MODES
+from mismatch.training.tuning.modes import MODES
 
 __all__ = ["EmbeddedRows", "Embedder", "open_embedder"]
 

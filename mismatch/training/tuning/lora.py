@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.training.towers import Tower
+from mismatch.training.tuning.towers import Tower
 
 __all__ = ["LowRank", "adapter_layers", "add_adapters", "merged"]
 

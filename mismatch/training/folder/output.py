@@ -33,10 +33,10 @@ from mismatch.training.checkpoint import (
     save_checkpoint,
     write_stats,
 )
-from mismatch.training.curves import CURVES, curves_png
 from mismatch.training.detector import Detector
+from mismatch.training.folder.curves import CURVES, curves_png
+from mismatch.training.folder.state import Note, drop_state, read_note
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
-from mismatch.training.state import Note, drop_state, read_note
 
 __all__ = [
     "BEST",

@@ -36,10 +36,10 @@ from mismatch.data.strings import Stored, StringFile, StringWriter
 from mismatch.errors import CheckpointError, InputError
 from mismatch.runtime.long_text import split_each
 from mismatch.runtime.tokenize import Tokenizer, shown
-from mismatch.training.batches import PairSet, file_finder, first_seen
 from mismatch.training.callbacks import announce
-from mismatch.training.output import check_usable
-from mismatch.training.processes import Processes
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet, file_finder, first_seen
+from mismatch.training.folder.output import check_usable
 
 __all__ = ["SCRATCH", "Together", "cut_together", "gathering", "read_together", "text_keys"]
 
