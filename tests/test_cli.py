@@ -140,10 +140,12 @@ def test_every_verb_has_its_file() -> None:
     helpers = {
         "audit-page",
         "evaluated",
-        "explained-picture",
+        "explanation-lines",
+        "figures",
+        "flags",
         "gallery",
-        "journal",
         "labelled",
+        "logs",
         "options",
         "parts",
         "pictures",
@@ -154,11 +156,7 @@ def test_every_verb_has_its_file() -> None:
         "earlier-split",
         "number-types",
         "output-file",
-        "row-tables",
-        "spread",
         "streams",
-        "table-kinds",
-        "tables",
         *(f"evaluation-{part}" for part in ("lines", "page", "plots", "style")),
     }
     files = (

@@ -103,10 +103,10 @@ def test_columns_may_stand_first_or_last_and_a_spreadsheets_mark_before_them(
 
 def test_what_is_there_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "o.csv"
-    refuse_unasked("--output", [path], overwrite=False)
+    refuse_unasked("`output`", [path], overwrite=False)
     path.write_bytes(b"")
-    refuse_unasked("--output", [path, Path("/dev/null")], overwrite=False)
+    refuse_unasked("`output`", [path, Path("/dev/null")], overwrite=False)
     path.write_bytes(b"mine")
-    refuse_unasked("--output", [path], overwrite=True)
-    with pytest.raises(InputError, match=r"o\.csv is there already.*--overwrite"):
-        refuse_unasked("--output", [path], overwrite=False)
+    refuse_unasked("`output`", [path], overwrite=True)
+    with pytest.raises(InputError, match=r"o\.csv is there already.*`overwrite=True`"):
+        refuse_unasked("`output`", [path], overwrite=False)
