@@ -396,7 +396,7 @@ def go_on(folder: Path, name: str) -> None:
     try:
         run(folder, "full", name, **more, resume=True)
     except InputError as error:
-        assert "--model-name is" in str(error)  # noqa: PT017 (in a child)
+        assert "`model_name` is" in str(error)  # noqa: PT017 (in a child)
         run(folder, "full", name, **more)
 
 
@@ -465,17 +465,17 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
         (
             {"batch_size": 8},
             (
-                r"--resume: --batch-size is 8, but the run in .*out was started with 16; give that,"
-                r" or start anew without --resume"
+                r"`resume`: `batch_size` is 8, but the run in .*out was started with 16; give that,"
+                r" or start anew without `resume`"
             ),
         ),
-        ({"seed": 1}, "--seed is 1, but the run in .* was started with 0"),
-        ({"early_stopping": 2}, "--early-stopping is 2, but .* with its default"),
+        ({"seed": 1}, "`seed` is 1, but the run in .* was started with 0"),
+        ({"early_stopping": 2}, "`early_stopping` is 2, but .* with its default"),
         (
             {"epochs": 9},
             (
-                r"--epochs is 9, but .* with 4; the rates fall over all epochs. For more of them"
-                r" start from final_model with --model-name"
+                r"`epochs` is 9, but .* with 4; the rates fall over all epochs. For more of them"
+                r" start from final_model with `model_name`"
             ),
         ),
     ]
@@ -679,7 +679,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(
     with pytest.raises(CheckpointError) as caught:
         run(shop, "full", "out")
     assert str(caught.value).endswith(
-        "No space left on device; free some, then go on with --resume"
+        "No space left on device; free some, then go on with `resume`"
     )
     assert place in str(caught.value)
     assert "\n" not in str(caught.value)
