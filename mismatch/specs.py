@@ -286,13 +286,13 @@ class HeadSpec(Spec):
                 )
         if (self.image_features or self.text_features) and self.kind != "adapter":
             raise InputError(
-                f"the {self.kind} head compares embeddings alone; for further features use --head"
-                " adapter"
+                f"the {self.kind} head compares embeddings alone; for further features use the"
+                " adapter head"
             )
         if self.kind != "adapter" and self.image_dim != self.text_dim:
             raise InputError(
                 f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and"
-                f" texts {self.text_dim}; use --head adapter"
+                f" texts {self.text_dim}; use the adapter head"
             )
 
     @property

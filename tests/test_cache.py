@@ -95,7 +95,7 @@ def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="--cache"):
+    with pytest.raises(CheckpointError, match="`cache`"):
         EmbeddingCache(tmp_path / "file", "aa")
 
 

@@ -151,7 +151,7 @@ def test_what_a_killed_writer_began_goes_after_a_day_where_it_is_listed(tmp_path
 @pytest.mark.parametrize("where", ["", "sub", "a/b"])
 def test_no_cache_lies_in_a_model(tmp_path: Path, where: str) -> None:
     (tmp_path / "mismatch.json").write_text('{"format_version": 1, "head": {}, "score": {}}')
-    with pytest.raises(CheckpointError, match=r"--cache .* lies in the model"):
+    with pytest.raises(CheckpointError, match=r"`cache` .* lies in the model"):
         EmbeddingCache(tmp_path / where, "aa")
     assert [path.name for path in tmp_path.iterdir()] == ["mismatch.json"]
 

@@ -394,7 +394,7 @@ def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(
             MemoryError(),
             (
                 "mismatch: error: the command was ended: there is not enough memory; use a smaller"
-                " --batch-size or fewer --num-workers"
+                " `batch_size` or fewer `num_workers`"
             ),
         ),
         (

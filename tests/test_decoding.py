@@ -309,7 +309,7 @@ def test_it_imports_nothing_of_the_working_directory(tmp_path: Path) -> None:
 
 def test_systems_that_cannot_fork_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "can_isolate", lambda: False)
-    with pytest.raises(MachineError, match="--isolate-decoding"):
+    with pytest.raises(MachineError, match="`isolate_decoding`"):
         DecodingPool()
 
 

@@ -274,7 +274,7 @@ def test_a_text_that_fits_is_tokenized_once() -> None:
             {"advise": True},
             (
                 "3 texts were longer than the backbone's 64 tokens and were scored without their"
-                " end; --long-text chunk scores them piece by piece"
+                " end; `long_text='chunk'` scores them piece by piece"
             ),
         ),
         (

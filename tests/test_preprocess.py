@@ -280,7 +280,7 @@ def test_damaged_exif_hurts_nobody(exif: bytes) -> None:
 
 def test_an_absent_file_says_where_to_look(tmp_path: Path) -> None:
     for path in (tmp_path / "no.jpg", tmp_path / "no" / "such" / "folder.jpg"):
-        with pytest.raises(ImageNotFoundError, match="--image-base-path") as caught:
+        with pytest.raises(ImageNotFoundError, match="folder that it is relative to") as caught:
             open_image(path)
         assert isinstance(caught.value, FileNotFoundError)
         assert str(path) in str(caught.value)

@@ -124,7 +124,7 @@ def test_a_row_names_what_lies_below(path: str, key: str) -> None:
 )
 def test_a_row_may_leave_only_if_the_operator_says_so(path: str) -> None:
     with pytest.raises(
-        InputError, match="leaves --image-base-path s3://shop/images; pass --allow-outside-images"
+        InputError, match="leaves the image base path s3://shop/images; allow outside images"
     ):
         BASE.below(path)
     assert not str(BASE.below(path, outside=True)).startswith("s3://shop/images/")

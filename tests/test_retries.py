@@ -123,7 +123,7 @@ def test_shortages_name_a_cure() -> None:
         str(shortage("a.png can't be opened", OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
         == "a.png can't be opened: Too many open files; close other files or raise `ulimit -n`"
     )
-    assert "fewer --num-workers" in str(shortage("a.png can't be decoded", MemoryError()))
+    assert "fewer `num_workers`" in str(shortage("a.png can't be decoded", MemoryError()))
     assert isinstance(shortage("x", MemoryError()), MachineError)
 
 

@@ -130,7 +130,7 @@ def test_a_score_of_an_earlier_version_truncates_long_texts() -> None:
         ),
         (
             lambda: HeadSpec(kind="cosine", image_dim=640, text_dim=512),
-            "images are 640 wide and texts 512; use --head adapter",
+            "images are 640 wide and texts 512; use the adapter head",
         ),
         (
             lambda: HeadSpec(kind="zero-shot", image_dim=640, text_dim=512),

@@ -110,11 +110,11 @@ def export_bundle(
     wanted = _wanted(precision, provider, rows)
     if wanted == "int8" and (rows is None or provider != "cpu"):
         need = (
-            "runs on CPUs: use --provider cpu"
+            "runs on CPUs: use `provider='cpu'`"
             if rows
-            else "needs --verify-csv: rows on which its decisions are compared with the model's own"
+            else "needs `verify_csv`: rows on which its decisions are compared with the model's own"
         )
-        raise InputError(f"--precision int8 {need}")
+        raise InputError(f"`precision='int8'` {need}")
     with locked(output, parents=True, inside=OWN):
         _check_target(output)
         with atomic_directory(output) as folder:
@@ -210,8 +210,8 @@ class _Export:
             )
             what = "; ".join(tried) or f"no layer of it can be in {precision}"
             raise ParityError(
-                f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle"
-                " was written: use --precision fp32"
+                f"{self.rows.source}: {what}; {allowed} (`max_auroc_loss`, `max_flips`); no bundle"
+                " was written: use `precision='fp32'`"
             )
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
 
@@ -294,17 +294,17 @@ def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
 def _check_target(output: Path) -> None:
     """Only a bundle, with nothing else in its folder, or an empty folder is ever replaced."""
     if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output} is a file; choose another --output")
+        raise CheckpointError(f"{output} is a file; choose another `output`")
     if not output.is_dir() or not any(output.iterdir()):
         return
     if not looks_like_bundle(output):
-        raise CheckpointError(f"{output} exists and is not a bundle; choose another --output")
+        raise CheckpointError(f"{output} exists and is not a bundle; choose another `output`")
     if foreign := sorted(
         {path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}
     ):
         raise CheckpointError(
             f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which"
-            " would be lost; choose another --output"
+            " would be lost; choose another `output`"
         )
 
 

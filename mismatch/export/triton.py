@@ -132,27 +132,27 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
     if bundle is not None and bundle.resolve() in (target.resolve(), *target.resolve().parents):
         raise CheckpointError(
             f"{target} lies in the bundle {bundle}, which holds its own files only; choose another"
-            " --triton"
+            " `triton`"
         )
-    refuse_model_folder(target, "--triton")
+    refuse_model_folder(target, "`triton`")
     if target.exists() and not target.is_dir():
-        raise CheckpointError(f"{target} is a file; choose another --triton")
+        raise CheckpointError(f"{target} is a file; choose another `triton`")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not looks_like_bundle(target / ENSEMBLE / VERSION):
         raise CheckpointError(
-            f"{target} exists and is not a repository that mismatch wrote; choose another --triton"
+            f"{target} exists and is not a repository that mismatch wrote; choose another `triton`"
         )
     if foreign := sorted({path.name for path in target.iterdir()} - {ENSEMBLE, *GRAPHS}):
         raise CheckpointError(
             f"{target} holds other models too ({', '.join(foreign[:3])}), which would be lost;"
-            " choose another --triton"
+            " choose another `triton`"
         )
     files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
     if others := sorted(name for name in files if name not in FILES):
         raise CheckpointError(
             f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose"
-            " another --triton"
+            " another `triton`"
         )
 
 

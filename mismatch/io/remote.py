@@ -147,16 +147,16 @@ class Remote:
         if place.key.startswith(("/", "../")) or place.key in (".", "..") or path.endswith("/"):
             raise InputError(
                 f"image {path!r} names no object of {self.store}; write its name relative to"
-                " --image-base-path, or its URL"
+                " the image base path, or its URL"
             )
         if not (within and place.store == self.store) and not outside:
             raise InputError(
-                f"image {path!r} leaves --image-base-path {self}; pass --allow-outside-images if it"
-                " may lie elsewhere"
+                f"image {path!r} leaves the image base path {self}; allow outside images if it may"
+                " lie elsewhere"
             )
         if place._service != self._service:
             raise InputError(
-                f"image {path!r} is of another store than --image-base-path {self}, and nothing"
+                f"image {path!r} is of another store than the image base path {self}, and nothing"
                 " else is fetched for a row"
             )
         return place

@@ -95,8 +95,8 @@ def shortage(what: str, error: OSError | MemoryError) -> MachineError:
     """
     if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
         return MachineError(
-            f"{what}: there is not enough memory; use a smaller --batch-size or fewer"
-            " --num-workers, or close other programs"
+            f"{what}: there is not enough memory; use a smaller `batch_size` or fewer"
+            " `num_workers`, or close other programs"
         )
     return MachineError(f"{what}: {error.strerror}; {CURES.get(error.errno or 0, 'free some')}")
 

@@ -65,7 +65,7 @@ class EmbeddingCache:
         except OSError as error:
             raise CheckpointError(
                 f"the cache folder {self.root} can't be created: {error.strerror}; choose another"
-                " with --cache"
+                " with `cache`"
             ) from error
         self._own.sweep()
         segments = sorted(
@@ -111,7 +111,7 @@ class EmbeddingCache:
         except OSError as error:
             raise CheckpointError(
                 f"the cache {self.root} can't be written: {reason(error)}; make room or choose"
-                " another with --cache"
+                " another with `cache`"
             ) from error
         with self._lock:
             self._index.add(keys, b"".join(embeddings))

@@ -70,7 +70,7 @@ def cache_folder(folder: Path) -> Path:
     it: a project's folder may be named without harm. CheckpointError where it can't be made, or
     lies in a model's folder.
     """
-    refuse_model_folder(folder, "--cache")
+    refuse_model_folder(folder, "`cache`")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_cache(folder):
@@ -82,10 +82,10 @@ def cache_folder(folder: Path) -> Path:
     except OSError as error:
         raise CheckpointError(
             f"the cache folder {folder} can't be created: {error.strerror}; choose another with"
-            " --cache"
+            " `cache`"
         ) from error
     raise CheckpointError(
-        f"{folder} and {own} hold other things than a cache; choose another folder with --cache"
+        f"{folder} and {own} hold other things than a cache; choose another folder with `cache`"
     )
 
 

@@ -92,7 +92,7 @@ class DecodingPool:
         if not can_isolate():
             raise MachineError(
                 "images can't be decoded in processes of their own on this system; leave out"
-                " --isolate-decoding"
+                " `isolate_decoding`"
             )
         self.max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**31
         self._workers = workers or available_cpus()

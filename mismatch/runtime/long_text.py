@@ -65,7 +65,7 @@ def cutting_problem(text: str) -> str | None:
         return None
     which = f"the text that begins {text[:SHOWN].strip()!r} has {letters:,} characters"
     return (
-        f"{which}; at most {MAX_LETTERS:,} are scored in pieces: shorten it, or pass --long-text"
+        f"{which}; at most {MAX_LETTERS:,} are scored in pieces: shorten it, or pass `long_text`"
         " truncate"
     )
 
@@ -253,7 +253,7 @@ def long_texts_line(
     )
     them = "it" if count == 1 else "them"
     advice = (
-        f"; --long-text chunk scores {them} piece by piece"
+        f"; `long_text='chunk'` scores {them} piece by piece"
         if advise and long_text == "truncate"
         else ""
     )

@@ -414,7 +414,7 @@ def _choose_provider(provider: str, precision: str) -> str:
     if precision == "int8":
         if provider in ("cuda", "tensorrt"):
             raise DeviceError(
-                "this bundle is int8, whose operators run on CPUs only; use --provider cpu, or"
+                "this bundle is int8, whose operators run on CPUs only; use `provider='cpu'`, or"
                 " export in fp16 or fp32 for GPUs"
             )
         available = [PROVIDERS["cpu"]]
@@ -441,7 +441,7 @@ def _choose_provider(provider: str, precision: str) -> str:
         raise DeviceError(
             f"provider {provider} was asked for, but this onnxruntime offers {', '.join(available)}"
             " only; for GPUs: pip uninstall onnxruntime, then pip install onnxruntime-gpu; or use"
-            " --provider cpu"
+            " `provider='cpu'`"
         )
     return provider
 
@@ -484,7 +484,7 @@ def _session(
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
         raise DeviceError(
             f"provider {provider} was asked for, but onnxruntime fell back to {got}: its CUDA"
-            " libraries or driver don't load; use --provider cpu or repair them"
+            " libraries or driver don't load; use `provider='cpu'` or repair them"
         )
     return session, len(content)
 

@@ -26,7 +26,7 @@ def score_file(folder: str | Path) -> Path:
             return path
     raise CheckpointError(
         f"{folder} is neither a checkpoint nor a bundle, so nothing can be stored in it; pass"
-        " --output DIR, or the folder of a trained model"
+        " `output`, or the folder of a trained model"
     )
 
 
