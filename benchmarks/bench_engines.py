@@ -42,7 +42,7 @@ from mismatch.export.onnx import Rows, export_bundle
 from mismatch.export.parity import built_in_pairs
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.predict_file import predict_file
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.predictor import Predictor, load
 from mismatch.training.engine import TorchEngine, open_backbone
 

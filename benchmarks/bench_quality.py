@@ -46,7 +46,8 @@ from mismatch.training.checkpoint import meta_for
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
-from mismatch.training.feeds.batches import Batch, EmbeddingFeed, PairSet, make_batches
+from mismatch.training.feeds.batches import Batch, PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import COMMON_DIM, AdapterHead, Standardise, build_head, head_spec_for
 from mismatch.training.losses import contrastive_loss
 from mismatch.training.objective import Objective

@@ -109,7 +109,7 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     from mismatch.training.config import TrainConfig
     from mismatch.training.distributed.processes import Processes
     from mismatch.training.distributed.sharded_rows import gathering
-    from mismatch.training.feeds.batches import PixelFeed, PixelStore
+    from mismatch.training.feeds.feeds import PixelFeed, PixelStore
     from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start
     from mismatch.training.folder.resume import rows_digest
 

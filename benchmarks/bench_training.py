@@ -40,7 +40,8 @@ from mismatch.data.pairs import load_pairs
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training import TrainConfig, train
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import PairSet, PixelFeed, PixelStore, make_batches
+from mismatch.training.feeds.batches import PairSet, make_batches
+from mismatch.training.feeds.feeds import PixelFeed, PixelStore
 from mismatch.training.feeds.prepare import load_start
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer

@@ -5,15 +5,12 @@ backbone supplies and a bundle carries.
 from __future__ import annotations
 
 import math
-import sys
-import types
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 from mismatch.errors import InputError
+from mismatch.spec_base import LARGEST_INTEGER, Spec, brief, check_choice
 
 __all__ = [
     "FEATURES",
@@ -36,124 +33,7 @@ LARGEST_SIDE = 8_192  # pixels, and
 LONGEST_CONTEXT = 65_536  # tokens, beyond which a damaged or hostile file asks for gigabytes
 WIDEST = 65_536  # of embeddings and layers, likewise
 MOST_MEMBERS = 256  # of a head, likewise
-LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
 LARGEST_LEVEL = 255  # of a channel
-KINDS = {
-    "int": "a whole number",
-    "float": "a finite number",
-    "str": "text",
-    "RGB": "a list of three numbers",
-    "tuple[int, int, int]": "a list of three levels",
-}
-SHOWN = 80  # characters of a wrong value in an error
-
-
-class Spec:
-    """A dataclass that travels as JSON; an unknown or missing key is refused, never ignored."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types only; tuples become lists."""
-        values = asdict(self)  # type: ignore[call-overload]
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere. InputError for a
-        value of another type than the field's.
-        """
-        cls._check_object(data)
-        values = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        } | more
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - known):
-            raise InputError(
-                f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer"
-                " mismatch: upgrade"
-            )
-        hints = _hints(cls.__qualname__)
-        for name, value in values.items():
-            if not _fits(value, hints[name]):
-                raise InputError(
-                    f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed"
-                )
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__} is incomplete: {error}") from None
-
-    @classmethod
-    def _check_object(cls, data: object) -> None:
-        if not isinstance(data, Mapping):
-            raise InputError(f"{cls.__name__} is {_brief(data)}; an object is needed")
-
-
-@cache
-def _hints(name: str) -> dict[str, Any]:
-    """Of a class of this module by its name."""
-    return get_type_hints(globals()[name])
-
-
-def _wanted(cls: type, name: str) -> str:
-    """What a field takes, for people."""
-    annotation = next(str(item.type) for item in fields(cls) if item.name == name)
-    return KINDS.get(annotation, annotation)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none;
-    choices are left to `_check_choice`.
-    """
-    origin = get_origin(hint)
-    parts = get_args(hint)
-    if origin is types.UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return True
-    if origin is tuple:
-        return isinstance(value, tuple) and _all_fit(value, parts)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
-        )
-    if hint is float:
-        return (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and abs(value) <= sys.float_info.max
-        )
-    if hint is int:
-        return (
-            isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
-        )
-    return isinstance(value, hint)
-
-
-def _all_fit(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
-    if kinds[-1] is Ellipsis:
-        return all(_fits(value, kinds[0]) for value in values)
-    return len(values) == len(kinds) and all(
-        _fits(value, kind) for value, kind in zip(values, kinds, strict=True)
-    )
-
-
-def _brief(value: Any) -> str:
-    """As Python writes it, or its beginning."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of thousands of digits
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _check_choice(owner: object, name: str, choices: Any) -> None:
-    if getattr(owner, name) not in get_args(choices):
-        raise InputError(
-            f"{type(owner).__name__}.{name} is {_brief(getattr(owner, name))}; one of"
-            f" {', '.join(get_args(choices))} is needed"
-        )
 
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -184,9 +64,9 @@ class ImageSpec(Spec):
     fill: tuple[int, int, int] = (0, 0, 0)  # 0..255, padding of mode longest
 
     def __post_init__(self) -> None:
-        _check_choice(self, "mode", ResizeMode)
-        _check_choice(self, "interpolation", Interpolation)
-        _check_choice(self, "crop_rounding", CropRounding)
+        check_choice(self, "mode", ResizeMode)
+        check_choice(self, "interpolation", Interpolation)
+        check_choice(self, "crop_rounding", CropRounding)
         if not (1 <= self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
             raise InputError(
                 f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of"
@@ -194,11 +74,11 @@ class ImageSpec(Spec):
             )
         if not all(spread > 0 for spread in self.std):
             raise InputError(
-                f"ImageSpec.std is {_brief(self.std)}; three numbers above 0 are needed"
+                f"ImageSpec.std is {brief(self.std)}; three numbers above 0 are needed"
             )
         if not all(0 <= level <= LARGEST_LEVEL for level in (*self.background, *self.fill)):
             raise InputError(
-                f"ImageSpec.background is {_brief(self.background)} and fill {_brief(self.fill)};"
+                f"ImageSpec.background is {brief(self.background)} and fill {brief(self.fill)};"
                 f" levels of 0 to {LARGEST_LEVEL} are needed"
             )
 
@@ -229,8 +109,8 @@ class TextSpec(Spec):
     tokenizer_json: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        _check_choice(self, "padding", Padding)
-        _check_choice(self, "cleaning", Cleaning)
+        check_choice(self, "padding", Padding)
+        check_choice(self, "cleaning", Cleaning)
         if not 1 <= self.context_length <= LONGEST_CONTEXT:
             raise InputError(
                 f"TextSpec.context_length is {self.context_length}; a number of tokens up to"
@@ -274,8 +154,8 @@ class HeadSpec(Spec):
     members: int = 1  # adapters side by side, whose cosines are averaged
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", HeadKind)
-        _check_choice(self, "normalisation", Normalisation)
+        check_choice(self, "kind", HeadKind)
+        check_choice(self, "normalisation", Normalisation)
         _check_sizes(self)
         for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
@@ -344,7 +224,7 @@ class Calibration(Spec):
     bent: tuple[float, ...] = ()  # log-odds after it, at the knots, rising too
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", CalibrationKind)
+        check_choice(self, "kind", CalibrationKind)
         if (
             (self.kind == "piecewise") != (len(self.knots) > 1)
             or len(self.knots) != len(self.bent)
@@ -470,8 +350,8 @@ class ScoreSpec(Spec):
     reference: Reference | None = None  # bundles that were exported with --verify-csv
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", ScoreKind)
-        _check_choice(self, "long_text", LongText)
+        check_choice(self, "kind", ScoreKind)
+        check_choice(self, "long_text", LongText)
         if self.review is not None and self.slices is not None:
             raise InputError(
                 "a review band and thresholds by slice don't go together; store one of the two"
@@ -493,7 +373,7 @@ class ScoreSpec(Spec):
         }
         earlier = data.get("earlier", ())
         if not isinstance(earlier, list | tuple):
-            raise InputError(f"{cls.__name__}.earlier is {_brief(earlier)}; a list is needed")
+            raise InputError(f"{cls.__name__}.earlier is {brief(earlier)}; a list is needed")
         parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
         return super().from_dict(data, **parts | more)
 

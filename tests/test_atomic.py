@@ -22,13 +22,13 @@ from mismatch.io.atomic import (
     atomic_file,
     finite,
     is_sealed,
-    read_json,
     sealed,
     sha256_file,
     sweep,
     write_bytes,
     write_json,
 )
+from mismatch.io.reading import read_json
 
 
 def names(folder: Path) -> list[str]:

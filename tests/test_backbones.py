@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.backbones import registry
-from mismatch.backbones.registry import BackboneFamily, Problem, Registry
+from mismatch.backbones.families import BackboneFamily, Problem
+from mismatch.backbones.registry import Registry
 from mismatch.cli import main
 from mismatch.testing.contract import check_names
 

@@ -18,7 +18,8 @@ from mismatch.data.pairs import Row
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import ImageSpec
-from mismatch.training.feeds.batches import PairSet, PixelStore, ahead, hold_out, make_batches
+from mismatch.training.feeds.batches import PairSet, hold_out, make_batches
+from mismatch.training.feeds.feeds import PixelStore, ahead
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

@@ -31,6 +31,20 @@ GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
+    "mismatch.backbones.families": "test_registry",
+    "mismatch.data.dataset_folder": "test_arrow_rows",
+    "mismatch.evaluation.machine": "test_speed",
+    "mismatch.evaluation.timing": "test_speed",
+    "mismatch.export.triton_names": "test_triton",
+    "mismatch.io.reading": "test_atomic",
+    "mismatch.io.stores": "test_remote",
+    "mismatch.runtime.onnx_graph": "test_onnx_engine",
+    "mismatch.runtime.structure": "test_image_bounds",
+    "mismatch.spec_base": "test_specs",
+    "mismatch.training.config_checks": "test_config",
+    "mismatch.training.feeds.feeds": "test_batches",
+    "mismatch.training.folder.earlier": "test_output",
+    "mismatch.training.head_file": "test_checkpoint",
     "mismatch.__main__": "test_cli",
     "mismatch.backbones.base": "test_registry",
     "mismatch.backbones.hookspecs": "test_registry",

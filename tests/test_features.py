@@ -29,7 +29,7 @@ from mismatch.backbones.features import (
 )
 from mismatch.errors import InputError
 from mismatch.export.graphs import write_image_encoder, write_text_encoder
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.training.head import head_spec_for
 
 

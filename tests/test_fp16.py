@@ -14,7 +14,7 @@ from torch.export import Dim
 from mismatch.backbones.registry import load_backbone
 from mismatch.export.fp16 import to_half
 from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

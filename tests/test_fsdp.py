@@ -27,7 +27,8 @@ from mismatch.training.detector import Detector
 from mismatch.training.distributed import fsdp
 from mismatch.training.distributed.fsdp import Shards, as_launched, gather, shards_towers
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import Batch, PairSet, Part
+from mismatch.training.feeds.batches import Batch, PairSet
+from mismatch.training.feeds.feeds import Part
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer

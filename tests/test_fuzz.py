@@ -16,7 +16,7 @@ import pytest
 
 from mismatch.data.pairs import read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io.atomic import read_json
+from mismatch.io.reading import read_json
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache

@@ -20,7 +20,7 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.errors import InputError
 from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
 from mismatch.export.int8 import quantize
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

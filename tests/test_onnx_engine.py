@@ -15,7 +15,8 @@ import pytest
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime import onnx_engine as sessions
 from mismatch.runtime.bundle import read_bundle, write_manifest
-from mismatch.runtime.onnx_engine import BoundGraph, Graph, open_bundle
+from mismatch.runtime.onnx_engine import open_bundle
+from mismatch.runtime.onnx_graph import BoundGraph, Graph
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

@@ -17,7 +17,8 @@ import pytest
 from mismatch.errors import CheckpointError, InputError
 from mismatch.training.checkpoint import load_detector, read_meta
 from mismatch.training.folder import output
-from mismatch.training.folder.output import RunFolder, resumable
+from mismatch.training.folder.earlier import resumable
+from mismatch.training.folder.output import RunFolder
 from mismatch.training.folder.state import Note, write_state
 
 Loaded = tuple[Any, Any]

@@ -18,7 +18,6 @@ from PIL.PngImagePlugin import PngInfo
 from mismatch.cli import command_paths, main
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io import outputs
-from mismatch.io.atomic import LARGEST_JSON
 from mismatch.io.outputs import (
     SOFTWARE,
     OutputKind,
@@ -30,6 +29,7 @@ from mismatch.io.outputs import (
     refuse_model_folder,
     text_file,
 )
+from mismatch.io.reading import LARGEST_JSON
 from mismatch.jobs.table_kinds import table
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io.atomic import atomic_binary, read_json
+from mismatch.io.atomic import atomic_binary
+from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
 from mismatch.jobs.output.part_log import Block, ObjectLog, PartLog, foreign
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from mismatch.cli import main
 from mismatch.data.columns import Columns
-from mismatch.io.atomic import read_json
+from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
 from mismatch.jobs import predict_on_ray
 from mismatch.jobs.predict_on_ray import ActorJob, BlockScorer

@@ -29,7 +29,7 @@ from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.feeds.batches import EmbeddingFeed
+from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.feeds.prepare import (
     cut_long_texts,
     default_cache,

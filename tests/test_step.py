@@ -22,15 +22,8 @@ from mismatch.errors import BackboneError, DeviceError
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import (
-    Batch,
-    EmbeddingFeed,
-    PairSet,
-    Part,
-    PixelFeed,
-    PixelStore,
-    make_batches,
-)
+from mismatch.training.feeds.batches import Batch, PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed, Part, PixelFeed, PixelStore
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer

@@ -9,7 +9,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from mismatch.backbones import hookspecs
+from mismatch.backbones.families import BackboneFamily, Origin, Problem
 from mismatch.backbones.hookspecs import API_VERSION, Load
 from mismatch.errors import (
     BackboneError,
@@ -27,7 +28,7 @@ from mismatch.errors import (
     MissingExtraError,
     is_panic,
 )
-from mismatch.io.atomic import check_model_folder
+from mismatch.io.reading import check_model_folder
 from mismatch.io.text import did_you_mean
 from mismatch.runtime.libraries import send_nothing
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
 
 __all__ = [
-    "BackboneFamily",
-    "Problem",
     "Registry",
     "discover",
     "families",
@@ -57,47 +56,6 @@ DISABLE = "MISMATCH_DISABLE_PLUGINS"
 # wins a name clash, so that no installed stranger changes what a built-in name means
 OWN_DISTRIBUTION = "mismatch-clip"
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a plugin comes from."""
-
-    entry_point: str  # its name in the group
-    module: str  # what the entry point names
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.entry_point!r} ({self.module} of {self.distribution} {self.version})"
-
-
-@dataclass(frozen=True)
-class BackboneFamily:
-    """One family as its plugin registered it, and where it came from."""
-
-    name: str
-    load: Load = field(repr=False)
-    models: tuple[str, ...]
-    default_model: str
-    description: str
-    api_version: int
-    distribution: str
-    version: str  # of the distribution
-    entry_point: str
-    module: str
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A plugin that could not be used, or that lost a name to another."""
-
-    entry_point: str
-    module: str
-    distribution: str
-    version: str
-    message: str  # one line, for people
-    trace: str = field(default="", repr=False)  # the traceback, for its author
 
 
 @dataclass(frozen=True)

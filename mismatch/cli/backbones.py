@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mismatch.backbones import registry
-from mismatch.backbones.registry import BackboneFamily, Problem
+from mismatch.backbones.families import BackboneFamily, Problem
 from mismatch.errors import MismatchError
 
 __all__ = ["command"]

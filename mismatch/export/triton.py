@@ -19,6 +19,18 @@ from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
 from mismatch.export.triton_head import with_score
+from mismatch.export.triton_names import (
+    CONFIG,
+    ENSEMBLE,
+    FILES,
+    GPU,
+    GRAPHS,
+    HEAD,
+    IMAGE,
+    MODEL,
+    TEXT,
+    VERSION,
+)
 from mismatch.io.atomic import atomic_directory, sha256_file
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.runtime.bundle import (
@@ -30,38 +42,16 @@ from mismatch.runtime.bundle import (
     seen_by,
 )
 from mismatch.runtime.graph_file import check_self_contained
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.scoring import scores_from_logits
 
 __all__ = [
-    "ENSEMBLE",
-    "HEAD",
-    "IMAGE",
-    "TEXT",
     "Repository",
     "check_repository",
     "check_target",
     "write_repository",
 ]
 
-ENSEMBLE = "mismatch"
-IMAGE = "mismatch_image_encoder"
-TEXT = "mismatch_text_encoder"
-HEAD = "mismatch_head"
-GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.onnx"}
-CONFIG = "config.pbtxt"
-MODEL = "model.onnx"
-VERSION = "1"
-GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
-FILES = frozenset(
-    [
-        *(f"{name}/{file}" for name in GRAPHS for file in (CONFIG, GPU, f"{VERSION}/{MODEL}")),
-        *(
-            f"{ENSEMBLE}/{file}"
-            for file in (CONFIG, f"{VERSION}/{MANIFEST}", f"{VERSION}/{TOKENIZER}")
-        ),
-    ]
-)  # of a repository
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
 BATCHING = {
     "preferred_batch_size": [16, 32],  # rows that don't wait for more

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io.atomic import LARGEST_JSON, read_text
 from mismatch.io.descriptors import descriptor_of
+from mismatch.io.reading import LARGEST_JSON, read_text
 
 __all__ = [
     "SOFTWARE",

@@ -15,40 +15,35 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from mismatch.errors import (
     CheckpointError,
     InputError,
-    MachineError,
     MismatchError,
-    MissingExtraError,
 )
 from mismatch.io.retries import open_patiently, reason, retried
+from mismatch.io.stores import STORES, OutOfRangeError, explained_error, filesystem_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["READ", "Remote", "is_url", "located", "open_located"]
+__all__ = [
+    "READ",
+    "Remote",
+    "is_url",
+    "located",
+    "open_located",
+]
 
-# scheme → its package; those where a put is whole or not at all
-STORES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "memory": "fsspec"}
 ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 READ = 2**22  # bytes of a request: at 30 ms each, 60 MB/s and four thousand requests for 16 GB
 # two letters at least: c:// is a drive
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 # in addresses that carry a permission
 SIGNED = re.compile(r"[?&](sig|signature|sv|awsaccesskeyid|x-(amz|goog)-[a-z-]+)=", re.IGNORECASE)
-NO_ACCESS = re.compile(
-    r"Credential|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TokenRefreshRequired|RefreshError|ClientAuthenticationError"
-)
-OUT_OF_REACH = re.compile(
-    r"Connect|Timeout|Endpoint|Payload|IncompleteRead|Stream|HTTPClient|Transport|SSL|gaierror|DNS|ClientOS|ServiceRe(quest|sponse)E"
-)
 BUCKET = re.compile(r"\w[\w.@-]*", re.ASCII)  # of abfs, CONTAINER@ACCOUNT too
-PASSING = {408, 409, 425, 429}  # HTTP's statuses below 500 that may pass
 # strongest first
 VERSIONS = (
     "ETag",
@@ -176,7 +171,7 @@ class Remote:
         """
         try:
             return bytes(self._asked(lambda store: store.cat_file(str(self), start=start, end=end)))
-        except _OutOfRangeError:  # how S3 says that nothing is there: an empty object too
+        except OutOfRangeError:  # how S3 says that nothing is there: an empty object too
             return b""
 
     def version(self) -> str:
@@ -273,13 +268,13 @@ class Remote:
 
     def _asked(self, act: Callable[[Any], Result]) -> Result:
         """What the store says; its errors as those of files."""
-        store = _filesystem(self.store)
+        store = filesystem_of(self.store)
         try:
             return act(store)
         except (MismatchError, MemoryError):
             raise
         except Exception as error:
-            raise _explained(error, self) from error
+            raise explained_error(error, self) from error
 
 
 class _Object(io.RawIOBase):
@@ -323,10 +318,6 @@ class _Object(io.RawIOBase):
         return len(data)
 
 
-class _OutOfRangeError(OSError):
-    """Nothing is where a read begins."""
-
-
 def is_url(text: str) -> bool:
     """Whether it begins with a scheme, as in `s3://`."""
     return "://" in text and URL.fullmatch(text) is not None
@@ -350,72 +341,3 @@ def open_located(
         if isinstance(place, Remote)
         else open_patiently(place, start, end)
     )
-
-
-@cache
-def _filesystem(store: str) -> Any:
-    """One for all threads, since each has connections and credentials of its own."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingExtraError(f"reading or writing {store}", "remote") from error
-    scheme = store.partition("://")[0]
-    try:
-        kind = fsspec.get_filesystem_class(scheme)
-    except ImportError as error:
-        raise MissingExtraError(f"{scheme}://", package=STORES[scheme]) from error
-    try:
-        return kind(use_listings_cache=False, **kind._get_kwargs_from_urls(store))
-    except Exception as error:
-        raise MachineError(
-            f"{store} can't be reached ({type(error).__name__}); give its account and credentials"
-            " by the environment"
-        ) from error
-
-
-def _explained(error: Exception, place: Remote) -> OSError | MachineError:
-    """The error of a file that says the same."""
-    chain = list(_chain(error))
-    status = next((found for one in chain if (found := _status(one))), None)
-    if NO_ACCESS.search(" ".join(f"{type(one).__name__} {_code(one)}" for one in chain)):
-        return MachineError(
-            f"{place.store} takes no credentials of this environment; set or renew them, as"
-            f" {STORES[place.store.partition('://')[0]]} documents"
-        )
-    if status == 416:
-        return _OutOfRangeError(errno.EINVAL, "nothing is there")
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return FileNotFoundError(errno.ENOENT, "there is no such object")
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionError(
-            errno.EACCES,
-            "access denied; let the credentials of this environment read and write there",
-        )
-    if status is not None and 300 <= status < 500 and status not in PASSING:
-        return OSError(errno.EINVAL, f"the store refuses it (HTTP {status})")
-    if status is not None:
-        return OSError(errno.EIO, f"the store fails (HTTP {status})")
-    if OUT_OF_REACH.search(" ".join(kind.__name__ for kind in type(error).__mro__)):
-        return OSError(errno.EHOSTUNREACH, f"the store can't be reached ({type(error).__name__})")
-    return OSError(errno.EINVAL, f"the store's package refuses it ({type(error).__name__})")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status in an error of botocore, aiohttp, gcsfs or azure."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-    found = (getattr(error, name, None) for name in ("status", "code", "status_code"))
-    return next((value for value in found if isinstance(value, int) and 100 <= value < 600), None)
-
-
-def _code(error: BaseException) -> str:
-    """S3's word for an error."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.io.atomic import read_text
+from mismatch.io.reading import read_text
 
 __all__ = ["read_lexicon"]
 

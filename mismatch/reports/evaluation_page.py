@@ -13,7 +13,8 @@ from typing import Any
 from mismatch.data.pairs import place, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
-from mismatch.io.atomic import atomic_file, read_json
+from mismatch.io.atomic import atomic_file
+from mismatch.io.reading import read_json
 from mismatch.reports.evaluation_plots import (
     precision_recall_plot,
     reliability_plot,

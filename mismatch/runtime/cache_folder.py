@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError
-from mismatch.io.atomic import check_regular, read_bytes
 from mismatch.io.outputs import refuse_model_folder
+from mismatch.io.reading import check_regular, read_bytes
 from mismatch.io.retries import SHORTAGES
 
 __all__ = [

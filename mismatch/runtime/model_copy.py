@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mismatch.errors import CheckpointError
-from mismatch.io.atomic import check_regular, read_json
+from mismatch.io.reading import check_regular, read_json
 from mismatch.io.retries import reason
 from mismatch.runtime.bundle import UNHASHED
 from mismatch.runtime.score_file import score_file

@@ -7,7 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.io.atomic import is_sealed, parse_json, read_text, sealed, write_json
+from mismatch.io.atomic import is_sealed, sealed, write_json
+from mismatch.io.reading import parse_json, read_text
 from mismatch.runtime.bundle import MANIFEST
 from mismatch.specs import ScoreSpec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mismatch.errors import InputError
-from mismatch.io.atomic import parse_json, read_text
+from mismatch.io.reading import parse_json, read_text
 from mismatch.runtime.predictor import Provider
 from mismatch.serving.setting_rules import (
     Choice,

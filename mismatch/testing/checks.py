@@ -13,6 +13,7 @@ import torch
 
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.families import BackboneFamily
 from mismatch.testing.outcomes import fail, skip
 
 __all__ = ["Checks", "in_new_process"]
@@ -29,7 +30,7 @@ class Checks:
     def _loader(self) -> Callable[[str], Backbone] | None:
         return type(self).load or (self._family().load if self.reference else None)
 
-    def _family(self) -> registry.BackboneFamily:
+    def _family(self) -> BackboneFamily:
         if not self.reference:
             skip(
                 "reference is not given: set it to FAMILY or FAMILY:MODEL to check the installed"

@@ -13,7 +13,7 @@ from mismatch.backbones.base import Backbone
 from mismatch.errors import ContractError
 from mismatch.export.graphs import write_image_encoder, write_text_encoder
 from mismatch.export.int8 import quantize
-from mismatch.runtime.onnx_engine import Graph
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.testing import samples
 from mismatch.testing.checks import Checks

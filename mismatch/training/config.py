@@ -16,7 +16,8 @@ from typing import Any, Literal, get_type_hints
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.errors import InputError
 from mismatch.runtime.hardware import MAX_THREADS
-from mismatch.specs import FEATURES, LongText
+from mismatch.specs import LongText
+from mismatch.training.config_checks import TRACKERS, check_combinations, check_names
 from mismatch.training.options import Kind, Range, checked, kind_of, option
 from mismatch.training.settings import read_settings, settings_text
 from mismatch.training.tuning.modes import LAST, MODES, explained, shown_default
@@ -35,7 +36,7 @@ __all__ = [
 Head = Literal["adapter", "cosine"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BestMetric = Literal["accuracy", "loss", "auroc", "f1"]
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
 ONE_OR_MORE = Range(1)
 ZERO_OR_MORE = Range(0)
 ABOVE_ZERO = Range(0, without_low=True)
@@ -287,8 +288,8 @@ class TrainConfig:
         for name, kind in kinds().items():
             value = checked(name, getattr(self, name), kind, _metadata(name).get("range"))
             object.__setattr__(self, name, value)
-        _check_names(self)
-        _check_combinations(self)
+        check_names(self)
+        check_combinations(self)
         _ = self.columns  # refuses a wrong label map at once
 
     @property
@@ -386,62 +387,6 @@ def default_text(name: str) -> str | None:
 
 def _metadata(name: str) -> Mapping[str, Any]:
     return TrainConfig.__dataclass_fields__[name].metadata
-
-
-def _check_names(config: TrainConfig) -> None:
-    """Refuse names in options that hold several, or a number."""
-    if config.mode not in MODES or config.tune == "last-N":
-        raise InputError(
-            f"`tune` is {config.tune!r}; one of {', '.join(MODES)} (last-1, last-2, …) is needed",
-            option="tune",
-        )
-    unknown = [name for name in config.trackers if name not in TRACKERS]
-    if unknown:
-        raise InputError(
-            f"`track` {config.track}: {unknown[0]!r} is unknown; {', '.join(TRACKERS)} are known",
-            option="track",
-        )
-    unknown = [name for name in config.feature_names or () if name not in FEATURES]
-    if unknown:
-        raise InputError(
-            f"`features` names {unknown[0]!r}; auto, none, or some of {','.join(FEATURES)} is"
-            " needed",
-            option="features",
-        )
-    if not str(config.output_dir).strip():
-        raise InputError("`output_dir` is empty; name a folder", option="output_dir")
-
-
-def _check_combinations(config: TrainConfig) -> None:
-    """Refuse options that don't go together."""
-    if config.feature_names and config.head != "adapter":
-        raise InputError(
-            f"`features` {config.features} needs `head='adapter'`; {config.head} compares the"
-            " embeddings alone"
-        )
-    if config.tune == "head" and config.learning_rate is not None:
-        raise InputError(
-            "`learning_rate` is the backbone's, which `tune='head'` freezes; use"
-            " `head_learning_rate`"
-        )
-    if config.fsdp and config.tune == "head":
-        raise InputError(
-            "`fsdp` spreads a backbone in training, and `tune='head'` trains none; leave it out"
-        )
-    if config.fsdp and config.compile:
-        raise InputError("`fsdp` and `compile` don't go together; leave one of them out")
-    for one in fields(config):
-        modes = one.metadata.get("modes", MODES)
-        if getattr(config, one.name) is not None and config.mode not in modes:
-            needed = " and ".join([f"`tune='{modes[0]}'`", *modes[1:]])
-            raise InputError(
-                f"`{one.name}` is for {needed}; leave it out with `tune='{config.tune}'`"
-            )
-    if config.early_stopping is not None and config.val_csv is None and config.val_fraction == 0:
-        raise InputError(
-            "`early_stopping` needs validation rows; pass `val_csv`, a `val_fraction` above 0, or"
-            " leave it out"
-        )
 
 
 TrainConfig.__doc__ = "\n".join([TrainConfig.__doc__ or "", *map(explained, fields(TrainConfig))])

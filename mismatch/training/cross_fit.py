@@ -23,7 +23,8 @@ from mismatch.specs import HeadSpec, LongText, ScoreSpec
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import EmbeddingFeed, PairSet, make_batches
+from mismatch.training.feeds.batches import PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import CosineHead, build_head
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates

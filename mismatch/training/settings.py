@@ -15,7 +15,7 @@ from typing import Any
 
 from mismatch import __version__
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.io.atomic import read_text
+from mismatch.io.reading import read_text
 from mismatch.io.text import did_you_mean
 from mismatch.training.options import NEEDED, Kind
 

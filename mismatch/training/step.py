@@ -16,7 +16,8 @@ from mismatch.errors import DeviceError
 from mismatch.training.callbacks import announce
 from mismatch.training.detector import Detector, tower_methods
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.feeds.batches import Batch, Feed, Part
+from mismatch.training.feeds.batches import Batch
+from mismatch.training.feeds.feeds import Feed, Part
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, trainable
 from mismatch.training.precision import autocast

@@ -40,7 +40,8 @@ from mismatch.training.feeds.prepare import (
     make_feeds,
 )
 from mismatch.training.folder.curves import CURVES
-from mismatch.training.folder.output import BEST, FINAL, RunFolder, draw_curves
+from mismatch.training.folder.earlier import BEST, FINAL
+from mismatch.training.folder.output import RunFolder, draw_curves
 from mismatch.training.folder.resume import (
     Plan,
     make_plan,

@@ -26,7 +26,8 @@ from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
 from mismatch.errors import MismatchError
-from mismatch.io.atomic import read_json, sealed
+from mismatch.io.atomic import sealed
+from mismatch.io.reading import read_json
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypedDict, cast
 
 from mismatch.errors import CheckpointError, InputError, MismatchError
-from mismatch.io.atomic import explained, finite, is_sealed, read_json, sealed, sweep, write_json
+from mismatch.io.atomic import explained, finite, is_sealed, sealed, sweep, write_json
+from mismatch.io.reading import read_json
 from mismatch.io.remote import Remote
 from mismatch.io.retries import reason, retried
 from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run

@@ -16,16 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io.atomic import (
-    SHOWN,
-    explained,
-    finite,
-    is_sealed,
-    read_json,
-    sealed,
-    sweep,
-    write_json,
-)
+from mismatch.io.atomic import SHOWN, explained, finite, is_sealed, sealed, sweep, write_json
+from mismatch.io.reading import read_json
 from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run
 
 __all__ = ["ResumableFile", "resumable_file"]

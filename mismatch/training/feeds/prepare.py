@@ -33,14 +33,8 @@ from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.distributed.sharded_rows import Together, cut_together, read_together
 from mismatch.training.engine import TorchEngine
-from mismatch.training.feeds.batches import (
-    EmbeddingFeed,
-    Feed,
-    PairSet,
-    PixelFeed,
-    PixelStore,
-    hold_out,
-)
+from mismatch.training.feeds.batches import PairSet, hold_out
+from mismatch.training.feeds.feeds import EmbeddingFeed, Feed, PixelFeed, PixelStore
 from mismatch.training.head import build_head, head_options, head_spec_for
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 

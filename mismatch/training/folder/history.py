@@ -22,7 +22,7 @@ from mismatch.evaluation.threshold import choose_threshold
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
 from mismatch.training.config import TrainConfig
-from mismatch.training.feeds.batches import Feed
+from mismatch.training.feeds.feeds import Feed
 from mismatch.training.optim import rate_of
 
 __all__ = ["PLAIN", "History", "Validation", "threshold_objective"]

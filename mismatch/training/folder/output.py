@@ -13,15 +13,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.io.atomic import (
-    atomic_file,
-    read_json,
-    remove_directory,
-    sweep,
-    write_bytes,
-    write_json,
-)
+from mismatch.io.atomic import atomic_file, remove_directory, sweep, write_bytes, write_json
 from mismatch.io.outputs import check_outputs, json_report, picture, refuse_model_folder, text_file
+from mismatch.io.reading import read_json
 from mismatch.io.text import one_line
 from mismatch.training.callbacks import announce, warn
 from mismatch.training.checkpoint import (
@@ -35,30 +29,26 @@ from mismatch.training.checkpoint import (
 )
 from mismatch.training.detector import Detector
 from mismatch.training.folder.curves import CURVES, curves_png
-from mismatch.training.folder.state import Note, drop_state, read_note
+from mismatch.training.folder.earlier import (
+    BEST,
+    EPOCH,
+    FINAL,
+    LAST,
+    OWN_NAMES,
+    STARTED_FROM,
+    earlier_checkpoints,
+    unfinished,
+)
+from mismatch.training.folder.state import drop_state
 from mismatch.training.settings import SETTINGS, SETTINGS_HEAD
 
 __all__ = [
-    "BEST",
-    "FINAL",
-    "LAST",
-    "STARTED_FROM",
     "RunFolder",
     "check_usable",
     "draw_curves",
-    "is_own",
-    "resumable",
-    "unfinished",
 ]
 
-BEST = "best_model"
-FINAL = "final_model"
-LAST = "checkpoint_last"
-STARTED_FROM = "started_from"
-EPOCH = "checkpoint_epoch_"
 RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the way
-OWN_NAMES = re.compile(rf"{BEST}|{FINAL}|{LAST}|{STARTED_FROM}|{EPOCH}\d+")
-WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
 WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
@@ -131,7 +121,7 @@ class RunFolder:
             self._remove_earlier_run(
                 [
                     path
-                    for path in _earlier(self.folder)
+                    for path in earlier_checkpoints(self.folder)
                     if path not in self.written and path != self.start
                 ]
             )
@@ -250,7 +240,7 @@ class RunFolder:
         self.guards_other = False
         sweep(self.folder, WRITTEN)
         (self.folder / CURVES).unlink(missing_ok=True)
-        earlier = _earlier(self.folder)
+        earlier = earlier_checkpoints(self.folder)
         kept = [
             path
             for path in earlier
@@ -290,7 +280,7 @@ class RunFolder:
         if best:
             clone_checkpoint(place, self.folder / BEST, stats)
         self.save_stats(stats)
-        for path in _earlier(self.folder):
+        for path in earlier_checkpoints(self.folder):
             if path.name == LAST:
                 remove_directory(path)
             elif path != place:
@@ -306,32 +296,6 @@ def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
         write_bytes(folder / CURVES, curves_png(stats))
     except Exception as error:  # noqa: BLE001  a run is never lost for its picture
         warn("curves", f"{folder / CURVES} can't be drawn: {one_line(error)}")
-
-
-def resumable(folder: Path) -> tuple[Path, Note] | None:
-    """The newest checkpoint in a run's folder that has a state, and that state's note."""
-    found = [
-        (path, note)
-        for path in _earlier(folder)
-        if WITH_STATE.fullmatch(path.name) and (note := read_note(path))
-    ]
-    return max(found, key=lambda one: one[1].saved, default=None)
-
-
-def unfinished(folder: Path) -> tuple[Path, Note] | None:
-    """As `resumable`; None for a state that can't be read too."""
-    with suppress(CheckpointError):
-        return resumable(folder)
-    return None
-
-
-def is_own(folder: Path, path: Path) -> bool:
-    """Whether a path names a checkpoint that a run writes into `folder`, there or not."""
-    return (
-        path.parent.resolve() == folder.resolve()
-        and bool(OWN_NAMES.fullmatch(path.name))
-        and path.name != STARTED_FROM
-    )
 
 
 def _best_epoch(folder: Path) -> int | None:
@@ -396,19 +360,6 @@ def check_usable(folder: Path) -> None:
 def _is_beside_stats(folder: Path, name: str) -> bool:
     """Whether it is a picture of a run: older versions did not sign them."""
     return name == CURVES and (folder / STATS).is_file()
-
-
-def _earlier(folder: Path) -> list[Path]:
-    found = (
-        [
-            path
-            for path in folder.iterdir()
-            if OWN_NAMES.fullmatch(path.name) and is_checkpoint(path)
-        ]
-        if folder.is_dir()
-        else []
-    )
-    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def _listing(paths: Sequence[Path]) -> str:

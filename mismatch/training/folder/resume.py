@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io.atomic import read_json
+from mismatch.io.reading import read_json
 from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import STATS, is_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.distributed.sharded_rows import text_keys
-from mismatch.training.feeds.batches import EmbeddingFeed, Feed, PairSet
-from mismatch.training.folder.output import FINAL, STARTED_FROM, is_own, resumable, unfinished
+from mismatch.training.feeds.batches import PairSet
+from mismatch.training.feeds.feeds import EmbeddingFeed, Feed
+from mismatch.training.folder.earlier import FINAL, STARTED_FROM, is_own, resumable, unfinished
 from mismatch.training.folder.state import Note
 
 __all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import CheckpointError
-from mismatch.io.atomic import SEAL, is_sealed, read_json, sealed, sha256_file, write_json
+from mismatch.io.atomic import SEAL, is_sealed, sealed, sha256_file, write_json
+from mismatch.io.reading import read_json
 from mismatch.training.checkpoint import NOTE, PARTS
 from mismatch.training.detector import Detector
 
