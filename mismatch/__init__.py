@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
-    from mismatch.runtime.explain import Explanation, explain
+    from mismatch.runtime.explain import explain
+    from mismatch.runtime.explanation import Explanation
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
         Calibration,
@@ -134,7 +135,7 @@ _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_fil
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
-_HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
+_HOMES |= {"Explanation": "runtime.explanation", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
 _HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}

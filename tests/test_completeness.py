@@ -38,6 +38,7 @@ TESTED_ELSEWHERE = {
     "mismatch.export.triton_names": "test_triton",
     "mismatch.io.reading": "test_atomic",
     "mismatch.io.stores": "test_remote",
+    "mismatch.runtime.explanation": "test_explain",
     "mismatch.runtime.onnx_graph": "test_onnx_engine",
     "mismatch.runtime.structure": "test_image_bounds",
     "mismatch.spec_base": "test_specs",

@@ -15,7 +15,8 @@ from mismatch.jobs.output.explanation_files import (
     write_explanation,
     write_row_explanations,
 )
-from mismatch.runtime.explain import Explanation, explain
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor
 
 

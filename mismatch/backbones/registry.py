@@ -43,7 +43,6 @@ __all__ = [
     "family_of",
     "list_models",
     "load_backbone",
-    "nearest",
     "parse_reference",
     "problems",
     "problems_of",
@@ -177,9 +176,6 @@ def load_backbone(reference: str, model_name: str | Path | None = None) -> Backb
             f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}"
         ) from error
     return _checked(backbone, found)
-
-
-nearest = did_you_mean
 
 
 def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:

@@ -83,9 +83,9 @@ class LazyGroup(click.Group):
         name = _dashes(args[0])
         if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        from mismatch.backbones.registry import nearest
+        from mismatch.io.text import did_you_mean
 
-        raise click.UsageError(f"there is no command {args[0]!r}{nearest(name, VERBS)}", ctx)
+        raise click.UsageError(f"there is no command {args[0]!r}{did_you_mean(name, VERBS)}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

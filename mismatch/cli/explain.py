@@ -24,7 +24,7 @@ from mismatch.cli.parts import hold
 from mismatch.cli.predict import PLAIN
 
 if TYPE_CHECKING:
-    from mismatch.runtime.explain import Explanation
+    from mismatch.runtime.explanation import Explanation
 
 __all__ = ["command"]
 

@@ -10,7 +10,7 @@ import click
 from mismatch.io.text import printable
 
 if TYPE_CHECKING:
-    from mismatch.runtime.explain import Explanation, Part
+    from mismatch.runtime.explanation import Explanation, Part
 
 __all__ = ["explanation_lines"]
 

@@ -167,19 +167,10 @@ def _multi_head_attention(
     """torch's own signature and result, weights left out; a mask that is given decides, as
     `is_causal` is only a hint.
     """
-    plain = (
-        self._qkv_same_embed_dim
-        and self.bias_k is None
-        and not self.add_zero_attn
-        and query.dim() == 3
-        and key_padding_mask is None
-    )
-    if (
-        not plain
-        or need_weights
-        or self.in_proj_bias is None
-        or (attn_mask is not None and attn_mask.dim() == 3)
-    ):
+    supported = query.dim() == 3 and key_padding_mask is None and not need_weights
+    if attn_mask is not None and attn_mask.dim() == 3:
+        supported = False
+    if not supported or self.in_proj_bias is None or not _is_plain(self):
         return _ORIGINAL(
             self,
             query,
@@ -208,6 +199,12 @@ def _multi_head_attention(
     )
     out = self.out_proj(out.transpose(1, 2).flatten(2))  # (B, L, D)
     return (out if self.batch_first else out.transpose(0, 1)), None
+
+
+def _is_plain(module: nn.MultiheadAttention) -> bool:
+    """Whether all of its inputs have one width, and nothing is added to keys and values."""
+    same_width: bool = module._qkv_same_embed_dim
+    return same_width and module.bias_k is None and not module.add_zero_attn
 
 
 _ORIGINAL = nn.MultiheadAttention.forward

@@ -204,16 +204,20 @@ class _Export:
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
         if not or_fp32:
-            allowed = (
-                f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
-                " flipped are allowed"
-            )
-            what = "; ".join(tried) or f"no layer of it can be in {precision}"
-            raise ParityError(
-                f"{self.rows.source}: {what}; {allowed} (`max_auroc_loss`, `max_flips`); no bundle"
-                " was written: use `precision='fp32'`"
-            )
+            raise self._too_costly(precision, limits, tried)
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
+
+    def _too_costly(self, precision: str, limits: Limits, tried: Sequence[str]) -> ParityError:
+        """Return what to raise where no choice keeps to `limits`."""
+        allowed = (
+            f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
+            " flipped are allowed"
+        )
+        what = "; ".join(tried) or f"no layer of it can be in {precision}"
+        return ParityError(
+            f"{self.rows.source}: {what}; {allowed} (`max_auroc_loss`, `max_flips`); no bundle"
+            " was written: use `precision='fp32'`"
+        )
 
     def _halve(self, full: Path) -> int:
         """Both towers into the bundle's folder in fp16; returns how many weights are."""

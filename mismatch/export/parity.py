@@ -167,16 +167,8 @@ class Outputs:
         which.
         """
         pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
-        cut = pipeline.long_text != "truncate"
-        usable = [
-            (i, pair)
-            for i, pair in enumerate(pairs)
-            if pair.problem is None and not (cut and cutting_problem(pair.text))
-        ]
-        sources = {
-            id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image
-            for _, pair in usable
-        }
+        usable = _usable(pairs, cut=pipeline.long_text != "truncate")
+        sources = {_image_key(pair): pair.image for _, pair in usable}
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
         split = zip(texts, pipeline.pieces(texts), strict=True)
         pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
@@ -191,7 +183,7 @@ class Outputs:
         # position → embeddings of its image and of its text's pieces
         joined: dict[int, tuple[Any, list[Any]]] = {}
         for i, pair in usable:
-            image = image_of[id(pair.image) if isinstance(pair.image, Image.Image) else pair.image]
+            image = image_of[_image_key(pair)]
             own = [piece_of[piece] for piece in pieces_of[pair.text]]
             if all(isinstance(value, np.ndarray) for value in (image, *own)):
                 joined[i] = (image, own)
@@ -207,18 +199,36 @@ class Outputs:
             logits=np.array(logits, np.float64),
             long_texts=pipeline.long_texts,
         )
-        if like is not None and like.good != found.good:
-            both = f"{like.engine.name} and {engine.name}"
+        found._check(source, like)
+        return found
+
+    def _check(self, source: str, like: Outputs | None) -> None:
+        """Refuse outputs that can't be compared; see `of`."""
+        if like is not None and like.good != self.good:
+            both = f"{like.engine.name} and {self.engine.name}"
             raise ParityError(
                 f"{both} disagree on which pairs can be scored; this is a bug: please report it"
                 f" with the rows of {source}"
             )
-        if not found.good:
+        if not self.good:
             raise InputError(
-                f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be"
+                f"{source}: none of the {self.given} pairs can be scored, so the export can't be"
                 " verified; check the paths with mismatch validate"
             )
-        return found
+
+
+def _usable(pairs: Sequence[Pair], *, cut: bool) -> list[tuple[int, Pair]]:
+    """Return the pairs without a problem, with their positions; `cut`: texts go in pieces."""
+    return [
+        (i, pair)
+        for i, pair in enumerate(pairs)
+        if pair.problem is None and not (cut and cutting_problem(pair.text))
+    ]
+
+
+def _image_key(pair: Pair) -> Any:
+    """Return what tells a pair's image from others: a picture in memory by its identity."""
+    return id(pair.image) if isinstance(pair.image, Image.Image) else pair.image
 
 
 def _arrays(values: Any) -> Array:

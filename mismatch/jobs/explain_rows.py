@@ -33,7 +33,8 @@ from mismatch.jobs.output.explanation_files import (
 from mismatch.jobs.results import Result
 from mismatch.jobs.scored_rows import predict_rows
 from mismatch.progress import progress
-from mismatch.runtime.explain import Explanation, explain
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText
 

@@ -24,7 +24,8 @@ import mismatch
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
-from mismatch.runtime.explain import Explanation, explain
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage

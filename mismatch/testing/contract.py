@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
-from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import InputError
+from mismatch.io.text import did_you_mean
 from mismatch.testing.declarations import DeclarationChecks
 from mismatch.testing.disk import DiskChecks
 from mismatch.testing.onnx import OnnxChecks
@@ -90,7 +90,7 @@ def check_selection(only: Collection[str]) -> None:
     """InputError for a name that is none of `check_names`, with the nearest that is."""
     if unknown := sorted(set(only) - set(check_names())):
         raise InputError(
-            f"there is no check {unknown[0]!r}{registry.nearest(unknown[0], check_names())}; the"
+            f"there is no check {unknown[0]!r}{did_you_mean(unknown[0], check_names())}; the"
             f" checks: {', '.join(check_names())}"
         )
 

@@ -18,7 +18,7 @@ from mismatch.io.outputs import SOFTWARE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mismatch.runtime.explain import Explanation, Part, Swap
+    from mismatch.runtime.explanation import Explanation, Part, Swap
 
 __all__ = ["explanation_png"]
 

@@ -13,7 +13,7 @@ from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
 from mismatch.jobs.output.explained_picture import explanation_png
 
 if TYPE_CHECKING:
-    from mismatch.runtime.explain import Explanation, Swap
+    from mismatch.runtime.explanation import Explanation, Swap
 
 __all__ = [
     "check_explanation_output",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from mismatch.data.pairs import Row, place, resolve_image
 from mismatch.data.strings import Stored
 from mismatch.errors import ImageError, InputError
-from mismatch.training.feeds.feeds import T
 
 __all__ = [
     "Batch",
@@ -31,6 +30,7 @@ __all__ = [
     "same_files",
 ]
 
+T = TypeVar("T")
 Indices = NDArray[np.int64]
 
 
