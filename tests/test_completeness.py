@@ -62,6 +62,11 @@ TESTED_ELSEWHERE = {
     "mismatch.testing.training": "test_contract",
     "mismatch.testing.upstream": "test_contract",
     "mismatch.cli": "test_cli",
+    "mismatch.training.new_head": "test_run",
+    "mismatch.training.run_lines": "test_run",
+    "mismatch.training.saving": "test_resume",
+    "mismatch.training.trained_model": "test_run",
+    "mismatch.training.validation": "test_run",
 }
 # Test files that stand for something other than one module.
 ABOUT_THE_WHOLE = {

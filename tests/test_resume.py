@@ -584,10 +584,10 @@ def test_an_interruption_while_validating_keeps_the_epoch(
     monkeypatch.setattr(
         run_module.Run,
         "_validate",
-        lambda self, feed: (
+        lambda self: (
             calls.append(1),
             interrupt()() if len(calls) == 2 else None,
-            real(self, feed),
+            real(self),
         )[2],
     )
     with pytest.raises(KeyboardInterrupt) as caught:

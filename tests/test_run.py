@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mismatch.training import TrainConfig, TrainResult, train
 from mismatch.training.callbacks import Callback, EpochInfo, RunInfo, StepInfo, TrainWarning
+from mismatch.training.folder.output import RunFolder
+from mismatch.training.folder.state import Position
+from mismatch.training.run_lines import interruption_line, step_size
+from mismatch.training.validation import is_stale
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 
@@ -101,3 +107,46 @@ def test_an_exception_of_a_callback_ends_the_run(config: TrainConfig) -> None:
         train(config, callbacks=[failing])
     assert failing.result is None
     assert (Path(config.output_dir) / "checkpoint_epoch_1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("parts", "processes", "line"),
+    [
+        (1, 1, "64 rows"),
+        (4, 1, "64 rows (16 at once x 4 accumulated)"),
+        (1, 2, "64 rows (32 at once x 2 processes)"),
+        (4, 2, "64 rows (8 at once x 4 accumulated x 2 processes)"),
+    ],
+)
+def test_a_step_is_described_by_its_factors(parts: int, processes: int, line: str) -> None:
+    step: Any = SimpleNamespace(
+        rows=64,
+        parts=parts,
+        processes=SimpleNamespace(count=processes),
+        rows_at_once=math.ceil(64 / (parts * processes)),
+    )
+    assert step_size(step) == line
+
+
+@pytest.mark.parametrize(
+    ("position", "when"),
+    [
+        (Position(), "before the first step"),
+        (Position(epoch=1, step=3), "in epoch 1 after 3 of 14 steps"),
+        (Position(epoch=3), "after epoch 2"),
+        (Position(epoch=3, step=1), "in epoch 3 after 1 of 14 steps"),
+    ],
+)
+def test_an_interrupted_run_says_how_far_it_is(
+    position: Position, when: str, tmp_path: Path
+) -> None:
+    line = interruption_line(position, 14, RunFolder(tmp_path / "out"))
+    assert line == f"interrupted {when}: nothing has been written"
+
+
+@pytest.mark.parametrize(
+    ("patience", "epoch", "stale"), [(None, 9, False), (2, 3, False), (2, 4, True), (2, 5, True)]
+)
+def test_patience_counts_from_the_best_epoch(patience: int | None, epoch: int, stale: bool) -> None:
+    history: Any = SimpleNamespace(config=SimpleNamespace(early_stopping=patience), best_epoch=2)
+    assert is_stale(history, epoch) is stale

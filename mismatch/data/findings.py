@@ -158,45 +158,47 @@ class TextCheck:
 
     def findings(self) -> Iterator[Finding]:
         """All doubts about the texts."""
-        for kind, found, verbs, what in (
-            ("markup", self._markup, ("holds", "hold"), "HTML: tags or entities; take them out"),
-            (
-                "garbled",
-                self._garbled,
-                ("is", "are"),
-                "garbled, as by a wrong encoding; ftfy repairs most of them",
-            ),
-            (
-                "unread",
-                self._unread,
-                ("is", "are"),
-                (
-                    "in a language that the backbone's tokenizer doesn't know: it sees single bytes"
-                    " or unknown tokens"
-                ),
-            ),
-            (
-                "untokenized",
-                self._untokenized,
-                ("makes", "make"),
-                "the backbone's tokenizer fail, and can't be trained on or scored; change them",
-            ),
-        ):
-            if found.count:
-                yield found.finding(
-                    kind,
-                    f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]}"
-                    f" {what}",
-                )
-        if self._long.count and self._reader is not None:
-            what = (
-                f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's"
-                f" {self._reader.context_length} tokens"
-            )
-            yield self._long.finding(
-                "long", f"{self._long.count:,} {what}, up to {self._longest}; what is lost"
-            )
+        yield from self._unusable_texts()
+        yield from self._long_texts()
         yield from self._mixed_scripts()
+        yield from self._repeated_texts()
+        yield from self._blind()
+
+    def _unusable_texts(self) -> Iterator[Finding]:
+        """Texts with left-overs of a web page, and those that the tokenizer can't read."""
+        if self._markup.count:
+            verb = "hold" if self._markup.count != 1 else "holds"
+            yield self._markup.of_texts("markup", f"{verb} HTML: tags or entities; take them out")
+        if self._garbled.count:
+            verb = "are" if self._garbled.count != 1 else "is"
+            yield self._garbled.of_texts(
+                "garbled", f"{verb} garbled, as by a wrong encoding; ftfy repairs most of them"
+            )
+        if self._unread.count:
+            verb = "are" if self._unread.count != 1 else "is"
+            yield self._unread.of_texts(
+                "unread",
+                f"{verb} in a language that the backbone's tokenizer doesn't know: it sees single"
+                " bytes or unknown tokens",
+            )
+        if self._untokenized.count:
+            verb = "make" if self._untokenized.count != 1 else "makes"
+            yield self._untokenized.of_texts(
+                "untokenized",
+                f"{verb} the backbone's tokenizer fail, and can't be trained on or scored; change"
+                " them",
+            )
+
+    def _long_texts(self) -> Iterator[Finding]:
+        if self._long.count and self._reader is not None:
+            verb = "are" if self._long.count != 1 else "is"
+            yield self._long.of_texts(
+                "long",
+                f"{verb} longer than the backbone's {self._reader.context_length} tokens, up to"
+                f" {self._longest}; what is lost",
+            )
+
+    def _repeated_texts(self) -> Iterator[Finding]:
         for key, uses in _often(self._uses):
             text, line = self._example[key]
             where = f"stands in {uses:,} of {self._uses.total():,} rows, as in line {line}"
@@ -206,7 +208,6 @@ class TextCheck:
                 uses,
                 [line],
             )
-        yield from self._blind()
 
     def _mixed_scripts(self) -> Iterator[Finding]:
         """Texts that are written in another script than most."""
@@ -365,6 +366,11 @@ class _Lines:
         if len(self.lines) < KEPT:
             self.lines.append(line)
             self.example = self.example or text
+
+    def of_texts(self, kind: str, predicate: str) -> Finding:
+        """A finding that says of these texts what `predicate` does."""
+        texts = "texts" if self.count != 1 else "text"
+        return self.finding(kind, f"{self.count:,} {texts} {predicate}")
 
     def finding(self, kind: str, message: str) -> Finding:
         return Finding(

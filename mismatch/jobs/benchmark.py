@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -76,11 +76,9 @@ def benchmark(
             repeats=repeats,
             provider=provider,
             threads=threads,
-            # a wrong file is refused before a model is loaded
-            rows=() if source is None else _first_rows(source, max_rows),
-            csv="" if source is None else source.name,
-            image_base_path="" if source is None else source.base,
         )
+        if source is not None:  # a wrong file is refused before a model is loaded
+            plan = _with_rows(plan, source, max_rows)
         contenders = [Contender(str(name), load(name, provider, threads)) for name in names]
         with progress("benchmark", turns(len(contenders), plan), unit="turn") as advance:
             result = BenchmarkResult(**measure(contenders, plan, advance))
@@ -120,6 +118,16 @@ def _check_target(target: Path, source: RowSource | None) -> None:
         raise CheckpointError(f"`json_file` {target} can't be written: it is a folder")
     if not target.absolute().parent.is_dir():
         raise CheckpointError(f"`json_file` {target} can't be written: its folder does not exist")
+
+
+def _with_rows(plan: Plan, source: RowSource, max_rows: int) -> Plan:
+    """Let a whole job of these rows be measured too."""
+    return replace(
+        plan,
+        rows=_first_rows(source, max_rows),
+        csv=source.name,
+        image_base_path=source.base,
+    )
 
 
 def _first_rows(source: RowSource, max_rows: int) -> tuple[Row, ...]:
