@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
+    from mismatch.jobs.quickstart import QuickstartResult, quickstart
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
@@ -81,6 +82,7 @@ __all__ = [
     "PredictFileResult",
     "Prediction",
     "Predictor",
+    "QuickstartResult",
     "ReviewBand",
     "RowExplanation",
     "ScoreSpec",
@@ -107,6 +109,7 @@ __all__ = [
     "load_backbone",
     "make_negatives",
     "predict_file",
+    "quickstart",
     "split",
     "train",
     "tune_threshold",
@@ -134,6 +137,7 @@ _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_fil
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
+_HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
