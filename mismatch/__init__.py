@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
+    from mismatch.jobs.quickstart import QuickstartResult, quickstart
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
@@ -82,6 +83,7 @@ __all__ = [
     "PredictFileResult",
     "Prediction",
     "Predictor",
+    "QuickstartResult",
     "ReviewBand",
     "RowExplanation",
     "ScoreSpec",
@@ -108,6 +110,7 @@ __all__ = [
     "load_backbone",
     "make_negatives",
     "predict_file",
+    "quickstart",
     "split",
     "train",
     "tune_threshold",
@@ -136,6 +139,7 @@ _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
 _HOMES |= {"Explanation": "runtime.explanation", "explain": "runtime.explain"}
+_HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
 _HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}

@@ -26,6 +26,7 @@ FUNCTIONS = {
     "export-onnx": "export_onnx",
     "make-negatives": "make_negatives",
     "predict": "predict_file",
+    "quickstart": "quickstart",
     "split": "split",
     "train": "train",
     "tune-threshold": "tune_threshold",
@@ -39,7 +40,12 @@ OF_OTHERS = {
 # defaults that the command line writes otherwise
 WRITTEN = {("benchmark", "batch_sizes"): "1,4,16,64"}
 # parameters that a function has no default for, where the command has one
-NEEDED = {("explain", "rows"), ("predict", "rows"), ("predict", "output")}
+NEEDED = {
+    ("explain", "rows"),
+    ("predict", "rows"),
+    ("predict", "output"),
+    ("quickstart", "dir"),
+}
 # options of a command that are about its lines, and parameters that only Python has
 ONLY_COMMANDS = {"as_json", "debug", "strict"}
 ONLY_PYTHON = {"before_storing", "callbacks", "command"}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mismatch.backbones.base import Backbone
-from mismatch.training.feeds.batches import Batch, Feed, make_batches
+from mismatch.training.feeds.batches import Batch, make_batches
+from mismatch.training.feeds.feeds import Feed
 from mismatch.training.step import Step
 
 __all__ = ["fit_new_head"]

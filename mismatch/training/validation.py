@@ -7,7 +7,7 @@ import torch
 
 from mismatch.errors import InputError
 from mismatch.training.callbacks import warn
-from mismatch.training.feeds.batches import Feed
+from mismatch.training.feeds.feeds import Feed
 from mismatch.training.folder.history import History, Validation
 from mismatch.training.step import Step
 
