@@ -351,7 +351,6 @@ def _predict(
 ) -> tuple[list[Row], list[Prediction], float]:
     """The test rows, their predictions, and pairs a second from reading to score."""
     from mismatch.data.pairs import load_pairs
-    from mismatch.jobs.scored_rows import predict_rows
 
     rows = load_pairs(catalogue.test_csv, catalogue.folder)
     predictions = []
@@ -359,7 +358,7 @@ def _predict(
     predictor.predict(catalogue.folder / rows[0].image_path, rows[0].text)
     began = time.perf_counter()
     with progress_bar(label, len(rows), "pair") as advance:
-        for _, prediction in predict_rows(predictor, rows, str(catalogue.folder)):
+        for _, prediction in predictor.predict_rows(rows, image_base_path=catalogue.folder):
             predictions.append(prediction)
             advance(1)
     return rows, predictions, len(rows) / (time.perf_counter() - began)
