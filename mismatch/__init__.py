@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         MachineError,
         MismatchError,
         MissingExtraError,
+        MisuseError,
         ParityError,
     )
     from mismatch.jobs.audit import AuditReport, audit
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import explain
     from mismatch.runtime.explanation import Explanation
+    from mismatch.runtime.predictions import Predictions
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
         Calibration,
@@ -78,10 +80,12 @@ __all__ = [
     "MachineError",
     "MismatchError",
     "MissingExtraError",
+    "MisuseError",
     "NegativesResult",
     "ParityError",
     "PredictFileResult",
     "Prediction",
+    "Predictions",
     "Predictor",
     "QuickstartResult",
     "ReviewBand",
@@ -120,6 +124,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Prediction": "runtime.predictor",
+    "Predictions": "runtime.predictions",
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }

@@ -5,6 +5,7 @@ backbone supplies and a bundle carries.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -268,6 +269,27 @@ class ReviewBand(Spec):
 
     def __contains__(self, score: float) -> bool:
         return self.low <= score < self.high
+
+    def holds_threshold(self, threshold: float) -> bool:
+        """Return whether all scores below the band are mismatches by this threshold, and all from
+        its end on matches.
+
+        Only then are the decisions outside the band those that it was chosen for.
+        """
+        return self.low <= threshold <= self.high
+
+    def check_thresholds(self, thresholds: Iterable[float], option: str = "review_band") -> None:
+        """Refuse a band, given as this `option`, that does not hold one of the thresholds in use:
+        InputError.
+        """
+        for threshold in thresholds:
+            if not self.holds_threshold(threshold):
+                raise InputError(
+                    f"`{option}` from {self.low:g} to {self.high:g} does not hold the threshold"
+                    f" {threshold:.4f}, by which the rows outside of it are decided; pass one that"
+                    " does",
+                    option=option,
+                )
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_what_is_beyond_the_context_is_told(predictor: Predictor, colour_images:
     found = explain(predictor, colour_images / "red.png", "red shirt shoe bag blue")
     assert found.unseen == "blue"
     assert found.words[-1].effect == 0
-    assert (predictor.pipeline.long_texts, predictor.pipeline.truncated) == (0, 0)
+    assert (predictor.pipeline.totals.long_texts, predictor.pipeline.totals.truncated) == (0, 0)
 
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])

@@ -13,10 +13,10 @@ from mismatch.cli.options import (
     MODEL_ENV,
     LocationType,
     fetching_row_options,
+    job_row_options,
     long_text_option,
     model_option,
     model_options,
-    row_options,
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
@@ -33,6 +33,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.runtime import preprocess
 from mismatch.runtime.decoding import DecodingPool
+from mismatch.specs import ReviewBand
 
 
 @pytest.fixture
@@ -113,60 +114,63 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "columns"),
+    ("options", "columns"),
     [
-        ([], Columns()),
-        (["--image-base-path", "d"], Columns(inside="d")),
-        (["--image-base-path", "d", "--allow-outside-images"], Columns()),
+        ({}, Columns()),
+        ({"image_base_path": "d"}, Columns(inside="d")),
+        ({"image_base_path": "d", "allow_outside_images": True}, Columns()),
         (
-            ["--image-column", "a", "--text_column", "b", "--label-column", "c"],
+            {"image_column": "a", "text_column": "b", "label_column": "c"},
             Columns("a", "b", "c"),
         ),
         (
-            ["--label-map", "yes/no", "--multi-image", "all"],
+            {"label_map": "yes/no", "multi_image": "all"},
             Columns(label_map="yes/no", multi_image="all"),
         ),
     ],
 )
-def test_how_rows_are_read(args: list[str], columns: Columns) -> None:
-    def show(image_base_path: str, columns: Columns) -> None:
-        """Show."""
-        click.echo(repr((image_base_path, columns)))
-
-    command = click.command(
-        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
-    )(row_options(show))
-    assert (
-        CliRunner().invoke(command, args).output
-        == f"{(columns.inside or ('d' if args[:2] == ['--image-base-path', 'd'] else ''), columns)!r}\n"
-    )
-    assert command.help == "Show."
+def test_how_rows_are_read(options: dict[str, Any], columns: Columns) -> None:
+    with open_rows("rows.csv", options) as source:
+        assert (source.base, source.columns) == (options.get("image_base_path", ""), columns)
 
 
 def test_options_about_rows_that_make_no_sense_are_refused() -> None:
-    command = click.command()(row_options(lambda **options: None))
-    with pytest.raises(InputError, match="'yes' is not understood"):
-        CliRunner().invoke(command, ["--label-map", "yes"], catch_exceptions=False)
-    with pytest.raises(InputError, match="three different names are needed"):
-        CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
+    for options, problem in (
+        ({"label_map": "yes"}, "'yes' is not understood"),
+        ({"image_column": "text"}, "three different names are needed"),
+    ):
+        with pytest.raises(InputError, match=problem), open_rows("rows.csv", options):
+            pass
+    command = click.command()(job_row_options(lambda **options: None))
     assert (
         "'any' is not one of 'best', 'all'"
         in CliRunner().invoke(command, ["--multi-image", "any"]).output
     )
 
 
-def test_decoding_elsewhere_is_over_with_the_command() -> None:
+def test_options_of_rows_are_those_of_a_job() -> None:
+    chosen: dict[str, Any] = {}
+    command = click.command(
+        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
+    )(job_row_options(lambda **options: chosen.update(options)))
+    assert CliRunner().invoke(command, []).exit_code == 0
+    assert chosen == ROW_DEFAULTS
+    assert CliRunner().invoke(command, ["--text_column", "b"]).exit_code == 0
+    assert chosen == ROW_DEFAULTS | {"text_column": "b"}
+
+
+def test_decoding_elsewhere_is_over_with_the_job() -> None:
     decoders = []
-    command = click.command()(row_options(lambda **options: decoders.append(preprocess._decoder)))
-    for args in ([], ["--isolate-decoding"], []):
-        assert CliRunner().invoke(command, args).exit_code == 0
+    for wanted in (False, True, False):
+        with open_rows("rows.csv", {"isolate_decoding": wanted}):
+            decoders.append(preprocess._decoder)
     assert [type(one) for one in decoders] == [type(None), DecodingPool, type(None)]
     assert preprocess._decoder is None
 
 
 def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
     @click.command()
-    @row_options
+    @job_row_options
     def other(**options: Any) -> None:
         """Never come to."""
 
@@ -203,6 +207,13 @@ def test_a_job_reads_rows_as_its_options_say(tmp_path: Path, write_rows: Any) ->
 
 
 def test_a_job_takes_a_model_by_name_or_one_that_is_loaded(tiny_bundles: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="`review_band` from 0.1 to 0.3 does not hold") as refusal:
+        open_predictor(
+            tiny_bundles["openclip"], {}, threshold=0.5, review_band=ReviewBand(0.1, 0.3)
+        )
+    assert refusal.value.option == "review_band"
+    banded = open_predictor(tiny_bundles["openclip"], {}, review_band=ReviewBand(-0.1, 1.1))
+    assert banded.review == ReviewBand(-0.1, 1.1)
     predictor = open_predictor(tiny_bundles["openclip"], {"threads": 1}, threshold=0.25)
     assert predictor.threshold == 0.25
     assert open_predictor(predictor, {}) is predictor

@@ -106,7 +106,7 @@ def test_texts_of_like_length_go_together(
     np.testing.assert_array_equal(
         np.stack(embeddings), [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     )
-    assert pipeline.truncated == 1, "of six tokens, two are special: 'shirt' was cut"
+    assert pipeline.totals.truncated == 1, "of six tokens, two are special: 'shirt' was cut"
 
 
 def test_rows_are_read_lazily_and_decoding_stays_bounded(
@@ -264,7 +264,7 @@ def test_a_long_texts_pieces_decide_together(
     assert engine.text_shapes == shapes, (
         "a piece that two texts share, and that is a text of its own, runs once"
     )
-    assert (pipeline.long_texts, pipeline.truncated) == (2, truncated)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (2, truncated)
 
 
 def test_the_engines_score_says_what_becomes_of_long_texts_unless_told_otherwise(
@@ -321,7 +321,7 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
             assert result.logit == pytest.approx(
                 min(alone) if long_text == "chunk" else np.mean(alone), abs=1e-6
             )
-    assert plain.truncated == pipeline.truncated == 0
+    assert plain.totals.truncated == pipeline.totals.truncated == 0
     assert sum(result.logit is not None for result in results) > 100
 
 
@@ -379,7 +379,7 @@ def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
         ("red shirt bag shoe", "blue shirt"),
         ("blue",),
     ]
-    assert (pipeline.long_texts, pipeline.truncated) == (2, 1)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (2, 1)
 
 
 def spaces_count(engine: Any, context_length: int) -> Any:
@@ -408,7 +408,7 @@ def test_much_white_space_is_an_empty_text_and_no_long_one(
         assert str(pieces) == "the text is empty"
     empty, red = pipeline.piece_embeddings([text, "red"])
     assert (str(empty), isinstance(red, np.ndarray)) == ("the text is empty", True)
-    assert (pipeline.long_texts, pipeline.truncated) == (0, 0)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (0, 0)
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
@@ -445,7 +445,7 @@ def test_a_long_text_counts_once_though_its_letters_are_too_long_as_well(
     assert sum(rows for rows, _ in pipeline.engine.text_shapes) == len(set(pieces)), (
         "equal pieces run once"
     )  # type: ignore[attr-defined]
-    assert (pipeline.long_texts, pipeline.truncated) == counts
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == counts
 
 
 @pytest.fixture

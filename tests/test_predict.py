@@ -945,3 +945,16 @@ def test_a_name_that_is_no_text_is_written_by_its_codes(run: Any) -> None:
         assert "udcff.png" in (
             result.stdout if name == "-" else Path(name).read_text(encoding="utf-8")
         )
+
+
+@pytest.mark.parametrize(
+    "rows", [("--image", "red.png", "--text", "red"), ("--csv", "rows.csv", "--output", "out.csv")]
+)
+def test_a_review_band_next_to_the_threshold_is_refused(run: Any, rows: tuple[str, ...]) -> None:
+    Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
+    result = run("--model", "m", *rows, "--review-band", "0.1,0.3")
+    assert result.exit_code == 2
+    assert "--review-band from 0.1 to 0.3 does not hold the threshold 0.5000" in result.stderr
+    assert not Path("out.csv").exists()
+    result = run("--model", "m", *rows, "--review-band", "0.1,0.3", "--threshold", "0.2")
+    assert result.exit_code == 0

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mismatch.data.columns import Columns
+from mismatch.data.rows import Row
 from mismatch.errors import InputError, MisuseError
 from mismatch.runtime.predictions import Prediction, decisive, table_like
 from mismatch.runtime.predictor import Predictor
@@ -75,3 +77,64 @@ def test_any_other_table_is_refused(colour_engine: Any) -> None:
             Predictor(colour_engine()).predict_frame(frame)
         with pytest.raises(InputError, match=type(frame).__name__):
             table_like(frame, [])
+
+
+SEVERAL = [
+    ("red.png; blue.png", "red"),
+    ("red.png", "red"),
+    ("blue.png;green.png", "red"),
+    ("blue.png;blue.png;red.png", "blue"),
+]
+
+
+@pytest.fixture
+def of_several(colour_engine: Any, colour_images: Path) -> Any:
+    """Score rows of SEVERAL' shape in one mode."""
+
+    def score(rows: Any, mode: Any) -> Any:
+        given = [
+            Row(i, *row, None, {}, "the text is empty" if not row[1] else None)
+            for i, row in enumerate(rows)
+        ]
+        predictor = Predictor(colour_engine(), workers=1)
+        columns = Columns(multi_image=mode)
+        return list(
+            predictor.predict_rows(iter(given), image_base_path=colour_images, columns=columns)
+        )
+
+    return score
+
+
+@pytest.mark.parametrize(
+    ("mode", "matches"), [("best", [True, True, False, True]), ("all", [False, True, False, False])]
+)
+def test_the_best_or_the_worst_decides(of_several: Any, mode: str, matches: list[bool]) -> None:
+    results = of_several(SEVERAL, mode)
+    assert [row.line for row, _ in results] == [0, 1, 2, 3]
+    assert [said.is_match for _, said in results] == matches
+    assert [said.image_path for _, said in results[2:]] == [image for image, _ in SEVERAL[2:]]
+    alone = {
+        image: of_several([(image, "red")], None)[0][1].similarity_score
+        for image in ("red.png", "blue.png")
+    }
+    assert results[0][1].similarity_score == alone["red.png" if mode == "best" else "blue.png"]
+
+
+@pytest.mark.parametrize("mode", ["best", "all"])
+def test_one_image_that_can_not_be_read_is_named(of_several: Any, mode: str) -> None:
+    (_, bad), (_, good), (_, empty) = of_several(
+        [("red.png;gone.png;cut.jpg", "red"), ("red.png", "red"), ("red.png;blue.png", "")], mode
+    )
+    assert (bad.image_path, bad.prediction, bad.similarity_score) == (
+        "red.png;gone.png;cut.jpg",
+        "error",
+        None,
+    )
+    assert "/gone.png' not found" in bad.status
+    assert good.status == "ok"
+    assert (empty.image_path, empty.status) == ("red.png;blue.png", "the text is empty")
+
+
+def test_without_a_mode_a_row_has_one_image(of_several: Any) -> None:
+    [(_, said)] = of_several([("red.png;blue.png", "red")], None)
+    assert "/red.png;blue.png' not found" in said.status

@@ -34,6 +34,7 @@ from mismatch.errors import (
 from mismatch.io.remote import Remote
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
 
@@ -311,8 +312,8 @@ def test_one_long_text_scores_as_in_many_rows(
     assert one.similarity_score == pytest.approx(1 / (1 + np.exp(-(2 * logit + 1))), abs=1e-6)
     assert (
         predictor.score.long_text,
-        predictor.pipeline.long_texts,
-        predictor.pipeline.truncated,
+        predictor.pipeline.totals.long_texts,
+        predictor.pipeline.totals.truncated,
     ) == (used, 2, 2 * (used == "truncate"))
     np.testing.assert_array_equal(predictor.encode_texts([SAID]), [[1, 0, 0]])
 
@@ -337,7 +338,11 @@ def test_much_white_space_is_an_empty_text(
     [row] = predictor.predict_pairs(
         [{"image_path": str(colour_images / "red.png"), "text": "\n" * 50}]
     )
-    assert (row.status, row.logit, predictor.pipeline.long_texts) == ("the text is empty", None, 0)
+    assert (row.status, row.logit, predictor.pipeline.totals.long_texts) == (
+        "the text is empty",
+        None,
+        0,
+    )
 
 
 @pytest.mark.parametrize("text", ["👍👍", "👍👜", "a 👍"])
@@ -351,13 +356,19 @@ def test_one_pair_counts_long_texts_as_many_rows_do(
     engine = colour_engine()
     engine.text_spec = bytes_spec(2)
     one, many = Predictor(engine, long_text=long_text), Predictor(engine, long_text=long_text)
+    counts = TextCounts()
     single = one.predict(colour_images / "red.png", text)
+    assert one.predict(colour_images / "red.png", text, counts=counts) == single
+    assert (counts.long_texts, counts.truncated) == (
+        one.pipeline.totals.long_texts,
+        one.pipeline.totals.truncated,
+    )
     [row] = many.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": text}])
     assert single == row
-    assert one.pipeline.long_texts == many.pipeline.long_texts == 1
+    assert one.pipeline.totals.long_texts == many.pipeline.totals.long_texts == 1
     assert (
-        one.pipeline.truncated
-        == many.pipeline.truncated
+        one.pipeline.totals.truncated
+        == many.pipeline.totals.truncated
         == (
             1
             if long_text == "truncate"
@@ -405,9 +416,9 @@ def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
         for predictor in both
     )
     np.testing.assert_allclose(bundle_says, torch_says, atol=1e-4)
-    assert [(p.pipeline.long_texts, p.pipeline.truncated, p.score.long_text) for p in both] == [
-        (4, 0, long_text)
-    ] * 2
+    assert [
+        (p.pipeline.totals.long_texts, p.pipeline.totals.truncated, p.score.long_text) for p in both
+    ] == [(4, 0, long_text)] * 2
     plain = mismatch.load(bundle, "cpu", long_text="truncate")
     pieces = both[0].pipeline.pieces([row["text"] for row in rows])
     alone = [
@@ -418,7 +429,7 @@ def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
     np.testing.assert_allclose(
         bundle_says, [(min if long_text == "chunk" else np.mean)(own) for own in alone], atol=1e-4
     )  # type: ignore[operator]
-    assert plain.pipeline.truncated == 0
+    assert plain.pipeline.totals.truncated == 0
 
 
 def test_a_longer_context_takes_longer_texts_whole(
@@ -458,8 +469,8 @@ def test_a_longer_context_takes_longer_texts_whole(
         predictor.predict(colour_images / "red.png", said).logit
         for said in (text, text + "it is blue", text + "it is blue. " * 20)
     ]
-    assert predictor.pipeline.long_texts == 1, "the last one"
-    assert predictor.pipeline.truncated == 0
+    assert predictor.pipeline.totals.long_texts == 1, "the last one"
+    assert predictor.pipeline.totals.truncated == 0
     assert [len(own) for own in predictor.pipeline.pieces([text, text + "it is blue. " * 20])] == [
         1,
         2,
@@ -514,10 +525,25 @@ def test_a_score_in_the_review_band_is_for_a_person(
         .prediction
         == "match"
     )
-    given = Predictor(colour_engine(), review=ReviewBand(0.0, 0.2)).predict(
+    given = Predictor(colour_engine(), review=ReviewBand(0.0, 0.5)).predict(
         colour_images / "red.png", "blue"
     )
     assert (given.prediction, given.is_match) == ("review", False)
+
+
+def test_a_review_band_must_hold_the_thresholds_in_use(colour_engine: Any) -> None:
+    for score, threshold, band, refused in (
+        (BANDED, None, (0.6, 0.8), 0.5),
+        (BANDED, 0.4, (0.5, 0.8), 0.4),
+        (SLICED, None, (0.4, 0.8), 0.9),
+    ):
+        words = f"`review` from .* does not hold the threshold {refused:.4f}"
+        with pytest.raises(InputError, match=words) as refusal:
+            Predictor(colour_engine(score=score), threshold=threshold, review=band)
+        assert refusal.value.option == "review"
+    sliced = Predictor(colour_engine(score=SLICED), review=(0.4, 0.95))
+    assert (sliced.thresholds, sliced.review) == ([0.5, 0.9], ReviewBand(0.4, 0.95))
+    assert Predictor(colour_engine(score=SLICED), threshold=0.6, review=(0.6, 0.8)).review
 
 
 def test_slices_have_thresholds_of_their_own(colour_engine: Any, colour_images: Path) -> None:
@@ -774,6 +800,6 @@ def test_an_explanation_leaves_the_counts_of_others_alone(
     found = predictor.predict_pairs(rows, image_base_path=colour_images)
     next(found)
     mismatch.explain(predictor, colour_images / "red.png", SAID)
-    assert (found.counts.long_texts, predictor.pipeline.long_texts) == (1, 1)
+    assert (found.counts.long_texts, predictor.pipeline.totals.long_texts) == (1, 1)
     with pytest.raises(ImageError, match="a NoneType"):
         mismatch.explain(predictor, None, "red")  # type: ignore[arg-type]

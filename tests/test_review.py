@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.review import check_band, choose_band, coverage, holds_threshold
+from mismatch.evaluation.review import choose_band, coverage
 from mismatch.evaluation.threshold import choose_threshold
 from mismatch.specs import ReviewBand
 
@@ -79,17 +79,6 @@ def test_the_band_holds_the_threshold_and_its_risk_is_that_of_the_decisions(
     found = coverage(labels, scores, band, threshold, resamples=10)
     assert found.automatic == decided.mean()
     assert found.risk == pytest.approx(wrong[decided].mean(), nan_ok=True)
-
-
-def test_a_band_on_one_side_of_the_threshold_decides_nothing_it_was_chosen_for() -> None:
-    assert holds_threshold(ReviewBand(0.3, 0.7), 0.3)
-    assert holds_threshold(ReviewBand(0.3, 0.7), 0.7)
-    check_band(ReviewBand(0.5, 0.5), [0.5])
-    for band in (ReviewBand(0.1, 0.3), ReviewBand(0.6, 0.7)):
-        assert not holds_threshold(band, 0.5)
-        with pytest.raises(InputError, match=r"does not hold the threshold 0\.5000") as refusal:
-            check_band(band, [0.65 if band.low == 0.6 else 0.2, 0.5])
-        assert refusal.value.option == "review_band"
 
 
 def test_coverage_counts_the_decisions_of_each_rows_own_threshold() -> None:

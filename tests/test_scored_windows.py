@@ -9,10 +9,9 @@ import pytest
 
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import open_prediction_rows
-from mismatch.jobs.scored_windows import Counts, kept_columns, long_texts_note, scored_windows
+from mismatch.jobs.scored_windows import Counts, kept_columns, scored_windows
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Predictor
-from mismatch.specs import Calibration, ScoreSpec
 
 LONG = "red shirt shoe bag green blue"
 
@@ -52,12 +51,3 @@ def test_columns_that_clash_with_scores_get_another_name() -> None:
         "input_status": "input_status",
     }
     assert not set(kept_columns(COLUMNS).values()) & set(COLUMNS)
-
-
-def test_long_texts_are_said_with_how_they_were_scored(colour_engine: Any) -> None:
-    score = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 90), long_text="chunk")
-    assert long_texts_note(Predictor(colour_engine()), 0) is None
-    note = long_texts_note(Predictor(colour_engine(score=score), long_text="truncate"), 2)
-    assert note is not None
-    assert note.startswith("2 texts were longer than the backbone's 6 tokens")
-    assert note.endswith("the model's calibration and threshold are of `long_text='chunk'`")

@@ -465,7 +465,11 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
     found, pipeline = predicted(result.final_model, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
     assert np.ptp(logits[-1]) > 1
-    assert (pipeline.long_text, pipeline.long_texts, pipeline.truncated) == (long_text, 9, 0)
+    assert (pipeline.long_text, pipeline.totals.long_texts, pipeline.totals.truncated) == (
+        long_text,
+        9,
+        0,
+    )
     assert (result.stats["long_texts"], result.stats["long_text"]) == (9, long_text)
     score = read_meta(result.best_model).score
     assert (score.long_text, score.threshold is None) == (long_text, False)
@@ -560,7 +564,7 @@ def test_a_text_without_its_end_teaches_only_what_its_beginning_says(
     result = train(config(wordy, epochs=3, head_learning_rate=1e-2))
     found, pipeline = predicted(result.final_model, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
-    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.truncated) == (
+    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.totals.truncated) == (
         9,
         "truncate",
         9,
@@ -595,7 +599,7 @@ def test_each_family_scores_long_texts_as_it_was_trained(
     }
     result = quietly(config(catalogue, **options))
     found, pipeline = predicted(result.final_model, catalogue)
-    assert (result.stats["long_texts"], pipeline.long_texts) == (
+    assert (result.stats["long_texts"], pipeline.totals.long_texts) == (
         len({text for _, text, _ in long if len(text) > 250}),
     ) * 2
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)

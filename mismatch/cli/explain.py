@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,11 @@ import click
 
 from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.cli.options import (
-    isolated_decoding,
     job_row_options,
     long_text_option,
     model_options,
 )
 from mismatch.cli.output_file import names_folder
-from mismatch.cli.parts import hold
 from mismatch.cli.predict import PLAIN
 
 if TYPE_CHECKING:
@@ -167,18 +166,25 @@ def _check(rows: Path | None, options: dict[str, Any]) -> None:
 def _of_pair(model: str, options: dict[str, Any]) -> Explanation:
     """Explain one pair, and write it where that is asked for."""
     from mismatch.jobs.explain_rows import open_lexicon
-    from mismatch.jobs.options import MODEL_DEFAULTS, open_predictor
-    from mismatch.jobs.output.explanation_files import check_explanation_output, write_explanation
+    from mismatch.jobs.locking import lock_file, lock_folder
+    from mismatch.jobs.options import MODEL_DEFAULTS, isolated_decoding, open_predictor
+    from mismatch.jobs.output.explanation_files import (
+        check_explanation_output,
+        names_file,
+        write_explanation,
+    )
     from mismatch.runtime.explain import explain
 
     lexicon = open_lexicon(options["lexicon"], no_lexicon=options["no_lexicon"])
     output = options["output"]
     image = Path(options["image_base_path"]) / options["image"]
-    if output is not None:
-        lexicon_file = options["lexicon"]
-        check_explanation_output(output, [image, *([lexicon_file] if lexicon_file else [])])
-        hold(output, folder=output.suffix.lower() not in FILES)
-    with isolated_decoding(options["isolate_decoding"]):
+    with ExitStack() as stack:
+        if output is not None:
+            lexicon_file = options["lexicon"]
+            check_explanation_output(output, [image, *([lexicon_file] if lexicon_file else [])])
+            lock = lock_file if names_file(output) else lock_folder
+            stack.enter_context(lock(output))
+        stack.enter_context(isolated_decoding(options["isolate_decoding"]))
         predictor = open_predictor(
             model,
             {name: options[name] for name in MODEL_DEFAULTS},
@@ -193,6 +199,6 @@ def _of_pair(model: str, options: dict[str, Any]) -> Explanation:
             lexicon=lexicon,
             slice_value=options["slice_value"],
         )
-    if output is not None:
-        write_explanation(output, found)
+        if output is not None:
+            write_explanation(output, found)
     return found

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from mismatch.cli.number_types import THREADS, WORKERS
-from mismatch.data.columns import Columns, MultiImage
+from mismatch.data.columns import MultiImage
 from mismatch.io.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
 
@@ -20,14 +18,12 @@ __all__ = [
     "MODEL_ENV",
     "LocationType",
     "fetching_row_options",
-    "isolated_decoding",
     "job_row_options",
     "long_text_option",
     "model_option",
     "model_options",
     "provider_option",
     "review_band_option",
-    "row_options",
     "safe_csv_option",
     "shard_option",
     "spread_options",
@@ -169,13 +165,6 @@ class LocationType(click.ParamType[Path | Remote]):
         return located(value)
 
 
-def row_options(function: F) -> F:
-    """`--image-base-path`, a folder, and how rows are read; the function is given `image_base_path`
-    and, of all the others, `columns`.
-    """
-    return _row_options(function, BASE)
-
-
 def job_row_options(function: F) -> F:
     """How rows are read; the function is given the options as a job takes them."""
     for decorate in reversed((BASE, *ROW_OPTIONS)):
@@ -188,38 +177,6 @@ def fetching_row_options(function: F) -> F:
     for decorate in reversed((BASE_OR_URL, *ROW_OPTIONS)):
         function = decorate(function)
     return function
-
-
-def _row_options(function: F, base: Callable[[Any], Any]) -> F:
-    @wraps(function)
-    def called(*args: Any, **options: Any) -> Any:
-        found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
-        inside = "" if options.pop("allow_outside_images") else options["image_base_path"]
-        columns = Columns(
-            **found,
-            label_map=options.pop("label_map"),
-            multi_image=options.pop("multi_image"),
-            inside=inside,
-        )
-        with isolated_decoding(options.pop("isolate_decoding")):
-            return function(*args, columns=columns, **options)
-
-    for decorate in reversed((base, *ROW_OPTIONS)):
-        called = decorate(called)
-    return called  # type: ignore[return-value]
-
-
-@contextmanager
-def isolated_decoding(wanted: bool) -> Iterator[None]:
-    """Decode all images in processes of their own until the end, if that is wanted."""
-    if not wanted:
-        yield
-        return
-    from mismatch.runtime.decoding import DecodingPool
-    from mismatch.runtime.preprocess import decoded_by
-
-    with DecodingPool() as pool, decoded_by(pool):
-        yield
 
 
 def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:

@@ -13,7 +13,6 @@ from mismatch.cli.flags import with_flags
 from mismatch.cli.options import (
     LocationType,
     fetching_row_options,
-    isolated_decoding,
     long_text_option,
     model_options,
     review_band_option,
@@ -25,9 +24,9 @@ from mismatch.errors import CheckpointError
 from mismatch.io.remote import Remote, located
 
 if TYPE_CHECKING:
-    from mismatch.runtime.predictor import Prediction, Predictor
+    from mismatch.runtime.predictor import Prediction
 
-__all__ = ["box", "command", "load_predictor", "long_texts"]
+__all__ = ["box", "command"]
 
 RULE = "=" * 50
 STANDARD_OUTPUT = "-"
@@ -141,8 +140,7 @@ def command(model: str, rows: Path | Remote | None, output: str, **options: Any)
         )
     if one:
         _check_pair(output, options)
-        with isolated_decoding(options["isolate_decoding"]):
-            _predict_one(model, options)
+        _predict_one(model, options)
         return
     if options["slice_value"] is not None:
         raise click.UsageError(
@@ -180,15 +178,29 @@ def _check_pair(output: str, options: dict[str, Any]) -> None:
 
 def _predict_one(model: str, options: dict[str, Any]) -> None:
     from mismatch.data.columns import locate_image
+    from mismatch.jobs.long_texts import long_texts_note
+    from mismatch.jobs.options import MODEL_DEFAULTS, isolated_decoding, open_predictor
+    from mismatch.runtime.text_tower import TextCounts
 
     image = locate_image(located(options["image_base_path"]), str(options["image"]))
-    predictor = load_predictor(options | {"model": model})
-    result = predictor.predict(image, options["text"], slice_value=options["slice_value"])
+    counts = TextCounts()
+    with isolated_decoding(options["isolate_decoding"]):
+        predictor = open_predictor(
+            model,
+            {name: options[name] for name in MODEL_DEFAULTS},
+            threshold=options["threshold"],
+            review_band=options["review_band"],
+            long_text=options["long_text"],
+        )
+        result = predictor.predict(
+            image, options["text"], slice_value=options["slice_value"], counts=counts
+        )
     if result.similarity_score is None:
         raise CheckpointError(f"{model}: {result.status}")
     click.echo(box(result))
-    if line := long_texts(predictor):
-        click.echo(line, err=True)
+    note = long_texts_note(predictor, counts.long_texts)
+    if note is not None:
+        click.echo(with_flags(note, click.get_current_context().command), err=True)
 
 
 def box(result: Prediction) -> str:
@@ -206,32 +218,6 @@ def box(result: Prediction) -> str:
         RULE,
     ]
     return "\n".join(lines)
-
-
-def load_predictor(options: dict[str, Any]) -> Predictor:
-    """Return what `model_options`, --threshold and --long-text ask for."""
-    import mismatch
-
-    return mismatch.load(
-        options["model"],
-        options["provider"],
-        options["threads"],
-        threshold=options.get("threshold"),
-        review=options.get("review_band"),
-        batch_size=options["batch_size"],
-        workers=options["num_workers"],
-        long_text=options.get("long_text"),
-    )
-
-
-def long_texts(predictor: Predictor) -> str | None:
-    """Return what to say of the texts over the context that have been scored so far, if there were
-    any.
-    """
-    from mismatch.jobs.scored_windows import long_texts_note
-
-    note = long_texts_note(predictor, predictor.pipeline.long_texts)
-    return None if note is None else with_flags(note, click.get_current_context().command)
 
 
 def _short(value: float) -> str:

@@ -4,7 +4,6 @@ it decisions are wrong seldom enough to be made without one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from mismatch.evaluation.objectives import Counts
 from mismatch.evaluation.threshold import Cuts
 from mismatch.specs import ReviewBand
 
-__all__ = ["Coverage", "check_band", "choose_band", "coverage", "holds_threshold"]
+__all__ = ["Coverage", "choose_band", "coverage"]
 
 Floats = NDArray[np.float64]
 
@@ -29,27 +28,6 @@ class Coverage(NamedTuple):
     risk: float  # share of errors among these, 0..1; nan where there are none
     automatic_interval: Interval
     risk_interval: Interval
-
-
-def holds_threshold(band: ReviewBand, threshold: float) -> bool:
-    """Return whether all scores below the band are mismatches by this threshold, and all from its
-    end on matches.
-
-    Only then are the decisions outside the band those that it was chosen for.
-    """
-    return band.low <= threshold <= band.high
-
-
-def check_band(band: ReviewBand, thresholds: Iterable[float]) -> None:
-    """Refuse a `review_band` that was given and does not hold one of the thresholds in use."""
-    for threshold in thresholds:
-        if not holds_threshold(band, threshold):
-            raise InputError(
-                f"`review_band` from {band.low:g} to {band.high:g} does not hold the threshold"
-                f" {threshold:.4f}, by which the rows outside of it are decided; pass one that"
-                " does",
-                option="review_band",
-            )
 
 
 def choose_band(

@@ -16,6 +16,7 @@ from mismatch.errors import InputError, ParityError
 from mismatch.runtime.long_text import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText
 
 __all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare_outputs"]
@@ -170,16 +171,16 @@ class Outputs:
         usable = _usable(pairs, cut=pipeline.long_text != "truncate")
         sources = {_image_key(pair): pair.image for _, pair in usable}
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
-        split = zip(texts, pipeline.pieces(texts), strict=True)
+        counts = TextCounts()
+        split = zip(texts, pipeline.pieces(texts, counts=counts), strict=True)
         pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
         usable = [(i, pair) for i, pair in usable if pair.text in pieces_of]
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(
             zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True)
         )
-        piece_of = dict(
-            zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True)
-        )
+        embeddings = pipeline.piece_embeddings(pieces, progress=progress, counts=counts)
+        piece_of = dict(zip(pieces, embeddings, strict=True))
         # position → embeddings of its image and of its text's pieces
         joined: dict[int, tuple[Any, list[Any]]] = {}
         for i, pair in usable:
@@ -197,7 +198,7 @@ class Outputs:
             texts=_arrays(piece_of.values()),
             good=list(joined),
             logits=np.array(logits, np.float64),
-            long_texts=pipeline.long_texts,
+            long_texts=counts.long_texts,
         )
         found._check(source, like)
         return found

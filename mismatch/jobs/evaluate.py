@@ -18,7 +18,6 @@ from mismatch.data.pairs import Row, read_header, rows_files, source_digest
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
-from mismatch.evaluation.review import check_band
 from mismatch.io.atomic import atomic_file, write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.evaluation_parts import (
@@ -27,7 +26,6 @@ from mismatch.jobs.evaluation_parts import (
     StressPlan,
     compare_models,
     log_unscorable,
-    long_texts_note,
     measure,
     measure_baselines,
     measure_kinds,
@@ -46,6 +44,7 @@ from mismatch.jobs.evaluation_result import (
 from mismatch.jobs.kept_pictures import temporary_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_all
 from mismatch.jobs.locking import lock_folder
+from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
     MODEL_DEFAULTS,
     ROW_DEFAULTS,
@@ -202,9 +201,6 @@ def _predictors(
         review_band=wanted.review_band,
         long_text=wanted.long_text,
     )
-    if wanted.review_band is not None:
-        by_slice = {} if predictor.slices is None else predictor.slices.values
-        check_band(wanted.review_band, [predictor.threshold, *by_slice.values()])
     if against is None or isinstance(against, Predictor):
         return predictor, against
     return predictor, open_predictor(against, wanted.options, long_text=wanted.long_text)
@@ -236,12 +232,10 @@ def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[WriteRow]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scored rows, and what was met while they were scored."""
+    """Scored rows, and what was encoded for them."""
 
     rows: Labelled
     known: Known
-    long_texts: int  # over the backbone's context
-    truncated: int
 
 
 @dataclass(frozen=True)
@@ -256,8 +250,6 @@ class _Run:
     def score(self, predictor: Predictor, write: WriteRow) -> _Scored:
         """Score all rows, each also given to `write`."""
         known = Known.nothing()
-        long_texts = predictor.pipeline.long_texts
-        truncated = predictor.pipeline.truncated
         rows = score_all(
             predictor,
             self.source,
@@ -266,12 +258,7 @@ class _Run:
             write=write,
             label="evaluate",
         )
-        return _Scored(
-            rows=self._checked(rows),
-            known=known,
-            long_texts=predictor.pipeline.long_texts - long_texts,
-            truncated=predictor.pipeline.truncated - truncated,
-        )
+        return _Scored(self._checked(rows), known)
 
     def compare(self, labelled: Labelled, predictor: Predictor, name: str) -> Comparison:
         """Score all rows with another model, and compare the two."""
@@ -302,8 +289,8 @@ class _Run:
             unscorable=rows.unscorable,
             first_unscorable=rows.first,
             long_text=predictor.pipeline.long_text,
-            long_texts=scored.long_texts,
-            truncated_texts=scored.truncated,
+            long_texts=rows.long_texts,
+            truncated_texts=rows.truncated,
             threshold=_threshold(predictor, given=self.wanted.threshold is not None),
             metrics=figures["metrics"],
             intervals=figures["intervals"],
@@ -317,7 +304,7 @@ class _Run:
             against=None,
             errors=worst_errors(rows, base, self.temporary),
             decisions=Decisions(rows.labels, rows.scores, rows.thresholds),
-            long_text_note=long_texts_note(predictor, scored.long_texts),
+            long_text_note=long_texts_note(predictor, rows.long_texts),
         )
 
     def _stress(self, predictor: Predictor, scored: _Scored) -> Stressed | None:

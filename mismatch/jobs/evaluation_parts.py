@@ -25,7 +25,6 @@ from mismatch.jobs.kept_pictures import kept_picture
 from mismatch.jobs.labelled_rows import Labelled
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
-from mismatch.runtime.long_text import long_texts_line
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Predictor
 
@@ -41,7 +40,6 @@ __all__ = [
     "Stressed",
     "compare_models",
     "log_unscorable",
-    "long_texts_note",
     "measure",
     "measure_baselines",
     "measure_kinds",
@@ -335,16 +333,3 @@ def _with_picture(row: WrongRow, base: str, temporary: Path) -> WrongRow:
     if kept is None:
         return row
     return replace(row, image_path=kept.name, picture=kept.data_url)
-
-
-def long_texts_note(predictor: Predictor, count: int) -> str | None:
-    """Return what to say of so many texts over the context; None where there were none."""
-    if not count:
-        return None
-    how = predictor.pipeline.long_text
-    line = long_texts_line(count, predictor.engine.text_spec.context_length, how, advise=True)
-    stored = predictor.engine.score
-    if stored.long_text == how or not (stored.threshold or stored.calibration):
-        return line
-    option = f"`long_text='{stored.long_text}'`"
-    return f"{line}; the model's calibration and threshold are of {option}"

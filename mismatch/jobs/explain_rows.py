@@ -31,7 +31,6 @@ from mismatch.jobs.output.explanation_files import (
     write_row_explanations,
 )
 from mismatch.jobs.results import Result
-from mismatch.jobs.scored_rows import predict_rows
 from mismatch.progress import progress
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
@@ -138,8 +137,9 @@ def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: i
     number = 0
     failed = 0
     rows = read_rows(source.path, require_label=labelled, columns=source.columns)
+    predictions = predictor.predict_rows(rows, image_base_path=source.base, columns=source.columns)
     with progress("score", unit="row") as advance:
-        for row, prediction in predict_rows(predictor, rows, source.base, source.columns):
+        for row, prediction in predictions:
             number += 1
             failed += prediction.similarity_score is None
             wrongness = _wrongness(row, prediction, labelled=labelled)

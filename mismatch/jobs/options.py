@@ -14,7 +14,9 @@ from mismatch.data.row_files import RowsLike, rows_file
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
+from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
+from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
@@ -131,10 +133,12 @@ def open_predictor(
     review_band: ReviewBand | None = None,
     long_text: LongText | None = None,
     cache: str | Path | None = None,
+    decoder: Decoder | None = None,
 ) -> Predictor:
     """Return a model that is ready to predict, run as the `ModelOptions` among `options` say.
 
-    One that is loaded already is taken as it is; InputError where options ask for another.
+    One that is loaded already is taken as it is; InputError where options ask for another, and for
+    a `review_band` that does not hold the threshold in use.
     """
     chosen = {name: options[name] for name in MODEL_DEFAULTS if name in options}
     overrides = {
@@ -142,6 +146,7 @@ def open_predictor(
         "review_band": review_band,
         "long_text": long_text,
         "cache": cache,
+        "decoder": decoder,
     }
     if isinstance(model, Predictor):
         given = [name for name, value in overrides.items() if value is not None]
@@ -152,8 +157,9 @@ def open_predictor(
                 " give it to mismatch.load"
             )
         return model
+    band = checked_band(review_band, "review_band")
     chosen = MODEL_DEFAULTS | chosen
-    return load(
+    predictor = load(
         model,
         chosen["provider"],
         chosen["threads"],
@@ -162,8 +168,12 @@ def open_predictor(
         workers=chosen["num_workers"],
         long_text=long_text,
         cache=cache,
-        review=review_band,
+        decoder=decoder,
     )
+    if band is not None:  # `load` has another name for the option
+        band.check_thresholds(predictor.thresholds)
+        predictor.review = band
+    return predictor
 
 
 def model_name(model: str | Path | Predictor) -> str:

@@ -16,6 +16,7 @@ from typing import Literal, Unpack
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import InputError
 from mismatch.jobs.locking import lock_file
+from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import (
     MODEL_DEFAULTS,
     ROW_DEFAULTS,
@@ -31,7 +32,7 @@ from mismatch.jobs.prediction_rows import (
 )
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.jobs.results import Result
-from mismatch.jobs.scored_windows import Counts, Entry, Window, long_texts_note, scored_windows
+from mismatch.jobs.scored_windows import Counts, Entry, Window, scored_windows
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import LongText, ReviewBand

@@ -22,6 +22,7 @@ from mismatch.io.atomic import atomic_binary, explained
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.io.remote import Remote, located
 from mismatch.jobs.locking import lock_folder
+from mismatch.jobs.long_texts import long_texts_note
 from mismatch.jobs.options import MODEL_DEFAULTS
 from mismatch.jobs.output.part_log import Block, PartLog, foreign
 from mismatch.jobs.output.run_record import option_key
@@ -29,10 +30,9 @@ from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.prediction_rows import PredictionRows
 from mismatch.jobs.prediction_run import Cluster, PredictSettings, run_settings
 from mismatch.jobs.row_tables import table_kind
-from mismatch.jobs.scored_windows import Counts, long_texts_note, scored_windows
+from mismatch.jobs.scored_windows import Counts, scored_windows
 from mismatch.progress import progress
 from mismatch.runtime.decoding import DecodingPool
-from mismatch.runtime.predictor import load
 from mismatch.scale.ray import Actors, actors
 
 __all__ = ["ActorJob", "BlockScorer", "RayOutcome", "predict_on_ray"]
@@ -93,20 +93,9 @@ class BlockScorer:
                 " name on all machines"
             ) from error
         settings = job.settings
-        options = settings.model_options
         self._job = job
-        self._predictor = load(
-            job.model,
-            options["provider"],
-            options["threads"],
-            threshold=settings.threshold,
-            batch_size=options["batch_size"],
-            workers=options["num_workers"],
-            long_text=settings.long_text,
-            cache=settings.cache,
-            review=settings.review_band,
-            decoder=DecodingPool() if settings.isolate_decoding else None,
-        )
+        decoder = DecodingPool() if settings.isolate_decoding else None
+        self._predictor = settings.open(job.model, decoder)
 
     def run_settings(self) -> dict[str, Any]:
         """Return all that scores depend on, but for the rows."""

@@ -16,6 +16,7 @@ from mismatch.jobs.output.run_record import option_key
 from mismatch.jobs.prediction_rows import PredictionRows, Shard
 from mismatch.jobs.scored_windows import kept_columns
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class PredictSettings:
     resume: bool
     isolate_decoding: bool
 
-    def open(self, model: str | Path | Predictor) -> Predictor:
+    def open(self, model: str | Path | Predictor, decoder: Decoder | None = None) -> Predictor:
         """Return the model, ready to predict."""
         return open_predictor(
             model,
@@ -49,6 +50,7 @@ class PredictSettings:
             review_band=self.review_band,
             long_text=self.long_text,
             cache=self.cache,
+            decoder=decoder,
         )
 
     def kept(self, source: PredictionRows) -> dict[str, str]:

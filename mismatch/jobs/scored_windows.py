@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mismatch.data.rows import Row
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import PredictionRows
-from mismatch.jobs.scored_rows import predict_rows
 from mismatch.runtime import pipeline
-from mismatch.runtime.long_text import long_texts_line
 
 if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
@@ -22,7 +20,6 @@ __all__ = [
     "Entry",
     "Window",
     "kept_columns",
-    "long_texts_note",
     "scored_windows",
 ]
 
@@ -72,13 +69,15 @@ def scored_windows(
     known = pipeline.Known.nothing() if predictor.engine.independent else None
     stream = iter(rows)
     while window := list(islice(stream, pipeline.WINDOW)):
-        before = predictor.pipeline.long_texts
         entries = []
         failed = 0
-        for row, prediction in predict_rows(predictor, window, source.base, source.columns, known):
+        predictions = predictor.predict_rows(
+            window, image_base_path=source.base, columns=source.columns, known=known
+        )
+        for row, prediction in predictions:
             entries.append(Entry(prediction, [row.columns.get(name, "") for name in kept]))
             failed += prediction.status != "ok"
-        yield Window(entries, failed, predictor.pipeline.long_texts - before)
+        yield Window(entries, failed, predictions.counts.long_texts)
 
 
 def kept_columns(header: Iterable[str]) -> dict[str, str]:
@@ -96,16 +95,3 @@ def kept_columns(header: Iterable[str]) -> dict[str, str]:
         taken.add(new)
         kept[name] = new
     return kept
-
-
-def long_texts_note(predictor: Predictor, count: int) -> str | None:
-    """Return what to say of so many texts over the context; None where there were none."""
-    if not count:
-        return None
-    how = predictor.pipeline.long_text
-    line = long_texts_line(count, predictor.engine.text_spec.context_length, how, advise=True)
-    stored = predictor.engine.score
-    if stored.long_text == how or not (stored.threshold or stored.calibration):
-        return line
-    option = f"`long_text='{stored.long_text}'`"
-    return f"{line}; the model's calibration and threshold are of {option}"

@@ -12,7 +12,7 @@ from typing import Literal, Unpack
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import InputError
 from mismatch.evaluation.objectives import Objective
-from mismatch.evaluation.review import Coverage, check_band, choose_band, coverage, holds_threshold
+from mismatch.evaluation.review import Coverage, choose_band, coverage
 from mismatch.evaluation.slices import choose_slices
 from mismatch.evaluation.threshold import (
     choose_threshold,
@@ -274,10 +274,10 @@ def _band(rows: Labelled, score: ScoreSpec, threshold: float, wanted: _Wanted) -
     if wanted.max_risk is not None:
         return choose_band(rows.labels, rows.scores, wanted.max_risk, threshold)
     if wanted.review_band is not None:
-        check_band(wanted.review_band, [threshold])
+        wanted.review_band.check_thresholds([threshold])
         return wanted.review_band
     stored = score.review
-    if stored is not None and not holds_threshold(stored, threshold):
+    if stored is not None and not stored.holds_threshold(threshold):
         logger.warning(
             f"the stored review band {stored.low:.4f} to {stored.high:.4f} does not hold the"
             f" threshold {threshold:.4f}, so it goes; `max_risk` chooses another"

@@ -83,7 +83,7 @@ def check_threshold(score: ScoreSpec, threshold: object) -> float:
     return value
 
 
-def review_band(review: object) -> ReviewBand | None:
+def review_band(review: object, option: str = "review") -> ReviewBand | None:
     """Return scores that a person should look at: a `ReviewBand`, or its two ends."""
     if review is None or isinstance(review, ReviewBand):
         return review
@@ -92,8 +92,9 @@ def review_band(review: object) -> ReviewBand | None:
         ends = [_number(end) for end in review]
     if len(ends) != 2 or ends[0] is None or ends[1] is None:
         raise InputError(
-            f"`review` is {_brief(review)}; a ReviewBand, or its lower and upper score, is needed",
-            option="review",
+            f"`{option}` is {_brief(review)}; a ReviewBand, or its lower and upper score, is"
+            " needed",
+            option=option,
         )
     return ReviewBand(ends[0], ends[1])
 

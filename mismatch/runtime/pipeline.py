@@ -111,24 +111,6 @@ class Pipeline:
         self.tokenizer = self._texts.tokenizer
         self.totals = TextCounts()  # of all calls that were not given counts of their own
 
-    @property
-    def long_texts(self) -> int:
-        """Texts that were longer than the backbone's context, in all calls so far."""
-        return self.totals.long_texts
-
-    @long_texts.setter
-    def long_texts(self, number: int) -> None:
-        self.totals.long_texts = number
-
-    @property
-    def truncated(self) -> int:
-        """Texts that lost their end, in all calls so far."""
-        return self.totals.truncated
-
-    @truncated.setter
-    def truncated(self, number: int) -> None:
-        self.totals.truncated = number
-
     def score(
         self,
         pairs: Iterable[Pair],

@@ -84,6 +84,8 @@ class Predictor:
         self.threshold = check_threshold(engine.score, threshold)
         self.review = engine.score.review if band is None and threshold is None else band
         self.slices = engine.score.slices if threshold is None else None
+        if band is not None:
+            band.check_thresholds(self.thresholds, "review")
         self._model = ModelHandle(engine, settings)
         self._score = replace(engine.score, long_text=self.pipeline.long_text)
 
@@ -104,6 +106,12 @@ class Predictor:
         """
         return self._score
 
+    @property
+    def thresholds(self) -> list[float]:
+        """All thresholds that pairs are decided by: that of most, and those of slices."""
+        by_slice = {} if self.slices is None else self.slices.values
+        return [self.threshold, *by_slice.values()]
+
     def threshold_for(self, slice_value: object = None) -> float:
         """Return the threshold of one value of the model's slice column, where it has one of its
         own; else that of all.
@@ -112,14 +120,22 @@ class Predictor:
             return self.threshold
         return self.slices.values.get(str(slice_value), self.threshold)
 
-    def predict(self, image: ImageSource, text: str, *, slice_value: object = None) -> Prediction:
+    def predict(
+        self,
+        image: ImageSource,
+        text: str,
+        *,
+        slice_value: object = None,
+        counts: TextCounts | None = None,
+    ) -> Prediction:
         """Score one pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array;
-        `slice_value`: of the column by which the model has thresholds.
+        `slice_value`: of the column by which the model has thresholds; `counts`: to which a text
+        over the context is added, as `Predictions` counts those of many rows.
 
         Raises for an image or text that can't be used.
         """
         source = image_source(image)
-        logit = logit_of_pair(self.pipeline, source, text)
+        logit = logit_of_pair(self.pipeline, source, text, counts)
         pair = Pair(source, text, None, image_name(image), slice_value)
         return self._prediction(pair, scored_pair(logit))
 

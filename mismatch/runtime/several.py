@@ -15,6 +15,7 @@ from mismatch.runtime.common_space import logit_matrix
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.preprocess import ImageSource
 from mismatch.runtime.row_pairs import Pair, image_source, text_problem
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.runtime.tokenize import shown
 
 __all__ = [
@@ -51,16 +52,19 @@ def embed_texts(pipeline: Pipeline, texts: Iterable[Any]) -> Array:
     return stack(embeddings, pipeline.engine.text_width)
 
 
-def logit_of_pair(pipeline: Pipeline, image: ImageSource, text: str) -> float:
-    """Return the logit of one pair; no thread is started."""
+def logit_of_pair(
+    pipeline: Pipeline, image: ImageSource, text: str, counts: TextCounts | None = None
+) -> float:
+    """Return the logit of one pair; no thread is started. `counts`: of this call's text."""
     problem = text_problem(text)
     if problem is not None:
         raise InputError(problem)
     [embedding] = stack([pipeline.image(image)], pipeline.engine.image_width)
-    [pieces] = pipeline.pieces([text])
+    [pieces] = pipeline.pieces([text], counts=counts)
     if isinstance(pieces, InputError):
         raise pieces
-    embedded = stack(pipeline.piece_embeddings(pieces), pipeline.engine.text_width)
+    embeddings = pipeline.piece_embeddings(pieces, counts=counts)
+    embedded = stack(embeddings, pipeline.engine.text_width)
     [logit] = pipeline.pair_logits([(embedding, list(embedded))])
     if isinstance(logit, InputError):
         raise logit

@@ -29,9 +29,9 @@ from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import Batch, make_batches
 from mismatch.training.feeds.feeds import Feed
 from mismatch.training.feeds.prepare import Start
+from mismatch.training.folder.earlier import BEST, EPOCH, FINAL
 from mismatch.training.folder.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.folder.output import RunFolder
-from mismatch.training.folder.earlier import BEST, EPOCH, FINAL
 from mismatch.training.folder.resume import Plan, embeddings_digest
 from mismatch.training.folder.state import Position
 from mismatch.training.interruption import Interruption
