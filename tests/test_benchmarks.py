@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
+
+from tests.remembered import remembering
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +31,22 @@ def run(name: str, *options: object) -> str:
     return done.stdout
 
 
-def test_engines(colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
+def run_here(capsys: pytest.CaptureFixture[str], name: str, *options: object) -> str:
+    """The same in this process, which has imported torch and remembers what it traced."""
+    arguments = [name, *map(str, options)]
+    with pytest.MonkeyPatch.context() as patch, remembering(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a process of its own would not fail at them either
+        patch.syspath_prepend(ROOT / "benchmarks")
+        patch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit):  # where a target of time was missed, too
+            runpy.run_path(str(ROOT / "benchmarks" / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_engines(
+    capsys: pytest.CaptureFixture[str], colour_images: Path, write_rows: Any, tmp_path: Path
+) -> None:
     rows = write_rows(
         tmp_path / "rows.csv",
         [
@@ -34,7 +54,8 @@ def test_engines(colour_images: Path, write_rows: Any, tmp_path: Path) -> None:
             *[(f"{name}.png", f"{name} shirt") for name in ("red", "green", "blue")] * 3,
         ],
     )
-    table = run(
+    table = run_here(
+        capsys,
         "bench_engines.py",
         "--csv",
         rows,
@@ -187,8 +208,10 @@ def test_rows() -> None:
     assert max(shared) < 5_100
 
 
-def test_pipeline(tmp_path: Path) -> None:
-    table = run(
+@pytest.mark.usefixtures("one_thread")
+def test_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = run_here(
+        capsys,
         "bench_pipeline.py",
         "--tiny",
         "--rows",
