@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal, Self
 
 from mismatch.errors import InputError
+from mismatch.reference import Reference
 from mismatch.spec_base import LARGEST_INTEGER, Spec, brief, check_choice
 
 __all__ = [
@@ -18,10 +19,8 @@ __all__ = [
     "IMAGE_FEATURES",
     "TEXT_FEATURES",
     "Calibration",
-    "Distribution",
     "HeadSpec",
     "ImageSpec",
-    "Reference",
     "ReviewBand",
     "ScoreSpec",
     "SliceThresholds",
@@ -301,49 +300,6 @@ class SliceThresholds(Spec):
     column: str
     values: dict[str, float]  # value of the column → threshold on similarity_score
     rows: dict[str, int]  # that each was chosen on
-
-
-@dataclass(frozen=True)
-class Distribution(Spec):
-    """How values were distributed: shares of the parts between edges, an edge belonging to the part
-    below it.
-    """
-
-    edges: tuple[float, ...]  # rising
-    shares: tuple[float, ...]  # one more than edges; their sum is 1
-
-    def __post_init__(self) -> None:
-        if (
-            len(self.shares) != len(self.edges) + 1
-            or not all(a < b for a, b in pairwise(self.edges))
-            or not all(share >= 0 for share in self.shares)
-        ):
-            raise InputError(
-                f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is"
-                " damaged; export the bundle again"
-            )
-
-
-@dataclass(frozen=True)
-class Reference(Spec):
-    """What a bundle's pairs looked like when it was exported, by which a service tells that others
-    come now. Logits: no later calibration changes it.
-    """
-
-    rows: int
-    logits: Distribution
-    text_lengths: Distribution  # characters
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`."""
-        cls._check_object(data)
-        parts = {
-            name: Distribution.from_dict(data[name])
-            for name in ("logits", "text_lengths")
-            if name in data
-        }
-        return super().from_dict(data, **parts | more)
 
 
 ScoreKind = Literal["probability", "cosine"]

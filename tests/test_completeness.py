@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "mismatch.runtime.explanation": "test_explain",
     "mismatch.runtime.onnx_graph": "test_onnx_engine",
     "mismatch.runtime.structure": "test_image_bounds",
+    "mismatch.reference": "test_specs",
     "mismatch.spec_base": "test_specs",
     "mismatch.training.config_checks": "test_config",
     "mismatch.training.feeds.feeds": "test_batches",

@@ -30,7 +30,6 @@ from mismatch.jobs.quickstart_model import (
 )
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import RowWriter
-from mismatch.jobs.scored_rows import predict_rows
 from mismatch.progress import progress
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Prediction, Predictor
@@ -246,7 +245,7 @@ def _predict(predictor: Predictor, catalogue: Catalogue, label: str) -> _Scored:
     predictor.predict(catalogue.folder / rows[0].image_path, rows[0].text)
     began = time.perf_counter()
     with progress(label, len(rows), "pair") as advance:
-        for _, prediction in predict_rows(predictor, rows, str(catalogue.folder)):
+        for _, prediction in predictor.predict_rows(rows, image_base_path=catalogue.folder):
             predictions.append(prediction)
             advance(1)
     return _Scored(rows, predictions, len(rows) / (time.perf_counter() - began))
