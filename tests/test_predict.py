@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import mismatch
 from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
 from mismatch.cli.predict import box
@@ -76,7 +75,6 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
     def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
         return Predictor(colour_engine(), **options)
 
-    monkeypatch.setattr(mismatch, "load", load, raising=False)
     monkeypatch.setattr("mismatch.jobs.options.load", load)
     monkeypatch.chdir(colour_images)
     monkeypatch.delenv("CLIP_FINE_TUNED_MODEL_PATH", raising=False)
@@ -338,8 +336,7 @@ def test_another_long_text_than_the_models_is_said_where_the_model_is_calibrated
 ) -> None:
     score = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 90), long_text="chunk")
     monkeypatch.setattr(
-        mismatch,
-        "load",
+        "mismatch.jobs.options.load",
         lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options),
     )
     args = ("--model", "m", "--image", "red.png", "--text", "red shirt bag shoe. blue shirt")

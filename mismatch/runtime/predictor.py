@@ -37,7 +37,6 @@ from mismatch.runtime.row_pairs import (
     image_name,
     image_source,
     is_live,
-    locator,
     rows_of,
 )
 from mismatch.runtime.scoring import scores_from_logits
@@ -166,7 +165,7 @@ class Predictor:
         up none that is there; by default where `rows` is an iterator or has no length. False: read
         4,096 rows at a time, on the caller's thread.
         """
-        reader = self._reader(image_base_path, outside_images, rows)
+        reader = PairReader.of(rows, image_base_path, outside_images, slices=self.slices)
         live = is_live(rows) if live is None else live
         scored = self._predict(rows_of(rows), reader, known, live)
         return Predictions((one for _, one in scored), scored.counts)
@@ -195,7 +194,9 @@ class Predictor:
         source = RowSource.of(rows, base, columns)
         columns = source.columns
         outside = columns is not None and not columns.inside
-        reader = self._reader(source.base, outside, source.rows, columns)
+        reader = PairReader.of(
+            source.rows, source.base, outside, slices=self.slices, columns=columns
+        )
         is_best = columns is not None and columns.multi_image == "best"
         return self._predict(rows_of(source.rows), reader, known, live, is_best=is_best)
 
@@ -294,20 +295,6 @@ class Predictor:
         chosen = {"threshold": self.threshold, "review": self.review, "slices": self.slices}
         return _reload, (model.origin, model.settings, chosen)
 
-    def _reader(
-        self,
-        base: str | Path,
-        outside: bool | None,
-        rows: object,
-        columns: Columns | None = None,
-    ) -> PairReader:
-        return PairReader(
-            locator(check_path(base, "image_base_path"), outside),
-            slice_column=None if self.slices is None else self.slices.column,
-            columns=columns,
-            copy=not isinstance(rows, (list, tuple)),  # which nobody changes while they are read
-        )
-
     def _predict(
         self,
         rows: Iterable[Any],
@@ -376,10 +363,8 @@ def load(
     error, never a quiet fallback); `threads`: of the towers, by default as many as the engine
     chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by
     default what the model was trained for; `review`: scores that a person should look at, a
-    `ReviewBand` or its two ends; `cache`: folder where `predict_pairs` keeps embeddings, so that a
-    catalogue's next scoring encodes only what has changed; `decoder`: who decodes images in place
-    of this process, as a `mismatch.runtime.decoding.DecodingPool` does with bounds of time and
-    memory.
+    `ReviewBand` or its two ends; `cache`: folder where `predict_pairs` keeps embeddings; `decoder`:
+    what decodes images, as a `mismatch.runtime.decoding.DecodingPool`, within bounds.
     """
     review_band(review)  # what is wrong here is said before a model is loaded
     Settings.checked(batch_size, workers, long_text, cache, decoder)

@@ -19,7 +19,9 @@ from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source
 from mismatch.io.remote import Remote, located
+from mismatch.runtime.arguments import check_path
 from mismatch.runtime.preprocess import ImageSource, PreparedImage, own_pixels
+from mismatch.specs import SliceThresholds
 
 __all__ = [
     "Locate",
@@ -170,6 +172,24 @@ class PairReader:
         self._slice_column = slice_column
         self._columns = columns
         self._copy = copy
+
+    @classmethod
+    def of(
+        cls,
+        rows: object,
+        base: str | Path,
+        outside: bool | None,
+        *,
+        slices: SliceThresholds | None,
+        columns: Columns | None = None,
+    ) -> PairReader:
+        """Return what reads these rows; `slices`: the model's; see `locator` for the others."""
+        return cls(
+            locator(check_path(base, "image_base_path"), outside),
+            slice_column=None if slices is None else slices.column,
+            columns=columns,
+            copy=not isinstance(rows, (list, tuple)),  # which nobody changes while they are read
+        )
 
     def pairs(self, row: object, number: int) -> list[Pair]:
         """Return the pairs of a row; InputError, with its number, for what is none."""

@@ -39,7 +39,7 @@ from mismatch.training.feeds.prepare import (
     load_start,
     make_feeds,
 )
-from mismatch.training.folder.curves import CURVES
+from mismatch.training.folder.curves_picture import CURVES
 from mismatch.training.folder.earlier import BEST, FINAL
 from mismatch.training.folder.output import RunFolder, draw_curves
 from mismatch.training.folder.resume import (

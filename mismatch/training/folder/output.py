@@ -28,7 +28,7 @@ from mismatch.training.checkpoint import (
     write_stats,
 )
 from mismatch.training.detector import Detector
-from mismatch.training.folder.curves import CURVES, curves_png
+from mismatch.training.folder.curves_picture import CURVES, curves_png
 from mismatch.training.folder.earlier import (
     BEST,
     EPOCH,
