@@ -4,6 +4,7 @@ first used.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,9 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# a library is silent until its user, or the command line, adds a handler
+logging.getLogger("mismatch").addHandler(logging.NullHandler())
+
 _HOMES = {
     "Prediction": "runtime.predictor",
     "Predictions": "runtime.predictions",
@@ -133,11 +137,9 @@ _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
 _HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
 _HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
-_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
 _HOMES |= dict.fromkeys(("BenchmarkResult", "benchmark"), "jobs.benchmark")
-_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("ExportResult", "TritonRepository", "export_onnx"), "jobs.export_onnx")
 _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
 _HOMES |= dict.fromkeys(

@@ -86,6 +86,7 @@ ABOUT_THE_WHOLE = {
     "test_fashion",
     "test_fuzz",
     "test_hostile_bodies",
+    "test_library_tour",
     "test_lit",
     "test_no_pickle",
     "test_page_in_chromium",

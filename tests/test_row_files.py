@@ -23,7 +23,7 @@ ROWS = [
 
 
 def records(rows: Any, columns: Columns | None = None) -> list[Any]:
-    with rows_file(rows, columns or Columns()) as path:
+    with rows_file(rows, columns or Columns()) as (path, _):
         return [json.loads(line) for line in Path(str(path)).read_text("utf-8").splitlines()]
 
 
@@ -60,9 +60,10 @@ def test_a_dataset_keeps_its_images_as_they_are_encoded() -> None:
     dataset = datasets.Dataset.from_dict(
         {"image": [{"bytes": data, "path": None}], "text": ["red"]}, features=features
     )
-    with rows_file(dataset, Columns()) as path:
+    with rows_file(dataset, Columns()) as (path, folder):
         [row] = read_rows(path, require_label=False)
-        assert Path(row.image_path).read_bytes() == data
+        assert folder is not None
+        assert (folder / row.image_path).read_bytes() == data
 
 
 def png(colour: str) -> bytes:
@@ -71,7 +72,8 @@ def png(colour: str) -> bytes:
     return file.getvalue()
 
 
-def test_images_in_memory_are_written_once_each() -> None:
+@pytest.mark.parametrize("absolute", [False, True])
+def test_images_in_memory_are_written_once_each(absolute: bool) -> None:
     red = Image.new("RGB", (4, 4), "red")
     rows = [
         {"image": png("red"), "text": "a"},
@@ -81,15 +83,20 @@ def test_images_in_memory_are_written_once_each() -> None:
         {"image": {"bytes": png("blue"), "path": "x"}, "text": "e"},
         {"image": Path("there.png"), "text": "f"},
     ]
-    with rows_file(rows, Columns()) as path:
+    with rows_file(rows, Columns(), absolute_images=absolute) as (path, folder):
+        assert (folder is None) == absolute
         found = list(read_rows(path, require_label=False))
         assert found[0].image_path == found[1].image_path
         assert found[2].image_path == found[3].image_path
-        assert found[5].image_path == "there.png"
-        colours = [Image.open(row.image_path).convert("RGB").getpixel((0, 0)) for row in found[:5]]
+        assert found[5].image_path == (
+            "there.png" if absolute else str(Path("there.png").absolute())
+        )
+        assert absolute or found[2].image_path == "row-3"
+        places = [(folder or Path()) / row.image_path for row in found[:5]]
+        colours = [Image.open(place).convert("RGB").getpixel((0, 0)) for place in places]
         assert colours == [(255, 0, 0)] * 4 + [(0, 0, 255)]
     assert not Path(str(path)).exists()
-    assert not Path(found[0].image_path).exists()
+    assert not places[0].exists()
     with (
         pytest.raises(InputError, match="row 1: its image is in memory"),
         rows_file(rows, Columns(inside="d")),
@@ -99,7 +106,7 @@ def test_images_in_memory_are_written_once_each() -> None:
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     for given in (tmp_path / "a.csv", str(tmp_path / "a.csv")):
-        with rows_file(given, Columns()) as path:
+        with rows_file(given, Columns()) as (path, _):
             assert path == tmp_path / "a.csv"
 
 

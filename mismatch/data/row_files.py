@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.images import ImageSource, as_image_source, encoded_image
-from mismatch.io.remote import Remote, located
+from mismatch.io.remote import Remote, is_url, located
 
-__all__ = ["RowsLike", "row_mappings", "rows_file"]
+__all__ = ["RowsFile", "RowsLike", "row_mappings", "rows_file"]
 
 # A path or URL; a table of pandas, polars or pyarrow; a datasets.Dataset; an iterable of mappings.
 RowsLike = Any
@@ -29,24 +29,36 @@ NEEDED = (
 IMAGE = "image"  # column that is taken for the images where the one that is asked for is missing
 
 
+class RowsFile(NamedTuple):
+    """A file of rows."""
+
+    path: Path | Remote
+    image_folder: Path | None  # that its image paths are relative to, where images were in memory
+
+
 @contextmanager
-def rows_file(rows: RowsLike, columns: Columns) -> Iterator[Path | Remote]:
+def rows_file(
+    rows: RowsLike, columns: Columns, *, absolute_images: bool = False
+) -> Iterator[RowsFile]:
     """Yield a file of these rows: a path as it is, anything else as JSON lines in a temporary
     folder, which is removed when the block ends.
 
     Images in memory are written there once each, as they are where they are encoded, else as PNG.
-    InputError for what holds no rows.
+    Where the first row's image is in memory, image paths are relative to that folder, so that they
+    are the same whenever the rows are; `absolute_images`: they are absolute. InputError for what
+    holds no rows.
     """
     if isinstance(rows, (str, os.PathLike, Remote)):
-        yield rows if isinstance(rows, Remote) else located(os.fspath(rows))
+        yield RowsFile(rows if isinstance(rows, Remote) else located(os.fspath(rows)), None)
         return
     records = row_mappings(rows)
     with tempfile.TemporaryDirectory(prefix="mismatch-") as folder:
         path = Path(folder) / f"{type(rows).__name__}.jsonl"
+        spooled = _Spooled(Path(folder), columns, absolute=absolute_images)
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            for record in _Spooled(Path(folder), columns).records(records):
+            for record in spooled.records(records):
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-        yield path
+        yield RowsFile(path, spooled.image_folder)
 
 
 def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
@@ -97,9 +109,11 @@ def _with_encoded_images(dataset: Any) -> Any:
 class _Spooled:
     """Rows on their way to a file: their images beside it, their values as JSON has them."""
 
-    def __init__(self, folder: Path, columns: Columns) -> None:
+    def __init__(self, folder: Path, columns: Columns, *, absolute: bool) -> None:
+        self.image_folder: Path | None = None  # that paths are relative to
         self._folder = folder
         self._columns = columns
+        self._absolute = absolute
         self._written_as: dict[bytes, Path] = {}  # digests of images → their files
 
     def records(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -116,15 +130,19 @@ class _Spooled:
 
     def _path(self, value: Any, number: int) -> Any:
         """Return the path of an image; one in memory is written to a file."""
-        if isinstance(value, str) or _is_missing(value):
+        if _is_missing(value):
             return _plain(value)
         try:
             source = as_image_source(value)
         except InputError as error:
             raise InputError(f"row {number}: {error}") from error
         if isinstance(source, (str, Path, Remote)):
-            return str(source)
-        return str(self._written(source, number))
+            relative = self.image_folder is not None and not is_url(str(source))
+            return os.path.abspath(str(source)) if relative else str(source)
+        if number == 1 and not self._absolute:
+            self.image_folder = self._folder
+        path = self._written(source, number)
+        return path.name if self.image_folder is not None else str(path)
 
     def _written(self, source: ImageSource, number: int) -> Path:
         if self._columns.inside:

@@ -68,7 +68,7 @@ def check_image_is_file(source: RowSource, images: Iterable[str], row: Row, opti
         return
     folder = source.path.parent
     for image in images:
-        if Path(image).parent == folder:
+        if (Path(source.base) / image).parent == folder:
             raise InputError(
                 f"row {row.line}: its image is in memory, and {option} would name a file that is"
                 " there no longer; leave it out, or give the paths of images"

@@ -104,8 +104,9 @@ def open_rows(rows: RowsLike, options: Mapping[str, Any]) -> Iterator[RowSource]
         multi_image=chosen["multi_image"],
         inside="" if chosen["allow_outside_images"] else base,
     )
-    with rows_file(rows, columns) as path, isolated_decoding(chosen["isolate_decoding"]):
-        yield RowSource(_name(rows), path, base, columns)
+    with rows_file(rows, columns) as file, isolated_decoding(chosen["isolate_decoding"]):
+        folder = base if file.image_folder is None else str(file.image_folder)
+        yield RowSource(_name(rows), file.path, folder, columns)
 
 
 def _name(rows: RowsLike) -> str:

@@ -112,8 +112,8 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(left_as_found())
         for name, rows in tables.items():
-            path = stack.enter_context(rows_file(rows, chosen.columns))
-            as_file: Any = {name: str(path)}
+            file = stack.enter_context(rows_file(rows, chosen.columns, absolute_images=True))
+            as_file: Any = {name: str(file.path)}
             chosen = replace(chosen, **as_file)
         stack.enter_context(isolated_decoding(isolate_decoding))
         try:
