@@ -36,13 +36,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from mismatch.backbones.registry import load_backbone
-from mismatch.cli.predict import COLUMNS, write_predictions
 from mismatch.data.pairs import read_rows
 from mismatch.export.gate import Limits
 from mismatch.export.onnx import Rows, export_bundle
 from mismatch.export.parity import built_in_pairs
+from mismatch.jobs.output.tables import COLUMNS
+from mismatch.jobs.predict_file import predict_file
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.predictor import Predictor, load
-from mismatch.runtime.sessions import Graph
 from mismatch.training.engine import TorchEngine, open_backbone
 
 IMAGE_BATCH, TEXT_BATCH = 16, 64  # items a tower call
@@ -369,10 +370,8 @@ def bench_job(
 
 def predict(engine: Any, rows: Path, base: Path, output: Path) -> None:
     """What `mismatch predict --csv` does."""
-    with output.open("w", newline="", encoding="utf-8") as file:
-        write_predictions(
-            file, read_rows(rows, require_label=False), Predictor(engine), str(base), {}
-        )
+    output.unlink(missing_ok=True)  # another contender's is no table of predictions
+    predict_file(Predictor(engine), rows, output, image_base_path=base)
 
 
 @torch.inference_mode()

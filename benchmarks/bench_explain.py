@@ -31,7 +31,8 @@ import mismatch
 from mismatch.data.catalogue import split_combinations, title
 from mismatch.data.drawing import ARTICLES, COLOURS, COUNTS, MATERIALS, PATTERNS, Combination, draw
 from mismatch.data.lexicon import Lexicon
-from mismatch.runtime.explain import Explanation, explain
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.phrases import WORD, Span, without
 from mismatch.runtime.predictor import Predictor
 
@@ -109,7 +110,6 @@ def main(
 
 
 # --- labelled rows
-# --------------------------------------------------------------------------------------------------
 
 
 def of_rows(
@@ -270,7 +270,6 @@ def row_lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 # --- planted edits
-# --------------------------------------------------------------------------------------------------
 
 
 def of_catalogue(predictor: Predictor, edits: int) -> dict[str, Any]:

@@ -42,15 +42,17 @@ from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import HeadSpec
-from mismatch.training.batches import Batch, EmbeddingFeed, PairSet, make_batches
 from mismatch.training.checkpoint import meta_for
-from mismatch.training.config import MODES, TrainConfig
+from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
+from mismatch.training.feeds.batches import Batch, PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import COMMON_DIM, AdapterHead, Standardise, build_head, head_spec_for
 from mismatch.training.losses import contrastive_loss
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates
+from mismatch.training.tuning.modes import MODES
 
 SEEDS = 3
 DEFAULT = {

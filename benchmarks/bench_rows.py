@@ -106,24 +106,24 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     """
     from mismatch.data import csv_rows
     from mismatch.runtime.tokenize import Tokenizer
-    from mismatch.training.batches import PixelFeed, PixelStore
     from mismatch.training.config import TrainConfig
-    from mismatch.training.prepare import cut_long_texts, load_sets, load_start
-    from mismatch.training.processes import Processes
-    from mismatch.training.resume import rows_digest
-    from mismatch.training.sharded_rows import gathering
+    from mismatch.training.distributed.processes import Processes
+    from mismatch.training.distributed.sharded_rows import gathering
+    from mismatch.training.feeds.feeds import PixelFeed, PixelStore
+    from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start
+    from mismatch.training.folder.resume import rows_digest
 
     processes = Processes.start("cpu")
     config = TrainConfig(train_csv=csv_file, model_name="tiny")
-    start, parsed = load_start(config, silent), Counter(csv_rows._row)
+    start, parsed = load_start(config), Counter(csv_rows._row)
     csv_rows._row = parsed
     team = processes if shared else Processes(processes.device)
     before, began = memory("VmRSS"), time.perf_counter()
     with gathering(folder / "run", processes) if shared else nullcontext() as together:
-        sets = [pairs for pairs in load_sets(config, silent, together) if pairs is not None]
+        sets = [pairs for pairs in load_sets(config, together) if pairs is not None]
         rows_digest(sets, config.image_base_path, team)
         read = time.perf_counter() - began
-        sets, _ = cut_long_texts(start, sets, silent, together)
+        sets, _ = cut_long_texts(start, sets, together)
         backbone = start.detector.backbone
         feeds = [
             PixelFeed(
@@ -152,10 +152,6 @@ class Counter:
     def __call__(self, *arguments: object) -> object:
         self.count += 1
         return self.function(*arguments)  # type: ignore[operator]
-
-
-def silent(line: str) -> None:
-    """A report that nobody hears."""
 
 
 def memory(name: str) -> float:

@@ -39,12 +39,13 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import load_pairs
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training import TrainConfig, train
-from mismatch.training.batches import PairSet, PixelFeed, PixelStore, make_batches
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet, make_batches
+from mismatch.training.feeds.feeds import PixelFeed, PixelStore
+from mismatch.training.feeds.prepare import load_start
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.precision import has_bf16
-from mismatch.training.prepare import load_start
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
 
 BATCH = 32  # rows a step, everywhere
@@ -166,7 +167,6 @@ def draw_rows(
 
 
 # --- full fine-tuning
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_full(model: str, rows: Path, repeats: int) -> dict[str, Any]:
@@ -290,9 +290,7 @@ def ours(model: str, pairs: PairSet, precision: str) -> Callable[[], object]:
     """What an epoch of `mismatch train --tune full` does, adapter head and contrastive term
     included; no image is kept from one turn to the next.
     """
-    detector = load_start(
-        TrainConfig(train_csv=pairs.csv_file, model_name=model), click.echo
-    ).detector.train()
+    detector = load_start(TrainConfig(train_csv=pairs.csv_file, model_name=model)).detector.train()
     backbone = detector.backbone
     optimizer = build_optimizer(detector, backbone_rate=RATE, head_rate=RATE, weight_decay=0.01)
     here = Processes(torch.device("cpu"))
@@ -328,7 +326,6 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
 
 
 # --- ten epochs of the head
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_head(model: str, rows: Path, rates: dict[str, float], threads: int) -> dict[str, Any]:
@@ -338,7 +335,6 @@ def bench_head(model: str, rows: Path, rates: dict[str, float], threads: int) ->
     start = time.perf_counter()
     train(
         TrainConfig(**options(model, rows, "head", threads), epochs=EPOCHS, batch_size=BATCH),
-        report=lambda line: None,
     )
     seconds = time.perf_counter() - start
     count = sum(1 for _ in rows.open()) - 1
@@ -370,7 +366,6 @@ def options(model: str, rows: Path, tune: str, threads: int) -> dict[str, Any]:
 
 
 # --- memory
-# --------------------------------------------------------------------------------------------------
 
 
 def bench_memory(model: str, rows: Path, threads: int) -> dict[str, float]:
@@ -426,7 +421,7 @@ def peak(config: dict[str, Any]) -> float:
     """
     code = (
         "import json, sys; from mismatch.training import TrainConfig, train;"
-        " train(TrainConfig(**json.loads(sys.argv[1])), report=lambda line: None)"
+        " train(TrainConfig(**json.loads(sys.argv[1])))"
     )
     most = float("nan")
     with subprocess.Popen([sys.executable, "-c", code, json.dumps(config)]) as process:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mismatch.backbones.hookspecs import hookimpl
-    from mismatch.backbones.registry import load_backbone
+    from mismatch.backbones.registry import list_models, load_backbone
     from mismatch.errors import (
         BackboneError,
         CheckpointError,
@@ -22,10 +22,27 @@ if TYPE_CHECKING:
         MachineError,
         MismatchError,
         MissingExtraError,
+        MisuseError,
         ParityError,
     )
+    from mismatch.jobs.audit import AuditReport, audit
+    from mismatch.jobs.audit_labels import audit_labels
+    from mismatch.jobs.benchmark import BenchmarkResult, benchmark
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
-    from mismatch.runtime.explain import Explanation, explain
+    from mismatch.jobs.evaluate import evaluate
+    from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
+    from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
+    from mismatch.jobs.label_audit import LabelAudit
+    from mismatch.jobs.make_negatives import NegativesResult, make_negatives
+    from mismatch.jobs.predict_file import PredictFileResult, predict_file
+    from mismatch.jobs.quickstart import QuickstartResult, quickstart
+    from mismatch.jobs.split import SplitResult, split
+    from mismatch.jobs.train import train
+    from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
+    from mismatch.runtime.explain import explain
+    from mismatch.runtime.explanation import Explanation
+    from mismatch.runtime.predictions import Predictions
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
         Calibration,
@@ -37,50 +54,101 @@ if TYPE_CHECKING:
         TextSpec,
         Threshold,
     )
+    from mismatch.training.config import TrainConfig
+    from mismatch.training.result import TrainResult
 
 __all__ = [
+    "AuditReport",
     "BackboneError",
+    "BenchmarkResult",
     "Calibration",
     "CalibrationResult",
     "CheckpointError",
     "DeviceError",
+    "Evaluation",
+    "ExplainRowsResult",
     "Explanation",
+    "ExportResult",
     "HeadSpec",
     "ImageError",
     "ImageNotFoundError",
     "ImageRefusedError",
     "ImageSpec",
     "InputError",
+    "LabelAudit",
     "LabelError",
     "MachineError",
     "MismatchError",
     "MissingExtraError",
+    "MisuseError",
+    "NegativesResult",
     "ParityError",
+    "PredictFileResult",
     "Prediction",
+    "Predictions",
     "Predictor",
+    "QuickstartResult",
     "ReviewBand",
+    "RowExplanation",
     "ScoreSpec",
     "SliceThresholds",
+    "SplitResult",
     "TextSpec",
     "Threshold",
+    "ThresholdResult",
+    "TrainConfig",
+    "TrainResult",
+    "TritonRepository",
     "__version__",
+    "audit",
+    "audit_labels",
+    "benchmark",
     "calibrate",
+    "evaluate",
     "explain",
+    "explain_rows",
+    "export_onnx",
     "hookimpl",
+    "list_models",
     "load",
     "load_backbone",
+    "make_negatives",
+    "predict_file",
+    "quickstart",
+    "split",
+    "train",
+    "tune_threshold",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Prediction": "runtime.predictor",
+    "Predictions": "runtime.predictions",
     "Predictor": "runtime.predictor",
     "load": "runtime.predictor",
 }
+_HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
-_HOMES |= {"Explanation": "runtime.explain", "explain": "runtime.explain"}
-_HOMES |= {"hookimpl": "backbones.hookspecs", "load_backbone": "backbones.registry"}
+_HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
+_HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
+_HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
+_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
+_HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
+_HOMES |= dict.fromkeys(("BenchmarkResult", "benchmark"), "jobs.benchmark")
+_HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
+_HOMES |= dict.fromkeys(("ExportResult", "TritonRepository", "export_onnx"), "jobs.export_onnx")
+_HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_file")
+_HOMES |= dict.fromkeys(
+    ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
+)
+_HOMES |= {"Explanation": "runtime.explanation", "explain": "runtime.explain"}
+_HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
+_HOMES |= {"hookimpl": "backbones.hookspecs"}
+_HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
+_HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}
+_HOMES |= {"train": "jobs.train"}
 _HOMES |= dict.fromkeys(
     (
         "Calibration",

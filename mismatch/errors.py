@@ -12,6 +12,7 @@ MismatchError
 ├── MachineError              a disk, memory or file handles failed, and not what was given
 ├── DeviceError               a device or provider was asked for and is not there
 ├── ParityError               an export whose scores differ from torch's
+├── MisuseError               a value of ours is used as what it isn't     (also TypeError)
 └── MissingExtraError         an optional part is not installed        (also ImportError)
 
 MismatchWarning               worth knowing, and the work goes on        (a UserWarning)
@@ -35,6 +36,7 @@ __all__ = [
     "MismatchError",
     "MismatchWarning",
     "MissingExtraError",
+    "MisuseError",
     "ParityError",
     "is_panic",
     "named",
@@ -86,7 +88,7 @@ class BackboneError(MismatchError):
 
 
 class ContractError(BackboneError, AssertionError):
-    """A backbone that breaks what `mismatch.backbones.contract` checks; the message tells its
+    """A backbone that breaks what `mismatch.testing.contract` checks; the message tells its
     author what to change.
     """
 
@@ -107,6 +109,10 @@ class DeviceError(MismatchError):
 
 class ParityError(MismatchError):
     """An exported graph whose scores differ from torch's beyond the tolerance."""
+
+
+class MisuseError(MismatchError, TypeError):
+    """A value of ours is used as something that it is not; the message says what to do."""
 
 
 class MissingExtraError(MismatchError, ImportError):

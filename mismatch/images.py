@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import ImageError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
-__all__ = ["ImageSource", "as_image_source", "encoded_image"]
+__all__ = ["ImageSource", "as_image_source", "encoded_image", "no_image"]
 
 # a path, an encoded image, a Pillow image, or an (H, W, 3) uint8 array
 ImageSource = str | Path | Remote | bytes | Image.Image | NDArray[Any]
@@ -46,7 +46,12 @@ def as_image_source(value: object) -> ImageSource:
         return _of_file(value)
     if hasattr(value, "__array__") and not isinstance(value, np.generic):
         return _of_array(value)
-    raise ImageError(f"an image is {_type_name(value)}; {NEEDED}")
+    raise no_image(value)
+
+
+def no_image(value: object) -> ImageError:
+    """Return what to raise for a value that is no image: it says its type and what is needed."""
+    return ImageError(f"an image is {_type_name(value)}; {NEEDED}")
 
 
 def encoded_image(source: ImageSource) -> bytes:
@@ -77,7 +82,10 @@ def _of_mapping(value: Mapping[str, Any]) -> ImageSource:
 
 def _of_file(file: Any) -> bytes:
     """Return what an open file holds from where it stands; it stays open."""
-    data = file.read()
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"an image is an open file that can't be read: {error}") from error
     if not isinstance(data, (bytes, bytearray)):
         raise ImageError("an image is a file that is open for text; open it with mode 'rb'")
     return bytes(data)
@@ -85,9 +93,12 @@ def _of_file(file: Any) -> bytes:
 
 def _of_array(value: Any) -> NDArray[np.uint8]:
     """Return (H, W, 3), or (H, W) as it is, of an array or a tensor on any device."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    array = np.asarray(value)
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+        array = np.asarray(value)
+    except Exception as error:  # each library has its own
+        raise ImageError(f"an image is {_type_name(value)} without pixels; {NEEDED}") from error
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     return array

@@ -5,25 +5,22 @@ backbone supplies and a bundle carries.
 from __future__ import annotations
 
 import math
-import sys
-import types
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 from mismatch.errors import InputError
+from mismatch.reference import Reference
+from mismatch.spec_base import LARGEST_INTEGER, Spec, brief, check_choice
 
 __all__ = [
     "FEATURES",
     "IMAGE_FEATURES",
     "TEXT_FEATURES",
     "Calibration",
-    "Distribution",
     "HeadSpec",
     "ImageSpec",
-    "Reference",
     "ReviewBand",
     "ScoreSpec",
     "SliceThresholds",
@@ -36,124 +33,7 @@ LARGEST_SIDE = 8_192  # pixels, and
 LONGEST_CONTEXT = 65_536  # tokens, beyond which a damaged or hostile file asks for gigabytes
 WIDEST = 65_536  # of embeddings and layers, likewise
 MOST_MEMBERS = 256  # of a head, likewise
-LARGEST_INTEGER = 2**63 - 1  # of the arrays that ids become
 LARGEST_LEVEL = 255  # of a channel
-KINDS = {
-    "int": "a whole number",
-    "float": "a finite number",
-    "str": "text",
-    "RGB": "a list of three numbers",
-    "tuple[int, int, int]": "a list of three levels",
-}
-SHOWN = 80  # characters of a wrong value in an error
-
-
-class Spec:
-    """A dataclass that travels as JSON; an unknown or missing key is refused, never ignored."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types only; tuples become lists."""
-        values = asdict(self)  # type: ignore[call-overload]
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`; `more` supplies fields that travel elsewhere. InputError for a
-        value of another type than the field's.
-        """
-        cls._check_object(data)
-        values = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        } | more
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - known):
-            raise InputError(
-                f"{cls.__name__} has unknown fields {', '.join(unknown)}; it was written by a newer"
-                " mismatch: upgrade"
-            )
-        hints = _hints(cls.__qualname__)
-        for name, value in values.items():
-            if not _fits(value, hints[name]):
-                raise InputError(
-                    f"{cls.__name__}.{name} is {_brief(value)}; {_wanted(cls, name)} is needed"
-                )
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__} is incomplete: {error}") from None
-
-    @classmethod
-    def _check_object(cls, data: object) -> None:
-        if not isinstance(data, Mapping):
-            raise InputError(f"{cls.__name__} is {_brief(data)}; an object is needed")
-
-
-@cache
-def _hints(name: str) -> dict[str, Any]:
-    """Of a class of this module by its name."""
-    return get_type_hints(globals()[name])
-
-
-def _wanted(cls: type, name: str) -> str:
-    """What a field takes, for people."""
-    annotation = next(str(item.type) for item in fields(cls) if item.name == name)
-    return KINDS.get(annotation, annotation)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none;
-    choices are left to `_check_choice`.
-    """
-    origin = get_origin(hint)
-    parts = get_args(hint)
-    if origin is types.UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return True
-    if origin is tuple:
-        return isinstance(value, tuple) and _all_fit(value, parts)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
-        )
-    if hint is float:
-        return (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and abs(value) <= sys.float_info.max
-        )
-    if hint is int:
-        return (
-            isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
-        )
-    return isinstance(value, hint)
-
-
-def _all_fit(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
-    if kinds[-1] is Ellipsis:
-        return all(_fits(value, kinds[0]) for value in values)
-    return len(values) == len(kinds) and all(
-        _fits(value, kind) for value, kind in zip(values, kinds, strict=True)
-    )
-
-
-def _brief(value: Any) -> str:
-    """As Python writes it, or its beginning."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of thousands of digits
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _check_choice(owner: object, name: str, choices: Any) -> None:
-    if getattr(owner, name) not in get_args(choices):
-        raise InputError(
-            f"{type(owner).__name__}.{name} is {_brief(getattr(owner, name))}; one of"
-            f" {', '.join(get_args(choices))} is needed"
-        )
 
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -184,9 +64,9 @@ class ImageSpec(Spec):
     fill: tuple[int, int, int] = (0, 0, 0)  # 0..255, padding of mode longest
 
     def __post_init__(self) -> None:
-        _check_choice(self, "mode", ResizeMode)
-        _check_choice(self, "interpolation", Interpolation)
-        _check_choice(self, "crop_rounding", CropRounding)
+        check_choice(self, "mode", ResizeMode)
+        check_choice(self, "interpolation", Interpolation)
+        check_choice(self, "crop_rounding", CropRounding)
         if not (1 <= self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
             raise InputError(
                 f"ImageSpec.size is {self.size} and resize {self.resize}; positive numbers of"
@@ -194,11 +74,11 @@ class ImageSpec(Spec):
             )
         if not all(spread > 0 for spread in self.std):
             raise InputError(
-                f"ImageSpec.std is {_brief(self.std)}; three numbers above 0 are needed"
+                f"ImageSpec.std is {brief(self.std)}; three numbers above 0 are needed"
             )
         if not all(0 <= level <= LARGEST_LEVEL for level in (*self.background, *self.fill)):
             raise InputError(
-                f"ImageSpec.background is {_brief(self.background)} and fill {_brief(self.fill)};"
+                f"ImageSpec.background is {brief(self.background)} and fill {brief(self.fill)};"
                 f" levels of 0 to {LARGEST_LEVEL} are needed"
             )
 
@@ -229,8 +109,8 @@ class TextSpec(Spec):
     tokenizer_json: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        _check_choice(self, "padding", Padding)
-        _check_choice(self, "cleaning", Cleaning)
+        check_choice(self, "padding", Padding)
+        check_choice(self, "cleaning", Cleaning)
         if not 1 <= self.context_length <= LONGEST_CONTEXT:
             raise InputError(
                 f"TextSpec.context_length is {self.context_length}; a number of tokens up to"
@@ -274,8 +154,8 @@ class HeadSpec(Spec):
     members: int = 1  # adapters side by side, whose cosines are averaged
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", HeadKind)
-        _check_choice(self, "normalisation", Normalisation)
+        check_choice(self, "kind", HeadKind)
+        check_choice(self, "normalisation", Normalisation)
         _check_sizes(self)
         for name, known in (("image_features", IMAGE_FEATURES), ("text_features", TEXT_FEATURES)):
             value = getattr(self, name)
@@ -286,13 +166,13 @@ class HeadSpec(Spec):
                 )
         if (self.image_features or self.text_features) and self.kind != "adapter":
             raise InputError(
-                f"the {self.kind} head compares embeddings alone; for further features use --head"
-                " adapter"
+                f"the {self.kind} head compares embeddings alone; for further features use the"
+                " adapter head"
             )
         if self.kind != "adapter" and self.image_dim != self.text_dim:
             raise InputError(
                 f"the {self.kind} head needs equal widths, but images are {self.image_dim} wide and"
-                f" texts {self.text_dim}; use --head adapter"
+                f" texts {self.text_dim}; use the adapter head"
             )
 
     @property
@@ -344,7 +224,7 @@ class Calibration(Spec):
     bent: tuple[float, ...] = ()  # log-odds after it, at the knots, rising too
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", CalibrationKind)
+        check_choice(self, "kind", CalibrationKind)
         if (
             (self.kind == "piecewise") != (len(self.knots) > 1)
             or len(self.knots) != len(self.bent)
@@ -389,6 +269,27 @@ class ReviewBand(Spec):
     def __contains__(self, score: float) -> bool:
         return self.low <= score < self.high
 
+    def holds_threshold(self, threshold: float) -> bool:
+        """Return whether all scores below the band are mismatches by this threshold, and all from
+        its end on matches.
+
+        Only then are the decisions outside the band those that it was chosen for.
+        """
+        return self.low <= threshold <= self.high
+
+    def check_thresholds(self, thresholds: Iterable[float], option: str = "review_band") -> None:
+        """Refuse a band, given as this `option`, that does not hold one of the thresholds in use:
+        InputError.
+        """
+        for threshold in thresholds:
+            if not self.holds_threshold(threshold):
+                raise InputError(
+                    f"`{option}` from {self.low:g} to {self.high:g} does not hold the threshold"
+                    f" {threshold:.4f}, by which the rows outside of it are decided; pass one that"
+                    " does",
+                    option=option,
+                )
+
 
 @dataclass(frozen=True)
 class SliceThresholds(Spec):
@@ -399,49 +300,6 @@ class SliceThresholds(Spec):
     column: str
     values: dict[str, float]  # value of the column → threshold on similarity_score
     rows: dict[str, int]  # that each was chosen on
-
-
-@dataclass(frozen=True)
-class Distribution(Spec):
-    """How values were distributed: shares of the parts between edges, an edge belonging to the part
-    below it.
-    """
-
-    edges: tuple[float, ...]  # rising
-    shares: tuple[float, ...]  # one more than edges; their sum is 1
-
-    def __post_init__(self) -> None:
-        if (
-            len(self.shares) != len(self.edges) + 1
-            or not all(a < b for a, b in pairwise(self.edges))
-            or not all(share >= 0 for share in self.shares)
-        ):
-            raise InputError(
-                f"a distribution of {len(self.edges)} edges and {len(self.shares)} shares is"
-                " damaged; export the bundle again"
-            )
-
-
-@dataclass(frozen=True)
-class Reference(Spec):
-    """What a bundle's pairs looked like when it was exported, by which a service tells that others
-    come now. Logits: no later calibration changes it.
-    """
-
-    rows: int
-    logits: Distribution
-    text_lengths: Distribution  # characters
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **more: Any) -> Self:
-        """Rebuild from `to_dict`."""
-        cls._check_object(data)
-        parts = {
-            name: Distribution.from_dict(data[name])
-            for name in ("logits", "text_lengths")
-            if name in data
-        }
-        return super().from_dict(data, **parts | more)
 
 
 ScoreKind = Literal["probability", "cosine"]
@@ -470,8 +328,8 @@ class ScoreSpec(Spec):
     reference: Reference | None = None  # bundles that were exported with --verify-csv
 
     def __post_init__(self) -> None:
-        _check_choice(self, "kind", ScoreKind)
-        _check_choice(self, "long_text", LongText)
+        check_choice(self, "kind", ScoreKind)
+        check_choice(self, "long_text", LongText)
         if self.review is not None and self.slices is not None:
             raise InputError(
                 "a review band and thresholds by slice don't go together; store one of the two"
@@ -493,7 +351,7 @@ class ScoreSpec(Spec):
         }
         earlier = data.get("earlier", ())
         if not isinstance(earlier, list | tuple):
-            raise InputError(f"{cls.__name__}.earlier is {_brief(earlier)}; a list is needed")
+            raise InputError(f"{cls.__name__}.earlier is {brief(earlier)}; a list is needed")
         parts["earlier"] = tuple(Threshold.from_dict(one) for one in earlier)
         return super().from_dict(data, **parts | more)
 

@@ -27,9 +27,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
 from tests.remembered import remembering
+from tests.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -403,3 +404,10 @@ def light(made_once: MadeOnce) -> Path:
     """
     folder = made_once("light", lambda path: install(path / "venv", wheel_of(ROOT, path)))
     return folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What training logs, in order, as `mismatch train` prints it."""
+    with training_lines() as lines:
+        yield lines

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
 
 FIXTURE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"
 SIZE, CONTEXT, IMAGE, TEXT = 8, 8, 8, 6  # of that bundle: pixels, tokens, widths of its embeddings

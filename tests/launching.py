@@ -45,12 +45,13 @@ PROGRAM = """
 import os, signal
 from mismatch.cli import main
 from mismatch.data import spans
-from mismatch.training.trainer import Run
+from mismatch.training.run import Run
+from mismatch.training.saving import Saver
 
 spans.LEAST_BYTES = 0
 
-def end(run):
-    if run.main:
+def end(part):
+    if part.main:
         os.kill(os.getpid(), signal.SIGKILL)
 
 def epoch(run, number, real=Run._epoch):
@@ -58,12 +59,13 @@ def epoch(run, number, real=Run._epoch):
     if str(number) == os.environ["STOP_AFTER"]:
         end(run)
 
-def save_last(run, real=Run._save_last):
-    real(run)
+def save_last(saver, real=Saver.save_last):
+    real(saver)
     if os.environ["STOP_AFTER"] == "checkpoint_last":
-        end(run)
+        end(saver)
 
-Run._epoch, Run._save_last = epoch, save_last
+Run._epoch = epoch
+Saver.save_last = save_last
 main()
 """
 
@@ -218,7 +220,6 @@ def check_curves(ours: dict[str, Any], theirs: dict[str, Any], rtol: float = 1e-
 
 
 # --- as a program
-# --------------------------------------------------------------------------------------------------
 
 
 def fork_runs() -> None:

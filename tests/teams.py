@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from numpy.typing import NDArray
 
-from mismatch.training.processes import Processes
+from mismatch.training.distributed.processes import Processes
 
 T = TypeVar("T")
 PATIENCE = 30  # seconds, after which one that waits for another that has ended is called hung

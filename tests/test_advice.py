@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mismatch.training.advice import Adviser, warn_of_balance, warn_of_rate
+from mismatch.training.callbacks import Callback, TrainWarning, heard_by
 from mismatch.training.config import TrainConfig
 
 FINE, ALL_MISMATCH, ALL_MATCH = [[8, 2], [1, 9]], [[10, 0], [10, 0]], [[0, 10], [0, 10]]
@@ -20,12 +21,14 @@ def heard(
     val: list[float], train: list[float], matrices: list[Any] | None = None, **options: Any
 ) -> list[tuple[int, str]]:
     """The warnings by the epoch after which they were said."""
-    said: list[tuple[int, str]] = []
+    warnings: list[tuple[int, str]] = []
     epoch = 0
-    adviser = Adviser(
-        TrainConfig(train_csv="t.csv", **{"epochs": 10} | options),
-        lambda line: said.append((epoch, line)),
-    )
+
+    class Hearing(Callback):
+        def on_warning(self, warning: TrainWarning) -> None:
+            warnings.append((epoch, warning.message))
+
+    adviser = Adviser(TrainConfig(train_csv="t.csv", **{"epochs": 10} | options))
     matrices = matrices or [FINE] * len(train)
     for epoch in range(1, len(train) + 1):
         lists = {
@@ -34,8 +37,9 @@ def heard(
             "confusion_matrices": matrices[:epoch] if val else [],
         }
         history: Any = SimpleNamespace(lists=lists)
-        adviser.look(history)
-    return said
+        with heard_by([Hearing()]):
+            adviser.look(history)
+    return warnings
 
 
 def test_overfitting_is_said_three_epochs_after_the_best_one_and_once() -> None:
@@ -44,13 +48,12 @@ def test_overfitting_is_said_three_epochs_after_the_best_one_and_once() -> None:
     )
     assert epoch == 5
     assert (
-        line
-        == "warning: validation loss was best at epoch 2 (0.4000) and has risen to 0.4500, while"
+        line == "validation loss was best at epoch 2 (0.4000) and has risen to 0.4500, while"
         " training loss fell from 0.5000 to 0.2000: the rows are being learnt by heart"
-        " (overfitting); --early-stopping 3 or --epochs 2 stops in time, more rows help"
+        " (overfitting); `early_stopping=3` or `epochs=2` stops in time, more rows help"
     )
     [(_, line)] = heard([0.4, 0.5, 0.5, 0.5], [0.6, 0.5, 0.4, 0.3], early_stopping=5)
-    assert "(overfitting); --epochs 1 stops in time" in line
+    assert "(overfitting); `epochs=1` stops in time" in line
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_scores_on_one_side_are_said_when_two_epochs_have_them(
     [(epoch, line)] = heard([0.5] * 5, [0.5] * 5, [matrix, FINE, matrix, matrix, matrix])
     assert epoch == 4
     assert line.startswith(
-        f"warning: every validation score is {side} 0.5 after epoch 4, so at 0.5 every row would be"
+        f"every validation score is {side} 0.5 after epoch 4, so at 0.5 every row would be"
         f" called {called}; the threshold"
     )
 
@@ -117,10 +120,9 @@ def test_validation_rows_of_one_label_lie_on_one_side_rightly() -> None:
         ),
     ],
 )
-def test_labels_out_of_balance(matches: int, line: str | None) -> None:
-    said: list[str] = []
-    warn_of_balance(np.array([1.0] * matches + [0.0] * (100 - matches), np.float32), said.append)
-    assert said == ([] if line is None else [line])
+def test_labels_out_of_balance(logged: list[str], matches: int, line: str | None) -> None:
+    warn_of_balance(np.array([1.0] * matches + [0.0] * (100 - matches), np.float32))
+    assert logged == ([] if line is None else [line])
 
 
 @pytest.mark.parametrize(
@@ -139,13 +141,12 @@ def test_labels_out_of_balance(matches: int, line: str | None) -> None:
         ),
     ],
 )
-def test_a_rate_that_rarely_works(rate: float | None, words: str | None) -> None:
-    said: list[str] = []
-    warn_of_rate(TrainConfig(train_csv="t.csv", learning_rate=rate), said.append)
-    assert said == (
+def test_a_rate_that_rarely_works(logged: list[str], rate: float | None, words: str | None) -> None:
+    warn_of_rate(TrainConfig(train_csv="t.csv", learning_rate=rate))
+    assert logged == (
         []
         if words is None
         else [f"warning: {words}; 1e-5 to 5e-5 is a good start for a pretrained one"]
     )
-    warn_of_rate(TrainConfig(train_csv="t.csv", tune="head", head_learning_rate=0.1), said.append)
-    assert len(said) == (words is not None)
+    warn_of_rate(TrainConfig(train_csv="t.csv", tune="head", head_learning_rate=0.1))
+    assert len(logged) == (words is not None)

@@ -5,10 +5,14 @@ answers that give nothing away.
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mismatch.runtime import crew
 from mismatch.runtime.predictor import Predictor
+from mismatch.serving.configuration import MODEL_ENV, TOKENS_ENV
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds
 from tests.serving import image, problem, serving, text64
 
@@ -88,6 +94,25 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
     assert "damaged or cut short" in answer["status"]
 
 
+def test_what_the_machine_could_not_do_is_not_remembered_of_an_image(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"image": text64(image((255, 3, 3))), "text": "red"}
+    with monkeypatch.context() as context:
+        real = crew._answered
+        context.setattr(crew, "_answered", lambda name, *_: real(name, {"short": True}, b""))
+        status, words = problem(client.post("/v1/predict", json=body))
+    assert status == 503
+    assert "machine is short of something" in words
+    assert client.post("/v1/predict", json=body).json()["prediction"] == "match"
+
+
+def cleaned(engine: Any) -> Any:
+    """The engine, of a model that cleans texts as CLIP's do."""
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    return engine
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -95,6 +120,7 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
         ({"image": text64(b"hello"), "text": "red"}, 400, "no known format"),
         ({"image": text64(image(size=(200, 100))), "text": "red"}, 400, "more than 10,000 pixels"),
         ({"image": text64(image()), "text": "  "}, 400, "the text is empty"),
+        ({"image": text64(image()), "text": "&amp;nbsp;"}, 400, "the text is empty"),
         ({"image": text64(image()), "text": "red " * 100}, 400, "more than 300 characters"),
         ({"image": text64(image())}, 422, "text: Field required"),
         ({"image": text64(image()), "text": "red", "shape": 1}, 422, "shape: Extra inputs"),
@@ -105,7 +131,8 @@ def test_an_image_that_is_cut_short_is_a_pair_without_a_score(client: TestClient
 def test_wrong_input_is_one_problem_in_words(
     colour_engine: Any, body: Any, status: int, words: str
 ) -> None:
-    with serving(Predictor(colour_engine()), max_pixels=10_000, max_text=300) as client:
+    engine = cleaned(colour_engine())
+    with serving(Predictor(engine), max_pixels=10_000, max_text=300) as client:
         said = problem(client.post("/v1/predict", json=body))
         assert said[0] == status
         assert words in said[1]
@@ -144,6 +171,7 @@ def test_batches_are_bounded_and_their_names_checked(colour_engine: Any) -> None
         (text64(image(size=(200, 100))), "red", "more than 10,000 pixels"),
         (text64(bytes(70_000)), "red", "more than 60,000 bytes"),
         (text64(image()), " ", "the text is empty"),
+        (text64(image()), "\x1b[0m\0", "the text is empty"),
         (text64(image()), "red " * 100, "more than 300 characters"),
     ],
 )
@@ -159,9 +187,8 @@ def test_what_is_wrong_with_a_pair_is_its_own_status_in_a_batch(
             {"image": "good", "text": "good"},
         ],
     }
-    with serving(
-        Predictor(colour_engine()), max_pixels=10_000, max_text=300, max_image=60_000
-    ) as client:
+    predictor = Predictor(cleaned(colour_engine()))
+    with serving(predictor, max_pixels=10_000, max_text=300, max_image=60_000) as client:
         answers = client.post("/v1/predict/batch", json=body).json()["answers"]
         assert [answer["prediction"] for answer in answers] == ["match", "error", "match"]
         assert words in answers[1]["status"]
@@ -312,3 +339,39 @@ def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(
         assert [one.result().status_code for one in asked] == [504] * 3
         go.set()
         assert client.post("/v1/predict", json=question).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "names no model"),
+        ({MODEL_ENV: "/nonexistent/model"}, "/nonexistent/model not found"),
+        ({MODEL_ENV: "m", TOKENS_ENV: "short"}, "fewer than 16 characters"),
+    ],
+)
+def test_wrong_settings_under_uvicorn_itself_are_one_line(
+    environment: dict[str, str], words: str
+) -> None:
+    command = [sys.executable, "-m", "uvicorn", "mismatch.serving.app:app", "--port", "0"]
+    env = {name: value for name, value in os.environ.items() if name != MODEL_ENV} | environment
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_whether_there_is_a_heat_map_is_said_by_true_or_false(colour_engine: Any) -> None:
+    question = {"image": text64(image()), "text": "red"}
+    with serving(Predictor(colour_engine())) as client:
+        for wrong in ("true", 1, 0, None):
+            status, said = problem(client.post("/v1/explain", json=question | {"heat_map": wrong}))
+            assert status == 422
+            assert "heat_map: Input should be a valid boolean" in said
+        right = client.post("/v1/explain", json=question | {"heat_map": False})
+        assert right.json()["heat"] is None
+
+
+def test_no_answer_is_described_that_is_never_given(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    assert "502" not in paths["/v1/predict"]["post"]["responses"]

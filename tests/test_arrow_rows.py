@@ -18,7 +18,7 @@ from mismatch.data import arrow_rows, arrow_values, parquet_pages
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -127,7 +127,7 @@ def test_values_of_every_type(write: Any) -> None:
     ("label", "words"),
     [
         ([1.0], "label '1.0' is neither"),
-        ([True], "--label-map true/false"),
+        ([True], "label map true/false"),
         ([2], "label '2' is neither"),
         ([None], "the label is empty"),
     ],
@@ -146,7 +146,10 @@ def test_images_of_a_row_may_be_a_list(write: Any) -> None:
     )
     said = [row.problem for row in read_rows(path, require_label=False)]
     assert said == [
-        "this row has 2 images; pass --multi-image best or all",
+        (
+            "this row has 2 images; say whether rows of several images match by their best one"
+            " or by all"
+        ),
         None,
         "the image_path is empty",
     ]
@@ -329,7 +332,7 @@ def test_a_damaged_object_is_one_line(store: Remote) -> None:
         (pa.array([True, False]), "the text is True, not a string"),
         (pa.array([["red"], ["blue"]]), "the text is ['red'], not a string"),
         (pa.array([{"a": 1}, {"a": 2}]), "the text is {'a': 1}, not a string"),
-        (pa.array([date(2026, 1, 2)] * 2), "the text is datetime.date(2026, 1, 2), not a string"),
+        (pa.array([date(2026, 1, 2)] * 2), "the text is 2026-01-02, not a string"),
         (pa.array([5, 6]).dictionary_encode(), "the text is 5, not a string"),
         (pa.array([None, None], pa.string()), "the text is empty"),
     ],

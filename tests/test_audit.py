@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mismatch.data.audit import AuditReport, size_advice, validate_files
+from mismatch.data.audit import size_advice, validate_files
+from mismatch.data.audit_report import Audit
 from mismatch.data.columns import Columns
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
 from mismatch.runtime.preprocess import open_image
@@ -30,12 +31,12 @@ def check(path: Path) -> None:
 
 
 @pytest.fixture
-def audit(tmp_path: Path, write_rows: Any) -> Callable[..., AuditReport]:
+def audit(tmp_path: Path, write_rows: Any) -> Callable[..., Audit]:
     """Audit rows as a.csv, b.csv, …"""
 
     def run(
         *files: list[tuple[Any, ...]], header: tuple[str, ...] = HEADER, **options: Any
-    ) -> AuditReport:
+    ) -> Audit:
         paths = [
             write_rows(tmp_path / f"{name}.csv", [header, *rows])
             for name, rows in zip("abc", files, strict=False)
@@ -45,7 +46,7 @@ def audit(tmp_path: Path, write_rows: Any) -> Callable[..., AuditReport]:
     return run
 
 
-def warnings_of(report: AuditReport) -> str:
+def warnings_of(report: Audit) -> str:
     return "\n".join(
         [*report.warnings, *(warning for file in report.files for warning in file.warnings)]
     )

@@ -5,6 +5,7 @@ can't be judged is said.
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import mismatch
 from mismatch.backbones.registry import families
 from mismatch.cli import main
 from mismatch.data.drawing import ARTICLES, COLOURS, Combination, draw
+from mismatch.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = 200
@@ -330,6 +333,38 @@ def test_heads_that_know_nothing_say_so(shop: Path, tmp_path: Path) -> None:
         "--model", MODEL, *files, "--cache", shop / "cache", "--folds", 2, "--repeats", 1
     )
     assert (result.exit_code, "too little to judge labels by" in result.output) == (0, True)
+
+
+def test_from_python_on_rows_in_memory(
+    shop: Path,
+    ranked: tuple[Rows, Result],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    quick: dict[str, Any] = {"folds": 3, "repeats": 2, "cache": shop / "cache"}
+    audit = mismatch.audit_labels(MODEL, shop / "rows.csv", image_base_path=shop, **quick)
+    assert isinstance(audit, mismatch.LabelAudit)
+    ours = [(finding.text, finding.reason, finding.status) for finding in audit.findings]
+    assert ours == [(row["text"], row["reason"], row["status"]) for row in ranked[0]]
+    assert audit.summary() == ranked[1].stdout.splitlines()[: len(audit.summary())]
+    assert (audit.unscorable, audit.written, len(audit.ranked())) == (4, 0, 2 * PHOTOS)
+    assert json.loads(json.dumps(audit.to_dict()))["findings"][0]["rank"] == 1
+    assert re.fullmatch(r"LabelAudit\(csv='.*rows.csv', rows=400, wrong=\d+\.\d %\)", repr(audit))
+    assert audit._repr_html_().count("data:image/jpeg;base64,") == 10
+    audit.save(tmp_path / "page.html", top=3)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") == 3
+    frame = pandas.read_csv(shop / "rows.csv").head(2 * PHOTOS)
+    frame["image"] = [(shop / name).read_bytes() for name in frame.pop("image_path")]
+    again = mismatch.audit_labels(MODEL, frame, tmp_path / "top.csv", top=5, **quick)
+    assert (again.csv, again.written) == ("DataFrame", 5)
+    assert again.findings[0].picture is not None
+    assert len(read(tmp_path / "top.csv")) == 5
+    predictor: Any = mismatch.load(MODEL, "cpu")
+    with pytest.raises(InputError, match="give `model` by its folder or name"):
+        mismatch.audit_labels(predictor, frame)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""mismatch.cli.audit_page: the audit as a page that needs nothing beside it and believes nothing
+"""mismatch.reports.audit_page: the audit as a page that needs nothing beside it and believes nothing
 that stands in the files.
 """
 

@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 
 import mismatch
 from mismatch.backbones import registry
-from mismatch.backbones.contract import check_names
-from mismatch.backbones.registry import BackboneFamily, Problem, Registry
+from mismatch.backbones.families import BackboneFamily, Problem
+from mismatch.backbones.registry import Registry
 from mismatch.cli import main
+from mismatch.testing.contract import check_names
 
 LIT = BackboneFamily(
     "lit",
@@ -248,5 +249,5 @@ def test_new_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("years of work")
     result = run("new", "bag", "--dir", str(tmp_path))
     assert result.exit_code == 2
-    assert "exists and is not an empty folder; choose another with --dir" in result.stderr
+    assert "exists and is not an empty folder; choose another one" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]

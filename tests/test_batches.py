@@ -18,7 +18,8 @@ from mismatch.data.pairs import Row
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import ImageSpec
-from mismatch.training.batches import PairSet, PixelStore, ahead, hold_out, make_batches
+from mismatch.training.feeds.batches import PairSet, hold_out, make_batches
+from mismatch.training.feeds.feeds import PixelStore, ahead
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
@@ -91,8 +92,8 @@ def test_one_image_is_too_few_to_hold_out() -> None:
     with pytest.raises(
         InputError,
         match=(
-            "1 image is too few to hold some out for validation; pass --val-csv, or"
-            " --val-fraction 0"
+            "1 image is too few to hold some out for validation; pass `val_csv`, or"
+            " `val_fraction=0`"
         ),
     ):
         hold_out(PairSet.from_rows("t.csv", ROWS[:1], ""), 0.1, seed=0)

@@ -108,6 +108,17 @@ def test_a_failure_is_told_to_those_it_concerns_and_to_nobody_else() -> None:
     assert scorer.batches == [[1, -1, 2, 3], [8]], "the rest of the failed request is not scored"
 
 
+def test_closing_ends_a_wait_for_more_pairs() -> None:
+    async def work(batcher: Batcher, scorer: Scorer) -> Any:
+        asked = asyncio.ensure_future(batcher.predict(rows(1)))
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(batcher.close(), 5)
+        return await asked
+
+    _, found = run(work, wait=1e308)
+    assert texts(found) == ["1"]
+
+
 def test_who_has_gone_is_not_scored() -> None:
     async def work(batcher: Batcher, scorer: Scorer) -> Any:
         scorer.go.clear()

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import mismatch
 from mismatch.cli import main
 from mismatch.cli.benchmark import report
 from mismatch.cli.options import MODEL_ENV
+from mismatch.errors import InputError
 from mismatch.evaluation import speed
 
 QUICK = ("--batch-sizes", "1,2", "--repeats", "1", "--threads", "1", "--provider", "cpu")
@@ -64,7 +66,7 @@ def compared(
 
 def test_what_is_written_is_what_is_printed(compared: tuple[str, Any]) -> None:
     printed, written = compared
-    assert printed == report(written) + "\n"
+    assert printed == report(mismatch.BenchmarkResult(**written)) + "\n"
 
 
 def test_every_figure_is_positive_and_every_ratio_is_that_of_the_figures(
@@ -135,7 +137,8 @@ def test_the_markdown_of_one_and_of_several() -> None:
         {"name": "t", "case": "batch", "unit": "items/s", "rows": [row]},
         {"name": "u", "case": "figure", "unit": "", "rows": [bare]},
     ]
-    assert report({"machine": machine, "models": models, "tables": tables}).splitlines() == [
+    result = mismatch.BenchmarkResult(machine, models, {}, tables)
+    assert report(result).splitlines() == [
         "- machine: C, avx2, 2 CPUs available, Python 3.11",
         "- A: mA; engine e, threads 2",
         "- B: mB; engine e, threads 2",
@@ -153,15 +156,15 @@ def test_the_markdown_of_one_and_of_several() -> None:
         "| memory | – | 0.5 | – |",
     ]
     alone = [{**tables[0], "rows": [{"case": "16", "figures": [3.0], "ratios": [1.0]}]}]
-    lines = report(
-        {"machine": machine | {"instructions": []}, "models": models[:1], "tables": alone}
-    ).splitlines()
+    few = mismatch.BenchmarkResult(machine | {"instructions": []}, models[:1], {}, alone)
+    lines = report(few).splitlines()
     assert lines[0] == "- machine: C, 2 CPUs available, Python 3.11"
     assert lines[-3:] == ["| batch | A, items/s |", "|---|---|", "| 16 | 3 |"]
 
 
 WITHOUT_TORCH = """
 import sys
+import mismatch
 from mismatch.cli import main
 try:
     main(sys.argv[1:])
@@ -249,3 +252,41 @@ def test_an_interrupt_writes_nothing(
     assert result.exit_code == 130
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_from_python_on_rows_in_memory(
+    tiny_bundles: dict[str, Path],
+    colour_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
+    rows = [{"image_path": "red.png", "text": "red"}, {"image_path": "blue.png", "text": "red"}]
+    found = mismatch.benchmark(
+        tiny_bundles["openclip"],
+        rows,
+        batch_sizes=[1],
+        repeats=1,
+        threads=1,
+        provider="cpu",
+        image_base_path=colour_images,
+    )
+    assert isinstance(found, mismatch.BenchmarkResult)
+    assert found.settings["csv"] == "list"
+    assert any(table["name"].startswith("whole job: list") for table in found.tables)
+    assert json.loads(json.dumps(found.to_dict()))["models"] == found.models
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "words"),
+    [
+        ([], {}, "`models` is empty"),
+        ("m", {"batch_sizes": [0]}, "`batch_sizes` is"),
+        ("m", {"repeats": 0}, "`repeats` is 0"),
+        ("m", {"image_base_path": "x"}, "`image_base_path` goes with `rows`"),
+    ],
+)
+def test_what_it_refuses_from_python(models: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        mismatch.benchmark(models, **options)

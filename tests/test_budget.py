@@ -43,6 +43,26 @@ def test_large_requests_of_one_client_leave_room_for_another_clients() -> None:
     assert budget.fits("hostile", 4 * SMALL), "what was held has come back"
 
 
+def test_small_requests_of_one_client_leave_room_for_another_clients() -> None:
+    budget = Budget(16 * SMALL, 4 * SMALL)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(budget.account("hostile")).take(SMALL)
+        assert not budget.fits("hostile", 1)
+        with pytest.raises(HTTPException):
+            stack.enter_context(budget.account("hostile")).take(1)
+        for _ in range(8):
+            stack.enter_context(budget.account("other")).take(SMALL)
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize("largest", [SMALL // 2, SMALL, 3 * SMALL])
+def test_a_clients_only_request_needs_no_share(largest: int) -> None:
+    budget = Budget(largest, largest)
+    with budget.account("a") as account:
+        account.take(largest)
+
+
 def test_one_request_of_the_largest_size_always_has_room_when_it_is_alone() -> None:
     budget = Budget(4 * SMALL, 4 * SMALL)
     with budget.account("a") as account:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mismatch.errors import CheckpointError
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
 from mismatch.runtime.bundle import GRAPHS, read_bundle
 from mismatch.specs import Threshold
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mismatch.errors import CheckpointError, ImageError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file, text_key
 
 
@@ -70,6 +70,13 @@ def test_a_damaged_segment_counts_as_absent(tmp_path: Path, damage: str) -> None
     assert len(EmbeddingCache(tmp_path, "aa")) == 2
 
 
+def test_embeddings_of_another_width_count_as_damaged(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, "aa")
+    cache.put_many(rows(1))
+    assert cache.get_many([key(1)], 4).keys() == {key(1)}
+    assert cache.get_many([key(1)], 5) == {}
+
+
 def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path, "aa", max_bytes=2 * (128 + 20))
     for i in range(4):
@@ -88,7 +95,7 @@ def test_the_oldest_segments_go_first(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="--cache"):
+    with pytest.raises(CheckpointError, match="`cache`"):
         EmbeddingCache(tmp_path / "file", "aa")
 
 
@@ -129,7 +136,7 @@ def test_a_shortage_is_not_taken_for_damage(
     def load(path: Path, **options: Any) -> Any:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(np, "load", load)
+    monkeypatch.setattr(np.lib.format, "open_memmap", load)
     with pytest.raises(CheckpointError, match=os.strerror(number)):
         EmbeddingCache(tmp_path, "aa")
 

@@ -151,7 +151,7 @@ def test_what_a_killed_writer_began_goes_after_a_day_where_it_is_listed(tmp_path
 @pytest.mark.parametrize("where", ["", "sub", "a/b"])
 def test_no_cache_lies_in_a_model(tmp_path: Path, where: str) -> None:
     (tmp_path / "mismatch.json").write_text('{"format_version": 1, "head": {}, "score": {}}')
-    with pytest.raises(CheckpointError, match=r"--cache .* lies in the model"):
+    with pytest.raises(CheckpointError, match=r"`cache` .* lies in the model"):
         EmbeddingCache(tmp_path / where, "aa")
     assert [path.name for path in tmp_path.iterdir()] == ["mismatch.json"]
 
@@ -166,6 +166,40 @@ def test_a_list_that_cannot_be_written_hinders_no_reader(
 
     monkeypatch.setattr(Namespace, "_enter", refuse)
     assert len(EmbeddingCache(tmp_path, "aa")) == 2
+
+
+@pytest.mark.parametrize("name", [LIST, TAG, ".npy", ".keys"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_what_is_no_file_of_a_cache_counts_as_damaged(tmp_path: Path, name: str, kind: str) -> None:
+    cache = fill(tmp_path / "c", 1)
+    [keys] = cache.folder.glob("*.keys")
+    path = keys.with_suffix(name) if name.startswith(".") else cache.folder / name
+    if name == TAG:
+        path = cache.root / TAG
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(40 * 2**30)  # without blocks on the disk
+    again = EmbeddingCache(tmp_path / "c", "aa")
+    assert len(again) == (1 if name in (LIST, TAG) else 0)
+    if name == LIST and kind != "sparse":
+        with pytest.raises(CheckpointError, match="pipe or a device"):
+            again.put_many(rows(9))
+    else:
+        again.put_many(rows(9))
+        assert again.get_many(rows(9)).keys() == rows(9).keys()
+
+
+def test_an_array_that_is_an_archive_counts_as_damaged(tmp_path: Path) -> None:
+    cache = fill(tmp_path / "c", 1)
+    [keys] = cache.folder.glob("*.keys")
+    for content in (b"PK\x03\x04" + bytes(99), b"\x80\x04K\x01."):
+        keys.with_suffix(".npy").write_bytes(content)
+        assert len(EmbeddingCache(tmp_path / "c", "aa")) == 0
 
 
 def test_the_checksum_covers_key_and_row() -> None:

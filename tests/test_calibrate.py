@@ -20,7 +20,7 @@ from PIL import Image
 import mismatch
 from mismatch.cli import main
 from mismatch.errors import InputError
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_the_report_for_people(run: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--model", "openclip:tiny"], "pass --output DIR"),
+        (["--model", "openclip:tiny"], "pass --output"),
         (["--model", "openclip:tiny", "--output", "there"], "--output there is there already"),
         (
             ["--model", "openclip:tiny", "--output", "new", "--min-rows", "81"],

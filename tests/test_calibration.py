@@ -15,7 +15,6 @@ from mismatch.evaluation.calibration import (
     fit_piecewise,
     fit_platt,
     fit_temperature,
-    folds,
 )
 from mismatch.evaluation.metrics import auroc, expected_calibration_error, log_loss
 from mismatch.runtime.scoring import log_odds, scores_from_logits, sigmoid
@@ -196,13 +195,6 @@ def test_few_rows_are_not_bent() -> None:
     labels = (rng.random(900) < sigmoid(CURVES["piecewise"](logits))).astype(int)
     assert fit_calibration(logits, labels).kind == "platt"
     assert fit_calibration(logits, labels, kind="piecewise").kind == "piecewise"
-
-
-def test_rows_of_a_group_stay_in_one_fold() -> None:
-    groups = np.repeat(np.arange(50), 3)
-    fold = folds(groups, 0)
-    assert set(fold) == {0, 1, 2, 3, 4}
-    assert all(len(set(fold[groups == group])) == 1 for group in range(50))
 
 
 def test_one_mismatch_alone_is_calibrated_too() -> None:

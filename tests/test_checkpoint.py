@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mismatch.errors import CheckpointError
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
 from mismatch.training import checkpoint
 from mismatch.training.checkpoint import (
     clone_checkpoint,

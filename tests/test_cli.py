@@ -138,28 +138,9 @@ def test_the_group_cuts_no_verbs_help_short() -> None:
 
 def test_every_verb_has_its_file() -> None:
     helpers = {
-        "audit-page",
-        "evaluated",
-        "explained-picture",
-        "gallery",
-        "journal",
-        "labelled",
-        "options",
-        "parts",
-        "pictures",
-        "progress",
-        "scored",
-    }
-    helpers |= {
-        "earlier-split",
-        "number-types",
-        "output-file",
-        "row-tables",
-        "spread",
-        "streams",
-        "table-kinds",
-        "tables",
-        *(f"evaluation-{part}" for part in ("lines", "page", "plots", "style")),
+        *("evaluation-lines", "explanation-lines", "threshold-lines"),
+        *("figures", "flags", "logs", "number-types", "options", "output-file"),
+        *("parts", "pictures", "progress", "streams"),
     }
     files = (
         {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")}
@@ -374,7 +355,7 @@ TERMINATED = """
 import os, signal, sys
 from mismatch.backbones import registry
 from mismatch.cli import main
-from mismatch.files import atomic_file
+from mismatch.io.atomic import atomic_file
 
 def families():
     with atomic_file(sys.argv[1]) as file:
@@ -413,7 +394,7 @@ def test_a_signal_that_ends_it_cleans_up_and_has_its_exit_code(
             MemoryError(),
             (
                 "mismatch: error: the command was ended: there is not enough memory; use a smaller"
-                " --batch-size or fewer --num-workers"
+                " `batch_size` or fewer `num_workers`"
             ),
         ),
         (

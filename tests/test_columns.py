@@ -9,7 +9,7 @@ import pytest
 
 from mismatch.data.columns import Columns, locate_image, parse_label
 from mismatch.errors import InputError, LabelError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_label_maps(label_map: str, labels: dict[str, int]) -> None:
     ],
 )
 def test_a_label_map_that_is_not_one_is_refused(label_map: str) -> None:
-    with pytest.raises(InputError, match=r"--label-map .* is not understood; write NAME=1,NAME=0"):
+    with pytest.raises(InputError, match=r"`label_map` .* is not understood; write NAME=1,NAME=0"):
         Columns(label_map=label_map)
 
 
@@ -59,8 +59,12 @@ def test_labels_by_name(value: str, label: int) -> None:
 @pytest.mark.parametrize(
     ("value", "label_map", "words"),
     [
-        ("Match", "", r"label 'Match' is neither 0 nor 1 .*; pass --label-map match/mismatch"),
-        ("false", "", r"pass --label-map true/false"),
+        (
+            "Match",
+            "",
+            r"label 'Match' is neither 0 nor 1 .*; the label map match/mismatch reads it",
+        ),
+        ("false", "", r"the label map true/false reads it"),
         ("maybe", "match/mismatch", r"label 'maybe' is none of 0, 1, match, mismatch"),
         ("0", "1=1,2=0", r"label '0' is none of 1, 2"),
         (" ", "match/mismatch", r"the label is empty; 0 or 1 or match or mismatch is needed"),
@@ -169,8 +173,7 @@ def test_paths_that_leave_the_base(
         assert (problem is not None) is leaves, (inside, problem)
         if problem:
             assert problem.endswith(
-                f"leaves --image-base-path {inside}; pass --allow-outside-images if it may lie"
-                " elsewhere"
+                f"leaves the image base path {inside}; allow outside images if it may lie elsewhere"
             )
     assert Columns().path_problem(image.format(base=base)) is None
 
@@ -201,7 +204,7 @@ def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
             with pytest.raises(
                 InputError,
                 match=(
-                    "is an address; only what lies below an --image-base-path that is a URL is"
+                    "is an address; only what lies below an image base path that is a URL is"
                     " fetched"
                 ),
             ):
@@ -210,10 +213,7 @@ def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
 
 @pytest.mark.parametrize("image", ["../a.jpg", "s3://shop/a.jpg", "s3://other/images/a.jpg"])
 def test_names_that_leave_a_url(image: str) -> None:
-    wanted = (
-        "leaves --image-base-path s3://shop/images; pass --allow-outside-images if it may lie"
-        " elsewhere"
-    )
+    wanted = "leaves --image-base-path s3://shop/images; pass --allow-outside-images if it may lie elsewhere"
     assert str(Columns(inside="s3://shop/images/").path_problem(image)).endswith(wanted)
     assert str(
         Columns(inside="s3://shop/images/", multi_image="all").path_problem(f"b.jpg;{image}")

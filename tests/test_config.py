@@ -14,7 +14,8 @@ import pytest
 
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
-from mismatch.training.config import MODES, TrainConfig, default_text, help_text
+from mismatch.training.config import TrainConfig, default_text, help_text
+from mismatch.training.tuning.modes import MODES
 
 NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
 
@@ -130,73 +131,73 @@ def test_default_as_the_help_shows_it(name: str, shown: str | None) -> None:
     [
         (
             {"tune": "last-0"},
-            r"--tune is 'last-0'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
+            r"`tune` is 'last-0'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
         ),
-        ({"tune": "last-N"}, r"--tune is 'last-N'; one of full"),
+        ({"tune": "last-N"}, r"`tune` is 'last-N'; one of full"),
         (
             {"tune": "lora", "layer_decay": 0.8},
-            r"--layer-decay is for --tune full and last-N; leave it out with --tune lora",
+            r"`layer_decay` is for `tune='full'` and last-N; leave it out with `tune='lora'`",
         ),
-        ({"lora_rank": 8}, r"--lora-rank is for --tune lora; leave it out with --tune full"),
+        ({"lora_rank": 8}, r"`lora_rank` is for `tune='lora'`; leave it out with `tune='full'`"),
         (
             {"tune": "last-2", "lora_dropout": 0.0},
-            r"--lora-dropout is for --tune lora; leave it out with --tune last-2",
+            r"`lora_dropout` is for `tune='lora'`; leave it out with `tune='last-2'`",
         ),
-        ({"tune": "lora", "lora_rank": 0}, r"--lora-rank is 0; 1 or more is needed"),
-        ({"tune": "lora", "lora_alpha": 0.0}, r"--lora-alpha is 0.0; a number above 0 is needed"),
+        ({"tune": "lora", "lora_rank": 0}, r"`lora_rank` is 0; 1 or more is needed"),
+        ({"tune": "lora", "lora_alpha": 0.0}, r"`lora_alpha` is 0.0; a number above 0 is needed"),
         (
             {"tune": "lora", "lora_dropout": 1.0},
-            r"--lora-dropout is 1.0; a number from 0 to below 1 is needed",
+            r"`lora_dropout` is 1.0; a number from 0 to below 1 is needed",
         ),
-        ({"layer_decay": 0.0}, r"--layer-decay is 0.0; a number above 0 and up to 1 is needed"),
-        ({"layer_decay": 1.1}, r"--layer-decay is 1.1; a number above 0 and up to 1 is needed"),
+        ({"layer_decay": 0.0}, r"`layer_decay` is 0.0; a number above 0 and up to 1 is needed"),
+        ({"layer_decay": 1.1}, r"`layer_decay` is 1.1; a number above 0 and up to 1 is needed"),
         (
             {"tune": "some"},
-            r"--tune is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
+            r"`tune` is 'some'; one of full, head, lora, last-N \(last-1, last-2, …\) is needed",
         ),
-        ({"head": "zero-shot"}, r"--head is 'zero-shot'; one of adapter, cosine is needed"),
+        ({"head": "zero-shot"}, r"`head` is 'zero-shot'; one of adapter, cosine is needed"),
         (
             {"best_metric": "recall"},
-            r"--best-metric is 'recall'; one of accuracy, loss, auroc, f1 is needed",
+            r"`best_metric` is 'recall'; one of accuracy, loss, auroc, f1 is needed",
         ),
         (
             {"tune": "head", "learning_rate": 1e-4},
             (
-                r"--learning-rate is the backbone's, which --tune head freezes; use"
-                r" --head-learning-rate"
+                r"`learning_rate` is the backbone's, which `tune='head'` freezes; use"
+                r" `head_learning_rate`"
             ),
         ),
         (
             {"long_text": "split"},
-            r"--long-text is 'split'; one of truncate, chunk, chunk-mean is needed",
+            r"`long_text` is 'split'; one of truncate, chunk, chunk-mean is needed",
         ),
-        ({"best_metric": None}, r"--best-metric is None; one of"),
-        ({"epochs": 0}, r"--epochs is 0; 1 or more is needed"),
-        ({"batch_size": 0}, r"--batch-size is 0; 1 or more is needed"),
-        ({"learning_rate": 0.0}, r"--learning-rate is 0.0; a number above 0 is needed"),
+        ({"best_metric": None}, r"`best_metric` is None; one of"),
+        ({"epochs": 0}, r"`epochs` is 0; 1 or more is needed"),
+        ({"batch_size": 0}, r"`batch_size` is 0; 1 or more is needed"),
+        ({"learning_rate": 0.0}, r"`learning_rate` is 0.0; a number above 0 is needed"),
         (
             {"head_learning_rate": float("nan")},
-            r"--head-learning-rate is nan; a number above 0 is needed",
+            r"`head_learning_rate` is nan; a number above 0 is needed",
         ),
-        ({"learning_rate": float("inf")}, r"--learning-rate is inf"),
-        ({"weight_decay": -0.1}, r"--weight-decay is -0.1; 0 or more is needed"),
-        ({"num_workers": -1}, r"--num-workers is -1; 0 or more is needed"),
-        ({"dropout": 1.0}, r"--dropout is 1.0; a number from 0 to below 1 is needed"),
-        ({"val_fraction": 1.0}, r"--val-fraction is 1.0; a number from 0 to below 1 is needed"),
-        ({"warmup": -0.1}, r"--warmup is -0.1; a number from 0 to below 1 is needed"),
-        ({"early_stopping": 0}, r"--early-stopping is 0; 1 or more is needed"),
+        ({"learning_rate": float("inf")}, r"`learning_rate` is inf"),
+        ({"weight_decay": -0.1}, r"`weight_decay` is -0.1; 0 or more is needed"),
+        ({"num_workers": -1}, r"`num_workers` is -1; 0 or more is needed"),
+        ({"dropout": 1.0}, r"`dropout` is 1.0; a number from 0 to below 1 is needed"),
+        ({"val_fraction": 1.0}, r"`val_fraction` is 1.0; a number from 0 to below 1 is needed"),
+        ({"warmup": -0.1}, r"`warmup` is -0.1; a number from 0 to below 1 is needed"),
+        ({"early_stopping": 0}, r"`early_stopping` is 0; 1 or more is needed"),
         (
             {"early_stopping": 2, "val_fraction": 0.0},
-            r"--early-stopping needs validation rows; pass --val-csv",
+            r"`early_stopping` needs validation rows; pass `val_csv`",
         ),
-        ({"threads": 0}, r"--threads is 0; 1 or more is needed"),
+        ({"threads": 0}, r"`threads` is 0; 1 or more is needed"),
         (
             {"gradient_accumulation_steps": 0},
-            r"--gradient-accumulation-steps is 0; 1 or more is needed",
+            r"`gradient_accumulation_steps` is 0; 1 or more is needed",
         ),
-        ({"precision": "int8"}, r"--precision is 'int8'; one of auto, fp32, bf16, fp16 is needed"),
-        ({"keep_checkpoints": 0}, r"--keep-checkpoints is 0; 1 or more is needed"),
-        ({"checkpoint_steps": 0}, r"--checkpoint-steps is 0; 1 or more is needed"),
+        ({"precision": "int8"}, r"`precision` is 'int8'; one of auto, fp32, bf16, fp16 is needed"),
+        ({"keep_checkpoints": 0}, r"`keep_checkpoints` is 0; 1 or more is needed"),
+        ({"checkpoint_steps": 0}, r"`checkpoint_steps` is 0; 1 or more is needed"),
     ],
 )
 def test_refused_in_words(options: dict[str, Any], message: str) -> None:
@@ -224,7 +225,7 @@ def test_options_are_read_without_torch_and_numpy() -> None:
 
 def test_an_empty_output_folder_is_refused() -> None:
     """An unset shell variable must not train into the working directory."""
-    with pytest.raises(InputError, match="--output-dir is empty"):
+    with pytest.raises(InputError, match="`output_dir` is empty"):
         TrainConfig(train_csv="t.csv", output_dir="")
 
 
@@ -236,7 +237,7 @@ def test_how_rows_are_read() -> None:
     assert TrainConfig(
         train_csv="t", image_base_path="d", allow_outside_images=True, multi_image="all"
     ).columns == Columns(multi_image="all")
-    with pytest.raises(InputError, match="--label-map 'a' is not understood"):
+    with pytest.raises(InputError, match=r"label.map`? 'a' is not understood"):
         TrainConfig(train_csv="t", label_map="a")
-    with pytest.raises(InputError, match="--multi-image is 'some'; one of best, all is needed"):
+    with pytest.raises(InputError, match="`multi_image` is 'some'; one of best, all is needed"):
         TrainConfig(train_csv="t", multi_image="some")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mismatch.errors import InputError
@@ -59,6 +60,37 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ({"hosts": ("match.example.com:443",)}, "is no name"),
         ({"hosts": ("https://match.example.com",)}, "is no name"),
         ({"hosts": ("",)}, "is no name"),
+        ({"batch": "32"}, "batch is '32'; a whole number from 1"),
+        ({"batch": 32.5}, "batch is 32.5; a whole number"),
+        ({"batch": True}, "batch is True; a whole number"),
+        ({"batch": None}, "batch is None; a whole number"),
+        ({"threads": 0}, "threads is 0; a whole number from 1 to 1,024"),
+        ({"max_pixels": 10**30}, "max_pixels is 1000.*; a whole number"),
+        ({"deadline": "30"}, "deadline is '30'; a number of seconds, more than 0"),
+        ({"deadline": float("inf")}, "deadline is inf; a number of seconds"),
+        ({"drift_warning": float("nan")}, "drift_warning is nan; a number, more than 0"),
+        ({"wait": 5000}, "wait is 5000; a number of seconds, from 0, 1 at most"),
+        ({"wait": 1e308}, "wait is 1e.308; a number of seconds, from 0, 1 at most"),
+        ({"reload": "yes"}, "reload is 'yes'; true or false"),
+        ({"provider": "tpu"}, "provider is 'tpu'; one of auto, cpu, cuda, tensorrt"),
+        ({"models": {1: "m"}}, "models is .*; an object of names and strings"),
+        ({"models": ["m"]}, "models is .*; an object of names and strings"),
+        ({"models": {"a": None}}, "models: a is None; a string"),
+        ({"hosts": "match.example.com"}, "hosts is 'match.example.com'; a list of strings"),
+        ({"hosts": (1,)}, "hosts is .*; a list of strings"),
+        ({"tokens": "a" * 16}, "tokens is no list of strings"),
+        ({"tokens": ("\udcff\udcfe0123456789abcdef",)}, "can't be encoded"),
+        ({"tokens": ("\x000123456789abcdef",)}, "can't be encoded"),
+        ({"fetch": ("http://x",)}, "'http://x' is no host; write it as images.example.com"),
+        ({"fetch": ("*",)}, "'[*]' is no host"),
+        ({"fetch": ("x/y",)}, "'x/y' is no host"),
+        ({"fetch": ("x:",)}, "'x:' is no host"),
+        ({"fetch": ("",)}, "'' is no host"),
+        ({"origins": ("evil",)}, "'evil' is no origin; write it as browsers do"),
+        ({"origins": ("https://shop.test/",)}, "is no origin"),
+        ({"origins": ("https://shop.test:443",)}, "is no origin"),
+        ({"origins": ("https://Shop.test",)}, "is no origin"),
+        ({"origins": ("null",)}, "is no origin"),
         (
             {"open_routes": ("/v1/predict",)},
             "'/v1/predict' can't be opened; /metrics and /openapi.json can",
@@ -78,20 +110,85 @@ def test_what_is_refused(options: dict[str, Any], words: str) -> None:
         ("[]", "no JSON object"),
         ('{"modell": 1}', "no setting 'modell'"),
         ("{}", "names no model"),
-        ('{"model": 1}', "model is 1, which is no str"),
-        ('{"model": "m", "batch": "8"}', "batch is '8', which is no int"),
-        ('{"model": "m", "batch": true}', "batch is True, which is no int"),
-        ('{"model": "m", "reload": 1}', "reload is 1, which is no bool"),
-        ('{"model": "m", "tokens": "aaaaaaaaaaaaaaaaaaaaa"}', "tokens is 'aaaaaaaaaaaaaaaaaaaaa'"),
-        ('{"model": "m", "models": {"a": 1}}', "models is {'a': 1}"),
+        ('{"model": 1}', "model is 1; a string is needed"),
+        ('{"model": "m", "batch": "8"}', "batch is '8'; a whole number from 1"),
+        ('{"model": "m", "batch": true}', "batch is True; a whole number from 1"),
+        ('{"model": "m", "reload": 1}', "reload is 1; true or false"),
+        ('{"model": "m", "tokens": "aaaaaaaaaaaaaaaaaaaaa"}', "tokens is no list of strings"),
+        ('{"model": "m", "models": {"a": 1}}', "models: a is 1; a string is needed"),
         ('{"model": "m", "provider": "tpu"}', "provider is 'tpu'"),
         ('{"model": "m", "wait": null}', "wait is None"),
+        ('{"model": null}', "model is None; a string is needed"),
+        ('{"model": ""}', "model is ''; a string is needed"),
     ],
 )
 def test_wrong_files(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(InputError, match=words):
         Settings.read(tmp_path / "s.json")
+
+
+def test_a_wrong_value_of_a_file_is_told_also_where_another_one_wins(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"model": null}')
+    with pytest.raises(InputError, match=r"s.json: model is None"):
+        Settings.read(tmp_path / "s.json", model="m")
+
+
+def test_no_message_holds_a_token() -> None:
+    for tokens in ("secret0123456789", ("secret012345678 9",), ("secret",), (["secret"],)):
+        with pytest.raises(InputError) as error:
+            Settings("m", tokens=tokens)  # type: ignore[arg-type]
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["", " , ", ","])
+def test_a_variable_of_tokens_without_one_is_refused(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a secret that is missing: the service would be open."""
+    monkeypatch.setenv(MODEL_ENV, "m")
+    monkeypatch.setenv(TOKENS_ENV, value)
+    with pytest.raises(InputError, match=f"{TOKENS_ENV} is set, and holds no token"):
+        Settings.from_environment()
+
+
+def test_what_python_has_is_taken_as_it_is_kept() -> None:
+    found = Settings(
+        Path("bundle"),  # type: ignore[arg-type]
+        models={"a": Path("other")},  # type: ignore[dict-item]
+        batch=np.int64(8),  # type: ignore[arg-type]
+        deadline=5,
+        hosts=["a.example"],  # type: ignore[arg-type]
+    )
+    assert found == Settings(
+        "bundle", models={"a": "other"}, batch=8, hosts=("a.example",), deadline=5.0
+    )
+    assert type(found.batch) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fetch", "images.example.com"),
+        ("fetch", "Images.example.com:8080"),
+        ("fetch", "*.cdn.example.com"),
+        ("fetch", "10.0.0.1:9000"),
+        ("fetch", "::1"),
+        ("fetch", "localhost"),
+        ("origins", "https://shop.test"),
+        ("origins", "http://localhost:3000"),
+        ("origins", "http://[::1]:3000"),
+        ("origins", "chrome-extension://abcdef"),
+        ("origins", "*"),
+        ("wait", 0),
+        ("remember", 0),
+        ("threads", None),
+    ],
+)
+def test_what_is_taken(name: str, value: Any) -> None:
+    kept = (value,) if isinstance(value, str) else value
+    options: dict[str, Any] = {name: kept}
+    assert getattr(Settings("m", **options), name) == kept
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge", "nan"])

@@ -4,6 +4,7 @@ connection is closed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import select
@@ -280,6 +281,51 @@ def test_who_reads_late_gets_all_answers_in_order() -> None:
                 said = read_answers(line, wanted)
                 assert said == wanted * LARGE
                 assert app.asked == wanted
+
+
+class Stubborn(Large):
+    """An application that works on, whether its clients are there or not, until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.go = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan" and scope["path"] == "/":
+            self.asked += 1
+            while not self.go.is_set():
+                await asyncio.sleep(0.01)
+        await super().__call__(scope, receive, send)
+
+
+def first_said(port: int, address: str) -> bytes:
+    """What a new connection from an address is told, whether it asks for anything or not."""
+    source = (address, 0)
+    with socket.create_connection(("127.0.0.1", port), 30, source_address=source) as line:
+        line.settimeout(0.5)
+        with suppress(TimeoutError):
+            return line.recv(100)
+        line.sendall(GET.replace(b"/ HTTP", b"/other HTTP"))
+        return line.recv(100)
+
+
+def test_work_for_a_client_that_has_gone_counts_as_its_connection_and_keeps_no_other_out() -> None:
+    app = Stubborn()
+    with running(app, Settings("m", connections=8)) as (_, port), ExitStack() as stack:
+        stack.callback(app.go.set)
+        for number in range(4):
+            line = not_reading(port, GET)
+            while app.asked <= number:
+                time.sleep(0.01)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, connections.RESET)
+            line.close()
+        time.sleep(0.1)
+        assert b"503" in first_said(port, "127.0.0.1"), "half of the connections are its own"
+        assert b"200" in first_said(port, "127.0.0.9")
+        app.go.set()
+        until = time.monotonic() + 10
+        while b"200" not in first_said(port, "127.0.0.1"):
+            assert time.monotonic() < until
 
 
 def read_answers(line: socket.socket, count: int) -> int:

@@ -1,4 +1,4 @@
-"""mismatch.backbones.contract: the template's plugin keeps it, and deliberately broken ones are
+"""mismatch.testing.contract: the template's plugin keeps it, and deliberately broken ones are
 each caught with a message that names the fault.
 """
 
@@ -18,7 +18,9 @@ from unittest.mock import ANY
 import pytest
 
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.contract import (
+from mismatch.backbones.template import plugin_files
+from mismatch.errors import InputError
+from mismatch.testing.contract import (
     BackboneContract,
     Check,
     check_names,
@@ -26,8 +28,6 @@ from mismatch.backbones.contract import (
     iter_checks,
     run_checks,
 )
-from mismatch.backbones.template import plugin_files
-from mismatch.errors import InputError
 
 UPSTREAM = """
     def upstream_transform(self, image):
@@ -488,13 +488,16 @@ def test_an_unknown_check_gets_the_nearest() -> None:
 
 
 def test_every_check_says_what_it_wants() -> None:
-    methods = [value for name, value in vars(BackboneContract).items() if name.startswith("test_")]
-    assert len(methods) == len(check_names()) > 15
+    methods = [
+        getattr(BackboneContract, f"test_{'_'.join(name.split())}") for name in check_names()
+    ]
+    assert len(methods) == sum(name.startswith("test_") for name in dir(BackboneContract)) > 15
+    assert check_names()[:3] == ["declarations", "specs round trip", "widths"]
+    assert check_names()[-1] == "entry point"
     assert all(method.__doc__ for method in methods)
 
 
 # --- as a plugin that is installed
-# --------------------------------------------------------------------------------------------------
 
 Install = Callable[..., dict[str, str]]
 
@@ -644,7 +647,7 @@ def test_under_pytest_it_is_a_class_to_inherit_and_skips_are_skips(tmp_path: Pat
     (tmp_path / "plugin.py").write_text(source())
     (tmp_path / "test_bag.py").write_text(
         "import sys; sys.path.insert(0, '.')\nimport pytest, plugin\nfrom"
-        " mismatch.backbones.contract import BackboneContract\n@pytest.fixture(scope='module')\ndef"
+        " mismatch.testing.contract import BackboneContract\n@pytest.fixture(scope='module')\ndef"
         " backbone():\n    return plugin.BagBackbone.load('tiny')\n\nclass"
         " TestBag(BackboneContract):\n    load = staticmethod(plugin.BagBackbone.load)\n"
     )
@@ -677,3 +680,12 @@ def test_a_check_is_plain_data() -> None:
         "seconds": 0.1,
         "trace": "",
     }
+
+
+def test_the_former_home_still_leads_there() -> None:
+    from mismatch.backbones import contract as former
+
+    with pytest.warns(DeprecationWarning, match=r"mismatch\.testing\.contract"):
+        assert former.BackboneContract is BackboneContract
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = former.nothing

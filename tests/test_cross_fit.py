@@ -15,8 +15,8 @@ import torch
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
 from mismatch.training import cross_fit
-from mismatch.training.batches import PairSet
 from mismatch.training.cross_fit import CrossFit, Plan, folds_of
+from mismatch.training.feeds.batches import PairSet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = HeadSpec(

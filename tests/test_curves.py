@@ -1,95 +1,61 @@
-"""The picture of a run: which lines it has, for one epoch and for many, with validation and
-without.
-"""
+"""Curves worked out by hand, and their areas against the figures."""
 
 from __future__ import annotations
 
-import io
-import sys
-from typing import Any
-
+import numpy as np
 import pytest
-from PIL import Image
 
-from mismatch.training.curves import curves_png, draw_curves
+from mismatch.evaluation.curves import POINTS, histogram, precision_recall_curve, roc_curve, sweep
+from mismatch.evaluation.metrics import auroc, confusion_matrix
 
-
-def stats(epochs: int, *, validated: bool = True, tune: str = "full") -> dict[str, Any]:
-    """A run whose second epoch, if there is one, is the best."""
-    falling = [0.7 / (epoch + 1) for epoch in range(epochs)]
-    names = ("val_losses", "val_accuracies", "val_f1", "val_auroc")
-    return {
-        "train_losses": falling,
-        **{name: falling if validated else [] for name in names},
-        "learning_rates": [1e-5 * x if tune == "full" else 0.0 for x in falling],
-        "head_learning_rates": [1e-3 * x for x in falling],
-        "best_epoch": min(2, epochs),
-        "best_metric": "f1",
-        "config": {
-            "backbone": "hf-clip",
-            "model_name": None,
-            "tune": tune,
-            "learning_rate": 1e-5 if tune == "full" else 0.0,
-            "head_learning_rate": 1e-3,
-        },
-    }
+RNG = np.random.default_rng(5)
+LABELS = RNG.integers(0, 2, 3000)
+SCORES = np.round((LABELS * 0.4 + RNG.random(3000)) / 1.4, 3)
 
 
-def lines(axes: Any) -> dict[str, list[float]]:
-    return {
-        line.get_label(): list(line.get_ydata())
-        for line in axes.get_lines()
-        if len(line.get_xdata()) and not str(line.get_label()).startswith("best")
-    }
-
-
-@pytest.mark.parametrize("epochs", [1, 5, 25])
-def test_losses_scores_and_rate_with_the_best_epoch(epochs: int) -> None:
-    data = stats(epochs)
-    losses, scores, rates = draw_curves(data).axes
-    assert lines(losses) == {"training": data["train_losses"], "validation": data["val_losses"]}
-    value = f"{data['val_f1'][data['best_epoch'] - 1]:.3f}"
-    assert list(lines(scores)) == [f"accuracy {value}", f"F1 {value}", f"AUROC {value}"]
-    assert [
-        list(line.get_xdata())
-        for line in losses.get_lines()
-        if str(line.get_label()).startswith("best, epoch")
-    ] == [[data["best_epoch"]] * 2]
-    [*_, best] = rates.get_lines()
-    assert list(best.get_xdata()) == [data["best_epoch"]] * 2
-    assert list(rates.get_lines()[0].get_ydata()) == pytest.approx(
-        [100 * x for x in data["train_losses"]]
+def test_roc_by_hand() -> None:
+    np.testing.assert_allclose(
+        roc_curve([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1]), [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
     )
-    assert [text.get_text() for text in rates.texts] == ["backbone: 1e-05\nhead: 0.001"]
+    assert roc_curve([1, 1], [0.2, 0.3]).shape == (0, 2)
 
 
-@pytest.mark.parametrize("epochs", [1, 25])
-def test_without_validation_there_are_two_panels_and_no_best(epochs: int) -> None:
-    losses, rates = draw_curves(stats(epochs, validated=False, tune="head")).axes
-    assert [text.get_text() for text in losses.texts] == ["no validation rows"]
-    assert [text.get_text() for text in rates.texts] == ["head: 0.001"]
-    assert (len(losses.get_lines()), len(rates.get_lines())) == (1, 1)
+def test_the_area_below_the_roc_is_the_auroc_though_it_is_thinned() -> None:
+    curve = roc_curve(LABELS, SCORES)
+    assert len(curve) <= POINTS
+    area = (np.diff(curve[:, 0]) * (curve[1:, 1] + curve[:-1, 1]) / 2).sum()
+    assert area == pytest.approx(auroc(LABELS, SCORES), abs=1e-4)
 
 
-def test_a_figure_that_does_not_exist_is_left_out() -> None:
-    _, scores, _ = draw_curves(stats(3) | {"val_auroc": [None] * 3}).axes
-    assert [label.partition(" ")[0] for label in lines(scores)] == ["accuracy", "F1"]
-
-
-def test_the_title_says_what_was_trained() -> None:
-    assert (
-        draw_curves(stats(4)).get_suptitle()
-        == "hf-clip, tune full   ·   4 epochs   ·   best is 2, by f1"
+def test_precision_and_recall_of_either_class_by_hand() -> None:
+    labels, scores = [1, 0, 1, 0, 0], [0.9, 0.8, 0.5, 0.3, 0.1]
+    np.testing.assert_allclose(
+        precision_recall_curve(labels, scores),
+        [[0.5, 1], [0.5, 0.5], [1, 2 / 3], [1, 0.5], [1, 0.4]],
     )
-    assert (
-        draw_curves(stats(1, validated=False)).get_suptitle() == "hf-clip, tune full   ·   1 epoch"
+    np.testing.assert_allclose(
+        precision_recall_curve(labels, scores, of=0),
+        [[1 / 3, 1], [2 / 3, 1], [2 / 3, 2 / 3], [1, 0.75], [1, 0.6]],
     )
+    assert precision_recall_curve([1], [0.5], of=0).shape == (0, 2)
 
 
-def test_it_is_a_png_and_pyplot_is_left_alone() -> None:
-    before = "matplotlib.pyplot" in sys.modules
-    with Image.open(io.BytesIO(curves_png(stats(5)))) as picture:
-        assert (picture.format, picture.size) == ("PNG", (1935, 585))
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}  # type: ignore[union-attr]
-    assert {(0, 114, 178), (213, 94, 0), (0, 158, 115)} <= colours
-    assert ("matplotlib.pyplot" in sys.modules) == before
+def test_a_sweep_counts_the_decisions_of_each_threshold() -> None:
+    table = sweep(LABELS, SCORES, always=[0.123456])
+    assert 0.123456 in table["threshold"]
+    assert len(table["threshold"]) <= POINTS + 3
+    assert table["threshold"] == sorted(table["threshold"])
+    for at in (0, 100, len(table["threshold"]) - 1, table["threshold"].index(0.123456)):
+        (tn, fp), (fn, tp) = confusion_matrix(LABELS, table["threshold"][at] <= SCORES).tolist()
+        assert [table[name][at] for name in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
+    assert (table["tn"][0], table["fn"][0]) == (0, 0)
+    assert (table["tp"][-1], table["fp"][-1]) == (0, 0)
+
+
+def test_a_histogram_holds_every_row() -> None:
+    edges, mismatches, matches = histogram(LABELS, SCORES)
+    assert (mismatches.sum(), matches.sum()) == ((LABELS == 0).sum(), (LABELS == 1).sum())
+    assert (edges[0], edges[-1], len(edges)) == (0, 1, 41)
+    edges, mismatches, matches = histogram([1, 0], [0.3, -0.1])
+    assert (edges[0], edges[-1]) == pytest.approx((-0.1, 0.3))
+    assert histogram([1, 0], [-0.2, -0.2])[1].sum() == 1

@@ -4,8 +4,10 @@ it may not do.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,9 +17,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks import hostile_pictures as hostile
-from mismatch.runtime.decode_worker import END, FORK, REQUEST, STATUS
+from mismatch.runtime import decode_worker
+from mismatch.runtime.decode_worker import END, FORK, NOT_KNOWN, REQUEST, STATUS
 
 PROGRAM = (
     f"import sys; sys.path[:0] = {json.dumps([one for one in sys.path if one])}; from"
@@ -80,7 +84,7 @@ def test_a_worker_decodes_one_picture_after_the_other(line: socket.socket) -> No
     assert "pixels" in str(decoded(worker, hostile.png_of_zeros(50), max_pixels=100)["refused"])
     worker.close()
     ask(line, END, process_id)
-    assert ask(line, END, process_id) == 0, "it is known no more"
+    assert ask(line, END, process_id) == NOT_KNOWN
 
 
 def test_overtime_ends_it_by_a_signal_of_its_own(line: socket.socket) -> None:
@@ -120,3 +124,45 @@ def test_what_a_worker_may_not(line: socket.socket) -> None:
     )
     worker.close()
     ask(line, END, process_id)
+
+
+def test_a_fork_that_fails_ends_no_other_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    ours, theirs = socket.socketpair()
+    children = {1}
+    with ours, theirs:
+        monkeypatch.setattr(os, "fork", fork)
+        for descriptors, expected in (((ours.fileno(),), errno.EAGAIN), ((), errno.EMFILE)):
+            socket.send_fds(ours, [REQUEST.pack(FORK, 0, 0)], descriptors)
+            assert decode_worker._answer(theirs, children)
+            assert STATUS.unpack(ours.recv(STATUS.size)) == (-expected,)
+    assert children == {1}
+
+
+def test_a_machine_that_is_short_of_memory_is_no_fault_of_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def image(header: object, data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decode_worker, "_image", image)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    for is_short, answer in ((True, "short"), (False, "memory")):
+        monkeypatch.setattr(decode_worker, "_is_memory_short", lambda short=is_short: short)
+        assert decode_worker._decoded(HEADER | {"seconds": 60.0}, b"") == ({answer: True}, None)
+
+
+def test_memory_is_short_where_less_than_the_limit_can_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def limited_to(size: int) -> None:
+        monkeypatch.setattr(resource, "getrlimit", lambda _which: (size, size))
+
+    limited_to(decode_worker._own_size() + 50 * 2**20)
+    assert not decode_worker._is_memory_short()
+    limited_to(2**60)
+    assert decode_worker._is_memory_short()
+    limited_to(resource.RLIM_INFINITY)
+    assert decode_worker._is_memory_short()

@@ -22,6 +22,7 @@ from PIL import Image
 from benchmarks import hostile_pictures as hostile
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
 from mismatch.runtime import decoding
+from mismatch.runtime.crew import NICENESS
 from mismatch.runtime.decoding import DecodingPool
 from mismatch.runtime.preprocess import PreparedImage, Preprocessor, decoded_by, open_image
 from mismatch.specs import ImageSpec
@@ -195,7 +196,7 @@ def nursery_of(pool: DecodingPool) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_a_worker_that_dies_costs_its_picture_and_a_nursery_nothing(
+def test_workers_that_are_killed_cost_no_picture_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # on a busy machine too, each picture stays in the lane where it began
@@ -204,16 +205,13 @@ def test_a_worker_that_dies_costs_its_picture_and_a_nursery_nothing(
         pool.picture(SPEC, encoded())
         waiting = pool.submit(COSTLY + bytes(decoding.LARGE), None, name="image 'a'")
         for _ in range(100):
-            if len(children(nursery_of(pool))) > 1:
+            if not pool._decoding.crew._idle[NICENESS]:  # type: ignore[union-attr]
                 break
             time.sleep(0.02)
         for child in children(nursery_of(pool)):
             os.kill(child, signal.SIGKILL)
-        with pytest.raises(ImageError, match="image 'a' ended the process that decoded it"):
-            waiting.result()
-        with pytest.raises(ImageError, match="ended the process"):
-            pool.picture(SPEC, encoded())
-        assert pool.picture(SPEC, encoded()).size == (32, 32)
+        assert pool.picture(SPEC, encoded()).size == (32, 32), "though its first worker is dead"
+        waiting.result()
         os.kill(nursery_of(pool), signal.SIGKILL)
         assert pool.picture(SPEC, encoded()).size == (32, 32)
 
@@ -311,7 +309,7 @@ def test_it_imports_nothing_of_the_working_directory(tmp_path: Path) -> None:
 
 def test_systems_that_cannot_fork_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "can_isolate", lambda: False)
-    with pytest.raises(MachineError, match="--isolate-decoding"):
+    with pytest.raises(MachineError, match="`isolate_decoding`"):
         DecodingPool()
 
 

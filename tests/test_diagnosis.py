@@ -1,4 +1,4 @@
-"""mismatch.backbones.diagnosis: which spec would agree with upstream."""
+"""mismatch.testing.diagnosis: which spec would agree with upstream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.backbones import samples
-from mismatch.backbones.diagnosis import pixel_fault, token_fault
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
+from mismatch.testing import samples
+from mismatch.testing.diagnosis import pixel_fault, token_fault
 
 RIGHT = ImageSpec(
     size=48, resize=55, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28), interpolation="bilinear"

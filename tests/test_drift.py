@@ -9,7 +9,7 @@ import pytest
 
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import LEAST_PAIRS, Drift, psi, reference_of
-from mismatch.specs import Distribution, Reference
+from mismatch.reference import Distribution, Reference
 
 rng = np.random.default_rng(0)
 

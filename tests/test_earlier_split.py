@@ -1,4 +1,4 @@
-"""mismatch.cli.earlier_split: a table that a split leaves is never one whose images now stand on
+"""mismatch.jobs.earlier_split: a table that a split leaves is never one whose images now stand on
 another side.
 """
 
@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from mismatch.cli import main
-from mismatch.cli.earlier_split import is_earlier_split
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
+from mismatch.jobs.earlier_split import is_earlier_split
 
 HEADER = "image_path,text,label"
 NAMES = ["image_path", "text", "label"]

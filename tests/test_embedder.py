@@ -14,9 +14,9 @@ import pytest
 
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.training import embedder as module
 from mismatch.training.checkpoint import load_detector, save_checkpoint
-from mismatch.training.embedder import Embedder, open_embedder
+from mismatch.training.feeds import embedder as module
+from mismatch.training.feeds.embedder import Embedder, open_embedder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAIRS = [
@@ -143,7 +143,11 @@ def test_a_checkpoint_and_its_bundle_are_the_same_towers(
 
 @pytest.mark.parametrize(
     ("tune", "said"),
-    [("head", ""), ("full", "was trained by --tune full"), ("lora", "was trained by --tune lora")],
+    [
+        ("head", ""),
+        ("full", "was trained by `tune='full'`"),
+        ("lora", "was trained by `tune='lora'`"),
+    ],
 )
 def test_towers_that_may_remember_labels_are_told_of(
     tiny_checkpoints: dict[str, Path], tmp_path: Path, tune: str, said: str

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mismatch.backbones.registry import load_backbone
-from mismatch.errors import BackboneError, CheckpointError, DeviceError
+from mismatch.errors import BackboneError, CheckpointError, DeviceError, MachineError
 from mismatch.training import engine as engines
 from mismatch.training.checkpoint import load_detector
 from mismatch.training.detector import Detector
@@ -150,3 +150,22 @@ def test_threads_are_set_only_when_given(tiny_checkpoints: dict[str, Path]) -> N
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_common_space_has_the_heads_cosines(
+    tiny_checkpoints: dict[str, Path], family: str
+) -> None:
+    engine = open_checkpoint(tiny_checkpoints[family], provider="cpu")
+    pixel_values, ids, mask = inputs(engine)
+    images, texts = engine.encode_images(pixel_values), engine.encode_texts(ids, mask)
+    cosines = (engine.common_images(images) * engine.common_texts(texts)).sum(1)
+    np.testing.assert_allclose(
+        engine.logits_of_cosines(cosines), engine.logits(images, texts), atol=1e-5
+    )
+
+
+def test_a_model_on_a_gpu_is_refused_in_a_forked_process(family: str) -> None:
+    engine = open_backbone(f"{family}:tiny", provider="cpu")
+    engine.device = torch.device("cuda")
+    with pytest.raises(MachineError, match="spawn"):
+        engine.after_fork()

@@ -35,7 +35,7 @@ def test_all_is_all() -> None:
         if isinstance(value, type) and value.__module__ == errors.__name__
     }
     assert set(errors.__all__) == defined | {"is_panic", "named", "untraced"}
-    assert len(defined) == 14
+    assert len(defined) == 15
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {MissingExtraError}, key=str))

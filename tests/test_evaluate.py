@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 import mismatch
-from mismatch.cli import evaluate, main
+from mismatch.cli import main
 from mismatch.data.pairs import source_digest
 from mismatch.errors import InputError
+from mismatch.io.atomic import finite
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
@@ -49,7 +50,7 @@ def run(
         def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
             return Predictor(colour_engine(score=score), **options)
 
-        monkeypatch.setattr(mismatch, "load", load, raising=False)
+        monkeypatch.setattr("mismatch.jobs.options.load", load)
         return CliRunner().invoke(
             main, ["evaluate", "--model", "m", "--csv", "rows.csv", *args], prog_name="mismatch"
         )
@@ -466,9 +467,9 @@ def test_a_brand_column_goes_with_stress(run: Any) -> None:
 def test_without_matplotlib_a_report_is_refused_before_the_model_is_loaded(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mismatch.cli.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("mismatch.jobs.evaluation_result.find_spec", lambda name: None)
     monkeypatch.setattr(
-        "mismatch.cli.evaluate.load_predictor", lambda options: pytest.fail("the model was loaded")
+        "mismatch.jobs.evaluate.open_predictor", lambda *_, **__: pytest.fail("a model was loaded")
     )
     result = run("--report", "out")
     assert result.exit_code == 2
@@ -489,10 +490,10 @@ def test_the_second_model_is_opened_before_any_row_is_scored(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr(
-        "mismatch.cli.evaluate.load_predictor", lambda options: opened.append(options["model"])
+        "mismatch.jobs.evaluate.open_predictor", lambda model, *_, **__: opened.append(model)
     )
     monkeypatch.setattr(
-        "mismatch.cli.evaluated.scored",
+        "mismatch.jobs.evaluate.score_all",
         lambda *_, **__: pytest.fail(f"scored with {opened} open") if len(opened) < 2 else None,
     )
     run("--against", "n")
@@ -509,6 +510,49 @@ def test_an_older_report_stays_whole_where_a_later_step_fails(
     def fail(*_: object) -> None:
         raise InputError("they can't be compared")
 
-    monkeypatch.setattr(evaluate, "_against", fail)
+    monkeypatch.setattr("mismatch.jobs.evaluate.compare_models", fail)
     assert run("--report", "out", "--against", "n", "--threshold", "0.9").exit_code == 2
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_a_review_band_next_to_the_threshold_is_refused(run: Any) -> None:
+    result = run("--review-band", "0.1,0.3")
+    assert result.exit_code == 2
+    assert "--review-band from 0.1 to 0.3 does not hold the threshold 0.5000" in result.stderr
+
+
+def test_from_python_on_rows_in_memory(
+    colour_engine: Any,
+    colour_images: Path,
+    write_rows: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(colour_images)
+    write_rows(Path("rows.csv"), ROWS)
+    predictor = Predictor(colour_engine())
+    result = mismatch.evaluate(predictor, Path("rows.csv"), stress=True)
+    assert isinstance(result, mismatch.Evaluation)
+    assert repr(result) == "Evaluation(model='the model', scored=6, accuracy=0.6667, auroc=0.6667)"
+    report = result.to_dict()
+    assert json.loads(json.dumps(finite(report)))["metrics"]["confusion_matrix"] == [[2, 1], [1, 2]]
+    assert list(report)[-2:] == ["stress", "provenance"]
+    assert report["provenance"]["command"] == "mismatch.evaluate"
+    assert [row.line for row in result.errors["missed"]] == [4]
+    assert "<table" in result._repr_html_()
+    frame = pandas.DataFrame(ROWS[1:7], columns=ROWS[0])
+    frame["image"] = [Path(name).read_bytes() for name in frame.pop("image_path")]
+    again = mismatch.evaluate(predictor, frame, report="out")
+    assert (again.csv, again.metrics) == ("DataFrame", result.metrics)
+    assert again.errors["alarms"][0].picture is not None
+    assert again.long_texts == 0
+    assert json.loads(Path("out/report.json").read_text())["csv"] == "DataFrame"
+    again.save("page.html")
+    assert Path("page.html").read_text().count('class="thumb" src="data:image/jpeg') == 2
+    again.save(Path("page.html"))  # an older one is replaced
+    Path("notes.html").write_text("mine")
+    with pytest.raises(InputError, match=r"`path` notes\.html is there already"):
+        again.save("notes.html")
+    assert capsys.readouterr() == ("", "")

@@ -1,51 +1,52 @@
-"""How figures are written for people; whole outputs are in test_evaluate."""
+"""Lines for people about an evaluation; whole outputs are in test_evaluate."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from mismatch.cli.evaluation_lines import FIGURES, SHARES, bounds, number, origin, percent, percents
+from mismatch.cli.evaluation_lines import result_lines
 from mismatch.evaluation.metrics import binary_metrics
 
-NAN = float("nan")
+
+def report(**more: Any) -> dict[str, Any]:
+    """The least that report.json says."""
+    metrics = binary_metrics([0, 1, 1], [0.2, 0.7, 0.4], 0.5)
+    facts = {
+        "model": "m",
+        "csv": "rows.csv",
+        "rows": 3,
+        "scored": 3,
+        "unscorable": 0,
+        "first_unscorable": [],
+        "threshold": {"value": 0.5, "source": "default"},
+        "metrics": metrics,
+        "intervals": {name: [0.1, 0.9] for name in metrics},
+        "bootstrap": {"level": 0.95, "resampled_by": "row", "images": 3},
+        "slices": {},
+        "kinds": {},
+        "review": None,
+        "blind": {"text_auroc": 0.5, "image_auroc": None},
+    }
+    return facts | more
 
 
-def test_numbers() -> None:
-    assert [number(0.12345), number(NAN), number(None)] == ["0.1235", "–     ", "–     "]
-    assert [percent(0.9312), percent(NAN), percent(None)] == ["93.1 %", "–", "–"]
-    assert [bounds([0.1, 0.2]), bounds([0.1, 0.2], 1), bounds([NAN, NAN]), bounds(None)] == [
-        "0.1000..0.2000",
-        "0.1..0.2",
-        "",
-        "",
+def test_the_rows_the_threshold_and_the_figures_come_first() -> None:
+    lines = list(result_lines(report(), None))
+    assert lines[:2] == [
+        "rows.csv: 3 rows scored by m",
+        "threshold          0.5000  the default; none is stored with the model",
     ]
-    assert [percents([0.1, 0.234]), percents([NAN, NAN])] == ["10.0..23.4", ""]
+    assert "accuracy            0.6667  0.1000..0.9000" in lines
+    assert any("AUROC of texts alone 0.5000; 0.5 is chance" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("threshold", "words"),
-    [
-        ({"source": "flag"}, "given by --threshold"),
-        ({"source": "default"}, "the default; none is stored with the model"),
-        (
-            {
-                "source": "stored",
-                "objective": "mismatch precision>=0.95",
-                "rows": 90,
-                "date": "2026-03-04T05",
-            },
-            "stored with the model: mismatch precision>=0.95 on 90 rows, 2026-03-04",
-        ),
-        (
-            {"source": "stored", "objective": "f1", "rows": 1234, "date": "2026-03-04T05"},
-            "stored with the model: best f1 on 1,234 rows, 2026-03-04",
-        ),
-    ],
-)
-def test_the_origin_of_a_threshold(threshold: dict[str, object], words: str) -> None:
-    assert origin(threshold) == words
-
-
-def test_every_figure_has_a_name() -> None:
-    found = binary_metrics([0, 1], [0.2, 0.7], 0.5)
-    assert set(FIGURES) | set(SHARES) == set(found) - {"rows", "threshold", "confusion_matrix"}
+def test_rows_that_could_not_be_scored_come_last() -> None:
+    failures = [{"line": line, "status": "gone"} for line in range(2, 12)]
+    facts = report(rows=15, unscorable=12, first_unscorable=failures)
+    lines = list(result_lines(facts, "2 texts were long"))
+    assert lines[-12:-10] == [
+        "\n12 of 15 rows could not be scored and are not in these figures:",
+        "rows.csv:2: gone",
+    ]
+    assert lines[-1] == "… and 2 more"
+    assert "\n2 texts were long" in lines

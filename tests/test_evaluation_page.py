@@ -15,9 +15,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-import mismatch
 from mismatch.cli import main
-from mismatch.cli.evaluation_page import training_stats
+from mismatch.reports.evaluation_page import training_stats
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ScoreSpec, Threshold
 
@@ -76,12 +75,10 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory, colour_engine: Any) -> It
     score = ScoreSpec("probability", 0.5, threshold=Threshold(0.4, "accuracy", 99, "2026-03-04"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            mismatch,
-            "load",
+            "mismatch.jobs.options.load",
             lambda path, provider, threads, **options: Predictor(
                 colour_engine(score=score), **options
             ),
-            raising=False,
         )
 
         def run(model: str, *options: str) -> Path:

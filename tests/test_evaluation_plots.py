@@ -9,7 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mismatch.cli.evaluation_plots import (
+from mismatch.evaluation.curves import sweep
+from mismatch.evaluation.decisions import Decisions
+from mismatch.reports.evaluation_plots import (
     VARIABLES,
     precision_recall_plot,
     reliability_plot,
@@ -18,13 +20,11 @@ from mismatch.cli.evaluation_plots import (
     sweep_plot,
     training_plots,
 )
-from mismatch.evaluation.outlines import sweep
-from mismatch.jobs.labelled_rows import Labelled
 
 pytest.importorskip("matplotlib")
 
 LABELS, SCORES = [1, 0, 1, 0, 1, 0], [0.9, 0.2, 0.7, 0.8, 0.3, 0.1]
-TALLY = Labelled(LABELS, SCORES, thresholds=[0.5] * 6)
+ROWS = Decisions(LABELS, SCORES, [0.5] * 6)
 STATS = {
     "train_losses": [0.7, 0.5, 0.4],
     "val_losses": [0.6, None, 0.5],
@@ -34,10 +34,10 @@ STATS = {
     "best_epoch": 3,
 }
 PLOTS = {
-    "roc": roc_plot(TALLY, 0.75),
-    "precision-recall": precision_recall_plot(TALLY),
-    "reliability": reliability_plot(TALLY),
-    "scores": scores_plot(TALLY, 0.5),
+    "roc": roc_plot(ROWS, 0.75),
+    "precision-recall": precision_recall_plot(ROWS),
+    "reliability": reliability_plot(ROWS),
+    "scores": scores_plot(ROWS, 0.5),
     "sweep": sweep_plot(sweep(LABELS, SCORES), (0.0, 1.0)),
     "losses": training_plots(STATS)["Loss, nats a row"],
     "validation": training_plots(STATS)["Validation rows, decided at 0.5"],
@@ -86,7 +86,7 @@ def test_words_are_text() -> None:
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
-    assert roc_plot(TALLY, 0.75) == PLOTS["roc"]
+    assert roc_plot(ROWS, 0.75) == PLOTS["roc"]
 
 
 def test_training_without_validation_or_of_one_epoch() -> None:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import re
 
-from mismatch.cli.evaluation_page import LIVE
-from mismatch.cli.evaluation_plots import VARIABLES
-from mismatch.cli.evaluation_style import SCRIPT, STYLE
+from mismatch.reports.evaluation_plots import VARIABLES
+from mismatch.reports.evaluation_style import SCRIPT, STYLE
+from mismatch.reports.threshold_slider import LIVE
 
 
 def test_they_name_no_address() -> None:

@@ -5,6 +5,7 @@ agree; and the command.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.explain import explanation_lines
+from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime.explain import explain
@@ -184,7 +185,7 @@ def test_what_is_beyond_the_context_is_told(predictor: Predictor, colour_images:
     found = explain(predictor, colour_images / "red.png", "red shirt shoe bag blue")
     assert found.unseen == "blue"
     assert found.words[-1].effect == 0
-    assert (predictor.pipeline.long_texts, predictor.pipeline.truncated) == (0, 0)
+    assert (predictor.pipeline.totals.long_texts, predictor.pipeline.totals.truncated) == (0, 0)
 
 
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
@@ -197,8 +198,11 @@ def test_long_texts_in_pieces(colour_engine: Any, colour_images: Path, long_text
     assert (named(found)[0], found.unseen) == ("blue", "")
 
 
-@pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_text_is_refused(predictor: Predictor, colour_images: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "  \n", "&nbsp;"])
+def test_an_empty_text_is_refused(colour_engine: Any, colour_images: Path, text: str) -> None:
+    engine = colour_engine()
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    predictor = Predictor(engine)
     with pytest.raises(InputError, match="the text is empty"):
         explain(predictor, colour_images / "red.png", text)
 
@@ -246,7 +250,6 @@ def test_checkpoint_and_bundle_agree_and_a_second_time_is_the_same(
 
 
 # --- the command
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mismatch.cli import explained_picture
-from mismatch.cli.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
 from mismatch.data.lexicon import Lexicon
-from mismatch.runtime.explain import Explanation, explain
+from mismatch.jobs.output import explained_picture
+from mismatch.jobs.output.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor
 
 

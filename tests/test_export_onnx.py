@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import mismatch
 from mismatch.cli import main
-from mismatch.cli.export_onnx import _read_rows
-from mismatch.data.columns import Columns
+from mismatch.errors import InputError
+from mismatch.jobs.export_onnx import labelled_pairs
+from mismatch.jobs.options import open_rows
 from mismatch.runtime.bundle import read_bundle
 from mismatch.training.checkpoint import read_meta, write_meta
 
@@ -88,9 +90,14 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     path.write_text(
         "photo\ttext\tlabel\na.png;b.png\tred\tyes\na.png;b.png\tblue\tno\nc.png\tred\tno\n../d.png\tred\tyes\n"
     )
-    pairs, labels = _read_rows(
-        path, "base", Columns("photo", label_map="yes/no", multi_image="all", inside="base"), 4
-    )
+    options = {
+        "image_base_path": "base",
+        "image_column": "photo",
+        "label_map": "yes/no",
+        "multi_image": "all",
+    }
+    with open_rows(path, options) as source:
+        pairs, labels = labelled_pairs(source, 4)
     assert [str(pair.image) for pair in pairs[:5]] == [
         "base/a.png",
         "base/b.png",
@@ -156,3 +163,44 @@ def test_what_it_refuses_for_triton(
     assert result.exit_code == 2
     assert words in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"taken"}
+
+
+def test_from_python_on_rows_in_memory(
+    tiny_checkpoints: dict[str, Path],
+    colour_images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        {"image": (colour_images / f"{name}.png").read_bytes(), "text": f"{name} shirt"}
+        for name in ("red", "blue")
+    ]
+    result = mismatch.export_onnx(
+        tiny_checkpoints["openclip"], tmp_path / "bundle", verify_rows=rows, triton=tmp_path / "t"
+    )
+    assert isinstance(result, mismatch.ExportResult)
+    assert result.path == tmp_path / "bundle"
+    assert result.parity is not None
+    assert (result.precision, result.parity.pairs, result.parity.source) == ("fp32", 2, "list")
+    assert isinstance(result.triton, mismatch.TritonRepository)
+    assert result.triton.score_difference < 1e-4
+    assert json.loads(json.dumps(result.to_dict()))["bytes"] == result.bytes
+    assert mismatch.load(result.path).predict(rows[0]["image"], "red").status == "ok"
+    again = mismatch.export_onnx(result.path, triton=tmp_path / "again")
+    assert (again.parity, again.bytes) == (None, result.bytes)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "`output` is missing"),
+        ({"output": "new", "precision": "int8"}, "`precision='int8'` needs `verify_rows`"),
+        ({"output": "new", "image_base": "x"}, "did you mean 'image_base_path'"),
+    ],
+)
+def test_what_it_refuses_from_python(
+    tiny_checkpoints: dict[str, Path], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        mismatch.export_onnx(tiny_checkpoints["openclip"], **options)

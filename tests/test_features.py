@@ -27,9 +27,9 @@ from mismatch.backbones.features import (
     features_offered,
     foreground,
 )
-from mismatch.backbones.graphs import write_image_encoder, write_text_encoder
 from mismatch.errors import InputError
-from mismatch.runtime.sessions import Graph
+from mismatch.export.graphs import write_image_encoder, write_text_encoder
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.training.head import head_spec_for
 
 

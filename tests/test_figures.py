@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.cli.figures import FIGURE_NAMES, bounds, figure_lines
+from mismatch.cli.figures import FIGURE_NAMES, bounds, figure_lines, percent_range
 from mismatch.evaluation.threshold import FIGURES
 
 
@@ -12,3 +12,5 @@ def test_figures_have_a_line_each() -> None:
     assert len(lines) == len(FIGURES)
     assert lines[1] == "mismatches: precision  0.5000  0.4000..0.6000"
     assert bounds(float("nan"), float("nan")) == "–"
+    assert percent_range(0.1, 0.25) == "10.0% to 25.0%"
+    assert percent_range(float("nan"), float("nan")) == "–"

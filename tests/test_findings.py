@@ -17,8 +17,8 @@ from mismatch.data.findings import (
     near_duplicates,
     text_key,
 )
+from mismatch.data.near_duplicates import Fingerprint
 from mismatch.data.pairs import Row
-from mismatch.data.similar import Fingerprint
 from mismatch.errors import InputError
 
 

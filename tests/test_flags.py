@@ -25,6 +25,7 @@ COMMAND = click.Command(
         ("`image_base_path` x is a file", "--image-base-path x is a file"),
         ("pass `resume=True`", "pass --resume"),
         ("pass `slices='brand'`", "pass --slice brand"),
+        ("pass `slices='the brand'`", 'pass --slice "the brand"'),
         ("pass `slice=brand`", "pass --slice brand"),
         ("`rows` and `csv`", "--csv and --csv"),
         ("`provider` cuda", "--provider cuda"),

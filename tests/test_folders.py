@@ -195,13 +195,19 @@ def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> Non
     found = {row.image_path: (row.text, row.problem) for row in TitledImages(folder).rows()}
     assert found["a.png"] == (
         "",
-        (
-            f"a.txt is a link that leaves {folder}; pass --allow-outside-images if it may lie"
-            " elsewhere"
-        ),
+        (f"a.txt is a link that leaves {folder}; allow outside images if it may lie elsewhere"),
     )
     assert found["b.png"] == ("", "b.txt is no regular file")
     assert found["c.png"] == found["d.png"] == ("red", None)
     assert {row.image_path: row.text for row in TitledImages(folder, outside=True).rows()}[
         "a.png"
     ] == "a secret"
+
+
+def test_a_title_with_a_nul_character_is_no_text(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.txt").write_text("red\0bag", encoding="utf-8")
+    (tmp_path / "titles.tsv").write_text("a.jpg\tred\0bag\n", encoding="utf-8")
+    for images in (TitledImages(folder), TitledImages(folder, tmp_path / "titles.tsv")):
+        [row] = images.rows()
+        assert row.problem is not None
+        assert "NUL" in row.problem

@@ -1,4 +1,4 @@
-"""mismatch.backbones.fp16: half the bytes, nearly the same results, sums in fp32."""
+"""mismatch.export.fp16: half the bytes, nearly the same results, sums in fp32."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mismatch.backbones.fp16 import to_half
-from mismatch.backbones.graphs import write_graph, write_image_encoder, write_text_encoder
 from mismatch.backbones.registry import load_backbone
-from mismatch.runtime.sessions import Graph
+from mismatch.export.fp16 import to_half
+from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
+from mismatch.runtime.onnx_graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -22,15 +22,16 @@ from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import DeviceError, InputError
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training import fsdp
-from mismatch.training.batches import Batch, PairSet, Part
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
-from mismatch.training.fsdp import Shards, as_launched, gather, shards_towers
+from mismatch.training.distributed import fsdp
+from mismatch.training.distributed.fsdp import Shards, as_launched, gather, shards_towers
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Batch, PairSet
+from mismatch.training.feeds.feeds import Part
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
 from tests.launching import (
     ACCELERATE,
@@ -67,7 +68,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- two processes
-# --------------------------------------------------------------------------------------------------
 
 PROBE = """
 import json, sys
@@ -77,11 +77,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from mismatch.backbones.registry import load_backbone
 from mismatch.training.detector import Detector
-from mismatch.training.fsdp import ShardedOptimizer, ShardedWeights, Shards
+from mismatch.training.distributed.fsdp import ShardedOptimizer, ShardedWeights, Shards
 from mismatch.training.head import build_head, head_spec_for
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
-from mismatch.training.state import Weights
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.folder.state import Weights
 
 def shard(tensor, like):
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None) if isinstance(like, DTensor) else tensor.clone()
@@ -317,7 +317,6 @@ def test_a_sharded_run_goes_on_whole_and_a_whole_one_sharded(
 
 
 # --- one process, and what is refused
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -334,13 +333,14 @@ def detector_of(backbone: Any) -> Detector:
     return Detector(backbone, build_head(head_spec_for(backbone, "cosine"), backbone))
 
 
-def test_blocks_are_gathered_one_by_one_and_shared_weights_stay_whole(group: Processes) -> None:
+def test_blocks_are_gathered_one_by_one_and_shared_weights_stay_whole(
+    logged: list[str], group: Processes
+) -> None:
     backbone: Any = load_backbone("hf-clip", "tiny")
     image, text = backbone.model.vision_model, backbone.model.text_model
     # of two blocks
     text.encoder.layers[1].layer_norm1.bias = image.encoder.layers[0].layer_norm1.bias
-    said: list[str] = []
-    shards = Shards(detector_of(backbone), group, said.append)
+    shards = Shards(detector_of(backbone), group)
     units = [module for module in backbone.modules() if isinstance(module, FSDPModule)]
     assert set(units) == {backbone, *text.encoder.layers, *image.encoder.layers}
     whole = {id(backbone.model.logit_scale), id(image.encoder.layers[0].layer_norm1.bias)}
@@ -348,7 +348,7 @@ def test_blocks_are_gathered_one_by_one_and_shared_weights_stay_whole(group: Pro
         id(parameter) for parameter in backbone.parameters() if not isinstance(parameter, DTensor)
     } == whole
     assert {id(parameter) for parameter in shards.whole_parameters} == whole
-    assert said == [
+    assert logged == [
         (
             "--fsdp: 6 blocks and what is around them over 1 processes, 7,657,729 of the backbone's"
             " 7,657,729 weights in this one"
@@ -440,8 +440,8 @@ def test_memory_that_runs_out_in_one_process_ends_all(group: Processes) -> None:
     with pytest.raises(
         DeviceError,
         match=(
-            "cpu is out of memory, and under --fsdp one process can't take smaller parts than the"
-            " others; lower --batch-size"
+            "cpu is out of memory, and under `fsdp` one process can't take smaller parts than the"
+            " others; lower `batch_size`"
         ),
     ):
         step(Full(), batch, None, (1, 0))  # type: ignore[arg-type]
@@ -454,29 +454,28 @@ def config(**options: Any) -> TrainConfig:
 def test_what_does_not_go_with_it_is_refused_in_one_line() -> None:
     with pytest.raises(
         InputError,
-        match=r"^--fsdp spreads a backbone in training, and --tune head trains none; leave it out$",
+        match=r"^`fsdp` spreads a backbone in training, and `tune='head'` trains none; leave it out$",
     ):
         config(fsdp=True, tune="head")
     with pytest.raises(
-        InputError, match=r"^--fsdp and --compile don't go together; leave one of them out$"
+        InputError, match=r"^`fsdp` and `compile` don't go together; leave one of them out$"
     ):
         config(fsdp=True, compile=True)
     with pytest.raises(
-        InputError, match=r"^--fsdp and fp16 don't go together: .*; use --precision bf16 or fp32$"
+        InputError, match=r"^`fsdp` and fp16 don't go together: .*; use `precision='bf16'` or fp32$"
     ):
-        shards_towers(config(fsdp=True), Processes(CPU, 0, 2), "fp16", print)
+        shards_towers(config(fsdp=True), Processes(CPU, 0, 2), "fp16")
     with pytest.raises(
-        DeviceError, match=r"^--fsdp needs CUDA devices or CPUs, and this is mps; leave it out$"
+        DeviceError, match=r"^`fsdp` needs CUDA devices or CPUs, and this is mps; leave it out$"
     ):
-        shards_towers(config(fsdp=True), Processes(torch.device("mps"), 0, 2), "fp32", print)
+        shards_towers(config(fsdp=True), Processes(torch.device("mps"), 0, 2), "fp32")
 
 
-def test_one_process_alone_is_told_that_it_does_nothing() -> None:
-    said: list[str] = []
-    assert not shards_towers(config(fsdp=True), Processes(CPU), "fp32", said.append)
-    assert not shards_towers(config(), Processes(CPU, 0, 2), "fp32", said.append)
-    assert shards_towers(config(fsdp=True), Processes(CPU, 0, 2), "fp32", said.append)
-    assert said == [
+def test_one_process_alone_is_told_that_it_does_nothing(logged: list[str]) -> None:
+    assert not shards_towers(config(fsdp=True), Processes(CPU), "fp32")
+    assert not shards_towers(config(), Processes(CPU, 0, 2), "fp32")
+    assert shards_towers(config(fsdp=True), Processes(CPU, 0, 2), "fp32")
+    assert logged == [
         (
             "--fsdp spreads the backbone over several processes, and this is one alone, so it does"
             " nothing; start more by torchrun --nproc-per-node N"
@@ -505,7 +504,7 @@ def test_what_accelerate_is_asked_for_counts_as_the_options_do(
     with pytest.raises(
         InputError,
         match=(
-            r"^accelerate launch --use_fsdp: --fsdp spreads a backbone in training, and --tune head"
+            r"^accelerate launch `use`_fsdp: `fsdp` spreads a backbone in training, and `tune='head'`"
             r" trains none"
         ),
     ):

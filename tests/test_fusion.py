@@ -1,4 +1,4 @@
-"""mismatch.backbones.fusion: attentions become one operator each, with torch's results; what
+"""mismatch.export.fusion: attentions become one operator each, with torch's results; what
 onnxruntime can't do stays as torch writes it.
 """
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
-from mismatch.backbones.graphs import write_graph, write_image_encoder, write_text_encoder
 from mismatch.backbones.registry import load_backbone
-from mismatch.runtime.sessions import Graph
+from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
+from mismatch.runtime.onnx_graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

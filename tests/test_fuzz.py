@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.pairs import read_header, read_rows
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import read_json
+from mismatch.io.reading import read_json
+from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training.checkpoint import META, read_meta
+from mismatch.training.config import kinds
 from mismatch.training.settings import read_settings
 from tests.fuzz.__main__ import mutated
 from tests.fuzz.targets import TARGETS, cache_seeds, text_spec, tokenizer_json
@@ -82,7 +83,7 @@ def test_json_nested_without_end(tmp_path: Path) -> None:
 def test_yaml_nested_without_end(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("[" * 5000)
     with pytest.raises(InputError, match="can't be read: maximum recursion depth"):
-        read_settings(tmp_path / "run.yaml")
+        read_settings(tmp_path / "run.yaml", kinds())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_values_of_settings_that_are_beyond_python(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
-        read_settings(tmp_path / name)
+        read_settings(tmp_path / name, kinds())
 
 
 def test_a_cached_array_whose_head_is_of_python_2() -> None:

@@ -7,28 +7,32 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from mismatch.cli.audit_labels import Finding
-from mismatch.cli.gallery import SIDE, thumbnail, write_gallery
-from mismatch.data.pairs import Row
 from mismatch.errors import ImageError
+from mismatch.evaluation.label_errors import LabelFinding
+from mismatch.reports.gallery import SIDE, gallery_fragment, thumbnail, write_gallery
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 
 
-def finding(image: str, text: str = "red mug", rank: int = 1, label: int = 1) -> Finding:
-    return Finding(
-        Row(rank + 1, image, text, label, {}),
-        rank,
-        0.97,
-        0.03,
-        "labelled match, but heads trained without it give 0.03",
-        "ok",
+def finding(image: str, text: str = "red mug", rank: int = 1, label: int = 1) -> LabelFinding:
+    return LabelFinding(
+        line=rank + 1,
+        image_path=image,
+        text=text,
+        label=label,
+        rank=rank,
+        score=0.97,
+        probability=0.03,
+        reason="labelled match, but heads trained without it give 0.03",
+        status="ok",
+        columns={},
     )
 
 
@@ -97,3 +101,11 @@ def test_a_thumbnail_is_small_and_shows_the_picture(colour_images: Path) -> None
 def test_a_broken_picture_has_no_thumbnail(colour_images: Path) -> None:
     with pytest.raises(ImageError):
         thumbnail(colour_images / "cut.jpg")
+
+
+def test_a_picture_that_was_kept_is_shown() -> None:
+    kept = replace(finding("gone.png"), picture="data:image/jpeg;base64,AAAA")
+    fragment = "".join(gallery_fragment(["a < b"], [kept], ""))
+    assert 'src="data:image/jpeg;base64,AAAA"' in fragment
+    assert "a &lt; b" in fragment
+    assert "<html" not in fragment

@@ -21,7 +21,7 @@ from mismatch.export.onnx import Rows
 from mismatch.export.onnx import _wanted as wanted
 from mismatch.export.parity import Outputs
 from mismatch.runtime.bundle import read_bundle
-from mismatch.runtime.sessions import LENGTH_STEP
+from mismatch.runtime.onnx_engine import LENGTH_STEP
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 from mismatch.training.checkpoint import read_meta
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import mismatch
 from mismatch.errors import CheckpointError
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
 from mismatch.runtime.graph_file import check_self_contained, read_graph
 
 FIXTURE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"

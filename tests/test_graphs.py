@@ -1,4 +1,4 @@
-"""mismatch.backbones.graphs: towers become single files with dynamic axes, quietly."""
+"""mismatch.export.graphs: towers become single files with dynamic axes, quietly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mismatch.backbones import graphs
 from mismatch.backbones.base import Backbone
-from mismatch.backbones.graphs import write_graph, write_image_encoder, write_text_encoder
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import CheckpointError
+from mismatch.export import graphs
+from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
 
 
 @pytest.fixture(scope="module")

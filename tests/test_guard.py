@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from typing import Any
@@ -27,6 +27,7 @@ from mismatch.serving.app import create_app
 from mismatch.serving.batching import FullError
 from mismatch.serving.configuration import Settings
 from mismatch.serving.guard import Guard
+from mismatch.serving.images import ImageDecoder
 from mismatch.serving.problems import add_handlers
 from mismatch.serving.telemetry import Metrics
 from tests.serving import image, post, problem, server, serving, settings_of, text64
@@ -467,19 +468,27 @@ def test_a_client_that_goes_away_is_noted_and_not_answered(colour_engine: Any) -
     }
     sent: list[Any] = []
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
-
     async def send(message: Any) -> None:
         sent.append(message)
+
+    async def ask(gone: asyncio.Event) -> None:
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Any:
+            if not messages:
+                await gone.wait()
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        await app(dict(scope), receive, send)
 
     async def work() -> str:
         metrics: Any = app.user_middleware[0].kwargs["metrics"]
         async with app.router.lifespan_context(app):
-            tasks = [asyncio.create_task(app(dict(scope), receive, send)) for _ in range(3)]
+            gone = [asyncio.Event() for _ in range(3)]
+            tasks = [asyncio.create_task(ask(event)) for event in gone]
             await asyncio.sleep(0.3)
-            tasks[-1].cancel()
-            await asyncio.gather(tasks[-1], return_exceptions=True)
+            gone[-1].set()
+            await tasks[-1]
             go.set()
             await asyncio.gather(*tasks[:-1])
             return str(metrics.text().decode())
@@ -519,13 +528,15 @@ class Busy:
         self.room = room
         self.asked: list[tuple[str, dict[str, int]]] = []
         self.go = asyncio.Event()
+        self.statuses: list[int] = []  # of the last request
         self.app = FastAPI()
         guard: Any = {"settings": Settings("m"), "metrics": Metrics(), "busy": self.busy}
         self.app.add_middleware(Guard, ready=lambda: True, **guard)
         self.app.add_api_route("/v1/predict", self.predict, methods=["POST"])
         add_handlers(self.app)
 
-    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | None:
+    def busy(self, queue: str, client: str, reading: Mapping[str, int]) -> FullError | None:
+        assert queue == "pairs"
         self.asked.append((client, dict(reading)))
         return FullError("full") if sum(reading.values()) >= self.room else None
 
@@ -539,7 +550,7 @@ class Busy:
         """The status of a request whose last piece comes when `whole` is set."""
         length = sum(map(len, pieces))
         left = list(pieces)
-        statuses: list[int] = []
+        statuses = self.statuses = []
 
         async def receive() -> Any:
             if not left:
@@ -569,6 +580,49 @@ class Busy:
         await self.app(scope, receive, send)
         [status] = statuses
         return status
+
+
+def test_who_is_cut_off_by_the_servers_end_is_told_so() -> None:
+    async def work() -> None:
+        queue = Busy(2)
+        task = asyncio.create_task(queue.ask("a", b"x"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert queue.statuses == [503]
+
+    asyncio.run(work())
+
+
+def test_explanations_that_are_being_read_count_against_their_client_alone(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    real = ImageDecoder._decoded
+
+    async def slow(*args: Any) -> Any:
+        await asyncio.to_thread(go.wait, 20)
+        return await real(*args)
+
+    question = PAIR | {"heat_map": False}
+    with (
+        serving(Predictor(colour_engine()), explanations=4) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        monkeypatch.setattr(ImageDecoder, "_decoded", slow)
+        asked = [pool.submit(client.post, "/v1/explain", json=question) for _ in range(6)]
+        done, _ = wait(asked, timeout=10, return_when=FIRST_COMPLETED)
+        while len(done) < 3:
+            done, _ = wait(asked, timeout=0.1)
+        other = TestClient(client.app, client=("other", 1))
+        other.portal = client.portal  # the same event loop
+        others = pool.submit(other.post, "/v1/explain", json=question)
+        assert wait([others], timeout=0.3).done == set()
+        go.set()
+        statuses = sorted(one.result().status_code for one in asked)
+        assert statuses == [200] * 3 + [503] * 3, "one runs, and half of four wait"
+        assert others.result().status_code == 200
 
 
 def test_a_request_counts_from_when_its_body_is_whole_until_it_is_read() -> None:

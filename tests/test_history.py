@@ -14,7 +14,7 @@ import torch
 
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import PLAIN, History, Validation, threshold_objective
+from mismatch.training.folder.history import PLAIN, History, Validation, threshold_objective
 
 LABELS = np.array([1, 1, 0, 0], np.float32)
 LOGITS = np.array([2.0, -1.0, 0.5, -3.0], np.float32)

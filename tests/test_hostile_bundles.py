@@ -18,7 +18,8 @@ from onnx import helper
 
 import mismatch
 from mismatch.errors import CheckpointError
-from mismatch.runtime import sessions, time_limit
+from mismatch.runtime import onnx_engine as sessions
+from mismatch.runtime import time_limit
 from tests import hostile
 
 HEAD = {"image_embedding": ["b", hostile.IMAGE], "text_embedding": ["b", hostile.TEXT]}
@@ -186,6 +187,26 @@ def set_to(**values: Any) -> Change:
     return lambda folder: hostile.with_manifest(folder, lambda data: data.update(values))
 
 
+def longer_context(folder: Path) -> Path:
+    """A bundle whose text graph has places for `CONTEXT` tokens, and whose manifest says more."""
+    nodes = [
+        helper.make_node("CumSum", ["attention_mask", "axis"], ["counted"]),
+        helper.make_node("Sub", ["counted", "one"], ["places"]),
+        helper.make_node("Gather", ["table", "places"], ["found"]),
+        helper.make_node("ReduceSum", ["found", "axes"], ["text_embedding"], keepdims=0),
+    ]
+    weights = {
+        "table": np.ones((hostile.CONTEXT, hostile.TEXT), np.float32),
+        "one": np.array([1]),
+        "axis": np.array(1),
+        "axes": np.array([1]),
+    }
+    tower = hostile.model(nodes, IDS, "text_embedding", ["b", hostile.TEXT], weights)
+    hostile.with_file(folder, TEXT_FILE, tower)
+    sessions.open_bundle(folder, provider="cpu", threads=1)  # as long as that is true
+    return set_in("text_spec", context_length=hostile.CONTEXT + 1)(folder)
+
+
 HUGE = 10**400
 MANIFESTS: dict[str, Change] = {
     "means as text": set_in("image_spec", mean=["a", "b", "c"]),
@@ -199,6 +220,7 @@ MANIFESTS: dict[str, Change] = {
     "a colour that is none": set_in("image_spec", fill=[0, 0, 256]),
     "a mode of a list": set_in("image_spec", mode=["squash"]),
     "another size than the graph's": set_in("text_spec", context_length=1),
+    "a longer context than the graph's": longer_context,
     "a pad beyond 64 bits": set_in("text_spec", pad_id=2**70),
     "a pad beyond the table": set_in("text_spec", pad_id=10**6),
     "a negative pad": set_in("text_spec", pad_id=-1),

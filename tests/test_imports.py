@@ -49,7 +49,7 @@ BREACHES = [
     (
         "mismatch/runtime/scoring.py",
         "import onnxruntime",
-        "only runtime/sessions.py runs onnxruntime",
+        "only runtime/onnx_graph.py runs onnxruntime",
     ),
     (
         "mismatch/backbones/registry.py",

@@ -1,4 +1,4 @@
-"""mismatch.backbones.int8: linear layers in int8, one scale a token, so that a row's result never
+"""mismatch.export.int8: linear layers in int8, one scale a token, so that a row's result never
 depends on its batch.
 """
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mismatch.backbones.graphs import write_graph, write_image_encoder, write_text_encoder
-from mismatch.backbones.int8 import quantize
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import InputError
-from mismatch.runtime.sessions import Graph
+from mismatch.export.graphs import write_graph, write_image_encoder, write_text_encoder
+from mismatch.export.int8 import quantize
+from mismatch.runtime.onnx_graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

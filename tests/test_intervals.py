@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mismatch.evaluation.bootstrap import percentiles, resamples_of
-from mismatch.evaluation.intervals import metric_intervals
+from mismatch.evaluation.intervals import metric_intervals, wilson_interval
 from mismatch.evaluation.metrics import binary_metrics
 
 RNG = np.random.default_rng(3)
@@ -56,3 +56,14 @@ def test_cosines_and_one_class_have_only_some_figures() -> None:
     assert np.isnan(found["log_loss"].low)
     assert found["auroc"] == (1.0, 1.0)
     assert np.isnan(metric_intervals([1, 1], [0.3, 0.6], 0.5, resamples=200)["auroc"].low)
+
+
+@pytest.mark.parametrize(
+    ("share", "trials", "low", "high"),
+    [(1.0, 10, 0.7225, 1.0), (0.0, 10, 0.0, 0.2775), (0.5, 40, 0.3520, 0.6480)],
+)
+def test_wilson_by_the_published_figures(
+    share: float, trials: int, low: float, high: float
+) -> None:
+    assert wilson_interval(share, trials, 1.959964) == pytest.approx((low, high), abs=1e-4)
+    assert np.isnan(wilson_interval(float("nan"), 0, 1.96).low)

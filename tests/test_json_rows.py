@@ -78,13 +78,13 @@ def test_values_of_every_type(tmp_path: Path) -> None:
         (b'{"image_path": "a.jpg", "text": "red"}', "the label is empty", True),
         (
             b'{"image_path": "a.jpg", "text": "red", "label": true}',
-            "label 'true' is neither 0 nor 1 .*; pass --label-map true/false",
+            "label 'true' is neither 0 nor 1 .*; the label map true/false reads it",
             True,
         ),
         (b'{"image_path": "a.jpg", "text": "red", "label": 1.0}', "label '1.0' is neither", True),
         (
             b'{"image_path": ["a.jpg", "b.jpg"], "text": "red", "label": 1}',
-            "this row has 2 images; pass --multi-image best or all",
+            "this row has 2 images; say whether rows of several images match",
             True,
         ),
         (
@@ -142,6 +142,11 @@ def test_values_of_every_type(tmp_path: Path) -> None:
             False,
         ),
         (
+            b'{"image_path": "a.jpg", "text": "red", "label": 1, "text": "blue"}',
+            "the key 'text' stands twice in this row",
+            False,
+        ),
+        (
             b"{" + b",".join(b'"k%d":1' % i for i in range(5000)) + b"}",
             "this object has 5,000 keys; at most 4,096 are read",
             False,
@@ -188,6 +193,7 @@ def test_values_of_every_type(tmp_path: Path) -> None:
             "both",
             "nan label",
             "many values",
+            "twice",
             "many keys",
             "endless value",
         ),
@@ -254,6 +260,12 @@ def test_a_file_that_can_not_be_read_is_one_line(
 def test_a_broken_first_line_does_not_hide_the_columns(tmp_path: Path) -> None:
     path = save(tmp_path, b"{broken\n" + GOOD)
     assert [row.intact for row in read_rows(path, require_label=True)] == [False, True]
+
+
+def test_a_key_twice_within_a_value_loses_nothing_of_the_row(tmp_path: Path) -> None:
+    line = b'{"image_path": "a.jpg", "text": "red", "label": 1, "x": {"y": 1, "y": 2}}\n'
+    [row] = read_rows(save(tmp_path, line), require_label=True)
+    assert (row.problem, row.columns["x"]) == (None, '{"y": 2}')
 
 
 def test_an_endless_line_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

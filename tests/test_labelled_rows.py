@@ -13,6 +13,8 @@ from mismatch.jobs.labelled_rows import check_labels, score_labelled
 from mismatch.jobs.options import RowSource
 from mismatch.runtime.predictor import Predictor
 
+LONG = "red shirt shoe bag green blue"
+
 
 def test_rows_and_columns_stay_together(
     colour_engine: Any, colour_images: Path, write_rows: Any, caplog: pytest.LogCaptureFixture
@@ -51,3 +53,19 @@ def test_wrong_files_are_refused_before_a_model_is_loaded(tmp_path: Path, write_
         check_labels(RowSource("rows", bad, "", Columns()))
     with pytest.raises(InputError, match="no rows under the header"):
         check_labels(RowSource("rows", empty, "", Columns()))
+
+
+def test_long_texts_of_other_calls_are_not_counted(
+    colour_engine: Any, colour_images: Path, write_rows: Any
+) -> None:
+    path = write_rows(
+        colour_images / "rows.csv",
+        [("image_path", "text", "label"), ("red.png", LONG, 1), ("blue.png", LONG, 0)],
+    )
+    source = RowSource("rows", path, str(colour_images), Columns())
+    predictor = Predictor(colour_engine())
+    for _ in range(2):
+        found = score_labelled(predictor, source)
+        assert (found.long_texts, found.truncated) == (1, 1)
+    found = score_labelled(Predictor(colour_engine(), long_text="chunk"), source)
+    assert (found.long_texts, found.truncated) == (1, 0)

@@ -23,7 +23,7 @@ from mismatch.cli import main
 from mismatch.errors import BackboneError, CheckpointError, InputError, MismatchWarning
 from mismatch.training import TrainConfig, train
 from mismatch.training.checkpoint import read_meta
-from mismatch.training.embedder import open_embedder
+from mismatch.training.feeds.embedder import open_embedder
 from mismatch.training.legacy import check_not_above, head_line, is_legacy
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -89,7 +89,7 @@ def test_prediction_is_the_fine_tuned_backbones_cosine_and_says_so(
     )
     expected += "pairs are scored by the fine-tuned backbone's cosine, a match from 0.25; "
     assert [str(one.message) for one in said] == [
-        f"{expected}mismatch train --tune head --model-name {old_model} trains a head in minutes"
+        f"{expected}training with `tune='head'` and `model_name={old_model}` adds a head in minutes"
     ]
     [image], [text] = (
         predictor.encode_images([colour_images / "red.png"]),
@@ -273,9 +273,8 @@ def rows(colour_images: Path, write_rows: WriteRows) -> dict[str, Any]:
 
 
 def test_training_goes_on_from_it_with_a_new_head(
-    old_model: Path, rows: dict[str, Any], tmp_path: Path
+    logged: list[str], old_model: Path, rows: dict[str, Any], tmp_path: Path
 ) -> None:
-    said: list[str] = []
     options = rows | {
         "tune": "head",
         "epochs": 2,
@@ -283,20 +282,20 @@ def test_training_goes_on_from_it_with_a_new_head(
         "output_dir": str(tmp_path / "out"),
         "model_name": str(old_model),
     }
-    result = train(TrainConfig(**options), report=said.append)
+    result = train(TrainConfig(**options))
     assert [
         line
-        for line in said
+        for line in logged
         if line.endswith(
             "so the head is not used; the backbone is loaded and a new head is trained"
         )
     ]
-    meta = read_meta(result.best_dir)
+    meta = read_meta(result.best_model)
     assert (meta.family, meta.model_id, meta.head.kind) == ("hf-clip", str(old_model), "adapter")
     with pytest.warns(MismatchWarning, match="the head is not used"):
         before = mismatch.load(old_model, "cpu").encode_texts(["a red shirt"])
     np.testing.assert_allclose(
-        mismatch.load(result.best_dir, "cpu").encode_texts(["a red shirt"]), before, atol=1e-5
+        mismatch.load(result.best_model, "cpu").encode_texts(["a red shirt"]), before, atol=1e-5
     )
     assert json.loads((old_model / "training_stats.json").read_text()) == STATS
     assert sorted(path.name for path in old_model.iterdir()) == FILES
@@ -304,13 +303,12 @@ def test_training_goes_on_from_it_with_a_new_head(
 
 def test_training_into_it_is_refused(old_model: Path, rows: dict[str, Any]) -> None:
     message = (
-        f"--output-dir {old_model} is a model of an older pipeline, whose training_stats.json would"
+        f"`output_dir` {old_model} is a model of an older pipeline, whose training_stats.json would"
         " be lost; choose another"
     )
     with pytest.raises(InputError, match=message):
         train(
             TrainConfig(**rows, model_name="tiny", output_dir=str(old_model)),
-            report=lambda line: None,
         )
 
 

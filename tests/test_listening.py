@@ -19,8 +19,9 @@ import pytest
 
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.budget import UNKNOWN
+from mismatch.serving.configuration import Settings
 from mismatch.serving.listening import RESERVED, Connections, LoopFaults, connections_within_limits
-from tests.serving import free_port, server
+from tests.serving import free_port, running, server
 
 BUNDLE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"
 
@@ -150,6 +151,27 @@ def test_open_files_bound_the_connections(soft: int, hard: int, limit: int, rais
 
 def test_few_connections_need_no_other_limit() -> None:
     assert connections_within_limits(1) == 1
+
+
+class Echo:
+    """An application that answers with the address of its client and the scheme."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = f"{scope['client'][0]} {scope['scheme']}".encode()
+        await send({"type": "http.response.body", "body": body})
+
+
+def test_no_client_says_who_it_is_itself() -> None:
+    headers = {"x-forwarded-for": "10.1.2.3", "x-forwarded-proto": "https"}
+    with running(Echo(), Settings("m")) as (_, port):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
+        assert urllib.request.urlopen(request, timeout=30).read() == b"127.0.0.1 http"
 
 
 def test_idle_connections_keep_nobody_out(colour_engine: Any) -> None:

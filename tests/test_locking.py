@@ -23,3 +23,30 @@ def test_one_writer_at_a_time(tmp_path: Path, tiny_bundles: dict[str, Path]) -> 
         pass
     with pytest.raises(CheckpointError, match="neither a checkpoint nor a bundle"):
         lock_score(tmp_path)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_second_writer_is_named_and_nothing_stays(tmp_path: Path) -> None:
+    writing = r"out.csv: process \d+ on .* has been writing it since"
+    with (
+        lock_file(tmp_path / "out.csv"),
+        pytest.raises(CheckpointError, match=writing),
+        lock_file(tmp_path / "out.csv"),
+    ):
+        pass
+    assert names(tmp_path) == []
+    with lock_folder(tmp_path / "new" / "parts"):
+        assert names(tmp_path / "new") == [".parts.lock"]
+
+
+def test_of_a_model_only_what_its_score_left_is_removed(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("manifest.json", ".manifest.json.0123abcd.part", ".head.onnx.0123abcd.part"):
+        (model / name).write_text("")
+    with lock_score(model):
+        assert names(tmp_path) == [".model.lock", "model"]
+    assert names(model) == [".head.onnx.0123abcd.part", "manifest.json"]

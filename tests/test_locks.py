@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError
-from mismatch.locks import locked
+from mismatch.io.locks import locked
 
 fcntl = pytest.importorskip("fcntl")
 
 HOLD = (
-    "import sys, time; from mismatch.locks import locked\nwith locked(sys.argv[1]): print('held',"
+    "import sys, time; from mismatch.io.locks import locked\nwith locked(sys.argv[1]): print('held',"
     " flush=True); time.sleep(60)"
 )
 
@@ -193,7 +193,7 @@ def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from mismatch.errors import CheckpointError
-from mismatch.locks import locked
+from mismatch.io.locks import locked
 target = Path(sys.argv[1])
 for _ in range(5):
     while True:

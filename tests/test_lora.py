@@ -17,8 +17,8 @@ from torch import nn
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.training.lora import LowRank, adapter_layers, add_adapters, merged
-from mismatch.training.towers import Tower, find_towers
+from mismatch.training.tuning.lora import LowRank, adapter_layers, add_adapters, merged
+from mismatch.training.tuning.towers import Tower, find_towers
 
 
 @cache
@@ -185,7 +185,7 @@ def test_a_backbone_with_nothing_to_adapt_is_refused_in_words() -> None:
     words = nn.Embedding(5, 3)
     with pytest.raises(
         InputError,
-        match="--tune lora finds no linear layer, convolution or attention in this backbone",
+        match="`tune='lora'` finds no linear layer, convolution or attention in this backbone",
     ):
         add_adapters(
             words, (Tower("text", [], {words.weight: -1}),), rank=2, alpha=2.0, dropout=0.0
@@ -196,7 +196,7 @@ def test_without_peft_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
         MissingExtraError,
-        match=r'--tune lora needs the extra \[train\]: pip install "mismatch-clip\[train\]"',
+        match=r"`tune='lora'` needs the extra \[train\]: pip install",
     ):
         adapted("hf-clip")
 

@@ -1,9 +1,9 @@
-"""`mismatch make-negatives`: from matching pairs to a labelled file."""
+"""mismatch.make_negatives and `mismatch make-negatives`: from matching pairs to labelled rows."""
 
 from __future__ import annotations
 
 import csv
-import os
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import mismatch
 from mismatch.cli import main
-from mismatch.cli.make_negatives import read_lexicon
 from mismatch.errors import InputError
 
 COLOURS, ARTICLES = (
@@ -226,10 +226,89 @@ def test_the_input_is_never_written_over(pairs: Path) -> None:
     assert "pairs.csv is the input, which would be lost" in result.stderr
 
 
-def test_a_lexicon_that_is_no_file_is_not_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.yaml")
-    (tmp_path / "huge.yaml").touch()
-    os.truncate(tmp_path / "huge.yaml", 10 * 2**30)
-    for name, words in (("pipe.yaml", "a pipe or a device"), ("huge.yaml", "larger than")):
-        with pytest.raises(InputError, match=words):
-            read_lexicon(tmp_path / name)
+def test_from_python_it_makes_what_the_command_makes(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"image_base_path": str(pairs.parent), "seed": 3}
+    result = mismatch.make_negatives(pairs, output=str(tmp_path / "python.csv"), **options)
+    assert isinstance(result, mismatch.NegativesResult)
+    assert capsys.readouterr() == ("", "")
+    done = run(
+        pairs,
+        *("--image-base-path", pairs.parent, "--seed", 3),
+        *("--output", tmp_path / "command.csv"),
+    )
+    assert f"blind AUROC of the texts alone: {result.blind_auroc:.3f}" in done.stdout
+    assert (result.matches, result.mismatches, result.unusable) == (150, 150, 0)
+    assert result.kinds == {"random": 75, "hard": 45, "attribute": 30}
+    assert result.rows == tmp_path / "python.csv"
+    assert result.rows.read_bytes() == (tmp_path / "command.csv").read_bytes()
+    assert json.loads(json.dumps(result.to_dict()))["kinds"] == result.kinds
+
+
+def test_from_python_without_a_file_it_returns_the_rows(pairs: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"image_base_path": pairs.parent, "kinds": {"random": 1, "hard": 1}}
+    written = mismatch.make_negatives(pairs, output=tmp_path / "out.csv", **options)
+    of_file = mismatch.make_negatives(pairs, **options)
+    of_rows = mismatch.make_negatives(iter(read(pairs)), **options)
+    assert of_file.rows == of_rows.rows
+    assert [{**row, "label": str(row["label"])} for row in of_rows.rows] == read(written.rows)
+    assert of_rows.to_dict() == written.to_dict()
+    assert "image_path" not in repr(of_rows)
+
+
+def test_a_frame_gives_a_frame(pairs: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(pairs).rename(columns={"text": "title"}).iloc[::-1]
+    result = mismatch.make_negatives(frame, text_column="title", near_duplicates=False)
+    assert list(result.rows.columns) == ["image_path", "title", "sku", "label", "kind"]
+    assert result.rows.index.is_unique
+    matches = result.rows[result.rows.label == 1]
+    assert matches.title.tolist() == frame.title.tolist()
+    assert set(result.rows.sku) == set(frame.sku)
+
+
+def test_images_in_memory_stay_there(pairs: Path, tmp_path: Path) -> None:
+    rows = [
+        {"image": (pairs.parent / row["image_path"]).read_bytes(), "text": row["text"]}
+        for row in read(pairs)
+    ]
+    result = mismatch.make_negatives(rows)
+    images = {row["text"]: row["image"] for row in rows}
+    assert all(row["image"] == images[row["text"]] for row in result.rows if row["kind"] == "match")
+    with pytest.raises(InputError, match=r"row 1: .*in memory.*`output`"):
+        mismatch.make_negatives(rows, output=tmp_path / "out.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"per_positive": 0}, "`per_positive` is 0"),
+        ({"per_positive": "2"}, "`per_positive` is '2'"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"kinds": {"hard": "much"}}, "`kinds`: 'hard=much' is not KIND=SHARE"),
+        ({"kinds": 0.5}, "`kinds` is 0.5"),
+        ({"kinds": {"odd": 1}}, "there is no kind 'odd'"),
+        ({"image_base": "x"}, "did you mean 'image_base_path'"),
+    ],
+)
+def test_wrong_options_of_python(pairs: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        mismatch.make_negatives(pairs, **{"near_duplicates": False, **options})
+
+
+def test_what_a_row_holds_forges_no_line(tmp_path: Path) -> None:
+    lines = ["image_path,text", '"a\nwarning: all is well\x1b[2J.png",red', "b.png,blue"]
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    for number in (1, 2, 3):
+        Image.new("RGB", (8, 8), (90 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    with (tmp_path / "in.csv").open("a") as file:
+        file.write("\n1.png,green hat\n2.png,grey hat\n3.png,red hat\n")
+    result = run(
+        tmp_path / "in.csv",
+        *("--image-base-path", tmp_path, "--kinds", "random", "--output", tmp_path / "out.csv"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.stdout
+    assert "warning: all is well" not in result.stdout.splitlines()

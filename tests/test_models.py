@@ -20,9 +20,11 @@ from PIL import Image
 from mismatch.errors import MismatchError
 from mismatch.evaluation.drift import reference_of
 from mismatch.runtime.predictor import Predictor
+from mismatch.serving import models as models_module
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.budget import Budget
 from mismatch.serving.configuration import Settings
+from mismatch.serving.images import ImageDecoder
 from mismatch.serving.messages import ExplanationAnswer
 from mismatch.serving.models import Models, Served
 from mismatch.serving.telemetry import Metrics
@@ -202,6 +204,50 @@ def test_a_model_that_cannot_be_loaded_leaves_all_as_they_were(
         await models.close()
 
     asyncio.run(work())
+
+
+ROUTES: dict[str, Any] = {
+    "/v1/predict": PAIR,
+    "/v1/explain": PAIR | {"heat_map": False},
+    "/v1/predict/batch": {
+        "images": {"a": PAIR["image"]},
+        "texts": {"a": "red"},
+        "pairs": [{"image": "a", "text": "a"}],
+    },
+}
+
+
+def test_requests_that_are_being_read_are_finished_by_the_model_that_they_have(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models are loaded anew meanwhile, and a third time only when the first ones are closed."""
+    go = threading.Event()
+    began = threading.Semaphore(0)
+    real = ImageDecoder._decoded
+
+    async def slow(*args: Any) -> Any:
+        began.release()
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        return await real(*args)
+
+    monkeypatch.setattr(ImageDecoder, "_decoded", slow)
+    monkeypatch.setattr(models_module, "load", lambda *_: Predictor(colour_engine(), threshold=0.9))
+    first = Predictor(colour_engine(), threshold=0.1)
+    with serving(first, reload=True) as client, ThreadPoolExecutor(8) as pool:
+        before = client.get("/v1/model").json()["model_id"]
+        asked = [pool.submit(client.post, route, json=body) for route, body in ROUTES.items()]
+        for _ in asked:
+            assert began.acquire(timeout=20)
+        assert client.post("/v1/reload").json()["changed"] == ["default"]
+        assert client.get("/v1/model").json()["model_id"] != before
+        third = pool.submit(client.post, "/v1/reload")
+        assert wait([third], timeout=0.3).done == set()
+        go.set()
+        answers = [one.result() for one in asked]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert [before in answer.text for answer in answers] == [True, True, True]
+        assert third.result().status_code == 200
 
 
 def test_an_explanation_that_nobody_waits_for_ends_and_leaves_its_thread_to_the_next(

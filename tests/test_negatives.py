@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mismatch.data.blind import blind_text_auroc
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.negatives import KINDS, by_words, make_negatives, nearest
+from mismatch.data.unimodal_baselines import blind_text_auroc
 from mismatch.errors import InputError, MissingExtraError
 
 COLOURS, ARTICLES, BRANDS = (

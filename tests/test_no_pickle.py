@@ -21,6 +21,7 @@ import mismatch
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import MismatchError
 from mismatch.training import TrainConfig, train
+from mismatch.training.callbacks import Callback, EpochInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 READERS = re.compile(
@@ -177,12 +178,12 @@ def test_the_state_of_a_run_that_is_resumed(
         "cache": str(tmp_path / "cache"),
     }
 
-    def stop(line: str) -> None:
-        if "epoch 1/" in line:
-            raise RuntimeError(line)
+    class Stop(Callback):
+        def on_epoch_end(self, epoch: EpochInfo) -> None:
+            raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        train(TrainConfig(**common, epochs=3), report=stop)
+        train(TrainConfig(**common, epochs=3), callbacks=[Stop()])
     states = list((tmp_path / "run").rglob("*.pt"))
     assert states, "a state lies there"
     for form in ("torch", "plain"):
@@ -192,7 +193,7 @@ def test_the_state_of_a_run_that_is_resumed(
             else:
                 path.write_bytes(trap)
         assert str(states[0].name) in refused(
-            lambda: train(TrainConfig(**common, epochs=3, resume=True), report=lambda line: None)
+            lambda: train(TrainConfig(**common, epochs=3, resume=True))
         )
     assert not mark.exists()
 

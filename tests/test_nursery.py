@@ -4,6 +4,7 @@ and ends for good.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ import pytest
 
 from mismatch.errors import MachineError
 from mismatch.runtime import nursery as module
-from mismatch.runtime.nursery import Nursery
+from mismatch.runtime.decode_worker import STATUS
+from mismatch.runtime.nursery import Nursery, WorkerId
 
 HEADER = {
     "name": "a",
@@ -36,12 +38,12 @@ def nursery() -> Iterator[Nursery]:
 
 def answer(nursery: Nursery) -> str:
     """What a new worker says of bytes that are no image."""
-    connection, process_id = nursery.fork(0, 0)
+    connection, worker = nursery.fork(0, 0)
     with connection:
         connection.send_bytes(json.dumps(HEADER).encode())
         connection.send_bytes(b"no image")
         said = str(json.loads(connection.recv_bytes())["refused"])
-    nursery.end(process_id)
+    nursery.end(worker)
     return said
 
 
@@ -56,8 +58,44 @@ def test_it_starts_at_the_first_worker_and_anew_where_it_has_ended(nursery: Nurs
     assert nursery._process.pid != first
 
 
-def test_a_worker_that_is_not_known_has_ended_by_nothing(nursery: Nursery) -> None:
-    assert nursery.end(os.getpid()) == 0, "and this process is still there"
+def test_nobody_knows_how_a_worker_ended_that_is_not_the_nurserys(nursery: Nursery) -> None:
+    assert nursery.end(WorkerId(os.getpid(), 1)) is None
+    _, worker = nursery.fork(0, 0)
+    other = worker._replace(process_id=os.getpid())
+    assert nursery.end(other) is None, "and this process is still there"
+
+
+def test_no_worker_is_asked_for_that_another_nursery_had(nursery: Nursery) -> None:
+    _, worker = nursery.fork(0, 0)
+    os.kill(worker.nursery, signal.SIGKILL)
+    assert nursery.end(worker) is None
+    assert nursery._process is None, "nothing is started for that"
+    _, fresh = nursery.fork(0, 0)
+    assert nursery.end(WorkerId(fresh.process_id, worker.nursery)) is None
+    assert nursery.end(fresh) == signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_workers_end_with_their_nursery(nursery: Nursery) -> None:
+    connection, worker = nursery.fork(0, 0)
+    os.kill(worker.nursery, signal.SIGKILL)
+    with connection, pytest.raises((EOFError, OSError)):
+        connection.recv_bytes()
+
+
+def test_a_fork_that_fails_leaves_the_other_workers_alone(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, worker = nursery.fork(0, 0)
+    real = module._exchanged
+    failed = STATUS.pack(-errno.EAGAIN)
+    monkeypatch.setattr(module, "_exchanged", lambda *_: failed)
+    with pytest.raises(MachineError, match=os.strerror(errno.EAGAIN)):
+        nursery.fork(0, 0)
+    monkeypatch.setattr(module, "_exchanged", real)
+    assert not connection.poll(0.1)
+    assert nursery.end(worker) == signal.SIGKILL
+    connection.close()
 
 
 def test_it_ends_for_good(nursery: Nursery) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mismatch.specs import HeadSpec
-from mismatch.training.batches import Batch
+from mismatch.training.feeds.batches import Batch
 from mismatch.training.head import AdapterHead
 from mismatch.training.losses import binary_loss, contrastive_loss
 from mismatch.training.objective import MAX_TEMPERATURE, Objective

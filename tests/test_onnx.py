@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 import mismatch
-from mismatch.backbones.graphs import OPSET
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export import onnx as module
+from mismatch.export.graphs import OPSET
 from mismatch.export.onnx import Rows, export_bundle
 from mismatch.runtime.pipeline import Pair
 from mismatch.training.engine import open_backbone, open_checkpoint

@@ -12,16 +12,15 @@ from click.testing import CliRunner
 from mismatch.cli.options import (
     MODEL_ENV,
     LocationType,
-    Shard,
     fetching_row_options,
+    job_row_options,
     long_text_option,
     model_option,
     model_options,
-    row_options,
-    shard_option,
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.jobs.options import (
     MODEL_DEFAULTS,
     ROW_DEFAULTS,
@@ -32,9 +31,9 @@ from mismatch.jobs.options import (
     open_predictor,
     open_rows,
 )
-from mismatch.remote import Remote
 from mismatch.runtime import preprocess
 from mismatch.runtime.decoding import DecodingPool
+from mismatch.specs import ReviewBand
 
 
 @pytest.fixture
@@ -114,113 +113,79 @@ def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_shards_together_are_all_rows_once(count: int) -> None:
-    rows = list(range(20))
-    shards = [list(Shard(number, count).of(rows)) for number in range(1, count + 1)]
-    assert sorted(row for shard in shards for row in shard) == rows
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert shards[0][:2] == [0, count][: len(shards[0])]
-
-
 @pytest.mark.parametrize(
-    "value",
+    ("options", "columns"),
     [
-        "0/4",
-        "5/4",
-        "1",
-        "1/",
-        "/4",
-        "1/0",
-        "-1/4",
-        "a/b",
-        "1/4/2",
-        "1.0/4",
-        "",
-        " 1/4",
-        "1/4\n",
-        "1/9999999999",
-    ],
-)
-def test_what_is_no_shard_is_refused(value: str) -> None:
-    command = click.command()(shard_option(lambda shard: click.echo(str(shard))))
-    assert CliRunner().invoke(command, ["--shard", "2/4"]).output == "2/4\n"
-    assert CliRunner().invoke(command, []).output == "None\n"
-    result = CliRunner().invoke(command, ["--shard", value])
-    assert result.exit_code == 2
-    assert "is not a shard; write I/N with I from 1 to N, as in 2/4" in result.output
-
-
-@pytest.mark.parametrize(
-    ("args", "columns"),
-    [
-        ([], Columns()),
-        (["--image-base-path", "d"], Columns(inside="d")),
-        (["--image-base-path", "d", "--allow-outside-images"], Columns()),
+        ({}, Columns()),
+        ({"image_base_path": "d"}, Columns(inside="d")),
+        ({"image_base_path": "d", "allow_outside_images": True}, Columns()),
         (
-            ["--image-column", "a", "--text_column", "b", "--label-column", "c"],
+            {"image_column": "a", "text_column": "b", "label_column": "c"},
             Columns("a", "b", "c"),
         ),
         (
-            ["--label-map", "yes/no", "--multi-image", "all"],
+            {"label_map": "yes/no", "multi_image": "all"},
             Columns(label_map="yes/no", multi_image="all"),
         ),
     ],
 )
-def test_how_rows_are_read(args: list[str], columns: Columns) -> None:
-    def show(image_base_path: str, columns: Columns) -> None:
-        """Show."""
-        click.echo(repr((image_base_path, columns)))
-
-    command = click.command(
-        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
-    )(row_options(show))
-    assert (
-        CliRunner().invoke(command, args).output
-        == f"{(columns.inside or ('d' if args[:2] == ['--image-base-path', 'd'] else ''), columns)!r}\n"
-    )
-    assert command.help == "Show."
+def test_how_rows_are_read(options: dict[str, Any], columns: Columns) -> None:
+    with open_rows("rows.csv", options) as source:
+        assert (source.base, source.columns) == (options.get("image_base_path", ""), columns)
 
 
 def test_options_about_rows_that_make_no_sense_are_refused() -> None:
-    command = click.command()(row_options(lambda **options: None))
-    with pytest.raises(InputError, match="--label-map 'yes' is not understood"):
-        CliRunner().invoke(command, ["--label-map", "yes"], catch_exceptions=False)
-    with pytest.raises(InputError, match="three different names are needed"):
-        CliRunner().invoke(command, ["--image-column", "text"], catch_exceptions=False)
+    for options, problem in (
+        ({"label_map": "yes"}, "'yes' is not understood"),
+        ({"image_column": "text"}, "three different names are needed"),
+    ):
+        with pytest.raises(InputError, match=problem), open_rows("rows.csv", options):
+            pass
+    command = click.command()(job_row_options(lambda **options: None))
     assert (
         "'any' is not one of 'best', 'all'"
         in CliRunner().invoke(command, ["--multi-image", "any"]).output
     )
 
 
-def test_decoding_elsewhere_is_over_with_the_command() -> None:
+def test_options_of_rows_are_those_of_a_job() -> None:
+    chosen: dict[str, Any] = {}
+    command = click.command(
+        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
+    )(job_row_options(lambda **options: chosen.update(options)))
+    assert CliRunner().invoke(command, []).exit_code == 0
+    assert chosen == ROW_DEFAULTS
+    assert CliRunner().invoke(command, ["--text_column", "b"]).exit_code == 0
+    assert chosen == ROW_DEFAULTS | {"text_column": "b"}
+
+
+def test_decoding_elsewhere_is_over_with_the_job() -> None:
     decoders = []
-    command = click.command()(row_options(lambda **options: decoders.append(preprocess._decoder)))
-    for args in ([], ["--isolate-decoding"], []):
-        assert CliRunner().invoke(command, args).exit_code == 0
+    for wanted in (False, True, False):
+        with open_rows("rows.csv", {"isolate_decoding": wanted}):
+            decoders.append(preprocess._decoder)
     assert [type(one) for one in decoders] == [type(None), DecodingPool, type(None)]
     assert preprocess._decoder is None
 
 
 def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
     @click.command()
-    @row_options
+    @job_row_options
     def other(**options: Any) -> None:
         """Never come to."""
 
     @click.command()
     @fetching_row_options
     def fetching(**options: Any) -> None:
-        click.echo(f"{options['image_base_path']} {options['columns'].inside}")
+        click.echo(options["image_base_path"])
 
     said = CliRunner().invoke(other, ["--image-base-path", "s3://shop/images"]).output
     assert "it is a URL, which `mismatch predict` alone takes" in " ".join(said.split())
     assert (
         CliRunner().invoke(fetching, ["--image-base-path", "s3a://shop/images/"]).output
-        == "s3://shop/images s3://shop/images\n"
+        == "s3://shop/images\n"
     )
-    assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/ data/\n"
+    assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/\n"
 
 
 def test_a_location_is_a_path_or_what_a_url_names() -> None:
@@ -242,6 +207,13 @@ def test_a_job_reads_rows_as_its_options_say(tmp_path: Path, write_rows: Any) ->
 
 
 def test_a_job_takes_a_model_by_name_or_one_that_is_loaded(tiny_bundles: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"`review_band` from 0\.1 to 0\.3 does not") as refusal:
+        open_predictor(
+            tiny_bundles["openclip"], {}, threshold=0.5, review_band=ReviewBand(0.1, 0.3)
+        )
+    assert refusal.value.option == "review_band"
+    banded = open_predictor(tiny_bundles["openclip"], {}, review_band=ReviewBand(-0.1, 1.1))
+    assert banded.review == ReviewBand(-0.1, 1.1)
     predictor = open_predictor(tiny_bundles["openclip"], {"threads": 1}, threshold=0.25)
     assert predictor.threshold == 0.25
     assert open_predictor(predictor, {}) is predictor

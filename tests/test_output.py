@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.training import output
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.output import RunFolder, resumable
-from mismatch.training.state import Note, write_state
+from mismatch.training.folder import output
+from mismatch.training.folder.earlier import resumable
+from mismatch.training.folder.output import RunFolder
+from mismatch.training.folder.state import Note, write_state
 
 Loaded = tuple[Any, Any]
 
@@ -43,7 +44,7 @@ def stats(path: Path) -> Any:
 def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(
     loaded: Loaded, tmp_path: Path
 ) -> None:
-    run = RunFolder(tmp_path / "a" / "run", report=print)
+    run = RunFolder(tmp_path / "a" / "run")
     assert run.contents() == "nothing has been written"
     for epoch, best in ((1, True), (2, True), (3, False)):
         save(run, loaded, epoch, best=best)
@@ -75,15 +76,14 @@ def test_a_run_writes_checkpoints_the_best_the_last_and_its_statistics(
 
 
 def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_stay(
-    loaded: Loaded, tmp_path: Path
+    logged: list[str], loaded: Loaded, tmp_path: Path
 ) -> None:
-    earlier = RunFolder(tmp_path, report=print)
+    earlier = RunFolder(tmp_path)
     for epoch in (1, 2, 10):
         save(earlier, loaded, epoch)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "my_checkpoint").mkdir()
-    said: list[str] = []
-    run = RunFolder(tmp_path, report=said.append)
+    run = RunFolder(tmp_path)
     assert "checkpoint_epoch_10" in names(tmp_path)
     save(run, loaded, 1)
     assert names(tmp_path) == [
@@ -93,7 +93,7 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
         "notes.txt",
         "training_stats.json",
     ]
-    assert said == [
+    assert logged == [
         (
             f"{tmp_path}: removed the earlier run's checkpoint_epoch_1, checkpoint_epoch_2,"
             " checkpoint_epoch_10, best_model"
@@ -104,14 +104,14 @@ def test_an_earlier_runs_checkpoints_go_at_the_first_write_and_foreign_files_sta
 def test_of_a_linked_best_model_the_link_goes_and_its_target_stays(
     loaded: Loaded, tmp_path: Path
 ) -> None:
-    earlier = RunFolder(tmp_path / "elsewhere", report=print)
+    earlier = RunFolder(tmp_path / "elsewhere")
     save(earlier, loaded, 1)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best_model").symlink_to(
         earlier.folder / "best_model", target_is_directory=True
     )
     before = names(earlier.folder / "best_model")
-    save(RunFolder(tmp_path / "run", report=print, start=earlier.folder / "best_model"), loaded, 2)
+    save(RunFolder(tmp_path / "run", start=earlier.folder / "best_model"), loaded, 2)
     assert names(tmp_path / "run") == ["best_model", "checkpoint_epoch_2", "training_stats.json"]
     assert not (tmp_path / "run" / "best_model").is_symlink()
     assert (names(earlier.folder / "best_model"), stats(earlier.folder / "best_model")) == (
@@ -126,24 +126,23 @@ def test_a_folder_that_cant_be_written_to_is_refused_before_training(
     def refuse(**options: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(options["dir"]))
 
-    RunFolder(tmp_path, report=print)
+    RunFolder(tmp_path)
     assert names(tmp_path) == []
     monkeypatch.setattr(output, "TemporaryFile", refuse)  # root may write anywhere
     with pytest.raises(
         CheckpointError, match=r"can't be written to: Permission denied; choose another"
     ):
-        RunFolder(tmp_path, report=print)
+        RunFolder(tmp_path)
 
 
 @pytest.mark.parametrize("start", ["checkpoint_epoch_2", "best_model"])
 def test_the_checkpoint_that_a_run_started_from_is_kept(
-    loaded: Loaded, tmp_path: Path, start: str
+    logged: list[str], loaded: Loaded, tmp_path: Path, start: str
 ) -> None:
-    earlier = RunFolder(tmp_path, report=print)
+    earlier = RunFolder(tmp_path)
     save(earlier, loaded, 1)
     save(earlier, loaded, 2)
-    said: list[str] = []
-    save(RunFolder(tmp_path, report=said.append, start=tmp_path / start), loaded, 1)
+    save(RunFolder(tmp_path, start=tmp_path / start), loaded, 1)
     assert names(tmp_path) == [
         "best_model",
         "checkpoint_epoch_1",
@@ -151,7 +150,7 @@ def test_the_checkpoint_that_a_run_started_from_is_kept(
         "training_stats.json",
     ]
     assert read_meta(tmp_path / "started_from") == loaded[1]
-    assert said[0] == f"{tmp_path}: {start}, which this run started from, is now started_from"
+    assert logged[0] == f"{tmp_path}: {start}, which this run started from, is now started_from"
 
 
 @pytest.mark.parametrize("name", ["best_model", "final_model", "checkpoint_epoch_3"])
@@ -164,10 +163,10 @@ def test_a_folder_of_that_name_that_mismatch_did_not_write_is_refused_and_kept(
         CheckpointError,
         match=(
             rf"{name} is in the way and was not written by mismatch; move it or choose another"
-            r" --output-dir"
+            r" `output_dir`"
         ),
     ):
-        RunFolder(tmp_path, report=print)
+        RunFolder(tmp_path)
     assert (tmp_path / name / "pytorch_model.bin").read_bytes() == b"weights"
 
 
@@ -179,7 +178,7 @@ def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_an
 ) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match=rf"{name} is there already"):
-        RunFolder(tmp_path, report=print)
+        RunFolder(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
 
@@ -187,25 +186,25 @@ def test_a_file_beside_the_checkpoints_that_mismatch_did_not_write_is_refused_an
 def test_what_a_user_keeps_in_a_checkpoint_does_not_go_with_it(
     loaded: Loaded, tmp_path: Path, name: str
 ) -> None:
-    save(RunFolder(tmp_path, report=print), loaded, 1)
+    save(RunFolder(tmp_path), loaded, 1)
     place = tmp_path / "best_model" / name
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
     with pytest.raises(
         CheckpointError, match=rf"best_model holds other files too \({name}\), which would be lost"
     ):
-        RunFolder(tmp_path, report=print)
+        RunFolder(tmp_path)
     assert place.read_text() == "mine"
 
 
 def test_no_run_is_written_into_a_checkpoint(loaded: Loaded, tmp_path: Path) -> None:
-    save(RunFolder(tmp_path, report=print), loaded, 1)
-    with pytest.raises(CheckpointError, match=r"--output-dir .* lies in the model"):
-        RunFolder(tmp_path / "best_model" / "again", report=print)
+    save(RunFolder(tmp_path), loaded, 1)
+    with pytest.raises(CheckpointError, match=r"`output_dir` .* lies in the model"):
+        RunFolder(tmp_path / "best_model" / "again")
 
 
 def test_many_epochs_are_named_by_the_first_and_the_last(loaded: Loaded, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path, report=print)
+    run = RunFolder(tmp_path)
     for epoch in range(1, 6):
         save(run, loaded, epoch)
     assert (
@@ -216,15 +215,15 @@ def test_many_epochs_are_named_by_the_first_and_the_last(loaded: Loaded, tmp_pat
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(
-        CheckpointError, match=r"--output-dir .*out can't be created: File exists; choose another"
+        CheckpointError, match=r"`output_dir` .*out can't be created: File exists; choose another"
     ):
-        RunFolder(tmp_path / "out", report=print)
+        RunFolder(tmp_path / "out")
 
 
 def test_a_write_that_fails_leaves_no_folder(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = RunFolder(tmp_path, report=print)
+    run = RunFolder(tmp_path)
     save(run, loaded, 1)
 
     def full(*_: Any) -> None:
@@ -238,23 +237,22 @@ def test_a_write_that_fails_leaves_no_folder(
 
 
 def test_the_options_are_written_with_the_first_epoch_and_somebodys_own_file_stays(
-    loaded: Loaded, tmp_path: Path
+    logged: list[str], loaded: Loaded, tmp_path: Path
 ) -> None:
-    run = RunFolder(tmp_path, report=print, settings="# mismatch 1: first\n")
+    run = RunFolder(tmp_path, settings="# mismatch 1: first\n")
     assert names(tmp_path) == []
     save(run, loaded, 1)
     assert (tmp_path / "run.yaml").read_text() == "# mismatch 1: first\n"
-    save(RunFolder(tmp_path, report=print, settings="# mismatch 1: second\n"), loaded, 1)
+    save(RunFolder(tmp_path, settings="# mismatch 1: second\n"), loaded, 1)
     assert (tmp_path / "run.yaml").read_text() == "# mismatch 1: second\n"
     (tmp_path / "run.yaml").write_text("epochs: 3  # mine\n")
-    said: list[str] = []
-    save(RunFolder(tmp_path, report=said.append, settings="# mismatch 1: third\n"), loaded, 1)
+    save(RunFolder(tmp_path, settings="# mismatch 1: third\n"), loaded, 1)
     assert ((tmp_path / "run.yaml").read_text(), (tmp_path / "run.resolved.yaml").read_text()) == (
         "epochs: 3  # mine\n",
         "# mismatch 1: third\n",
     )
     assert (
-        said[-1] == f"{tmp_path / 'run.yaml'} is yours and stays; this run's own options are in"
+        logged[-1] == f"{tmp_path / 'run.yaml'} is yours and stays; this run's own options are in"
         f" {tmp_path / 'run.resolved.yaml'}"
     )
 
@@ -265,7 +263,7 @@ def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(
     monkeypatch.setattr(output, "curves_png", lambda stats: f"{stats}".encode())
     old = b"\x89PNG with Software\0mismatch"
     (tmp_path / "training_curves.png").write_bytes(old)
-    run = RunFolder(tmp_path, report=print)
+    run = RunFolder(tmp_path)
     run.draw({})
     assert (tmp_path / "training_curves.png").read_bytes() == old
     save(run, loaded, 1)
@@ -275,22 +273,21 @@ def test_the_picture_of_an_earlier_run_goes_and_none_is_drawn_before_an_epoch(
 
 
 def test_a_picture_that_can_not_be_written_is_a_warning(
-    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logged: list[str], loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "curves_png", lambda stats: b"")
-    said: list[str] = []
-    run = RunFolder(tmp_path, report=said.append)
+    run = RunFolder(tmp_path)
     save(run, loaded, 1)
     (tmp_path / "training_curves.png").mkdir()
     run.draw({"epochs": 1})
-    assert [line.partition(" can't be drawn: ")[0] for line in said] == [
+    assert [line.partition(" can't be drawn: ")[0] for line in logged] == [
         f"warning: {tmp_path / 'training_curves.png'}"
     ]
     assert not list(tmp_path.glob(".*"))
 
 
 def test_the_newest_state_is_known_by_its_number(loaded: Loaded, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path, report=print)
+    run = RunFolder(tmp_path)
     assert run.newest() == 0
     note = Note(1, 0, {"epochs": 3}, "rows", 16, "frozen", None, False, "cpu in fp32", 1)
     for epoch, saved in ((1, 2 * time.time_ns()), (2, 0)):

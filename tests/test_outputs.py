@@ -1,4 +1,4 @@
-"""mismatch.outputs: whatever a command is asked to write, no input, no model's file and nothing
+"""mismatch.io.outputs: whatever a command is asked to write, no input, no model's file and nothing
 that a user made is replaced.
 """
 
@@ -16,9 +16,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mismatch.cli import command_paths, main
-from mismatch.cli.table_kinds import table
 from mismatch.errors import CheckpointError, InputError
-from mismatch.outputs import (
+from mismatch.io import outputs
+from mismatch.io.outputs import (
     SOFTWARE,
     OutputKind,
     check_outputs,
@@ -29,6 +29,8 @@ from mismatch.outputs import (
     refuse_model_folder,
     text_file,
 )
+from mismatch.io.reading import LARGEST_JSON
+from mismatch.jobs.table_kinds import table
 
 CHECKPOINT = {"format_version": 1, "head": {}, "score": {}}
 BUNDLE = {"format_version": 1, "image_spec": {}, "text_spec": {}, "files": {}}
@@ -389,6 +391,19 @@ def test_what_is_called_like_a_models_file_but_is_none_makes_no_model(tmp_path: 
         for name in ("mismatch.json", "manifest.json"):
             (tmp_path / name).write_text(content)
             refuse_model_folder(tmp_path / "o.csv", "--output")
+
+
+@pytest.mark.parametrize("name", ["mismatch.json", "manifest.json"])
+def test_a_file_too_large_for_a_models_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read = []
+    real = outputs.json.loads
+    monkeypatch.setattr(outputs.json, "loads", lambda text: (read.append(len(text)), real(text))[1])
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(LARGEST_JSON + 1)
+    refuse_model_folder(tmp_path / "o.csv", "--output")
+    assert read == []
 
 
 def test_the_model_is_found_through_links(place: Path) -> None:

@@ -39,7 +39,7 @@ LIGHT_PARTS = [
     "mismatch/evaluation",
     "mismatch/errors.py",
     "mismatch/specs.py",
-    "mismatch/files.py",
+    "mismatch/io/atomic.py",
 ]
 LIGHT_PARTS += [
     "mismatch/__init__.py",

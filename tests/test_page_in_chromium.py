@@ -185,7 +185,6 @@ def downloaded(tab: Any) -> list[list[str]]:
 
 
 # --- one pair
-# --------------------------------------------------------------------------------------------------
 
 
 def test_a_mismatch_has_its_score_its_words_marked_and_other_words(opened: Open) -> None:
@@ -461,7 +460,6 @@ def test_clear_takes_everything_away(opened: Open) -> None:
 
 
 # --- many pairs
-# --------------------------------------------------------------------------------------------------
 
 
 def test_a_csv_and_a_zip_become_results_and_a_download(opened: Open) -> None:
@@ -816,7 +814,6 @@ def test_thresholds_by_slice_come_from_a_column(opened: Open, colour_engine: Any
 
 
 # --- the whole page
-# --------------------------------------------------------------------------------------------------
 
 
 def test_a_token_is_asked_for_and_kept_for_the_tab_alone(opened: Open, colour_engine: Any) -> None:

@@ -12,16 +12,18 @@ from mismatch.data import csv_rows
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import (
     load_pairs,
+    one_image_each,
     parse_label,
     read_header,
     read_rows,
+    refusal,
     resolve_image,
     rows_files,
     scan_rows,
     source_digest,
 )
 from mismatch.errors import InputError, LabelError, MachineError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 HEAD = b"image_path,text,label\n"
 
@@ -402,7 +404,7 @@ def test_rows_that_can_not_be_read_are_the_machines_fault_and_not_the_inputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     (tmp_path / f"rows{suffix}").symlink_to("/proc/self/mem")  # EIO at its beginning
-    monkeypatch.setattr("mismatch.retries.PAUSES", ())
+    monkeypatch.setattr("mismatch.io.retries.PAUSES", ())
     with pytest.raises(
         MachineError,
         match=rf"rows\{suffix} can't be read to its end: Input/output error, tried 1 times",
@@ -450,3 +452,15 @@ def test_the_digest_of_an_object_is_of_what_the_store_says_of_it(
     (store / "rows.csv").write(b"image_path,text\na.jpg,blue\n")
     assert source_digest(str(store / "rows.csv")) != before
     assert rows_files(store / "rows.csv") == []
+
+
+def test_a_row_says_whether_its_label_alone_is_wrong(tmp_path: Path) -> None:
+    lines = ["image_path,text,label", "label 1.png,,1", "a.png,red,7", "a.png,red,", "a.png,,7"]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    rows = list(read_rows(tmp_path / "a.csv", require_label=True))
+    assert [row.only_label for row in rows] == [False, True, True, False]
+    assert isinstance(refusal("a.csv", rows[1:3]), LabelError)
+    assert not isinstance(refusal("a.csv", rows), LabelError)
+    both = Columns(multi_image="best")
+    [row] = one_image_each(rows[1]._replace(image_path="a;b", label=1, problem=None), both)
+    assert row.only_label

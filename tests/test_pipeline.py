@@ -8,6 +8,7 @@ import itertools
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mismatch.errors import ImageError, InputError
+from mismatch.runtime import memo, text_tower
 from mismatch.runtime import pipeline as module
-from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.cache import EmbeddingCache, bytes_key, text_key
 from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
 from mismatch.specs import ScoreSpec, TextSpec
 
@@ -94,7 +96,9 @@ def test_texts_of_like_length_go_together(
     engine = colour_engine(padding)
     pipeline = Pipeline(engine, batch_size=1)
     monkeypatch.setattr(
-        module, "_batches", lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2))
+        text_tower,
+        "_batches",
+        lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2)),
     )
     texts = ["red", "green bag shoe blue shirt", "blue bag", "green", "red shoe"]
     embeddings = pipeline.texts(texts)
@@ -102,7 +106,7 @@ def test_texts_of_like_length_go_together(
     np.testing.assert_array_equal(
         np.stack(embeddings), [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     )
-    assert pipeline.truncated == 1, "of six tokens, two are special: 'shirt' was cut"
+    assert pipeline.totals.truncated == 1, "of six tokens, two are special: 'shirt' was cut"
 
 
 def test_rows_are_read_lazily_and_decoding_stays_bounded(
@@ -132,7 +136,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(
 
 
 def test_the_memo_is_bounded(colour_engine: Any) -> None:
-    most = 3 * (module.ENTRY + 12)
+    most = 3 * (memo.ENTRY + 12)
     known = module.Known.nothing(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
@@ -192,11 +196,9 @@ def test_encoded_bytes_are_known_by_their_hash_and_not_kept(
     colour_engine: Any, colour_images: Path
 ) -> None:
     content = (colour_images / "red.png").read_bytes()
-    assert module._image_key(content) == module._image_key(bytes(bytearray(content)))
-    assert module._image_key(content) != module._image_key(
-        (colour_images / "blue.png").read_bytes()
-    )
-    assert len(module._image_key(content)) == 16  # type: ignore[arg-type]
+    assert memo.image_key(content) == memo.image_key(bytes(bytearray(content)))
+    assert memo.image_key(content) != memo.image_key((colour_images / "blue.png").read_bytes())
+    assert len(memo.image_key(content)) == 16  # type: ignore[arg-type]
     engine = colour_engine()
     assert [
         result.logit for result in Pipeline(engine).score([Pair(content, "red")] * 5, window=2)
@@ -262,7 +264,7 @@ def test_a_long_texts_pieces_decide_together(
     assert engine.text_shapes == shapes, (
         "a piece that two texts share, and that is a text of its own, runs once"
     )
-    assert (pipeline.long_texts, pipeline.truncated) == (2, truncated)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (2, truncated)
 
 
 def test_the_engines_score_says_what_becomes_of_long_texts_unless_told_otherwise(
@@ -301,17 +303,17 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
         )
         for _ in range(200)
     ]
-    monkeypatch.setattr(module, "MEMO_BYTES", memo_bytes)
+    monkeypatch.setattr(memo, "MEMO_BYTES", memo_bytes)
     monkeypatch.setattr(module, "WINDOW", 7)
     pipeline, plain = Pipeline(colour_engine(), long_text=long_text), Pipeline(colour_engine())
     results = list(pipeline.score(pairs, window=window))
     for pair, result in zip(pairs, results, strict=True):
-        alone = [
-            one.logit
-            for one in plain.score(
-                [Pair(pair.image, piece) for piece in pipeline.pieces([pair.text])[0]]
-            )
-        ]
+        [pieces] = pipeline.pieces([pair.text])
+        if isinstance(pieces, InputError):
+            assert result.logit is None
+            assert str(pieces) == "the text is empty"
+            continue
+        alone = [one.logit for one in plain.score([Pair(pair.image, piece) for piece in pieces])]
         if None in alone:
             assert result.logit is None
             assert "empty" in (result.problem or "") or "absent" in (result.problem or "")
@@ -319,7 +321,7 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
             assert result.logit == pytest.approx(
                 min(alone) if long_text == "chunk" else np.mean(alone), abs=1e-6
             )
-    assert plain.truncated == pipeline.truncated == 0
+    assert plain.totals.truncated == pipeline.totals.truncated == 0
     assert sum(result.logit is not None for result in results) > 100
 
 
@@ -373,12 +375,11 @@ def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
     np.testing.assert_array_equal(
         np.stack(pipeline.texts(["red shirt bag shoe\nblue shirt"])), [[1, 0, 0]]
     )  # type: ignore[arg-type]
-    assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue", ""]) == [
+    assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue"]) == [
         ("red shirt bag shoe", "blue shirt"),
         ("blue",),
-        ("",),
     ]
-    assert (pipeline.long_texts, pipeline.truncated) == (2, 1)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (2, 1)
 
 
 def spaces_count(engine: Any, context_length: int) -> Any:
@@ -395,14 +396,32 @@ def spaces_count(engine: Any, context_length: int) -> Any:
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
 @pytest.mark.parametrize("text", ["\n" * 50, " \t" * 30])
-def test_much_white_space_is_one_empty_piece_and_no_long_text(
+def test_much_white_space_is_an_empty_text_and_no_long_one(
     colour_engine: Any, long_text: Any, text: str
 ) -> None:
     pipeline = Pipeline(spaces_count(colour_engine(), 8), long_text=long_text)
-    assert pipeline.pieces([text, "red"]) == [(text,), ("red",)]
+    pieces, red_pieces = pipeline.pieces([text, "red"])
+    assert red_pieces == ("red",)
+    if long_text == "truncate":
+        assert pieces == (text,)
+    else:
+        assert str(pieces) == "the text is empty"
     empty, red = pipeline.piece_embeddings([text, "red"])
     assert (str(empty), isinstance(red, np.ndarray)) == ("the text is empty", True)
-    assert (pipeline.long_texts, pipeline.truncated) == (0, 0)
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == (0, 0)
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk", "chunk-mean"])
+@pytest.mark.parametrize("text", ["&nbsp;", "&amp;nbsp;", "&#32;", "\0" * 50, "\x1b[0m", "\ufeff"])
+def test_a_text_of_which_cleaning_leaves_nothing_is_empty(
+    colour_engine: Any, colour_images: Path, long_text: Any, text: str
+) -> None:
+    engine = colour_engine()
+    engine.text_spec = replace(engine.text_spec, cleaning="clip")
+    pairs = [Pair(colour_images / "red.png", one) for one in (text, "red")]
+    empty, red = Pipeline(engine, long_text=long_text).score(pairs)
+    assert (empty.logit, empty.problem) == (None, "the text is empty")
+    assert (red.logit, red.problem) == (1.0, None)
 
 
 def test_one_image_and_no_piece_beside_two_is_refused(colour_engine: Any) -> None:
@@ -426,7 +445,7 @@ def test_a_long_text_counts_once_though_its_letters_are_too_long_as_well(
     assert sum(rows for rows, _ in pipeline.engine.text_shapes) == len(set(pieces)), (
         "equal pieces run once"
     )  # type: ignore[attr-defined]
-    assert (pipeline.long_texts, pipeline.truncated) == counts
+    assert (pipeline.totals.long_texts, pipeline.totals.truncated) == counts
 
 
 @pytest.fixture
@@ -514,11 +533,22 @@ def test_a_cache_keeps_no_failures_and_leaves_their_words_alone(
     assert results[0].logit == 1.0, "what was absent is looked for again"
 
 
+def test_cached_embeddings_of_another_width_are_made_anew(
+    colour_engine: Any, colour_images: Path, tmp_path: Path
+) -> None:
+    path = colour_images / "red.png"
+    narrow = np.ones(2, np.float32)
+    cache = EmbeddingCache(tmp_path / "c", "aa")
+    cache.put_many({bytes_key(path.read_bytes()): narrow, text_key("red"): narrow})
+    [scored] = Pipeline(colour_engine(), cache=cache).score([Pair(path, "red")])
+    assert scored.logit == 1.0
+
+
 def replaced_after_hashing(
     module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
 ) -> None:
     """Let each of `paths` be written anew between the look at its content and its decoding."""
-    real = module.hash_file
+    real = memo.hash_file
 
     def hash_file(path: Any) -> Any:
         found = real(path)
@@ -526,7 +556,7 @@ def replaced_after_hashing(
             path.write_bytes(content)
         return found
 
-    monkeypatch.setattr(module, "hash_file", hash_file)
+    monkeypatch.setattr(memo, "hash_file", hash_file)
 
 
 @pytest.mark.parametrize("settled_ns", [-(10**12), 2 * 10**9], ids=["by-times", "by-content"])
@@ -665,7 +695,7 @@ def test_a_step_that_fails_on_everything_is_no_pairs_fault(
 def test_a_text_that_cannot_be_split_costs_its_pair_alone(
     colour_engine: Any, colour_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mismatch.runtime import chunks
+    from mismatch.runtime import long_text as chunks
 
     real = chunks.split_long_text
     monkeypatch.setattr(

@@ -8,13 +8,14 @@ import torch
 from mismatch.errors import InputError
 from mismatch.training import precision as module
 from mismatch.training.precision import autocast, choose_precision, has_bf16
+from tests.training_lines import training_lines
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
 
 def choose(asked: str, tune: str = "full", device: torch.device = CPU) -> tuple[str, list[str]]:
-    said: list[str] = []
-    return choose_precision(asked, tune, device, said.append), said
+    with training_lines() as lines:
+        return choose_precision(asked, tune, device), lines
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
@@ -45,7 +46,7 @@ def test_fp16_needs_cuda_and_a_frozen_backbone_needs_none() -> None:
         with pytest.raises(
             InputError,
             match=(
-                rf"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or"
+                rf"`precision='fp16'` needs a CUDA device, and this is {device.type}; use bf16 or"
                 r" fp32"
             ),
         ):
@@ -53,7 +54,7 @@ def test_fp16_needs_cuda_and_a_frozen_backbone_needs_none() -> None:
     for asked in ("bf16", "fp16"):
         with pytest.raises(
             InputError,
-            match=rf"--precision {asked} is for towers in training, and --tune head trains none",
+            match=rf"`precision='{asked}'` is for towers in training, and `tune='head'` trains none",
         ):
             choose(asked, "head")
 

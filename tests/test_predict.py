@@ -20,12 +20,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import mismatch
 from benchmarks.hostile_pictures import jpeg_of_scans
 from mismatch.cli import main
-from mismatch.cli.predict import COLUMNS, RowWriter, box
-from mismatch.cli.tables import ParquetTable
-from mismatch.locks import locked
+from mismatch.cli.predict import box
+from mismatch.io.locks import locked
+from mismatch.jobs.output.tables import COLUMNS, ParquetTable
+from mismatch.jobs.row_tables import RowWriter
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import Calibration, ScoreSpec
@@ -75,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, colour_engine: Any, colour_images: Path
     def load(path: str, provider: str, threads: int | None, **options: Any) -> Predictor:
         return Predictor(colour_engine(), **options)
 
-    monkeypatch.setattr(mismatch, "load", load, raising=False)
+    monkeypatch.setattr("mismatch.jobs.options.load", load)
     monkeypatch.chdir(colour_images)
     monkeypatch.delenv("CLIP_FINE_TUNED_MODEL_PATH", raising=False)
     return lambda *args: CliRunner().invoke(main, ["predict", *args], prog_name="mismatch")
@@ -336,8 +336,7 @@ def test_another_long_text_than_the_models_is_said_where_the_model_is_calibrated
 ) -> None:
     score = ScoreSpec("probability", 0.5, Calibration(1.0, 0.0, 90), long_text="chunk")
     monkeypatch.setattr(
-        mismatch,
-        "load",
+        "mismatch.jobs.options.load",
         lambda path, provider, threads, **options: Predictor(colour_engine(score=score), **options),
     )
     args = ("--model", "m", "--image", "red.png", "--text", "red shirt bag shoe. blue shirt")
@@ -795,7 +794,7 @@ def test_a_row_of_several_images(run: Any, colour_images: Path, mode: str, said:
     assert "/gone.png' not found" in out[1]["status"]
     assert (
         out[2]["status"]
-        == f"image '../x.png' leaves --image-base-path {colour_images}; pass --allow-outside-images"
+        == f"image '../x.png' leaves the image base path {colour_images}; allow outside images"
         " if it may lie elsewhere"
     )
 
@@ -813,7 +812,7 @@ def test_absolute_paths_hold_without_a_base_and_below_it(
         assert ",match,ok" in run("--model", "m", "--csv", "rows.csv", *options).stdout
     result = run("--model", "m", "--csv", "rows.csv", "--image-base-path", "deep")
     assert result.exit_code == 2
-    assert "leaves --image-base-path deep; pass --allow-outside-images" in result.stdout
+    assert "leaves the image base path deep; allow outside images" in result.stdout
 
 
 @pytest.mark.parametrize("source", [["--images", "."], ["--image", "red.png", "--text", "red"]])
@@ -848,7 +847,7 @@ def test_a_second_run_into_the_same_file_is_refused_before_a_model_is_loaded(
     run: Any, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with locked("out.csv"):
-        monkeypatch.delattr(mismatch, "load")
+        monkeypatch.delattr("mismatch.jobs.options.load")
         result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert result.exit_code == 2
     assert result.stderr.startswith(
@@ -921,7 +920,7 @@ def test_what_pillow_warns_of_is_no_noise(run: Any, monkeypatch: pytest.MonkeyPa
             "Corrupt EXIF data.", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin"
         )
 
-    monkeypatch.setattr("mismatch.cli.predict.long_texts", warn)
+    monkeypatch.setattr("mismatch.jobs.predict_file.long_texts_note", warn)
     Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
     result = run("--model", "m", "--csv", "rows.csv", "--output", "out.csv")
     assert (result.exit_code, result.stderr.splitlines()) == (0, ["1 rows scored → out.csv"])
@@ -943,3 +942,16 @@ def test_a_name_that_is_no_text_is_written_by_its_codes(run: Any) -> None:
         assert "udcff.png" in (
             result.stdout if name == "-" else Path(name).read_text(encoding="utf-8")
         )
+
+
+@pytest.mark.parametrize(
+    "rows", [("--image", "red.png", "--text", "red"), ("--csv", "rows.csv", "--output", "out.csv")]
+)
+def test_a_review_band_next_to_the_threshold_is_refused(run: Any, rows: tuple[str, ...]) -> None:
+    Path("rows.csv").write_text("image_path,text\nred.png,red\n", encoding="utf-8")
+    result = run("--model", "m", *rows, "--review-band", "0.1,0.3")
+    assert result.exit_code == 2
+    assert "--review-band from 0.1 to 0.3 does not hold the threshold 0.5000" in result.stderr
+    assert not Path("out.csv").exists()
+    result = run("--model", "m", *rows, "--review-band", "0.1,0.3", "--threshold", "0.2")
+    assert result.exit_code == 0

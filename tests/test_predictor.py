@@ -4,9 +4,12 @@ which finds the engine.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,9 +31,10 @@ from mismatch.errors import (
     InputError,
     MissingExtraError,
 )
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import Calibration, ReviewBand, ScoreSpec, SliceThresholds, TextSpec, Threshold
 
 
@@ -274,7 +278,7 @@ def test_a_missing_module_is_named_as_what_it_is(
 
     if bundle:
         (tmp_path / "manifest.json").write_text("{}")
-    monkeypatch.setattr("mismatch.runtime.predictor.entry_points", lambda **wanted: [Opener()])
+    monkeypatch.setattr("mismatch.runtime.engines.entry_points", lambda **wanted: [Opener()])
     with pytest.raises(CheckpointError if bundle else MissingExtraError, match=words):
         mismatch.load(tmp_path)
 
@@ -308,8 +312,8 @@ def test_one_long_text_scores_as_in_many_rows(
     assert one.similarity_score == pytest.approx(1 / (1 + np.exp(-(2 * logit + 1))), abs=1e-6)
     assert (
         predictor.score.long_text,
-        predictor.pipeline.long_texts,
-        predictor.pipeline.truncated,
+        predictor.pipeline.totals.long_texts,
+        predictor.pipeline.totals.truncated,
     ) == (used, 2, 2 * (used == "truncate"))
     np.testing.assert_array_equal(predictor.encode_texts([SAID]), [[1, 0, 0]])
 
@@ -334,7 +338,11 @@ def test_much_white_space_is_an_empty_text(
     [row] = predictor.predict_pairs(
         [{"image_path": str(colour_images / "red.png"), "text": "\n" * 50}]
     )
-    assert (row.status, row.logit, predictor.pipeline.long_texts) == ("the text is empty", None, 0)
+    assert (row.status, row.logit, predictor.pipeline.totals.long_texts) == (
+        "the text is empty",
+        None,
+        0,
+    )
 
 
 @pytest.mark.parametrize("text", ["👍👍", "👍👜", "a 👍"])
@@ -348,13 +356,19 @@ def test_one_pair_counts_long_texts_as_many_rows_do(
     engine = colour_engine()
     engine.text_spec = bytes_spec(2)
     one, many = Predictor(engine, long_text=long_text), Predictor(engine, long_text=long_text)
+    counts = TextCounts()
     single = one.predict(colour_images / "red.png", text)
+    assert one.predict(colour_images / "red.png", text, counts=counts) == single
+    assert (counts.long_texts, counts.truncated) == (
+        one.pipeline.totals.long_texts,
+        one.pipeline.totals.truncated,
+    )
     [row] = many.predict_pairs([{"image_path": str(colour_images / "red.png"), "text": text}])
     assert single == row
-    assert one.pipeline.long_texts == many.pipeline.long_texts == 1
+    assert one.pipeline.totals.long_texts == many.pipeline.totals.long_texts == 1
     assert (
-        one.pipeline.truncated
-        == many.pipeline.truncated
+        one.pipeline.totals.truncated
+        == many.pipeline.totals.truncated
         == (
             1
             if long_text == "truncate"
@@ -402,9 +416,9 @@ def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
         for predictor in both
     )
     np.testing.assert_allclose(bundle_says, torch_says, atol=1e-4)
-    assert [(p.pipeline.long_texts, p.pipeline.truncated, p.score.long_text) for p in both] == [
-        (4, 0, long_text)
-    ] * 2
+    assert [
+        (p.pipeline.totals.long_texts, p.pipeline.totals.truncated, p.score.long_text) for p in both
+    ] == [(4, 0, long_text)] * 2
     plain = mismatch.load(bundle, "cpu", long_text="truncate")
     pieces = both[0].pipeline.pieces([row["text"] for row in rows])
     alone = [
@@ -415,7 +429,7 @@ def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
     np.testing.assert_allclose(
         bundle_says, [(min if long_text == "chunk" else np.mean)(own) for own in alone], atol=1e-4
     )  # type: ignore[operator]
-    assert plain.pipeline.truncated == 0
+    assert plain.pipeline.totals.truncated == 0
 
 
 def test_a_longer_context_takes_longer_texts_whole(
@@ -455,8 +469,8 @@ def test_a_longer_context_takes_longer_texts_whole(
         predictor.predict(colour_images / "red.png", said).logit
         for said in (text, text + "it is blue", text + "it is blue. " * 20)
     ]
-    assert predictor.pipeline.long_texts == 1, "the last one"
-    assert predictor.pipeline.truncated == 0
+    assert predictor.pipeline.totals.long_texts == 1, "the last one"
+    assert predictor.pipeline.totals.truncated == 0
     assert [len(own) for own in predictor.pipeline.pieces([text, text + "it is blue. " * 20])] == [
         1,
         2,
@@ -511,10 +525,25 @@ def test_a_score_in_the_review_band_is_for_a_person(
         .prediction
         == "match"
     )
-    given = Predictor(colour_engine(), review=ReviewBand(0.0, 0.2)).predict(
+    given = Predictor(colour_engine(), review=ReviewBand(0.0, 0.5)).predict(
         colour_images / "red.png", "blue"
     )
     assert (given.prediction, given.is_match) == ("review", False)
+
+
+def test_a_review_band_must_hold_the_thresholds_in_use(colour_engine: Any) -> None:
+    for score, threshold, band, refused in (
+        (BANDED, None, (0.6, 0.8), 0.5),
+        (BANDED, 0.4, (0.5, 0.8), 0.4),
+        (SLICED, None, (0.4, 0.8), 0.9),
+    ):
+        words = f"`review` from .* does not hold the threshold {refused:.4f}"
+        with pytest.raises(InputError, match=words) as refusal:
+            Predictor(colour_engine(score=score), threshold=threshold, review=band)
+        assert refusal.value.option == "review"
+    sliced = Predictor(colour_engine(score=SLICED), review=(0.4, 0.95))
+    assert (sliced.thresholds, sliced.review) == ([0.5, 0.9], ReviewBand(0.4, 0.95))
+    assert Predictor(colour_engine(score=SLICED), threshold=0.6, review=(0.6, 0.8)).review
 
 
 def test_slices_have_thresholds_of_their_own(colour_engine: Any, colour_images: Path) -> None:
@@ -666,3 +695,111 @@ def test_what_is_no_path_has_no_score(predictor: Predictor, colour_images: Path,
     )
     assert row.status.startswith("the image_path is ")
     assert row.status.endswith(", not a path")
+
+
+def test_scores_of_pairs(predictor: Predictor, colour_images: Path) -> None:
+    images = [colour_images / "red.png", colour_images / "blue.png"]
+    scores = predictor.scores(images, iter(["red", "red"]))
+    assert scores.shape == (2,)
+    assert scores[0] > 0.5 > scores[1]
+    assert predictor.scores([], []).shape == (0,)
+    with pytest.raises(InputError, match="2 images and 1 texts"):
+        predictor.scores(images, ["red"])
+    with pytest.raises(InputError, match=r"pair 2: .*lie\.jpg"):
+        predictor.scores([images[0], colour_images / "lie.jpg"], ["red", "red"])
+
+
+def test_texts_and_images_go_by_position(predictor: Predictor, colour_images: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = pandas.Series(["green", "red", "blue"], index=[2, 0, 1])
+    expected = [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    np.testing.assert_array_equal(predictor.encode_texts(texts), expected)
+    np.testing.assert_array_equal(predictor.encode_texts(iter(texts)), expected)
+    images = pandas.Series(
+        [str(colour_images / f"{name}.png") for name in ("green", "red", "blue")], index=[2, 0, 1]
+    )
+    np.testing.assert_allclose(predictor.encode_images(images), expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.encode_images(iter(images)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("texts", ["shirt", None, 3, b"shirt"])
+def test_one_text_is_not_several(predictor: Predictor, texts: Any) -> None:
+    for method in (predictor.encode_texts, predictor.embed_texts):
+        with pytest.raises(InputError, match="several are needed"):
+            method(texts)
+
+
+def test_a_frame_is_rows_and_a_live_source_is_answered(
+    predictor: Predictor, colour_images: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"image_path": ["red.png"] * 2, "text": ["red", None]})
+    good, bad = predictor.predict_pairs(frame, image_base_path=colour_images)
+    assert (good.status, bad.prediction) == ("ok", "error")
+    answered: list[bool] = []
+
+    def source() -> Iterator[dict[str, str]]:
+        for i in range(3):
+            assert len(answered) == i
+            yield {"image_path": "red.png", "text": "red"}
+            until = time.monotonic() + 20
+            while len(answered) <= i and time.monotonic() < until:
+                time.sleep(0.01)
+
+    for one in predictor.predict_pairs(source(), image_base_path=colour_images):
+        answered.append(bool(one.is_match))  # noqa: PERF401 - the source looks at it
+    assert answered == [True] * 3
+
+
+def test_rows_of_a_file(predictor: Predictor, colour_images: Path) -> None:
+    path = colour_images / "rows.csv"
+    path.write_text("image_path,text,problem\nred.png,red,x\ngone.png,red,\n")
+    found = list(predictor.predict_rows(path, image_base_path=colour_images))
+    assert [row.line for row, _ in found] == [2, 3]
+    assert [one.prediction for _, one in found] == ["match", "error"]
+    [(row, one)] = predictor.predict_rows(
+        [{"image_path": "red.png", "text": "red", "id": 3}], image_base_path=colour_images
+    )
+    assert (row["id"], one.is_match) == (3, True)
+
+
+def test_a_closed_predictor_says_so(colour_engine: Any, colour_images: Path) -> None:
+    with Predictor(colour_engine()) as predictor:
+        assert predictor.predict(colour_images / "red.png", "red").is_match
+        assert "numpy cpu" in repr(predictor)
+    predictor.close()
+    assert "closed" in repr(predictor)
+    with pytest.raises(InputError, match="closed"):
+        predictor.predict(colour_images / "red.png", "red")
+
+
+def test_a_copy_loads_the_model_again(
+    tiny_bundles: dict[str, Path], colour_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_bundles["openclip"].parent)
+    predictor = mismatch.load(tiny_bundles["openclip"].name, threads=1, review=(0.0, 1.1))
+    predictor.threshold = 0.125
+    data = pickle.dumps(predictor)
+    monkeypatch.chdir(colour_images)
+    for again in (pickle.loads(data), copy.deepcopy(predictor)):  # noqa: S301 - its own
+        assert again is not predictor
+        assert again.predict("red.png", "red") == predictor.predict("red.png", "red")
+        assert (again.threshold, again.review) == (0.125, ReviewBand(0.0, 1.1))
+
+
+def test_a_predictor_of_an_engine_cannot_be_copied(predictor: Predictor) -> None:
+    for act in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(mismatch.MismatchError, match=r"mismatch\.load"):
+            act(predictor)
+
+
+def test_an_explanation_leaves_the_counts_of_others_alone(
+    predictor: Predictor, colour_images: Path
+) -> None:
+    rows = [{"image_path": "red.png", "text": SAID}]
+    found = predictor.predict_pairs(rows, image_base_path=colour_images)
+    next(found)
+    mismatch.explain(predictor, colour_images / "red.png", SAID)
+    assert (found.counts.long_texts, predictor.pipeline.totals.long_texts) == (1, 1)
+    with pytest.raises(ImageError, match="a NoneType"):
+        mismatch.explain(predictor, None, "red")  # type: ignore[arg-type]

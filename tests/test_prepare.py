@@ -22,21 +22,21 @@ from mismatch.errors import (
     InputError,
     LabelError,
 )
-from mismatch.runtime import chunks, tokenize
+from mismatch.runtime import long_text as chunks
+from mismatch.runtime import tokenize
 from mismatch.runtime.predictor import Predictor
-from mismatch.training.batches import EmbeddingFeed
 from mismatch.training.checkpoint import load_detector, save_checkpoint
 from mismatch.training.config import TrainConfig
+from mismatch.training.distributed.processes import Processes
 from mismatch.training.engine import open_checkpoint
-from mismatch.training.prepare import (
+from mismatch.training.feeds.feeds import EmbeddingFeed
+from mismatch.training.feeds.prepare import (
     cut_long_texts,
     default_cache,
     load_sets,
     load_start,
     make_feeds,
-    no_progress,
 )
-from mismatch.training.processes import Processes
 from tests.teams import in_team
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -56,7 +56,7 @@ def test_a_checkpoint_restores_family_and_head(
     tiny_checkpoints: dict[str, Path], family: str, options: Callable[[Path], dict[str, str]]
 ) -> None:
     folder = tiny_checkpoints[family]
-    start = load_start(TrainConfig(train_csv="t.csv", **options(folder)), print)  # type: ignore[arg-type]
+    start = load_start(TrainConfig(train_csv="t.csv", **options(folder)))  # type: ignore[arg-type]
     expected = load_detector(folder)[0].state_dict()
     assert (start.family, start.model_id, start.checkpoint) == (family, "tiny", folder)
     assert start.detector.head.spec.kind == "adapter"  # the checkpoint's
@@ -66,16 +66,13 @@ def test_a_checkpoint_restores_family_and_head(
 
 
 def test_a_plain_directory_of_upstream_loads_through_its_family(
-    tiny_checkpoints: dict[str, Path], tmp_path: Path
+    logged: list[str], tiny_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     load_detector(tiny_checkpoints["hf-clip"])[0].backbone.save_pretrained(tmp_path)
     (tmp_path / "classification_head.pt").write_bytes(b"")
-    said: list[str] = []
-    start = load_start(
-        TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"), said.append
-    )
+    start = load_start(TrainConfig(train_csv="t.csv", model_name=str(tmp_path), head="cosine"))
     unread = "is damaged or holds more than tensors, so nothing of it was read or run"
-    assert said == [
+    assert logged == [
         (
             f"warning: {tmp_path}/classification_head.pt {unread}; the backbone is loaded and a new"
             " head is trained"
@@ -87,8 +84,7 @@ def test_a_plain_directory_of_upstream_loads_through_its_family(
 
 def test_head_options_shape_a_fresh_head() -> None:
     start = load_start(
-        TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3),
-        print,
+        TrainConfig(train_csv="t.csv", model_name="tiny", head_dim=40, head_hidden=24, dropout=0.3)
     )
     spec = start.detector.head.spec
     assert (spec.common_dim, spec.hidden_dim, spec.dropout) == (40, 24, 0.3)
@@ -97,9 +93,9 @@ def test_head_options_shape_a_fresh_head() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"head": "cosine"}, "--head is cosine, but the head of .* has adapter"),
-        ({"dropout": 0.7}, "--dropout is 0.7"),
-        ({"head_dim": 7}, "--head-dim is 7"),
+        ({"head": "cosine"}, "`head` is cosine, but the head of .* has adapter"),
+        ({"dropout": 0.7}, "`dropout` is 0.7"),
+        ({"head_dim": 7}, "`head_dim` is 7"),
     ],
     ids=["kind", "dropout", "width"],
 )
@@ -108,8 +104,7 @@ def test_another_head_than_the_checkpoints_is_refused_and_not_ignored(
 ) -> None:
     with pytest.raises(InputError, match=words):
         load_start(
-            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["openclip"]), **options),
-            print,
+            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["openclip"]), **options)
         )
 
 
@@ -120,8 +115,7 @@ def test_a_checkpoint_and_another_model_are_refused(tiny_checkpoints: dict[str, 
                 train_csv="t.csv",
                 backbone=str(tiny_checkpoints["openclip"]),
                 model_name="openai/other",
-            ),
-            print,
+            )
         )
 
 
@@ -131,15 +125,16 @@ def test_two_checkpoints_are_refused(tiny_checkpoints: dict[str, Path]) -> None:
         "model_name": str(tiny_checkpoints["hf-clip"]),
     }
     with pytest.raises(BackboneError, match="leave one of them out"):
-        load_start(TrainConfig(train_csv="t.csv", **options), print)  # type: ignore[arg-type]
+        load_start(TrainConfig(train_csv="t.csv", **options))  # type: ignore[arg-type]
 
 
-def test_validation_rows_of_one_label_are_reported(write_rows: WriteRows, tmp_path: Path) -> None:
+def test_validation_rows_of_one_label_are_reported(
+    logged: list[str], write_rows: WriteRows, tmp_path: Path
+) -> None:
     rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "red", 1), ("b.png", "blue", 0)])
     val = write_rows(tmp_path / "v.csv", [HEADER, ("c.png", "red", 0)])
-    said: list[str] = []
-    load_sets(TrainConfig(train_csv=str(rows), val_csv=str(val)), said.append)
-    assert said == [
+    load_sets(TrainConfig(train_csv=str(rows), val_csv=str(val)))
+    assert logged == [
         (
             "warning: every validation label is 0, so no calibration and no threshold is stored, and"
             " there is no AUROC"
@@ -158,7 +153,7 @@ def test_holding_out_the_only_image_with_a_label_is_refused(
             r" tell apart"
         ),
     ):
-        load_sets(TrainConfig(train_csv=str(rows)), print)
+        load_sets(TrainConfig(train_csv=str(rows)))
 
 
 LONG = [
@@ -199,6 +194,7 @@ LONG = [
     ],
 )
 def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
+    logged: list[str],
     tiny_checkpoints: dict[str, Path],
     write_rows: WriteRows,
     tmp_path: Path,
@@ -213,14 +209,31 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
         model_name=str(tiny_checkpoints["hf-clip"]),
         long_text=long_text,
     )
-    start, said = load_start(config, print), list[str]()
-    train, _ = load_sets(config, lambda line: None)
-    [cut, same], count = cut_long_texts(start, [train, train], said.append)
-    assert (said, count) == ([line], 2)
+    start = load_start(config)
+    train, _ = load_sets(config)
+    [cut, same], count = cut_long_texts(start, [train, train])
+    assert (logged[1:], count) == ([line], 2)
     assert np.diff(cut.starts).tolist() == pieces == np.diff(same.starts).tolist()
     assert (cut.texts, cut.text_of.tolist()) == (train.texts, train.text_of.tolist())
     for text, first, last in zip(cut.texts, cut.starts, cut.starts[1:], strict=False):
         assert " ".join(cut.pieces[i] for i in cut.piece_of[first:last]).split() == text.split()
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "chunk"])
+def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
+    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: str
+) -> None:
+    rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "&nbsp;", 0), ("b.png", "red", 1)])
+    config = TrainConfig(
+        train_csv=str(rows),
+        val_fraction=0.0,
+        model_name=str(tiny_checkpoints["openclip"]),
+        backbone="openclip",
+        long_text=long_text,
+    )
+    train, _ = load_sets(config, lambda line: None)
+    with pytest.raises(InputError, match=r"t\.csv: text '&nbsp;': the text is empty"):
+        cut_long_texts(load_start(config, print), [train], print)
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
@@ -253,13 +266,13 @@ def test_a_text_that_cannot_be_used_is_named_with_its_file(
         backbone="openclip",
         long_text=long_text,
     )
-    train, _ = load_sets(config, lambda line: None)
-    start = load_start(config, print)
+    train, _ = load_sets(config)
+    start = load_start(config)
     if (long_text, step) == ("truncate", "split"):
-        assert cut_long_texts(start, [train], print)[1] == 1
+        assert cut_long_texts(start, [train])[1] == 1
         return
     with pytest.raises(InputError, match=r"t\.csv: text 'word word .*…'"):
-        cut_long_texts(start, [train], print)
+        cut_long_texts(start, [train])
 
 
 @pytest.mark.parametrize(
@@ -277,12 +290,12 @@ def test_a_checkpoint_keeps_what_it_does_with_long_texts_unless_told_otherwise(
     )
     assert (
         load_start(
-            TrainConfig(train_csv="t.csv", model_name=str(tmp_path / "ck"), long_text=option), print
+            TrainConfig(train_csv="t.csv", model_name=str(tmp_path / "ck"), long_text=option)
         ).long_text
         == expected
     )
     assert load_start(
-        TrainConfig(train_csv="t.csv", model_name="tiny", long_text=option), print
+        TrainConfig(train_csv="t.csv", model_name="tiny", long_text=option)
     ).long_text == (option or "truncate")
 
 
@@ -291,21 +304,20 @@ def test_rows_of_one_label_teach_nothing(write_rows: WriteRows, tmp_path: Path) 
     with pytest.raises(
         InputError, match=r"t\.csv: every label is 1, so there is nothing to tell apart"
     ):
-        load_sets(TrainConfig(train_csv=str(rows)), print)
+        load_sets(TrainConfig(train_csv=str(rows)))
 
 
 def test_another_family_than_the_checkpoints_is_refused(tiny_checkpoints: dict[str, Path]) -> None:
     with pytest.raises(
         BackboneError,
         match=(
-            r"is a checkpoint of hf-clip, but --backbone asks for openclip; leave one of them out"
+            r"is a checkpoint of hf-clip, but `backbone` asks for openclip; leave one of them out"
         ),
     ):
         load_start(
             TrainConfig(
                 train_csv="t.csv", backbone="openclip", model_name=str(tiny_checkpoints["hf-clip"])
-            ),
-            print,
+            )
         )
 
 
@@ -316,8 +328,7 @@ def test_the_folder_above_a_checkpoint_is_refused_with_their_names(
         CheckpointError, match="pass one of the checkpoints in it: hf-clip, openclip"
     ):
         load_start(
-            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["hf-clip"].parent)),
-            print,
+            TrainConfig(train_csv="t.csv", model_name=str(tiny_checkpoints["hf-clip"].parent))
         )
 
 
@@ -330,17 +341,16 @@ def rows(images: int) -> list[tuple[str, str, int]]:
 
 
 def test_without_val_csv_a_tenth_of_the_images_is_held_out_and_said_so(
-    tmp_path: Path, write_rows: WriteRows
+    logged: list[str], tmp_path: Path, write_rows: WriteRows
 ) -> None:
     table = [(f"{i}.png", "x", i % 2) for i in range(30)] + [("0.png", "y", 1)]
-    said: list[str] = []
     train, val = load_sets(
-        TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table]))), said.append
+        TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *table])))
     )
     assert val is not None
     assert (len(train.images), len(val.images), len(train) + len(val)) == (27, 3, 31)
     assert set(train.images) & set(val.images) == set()
-    assert said == [
+    assert logged == [
         (
             f"3 of 30 images and their {len(val)} rows are held out for validation; --val-csv chooses"
             " others"
@@ -349,17 +359,15 @@ def test_without_val_csv_a_tenth_of_the_images_is_held_out_and_said_so(
 
 
 def test_val_fraction_0_trains_on_all_rows_and_says_what_that_costs(
-    tmp_path: Path, write_rows: WriteRows
+    logged: list[str], tmp_path: Path, write_rows: WriteRows
 ) -> None:
-    said: list[str] = []
     train, val = load_sets(
         TrainConfig(
             train_csv=str(write_rows(tmp_path / "t.csv", [HEADER, *rows(3)])), val_fraction=0.0
         ),
-        said.append,
     )
     assert (len(train), val) == (12, None)
-    assert said == [
+    assert logged == [
         (
             "no validation rows: best_model is the last epoch's, and no threshold is stored; pass"
             " --val-csv for one"
@@ -387,22 +395,22 @@ def test_bad_rows_are_named_by_file_and_line_and_none_is_skipped(
     tmp_path: Path, write_rows: WriteRows, table: Any, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", table))), print)
+        load_sets(TrainConfig(train_csv=str(write_rows(tmp_path / "t.csv", table))))
 
 
 def feeds_for(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[EmbeddingFeed, list[int]]:
     """The feed of frozen towers, and how many images each call of the image tower saw."""
-    start, calls = load_start(config, print), []
-    train, _ = load_sets(config, lambda line: None)
+    start, calls = load_start(config), []
+    train, _ = load_sets(config)
     encode = start.detector.backbone.encode_image
     monkeypatch.setattr(
         start.detector.backbone,
         "encode_image",
         lambda pixels: calls.append(len(pixels)) or encode(pixels),
     )  # type: ignore[func-returns-value]
-    [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")), no_progress)
+    [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")))
     assert isinstance(feed, EmbeddingFeed)
     return feed, calls
 
@@ -469,11 +477,9 @@ def test_frozen_towers_name_every_bad_image_by_file_and_line(
         image_base_path=str(colour_images),
         **options,
     )
-    train, _ = load_sets(config, lambda line: None)
+    train, _ = load_sets(config)
     with pytest.raises(kind, match=message):
-        make_feeds(
-            config, load_start(config, print), [train], Processes(torch.device("cpu")), no_progress
-        )
+        make_feeds(config, load_start(config), [train], Processes(torch.device("cpu")))
 
 
 def test_images_that_several_processes_can_t_embed_are_one_error_in_all(
@@ -496,15 +502,13 @@ def test_images_that_several_processes_can_t_embed_are_one_error_in_all(
         image_base_path=str(colour_images),
         **options,
     )
-    train, _ = load_sets(config, lambda line: None)
+    train, _ = load_sets(config)
     errors = [
         error
         for count in (1, 2)
         for error in in_team(
             count,
-            lambda processes: make_feeds(
-                config, load_start(config, print), [train], processes, no_progress
-            ),
+            lambda processes: make_feeds(config, load_start(config), [train], processes),
         )
     ]
     assert [type(error) for error in errors] == [ImageNotFoundError] * 3
@@ -550,7 +554,7 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
         "train_csv": str(write_rows(colour_images / "t.csv", table)),
         "image_base_path": str(colour_images),
     }
-    train, _ = load_sets(TrainConfig(**options, multi_image="all"), lambda line: None)
+    train, _ = load_sets(TrainConfig(**options, multi_image="all"))
     assert [train.images[i].name for i in train.image_of] == ["red.png", "whole.jpg", "green.png"]
     assert (train.labels.tolist(), train.text_of.tolist(), train.lines.tolist()) == (
         [1, 1, 0],
@@ -559,17 +563,17 @@ def test_rows_are_read_as_the_options_say(colour_images: Path, write_rows: Write
     )
     with pytest.raises(
         InputError,
-        match=r"t.csv:2: label 1 of 2 images does not say which one matches \(--multi-image best\)",
+        match=r"t.csv:2: label 1 of 2 images does not say which one matches \(rows match by their best image\)",
     ):
-        load_sets(TrainConfig(**options, multi_image="best"), lambda line: None)
+        load_sets(TrainConfig(**options, multi_image="best"))
     outside = options | {
         "image_base_path": str(colour_images / "deep"),
         "train_csv": str(write_rows(colour_images / "u.csv", [table[0], ("../a", "b", "match")])),
     }
     with pytest.raises(
         InputError,
-        match=r"u.csv:2: image '../a' leaves --image-base-path .*; pass --allow-outside-images",
+        match=r"u.csv:2: image '../a' leaves the image base path .*; allow outside images",
     ):
-        load_sets(TrainConfig(**outside), lambda line: None)
+        load_sets(TrainConfig(**outside))
     with pytest.raises(InputError, match="every label is 1"):
-        load_sets(TrainConfig(**outside, allow_outside_images=True), lambda line: None)
+        load_sets(TrainConfig(**outside, allow_outside_images=True))

@@ -20,8 +20,8 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from mismatch.errors import ImageError, ImageNotFoundError, MachineError
-from mismatch.remote import Remote
-from mismatch.runtime import preprocess
+from mismatch.io.remote import Remote
+from mismatch.runtime import open_image as opening
 from mismatch.runtime.preprocess import Preprocessor, open_image
 from mismatch.specs import ImageSpec
 
@@ -280,7 +280,7 @@ def test_damaged_exif_hurts_nobody(exif: bytes) -> None:
 
 def test_an_absent_file_says_where_to_look(tmp_path: Path) -> None:
     for path in (tmp_path / "no.jpg", tmp_path / "no" / "such" / "folder.jpg"):
-        with pytest.raises(ImageNotFoundError, match="--image-base-path") as caught:
+        with pytest.raises(ImageNotFoundError, match="folder that it is relative to") as caught:
             open_image(path)
         assert isinstance(caught.value, FileNotFoundError)
         assert str(path) in str(caught.value)
@@ -630,7 +630,7 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(preprocess, "open_once" if isinstance(error, OSError) else "_load", fail)
+    monkeypatch.setattr(opening, "open_once" if isinstance(error, OSError) else "_load", fail)
     with pytest.raises(MachineError, match=words):
         open_image(colour_images / "red.png")
 
@@ -654,7 +654,7 @@ def test_an_object_is_the_image_that_a_file_with_its_bytes_is(
             open_image(store / name)
     with pytest.raises(
         ImageNotFoundError,
-        match=f"image '{store}/gone.jpg' not found; check its path and --image-base-path",
+        match=f"image '{store}/gone.jpg' not found; check its path",
     ):
         open_image(store / "gone.jpg")
     with pytest.raises(ImageError, match="is an address; mismatch fetches nothing"):
@@ -697,7 +697,7 @@ def test_a_store_that_fails_is_the_row_s_error_and_one_out_of_reach_the_machine_
         raise OSError(number, "the store fails")
 
     monkeypatch.setattr(Remote, "read", fail)
-    monkeypatch.setattr("mismatch.retries.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("mismatch.io.retries.PAUSES", (0.0, 0.0, 0.0))
     with pytest.raises(kind, match=said):
         open_image(Remote.of("s3://shop/a.jpg"))
     assert len(asked) == (1 if number == errno.EACCES else 4)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mismatch.errors import DeviceError
-from mismatch.training import processes as module
-from mismatch.training.processes import Processes
+from mismatch.training.distributed import processes as module
+from mismatch.training.distributed.processes import Processes
 from tests.launching import FORKED, check_curves, furthest, started, trained, write_rows
 
 
@@ -85,7 +85,7 @@ def test_many_tensors_go_in_few_buckets_of_one_type(monkeypatch: pytest.MonkeyPa
 
 def test_one_device_for_several_processes_is_refused() -> None:
     with pytest.raises(
-        DeviceError, match="--device cuda:1 is one device for several processes; leave it out"
+        DeviceError, match="`device` cuda:1 is one device for several processes; leave it out"
     ):
         module._device_of("cuda:1", 0)
     assert module._device_of("cpu", 1) == "cpu"

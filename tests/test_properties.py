@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from mismatch.cli.tables import FORMULA, NUMBER, RowWriter, harmless
 from mismatch.data.lexicon import Lexicon, exchange
 from mismatch.data.pairs import read_rows
 from mismatch.errors import MismatchError
 from mismatch.evaluation.drift import psi
+from mismatch.jobs.row_tables import FORMULA, NUMBER, RowWriter, harmless
 from mismatch.runtime.phrases import find_phrases, find_words, without
 from mismatch.runtime.scoring import log_odds, pool_pieces, scores_from_logits
 from mismatch.runtime.tokenize import Tokenizer

@@ -1,13 +1,18 @@
-"""`mismatch quickstart`: every step works and says so, nothing foreign is touched, an interrupted
-run leaves nothing; and the promise of 90 %.
+"""`mismatch.quickstart` and `mismatch quickstart`: every step works and says so, an interrupted run
+leaves nothing; and the promise of 90 %.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +21,52 @@ from click.testing import CliRunner
 
 import mismatch
 from mismatch import cli
-from mismatch.cli import quickstart as module
-from mismatch.cli.predict import COLUMNS
-from mismatch.cli.quickstart import MARKER, OWN_NAMES, Plan, quickstart
+from mismatch.cli.quickstart import closing
 from mismatch.data.pairs import Row
-from mismatch.errors import CheckpointError, InputError, MissingExtraError
+from mismatch.errors import CheckpointError, MissingExtraError
+from mismatch.jobs import quickstart as module
+from mismatch.jobs.output.tables import COLUMNS
+from mismatch.jobs.quickstart import QuickstartPlan, QuickstartResult, run_plan
+from mismatch.jobs.quickstart_folder import MARKER, OWN_NAMES
 from mismatch.runtime.predictor import Prediction
 from tests.conftest import WHOLE
 
-SMALL = Plan(
+SMALL = QuickstartPlan(
     photos={"train": 48, "val": 24, "test": 40},
     training={"epochs": 1, "batch_size": 32, "learning_rate": 1e-3},
 )
 
 
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 class Run:
-    """A small quickstart's folder, what it measured and what it said."""
+    """A small quickstart's folder, its result, what it logged and what it printed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, lines = folder, []
-        self.measured = quickstart(folder, SMALL, report=lines.append)
-        self.text = "\n".join(lines)
+        self.folder = folder
+        handler = Lines()
+        logger = logging.getLogger("mismatch.jobs.quickstart")
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed), redirect_stderr(printed):
+                self.result = run_plan(folder, SMALL)
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+        self.printed = printed.getvalue()
+        self.measured = self.result.to_dict()
+        self.text = "\n".join([*handler.lines, closing(self.result)])
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +89,55 @@ def test_everything_lies_where_it_says(run: Run) -> None:
     assert not (run.folder / "images" / "old.jpg").exists()
     assert (run.folder / "mine.txt").read_text() == "keep me"
     assert json.loads((run.folder / MARKER).read_text())["finished"] is True
+    assert run.result.folder == run.folder
+    assert run.result.model == run.folder / "model" / "best_model"
+    assert run.result.bundle == run.folder / "bundle"
+
+
+def test_it_prints_nothing(run: Run) -> None:
+    assert run.printed == ""
+
+
+def test_the_result_is_what_its_file_holds(run: Run) -> None:
+    written = json.loads((run.folder / MARKER).read_text())
+    assert written == run.measured
+    assert list(written) == [
+        "finished",
+        "held_out",
+        "parity",
+        "speed",
+        "seconds",
+        "cpus",
+        "files",
+    ]
+    assert list(written["held_out"])[-1] == "by_kind"
+    assert written["held_out"]["threshold"] == run.result.held_out.threshold
+    with pytest.raises(FrozenInstanceError):
+        run.result.cpus = 1  # type: ignore[misc]
+
+
+def test_the_function_takes_a_name_and_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+    monkeypatch.setattr(module, "run_plan", lambda folder, plan: plans.append((folder, plan)))
+    mismatch.quickstart(str(tmp_path), seed=7)
+    assert plans == [(tmp_path, QuickstartPlan(seed=7))]
+
+
+def test_the_command_prints_what_is_logged_and_then_the_closing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logs(folder: Path, *, seed: int) -> QuickstartResult:
+        assert (folder, seed) == (Path("q"), 3)
+        logging.getLogger("mismatch.training").info("an epoch")
+        module.logger.info("\n[2/5] a step")
+        return run.result
+
+    monkeypatch.setattr(module, "quickstart", logs)
+    result = CliRunner().invoke(cli.main, ["quickstart", "--dir", "q", "--seed", "3"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"an epoch\n\n[2/5] a step\n{closing(run.result)}\n"
 
 
 def test_the_measurements_are_whole(run: Run) -> None:
@@ -85,9 +164,7 @@ def test_the_report_names_steps_figures_and_next_commands(run: Run) -> None:
     assert "wrong colour" in run.text
 
 
-def test_the_printed_command_predicts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shlex
-
+def test_the_printed_command_predicts(run: Run) -> None:
     [line] = [
         line
         for line in run.text.splitlines()
@@ -111,47 +188,24 @@ def test_the_predictions_are_the_bundles(run: Run) -> None:
         )
 
 
-@pytest.mark.parametrize("step", ["_draw", "_train", "_export"])
+@pytest.mark.parametrize("step", ["_draw", "train_model", "export_model"])
 def test_an_interrupted_run_leaves_nothing(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if step != "_draw":
-        (
-            monkeypatch.setattr(module, "_train", broken)
-            if step == "_train"
-            else _skip_to_export(monkeypatch)
-        )
+    if step == "export_model":
+        _skip_to_export(monkeypatch)
     monkeypatch.setattr(module, step, broken)
     with pytest.raises(KeyboardInterrupt):
-        quickstart(tmp_path / "q", SMALL, report=lambda line: None)
+        run_plan(tmp_path / "q", SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def _skip_to_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_train", lambda catalogue, plan, report: catalogue.folder)
-    monkeypatch.setattr(module, "_open_torch", lambda folder: None)
-    monkeypatch.setattr(module, "_predict", lambda *args: ([], [], 1.0))
+    monkeypatch.setattr(module, "train_model", lambda catalogue, *_: catalogue.folder)
+    monkeypatch.setattr(module, "open_model", lambda folder: None)
+    monkeypatch.setattr(module, "_predict", lambda *args: module._Scored([], [], 1.0))
     monkeypatch.setattr(module, "_evaluate", lambda *args: {})
-    monkeypatch.setattr(module, "_report_evaluation", lambda *args: None)
-
-
-def test_an_interrupted_run_keeps_a_folder_that_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_train", broken)
-    with pytest.raises(KeyboardInterrupt):
-        quickstart(tmp_path, SMALL, report=lambda line: None)
-    assert tmp_path.is_dir()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("mine")
-    with pytest.raises(
-        InputError, match="is not empty and was not written by quickstart; choose another folder"
-    ):
-        quickstart(tmp_path, SMALL, report=lambda line: None)
-    assert (tmp_path / "train.csv").read_text() == "mine"
+    monkeypatch.setattr(module, "_log_evaluation", lambda *args: None)
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
@@ -168,20 +222,21 @@ def test_without_the_extra_it_names_the_pip_line(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "mismatch-clip\[train\]"'):
-        quickstart(tmp_path / "q", SMALL, report=lambda line: None)
+        run_plan(tmp_path / "q", SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 HALF = """
-from mismatch.cli import main, quickstart
+from mismatch.cli import main
+from mismatch.jobs import quickstart
 
-class Half(quickstart.Plan):
+class Half(quickstart.QuickstartPlan):
     def __init__(self, seed):
         photos = {"train": 3000, "val": 250, "test": 500}
         super().__init__(photos, seed, {**quickstart.RECIPE, "epochs": 5})
 
 if __name__ == "__main__":
-    quickstart.Plan = Half
+    quickstart.QuickstartPlan = Half
     main()
 """
 
@@ -253,28 +308,7 @@ def test_what_could_not_be_scored_gets_no_made_up_figure(
     row = Row(2, "a.png", "red", label, {"kind": "match"}, None)
     prediction = Prediction("a.png", "red", score, 0.5, None, "error", "the model gave no number")
     with pytest.raises(CheckpointError, match=r"line 2 .*the model gave no number"):
-        module._evaluate([row], [prediction])
-
-
-@pytest.mark.parametrize(
-    ("marker", "name"),
-    [
-        ({"my": "own"}, "images/mine.jpg"),
-        ([], "train.csv"),
-        ({"finished": True, "files": ["images/0.jpg"]}, "images/mine.jpg"),
-        ({"finished": True, "files": ["images/0.jpg"]}, "bundle/mine.onnx"),
-    ],
-)
-def test_what_it_did_not_write_is_never_removed(tmp_path: Path, marker: Any, name: str) -> None:
-    (tmp_path / MARKER).write_text(json.dumps(marker))
-    place = tmp_path / name
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("mine")
-    with pytest.raises(
-        InputError, match=r"--dir .* (was not written by quickstart|holds files of yours)"
-    ):
-        quickstart(tmp_path, SMALL, report=print)
-    assert place.read_text() == "mine"
+        module._evaluate(module._Scored([row], [prediction], 1.0))
 
 
 def test_what_it_wrote_is_listed(run: Run) -> None:

@@ -332,7 +332,7 @@ def test_references(reference: str, model_name: str | None, expected: tuple[str,
             None,
             "looks like a model's name, not a family (hf-clip, openclip)",
         ),
-        ("openai/clip-vit-base-patch32", None, "--model-name openai/clip-vit-base-patch32"),
+        ("openai/clip-vit-base-patch32", None, "`model_name=openai/clip-vit-base-patch32`"),
         ("{folder}", None, "looks like a folder, not a family"),
     ],
 )
@@ -434,3 +434,35 @@ def test_a_built_in_family_without_its_extra_gives_the_pip_line(
 def test_the_hook_is_what_the_documentation_says() -> None:
     assert register_backbones.__doc__
     assert register_backbones.__code__.co_varnames == ("register",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "models"),
+    [
+        ("*", ["hf-clip:tiny", "openclip:ViT-B-32/laion2b_s34b_b79k", "openclip:tiny"]),
+        ("openclip", ["openclip:ViT-B-32/laion2b_s34b_b79k", "openclip:tiny"]),
+        ("*vit-b*", ["openclip:ViT-B-32/laion2b_s34b_b79k"]),
+        ("hf-clip:*", ["hf-clip:tiny"]),
+        ("*siglip*", []),
+    ],
+)
+def test_models_are_listed_by_pattern(
+    pattern: str, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def family(name: str, *models: str) -> registry.BackboneFamily:
+        origin = ("d", "1", "e", "m")
+        return registry.BackboneFamily(name, lambda model: model, models, models[0], "", 1, *origin)
+
+    openclip = family("openclip", "ViT-B-32/laion2b_s34b_b79k", "tiny")
+    found = registry.Registry({"hf-clip": family("hf-clip", "tiny"), "openclip": openclip}, ())
+    monkeypatch.setattr(registry, "_installed", lambda: found)
+    assert mismatch.list_models(pattern) == models
+
+
+def test_list_models_imports_no_torch() -> None:
+    code = (
+        "import sys, mismatch; assert 'hf-clip:tiny' in mismatch.list_models();"
+        " print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""mismatch.remote: objects by URL, what a row may name of them, what is said where a store fails.
+"""mismatch.io.remote: objects by URL, what a row may name of them, what is said where a store fails.
 With moto and s3fs, over S3's own protocol too.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mismatch.errors import CheckpointError, InputError, MissingExtraError
-from mismatch.remote import READ, Remote, is_url, located, open_located
+from mismatch.io.remote import READ, Remote, is_url, located, open_located
 
 BASE = Remote.of("s3://shop/images")
 
@@ -124,7 +124,7 @@ def test_a_row_names_what_lies_below(path: str, key: str) -> None:
 )
 def test_a_row_may_leave_only_if_the_operator_says_so(path: str) -> None:
     with pytest.raises(
-        InputError, match="leaves --image-base-path s3://shop/images; pass --allow-outside-images"
+        InputError, match="leaves the image base path s3://shop/images; allow outside images"
     ):
         BASE.below(path)
     assert not str(BASE.below(path, outside=True)).startswith("s3://shop/images/")
@@ -246,7 +246,7 @@ def test_without_its_packages_the_pip_line_is_given(monkeypatch: pytest.MonkeyPa
 
 def test_the_module_itself_needs_neither() -> None:
     code = (
-        "import sys, mismatch.cli.predict, mismatch.remote; print({'fsspec', 's3fs', 'pyarrow'} &"
+        "import sys, mismatch.cli.predict, mismatch.io.remote; print({'fsspec', 's3fs', 'pyarrow'} &"
         " set(sys.modules))"
     )
     assert (
@@ -293,8 +293,8 @@ def failing(statuses: list[int], code: str = "") -> Iterator[str]:
 ASK = """
 import sys
 from mismatch.errors import MismatchError
-from mismatch.remote import Remote
-from mismatch.retries import retried
+from mismatch.io.remote import Remote
+from mismatch.io.retries import retried
 try:
     print(retried(lambda: Remote.of("s3://shop/a.jpg").read(0, 100)))
 except (OSError, MismatchError) as error:

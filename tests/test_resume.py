@@ -31,12 +31,15 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import sealed
+from mismatch.io.atomic import sealed
+from mismatch.progress import shown_by
 from mismatch.runtime import cache as cache_module
-from mismatch.training import TrainConfig, TrainResult, checkpoint, train, trainer
-from mismatch.training.batches import PairSet
-from mismatch.training.processes import Processes
-from mismatch.training.resume import Plan, rows_digest
+from mismatch.training import TrainConfig, TrainResult, checkpoint, train
+from mismatch.training import run as run_module
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet
+from mismatch.training.folder.resume import Plan, rows_digest
+from tests.training_lines import training_lines
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
 EPOCHS = 4  # of 14 steps of 16 rows
@@ -144,12 +147,16 @@ def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
 
 
 def run(
-    folder: Path, tune: str, name: str, *, after: Callable[[int], object] = int, **more: Any
+    folder: Path,
+    tune: str,
+    name: str,
+    *,
+    after: Callable[[int], object] = int,
+    **more: Any,
 ) -> tuple[TrainResult, list[str]]:
-    """A run to its end, and what it said, which an exception carries as a note; `after` is called
+    """A run to its end, and what it logged, which an exception carries as a note; `after` is called
     after each step, with their number in this process.
     """
-    said: list[str] = []
     done = [0]
 
     class Bar:
@@ -167,11 +174,12 @@ def run(
         def __exit__(self, *_: object) -> None:
             return None
 
-    try:
-        return train(config(folder, tune, name, **more), report=said.append, progress=Bar), said
-    except BaseException as error:
-        error.add_note("\n".join(said))
-        raise
+    with training_lines() as lines, shown_by(Bar):
+        try:
+            return train(config(folder, tune, name, **more)), lines
+        except BaseException as error:
+            error.add_note("\n".join(lines))
+            raise
 
 
 def at(step: int, act: Callable[[], object]) -> Callable[[int], object]:
@@ -212,7 +220,6 @@ def interrupt(number: int = signal.SIGTERM) -> Callable[[], object]:
 
 
 # --- killed
-# --------------------------------------------------------------------------------------------------
 
 
 def prepare_driver(folder: Path) -> None:
@@ -389,7 +396,7 @@ def go_on(folder: Path, name: str) -> None:
     try:
         run(folder, "full", name, **more, resume=True)
     except InputError as error:
-        assert "--model-name is" in str(error)  # noqa: PT017 (in a child)
+        assert "`model_name` is" in str(error)  # noqa: PT017 (in a child)
         run(folder, "full", name, **more)
 
 
@@ -417,7 +424,6 @@ def test_a_run_killed_before_any_operation_on_a_file_ends_as_one_that_never_was(
 
 
 # --- interrupted
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tune", ["full", "head"])
@@ -444,7 +450,6 @@ def test_an_interrupted_run_finishes_its_step_and_goes_on_from_there(shop: Path,
 
 
 # --- what is refused, and what is said
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -460,31 +465,31 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
         (
             {"batch_size": 8},
             (
-                r"--resume: --batch-size is 8, but the run in .*out was started with 16; give that,"
-                r" or start anew without --resume"
+                r"`resume`: `batch_size` is 8, but the run in .*out was started with 16; give that,"
+                r" or start anew without `resume`"
             ),
         ),
-        ({"seed": 1}, "--seed is 1, but the run in .* was started with 0"),
-        ({"early_stopping": 2}, "--early-stopping is 2, but .* with its default"),
+        ({"seed": 1}, "`seed` is 1, but the run in .* was started with 0"),
+        ({"early_stopping": 2}, "`early_stopping` is 2, but .* with its default"),
         (
             {"epochs": 9},
             (
-                r"--epochs is 9, but .* with 4; the rates fall over all epochs. For more of them"
-                r" start from final_model with --model-name"
+                r"`epochs` is 9, but .* with 4; the rates fall over all epochs. For more of them"
+                r" start from final_model with `model_name`"
             ),
         ),
     ]
     for options, message in asked:
         with pytest.raises(InputError, match=message):
             run(begun, "head", "out", resume=True, **options)
-    with pytest.raises(InputError, match=r"--learning-rate is 0.01, but .* with 0.0"):
+    with pytest.raises(InputError, match=r"`learning_rate` is 0.01, but .* with 0.0"):
         run(begun, "full", "out", resume=True)
     with (begun / "val.csv").open("a") as file:
         file.write("0.png,red shirt,1\n")
     with pytest.raises(
         InputError,
         match=(
-            r"--resume: .*train.csv or .*val.csv has other rows than the run in .*out was started"
+            r"`resume`: .*train.csv or .*val.csv has other rows than the run in .*out was started"
             r" with; restore them"
         ),
     ):
@@ -541,11 +546,11 @@ def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returne
     assert not list((begun / "out").glob("*/training_state.*"))
     again, said = run(begun, "head", "out", resume=True, **free)
     assert said == [f"the run in {begun / 'out'} is finished: there is nothing to resume"]
-    assert (again.best_dir, again.stats["val_losses"]) == (
-        result.best_dir,
+    assert (again.best_model, again.stats["val_losses"]) == (
+        result.best_model,
         result.stats["val_losses"],
     )
-    with pytest.raises(InputError, match="--seed is 5"):
+    with pytest.raises(InputError, match="`seed` is 5"):
         run(begun, "head", "out", resume=True, seed=5, **free)
 
 
@@ -575,14 +580,14 @@ def test_an_interruption_while_validating_keeps_the_epoch(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(shop, "full", "straight")
-    real, calls = trainer.Run._validate, []
+    real, calls = run_module.Run._validate, []
     monkeypatch.setattr(
-        trainer.Run,
+        run_module.Run,
         "_validate",
-        lambda self, feed: (
+        lambda self: (
             calls.append(1),
             interrupt()() if len(calls) == 2 else None,
-            real(self, feed),
+            real(self),
         )[2],
     )
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -622,7 +627,7 @@ def test_other_frozen_weights_are_refused(shop: Path) -> None:
     with pytest.raises(
         CheckpointError,
         match=(
-            r"--resume: the weights of .*best_model are not those that the run in .*out was started"
+            r"`resume`: the weights of .*best_model are not those that the run in .*out was started"
             r" with; restore them"
         ),
     ):
@@ -630,7 +635,6 @@ def test_other_frozen_weights_are_refused(shop: Path) -> None:
 
 
 # --- no room
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
@@ -675,7 +679,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays_whole(
     with pytest.raises(CheckpointError) as caught:
         run(shop, "full", "out")
     assert str(caught.value).endswith(
-        "No space left on device; free some, then go on with --resume"
+        "No space left on device; free some, then go on with `resume`"
     )
     assert place in str(caught.value)
     assert "\n" not in str(caught.value)

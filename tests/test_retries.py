@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mismatch import retries
 from mismatch.errors import ImageError, MachineError
-from mismatch.retries import PAUSES, open_patiently, reason, retried, shortage
+from mismatch.io import retries
+from mismatch.io.retries import PAUSES, open_patiently, reason, retried, shortage
 from mismatch.runtime.preprocess import open_image
 
 
@@ -123,7 +123,7 @@ def test_shortages_name_a_cure() -> None:
         str(shortage("a.png can't be opened", OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
         == "a.png can't be opened: Too many open files; close other files or raise `ulimit -n`"
     )
-    assert "fewer --num-workers" in str(shortage("a.png can't be decoded", MemoryError()))
+    assert "fewer `num_workers`" in str(shortage("a.png can't be decoded", MemoryError()))
     assert isinstance(shortage("x", MemoryError()), MachineError)
 
 

@@ -1,4 +1,4 @@
-"""mismatch.cli.row_tables: the name decides the format wherever rows are written, and nothing that
+"""mismatch.jobs.row_tables: the name decides the format wherever rows are written, and nothing that
 is rejected is lost.
 """
 
@@ -8,14 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from mismatch.cli import main
-from mismatch.cli.row_tables import check_table, rejected_header, row_table
 from mismatch.data.pairs import read_rows
+from mismatch.errors import InputError
+from mismatch.jobs.row_tables import check_table, rejected_header, row_table
 
 NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.JSON", "out.parquet", "out"]
 ROWS = [("a.jpg", 'red, "big"\r\nbag\t;', 1), ("b.jpg", "", 0), ("c.jpg", "=é", 1)]
@@ -70,7 +70,7 @@ def test_a_block_that_fails_leaves_no_table(tmp_path: Path) -> None:
 
 
 def test_only_spreadsheets_run_formulas(tmp_path: Path) -> None:
-    with pytest.raises(click.UsageError, match="--safe-csv goes with CSV"):
+    with pytest.raises(InputError, match="`safe_csv` goes with CSV"):
         check_table(tmp_path / "out.jsonl", safe=True)
     assert check_table(tmp_path / "out.tsv", safe=True) == "tsv"
 

@@ -80,8 +80,8 @@ def test_every_format_gives_the_same_rows(saved: Path) -> None:
             None,
             None,
             (
-                "image '../d.jpg' leaves --image-base-path data; pass --allow-outside-images if it"
-                " may lie elsewhere"
+                "image '../d.jpg' leaves the image base path data; allow outside images if it may"
+                " lie elsewhere"
             ),
         ),
         "the text is empty; label 'no' is none of 0, 1, match, mismatch",
@@ -105,14 +105,14 @@ def test_a_missing_column_names_its_option_and_the_near_one(saved: Path) -> None
             Columns(),
             (
                 "column.* 'text', 'label' are missing; found 'photo', .*; rename 'caption' to"
-                " 'text', or pass --text-column caption"
+                " 'text', or pass `text_column='caption'`"
             ),
         ),
         (
             Columns("photo", "captoin", "verdict"),
             (
-                r"column 'captoin' \(--text-column\) is missing; .*rename 'caption' to 'captoin',"
-                r" or pass --text-column caption"
+                r"column 'captoin' \(`text_column`\) is missing; .*rename 'caption' to 'captoin',"
+                r" or pass `text_column='caption'`"
             ),
         ),
     ):

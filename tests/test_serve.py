@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -12,14 +13,18 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
-from socket import socket
+from socket import AF_INET6, create_server, socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
 
 from mismatch.cli import main, serve
+from mismatch.serving.configuration import Settings
 from tests.serving import free_port, image, post, served_process, text64
 
 BUNDLE = Path(__file__).parent / "fixtures" / "bundles" / "format-1"
@@ -219,3 +224,123 @@ def test_an_address_that_is_taken_ends_it_in_one_line() -> None:
     assert done.returncode == 2
     assert "the service could not start at 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def start(*args: str, stderr: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mismatch", "serve", "--model", str(BUNDLE), *args]
+    return subprocess.Popen(command, stderr=stderr, text=True)
+
+
+def announced(process: subprocess.Popen[str]) -> str:
+    """The URL that it says it is at."""
+    line = process.stderr.readline() if process.stderr else ""
+    found = re.search(r"at (http://\S+),", line)
+    assert found is not None, line
+    return found.group(1)
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_address_is_told_once_it_can_be_asked(host: str, shown: str) -> None:
+    if host == "::1" and not socket_of_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with start("--host", host, "--port", "0") as process:
+        url = announced(process)
+        assert re.fullmatch(re.escape(f"http://{shown}:") + r"[1-9]\d+", url)
+        assert urllib.request.urlopen(f"{url}/healthz").read() == b"ok\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def socket_of_ipv6() -> bool:
+    try:
+        with socket(AF_INET6) as line:
+            line.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_it_answers_and_stops_though_nobody_reads_its_log() -> None:
+    with start("--port", "0") as process:
+        url = urlsplit(announced(process))
+        with closing(HTTPConnection(url.hostname or "", url.port, timeout=10)) as connection:
+            for _ in range(800):
+                connection.request("GET", "/healthz")
+                assert connection.getresponse().read() == b"ok\n"
+        process.terminate()
+        assert process.wait(20) == 143
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full disk")
+def test_it_serves_where_standard_error_is_a_full_disk() -> None:
+    port = free_port()
+    with open("/dev/full", "w") as full, start("--port", str(port), stderr=full) as process:
+        until = time.monotonic() + 60
+        while True:
+            with suppress(urllib.error.URLError):
+                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"ok\n"
+                break
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.terminate()
+
+
+SLOW = """
+import os, signal
+from mismatch.cli import main
+from mismatch.runtime import predictor
+
+def load(*args, real=predictor.load):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return real(*args)
+
+predictor.load = load
+main(["serve", "--model", {model!r}, "--port", "0"])
+"""
+
+
+def test_a_hangup_while_models_load_loads_them_anew_afterwards() -> None:
+    code = SLOW.format(model=str(BUNDLE))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        announced(process)
+        line = process.stderr.readline() if process.stderr else ""
+        assert json.loads(line)["message"] == "loaded anew"
+        process.terminate()
+        assert process.wait(60) == 143
+
+
+@pytest.mark.parametrize("deadline", [1.0, 300.0])
+def test_what_was_accepted_has_two_deadlines_at_the_end(deadline: float) -> None:
+    grace = serve._grace(Settings("m", deadline=deadline))
+    assert grace == max(serve.GRACE, 2 * deadline)
+
+
+def test_a_second_interrupt_ends_it_at_once_and_without_a_trace(tmp_path: Path) -> None:
+    with create_server(("127.0.0.1", 0)) as host:
+        where = f"127.0.0.1:{host.getsockname()[1]}"
+        settings = {"fetch": [where], "fetch_networks": ["127.0.0.0/8"], "fetch_seconds": 3}
+        (tmp_path / "s.json").write_text(json.dumps(settings))
+        with start("--port", "0", "--settings", str(tmp_path / "s.json")) as process:
+            url = announced(process)
+            message = {"image_url": f"http://{where}/a.png", "text": "red"}
+            codes: list[int] = []
+
+            def ask() -> None:
+                try:
+                    post(url, "/v1/predict", message)
+                except urllib.error.HTTPError as error:
+                    codes.append(error.code)
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            with host.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                thread.join()
+                said = process.stderr.read() if process.stderr else ""
+            assert process.wait(60) == 130
+    assert "Traceback" not in said
+    assert codes == [503]

@@ -14,8 +14,10 @@ import yaml
 
 from mismatch import __version__
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.training.config import MODES, TrainConfig
-from mismatch.training.settings import SETTINGS_HEAD, read_settings, settings_text
+from mismatch.training import settings
+from mismatch.training.config import TrainConfig, kinds
+from mismatch.training.settings import SETTINGS_HEAD
+from mismatch.training.tuning.modes import MODES
 
 YAML = """
 # a comment
@@ -45,6 +47,10 @@ EXPECTED = {
     "epochs": 3,
 }
 EXPECTED |= {"validate_data": True, "run_name": "2026"}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    return settings.read_settings(path, kinds())
 
 
 def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
@@ -102,19 +108,19 @@ def test_refused_with_file_and_name(tmp_path: Path, text: str, message: str) -> 
     path = write(tmp_path, text)
     with pytest.raises(InputError) as caught:
         read_settings(path)
-    assert str(caught.value).removeprefix("--config ").startswith(str(path))
+    assert str(caught.value).removeprefix("`config` ").startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_can_not_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"--config .*absent.yaml can't be read: No such file or directory"
+        InputError, match=r"`config` .*absent.yaml can't be read: No such file or directory"
     ):
         read_settings(tmp_path / "absent.yaml")
-    with pytest.raises(InputError, match=r"--config .*a.ini must end in .yaml, .yml or .toml"):
+    with pytest.raises(InputError, match=r"`config` .*a.ini must end in .yaml, .yml or .toml"):
         read_settings(write(tmp_path, "", "a.ini"))
-    with pytest.raises(InputError, match=r"--config .*a.toml can't be read: .*line 1"):
+    with pytest.raises(InputError, match=r"`config` .*a.toml can't be read: .*line 1"):
         read_settings(write(tmp_path, "epochs: 1", "a.toml"))
     (tmp_path / "latin.yaml").write_bytes(b"run_name: \xe9t\xe9")
     with pytest.raises(InputError, match=r"latin.yaml can't be read: 'utf-8' codec"):
@@ -131,7 +137,7 @@ def test_without_pyyaml_the_pip_line_is_given_and_toml_works(
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(
         MissingExtraError,
-        match=r'--config .*a.yaml needs the extra \[train\]: pip install "mismatch-clip\[train\]"',
+        match=r'`config` .*a.yaml needs the extra \[train\]: pip install "mismatch-clip\[train\]"',
     ):
         read_settings(write(tmp_path, YAML))
     assert read_settings(write(tmp_path, TOML, "a.toml")) == EXPECTED
@@ -149,7 +155,7 @@ def test_a_saved_file_has_what_the_mode_filled_in_and_loads_again(
         "model_name": "1e-5",
     }
     config = TrainConfig(**options)
-    text = settings_text(config)
+    text = config.to_yaml()
     assert text.startswith(
         f"{SETTINGS_HEAD}{__version__}: `mismatch train --config run.yaml --output-dir ELSEWHERE`"
         " repeats this run.\n"
@@ -169,7 +175,7 @@ def test_a_saved_file_has_what_the_mode_filled_in_and_loads_again(
     again = TrainConfig.from_file(write(tmp_path, text))
     assert again.to_dict() == config.to_dict()
     assert (again.epochs, again.batch_size) == (config.value("epochs"), config.value("batch_size"))
-    assert settings_text(again) == text
+    assert again.to_yaml() == text
 
 
 def test_from_python_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
@@ -181,7 +187,7 @@ def test_from_python_options_win_over_the_file_and_the_file_over_defaults(tmp_pa
         4,
         0.01,
     )
-    with pytest.raises(InputError, match=r"a.yaml names no train_csv, and none is given beside it"):
+    with pytest.raises(InputError, match=r"a.yaml names no `train_csv`, and none is given"):
         TrainConfig.from_file(write(tmp_path, "epochs: 3"))
     assert TrainConfig.from_file(path, train_csv="b.csv").train_csv == "b.csv"
 

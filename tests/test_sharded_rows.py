@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ from mismatch.data import spans
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs
 from mismatch.errors import CheckpointError, InputError, LabelError, MismatchError
-from mismatch.runtime.chunks import split_long_text
+from mismatch.runtime.long_text import split_long_text
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.batches import PairSet, hold_out
-from mismatch.training.processes import Processes
-from mismatch.training.resume import rows_digest
-from mismatch.training.sharded_rows import Together, cut_together, gathering, read_together
+from mismatch.training.callbacks import silenced
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import (
+    Together,
+    cut_together,
+    gathering,
+    read_together,
+)
+from mismatch.training.feeds.batches import PairSet, hold_out
+from mismatch.training.folder.resume import rows_digest
 from tests.teams import in_team
 
 quick = settings(
@@ -45,18 +52,14 @@ def _no_file_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "LEAST_BYTES", 0)
 
 
-def shared(
-    path: Path, count: int, base: str = "", columns: Columns = PLAIN, said: list[str] | None = None
-) -> list[Any]:
-    """The set of each of `count` processes, plain, or its error; `said` is given what the main one
-    reports.
-    """
+def shared(path: Path, count: int, base: str = "", columns: Columns = PLAIN) -> list[Any]:
+    """The set of each of `count` processes, plain, or its error."""
 
     def read(processes: Processes) -> PairSet:
-        report = said.append if said is not None and processes.main else lambda line: None
-        with gathering(path.parent / "run", processes) as together:
+        quiet = nullcontext() if processes.main else silenced()
+        with quiet, gathering(path.parent / "run", processes) as together:
             assert together is not None
-            return plain(read_together(str(path), "train", base, columns, together, report))
+            return plain(read_together(str(path), "train", base, columns, together))
 
     return in_team(count, read)
 
@@ -207,13 +210,14 @@ def test_rows_of_several_images_and_other_columns_are_read_as_the_options_say(
         check_same(found, expected)
 
 
-def test_a_file_that_cant_be_shared_is_read_by_one_process_and_that_is_said(tmp_path: Path) -> None:
+def test_a_file_that_cant_be_shared_is_read_by_one_process_and_that_is_said(
+    logged: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('image_path,text,label\na.jpg,5" screen,1\n' + 'b.jpg,"two\nlines",0\n' * 20)
-    said: list[str] = []
-    for found in shared(path, 2, said=said):
+    for found in shared(path, 2):
         check_same(found, alone(path))
-    assert said == [
+    assert logged == [
         (
             f"{path}: one process reads all of it, since a row is damaged or double quotes stand in a"
             " text that is not in quotes itself; write such texts in quotes"
@@ -231,9 +235,7 @@ def test_what_is_held_out_is_the_same(tmp_path: Path) -> None:
             assert together is not None
             return [
                 plain(part)
-                for part in hold_out(
-                    read_together(str(path), "train", "", PLAIN, together, print), 0.2, 3
-                )
+                for part in hold_out(read_together(str(path), "train", "", PLAIN, together), 0.2, 3)
             ]
 
     for parts in in_team(3, held):
@@ -260,7 +262,7 @@ def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(
         with gathering(tmp_path / "run", processes) as together:
             assert together is not None
             sets = [
-                read_together(str(tmp_path / name), name, "", PLAIN, together, print)
+                read_together(str(tmp_path / name), name, "", PLAIN, together)
                 for name in ("train.csv", "val.csv")
             ]
             found, count = cut_together(sets, tokenizer, together, cut=cut)
@@ -354,10 +356,10 @@ import numpy as np
 from mismatch.data import csv_rows, spans
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
-from mismatch.training.prepare import load_sets
-from mismatch.training.processes import Processes
-from mismatch.training.resume import rows_digest
-from mismatch.training.sharded_rows import gathering
+from mismatch.training.feeds.prepare import load_sets
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.folder.resume import rows_digest
+from mismatch.training.distributed.sharded_rows import gathering
 
 spans.LEAST_BYTES = 0
 parsed, folder = [], Path(sys.argv[1])
@@ -386,12 +388,12 @@ except Exception as error:
     unforeseen = [type(error).__name__, str(error)]
 config = TrainConfig(train_csv=str(folder / "rows.csv"), image_base_path="photos", seed=5)
 with gathering(folder / "run", processes) as together:
-    sets = load_sets(config, print, together)
+    sets = load_sets(config, together)
     strings = [[list(map(str, pairs.images)), list(pairs.texts)] for pairs in sets]
     numbers = [[getattr(pairs, name).tolist() for name in ("image_of", "text_of", "labels", "lines", "piece_of", "starts")] for pairs in sets]
     digest, lines = rows_digest(sets, "photos", processes), list(parsed)
     try:
-        load_sets(TrainConfig(train_csv=str(folder / "bad.csv")), print, together)
+        load_sets(TrainConfig(train_csv=str(folder / "bad.csv")), together)
     except InputError as error:
         refused = [type(error).__name__, str(error)]
 said = {"exchanged": exchanged, "unforeseen": unforeseen, "sets": [strings, numbers], "digest": digest, "lines": lines, "refused": refused}

@@ -130,7 +130,7 @@ def test_a_score_of_an_earlier_version_truncates_long_texts() -> None:
         ),
         (
             lambda: HeadSpec(kind="cosine", image_dim=640, text_dim=512),
-            "images are 640 wide and texts 512; use --head adapter",
+            "images are 640 wide and texts 512; use the adapter head",
         ),
         (
             lambda: HeadSpec(kind="zero-shot", image_dim=640, text_dim=512),
@@ -225,3 +225,17 @@ def test_a_new_threshold_remembers_the_old_one() -> None:
 def test_a_band_holds_its_low_end_only() -> None:
     band = ReviewBand(0.3, 0.7)
     assert [score in band for score in (0.29, 0.3, 0.5, 0.7)] == [False, True, True, False]
+
+
+def test_a_band_on_one_side_of_the_threshold_decides_nothing_it_was_chosen_for() -> None:
+    assert ReviewBand(0.3, 0.7).holds_threshold(0.3)
+    assert ReviewBand(0.3, 0.7).holds_threshold(0.7)
+    ReviewBand(0.5, 0.5).check_thresholds([0.5])
+    for band in (ReviewBand(0.1, 0.3), ReviewBand(0.6, 0.7)):
+        assert not band.holds_threshold(0.5)
+        with pytest.raises(InputError, match=r"does not hold the threshold 0\.5000") as refusal:
+            band.check_thresholds([0.65 if band.low == 0.6 else 0.2, 0.5])
+        assert refusal.value.option == "review_band"
+    with pytest.raises(InputError, match=r"`review` from 0\.1 to 0\.3") as refusal:
+        ReviewBand(0.1, 0.3).check_thresholds([0.5], "review")
+    assert refusal.value.option == "review"

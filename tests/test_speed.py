@@ -20,18 +20,9 @@ import mismatch
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation import speed
-from mismatch.evaluation.speed import (
-    Contender,
-    Plan,
-    first_score,
-    in_turns,
-    machine,
-    measure,
-    photo,
-    seconds_per_call,
-    title_ids,
-    turns,
-)
+from mismatch.evaluation.machine import machine
+from mismatch.evaluation.speed import Contender, Plan, first_score, measure, photo, title_ids, turns
+from mismatch.evaluation.timing import in_turns, seconds_per_call
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import open_image
 

@@ -1,4 +1,4 @@
-"""mismatch.data.split and `mismatch split`: nothing stands on two sides, labels are spread evenly,
+"""mismatch.split, `mismatch split` and what they stand on: nothing stands on two sides, labels are spread evenly,
 no row is lost.
 """
 
@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import mismatch
 from mismatch.cli import main
 from mismatch.data.split import assign, join
 from mismatch.errors import InputError
@@ -163,7 +164,7 @@ def test_an_earlier_split_is_kept_unless_told_otherwise(rows: Path, tmp_path: Pa
     refused = run(rows, "--output-dir", tmp_path, "--no-near-duplicates")
     assert refused.exit_code == 2
     assert (
-        "val.csv exists already; choose another --output-dir, or say --overwrite" in refused.stderr
+        "val.csv exists already; choose another --output-dir, or pass --overwrite" in refused.stderr
     )
     assert [path.name for path in tmp_path.iterdir()] == ["val.csv"]
     assert (
@@ -265,3 +266,108 @@ def test_the_input_is_never_written_over(rows: Path, tmp_path: Path) -> None:
     result = run(source, "--output-dir", tmp_path, "--no-near-duplicates", "--overwrite")
     assert (result.exit_code, source.read_bytes()) == (2, rows.read_bytes())
     assert "train.csv is the input, which would be lost" in result.stderr
+
+
+PARTS = ("train", "val", "test")
+
+
+def test_from_python_it_writes_what_the_command_writes(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"image_base_path": rows.parent, "stratify_columns": ["shop"]}
+    result = mismatch.split(str(rows), output_dir=tmp_path / "python", **options)
+    assert isinstance(result, mismatch.SplitResult)
+    assert capsys.readouterr() == ("", "")
+    done = run(
+        rows,
+        *("--image-base-path", rows.parent, "--stratify-column", "shop", "--json"),
+        *("--output-dir", tmp_path / "command"),
+    )
+    assert json.loads(done.stdout) == result.to_dict()
+    for name in (*PARTS, "rejected"):
+        written = (tmp_path / "python" / f"{name}.csv").read_bytes()
+        assert written == (tmp_path / "command" / f"{name}.csv").read_bytes()
+    assert result.train == result.parts["train"] == tmp_path / "python" / "train.csv"
+    assert result.rejected_rows == tmp_path / "python" / "rejected.csv"
+
+
+def test_from_python_without_a_folder_it_returns_the_rows(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(rows, "--image-base-path", rows.parent, "--output-dir", tmp_path)
+    result = mismatch.split(rows, image_base_path=rows.parent)
+    for name in PARTS:
+        assert result.parts[name] == read(tmp_path / f"{name}.csv")
+    assert [row["reason"] for row in result.rejected_rows][1] == "the text is empty"
+    mappings = read(rows)
+    again = mismatch.split(iter(mappings), image_base_path=rows.parent)
+    assert again.parts == result.parts
+    assert again.to_dict() == result.to_dict()
+    assert "train" not in repr(result).replace("'train': SplitPart", "")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_frame_is_split_into_frames_with_its_own_index(rows: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(rows)
+    frame.index = [f"row {number}" for number in range(len(frame))]
+    result = mismatch.split(frame, image_base_path=rows.parent, fractions=(0.75, 0.25))
+    assert result.test is None
+    together = pandas.concat(
+        [result.train, result.val, result.rejected_rows.drop(columns="reason")]
+    )
+    pandas.testing.assert_frame_equal(together.loc[frame.index], frame)
+    assert list(result.rejected_rows.index) == ["row 50", "row 51"]
+
+
+def test_images_in_memory_stay_there(rows: Path, tmp_path: Path) -> None:
+    mappings: list[dict[str, Any]] = [
+        {"image": (rows.parent / row["image_path"]).read_bytes(), "text": row["text"]}
+        for row in read(rows)[:40]
+    ]
+    result = mismatch.split(mappings, fractions=(1, 1))
+    assert sorted(row["text"] for row in [*result.train, *result.val]) == sorted(
+        row["text"] for row in mappings
+    )
+    assert all(isinstance(row["image"], bytes) for row in result.train)
+    with pytest.raises(InputError, match=r"row 1: .*in memory.*`output_dir`"):
+        mismatch.split(mappings, output_dir=tmp_path / "out", near_duplicates=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fractions", [(1,), (0.5, 0), (1, float("nan")), ("a", 1), None, 3])
+def test_fractions_that_are_none(fractions: Any, rows: Path) -> None:
+    with pytest.raises(InputError, match=r"`fractions` .* two or three shares above 0"):
+        mismatch.split(rows, fractions=fractions)
+
+
+def test_a_split_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "image_path,text\n" + "".join(f"{i}.png,text {i}\n" for i in range(100))
+    )
+    result = run(
+        tmp_path / "rows.csv",
+        *("--output-dir", tmp_path / "out", "--no-near-duplicates"),
+        *("--fractions", "1e-9,0.5,0.499999999"),
+    )
+    assert result.exit_code == 2
+    assert "train would hold none of the 100 rows" in result.stderr
+    assert "--fractions" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_part_without_rows_is_said(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "image_path,text\n" + "".join(f"{i % 2}.png,text {i}\n" for i in range(100))
+    )
+    result = run(tmp_path / "rows.csv", "--output-dir", tmp_path / "out", "--no-near-duplicates")
+    assert result.exit_code == 0, result.output
+    empty = [name for name in ("val", "test") if not read(tmp_path / "out" / f"{name}.csv")]
+    [line] = [line for line in result.stdout.splitlines() if "no rows" in line]
+    assert line.startswith("warning: ")
+    assert [name for name in PARTS if f"{name}.csv" in line] == empty != []
+
+
+def test_a_wrong_option_is_named(rows: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'image_base_path'"):
+        mismatch.split(rows, image_base="x")  # type: ignore[call-arg]

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from mismatch.errors import CheckpointError
-from mismatch.files import sealed
-from mismatch.training.state import (
+from mismatch.io.atomic import sealed
+from mismatch.training.folder.state import (
     Note,
     Position,
     Weights,

@@ -20,20 +20,13 @@ from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import Row
 from mismatch.errors import BackboneError, DeviceError
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.batches import (
-    Batch,
-    EmbeddingFeed,
-    PairSet,
-    Part,
-    PixelFeed,
-    PixelStore,
-    make_batches,
-)
 from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Batch, PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed, Part, PixelFeed, PixelStore
 from mismatch.training.head import CosineHead, build_head, head_spec_for
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step, compile_towers
 
 ALONE = Processes(torch.device("cpu"))
@@ -226,9 +219,8 @@ def test_a_step_is_a_function_of_seed_epoch_and_step(pairs: PairSet, colour_engi
 
 
 def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(
-    pairs: PairSet, colour_engine: Any
+    logged: list[str], pairs: PairSet, colour_engine: Any
 ) -> None:
-    said: list[str] = []
     ends = {}
     for room in (10_000, 7):
         backbone = Towers(colour_engine(), dropout=0.0)
@@ -239,14 +231,14 @@ def test_out_of_memory_halves_what_goes_at_once_and_takes_the_same_step(
             )
         )
         backbone.room = room
-        step = stepper(backbone, report=said.append)
+        step = stepper(backbone)
         step(*whole(pairs, backbone), AT)
         ends[room] = {
             name: parameter.detach().clone() for name, parameter in step.detector.named_parameters()
         }
     assert (step.parts, step.rows_at_once) == (4, 8)
     assert backbone.sizes[:3] == [24, 12, 6]
-    assert said == [
+    assert logged == [
         f"cpu is out of memory: from here on as with --batch-size {rows} and"
         f" --gradient-accumulation-steps {parts}; a step has its 32 rows as before"
         for rows, parts in ((16, 2), (8, 4))
@@ -260,9 +252,9 @@ def test_memory_for_not_even_one_row_is_an_error_in_words(
     backbone = Towers(colour_engine(), dropout=0.0, room=0)
     with pytest.raises(
         DeviceError,
-        match="cpu is out of memory even with one row at a time; use --gradient-checkpointing",
+        match="cpu is out of memory even with one row at a time; use `gradient_checkpointing`",
     ):
-        stepper(backbone, report=lambda line: None)(*whole(pairs, backbone), AT)
+        stepper(backbone)(*whole(pairs, backbone), AT)
 
 
 def test_its_state_goes_on_where_it_was(colour_engine: Any) -> None:
@@ -347,7 +339,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(family: str) -> N
 def test_a_backbone_without_checkpointing_says_so(colour_engine: Any) -> None:
     with pytest.raises(
         BackboneError,
-        match="small offers no gradient checkpointing; leave --gradient-checkpointing out",
+        match="small offers no gradient checkpointing; leave `gradient_checkpointing` out",
     ):
         Towers(colour_engine(), 0.0).checkpoint_gradients()
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from mismatch.errors import InputError
-from mismatch.evaluation.stress import CEILING, CHANGES, IMAGE_EDITS, StressRow, stress, wilson
+from mismatch.evaluation.intervals import wilson_interval
+from mismatch.evaluation.stress import CEILING, CHANGES, IMAGE_EDITS, StressRow, Z, stress
 from mismatch.runtime.pipeline import Known
 from mismatch.runtime.predictor import Predictor
 
@@ -48,7 +49,7 @@ def test_what_the_engine_sees_changes_its_decision_and_what_it_does_not_see_does
     for name in ("word order", "mirror", "crop"):
         assert found[name]["right"] == 1.0
         assert found[name]["mean_change"] == pytest.approx(0, abs=1e-6)
-        assert found[name]["right_interval"] == list(wilson(1.0, 3))  # three images
+        assert found[name]["right_interval"] == list(wilson_interval(1.0, 3, Z))  # three images
 
 
 def test_a_change_without_occasion_has_no_figures(found: dict[str, dict[str, Any]]) -> None:
@@ -114,17 +115,6 @@ def test_a_title_is_printed_as_large_as_the_image_allows_and_only_in_letters_tha
     assert (short[:, :, 1] > 0).any(axis=1).sum() > (long[:, :, 1] > 0).any(axis=1).sum() > 5
     assert IMAGE_EDITS["own title printed"](blank, "赤いシャツ") is None
     IMAGE_EDITS["own title printed"](Image.new("RGB", (1, 1)), "tiny")
-
-
-@pytest.mark.parametrize(
-    ("share", "trials", "low", "high"),
-    [(1.0, 10, 0.7225, 1.0), (0.0, 10, 0.0, 0.2775), (0.5, 40, 0.3520, 0.6480)],
-)
-def test_wilson_by_the_published_figures(
-    share: float, trials: int, low: float, high: float
-) -> None:
-    assert wilson(share, trials) == pytest.approx((low, high), abs=1e-4)
-    assert np.isnan(wilson(float("nan"), 0).low)
 
 
 def test_without_rows_there_is_nothing_to_stress(colour_engine: Any) -> None:

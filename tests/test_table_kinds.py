@@ -1,4 +1,4 @@
-"""mismatch.cli.table_kinds: which tables may be replaced, by the names of their columns and nothing
+"""mismatch.jobs.table_kinds: which tables may be replaced, by the names of their columns and nothing
 else.
 """
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.cli.row_tables import row_table
-from mismatch.cli.table_kinds import exact_table, read_names, refuse_unasked, table
 from mismatch.errors import InputError
-from mismatch.outputs import OutputKind, check_outputs
+from mismatch.io.outputs import OutputKind, check_outputs
+from mismatch.jobs.row_tables import row_table
+from mismatch.jobs.table_kinds import exact_table, read_names, refuse_unasked, table
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 WRITTEN = ["image_path", "text", "label", "kind"]
@@ -103,10 +103,10 @@ def test_columns_may_stand_first_or_last_and_a_spreadsheets_mark_before_them(
 
 def test_what_is_there_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "o.csv"
-    refuse_unasked("--output", [path], overwrite=False)
+    refuse_unasked("`output`", [path], overwrite=False)
     path.write_bytes(b"")
-    refuse_unasked("--output", [path, Path("/dev/null")], overwrite=False)
+    refuse_unasked("`output`", [path, Path("/dev/null")], overwrite=False)
     path.write_bytes(b"mine")
-    refuse_unasked("--output", [path], overwrite=True)
-    with pytest.raises(InputError, match=r"o\.csv is there already.*--overwrite"):
-        refuse_unasked("--output", [path], overwrite=False)
+    refuse_unasked("`output`", [path], overwrite=True)
+    with pytest.raises(InputError, match=r"o\.csv is there already.*`overwrite=True`"):
+        refuse_unasked("`output`", [path], overwrite=False)

@@ -1,4 +1,4 @@
-"""mismatch.cli.tables: one prediction, three formats, the same columns."""
+"""mismatch.jobs.output.tables: one prediction, three formats, the same columns."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ from typing import Any
 
 import pytest
 
-from mismatch.cli import tables as module
-from mismatch.cli.tables import (
-    COLUMNS,
-    CsvTable,
-    JsonLinesTable,
-    ParquetTable,
-    harmless,
-    table_kind,
-)
 from mismatch.errors import MissingExtraError
+from mismatch.jobs.output import tables as module
+from mismatch.jobs.output.tables import COLUMNS, CsvTable, JsonLinesTable, ParquetTable
+from mismatch.jobs.row_tables import harmless, table_kind
 from mismatch.runtime.predictor import Prediction
 
 SCORE = 0.1 + 0.2  # more digits than CSV shows
@@ -110,7 +104,7 @@ def test_without_pyarrow_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(
         MissingExtraError,
-        match=r'an --output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"',
+        match=r'an output that ends in .parquet needs .* pip install "mismatch-clip\[parquet\]"',
     ):
         table_kind("out.parquet")
 

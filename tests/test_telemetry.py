@@ -48,7 +48,7 @@ def test_what_was_counted_is_told() -> None:
 
 def test_the_log_is_a_line_of_json_for_each_record() -> None:
     held = io.StringIO()
-    log_as_json(held)
+    writer = log_as_json(held)
     try:
         log.info({"id": "a", "status": 200, "text": "ü\nü"})
         try:
@@ -57,6 +57,7 @@ def test_the_log_is_a_line_of_json_for_each_record() -> None:
             log.exception({"id": "b"})
         logging.getLogger("python_multipart.multipart").warning("of a broken form")
         logging.getLogger("uvicorn.error").warning("%s is odd", "this")
+        assert writer.drain()
     finally:
         for name in (log.name, "uvicorn", "python_multipart"):
             logger = logging.getLogger(name)

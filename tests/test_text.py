@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatch.io.text import did_you_mean, one_line, plural
+from mismatch.io.text import did_you_mean, one_line, plural, printable
 
 
 def test_words() -> None:
@@ -15,3 +15,8 @@ def test_words() -> None:
     ]
     assert one_line(ValueError("one\n  two")) == "ValueError: one two"
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_what_a_terminal_would_obey_is_shown_by_its_code() -> None:
+    assert printable("größe 👩‍👧 می‌خواهم") == "größe 👩‍👧 می‌خواهم"
+    assert printable("a\x1b[2J\n\u202e\x00\ud800") == "a\\x1b[2J\\n\\u202e\\x00\\ud800"

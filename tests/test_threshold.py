@@ -18,6 +18,7 @@ from mismatch.evaluation.threshold import (
     OBJECTIVES,
     choose_again,
     choose_threshold,
+    describe_objective,
     expected_figures,
     limit_missed,
     threshold_table,
@@ -274,3 +275,14 @@ def test_a_given_threshold_has_intervals_without_a_choice() -> None:
     assert given["accuracy"].low < accuracy < given["accuracy"].high
     assert chosen["accuracy"] != given["accuracy"]
     assert np.isnan(expected_figures(labels, scores, None)["accuracy"].low)
+
+
+def test_an_objective_is_described_from_what_is_stored() -> None:
+    chosen = limit_missed([0] * 60 + [1] * 60, np.arange(120) / 120, 0.1, 0.95)
+    assert describe_objective(chosen.objective) == (
+        "at most 0.1 of all mismatches pass, with confidence 0.95"
+    )
+    for objective in (Objective("f1"), Objective("precision", target=0.95)):
+        assert describe_objective(str(objective)) == objective.describe()
+    with pytest.raises(InputError, match="unknown"):
+        describe_objective("by hand")

@@ -10,7 +10,7 @@ import ftfy
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as Upstream
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from mismatch.backbones.registry import load_backbone
 from mismatch.errors import CheckpointError, InputError
@@ -67,6 +67,37 @@ def test_padding_context_is_always_the_context_length() -> None:
     batch = Tokenizer(spec(padding="context", pad_id=END))(["shoe"])
     assert batch.input_ids.tolist() == [[0, 7, END, END, END, END]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "text", "empty"),
+    [
+        ("none", "", True),
+        ("none", " \n", True),
+        ("none", "&nbsp;", False),
+        ("clip", "&nbsp;&#32;", True),
+        ("clip", "\0\x7f\ufeff\x1b[0m", True),
+        ("clip", "!", False),
+        ("whitespace", "\u00a0\u2003", True),
+        ("canonicalize", "-- !", True),
+        ("canonicalize", "a!", False),
+    ],
+)
+def test_a_text_is_empty_where_cleaning_leaves_nothing(
+    cleaning: Any, text: str, empty: bool
+) -> None:
+    tokenizer = Tokenizer(spec(cleaning=cleaning))
+    assert tokenizer.is_empty(text) == empty
+    [encoded] = tokenizer.encode_each([text])
+    assert isinstance(encoded, InputError) == empty
+    assert tokenizer.encode([""])[0] == [[START, END]], "which tells what every text has"
+
+
+def test_what_a_tokenizer_drops_itself_is_empty_too() -> None:
+    words = upstream()
+    words.normalizer = normalizers.BertNormalizer(clean_text=True)
+    tokenizer = Tokenizer(spec(tokenizer_json=words.to_str()))
+    assert [tokenizer.is_empty(text) for text in ("\0\0", "a\0")] == [True, False]
 
 
 def test_a_long_text_keeps_its_end_token_and_says_so() -> None:
@@ -310,9 +341,10 @@ def test_every_text_can_be_encoded(cleaning: Any) -> None:
 
     tokenizer = Tokenizer(TextSpec(77, 0, "longest", cleaning, tokenizer_json()))
     for text in HOSTILE:
+        [ids], _ = tokenizer.encode([text])
+        assert 2 <= len(ids) <= 77
         [encoded] = tokenizer.encode_each([text])
-        assert not isinstance(encoded, InputError)
-        assert 2 <= len(encoded.ids) <= 77
+        assert isinstance(encoded, InputError) == tokenizer.is_empty(text)
         tokenizer.beyond(text)
         tokenizer.knows(text)
 
@@ -334,7 +366,8 @@ def test_a_text_that_cannot_be_encoded_costs_itself_alone(monkeypatch: pytest.Mo
     first, bad, last = tokenizer.encode_each(["a red bag", "shoe", "red"])
     assert isinstance(bad, InputError)
     assert "a bug" not in str(bad)
-    assert (first, last) == (([0, 4, 5, 6, 1], False), ([0, 5, 1], False))
+    assert first == Encoded([0, 4, 5, 6, 1], cut=False)
+    assert last == Encoded([0, 5, 1], cut=False)
     for ask in (tokenizer.beyond, tokenizer.knows, lambda text: tokenizer.encode(["red", text])):
         with pytest.raises(InputError, match="tokenized"):
             ask("shoe")

@@ -131,6 +131,6 @@ def test_a_repository_for_triton_needs_onnx_alone_and_says_so(
     assert done.returncode == 2
     assert (
         done.stderr
-        == "mismatch: error: mismatch export-onnx --triton needs the package onnx: pip install"
+        == "mismatch: error: mismatch export-onnx: --triton needs the package onnx: pip install"
         " onnx\n"
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.registry import load_backbone
-from mismatch.training.towers import STEM, find_towers
+from mismatch.training.tuning.towers import STEM, find_towers
 
 
 class Block(nn.Module):

@@ -57,7 +57,7 @@ def test_the_names_of_track() -> None:
         with pytest.raises(
             InputError,
             match=(
-                rf"--track {wrong}: 'comet' is unknown; tensorboard, wandb, mlflow, trackio are"
+                rf"`track` {wrong}: 'comet' is unknown; tensorboard, wandb, mlflow, trackio are"
                 r" known"
             ),
         ):
@@ -70,14 +70,14 @@ def test_one_that_is_not_installed_is_refused_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda module: None)
     with pytest.raises(MissingExtraError) as caught:
-        train(config(tmp_path, track=name), report=print)
-    assert str(caught.value) == f"--track {name} needs the package {name}: pip install {name}"
+        train(config(tmp_path, track=name))
+    assert str(caught.value) == f"`track={name}` needs the package {name}: pip install {name}"
     assert not (tmp_path / "out").exists()
 
 
 def test_no_tracker_is_no_work(tmp_path: Path) -> None:
     require_trackers(config(tmp_path))
-    trackers = Trackers(config(tmp_path), print)
+    trackers = Trackers(config(tmp_path))
     trackers.start()
     trackers.log({"a": 1.0}, 1)
     trackers.finish()
@@ -86,7 +86,7 @@ def test_no_tracker_is_no_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", ["", "start", "store", "log", "finish"])
 def test_one_that_fails_is_left_out_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+    logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     bad, good = Tracker(fails), Tracker()
     monkeypatch.setattr(
@@ -94,8 +94,7 @@ def test_one_that_fails_is_left_out_and_the_others_go_on(
         "_MAKERS",
         {"wandb": lambda name, config: bad, "mlflow": lambda name, config: good},
     )
-    said: list[str] = []
-    trackers = Trackers(config(tmp_path, track="wandb,mlflow", seed=7), said.append)
+    trackers = Trackers(config(tmp_path, track="wandb,mlflow", seed=7))
     trackers.start()
     trackers.log({"a": 1.0, "gone": None, "broken": float("nan")}, 3)
     trackers.log({"a": 2.0}, 4)
@@ -109,7 +108,7 @@ def test_one_that_fails_is_left_out_and_the_others_go_on(
     ]
     assert good.told == every
     assert bad.told == (every[: [entry[0] for entry in every].index(fails) + 1] if fails else every)
-    assert said == (
+    assert logged == (
         [
             (
                 f"warning: --track wandb failed and is left out from here on: RuntimeError: {fails}"
@@ -129,23 +128,24 @@ def test_a_run_has_a_name(
     monkeypatch.setattr(
         tracking, "_MAKERS", {"wandb": lambda name, config: names.append(name) or Tracker()}
     )
-    Trackers(config(tmp_path, track="wandb", run_name=run_name), print).start()
+    Trackers(config(tmp_path, track="wandb", run_name=run_name)).start()
     assert [name[: len(begins)] for name in names] == [begins]
     assert (names[0] == run_name) == (run_name is not None)
 
 
-def test_trackio_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_writes_its_own_file(
+    logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On this machine alone: no network is needed."""
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     pytest.importorskip("trackio")
-    said: list[str] = []
-    trackers = Trackers(config(tmp_path, track="trackio", run_name="one"), said.append)
+    trackers = Trackers(config(tmp_path, track="trackio", run_name="one"))
     trackers.start()
     for step in (1, 2):
         trackers.log({"train/loss": 0.5 / step}, step)
     trackers.finish()
-    assert said == []
+    assert logged == []
     [file] = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(file) as database:
         rows = database.execute(

@@ -1,21 +1,28 @@
-"""`mismatch train`: its options are TrainConfig's, in both spellings, and its errors
-are one line.
+"""`mismatch.train` and `mismatch train`: options are TrainConfig's, rows may be in memory, nothing
+of the process is changed or printed; in both spellings, and errors are one line.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
+import os
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
+import mismatch
 from mismatch.cli import help_text, main
 from mismatch.cli.train import command
+from mismatch.errors import InputError
+from mismatch.jobs.train import TrainOptions
 from mismatch.training.config import TrainConfig
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -243,3 +250,106 @@ def test_a_runs_own_file_repeats_it_to_the_bit(data: Path) -> None:
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2
+
+
+# --- from Python
+
+
+def options(folder: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "image_base_path": folder,
+        "model_name": "tiny",
+        "output_dir": folder / "out",
+        "cache": folder / "cache",
+        "tune": "head",
+        "epochs": 1,
+        "batch_size": 8,
+        "num_workers": 1,
+        "device": "cpu",
+    } | more
+
+
+def mappings(folder: Path) -> list[dict[str, Any]]:
+    with (folder / "train.csv").open(newline="") as file:
+        return [row | {"label": int(row["label"])} for row in csv.DictReader(file)]
+
+
+def process_state() -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "random": torch.get_rng_state().tolist(),
+        "filters": list(warnings.filters),
+        "environment": dict(os.environ),
+    }
+
+
+def test_rows_in_memory_train_the_same_model_and_nothing_of_the_process_changes(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pytest.importorskip("pandas").DataFrame(mappings(data))
+    before = process_state()
+    threads = before["threads"] + 1
+    result = mismatch.train(
+        train_csv=table, val_csv=mappings(data), threads=threads, **options(data)
+    )
+    assert process_state() == before
+    assert capsys.readouterr() == ("", "")
+    config = mismatch.TrainConfig(
+        train_csv=data / "train.csv", val_csv=data / "train.csv", **options(data)
+    )
+    other = mismatch.train(config, output_dir=data / "other", threads=threads)
+    assert other.stats["config"]["output_dir"] == str(data / "other")
+    assert other.history["val_losses"] == result.history["val_losses"]
+    for folder in (result.final_model, other.final_model):
+        assert (folder / "classification_head.safetensors").is_file()
+    assert (result.final_model / "classification_head.safetensors").read_bytes() == (
+        other.final_model / "classification_head.safetensors"
+    ).read_bytes()
+
+
+def test_loading_leaves_the_global_random_state(data: Path) -> None:
+    model = mismatch.train(
+        train_csv=data / "train.csv", val_fraction=0.0, **options(data)
+    ).best_model
+    torch.manual_seed(5)
+    before = process_state()
+    mismatch.load(model, "cpu")
+    after = process_state()
+    assert (after["random"], after["threads"]) == (before["random"], before["threads"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"epoch": 3}, "there is no option 'epoch'; did you mean 'epochs'?"),
+        ({}, "`train_csv` is needed"),
+        ({"train_csv": 7}, "the rows are a int"),
+        ({"train_csv": [("a.png", "red", 1)]}, "row 1 is a tuple"),
+        ({"config": 7}, "`config` is a int; a TrainConfig or a file is needed"),
+        ({"train_csv": "t.csv", "epochs": "3"}, "`epochs` is '3'; a whole number is needed"),
+        ({"train_csv": "t.csv", "callbacks": [print]}, "`callbacks` holds a"),
+    ],
+)
+def test_refused_in_words_from_python(tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        mismatch.train(**{"output_dir": tmp_path / "out"} | more)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mismatch.training import trainer
+
+    configs: list[TrainConfig] = []
+    monkeypatch.setattr(trainer, "train", lambda config, **_: configs.append(config))
+    (tmp_path / "a.yaml").write_text("train_csv: a.csv\nepochs: 3\nseed: 4\n")
+    mismatch.train(tmp_path / "a.yaml", epochs=5)
+    assert (configs[0].train_csv, configs[0].epochs, configs[0].seed) == ("a.csv", 5, 4)
+
+
+def test_its_options_are_the_fields_of_train_config() -> None:
+    hints = {name: str(hint) for name, hint in TrainOptions.__annotations__.items()}
+    for field in dataclasses.fields(TrainConfig):
+        if field.name not in ("train_csv", "val_csv"):
+            assert field.type in hints[field.name], field.name
+    assert set(hints) == {field.name for field in dataclasses.fields(TrainConfig)}

@@ -29,13 +29,17 @@ from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
-from mismatch.locks import locked
-from mismatch.training import TrainConfig, TrainResult, objective, output, train
+from mismatch.io.locks import locked
+from mismatch.progress import shown_by
+from mismatch.training import TrainConfig, TrainResult, objective, train
 from mismatch.training import config as config_module
+from mismatch.training import run as run_module
 from mismatch.training import trainer as trainer_module
+from mismatch.training.callbacks import Callback, EpochInfo, RunInfo
 from mismatch.training.checkpoint import load_detector, read_meta
-from mismatch.training.config import MODES
-from mismatch.training.history import Validation
+from mismatch.training.folder import output
+from mismatch.training.folder.history import Validation
+from mismatch.training.tuning.modes import MODES
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,7 +181,7 @@ def config(folder: Path, **options: Any) -> TrainConfig:
 
 
 def quietly(options: TrainConfig) -> TrainResult:
-    return train(options, report=lambda line: None)
+    return train(options)
 
 
 def read_stats(folder: Path) -> Any:
@@ -197,7 +201,6 @@ def held_out_auroc(model: Path, folder: Path) -> float:
 
 
 # --- it learns
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -220,7 +223,7 @@ def test_it_learns_and_shuffled_labels_teach_nothing(catalogue: Path, tune: str)
     assert max(result.stats["val_auroc"]) > 0.97
     assert max(shuffled.stats["val_auroc"]) < 0.8
     # what is stored is what was measured
-    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(
+    assert held_out_auroc(result.best_model, catalogue) == pytest.approx(
         max(result.stats["val_auroc"]), abs=1e-6
     )
 
@@ -252,26 +255,24 @@ def test_each_family_trains_on_its_tiny_model_and_its_checkpoint_predicts(
         catalogue, backbone=family, model_name="tiny", epochs=1, batch_size=64, learning_rate=1e-3
     )
     result = quietly(options)
-    meta = read_meta(result.best_dir)
+    meta = read_meta(result.best_model)
     assert (meta.family, meta.model_id, meta.head.kind) == (family, "tiny", "adapter")
     assert meta.train == options.to_dict() | {
         "head_dim": 128,
         "features": "colour",
         "long_text": "truncate",
     }
-    assert held_out_auroc(result.best_dir, catalogue) == pytest.approx(
+    assert held_out_auroc(result.best_model, catalogue) == pytest.approx(
         result.stats["val_auroc"][0], abs=1e-3
     )
 
 
 # --- what it writes
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
-def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
-    said: list[str] = []
-    result = train(config(catalogue), report=said.append)
+def test_the_output_folder_and_its_statistics(logged: list[str], catalogue: Path) -> None:
+    result = train(config(catalogue))
     folder = catalogue / "out"
     names = [
         "best_model",
@@ -286,9 +287,12 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
         "training_curves.png",
         "training_stats.json",
     ]
-    assert (result.best_dir, result.final_dir) == (folder / "best_model", folder / "final_model")
+    assert (result.best_model, result.final_model) == (
+        folder / "best_model",
+        folder / "final_model",
+    )
     stats = read_stats(folder)
-    assert stats == result.stats == read_stats(result.best_dir) == read_stats(result.final_dir)
+    assert stats == result.stats == read_stats(result.best_model) == read_stats(result.final_model)
     assert {name: len(stats[name]) for name in LISTS} == dict.fromkeys(LISTS, 3)
     assert [
         len(read_stats(folder / f"checkpoint_epoch_{n}")["train_losses"]) for n in (1, 2, 3)
@@ -302,8 +306,8 @@ def test_the_output_folder_and_its_statistics(catalogue: Path) -> None:
     assert [sum(map(sum, matrix)) for matrix in stats["confusion_matrices"]] == [54, 54, 54]
     assert stats["config"] == config(catalogue).to_dict()
     assert stats["learning_rates"][0] > stats["learning_rates"][1] > stats["learning_rates"][2] >= 0
-    assert sum(line.startswith("epoch ") for line in said) == 3
-    assert "AUROC" in next(line for line in said if line.startswith("epoch "))
+    assert sum(line.startswith("epoch ") for line in logged) == 3
+    assert "AUROC" in next(line for line in logged if line.startswith("epoch "))
 
 
 @pytest.mark.usefixtures("unlike")
@@ -324,7 +328,7 @@ def test_best_model_is_the_epoch_with_the_best_metric_and_ties_go_to_the_lower_l
     best, epoch = (
         load_file(folder / "classification_head.safetensors")
         for folder in (
-            result.best_dir,
+            result.best_model,
             catalogue / "out" / f"checkpoint_epoch_{stats['best_epoch']}",
         )
     )
@@ -332,7 +336,7 @@ def test_best_model_is_the_epoch_with_the_best_metric_and_ties_go_to_the_lower_l
     last = load_file(catalogue / "out" / "checkpoint_epoch_6" / "classification_head.safetensors")
     assert all(
         torch.equal(value, last[name])
-        for name, value in load_file(result.final_dir / "classification_head.safetensors").items()
+        for name, value in load_file(result.final_model / "classification_head.safetensors").items()
     )
 
 
@@ -341,7 +345,7 @@ def test_each_model_stores_the_calibration_and_threshold_of_its_own_logits(catal
     result = quietly(config(catalogue, epochs=6, head_learning_rate=1e-2))
     scores = {read_meta(path).score for path in (catalogue / "out").glob("checkpoint_epoch_*")}
     assert len({score.calibration for score in scores}) == 6
-    for folder in (result.best_dir, result.final_dir):
+    for folder in (result.best_model, result.final_model):
         score = read_meta(folder).score
         assert score in scores
         assert score.calibration is not None
@@ -353,23 +357,23 @@ def test_each_model_stores_the_calibration_and_threshold_of_its_own_logits(catal
             score.threshold.objective,
         ) == ("probability", 54, 54, "accuracy")
     best = result.stats["best_validation"]
-    assert best["threshold"] == read_meta(result.best_dir).score.threshold_in_use
+    assert best["threshold"] == read_meta(result.best_model).score.threshold_in_use
     assert best["accuracy"] >= max(result.stats["val_accuracies"]) - 1e-9
 
 
 @pytest.mark.usefixtures("unlike")
 def test_without_validation_rows_the_last_epoch_is_best_and_no_threshold_is_stored(
+    logged: list[str],
     catalogue: Path,
 ) -> None:
-    said: list[str] = []
-    result = train(config(catalogue, val_csv=None, val_fraction=0.0), report=said.append)
-    assert said[0].startswith("no validation rows: best_model is the last epoch's")
+    result = train(config(catalogue, val_csv=None, val_fraction=0.0))
+    assert logged[0].startswith("no validation rows: best_model is the last epoch's")
     assert (
         result.stats["best_epoch"],
         result.stats["best_validation"],
         result.stats["val_rows"],
     ) == (3, None, 0)
-    assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
+    assert read_meta(result.best_model).score == mismatch.ScoreSpec("probability", 0.5)
     assert result.stats["val_losses"] == []
 
 
@@ -383,22 +387,20 @@ def test_validation_rows_of_one_label_give_no_auroc_and_no_threshold(
     )
     result = quietly(config(catalogue, best_metric="auroc"))
     assert result.stats["val_auroc"] == [None, None, None]
-    assert read_meta(result.best_dir).score == mismatch.ScoreSpec("probability", 0.5)
+    assert read_meta(result.best_model).score == mismatch.ScoreSpec("probability", 0.5)
     assert result.stats["best_epoch"] == 1 + int(np.argmin(result.stats["val_losses"]))
 
 
-def test_few_rows_are_warned_of_and_some_are_advised() -> None:
-    said: list[str] = []
+def test_few_rows_are_warned_of_and_some_are_advised(logged: list[str]) -> None:
     for rows in (499, 520, 5000):
-        trainer_module._advise(rows, said.append)
-    assert [line.partition(" training rows: ")[0] for line in said] == [
+        trainer_module._advise(rows)
+    assert [line.partition(" training rows: ")[0] for line in logged] == [
         "warning: 499",
         "advice: 520",
     ]
 
 
 # --- long texts
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -446,9 +448,9 @@ def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[float | N
 @pytest.mark.parametrize("tune", ["full", "head"])
 @pytest.mark.parametrize("long_text", ["chunk", "chunk-mean"])
 def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alike(
-    wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str, long_text: str
+    logged: list[str], wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str, long_text: str
 ) -> None:
-    logits, said = watch_logits(monkeypatch), list[str]()
+    logits = watch_logits(monkeypatch)
     result = train(
         config(
             wordy,
@@ -458,21 +460,24 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
             best_metric="auroc",
             long_text=long_text,
         ),
-        report=said.append,
     )
     assert max(result.stats["val_auroc"]) > 0.95
-    found, pipeline = predicted(result.final_dir, wordy)
+    found, pipeline = predicted(result.final_model, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
     assert np.ptp(logits[-1]) > 1
-    assert (pipeline.long_text, pipeline.long_texts, pipeline.truncated) == (long_text, 9, 0)
+    assert (pipeline.long_text, pipeline.totals.long_texts, pipeline.totals.truncated) == (
+        long_text,
+        9,
+        0,
+    )
     assert (result.stats["long_texts"], result.stats["long_text"]) == (9, long_text)
-    score = read_meta(result.best_dir).score
+    score = read_meta(result.best_model).score
     assert (score.long_text, score.threshold is None) == (long_text, False)
-    assert read_meta(result.best_dir).train["long_text"] == long_text
+    assert read_meta(result.best_model).train["long_text"] == long_text
     decides = "the worst of which decides" if long_text == "chunk" else "whose mean decides"
     assert (
         f"9 texts are longer than the backbone's 6 tokens and are scored in pieces, {decides}"
-        in said
+        in logged
     )
     again = quietly(
         config(
@@ -480,11 +485,11 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
             tune=tune,
             epochs=1,
             backbone="hf-clip",
-            model_name=str(result.final_dir),
+            model_name=str(result.final_model),
             output_dir=str(wordy / "again"),
         )
     )
-    assert again.stats["long_text"] == read_meta(again.best_dir).score.long_text == long_text
+    assert again.stats["long_text"] == read_meta(again.best_model).score.long_text == long_text
 
 
 @pytest.mark.usefixtures("unlike")
@@ -553,13 +558,13 @@ def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(
 
 @pytest.mark.usefixtures("unlike")
 def test_a_text_without_its_end_teaches_only_what_its_beginning_says(
-    wordy: Path, monkeypatch: pytest.MonkeyPatch
+    logged: list[str], wordy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logits, said = watch_logits(monkeypatch), list[str]()
-    result = train(config(wordy, epochs=3, head_learning_rate=1e-2), report=said.append)
-    found, pipeline = predicted(result.final_dir, wordy)
+    logits = watch_logits(monkeypatch)
+    result = train(config(wordy, epochs=3, head_learning_rate=1e-2))
+    found, pipeline = predicted(result.final_model, wordy)
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
-    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.truncated) == (
+    assert (result.stats["long_texts"], result.stats["long_text"], pipeline.totals.truncated) == (
         9,
         "truncate",
         9,
@@ -568,7 +573,7 @@ def test_a_text_without_its_end_teaches_only_what_its_beginning_says(
         "warning: 9 texts are longer than the backbone's 6 tokens and are scored without their end;"
         " --long-text chunk scores them piece by piece"
     )
-    assert lost in said
+    assert lost in logged
     long = [i for i in range(54) if i % 3]
     assert len({round(float(logits[-1][i]), 4) for i in long}) <= 18, "18 images, one beginning"
 
@@ -593,12 +598,12 @@ def test_each_family_scores_long_texts_as_it_was_trained(
         "long_text": "chunk",
     }
     result = quietly(config(catalogue, **options))
-    found, pipeline = predicted(result.final_dir, catalogue)
-    assert (result.stats["long_texts"], pipeline.long_texts) == (
+    found, pipeline = predicted(result.final_model, catalogue)
+    assert (result.stats["long_texts"], pipeline.totals.long_texts) == (
         len({text for _, text, _ in long if len(text) > 250}),
     ) * 2
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
-    cut, _ = predicted(result.final_dir, catalogue, long_text="truncate")
+    cut, _ = predicted(result.final_model, catalogue, long_text="truncate")
     differ = [abs(a - b) > 1e-4 for a, b in zip(found, cut, strict=True)]  # type: ignore[operator]
     assert differ == [
         abs(a - b) > 1e-4 and i % 4 > 1 for i, (a, b) in enumerate(zip(found, cut, strict=True))
@@ -607,13 +612,13 @@ def test_each_family_scores_long_texts_as_it_was_trained(
 
 
 # --- from there on
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
-def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Path) -> None:
+def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(
+    logged: list[str], catalogue: Path
+) -> None:
     first = quietly(config(catalogue, epochs=4, head_learning_rate=1e-2))
-    said: list[str] = []
     start = catalogue / "out" / "checkpoint_epoch_4"
     again = train(
         config(
@@ -624,10 +629,9 @@ def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Pat
             head_learning_rate=1e-5,
             learning_rate=1e-6,
         ),
-        report=said.append,
     )
     assert again.stats["val_losses"][0] == pytest.approx(first.stats["val_losses"][-1], rel=0.05)
-    assert f"unlike:small, from {start}" in said[0] + said[1]
+    assert f"unlike:small, from {start}" in logged[0] + logged[1]
     assert sorted(path.name for path in (catalogue / "out").iterdir()) == [
         "best_model",
         "checkpoint_epoch_1",
@@ -637,21 +641,22 @@ def test_a_checkpoint_of_the_same_folder_goes_on_from_its_weights(catalogue: Pat
         "training_curves.png",
         "training_stats.json",
     ]
-    assert read_meta(again.best_dir).model_id == "small"
+    assert read_meta(again.best_model).model_id == "small"
 
 
 @pytest.mark.usefixtures("unlike")
 def test_early_stopping_ends_after_its_patience_and_final_model_is_the_last_epoch(
+    logged: list[str],
     catalogue: Path,
 ) -> None:
-    said: list[str] = []
     result = train(
         config(catalogue, epochs=40, early_stopping=2, head_learning_rate=3e-2, learning_rate=3e-2),
-        report=said.append,
     )
     assert result.stats["epochs"] == result.stats["best_epoch"] + 2 < 40
-    assert f"stopped early: auroc has not improved since epoch {result.stats['best_epoch']}" in said
-    assert len(read_stats(result.final_dir)["train_losses"]) == result.stats["epochs"]
+    assert (
+        f"stopped early: auroc has not improved since epoch {result.stats['best_epoch']}" in logged
+    )
+    assert len(read_stats(result.final_model)["train_losses"]) == result.stats["epochs"]
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -679,14 +684,13 @@ def test_the_seed_alone_makes_chance_and_threads_make_none(catalogue: Path, tune
         )
         # the caller's own chance is untouched
         assert torch.equal(torch.random.get_rng_state(), state)
-        found[name] = weights(result.final_dir)
+        found[name] = weights(result.final_model)
     assert same(found["a"], found["b"])
     assert same(found["a"], found["c"])
     assert not same(found["a"], found["other"])
 
 
 # --- how it ends otherwise
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -707,29 +711,26 @@ def test_an_image_missing_in_training_is_named_by_file_and_line(catalogue: Path,
 
 @pytest.mark.usefixtures("unlike")
 def test_validate_data_reports_everything_and_trains_nothing_when_a_row_fails(
+    logged: list[str],
     catalogue: Path,
 ) -> None:
     with (catalogue / "val.csv").open("a") as file:
         file.write("absent.png,red shirt,1\n0.png,red shirt,yes\n")
-    said: list[str] = []
     with pytest.raises(
-        InputError, match="the data did not pass --validate-data, so nothing was trained"
+        InputError, match="the data did not pass `validate_data`, so nothing was trained"
     ):
-        train(config(catalogue, validate_data=True), report=said.append)
-    text = "\n".join(said)
+        train(config(catalogue, validate_data=True))
+    text = "\n".join(logged)
     assert "val.csv:56: " in text
     assert "val.csv:57: " in text
     assert not (catalogue / "out").exists()
 
 
 @pytest.mark.usefixtures("unlike")
-def test_validate_data_trains_when_all_passes(catalogue: Path) -> None:
-    said: list[str] = []
-    assert train(config(catalogue, epochs=1, validate_data=True), report=said.append).stats[
-        "finished"
-    ]
-    assert any("fit to train on: 270 rows" in line for line in said)
-    assert sum("216 training rows" in line for line in said) == 1
+def test_validate_data_trains_when_all_passes(logged: list[str], catalogue: Path) -> None:
+    assert train(config(catalogue, epochs=1, validate_data=True)).stats["finished"]
+    assert any("fit to train on: 270 rows" in line for line in logged)
+    assert sum("216 training rows" in line for line in logged) == 1
 
 
 @pytest.mark.usefixtures("unlike")
@@ -745,7 +746,7 @@ def test_a_temperature_at_its_bound_can_come_down(
         return start
 
     monkeypatch.setattr(trainer_module, "load_start", at_the_bound)
-    detector, _ = load_detector(quietly(config(catalogue, epochs=2)).final_dir)
+    detector, _ = load_detector(quietly(config(catalogue, epochs=2)).final_model)
     temperature = float(detector.head.log_temperature.detach().exp())  # type: ignore[union-attr,operator]
     assert 50 < temperature < 99.999
 
@@ -753,19 +754,18 @@ def test_a_temperature_at_its_bound_can_come_down(
 @pytest.mark.usefixtures("unlike")
 @pytest.mark.parametrize("options", [{}, {"val_csv": None}], ids=["val-csv", "held-out"])
 def test_few_rows_are_said_to_be_few_and_counted_before_some_are_held_out(
-    catalogue: Path, options: dict[str, Any]
+    logged: list[str], catalogue: Path, options: dict[str, Any]
 ) -> None:
-    said: list[str] = []
-    train(config(catalogue, epochs=1, **options), report=said.append)
+    train(config(catalogue, epochs=1, **options))
     assert any(
-        line.startswith("warning: 216 training rows: too few to learn from") for line in said
+        line.startswith("warning: 216 training rows: too few to learn from") for line in logged
     )
 
 
 @pytest.mark.usefixtures("unlike")
 def test_a_loss_that_is_no_number_ends_the_run_in_words(catalogue: Path) -> None:
     with pytest.raises(
-        InputError, match="training has diverged; lower --learning-rate or --head-learning-rate"
+        InputError, match="training has diverged; lower `learning_rate` or `head_learning_rate`"
     ):
         quietly(config(catalogue, learning_rate=1e30, head_learning_rate=1e30))
 
@@ -793,19 +793,22 @@ def test_cuda_without_cuda_is_an_error_before_anything_is_read(
     ],
 )
 def test_an_interrupted_run_keeps_its_epochs_and_says_so(
-    catalogue: Path, when: str, held: str
+    logged: list[str], catalogue: Path, when: str, held: str
 ) -> None:
-    said: list[str] = []
 
-    def report(line: str) -> None:
-        said.append(line)
-        if line.startswith(when):
-            os.kill(os.getpid(), signal.SIGTERM)
+    class Killing(Callback):
+        def on_train_begin(self, run: RunInfo) -> None:
+            if when == "training on ":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_epoch_end(self, epoch: EpochInfo) -> None:
+            if when == f"epoch {epoch.epoch}/{epoch.epochs}":
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        train(config(catalogue, epochs=5), report=report)
-    assert said[-1].startswith("interrupted ")
-    assert said[-1].endswith(held)
+        train(config(catalogue, epochs=5), callbacks=[Killing()])
+    assert logged[-1].startswith("interrupted ")
+    assert logged[-1].endswith(held)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     folders = [path for path in (catalogue / "out").iterdir() if path.is_dir()]
     assert len(folders) == (3 if when == "epoch 2/5" else 0)
@@ -898,7 +901,8 @@ def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: P
         def __exit__(self, *_: object) -> None:
             return None
 
-    result = train(config(catalogue, epochs=2), report=lambda line: None, progress=Bar)
+    with shown_by(Bar):
+        result = train(config(catalogue, epochs=2))
     means = [notes[last].partition(",")[0] for last in (13, 27)]
     assert means == [f"loss {loss:.4f}" for loss in result.stats["train_losses"]]
     assert f"rate {result.stats['learning_rates'][0]:.1e}, 0:" in notes[13]
@@ -919,7 +923,7 @@ def test_a_head_with_nothing_to_train_is_refused(
 
 @pytest.mark.usefixtures("unlike")
 def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: Path) -> None:
-    with pytest.raises(InputError, match="training has diverged; lower --learning-rate"):
+    with pytest.raises(InputError, match="training has diverged; lower `learning_rate`"):
         quietly(
             config(
                 catalogue, epochs=1, batch_size=10_000, head_learning_rate=1e38, learning_rate=1e38
@@ -928,7 +932,6 @@ def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: P
 
 
 # --- seeing it learn
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unlike")
@@ -948,7 +951,7 @@ def test_the_options_that_a_run_saves_repeat_it_to_the_bit(
         TrainConfig.from_file(catalogue / "out" / "run.yaml", output_dir=str(catalogue / "again"))
     )
     assert (again.stats["epochs"], again.stats["config"]["batch_size"]) == (2, 54)
-    assert same(weights(result.final_dir), weights(again.final_dir))
+    assert same(weights(result.final_model), weights(again.final_model))
     assert again.stats["val_losses"] == result.stats["val_losses"]
     assert (catalogue / "again" / "run.yaml").read_text() == (
         catalogue / "out" / "run.yaml"
@@ -971,18 +974,23 @@ def test_seconds_are_those_of_the_parts_and_of_the_whole(catalogue: Path) -> Non
 def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(
     catalogue: Path,
 ) -> None:
-    def stop_at(start: str) -> Callable[[str], None]:
-        def report(line: str) -> None:
-            if line.startswith(start):
+    class Stopping(Callback):
+        def __init__(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def on_train_begin(self, run: RunInfo) -> None:
+            if self.epoch == 0:
                 raise KeyboardInterrupt
 
-        return report
+        def on_epoch_end(self, epoch: EpochInfo) -> None:
+            if epoch.epoch == self.epoch:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config(catalogue), report=stop_at("training on"))
+        train(config(catalogue), callbacks=[Stopping(0)])
     assert not (catalogue / "out" / "training_curves.png").exists()
     with pytest.raises(KeyboardInterrupt):
-        train(config(catalogue), report=stop_at("epoch 2/3"))
+        train(config(catalogue), callbacks=[Stopping(2)])
     with Image.open(catalogue / "out" / "training_curves.png") as picture:
         assert picture.size == (1935, 585)
     assert not list((catalogue / "out").glob(".*"))
@@ -990,26 +998,23 @@ def test_curves_are_drawn_of_the_epochs_that_are_done_when_it_is_interrupted(
 
 @pytest.mark.usefixtures("unlike", "curves")
 def test_what_can_not_be_drawn_and_what_can_not_be_tracked_are_warnings(
-    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+    logged: list[str], catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from accelerate.tracking import TensorBoardTracker
 
     def fail(*_: Any, **__: Any) -> None:
         raise ConnectionError("the service\nis gone")
 
-    said: list[str] = []
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setattr(TensorBoardTracker, "log", fail)
-    assert train(config(catalogue, epochs=2, track="tensorboard"), report=said.append).stats[
-        "finished"
-    ]
-    assert [line for line in said if "--track" in line] == [
+    assert train(config(catalogue, epochs=2, track="tensorboard")).stats["finished"]
+    assert [line for line in logged if "--track" in line] == [
         (
             "warning: --track tensorboard failed and is left out from here on: ConnectionError: the"
             " service is gone"
         )
     ]
-    [drawing] = [line for line in said if "be drawn" in line]
+    [drawing] = [line for line in logged if "be drawn" in line]
     assert drawing.startswith(
         f"warning: {catalogue / 'out' / 'training_curves.png'} can't be drawn:"
         " ModuleNotFoundError: "
@@ -1047,11 +1052,11 @@ def test_tensorboard_is_told_the_options_each_epoch_and_some_steps(catalogue: Pa
 
 @pytest.mark.usefixtures("unlike")
 def test_what_looks_wrong_is_said_in_words(
-    catalogue: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+    logged: list[str], catalogue: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[int] = []
     monkeypatch.setattr(
-        trainer_module.Adviser,
+        run_module.Adviser,
         "look",
         lambda self, history: looked.append(len(history.lists["train_losses"])),
     )
@@ -1061,10 +1066,9 @@ def test_what_looks_wrong_is_said_in_words(
         catalogue / "skewed.csv",
         [("image_path", "text", "label"), *few, *(row for row in rows if row[2] == "0")],
     )
-    said: list[str] = []
-    train(config(catalogue, epochs=2, train_csv=str(catalogue / "skewed.csv")), report=said.append)
+    train(config(catalogue, epochs=2, train_csv=str(catalogue / "skewed.csv")))
     assert looked == [1, 2]
-    warned = [line.removeprefix("warning: ") for line in said if line.startswith("warning: ")]
+    warned = [line.removeprefix("warning: ") for line in logged if line.startswith("warning: ")]
     assert [line[:40] for line in warned[1:]] == [
         "training: only 12.2% of the rows are lab",
         "--learning-rate 0.01 is above 1e-04: a p",

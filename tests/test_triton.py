@@ -23,16 +23,9 @@ from mismatch.cli import main
 from mismatch.errors import CheckpointError, ParityError
 from mismatch.export import triton
 from mismatch.export.pbtxt import each, from_text, to_text
-from mismatch.export.triton import (
-    ENSEMBLE,
-    HEAD,
-    IMAGE,
-    TEXT,
-    check_repository,
-    check_target,
-    with_score,
-    write_repository,
-)
+from mismatch.export.triton import check_repository, check_target, write_repository
+from mismatch.export.triton_head import with_score
+from mismatch.export.triton_names import ENSEMBLE, HEAD, IMAGE, TEXT
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec

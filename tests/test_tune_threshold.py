@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import mismatch
-from mismatch.cli import main, tune_threshold
+from mismatch.cli import main
 from mismatch.errors import InputError
 
 
@@ -169,7 +170,9 @@ def test_rows_that_can_not_be_scored_are_named(run: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("failing", ["to_dict", "lines"])
+@pytest.mark.parametrize(
+    "failing", ["jobs.tune_threshold._result", "cli.threshold_lines.threshold_lines"]
+)
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
     run: Any, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -178,6 +181,84 @@ def test_a_command_that_ends_in_an_error_has_stored_nothing(
     def fail(*_: object) -> None:
         raise InputError("it can't be shown")
 
-    monkeypatch.setattr(tune_threshold.Choice, failing, fail)
+    monkeypatch.setattr(f"mismatch.{failing}", fail)
     assert run("--objective", "f1").exit_code == 2
     assert Path("bundle/manifest.json").read_bytes() == before
+
+
+def decisions(*args: str) -> list[dict[str, str]]:
+    """What `predict` says of each row."""
+    result = CliRunner().invoke(
+        main, ["predict", "--model", "bundle", "--csv", "rows.csv", *args], prog_name="mismatch"
+    )
+    assert result.exit_code == 0, result.output
+    return list(csv.DictReader(result.stdout.splitlines()))
+
+
+@pytest.mark.parametrize(
+    "aim", [("--target-recall", "0.95"), ("--objective", "cost", "--cost-miss", "10"), ()]
+)
+def test_the_reported_risk_is_that_of_the_decisions(run: Any, aim: tuple[str, ...]) -> None:
+    result = run(*aim, "--max-risk", "0.35", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    band = said["review"]
+    assert band["low"] <= said["threshold"]["value"] <= band["high"]
+    with Path("rows.csv").open(newline="") as file:
+        labels = [row["label"] for row in csv.DictReader(file)]
+    decided = [
+        (row["is_match"] == "True") == (label == "1")
+        for row, label in zip(decisions(), labels, strict=True)
+        if row["prediction"] != "review"
+    ]
+    assert said["coverage"]["automatic"] == pytest.approx(len(decided) / 120)
+    assert said["coverage"]["risk"] == pytest.approx(decided.count(False) / len(decided))
+    figures = CliRunner().invoke(
+        main, ["evaluate", "--model", "bundle", "--csv", "rows.csv", "--json"], prog_name="mismatch"
+    )
+    assert json.loads(figures.stdout)["review"]["risk"] == pytest.approx(said["coverage"]["risk"])
+
+
+def test_a_band_next_to_the_threshold_is_refused_and_a_stored_one_goes(run: Any) -> None:
+    before = Path("bundle/manifest.json").read_bytes()
+    result = run("--review-band", "0.001,0.002")
+    assert result.exit_code == 2
+    assert "--review-band from 0.001 to 0.002 does not hold the threshold" in result.stderr
+    assert Path("bundle/manifest.json").read_bytes() == before
+    assert run("--max-risk", "0.2").exit_code == 0
+    assert stored()["review"] is not None
+    result = run("--target-recall", "1")
+    assert result.exit_code == 0, result.output
+    [warning] = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert warning.startswith("mismatch: warning: the stored review band ")
+    assert "--max-risk" in warning
+    assert stored()["review"] is None
+
+
+def test_from_python_on_rows_in_memory(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    before = Path("bundle/manifest.json").read_bytes()
+    options: dict[str, Any] = {"target_precision": 0.9, "dry_run": True}
+    printed = json.loads(run("--target-precision", "0.9", "--dry-run", "--json").stdout)
+    result = mismatch.tune_threshold("bundle", "rows.csv", **options)
+    assert isinstance(result, mismatch.ThresholdResult)
+    printed["threshold"]["date"] = result.threshold.date
+    assert result.to_dict() == printed
+    assert not result.stored
+    frame = pandas.read_csv("rows.csv")
+    predictor = mismatch.load(Path("bundle"), "cpu")
+    again = mismatch.tune_threshold(predictor, frame, **options)
+    assert (again.threshold.value, again.rows, again.csv) == (
+        result.threshold.value,
+        120,
+        "DataFrame",
+    )
+    assert Path("bundle/manifest.json").read_bytes() == before
+    kept = mismatch.tune_threshold("bundle", frame, slice_column="kind")
+    assert kept.slices is not None
+    assert stored()["slices"] == kept.slices.to_dict()
+    with pytest.raises(InputError, match="`max_missed` promises for all rows"):
+        mismatch.tune_threshold("bundle", frame, max_missed=0.1, slice_column="kind")
+    with pytest.raises(InputError, match="`review_band` is a tuple"):
+        mismatch.tune_threshold("bundle", frame, review_band=(0.3, 0.7))  # type: ignore[arg-type]
+    assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""`mismatch validate`: everything that is wrong, in one run, each with its file and line."""
+"""mismatch.audit and `mismatch validate`: everything that is wrong, in one run, each with its file and line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import mismatch
 from mismatch.cli import main
+from mismatch.errors import InputError
 
 ROWS = [
     ("image_path", "text", "label"),
@@ -115,8 +117,8 @@ def test_the_rest_is_counted_beyond_max_problems(run: Any, write_rows: Any) -> N
     result = run("train.csv", "--max_problems", "2")
     assert [line for line in result.stdout.splitlines() if line.startswith("train.csv:")] == [
         (
-            "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); pass"
-            " --label-map yes/no"
+            "train.csv:3: label 'yes' is neither 0 nor 1 (1 = the text describes the image); the"
+            " label map yes/no reads it"
         ),
         "train.csv:4: label '1.0' is neither 0 nor 1 (1 = the text describes the image)",
         "train.csv: … and 5 more",
@@ -131,10 +133,10 @@ def test_a_wrong_base_path_is_guessed(run: Any, write_rows: Any) -> None:
     result = run("train.csv", "--image-base-path", "photos")
     assert result.exit_code == 1
     assert (
-        "--image-base-path is probably wrong; the first was looked for at"
+        "the image base path is probably wrong; the first was looked for at"
         f" {Path('photos/red.png').absolute()}" in result.stdout
     )
-    assert result.stdout.count("not found; check its path and --image-base-path") == 2
+    assert result.stdout.count("not found; check its path and the folder") == 2
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_strict_takes_warnings_seriously(audited: Any) -> None:
 def test_without_the_extra_it_says_what_was_not_looked_for(
     audited: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mismatch.cli.validate.AUDIT", ("no_such_package",))
+    monkeypatch.setattr("mismatch.jobs.audit.AUDIT", ("no_such_package",))
     result = audited("train.csv", "test.csv")
     assert "near-duplicate" not in result.stdout
     assert result.stderr.startswith(
@@ -306,7 +308,7 @@ def test_each_of_several_images_is_checked(run: Any, write_rows: Any) -> None:
     assert [line[:40] for line in found] == [
         "train.csv:3: image 'gone.png' not found;",
         "train.csv:3: label 0 of 2 images does no",
-        "train.csv:4: image '../a.png' leaves --i",
+        "train.csv:4: image '../a.png' leaves the",
     ]
     assert "3 distinct" in result.stdout
 
@@ -363,3 +365,91 @@ def test_fix_never_writes_over_the_input(audited: Any) -> None:
     result = audited("test.csv", "train.csv", "--fix", "train.csv")
     assert (result.exit_code, Path("train.csv").read_bytes()) == (2, before)
     assert "train.csv is the input, which would be lost" in result.stderr
+
+
+def test_from_python_it_finds_what_the_command_finds(
+    audited: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = mismatch.audit("train.csv", Path("test.csv"), fix="python.csv", report="python.json")
+    assert capsys.readouterr() == ("", "")
+    assert isinstance(report, mismatch.AuditReport)
+    done = audited("train.csv", "test.csv", "--fix", "command.csv", "--json")
+    assert json.loads(done.stdout) == report.to_dict()
+    assert json.loads(Path("python.json").read_text()) == report.to_dict()
+    assert report.fixed is not None
+    assert (report.fixed.rows, report.fixed.rejected) == (10, 7)
+    for ending in (".csv", ".rejected.csv"):
+        written = Path(f"python{ending}").read_bytes()
+        assert written == Path(f"command{ending}").read_bytes()
+    assert (report.ok, report.doubtful, report.complete) == (False, True, True)
+    assert {(one.path, one.kind, *one.lines) for one in report.findings} == {
+        ("train.csv", "markup", 18),
+        ("train.csv", "near-duplicates", 17),
+    }
+    assert repr(report) == (
+        "<AuditReport: not fit to train on: 1 problem, 1 of 20 rows can't be used>"
+    )
+
+
+def test_from_python_on_tables(audited: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    train = pandas.read_csv("train.csv")
+    report = mismatch.audit(train, read("test.csv"))
+    assert [file.path for file in report.files] == ["DataFrame 1", "list 2"]
+    [(line, problem)] = report.files[0].problems
+    assert line == 15
+    assert "broken.png" in problem
+    assert any("1 image of DataFrame 1 (line 16)" in warning for warning in report.warnings)
+    assert mismatch.audit(iter(read("test.csv"))).ok
+    rows = [{**row, "image_path": Path(row["image_path"]).read_bytes()} for row in read("test.csv")]
+    with pytest.raises(InputError, match=r"row 1: .*in memory.*`fix`"):
+        mismatch.audit(rows, fix="fixed.csv")
+    assert not Path("fixed.csv").exists()
+
+
+def test_a_report_is_saved_as_its_name_says(audited: Any) -> None:
+    report = mismatch.audit("train.csv", "test.csv")
+    report.save("report.json")
+    report.save(Path("report.html"))
+    assert json.loads(Path("report.json").read_text()) == report.to_dict()
+    assert report.verdict().replace("'", "&#x27;") in Path("report.html").read_text()
+    report.save("report.html")
+    with pytest.raises(InputError, match=r"`path` train\.csv is there already"):
+        report.save("train.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_problems": 0}, "`max_problems` is 0"),
+        ({"overwrite": True}, "`overwrite` goes with `fix`"),
+        ({"image_base": "x"}, "did you mean 'image_base_path'"),
+        ({"report": "train.csv"}, "`report` train.csv is the input"),
+        ({"multi_image": "some"}, "`multi_image` is 'some'"),
+    ],
+)
+def test_wrong_options_of_python(audited: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        mismatch.audit("train.csv", **options)
+    with pytest.raises(InputError, match="no `rows` are given"):
+        mismatch.audit()
+
+
+def test_columns_are_named_by_their_flags(run: Any, write_rows: Any) -> None:
+    write_rows(Path("a.csv"), [("image_path", "the caption", "label"), ("red.png", "red", "1")])
+    lines = run("a.csv", "--text-column", "title").stdout.splitlines()
+    [line] = [line for line in lines if line.startswith("a.csv:1:")]
+    assert "column 'title' (--text-column) is missing" in line
+    [(_, problem), *_] = mismatch.audit("a.csv", text_column="captions").files[0].problems
+    assert "column 'captions' (`text_column`) is missing" in problem
+
+
+def test_what_a_row_holds_forges_no_line(run: Any, write_rows: Any) -> None:
+    name = "a\nfit to train on: 9 rows\x1b[2J.png"
+    write_rows(Path("a.csv"), [("image_path", "text", "label"), (name, "red", "1")])
+    result = run("a.csv")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.stdout
+    assert "fit to train on: 9 rows" not in [
+        line[: len("fit to train on: 9 rows")] for line in result.stdout.splitlines()
+    ]

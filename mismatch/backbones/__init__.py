@@ -4,16 +4,9 @@
 
 from __future__ import annotations
 
+from mismatch.backbones.families import BackboneFamily, Problem
 from mismatch.backbones.hookspecs import API_VERSION, hookimpl
-from mismatch.backbones.registry import (
-    BackboneFamily,
-    Problem,
-    families,
-    family,
-    load_backbone,
-    parse_reference,
-    problems,
-)
+from mismatch.backbones.registry import families, family, load_backbone, parse_reference, problems
 
 __all__ = [
     "API_VERSION",

@@ -20,7 +20,7 @@ class Backbone(nn.Module, ABC):
     """Two towers that embed images and texts; a subclass sets the attributes below in its
     `__init__`.
 
-    What it declares decides which checks of `mismatch.backbones.contract` apply to it.
+    What it declares decides which checks of `mismatch.testing.contract` apply to it.
     """
 
     image_dim: int  # width of an image embedding
@@ -84,8 +84,8 @@ class Backbone(nn.Module, ABC):
         )
 
     def blocks(self) -> list[nn.Module]:
-        """Optional: the modules that both towers repeat, in any order, for `--tune last-N`, `--tune
-        lora`, `--layer-decay` and `--fsdp`.
+        """Optional: the modules that both towers repeat, in any order, for `tune="last-N"`,
+        `tune="lora"`, `layer_decay` and `fsdp`.
 
         Training sees by running them which tower and place each has, and leaves out those that the
         gradient passes by. By default: whatever has layers of its own and stands with another of
@@ -98,8 +98,8 @@ class Backbone(nn.Module, ABC):
         keeping what they gave; the gradients stay the same.
         """
         raise BackboneError(
-            f"{self.model_id} offers no gradient checkpointing; leave --gradient-checkpointing out,"
-            " or lower --batch-size"
+            f"{self.model_id} offers no gradient checkpointing; leave `gradient_checkpointing` out,"
+            " or lower `batch_size`"
         )
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:

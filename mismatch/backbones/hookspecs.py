@@ -37,7 +37,7 @@ class Register(Protocol):
         """Offer the family `name`.
 
         `models` are the ids worth listing, `default_model` (the first of them unless named) is what
-        `--backbone NAME` alone means, `api_version` is the `API_VERSION` that the plugin was
+        `backbone=NAME` alone means, `api_version` is the `API_VERSION` that the plugin was
         written for.
         """
 

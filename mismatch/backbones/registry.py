@@ -9,8 +9,8 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from mismatch.backbones import hookspecs
+from mismatch.backbones.families import BackboneFamily, Origin, Problem
 from mismatch.backbones.hookspecs import API_VERSION, Load
 from mismatch.errors import (
     BackboneError,
@@ -27,22 +28,21 @@ from mismatch.errors import (
     MissingExtraError,
     is_panic,
 )
-from mismatch.files import check_model_folder
+from mismatch.io.reading import check_model_folder
+from mismatch.io.text import did_you_mean
 from mismatch.runtime.libraries import send_nothing
 
 if TYPE_CHECKING:
     from mismatch.backbones.base import Backbone
 
 __all__ = [
-    "BackboneFamily",
-    "Problem",
     "Registry",
     "discover",
     "families",
     "family",
     "family_of",
+    "list_models",
     "load_backbone",
-    "nearest",
     "parse_reference",
     "problems",
     "problems_of",
@@ -55,47 +55,6 @@ DISABLE = "MISMATCH_DISABLE_PLUGINS"
 # wins a name clash, so that no installed stranger changes what a built-in name means
 OWN_DISTRIBUTION = "mismatch-clip"
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a plugin comes from."""
-
-    entry_point: str  # its name in the group
-    module: str  # what the entry point names
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.entry_point!r} ({self.module} of {self.distribution} {self.version})"
-
-
-@dataclass(frozen=True)
-class BackboneFamily:
-    """One family as its plugin registered it, and where it came from."""
-
-    name: str
-    load: Load = field(repr=False)
-    models: tuple[str, ...]
-    default_model: str
-    description: str
-    api_version: int
-    distribution: str
-    version: str  # of the distribution
-    entry_point: str
-    module: str
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A plugin that could not be used, or that lost a name to another."""
-
-    entry_point: str
-    module: str
-    distribution: str
-    version: str
-    message: str  # one line, for people
-    trace: str = field(default="", repr=False)  # the traceback, for its author
 
 
 @dataclass(frozen=True)
@@ -155,13 +114,14 @@ def family(name: str) -> BackboneFamily:
     if name in known:
         return known[name]
     raise BackboneError(
-        f"backbone {name!r} is unknown{_reason(name)}{nearest(name, known)}; installed:"
+        f"backbone {name!r} is unknown{_reason(name)}{did_you_mean(name, known)}; installed:"
         f" {', '.join(known) or 'none'}"
     )
 
 
-def parse_reference(reference: str, model_name: str | None = None) -> tuple[str, str]:
-    """`openclip`, `openclip:MODEL`, or `openclip` with a model name → (family, model id)."""
+def parse_reference(reference: str, model_name: str | Path | None = None) -> tuple[str, str]:
+    """Return family and model id of `openclip`, `openclip:MODEL`, or `openclip` and a model."""
+    model_name = None if model_name is None else os.fspath(model_name)
     name, colon, model_id = reference.partition(":")
     if name not in families():
         _refuse_model_as_family(reference)
@@ -173,14 +133,29 @@ def parse_reference(reference: str, model_name: str | None = None) -> tuple[str,
         )
     if model_id and model_name and model_id != model_name:
         raise BackboneError(
-            f"--backbone {reference} and --model-name {model_name} name two models; leave one of"
+            f"`backbone` {reference} and `model_name` {model_name} name two models; leave one of"
             " them out"
         )
     return name, model_id or model_name or found.default_model
 
 
-def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
-    """`openclip:MODEL` → the backbone, on the CPU. Here, and not before, torch is imported."""
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the models of all installed families as FAMILY:MODEL, in order, those that `pattern`
+    matches: `*siglip*`, `openclip:*`. A pattern without wildcards and a colon is a family.
+
+    They are the names that the families state; most load others too. Torch is not imported.
+    """
+    names = [f"{found.name}:{model}" for found in families().values() for model in found.models]
+    if pattern in families():
+        pattern += ":*"
+    folded = pattern.casefold()
+    return sorted(name for name in names if fnmatchcase(name.casefold(), folded))
+
+
+def load_backbone(reference: str, model_name: str | Path | None = None) -> Backbone:
+    """Return the backbone of a reference, `openclip:MODEL`, on the CPU. `model_name`: a model of
+    the family, or a local folder. Here, and not before, torch is imported.
+    """
     name, model_id = parse_reference(reference, model_name)
     found = family(name)
     if Path(model_id).expanduser().is_dir():
@@ -201,13 +176,6 @@ def load_backbone(reference: str, model_name: str | None = None) -> Backbone:
             f"backbone {name}:{model_id} could not be loaded: {_one_line(error)}"
         ) from error
     return _checked(backbone, found)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'openclip'?`, or nothing where no known name is near."""
-    folded = {other.lower(): other for other in known}
-    near = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def discover(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:
@@ -389,15 +357,15 @@ def _refuse_model_as_family(reference: str) -> None:
     if reference and ("/" in reference.partition(":")[0] or Path(reference).is_dir()):
         kind = "a folder" if Path(reference).is_dir() else "a model's name"
         raise BackboneError(
-            f"backbone {reference!r} looks like {kind}, not a family ({known}); write --backbone"
-            f" FAMILY --model-name {reference}"
+            f"backbone {reference!r} looks like {kind}, not a family ({known}); pass"
+            f" `backbone=FAMILY` and `model_name={reference}`"
         )
 
 
 def _nearest_model(model_id: str, found: BackboneFamily, said: str) -> str:
     if "did you mean" in said or model_id in found.models or Path(model_id).exists():
         return ""
-    return nearest(model_id, found.models)
+    return did_you_mean(model_id, found.models)
 
 
 def _import_failure(found: BackboneFamily, error: ImportError) -> MismatchError:

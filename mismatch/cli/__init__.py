@@ -26,8 +26,8 @@ from mismatch.cli.streams import (
     stream_error,
 )
 from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.io.retries import shortage_in
 from mismatch.progress import Advance, shown_by
-from mismatch.retries import shortage_in
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -83,9 +83,9 @@ class LazyGroup(click.Group):
         name = _dashes(args[0])
         if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        from mismatch.backbones.registry import nearest
+        from mismatch.io.text import did_you_mean
 
-        raise click.UsageError(f"there is no command {args[0]!r}{nearest(name, VERBS)}", ctx)
+        raise click.UsageError(f"there is no command {args[0]!r}{did_you_mean(name, VERBS)}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

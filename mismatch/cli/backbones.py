@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mismatch.backbones import registry
-from mismatch.backbones.registry import BackboneFamily, Problem
+from mismatch.backbones.families import BackboneFamily, Problem
 from mismatch.errors import MismatchError
 
 __all__ = ["command"]
@@ -156,7 +156,7 @@ def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterato
         yield from (_failed("hook", problem.message, problem.trace) for problem in broken)
         return
     reference = ":".join(registry.parse_reference(name, model_name))
-    from mismatch.backbones.contract import check_selection, iter_checks
+    from mismatch.testing.contract import check_selection, iter_checks
 
     check_selection(only)
     try:

@@ -1,25 +1,19 @@
-"""`mismatch benchmark`: how fast a model is on this machine, and how several compare."""
+"""`mismatch benchmark`: see `mismatch.benchmark`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import MODEL_ENV, provider_option, row_options, threads_option
+from mismatch.cli.options import MODEL_ENV, job_row_options, provider_option, threads_option
 from mismatch.cli.output_file import OutputFile
-from mismatch.cli.parts import hold
-from mismatch.cli.progress import progress_bar
-from mismatch.data.pairs import Columns, one_image_each, read_rows, rows_files
-from mismatch.errors import CheckpointError, InputError
-from mismatch.outputs import check_outputs, json_report
 
 if TYPE_CHECKING:
-    from mismatch.data.pairs import Row
+    from mismatch.jobs.benchmark import BenchmarkResult
 
 __all__ = ["command", "report"]
 
@@ -37,7 +31,7 @@ def _batch_sizes(_ctx: click.Context, _param: click.Parameter, value: str) -> tu
 
 
 def _model_of_environment() -> tuple[str, ...]:
-    """One name, whatever is in it: click would split it."""
+    """Return one name, whatever is in it: click would split it."""
     value = os.environ.get(MODEL_ENV)
     return (value,) if value else ()
 
@@ -57,13 +51,14 @@ def _model_of_environment() -> tuple[str, ...]:
 )
 @click.option(
     "--csv",
-    "csv_file",
+    "rows",
     type=click.Path(path_type=Path),
     help="Rows image_path,text, to measure the whole job too.",
 )
-@row_options
+@job_row_options
 @click.option(
     "--rows",
+    "max_rows",
     type=click.IntRange(1),
     default=256,
     show_default=True,
@@ -86,71 +81,24 @@ def _model_of_environment() -> tuple[str, ...]:
 @threads_option
 @provider_option
 @click.option("--json", "json_file", type=OutputFile(), help="Write the figures to this file too.")
-def command(
-    models: tuple[str, ...],
-    csv_file: Path | None,
-    image_base_path: str,
-    columns: Columns,
-    rows: int,
-    json_file: Path | None,
-    **options: Any,
-) -> None:
+def command(models: tuple[str, ...], rows: Path | None, **options: Any) -> None:
     """Measure models: each tower, one pair, a whole job (--csv) and the start of a new process.
 
     Several models are loaded at once and take turns. Each table has a ratio to the first one's
     figure: above 1 is faster where the unit is items or pairs a second, and slower or larger
     elsewhere. Other work on the machine moves all figures.
     """
-    if image_base_path and csv_file is None:
-        raise click.UsageError("--image-base-path goes with --csv")
-    _check_target(json_file, csv_file)
-    if json_file is not None:
-        hold(json_file)
-    # a wrong file is refused before a model is loaded
-    job = () if csv_file is None else _read_rows(csv_file, columns, rows)
-    import mismatch
-    from mismatch.evaluation.speed import Contender, Plan, measure, turns
-    from mismatch.files import write_json
+    from mismatch.jobs.benchmark import benchmark
 
-    contenders = [
-        Contender(model, mismatch.load(model, options["provider"], options["threads"]))
-        for model in models
-    ]
-    plan = Plan(rows=job, csv=str(csv_file or ""), image_base_path=image_base_path, **options)
-    with progress_bar("benchmark", turns(len(contenders), plan), unit="turn") as advance:
-        results = measure(contenders, plan, advance)
-    click.echo(report(results))
-    if json_file is not None:
-        write_json(json_file, results)
+    def show(result: BenchmarkResult) -> None:
+        click.echo(report(result))
+
+    benchmark(models, rows, before_storing=show, **options)
 
 
-def _check_target(json_file: Path | None, csv_file: Path | None) -> None:
-    """Minutes of measuring are not to end in a wrong name."""
-    if json_file is not None:
-        inputs = [] if csv_file is None else rows_files(csv_file)
-        check_outputs(
-            [("--json", json_file, json_report("a benchmark", ("machine", "models", "settings")))],
-            inputs,
-        )
-    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise CheckpointError(
-            f"--json {json_file} can't be written:"
-            f" {'it is a folder' if json_file.is_dir() else 'its folder does not exist'}"
-        )
-
-
-def _read_rows(csv_file: Path, columns: Columns, most: int) -> tuple[Row, ...]:
-    """A row of several images is as many here."""
-    found = islice(read_rows(csv_file, require_label=False, columns=columns), most)
-    rows = tuple(one for row in found for one in one_image_each(row, columns))
-    if not rows:
-        raise InputError(f"{csv_file}: there are no rows under the header; nothing to measure")
-    return rows
-
-
-def report(results: dict[str, Any]) -> str:
-    """What `measure` found as Markdown."""
-    machine = results["machine"]
+def report(result: BenchmarkResult) -> str:
+    """Return the figures as Markdown."""
+    machine = result.machine
     parts = [
         machine["cpu"],
         " ".join(machine["instructions"]),
@@ -161,10 +109,10 @@ def report(results: dict[str, Any]) -> str:
     lines += [
         f"- {one['letter']}: {one['model']};"
         f" {', '.join(f'{key} {value}' for key, value in one['engine'].items())}"
-        for one in results["models"]
+        for one in result.models
     ]
-    letters = [one["letter"] for one in results["models"]]
-    for table in results["tables"]:
+    letters = [one["letter"] for one in result.models]
+    for table in result.tables:
         lines += ["", table["name"], "", *_table(table, letters)]
     return "\n".join(lines)
 
@@ -194,5 +142,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three digits, or all before the point."""
-    return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Return three digits, or all before the point."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

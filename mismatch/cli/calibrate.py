@@ -11,7 +11,7 @@ import click
 from mismatch.cli.figures import bounds, figure_lines
 from mismatch.cli.number_types import SEED, FiniteRange
 from mismatch.cli.options import job_row_options, model_options
-from mismatch.files import finite
+from mismatch.io.atomic import finite
 
 if TYPE_CHECKING:
     from mismatch.jobs.calibrate import CalibrationResult

@@ -1,34 +1,28 @@
-"""What `mismatch evaluate` found, for people on a terminal."""
+"""What `mismatch evaluate` has measured, as lines for people on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mismatch.data.pairs import place
+from mismatch.reports.evaluation_words import (
+    FIGURES,
+    SHARES,
+    bounds,
+    number,
+    origin,
+    percent,
+    percents,
+)
 
-__all__ = ["FIGURES", "SHARES", "bounds", "number", "origin", "percent", "percents", "result_lines"]
+__all__ = ["result_lines"]
 
-FIGURES = {  # key in metrics → for people
-    "accuracy": "accuracy",
-    "auroc": "auroc",
-    "average_precision": "average precision",
-    "mcc": "mcc",
-    "log_loss": "log loss",
-    "brier": "brier score",
-    "ece": "calibration error",
-}
-CLASSES = {"match": "", "mismatch": "mismatch_"}  # as shown → how their keys begin
-SHARES = {
-    f"{prefix}{name}": f"{said}: {word}"
-    for said, prefix in CLASSES.items()
-    for name, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
-}
 WIDTH = 20
 
 
-def result_lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
-    """The result, with what is to say of long texts."""
+def result_lines(result: Mapping[str, Any], long: str | None) -> Iterator[str]:
+    """Yield what report.json says, with what is to say of long texts."""
     yield f"{result['csv']}: {result['scored']:,} rows scored by {result['model']}"
     yield f"threshold          {result['threshold']['value']:.4f}  {origin(result['threshold'])}"
     yield f"\n{'':<{WIDTH}}value   {_interval_head(result['bootstrap'])}"
@@ -49,50 +43,7 @@ def result_lines(result: dict[str, Any], long: str | None) -> Iterator[str]:
     yield from _unscorable(result)
 
 
-def origin(threshold: dict[str, Any]) -> str:
-    """Where a threshold came from."""
-    if threshold["source"] == "stored":
-        by = (
-            f"; thresholds by {threshold['slices']} of their own" if threshold.get("slices") else ""
-        )
-        # accuracy, f1, …; else a cost or a target, which says itself what it is
-        plain = not any(mark in threshold["objective"] for mark in ":<>")
-        return (
-            f"stored with the model: {'best ' * plain}{threshold['objective']} on"
-            f" {threshold['rows']:,} rows, {threshold['date'][:10]}{by}"
-        )
-    return (
-        "given by --threshold"
-        if threshold["source"] == "flag"
-        else "the default; none is stored with the model"
-    )
-
-
-def number(value: float | None) -> str:
-    """Four decimals, or a dash."""
-    return f"{value:.4f}" if value is not None and value == value else "–     "
-
-
-def percent(value: float | None) -> str:
-    """`93.1 %`, or a dash."""
-    return f"{100 * value:.1f} %" if value is not None and value == value else "–"
-
-
-def bounds(interval: Sequence[float] | None, digits: int = 4) -> str:
-    """`0.9034..0.9339`, or nothing."""
-    return (
-        ""
-        if interval is None or interval[0] != interval[0]
-        else f"{interval[0]:.{digits}f}..{interval[1]:.{digits}f}"
-    )
-
-
-def percents(interval: Sequence[float]) -> str:
-    """`90.3..93.4`, or nothing."""
-    return "" if interval[0] != interval[0] else f"{100 * interval[0]:.1f}..{100 * interval[1]:.1f}"
-
-
-def _interval_head(drawn: dict[str, Any]) -> str:
+def _interval_head(drawn: Mapping[str, Any]) -> str:
     by = (
         f"{drawn['images']:,} images drawn anew, with all their rows"
         if drawn["resampled_by"] == "image"
@@ -109,7 +60,7 @@ def _confusion(matrix: list[list[int]]) -> Iterator[str]:
     )
 
 
-def _review(review: dict[str, Any] | None) -> Iterator[str]:
+def _review(review: Mapping[str, Any] | None) -> Iterator[str]:
     if review:
         yield (
             f"\nreview band {review['low']:.4f} to {review['high']:.4f}:"
@@ -121,7 +72,7 @@ def _review(review: dict[str, Any] | None) -> Iterator[str]:
         )
 
 
-def _parts(result: dict[str, Any]) -> Iterator[str]:
+def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     tables = {f"by {column}": values for column, values in result["slices"].items()}
     if result["kinds"]:
         tables["kind of mismatch, against all matches"] = result["kinds"]
@@ -147,7 +98,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 23 else name[:22] + "…"
 
 
-def _blind(found: dict[str, Any]) -> Iterator[str]:
+def _blind(found: Mapping[str, Any]) -> Iterator[str]:
     if "why" in found:
         yield f"\nno blind baselines: {found['why']}"
         return
@@ -157,7 +108,7 @@ def _blind(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _against(found: dict[str, Any] | None) -> Iterator[str]:
+def _against(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     test = found["mcnemar"]
@@ -179,7 +130,7 @@ def _against(found: dict[str, Any] | None) -> Iterator[str]:
     )
 
 
-def _stress(found: dict[str, Any] | None) -> Iterator[str]:
+def _stress(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     yield (
@@ -199,7 +150,7 @@ def _stress(found: dict[str, Any] | None) -> Iterator[str]:
     yield from (f"- {line}" for line in found["ceiling"])
 
 
-def _unscorable(result: dict[str, Any]) -> Iterator[str]:
+def _unscorable(result: Mapping[str, Any]) -> Iterator[str]:
     if not result["unscorable"]:
         return
     yield (

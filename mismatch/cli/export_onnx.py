@@ -1,27 +1,19 @@
-"""`mismatch export-onnx`: a trained model as a bundle that needs no torch, written only if it
-agrees with torch.
-"""
+"""`mismatch export-onnx`: see `mismatch.export_onnx`."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from mismatch.cli.number_types import THREADS, FiniteRange
-from mismatch.cli.options import model_option, row_options
-from mismatch.cli.progress import progress_bar
-from mismatch.data.columns import Columns
-from mismatch.errors import CheckpointError, MissingExtraError
-from mismatch.outputs import refuse_model_folder
+from mismatch.cli.options import job_row_options, model_option
 
 if TYPE_CHECKING:
-    from mismatch.data.rows import Row
     from mismatch.export.gate import Verdict
-    from mismatch.runtime.pipeline import Pair
+    from mismatch.export.parity import ParityReport
+    from mismatch.jobs.export_onnx import TritonRepository
 
 __all__ = ["command"]
 
@@ -45,15 +37,17 @@ __all__ = ["command"]
 )
 @click.option(
     "--verify-csv",
+    "verify_rows",
     type=click.Path(path_type=Path),
     help=(
         "Rows image_path,text that torch and the bundle score; int8 fits calibration and threshold"
         " to their labels.  [default: built-in images and texts]"
     ),
 )
-@row_options
+@job_row_options
 @click.option(
     "--verify-rows",
+    "max_verify_rows",
     type=click.IntRange(1),
     default=2000,
     show_default=True,
@@ -99,17 +93,7 @@ __all__ = ["command"]
         " --model, that alone."
     ),
 )
-def command(
-    model: str,
-    output: Path | None,
-    verify_csv: Path | None,
-    image_base_path: str,
-    columns: Columns,
-    verify_rows: int,
-    threads: int | None,
-    triton: Path | None,
-    **options: Any,
-) -> None:
+def command(model: str, output: Path | None, **options: Any) -> None:
     """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest.
 
     Torch and the new bundle score the same pairs first. Beyond the tolerance, or with a flipped
@@ -117,143 +101,32 @@ def command(
     --verify-csv decide, by how well they are ranked and how many decisions flip; what is too costly
     is tried with fewer layers in int8.
     """
-    if _is_bundle(model):
-        _only_for_triton(model, output, triton)
-        return
-    if output is None:
-        raise click.UsageError("--output is missing: the folder of the bundle")
-    refuse_model_folder(output, "--output", but_a_bundle=True)
-    if triton is not None:
-        _triton().check_target(triton, output)
-    if options["precision"] == "int8" and verify_csv is None:
-        raise click.UsageError(
-            "--precision int8 needs --verify-csv: rows on which its decisions are compared with the"
-            " model's own"
-        )
-    limits = {name: options.pop(f"max_{name}") for name in ("auroc_loss", "flips")}
-    difference = options.pop("max_score_difference")
-    read = (
-        None
-        if verify_csv is None
-        else _read_rows(verify_csv, image_base_path, columns, verify_rows)
-    )
-    engine = _open(model, threads)
-    from mismatch.export.gate import Limits
-    from mismatch.export.onnx import Rows, export_bundle
-    from mismatch.export.parity import Tolerance
+    from mismatch.jobs.export_onnx import bundle_line, export_onnx
 
-    click.echo(f"exporting {model} …", err=True)
-    with progress_bar("verify", unit="item") as advance:
-        result = export_bundle(
-            engine,
-            output,
-            rows=read and Rows(read[0], str(verify_csv), read[1]),
-            tolerance=Tolerance(score=difference),
-            limits=Limits(**limits),
-            progress=advance,
-            **options,
-        )
-    for line in result.tried:
-        click.echo(f"{result.parity.source}: {line}")
-    if result.verdict is None:
-        click.echo(
-            f"{result.parity.candidate} against {result.parity.reference}, {result.parity.source}:"
-            f" {result.parity.summary()}"
+    result = export_onnx(model, output, **options)
+    if result.parity is not None:
+        for line in _parity_lines(result.parity, result.tried, result.verdict):
+            click.echo(line)
+        click.echo(bundle_line(result))
+    if result.triton is not None:
+        _show_repository(result.triton)
+
+
+def _parity_lines(
+    parity: ParityReport, tried: tuple[str, ...], verdict: Verdict | None
+) -> list[str]:
+    lines = [f"{parity.source}: {line}" for line in tried]
+    if verdict is None:
+        lines.append(
+            f"{parity.candidate} against {parity.reference}, {parity.source}: {parity.summary()}"
         )
     else:
-        click.echo(_fitted(result.verdict))
-    if result.parity.unscorable:
-        click.echo(
-            f"{result.parity.unscorable} rows could be scored by neither; mismatch validate"
-            " says why"
+        lines.append(_fitted(verdict))
+    if parity.unscorable:
+        lines.append(
+            f"{parity.unscorable} rows could be scored by neither; mismatch validate says why"
         )
-    click.echo(f"bundle of {result.bytes / 1e6:.1f} MB in {result.precision} written to {output}")
-    if triton is not None:
-        _write_for_triton(output, triton)
-
-
-def _is_bundle(model: str) -> bool:
-    from mismatch.runtime.predictor import is_bundle
-
-    return is_bundle(model)
-
-
-def _only_for_triton(model: str, output: Path | None, triton: Path | None) -> None:
-    if triton is None or output is not None:
-        raise CheckpointError(
-            f"{model} is a bundle already; give the trained model's folder, or --triton without"
-            " --output for a repository of this bundle"
-        )
-    ctx = click.get_current_context()
-    given = [
-        name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-    if without := sorted(set(given) - {"model", "triton", "debug"}):
-        raise click.UsageError(
-            f"--{without[0].replace('_', '-')} is for an export, and {model} is exported already;"
-            " give --model and --triton alone"
-        )
-    _write_for_triton(Path(model), triton)
-
-
-def _triton() -> Any:
-    try:
-        from mismatch.export import triton
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("mismatch export-onnx --triton", package="onnx") from error
-    return triton
-
-
-def _write_for_triton(bundle: Path, target: Path) -> None:
-    said = _triton().write_repository(bundle, target)
-    click.echo(
-        f"repository of {said.bytes / 1e6:.1f} MB for Triton written to {target}; its scores differ"
-        f" by {said.difference:.1e} at most from mismatch's"
-    )
-    click.echo(
-        "tritonserver --model-repository"
-        f" {target}{'' if said.precision == 'int8' else '   (on GPUs: --model-config-name gpu)'}"
-    )
-    if said.precision == "int8":
-        click.echo(
-            "int8 under Triton is exact on CPUs with 8-bit dot products only (x86: VNNI, AMX):"
-            " Triton can't choose the slower, exact kernels",
-            err=True,
-        )
-
-
-def _read_rows(
-    csv_file: Path, base: str, columns: Columns, limit: int
-) -> tuple[list[Pair], list[int | None]]:
-    """Pairs, and the labels of those that have one; of a row with several images one for each, with
-    its label where that holds for each.
-    """
-    from mismatch.data.pairs import LABELS, read_rows, resolve_image
-    from mismatch.runtime.pipeline import Pair
-
-    found = islice(read_rows(csv_file, require_label=False, columns=columns), limit)
-    rows = [
-        one
-        for row in found
-        for one in _one_image_each(
-            row._replace(label=LABELS.get(row.columns.get("label", "").strip())), columns
-        )
-    ]
-    return [Pair(resolve_image(base, row.image_path), row.text, row.problem) for row in rows], [
-        row.label for row in rows
-    ]
-
-
-def _one_image_each(row: Row, columns: Columns) -> list[Row]:
-    """Without a label where that does not hold for each image."""
-    from mismatch.data.pairs import one_image_each
-
-    found = list(one_image_each(row, columns))
-    return (
-        found
-        if row.problem or not found[0].problem
-        else list(one_image_each(row._replace(label=None), columns))
-    )
+    return lines
 
 
 def _fitted(verdict: Verdict) -> str:
@@ -272,9 +145,16 @@ def _fitted(verdict: Verdict) -> str:
     )
 
 
-def _open(model: str, threads: int | None) -> Any:
-    try:
-        from mismatch.training.engine import open_checkpoint
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("mismatch export-onnx", "train") from error
-    return open_checkpoint(model, provider="cpu", threads=threads)
+def _show_repository(repository: TritonRepository) -> None:
+    click.echo(
+        f"repository of {repository.bytes / 1e6:.1f} MB for Triton written to {repository.path};"
+        f" its scores differ by {repository.score_difference:.1e} at most from mismatch's"
+    )
+    on_gpus = "" if repository.precision == "int8" else "   (on GPUs: --model-config-name gpu)"
+    click.echo(f"tritonserver --model-repository {repository.path}{on_gpus}")
+    if repository.precision == "int8":
+        click.echo(
+            "int8 under Triton is exact on CPUs with 8-bit dot products only (x86: VNNI, AMX):"
+            " Triton can't choose the slower, exact kernels",
+            err=True,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["FIGURE_NAMES", "bounds", "figure_lines"]
+__all__ = ["FIGURE_NAMES", "bounds", "figure_lines", "percent_range"]
 
 FIGURE_NAMES = {  # as FIGURES of evaluation/threshold.py has them → for people
     "accuracy": "accuracy",
@@ -32,3 +32,8 @@ def figure_lines(
 def bounds(low: float, high: float) -> str:
     """Return `0.9312..0.9587`, or a dash where there is no interval."""
     return "–" if low != low else f"{low:.4f}..{high:.4f}"
+
+
+def percent_range(low: float, high: float) -> str:
+    """Return `93.1% to 95.9%`, or a dash where there is no interval."""
+    return "–" if low != low else f"{low:.1%} to {high:.1%}"

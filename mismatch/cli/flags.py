@@ -37,16 +37,15 @@ def with_flags(message: str, command: click.Command | None) -> str:
 
 def _flags(command: click.Command) -> dict[str, str]:
     """Return the flag of each parameter, by the names that Python and click have for it."""
-    flags: dict[str, str] = {}
-    for param in command.params:
-        longest = max(param.opts, key=len)
-        if param.name is not None:
-            flags[param.name] = longest
-        flags[longest.lstrip("-").replace("-", "_")] = longest
+    longest = {param.name or "": max(param.opts, key=len) for param in command.params}
+    flags = {flag.lstrip("-").replace("-", "_"): flag for flag in longest.values()}
+    flags |= longest  # a parameter may be called as another one's flag: its own name counts
     flags |= {name: flag for name, flag in OTHER_NAMES.items() if flag in flags.values()}
     return flags
 
 
 def _unquoted(value: str) -> str:
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value
+    plain = value[1:-1] if quoted else value
+    # a shell takes such a name for two words, or for more than a name
+    return plain if re.fullmatch(r"[\w./:=,-]*", plain) else f'"{plain}"'

@@ -1,4 +1,4 @@
-"""What the library logs while a command runs, as lines on stderr."""
+"""What the library logs while a command runs, as lines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,35 @@ import click
 
 from mismatch.cli.flags import with_flags
 
-__all__ = ["logs_as_lines"]
+__all__ = ["lines_on_stdout", "logs_as_lines"]
 
 LOGGER = "mismatch"
 
 
 @contextmanager
 def logs_as_lines() -> Iterator[None]:
-    """Print records of INFO as they are, more severe ones as `mismatch: warning: …`."""
-    logger = logging.getLogger(LOGGER)
+    """Print records of INFO on stderr as they are, more severe ones as `mismatch: warning: …`."""
+    with _handled_by(LOGGER, _ErrorLines()):
+        yield
+
+
+@contextmanager
+def lines_on_stdout(name: str) -> Iterator[None]:
+    """Print what this logger and those below it log on stdout: records of INFO as they are, more
+    severe ones as `warning: …`.
+    """
+    with _handled_by(name, _OutputLines()):
+        yield
+
+
+@contextmanager
+def _handled_by(name: str, handler: logging.Handler) -> Iterator[None]:
+    """Give a logger's records of INFO and above to this handler alone."""
+    logger = logging.getLogger(name)
     level = logger.level
-    handler = _Lines()
+    propagated = logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    propagated = logger.propagate
     logger.propagate = False
     try:
         yield
@@ -33,16 +48,27 @@ def logs_as_lines() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Lines(logging.Handler):
+class _ErrorLines(logging.Handler):
     """Writes each record as one line on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = with_flags(record.getMessage(), _running_command())
+        message = _message(record)
         severe = record.levelno >= logging.WARNING
         with suppress(OSError):  # stderr may be closed; the work goes on
             click.echo(f"mismatch: warning: {message}" if severe else message, err=True)
 
 
-def _running_command() -> click.Command | None:
+class _OutputLines(logging.Handler):
+    """Writes each record as one line on stdout; one that is closed ends the work, as of any
+    command.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = _message(record)
+        click.echo(f"warning: {message}" if record.levelno >= logging.WARNING else message)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return what a record says, options as the running command's flags."""
     context = click.get_current_context(silent=True)
-    return None if context is None else context.command
+    return with_flags(record.getMessage(), None if context is None else context.command)

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import wraps
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from mismatch.cli.number_types import THREADS, WORKERS
-from mismatch.data.columns import Columns, MultiImage
-from mismatch.remote import Remote, is_url, located
+from mismatch.data.columns import MultiImage
+from mismatch.io.remote import Remote, is_url, located
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
     "ISOLATE_HELP",
     "MODEL_ENV",
     "LocationType",
-    "Shard",
     "fetching_row_options",
-    "isolated_decoding",
     "job_row_options",
     "long_text_option",
     "model_option",
     "model_options",
     "provider_option",
     "review_band_option",
-    "row_options",
     "safe_csv_option",
     "shard_option",
     "spread_options",
@@ -44,7 +36,6 @@ ISOLATE_HELP = (
     " people you don't trust."
 )
 F = TypeVar("F", bound=Callable[..., Any])
-Item = TypeVar("Item")
 
 
 class BatchSize(click.ParamType[int | str]):
@@ -174,13 +165,6 @@ class LocationType(click.ParamType[Path | Remote]):
         return located(value)
 
 
-def row_options(function: F) -> F:
-    """`--image-base-path`, a folder, and how rows are read; the function is given `image_base_path`
-    and, of all the others, `columns`.
-    """
-    return _row_options(function, BASE)
-
-
 def job_row_options(function: F) -> F:
     """How rows are read; the function is given the options as a job takes them."""
     for decorate in reversed((BASE, *ROW_OPTIONS)):
@@ -189,40 +173,10 @@ def job_row_options(function: F) -> F:
 
 
 def fetching_row_options(function: F) -> F:
-    """As `row_options`; `--image-base-path` may be a URL of a store."""
-    return _row_options(function, BASE_OR_URL)
-
-
-def _row_options(function: F, base: Callable[[Any], Any]) -> F:
-    @wraps(function)
-    def called(*args: Any, **options: Any) -> Any:
-        found = {name: options.pop(f"{name}_column") for name in ("image", "text", "label")}
-        inside = "" if options.pop("allow_outside_images") else options["image_base_path"]
-        columns = Columns(
-            **found,
-            label_map=options.pop("label_map"),
-            multi_image=options.pop("multi_image"),
-            inside=inside,
-        )
-        with isolated_decoding(options.pop("isolate_decoding")):
-            return function(*args, columns=columns, **options)
-
-    for decorate in reversed((base, *ROW_OPTIONS)):
-        called = decorate(called)
-    return called  # type: ignore[return-value]
-
-
-@contextmanager
-def isolated_decoding(wanted: bool) -> Iterator[None]:
-    """Decode all images in processes of their own until the end, if that is wanted."""
-    if not wanted:
-        yield
-        return
-    from mismatch.runtime.decoding import DecodingPool
-    from mismatch.runtime.preprocess import decoded_by
-
-    with DecodingPool() as pool, decoded_by(pool):
-        yield
+    """As `job_row_options`; `--image-base-path` may be a URL of a store."""
+    for decorate in reversed((BASE_OR_URL, *ROW_OPTIONS)):
+        function = decorate(function)
+    return function
 
 
 def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -303,38 +257,10 @@ ROW_OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of several processes that share the rows out."""
-
-    number: int  # 1..count
-    count: int
-
-    def of(self, rows: Iterable[Item]) -> Iterator[Item]:
-        """Its rows: numbers `number`, `number` + `count`, …, counted from 1. Every row is in
-        exactly one shard.
-        """
-        return islice(rows, self.number - 1, None, self.count)
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-
 def shard_option(function: F) -> F:
     """`--shard`."""
     text = "Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once."
-    return click.option("--shard", metavar="I/N", callback=_shard, help=text)(function)
-
-
-def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Shard | None:
-    if value is None:
-        return None
-    found = re.fullmatch("([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", value)
-    if not found or int(found[1]) > int(found[2]):
-        raise click.BadParameter(
-            f"{value!r} is not a shard; write I/N with I from 1 to N, as in 2/4"
-        )
-    return Shard(int(found[1]), int(found[2]))
+    return click.option("--shard", metavar="I/N", help=text)(function)
 
 
 def spread_options(function: F) -> F:

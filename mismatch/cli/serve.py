@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,7 +28,7 @@ NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")
 # seconds that a thread keeps the interpreter while the event loop waits for it; Python's own is
 # 0.005
 SWITCH = 0.001
-GRACE = 60  # seconds that accepted requests have after SIGTERM
+GRACE = 60  # seconds that accepted requests have after SIGTERM, or two deadlines
 
 
 @click.command(short_help="Put a model behind HTTP.")
@@ -114,34 +117,64 @@ def command(
     """
     if any(find_spec(name) is None for name in NEEDED):
         raise MissingExtraError("mismatch serve", "serve")
+    from mismatch.serving.hangups import deferred_hangups
+
+    with deferred_hangups() as send_again:
+        _serve(_settings(settings_file, also, hosts, options), host, port, send_again)
+
+
+def _serve(settings: Settings, host: str, port: int, send_again: Callable[[], None]) -> None:
+    """Load the models and answer until the process is told to stop."""
     from mismatch.runtime.predictor import load
     from mismatch.serving.app import create_app
     from mismatch.serving.hosts import HOST_NAME
-    from mismatch.serving.listening import Server
+    from mismatch.serving.listening import Server, url_of
     from mismatch.serving.telemetry import log_as_json
 
-    settings = _settings(settings_file, also, hosts, options)
     if HOST_NAME.fullmatch(host):
         settings = replace(settings, hosts=(*settings.hosts, host))
     given = {
         name: load(path, settings.provider, settings.threads)
         for name, path in settings.named.items()
     }
-    log_as_json()
+    writer = log_as_json()
     sys.setswitchinterval(SWITCH)
-    app = create_app(settings, given)
-    server = Server(app, settings, host, port, timeout_graceful_shutdown=GRACE)
-    click.echo(
-        f"{settings.model} at http://{host}:{port}, where a page is, and /openapi.json for"
-        " programs",
-        err=True,
+
+    def announce(url: str) -> None:
+        words = f"{settings.model} at {url}, where a page is, and /openapi.json for programs"
+        with suppress(OSError):  # as the log, which nobody may be able to write
+            click.echo(words, err=True)
+        send_again()
+
+    server = Server(
+        create_app(settings, given),
+        settings,
+        host,
+        port,
+        announce,
+        timeout_graceful_shutdown=_grace(settings),
     )
-    with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
-        server.run()
+    try:
+        with suppress(SystemExit):  # of uvicorn, which has logged why it can't listen
+            server.run()
+    finally:
+        if not writer.drain():
+            _silence_stderr()
     if not server.started:
-        raise click.ClickException(
-            f"the service could not start at {host}:{port}; its log says why"
-        )
+        where = url_of(host, port).removeprefix("http://")
+        raise click.ClickException(f"the service could not start at {where}; its log says why")
+
+
+def _grace(settings: Settings) -> int:
+    """Seconds that accepted requests have after SIGTERM: for its body and its work a deadline."""
+    return math.ceil(max(GRACE, 2 * settings.deadline))
+
+
+def _silence_stderr() -> None:
+    """Nobody reads it: what is written at the process's end would wait for that."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _settings(

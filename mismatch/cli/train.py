@@ -1,19 +1,18 @@
-"""`mismatch train`: fine-tune a backbone on a CSV of labelled pairs; its options are the fields of
-TrainConfig.
-"""
+"""`mismatch train`: see `mismatch.train`; its options are the fields of TrainConfig."""
 
 from __future__ import annotations
 
 from dataclasses import Field, fields
-from typing import Any, get_type_hints
+from typing import Any
 
 import click
 
-from mismatch.cli.options import ISOLATE_HELP, isolated_decoding
-from mismatch.cli.progress import progress_bar
-from mismatch.errors import MissingExtraError
-from mismatch.training.config import TrainConfig, default_text, help_text
-from mismatch.training.settings import SETTINGS, plain_type, read_settings
+from mismatch.cli.flags import with_flags
+from mismatch.cli.logs import lines_on_stdout
+from mismatch.cli.options import ISOLATE_HELP
+from mismatch.training.config import TrainConfig, default_text, help_text, kinds
+from mismatch.training.options import Kind
+from mismatch.training.settings import SETTINGS, read_settings
 
 __all__ = ["command"]
 
@@ -34,28 +33,25 @@ SHAPES = {
 }
 
 
-def _option(field: Field[Any], kind: type) -> click.Option:
-    """A field of TrainConfig as an option; a mode's own default stays None here."""
+def _option(field: Field[Any], kind: Kind) -> click.Option:
+    """Return a field of TrainConfig as an option; a mode's own default stays None here."""
     shown = default_text(field.name)
     text = help_text(field.name) + (f"  [default: {shown}]" if shown else "")
     flag = "--" + field.name.replace("_", "-")
-    if kind is bool:
+    if kind.type is bool:
         return click.Option([flag, field.name], is_flag=True, help=text)
-    metavar = (
-        SHAPES.get(field.name) or "|".join(field.metadata.get("choices", ())) or METAVARS[kind]
-    )
-    start: dict[str, Any] = (
-        {"required": True} if field.metadata.get("required") else {"default": field.default}
-    )
-    return click.Option([flag, field.name], type=kind, metavar=metavar, help=text, **start)
+    metavar = SHAPES.get(field.name) or "|".join(kind.choices) or METAVARS[kind.type]
+    required = bool(field.metadata.get("required"))
+    start: dict[str, Any] = {"required": True} if required else {"default": field.default}
+    return click.Option([flag, field.name], type=kind.type, metavar=metavar, help=text, **start)
 
 
 def _options() -> list[click.Parameter]:
-    hints = get_type_hints(TrainConfig)
+    known = kinds()
     isolate = click.Option(["--isolate-decoding"], is_flag=True, help=ISOLATE_HELP)
     return [
         _config_option(),
-        *(_option(field, plain_type(hints[field.name])) for field in fields(TrainConfig)),
+        *(_option(field, known[field.name]) for field in fields(TrainConfig)),
         isolate,
     ]
 
@@ -77,19 +73,16 @@ def _config_option() -> click.Option:
 
 
 def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
-    """What the file says becomes this call's defaults, so that click lets the command line win."""
+    """Make what the file says this call's defaults, so that click lets the command line win."""
     if path is not None and not ctx.resilient_parsing:
-        ctx.default_map = read_settings(path)
+        ctx.default_map = read_settings(path, kinds())
 
 
-def _run(*, isolate_decoding: bool, **options: Any) -> None:
-    config = TrainConfig(**options)  # checked before torch is loaded
-    try:
-        from mismatch.training.trainer import train
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("mismatch train", "train") from error
-    with isolated_decoding(isolate_decoding):
-        train(config, report=click.echo, progress=progress_bar)
+def _run(**options: Any) -> None:
+    from mismatch.jobs.train import train
+
+    with lines_on_stdout("mismatch.training"):
+        train(**options)
 
 
 HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
@@ -106,3 +99,7 @@ command = click.Command(
     help=HELP,
     short_help="Fine-tune a backbone on labelled rows.",
 )
+
+for _param in command.params:
+    if isinstance(_param, click.Option) and _param.help:
+        _param.help = with_flags(_param.help, command)

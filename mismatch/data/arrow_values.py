@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mismatch.data.columns import Columns
-from mismatch.data.rows import as_text, not_text
+from mismatch.data.rows import as_text, not_text, several_images
 
 __all__ = ["EMBEDDED", "MAX_UNPACKED", "ArrowValues", "is_compressed", "is_readable"]
 
@@ -123,11 +123,7 @@ class ArrowValues:
             )
         if (types.is_list(kind) or types.is_large_list(kind)) and self.columns.multi_image is None:
             counts = [0 if value is None else len(value) for value in array.to_pylist()]
-            said = {
-                i: f"this row has {count} images; pass --multi-image best or all"
-                for i, count in enumerate(counts)
-                if count > 1
-            }
+            said = {i: several_images(count) for i, count in enumerate(counts) if count > 1}
             return array, said
         return array, {}
 

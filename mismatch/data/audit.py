@@ -7,15 +7,13 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mismatch.data.ahead import map_ahead
+from mismatch.data.audit_report import LABEL_NAMES, Audit, FileAudit
 from mismatch.data.findings import (
-    Finding,
     Sampled,
     TextCheck,
     TextReader,
@@ -25,14 +23,17 @@ from mismatch.data.findings import (
     near_duplicates,
     text_key,
 )
-from mismatch.data.pairs import Columns, Row, place, resolve_image, scan_rows, training_problem
+from mismatch.data.pairs import Columns, Row, resolve_image, scan_rows, training_problem
 from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
+from mismatch.io.text import plural
+from mismatch.io.threads import map_ahead
+from mismatch.progress import progress as shown_progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AuditReport", "FileAudit", "balance_advice", "size_advice", "validate_files"]
+__all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 
 # label, total, unit → what is told how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
@@ -42,126 +43,6 @@ MIN_ROWS = 500
 GOOD_ROWS = 5_000
 MIN_SHARE = 0.2  # of the rarer label
 MAX_PROBLEMS = 50  # that are kept and shown, per file
-LABEL_NAMES = {0: "mismatch", 1: "match"}
-
-
-@dataclass
-class FileAudit:
-    """What was found in one file."""
-
-    path: str
-    rows: int = 0
-    labels: Counter[int] = field(default_factory=Counter)
-    texts: int = 0  # distinct ones
-    # `text_key` of each → the first line that has it
-    text_keys: dict[int, int] = field(default_factory=dict, repr=False)
-    sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
-    # where each image lies → the lines that name it
-    images: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    bad_images: int = 0
-    # AUROC with which texts alone, and images alone, tell the labels
-    blind: dict[str, float | None] = field(default_factory=dict)
-    bad_lines: set[int] = field(default_factory=set, repr=False)
-    faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
-    # the first ones, faults included, by line
-    problems: list[tuple[int, str]] = field(default_factory=list)
-    problem_count: int = 0
-    warnings: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row can be trained on."""
-        return not self.problem_count
-
-    @property
-    def unusable(self) -> int:
-        """Rows that can't be trained on; all of them where the file itself is at fault."""
-        return self.rows if self.faults else len(self.bad_lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "path": self.path,
-            "ok": self.ok,
-            "rows": self.rows,
-            "unusable_rows": self.unusable,
-            "labels": {str(label): self.labels[label] for label in LABEL_NAMES},
-            "images": len(self.images),
-            "bad_images": self.bad_images,
-            "texts": self.texts,
-            "blind_auroc": self.blind,
-            "problem_count": self.problem_count,
-            "problems": [{"line": line, "problem": message} for line, message in self.problems],
-            "warnings": self.warnings,
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
-
-
-@dataclass
-class AuditReport:
-    """What was found in all files."""
-
-    files: list[FileAudit]
-    warnings: list[str]  # about the files together
-    # images that can't be read, and why
-    broken: dict[str, InputError] = field(default_factory=dict, repr=False)
-    # numbers of two files → near-duplicates in the first
-    leaks: dict[tuple[int, int], set[str]] = field(default_factory=dict, repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row of every file can be trained on."""
-        return all(file.ok for file in self.files)
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether there is any warning."""
-        return bool(self.warnings) or any(file.warnings or file.findings for file in self.files)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        leaks = [
-            {"files": [self.files[first].path, self.files[second].path], "images": sorted(images)}
-            for (first, second), images in self.leaks.items()
-        ]
-        return {
-            "ok": self.ok,
-            "files": [file.to_dict() for file in self.files],
-            "warnings": self.warnings,
-            "leaks": leaks,
-        }
-
-    def lines(self) -> Iterator[str]:
-        """For people: each file's figures, its problems as `file:line: …`, warnings, and the
-        verdict.
-        """
-        for file in self.files:
-            yield from _figures(file)
-            yield from (f"{place(file.path, line)}: {message}" for line, message in file.problems)
-            if more := file.problem_count - len(file.problems):
-                yield f"{file.path}: … and {more:,} more"
-            yield from (
-                f"warning: {file.path}: {warning}"
-                for warning in [*file.warnings, *(finding.message for finding in file.findings)]
-            )
-            yield ""
-        yield from (f"warning: {warning}" for warning in self.warnings)
-        yield self.verdict()
-
-    def verdict(self) -> str:
-        """One line."""
-        if self.ok:
-            return (
-                f"fit to train on: {_count(sum(file.rows for file in self.files), 'row')}, no"
-                " problems"
-            )
-        problems = sum(file.problem_count for file in self.files)
-        unusable = sum(file.unusable for file in self.files)
-        return (
-            f"not fit to train on: {_count(problems, 'problem')}, {unusable:,} of"
-            f" {_count(sum(file.rows for file in self.files), 'row')} can't be used"
-        )
 
 
 def validate_files(
@@ -169,61 +50,57 @@ def validate_files(
     image_base_path: str | Path = "",
     *,
     check_image: Callable[[Path], Image],
+    names: Sequence[str] | None = None,
     duplicates: bool = False,
     reader: TextReader | None = None,
     columns: Columns | None = None,
     workers: int = 4,
-    progress: Progress | None = None,
+    progress: Progress = shown_progress,
     max_problems: int = MAX_PROBLEMS,
-) -> AuditReport:
-    """Audit files that are to be trained on. `check_image` decodes an image or raises InputError;
-    it is called once an image, on `workers` threads. `duplicates`: also look for near-duplicate
-    images, which needs the ImageHash library. `reader`: the tokenizer of the backbone that is to be
-    trained.
+) -> Audit:
+    """Audit files that are to be trained on.
+
+    `check_image` decodes an image or raises InputError; it is called once an image, on `workers`
+    threads. `names`: what the files are called in the report; their paths. `duplicates`: also look
+    for near-duplicate images, which needs the ImageHash library. `reader`: the tokenizer of the
+    backbone that is to be trained.
 
     Keeps the first `max_problems` of each file and counts the rest. InputError only for a file that
     can't be opened.
     """
     columns = columns or Columns()
-    progress = progress or _no_progress
     where = _resolver(image_base_path)
     with progress("read rows", None, "row") as advance:
-        files = [
-            _read(path, where, max_problems, columns, TextCheck(reader), advance) for path in paths
-        ]
+        files = []
+        for path, name in zip(paths, names or map(str, paths), strict=True):
+            audit = FileAudit(name)
+            _read(audit, path, where, max_problems, columns, TextCheck(reader), advance)
+            files.append(audit)
     wanted = list(dict.fromkeys(path for file in files for path in file.images))
+    look = Look(check_image, prints=duplicates)
     with progress("check images", len(wanted), "image") as advance:
-        seen = dict(
-            zip(
-                wanted,
-                map_ahead(
-                    Look(check_image, prints=duplicates), wanted, workers=workers, advance=advance
-                ),
-                strict=True,
-            )
-        )
-    broken = {path: look.error for path, look in seen.items() if look.error is not None}
-    prints = {path: look.print for path, look in seen.items() if look.print is not None}
+        looked = map_ahead(look, wanted, workers=workers, advance=advance)
+        seen = dict(zip(wanted, looked, strict=True))
+    broken = {path: image.error for path, image in seen.items() if image.error is not None}
+    prints = {path: image.print for path, image in seen.items() if image.print is not None}
     alike, leaks = near_duplicates([file.images for file in files], prints)
     for file, findings in zip(files, alike, strict=True):
         _add_images(file, broken, max_problems)
         file.warnings += balance_advice(file.labels)
-        file.findings += [
-            *oddity_findings(file.images, seen),
-            *common_images(file.images),
-            *findings,
-        ]
+        file.findings += oddity_findings(file.images, seen)
+        file.findings += common_images(file.images)
+        file.findings += findings
         if duplicates:
-            file.blind["images"], blind = blind_images(
-                file.sample, [_print_of(row, where, columns, seen) for row in file.sample]
-            )
-            file.findings += blind
-    return AuditReport(
-        files,
-        [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)],
-        broken,
-        leaks,
-    )
+            _add_blind_images(file, [_print_of(row, where, columns, seen) for row in file.sample])
+    warnings = [*_size(files), *_shared(files), *_leaking(files, leaks), *_shared_texts(files)]
+    return Audit(files, warnings, broken, leaks)
+
+
+def _add_blind_images(file: FileAudit, prints: Sequence[Any]) -> None:
+    """Add how well the images of the sampled rows alone tell their labels."""
+    auroc, findings = blind_images(file.sample, prints)
+    file.blind["images"] = auroc
+    file.findings += findings
 
 
 def _resolver(base: str | Path) -> Resolver:
@@ -242,41 +119,30 @@ def size_advice(rows: int) -> str | None:
     """What to say of so many training rows; nothing from 5,000 on."""
     if rows < MIN_ROWS:
         return (
-            f"{_count(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the"
+            f"{plural(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the"
             f" least, {GOOD_ROWS:,} and more work best"
         )
     if rows < GOOD_ROWS:
         return (
-            f"{_count(rows, 'training row')}: enough to begin with; {GOOD_ROWS:,} and more work"
+            f"{plural(rows, 'training row')}: enough to begin with; {GOOD_ROWS:,} and more work"
             " best"
         )
     return None
 
 
-def _no_progress(
-    label: str, total: int | None, unit: str
-) -> AbstractContextManager[Callable[[int], object]]:
-    return nullcontext(lambda done: None)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 # --- rows
-# --------------------------------------------------------------------------------------------------
 
 
 def _read(
+    audit: FileAudit,
     path: str | Path,
     where: Resolver,
     keep: int,
     columns: Columns,
     check: TextCheck,
     advance: Callable[[int], object],
-) -> FileAudit:
-    """All but the images."""
-    audit = FileAudit(str(path))
+) -> None:
+    """Add all that a file says but the images."""
     texts = set[int]()
     pairs = _Pairs()
     for found in scan_rows(
@@ -304,7 +170,6 @@ def _read(
     audit.warnings += pairs.warnings()
     audit.findings += check.findings()
     audit.blind["texts"] = check.blind
-    return audit
 
 
 def _add_row(audit: FileAudit, row: Row, where: Resolver, keep: int, columns: Columns) -> None:
@@ -348,7 +213,7 @@ class _Pairs:
             )
         if self.repeated:
             yield (
-                f"{_count(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one:"
+                f"{plural(self.repeated, 'row')} repeat{'s' * (self.repeated == 1)} an earlier one:"
                 " same image, text and label"
             )
 
@@ -372,7 +237,6 @@ def balance_advice(labels: Counter[int]) -> Iterator[str]:
 
 
 # --- images
-# --------------------------------------------------------------------------------------------------
 
 
 def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> None:
@@ -389,13 +253,12 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
     ):
         place = Path(next(iter(bad))).absolute()
         file.warnings.append(
-            "not one of its images was found: --image-base-path is probably wrong; the first was"
+            "not one of its images was found: the image base path is probably wrong; the first was"
             f" looked for at {place}"
         )
 
 
 # --- the files together
-# --------------------------------------------------------------------------------------------------
 
 
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:
@@ -413,7 +276,7 @@ def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
         for second in files[i + 1 :]:
             if both := len(first.images.keys() & second.images.keys()):
                 yield (
-                    f"{first.path} and {second.path} share {_count(both, 'image')}; a model is only"
+                    f"{first.path} and {second.path} share {plural(both, 'image')}; a model is only"
                     " tested by images that it was not trained on"
                 )
 
@@ -424,7 +287,7 @@ def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]])
         lines = sorted(line for path in images for line in files[first].images[path])
         shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
         have = (
-            f"{_count(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)}"
+            f"{plural(len(images), 'image')} of {files[first].path} (line{'s' * (len(lines) > 1)}"
             f" {shown}) {'has' if len(images) == 1 else 'have'}"
         )
         yield (
@@ -440,35 +303,11 @@ def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
             if both := first.text_keys.keys() & second.text_keys.keys():
                 lines = sorted(second.text_keys[key] for key in both)
                 have = (
-                    f"{_count(len(both), 'text')} of {second.path} ({in_lines(lines)})"
+                    f"{plural(len(both), 'text')} of {second.path} ({in_lines(lines)})"
                     f" {'stands' if len(both) == 1 else 'stand'} in {first.path} too"
                 )
                 share = len(both) / len(second.text_keys)
                 yield (
-                    f"{have}, word for word or nearly: {share:.1%} of its texts; mismatch split"
-                    " --group-by-text keeps such rows together"
+                    f"{have}, word for word or nearly: {share:.1%} of its texts; a split that"
+                    " groups by text keeps such rows together"
                 )
-
-
-def _figures(file: FileAudit) -> Iterator[str]:
-    total = file.labels.total()
-    shares = [
-        f"{label} ({name}): {file.labels[label]:,} ({file.labels[label] / (total or 1):.1%})"
-        for label, name in LABEL_NAMES.items()
-    ]
-    without = f", neither: {file.rows - total:,}" if file.rows > total else ""
-    yield file.path
-    yield f"  rows      {file.rows:,}" + (
-        f", {file.unusable:,} can't be used" if file.unusable else ""
-    )
-    yield f"  labels    {', '.join(shares)}{without}"
-    yield f"  images    {len(file.images):,} distinct" + (
-        f", {file.bad_images:,} can't be used" if file.bad_images else ""
-    )
-    yield f"  texts     {file.texts:,} distinct"
-    if blind := [f"{name} {auroc:.2f}" for name, auroc in file.blind.items() if auroc is not None]:
-        yield (
-            f"  blind     {', '.join(blind)} (AUROC with which these alone tell the labels; 0.5 is"
-            " best)"
-        )
-    yield f"  problems  {file.problem_count:,}"

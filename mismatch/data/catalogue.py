@@ -44,7 +44,6 @@ Kind = Literal["match", "article", "colour", "pattern", "count", "random"]
 
 
 # --- titles
-# --------------------------------------------------------------------------------------------------
 
 _ARTICLE_WORDS: dict[str, list[tuple[str, str]]] = {  # one piece, several pieces
     "mug": [("mug", "mugs"), ("coffee mug", "coffee mugs"), ("cup", "cups")],
@@ -133,7 +132,6 @@ _TEMPLATES: list[Callable[[str, str, str, str, str], str]] = [
 
 
 # --- rows
-# --------------------------------------------------------------------------------------------------
 
 HELD_OUT = 1 / 7  # of the combinations: a third of these for validation, the rest for the test
 ONE_ATTRIBUTE = 0.6  # of the mismatches: everything fits but one attribute

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from mismatch.data.confined import ConfinedFolder
 from mismatch.errors import InputError, LabelError
-from mismatch.remote import Remote, is_url, located
+from mismatch.io.remote import Remote, is_url, located
 
 __all__ = [
     "ALIASES",
@@ -34,7 +34,7 @@ ALIASES = {
     "text": ("caption", "title", "description", "name"),
     "label": ("target", "match", "is_match", "class", "y"),
 }
-OPTIONS = {"image_path": "--image-column", "text": "--text-column", "label": "--label-column"}
+OPTIONS = {"image_path": "image_column", "text": "text_column", "label": "label_column"}
 SEPARATOR = ";"  # between the images of a row
 NAMED = {
     "match": "match/mismatch",
@@ -72,7 +72,7 @@ class Columns:
                 " three different names are needed"
             )
         if self.multi_image not in (None, *get_args(MultiImage)):
-            raise InputError(f"--multi-image is {self.multi_image!r}; best or all is needed")
+            raise InputError(f"`multi_image` is {self.multi_image!r}; best or all is needed")
         _ = self.labels  # refuses a wrong map at once
 
     @cached_property
@@ -148,7 +148,8 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
     if label is None and not said:
         raise LabelError(f"the label is empty; {' or '.join(labels)} is needed")
     if label is None and labels == LABELS:
-        hint = f"; pass --label-map {NAMED[said.lower()]}" if said.lower() in NAMED else ""
+        named = NAMED.get(said.lower())
+        hint = f"; the label map {named} reads it" if named else ""
         raise LabelError(
             f"label {value!r} is neither 0 nor 1 (1 = the text describes the image){hint}"
         )
@@ -173,8 +174,8 @@ def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False)
         return base.below(image_path, outside=outside)
     if is_url(image_path):
         raise InputError(
-            f"image {image_path!r} is an address; only what lies below an --image-base-path that is"
-            " a URL is fetched: pass that, or give a path"
+            f"image {image_path!r} is an address; only what lies below an image base path that"
+            " is a URL is fetched: pass that, or give a path"
         )
     return base / image_path
 
@@ -182,8 +183,8 @@ def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False)
 def leaving(path: str, folder: str) -> str:
     """What to say of an image that lies outside the folder that paths may not leave."""
     return (
-        f"image {path!r} leaves --image-base-path {folder}; pass --allow-outside-images if it may"
-        " lie elsewhere"
+        f"image {path!r} leaves the image base path {folder}; allow outside images if it may lie"
+        " elsewhere"
     )
 
 
@@ -203,7 +204,7 @@ def _label_map(text: str) -> dict[str, int]:
     found = {name.strip().lower(): LABELS.get(value.strip(), -1) for name, value in pairs}
     if set(found.values()) != {0, 1} or "" in found or len(found) < len(pairs):
         raise InputError(
-            f"--label-map {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0,"
+            f"`label_map` {text!r} is not understood; write NAME=1,NAME=0 as in match=1,mismatch=0,"
             " or match/mismatch for short"
         )
     return found

@@ -14,8 +14,8 @@ from typing import NamedTuple, TextIO
 from mismatch.data.columns import COLUMNS
 from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, MachineError
-from mismatch.remote import Remote, open_located
-from mismatch.retries import is_transient, reason
+from mismatch.io.remote import Remote, open_located
+from mismatch.io.retries import is_transient, reason
 
 __all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
 

@@ -46,7 +46,6 @@ class Shape(NamedTuple):
 
 
 # --- articles
-# --------------------------------------------------------------------------------------------------
 
 
 def _arc(
@@ -183,7 +182,6 @@ MATERIALS = 3  # textures: matt, woven, glossy
 
 
 # --- drawing
-# --------------------------------------------------------------------------------------------------
 
 SUPERSAMPLING = 2  # canvas pixels per photo pixel and side; the photo is the canvas averaged down
 

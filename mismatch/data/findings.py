@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
+from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
 from mismatch.data.pairs import Row
-from mismatch.data.scripts import main_script
-from mismatch.data.similar import Fingerprint, near_duplicate_groups
+from mismatch.data.writing_systems import main_script
 from mismatch.errors import InputError
 
 __all__ = [
@@ -158,45 +158,47 @@ class TextCheck:
 
     def findings(self) -> Iterator[Finding]:
         """All doubts about the texts."""
-        for kind, found, verbs, what in (
-            ("markup", self._markup, ("holds", "hold"), "HTML: tags or entities; take them out"),
-            (
-                "garbled",
-                self._garbled,
-                ("is", "are"),
-                "garbled, as by a wrong encoding; ftfy repairs most of them",
-            ),
-            (
-                "unread",
-                self._unread,
-                ("is", "are"),
-                (
-                    "in a language that the backbone's tokenizer doesn't know: it sees single bytes"
-                    " or unknown tokens"
-                ),
-            ),
-            (
-                "untokenized",
-                self._untokenized,
-                ("makes", "make"),
-                "the backbone's tokenizer fail, and can't be trained on or scored; change them",
-            ),
-        ):
-            if found.count:
-                yield found.finding(
-                    kind,
-                    f"{found.count:,} text{'s' * (found.count != 1)} {verbs[found.count != 1]}"
-                    f" {what}",
-                )
-        if self._long.count and self._reader is not None:
-            what = (
-                f"text{'s are' if self._long.count != 1 else ' is'} longer than the backbone's"
-                f" {self._reader.context_length} tokens"
-            )
-            yield self._long.finding(
-                "long", f"{self._long.count:,} {what}, up to {self._longest}; what is lost"
-            )
+        yield from self._unusable_texts()
+        yield from self._long_texts()
         yield from self._mixed_scripts()
+        yield from self._repeated_texts()
+        yield from self._blind()
+
+    def _unusable_texts(self) -> Iterator[Finding]:
+        """Texts with left-overs of a web page, and those that the tokenizer can't read."""
+        if self._markup.count:
+            verb = "hold" if self._markup.count != 1 else "holds"
+            yield self._markup.of_texts("markup", f"{verb} HTML: tags or entities; take them out")
+        if self._garbled.count:
+            verb = "are" if self._garbled.count != 1 else "is"
+            yield self._garbled.of_texts(
+                "garbled", f"{verb} garbled, as by a wrong encoding; ftfy repairs most of them"
+            )
+        if self._unread.count:
+            verb = "are" if self._unread.count != 1 else "is"
+            yield self._unread.of_texts(
+                "unread",
+                f"{verb} in a language that the backbone's tokenizer doesn't know: it sees single"
+                " bytes or unknown tokens",
+            )
+        if self._untokenized.count:
+            verb = "make" if self._untokenized.count != 1 else "makes"
+            yield self._untokenized.of_texts(
+                "untokenized",
+                f"{verb} the backbone's tokenizer fail, and can't be trained on or scored; change"
+                " them",
+            )
+
+    def _long_texts(self) -> Iterator[Finding]:
+        if self._long.count and self._reader is not None:
+            verb = "are" if self._long.count != 1 else "is"
+            yield self._long.of_texts(
+                "long",
+                f"{verb} longer than the backbone's {self._reader.context_length} tokens, up to"
+                f" {self._longest}; what is lost",
+            )
+
+    def _repeated_texts(self) -> Iterator[Finding]:
         for key, uses in _often(self._uses):
             text, line = self._example[key]
             where = f"stands in {uses:,} of {self._uses.total():,} rows, as in line {line}"
@@ -206,7 +208,6 @@ class TextCheck:
                 uses,
                 [line],
             )
-        yield from self._blind()
 
     def _mixed_scripts(self) -> Iterator[Finding]:
         """Texts that are written in another script than most."""
@@ -220,12 +221,12 @@ class TextCheck:
                 )
                 yield found.finding(
                     "script",
-                    f"{found.count:,} {written}, most are in {common.capitalize()}; --backbone NAME"
-                    " tells whether it can read them",
+                    f"{found.count:,} {written}, most are in {common.capitalize()}; an audit for a"
+                    " backbone tells whether it can read them",
                 )
 
     def _blind(self) -> Iterator[Finding]:
-        from mismatch.data.blind import blind_text_auroc, telltales
+        from mismatch.data.unimodal_baselines import blind_text_auroc, telltales
 
         texts, labels, images = zip(*self.sample, strict=True) if self.sample else ((), (), ())
         self.blind = auroc = _blind_auroc(labels, lambda: blind_text_auroc(texts, labels, images))
@@ -250,7 +251,7 @@ def blind_images(
 
     `prints`: of each sampled row's image, None where it can't be read.
     """
-    from mismatch.data.blind import blind_image_auroc
+    from mismatch.data.unimodal_baselines import blind_image_auroc
 
     known = [(row, made) for row, made in zip(sample, prints, strict=True) if made is not None]
     labels = [row.label for row, _ in known]
@@ -272,7 +273,7 @@ def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float |
     """None where rows are too few, of one label, or what is needed isn't installed: the report says
     that it was not looked for.
     """
-    from mismatch.data.blind import LEAST_ROWS
+    from mismatch.data.unimodal_baselines import LEAST_ROWS
     from mismatch.errors import MissingExtraError
 
     if len(labels) < LEAST_ROWS or len(set(labels)) < 2:
@@ -365,6 +366,11 @@ class _Lines:
         if len(self.lines) < KEPT:
             self.lines.append(line)
             self.example = self.example or text
+
+    def of_texts(self, kind: str, predicate: str) -> Finding:
+        """A finding that says of these texts what `predicate` does."""
+        texts = "texts" if self.count != 1 else "text"
+        return self.finding(kind, f"{self.count:,} {texts} {predicate}")
 
     def finding(self, kind: str, message: str) -> Finding:
         return Finding(

@@ -15,7 +15,7 @@ from mismatch.data.confined import ConfinedFolder
 from mismatch.data.pairs import ALIASES, Row, open_text, read_header, read_rows
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError
-from mismatch.files import sha256_file
+from mismatch.io.atomic import sha256_file
 
 __all__ = ["IMAGE_SUFFIXES", "TitledImages"]
 
@@ -59,7 +59,7 @@ class TitledImages:
         where the folder or the file can't be used.
         """
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; --images needs a folder of images")
+            raise InputError(f"{folder} is not a folder; `images` needs a folder of images")
         self.folder = folder
         self.titles = titles
         self._confined = None if outside else ConfinedFolder(str(folder))
@@ -158,8 +158,8 @@ class TitledImages:
             return (
                 "",
                 (
-                    f"{shown} is a link that leaves {self.folder}; pass --allow-outside-images if"
-                    " it may lie elsewhere"
+                    f"{shown} is a link that leaves {self.folder}; allow outside images if it"
+                    " may lie elsewhere"
                 ),
             )
         path = self.folder / name
@@ -174,6 +174,8 @@ class TitledImages:
             return "", f"{shown} can't be read: {error.strerror}"
         if len(title) > MAX_FIELD:
             return "", f"{shown} is longer than {MAX_FIELD:,} characters"
+        if "\0" in title:
+            return "", f"a NUL character stands in {shown}; take it out"
         return title, None if title else f"{shown} is empty"
 
 
@@ -221,6 +223,15 @@ def _is_header(name: str, title: str) -> bool:
     )
 
 
+def _line_problem(line: str, tab: str, title: str) -> str | None:
+    """Return what is wrong with a line of a file of titles."""
+    if "\0" in line:
+        return "a NUL character stands in this row; take it out"
+    if not tab:
+        return "there is no tab in this line; NAME, tab, TITLE is needed"
+    return None if title.strip() else "the text is empty"
+
+
 def _tabbed_rows(titles: Path) -> Iterator[Row]:
     with open_text(titles, "strict") as file:
         try:
@@ -234,13 +245,7 @@ def _tabbed_rows(titles: Path) -> Iterator[Row]:
                     )
                 name, tab, title = line.rstrip("\r\n").partition("\t")
                 if line.strip() and not (number == 1 and _is_header(name, title)):
-                    problem = (
-                        "there is no tab in this line; NAME, tab, TITLE is needed"
-                        if not tab
-                        else None
-                        if title.strip()
-                        else "the text is empty"
-                    )
+                    problem = _line_problem(line, tab, title)
                     yield _row(name, title.strip(), problem, number)
         except UnicodeDecodeError as error:
             raise InputError(f"{titles} is not UTF-8 ({error.reason}); save it as UTF-8") from error

@@ -18,8 +18,9 @@ from mismatch.data.rows import (
     as_text,
     is_too_long,
     not_text,
+    several_images,
 )
-from mismatch.remote import open_located
+from mismatch.io.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 
@@ -27,6 +28,7 @@ HEADER_LINES = 100  # whose keys are the columns
 MAX_LINE = 2**26  # bytes; a file without line ends would else be read whole
 # of a line, counted by the marks between them: an empty list takes two bytes there and 64 in memory
 MAX_VALUES = 2**21
+SHOWN = 60  # characters of a key that an error quotes
 BOM = b"\xef\xbb\xbf"
 
 
@@ -37,6 +39,15 @@ class _Line(NamedTuple):
     data: bytes  # of a line over `MAX_LINE` its beginning
     found: dict[str, Any] | None  # the object that it says
     damage: str  # why there is none
+
+
+class _Repeating(dict[str, Any]):
+    """An object that has a key twice: one of the two values would be lost."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.name = next(name for name in names if names.count(name) > 1)
 
 
 def json_header(reading: Reading) -> list[str]:
@@ -111,7 +122,7 @@ def _problem(values: dict[str, Any], reading: Reading) -> str | None:
     problems = []
     if isinstance(image, list) and image and all(isinstance(name, str) for name in image):
         if len(image) > 1 and reading.columns.multi_image is None:
-            problems.append(f"this row has {len(image)} images; pass --multi-image best or all")
+            problems.append(several_images(len(image)))
     elif not (image is None or isinstance(image, str)):
         problems.append(not_text("image_path", image))
     if not (text is None or isinstance(text, str)):
@@ -167,13 +178,18 @@ def _lines(file: IO[bytes], before: int = 0) -> Iterator[_Line]:
             yield _Line(number, data, found, damage)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeating(pairs)
+
+
 def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """The object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
     try:
         text = data.decode()
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_object)
         if "\\u" in text:  # which may make what no file can hold: half a character, or a NUL
             json.dumps(found, ensure_ascii=False).encode()
             if "\\u0000" in json.dumps(found):
@@ -194,6 +210,8 @@ def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"this line can't be read as JSON: {error}"
     if not isinstance(found, dict):
         return None, f"an object {{…}} is needed, and this is {type(found).__name__}"
+    if isinstance(found, _Repeating):
+        return None, f"the key {found.name[:SHOWN]!r} stands twice in this row; take one out"
     if len(found) > MAX_COLUMNS:
         return None, f"this object has {len(found):,} keys; at most {MAX_COLUMNS:,} are read"
     return found, ""

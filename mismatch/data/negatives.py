@@ -174,7 +174,6 @@ class _Maker:
         return len(own & other) >= ALIKE * len(own | other) and not _contradict(mine, theirs)
 
     # --- attribute: words are exchanged among rows
-    # ----------------------------------------------------------------------------------------------
 
     def _attributes(self, rows: list[int]) -> dict[int, str]:
         """A text for each row that has a word to exchange: with the word of another row of the same
@@ -270,7 +269,6 @@ class _Maker:
         return True
 
     # --- hard and random: texts change places
-    # ----------------------------------------------------------------------------------------------
 
     def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
         """For each row the nearest text that doesn't fit and that nobody has yet."""

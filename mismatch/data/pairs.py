@@ -5,21 +5,21 @@ dataset, each fault with its file and line.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from mismatch.data.arrow_rows import STATE, arrow_header, arrow_rows, dataset_files
+from mismatch.data.arrow_rows import arrow_header, arrow_rows
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
 from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
+from mismatch.data.dataset_folder import STATE, dataset_files
 from mismatch.data.json_rows import json_header, json_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
-from mismatch.files import sha256_file
-from mismatch.remote import Remote, located
-from mismatch.retries import reason
+from mismatch.io.atomic import sha256_file
+from mismatch.io.remote import Remote, located
+from mismatch.io.retries import reason
 
 __all__ = [
     "ALIASES",
@@ -188,11 +188,12 @@ def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
         return
     if row.label is not None and row.label != (columns.multi_image == "all"):
         which = "which one matches" if row.label else "which one doesn't match"
+        rule = "all of their images" if columns.multi_image == "all" else "their best image"
         why = (
-            f"label {row.label} of {len(images)} images does not say {which} (--multi-image"
-            f" {columns.multi_image}); give each image a row of its own"
+            f"label {row.label} of {len(images)} images does not say {which} (rows match by"
+            f" {rule}); give each image a row of its own"
         )
-        yield row._replace(label=None, problem=why)
+        yield row._replace(label=None, problem=why, only_label=True)
         return
     yield from (row._replace(image_path=image) for image in images)
 
@@ -228,7 +229,7 @@ class Unusable:
         """Count one more."""
         problem = row.problem or ""
         self.count += 1
-        self.only_labels = self.only_labels and re.match(r"(the )?label ", problem) is not None
+        self.only_labels = self.only_labels and row.only_label
         if len(self.first) < SHOWN:
             self.first.append((row.line, problem))
 

@@ -17,7 +17,7 @@ import numpy as np
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
 from mismatch.images import ImageSource, as_image_source, encoded_image
-from mismatch.remote import Remote, located
+from mismatch.io.remote import Remote, located
 
 __all__ = ["RowsLike", "row_mappings", "rows_file"]
 

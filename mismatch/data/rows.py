@@ -9,13 +9,14 @@ import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mismatch.data.columns import ALIASES, COLUMNS, OPTIONS, SEPARATOR, Columns, folded, parse_label
 from mismatch.errors import LabelError
-from mismatch.remote import Remote
+from mismatch.io.remote import Remote
 
 __all__ = [
     "MAX_COLUMNS",
@@ -28,6 +29,7 @@ __all__ = [
     "as_text",
     "is_too_long",
     "not_text",
+    "several_images",
 ]
 
 MAX_FIELD = 2**24  # characters of a value; csv's own limit of 2¹⁷ is a text of 40 pages
@@ -53,6 +55,7 @@ class Row(NamedTuple):
     intact: bool = True
     # of a row with a problem the text that stands in the file; none in Parquet and datasets
     raw: str = ""
+    only_label: bool = False  # of a row with a problem: whether nothing but its label is wrong
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Reading:
         if missing := [name for name in self.needed if name not in names]:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
-                repr(said) if said == name else f"{said!r} ({OPTIONS[name]})"
+                repr(said) if said == name else f"{said!r} (`{OPTIONS[name]}`)"
                 for said, name in zip(asked, missing, strict=True)
             )
             what = (
@@ -126,14 +129,16 @@ class Reading:
             label = self.columns.labels.get(said)
             if label is None:
                 label = self.columns.labels.get(said.strip().lower())
-        if not (
-            image_path.strip() and text.strip() and (label is not None or "label" not in present)
-        ):
-            problem = (
-                "; ".join([*([problem] if problem else []), *self._problems(columns, present)])
-                or None
-            )
-        row = Row(line, image_path, text, label, columns, problem)
+        only_label = False
+        bad_label = label is None and "label" in present
+        if bad_label or not (image_path.strip() and text.strip()):
+            problems = [problem] if problem else []
+            problems += _empty(columns, present)
+            if bad_label:
+                only_label = not problems
+                problems.append(self._label_problem(columns))
+            problem = "; ".join(problems) or None
+        row = Row(line, image_path, text, label, columns, problem, only_label=only_label)
         return self.checked(row) if self.columns.restrained or self.columns.label_map else row
 
     def checked(self, row: Row) -> Row:
@@ -156,24 +161,35 @@ class Reading:
             row.columns["label"] = str(label)
         return row
 
-    def _problems(self, columns: dict[str, str], present: Sequence[str]) -> list[str]:
-        problems = [
-            f"the {name} is empty"
-            for name in COLUMNS[:2]
-            if name in present and not columns.get(name, "").strip()
-        ]
-        if "label" in present:
-            try:
-                parse_label(columns.get("label", ""), self.columns)
-            except LabelError as error:
-                problems.append(str(error))
-        return problems
+    def _label_problem(self, columns: dict[str, str]) -> str:
+        try:
+            parse_label(columns.get("label", ""), self.columns)
+        except LabelError as error:
+            return str(error)
+        return ""
+
+
+def _empty(columns: dict[str, str], present: Sequence[str]) -> list[str]:
+    return [
+        f"the {name} is empty"
+        for name in COLUMNS[:2]
+        if name in present and not columns.get(name, "").strip()
+    ]
 
 
 def not_text(name: str, value: object) -> str:
     """What to say of a value of the column `name`, image_path or text, that is none."""
+    wanted = "path" if name == "image_path" else "string"
+    # a timestamp says more as people write it than as Python does
+    shown = str(value) if isinstance(value, (date, time, timedelta)) else reprlib.repr(value)
+    return f"the {name} is {shown}, not a {wanted}"
+
+
+def several_images(count: int) -> str:
+    """What to say of a row that names so many images where one is read."""
     return (
-        f"the {name} is {reprlib.repr(value)}, not a {'path' if name == 'image_path' else 'string'}"
+        f"this row has {count} images; say whether rows of several images match by their best one"
+        " or by all"
     )
 
 
@@ -234,14 +250,8 @@ def _hint(header: list[str], missing: list[str], columns: Columns) -> str:
     if not pairs:
         return ""
     renamed = " and ".join(f"{near!r} to {columns.asked(name)!r}" for near, name in pairs)
-    return (
-        f"; rename {renamed}, or pass"
-        f" {' '.join(f'{OPTIONS[name]} {_quoted(near)}' for near, name in pairs)}"
-    )
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
+    options = " and ".join(f"`{OPTIONS[name]}={near!r}`" for near, name in pairs)
+    return f"; rename {renamed}, or pass {options}"
 
 
 def _nearest(name: str, header: list[str], columns: Columns) -> str | None:

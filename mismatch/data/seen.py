@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mismatch.data.findings import Finding, in_lines
-from mismatch.data.similar import Fingerprint, fingerprint
+from mismatch.data.near_duplicates import Fingerprint, fingerprint
 from mismatch.errors import InputError, untraced
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from mismatch.data.csv_rows import csv_begin
 from mismatch.data.pairs import DELIMITERS, kind_of, no_fault
 from mismatch.data.rows import Reading, Span, SpanError
 from mismatch.errors import InputError
-from mismatch.remote import Remote, located
-from mismatch.retries import open_patiently
+from mismatch.io.remote import Remote, located
+from mismatch.io.retries import open_patiently
 
 __all__ = ["Team", "find_spans"]
 

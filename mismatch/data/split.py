@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mismatch.data.similar import groups_of
+from mismatch.data.near_duplicates import groups_of
 from mismatch.errors import InputError
 
 __all__ = ["NAMES", "SplitReport", "assign", "join", "report_of"]
@@ -101,24 +101,6 @@ class SplitReport:
     labels: list[Counter[Any]] = field(default_factory=list)  # by split
     images: list[int] = field(default_factory=list)  # distinct ones, by split
     near_duplicates: int = 0  # images that are another one's near-duplicate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        splits = {
-            name: {
-                "rows": labels.total(),
-                "labels": {str(label): labels[label] for label in sorted(labels, key=str)},
-                "images": images,
-            }
-            for name, labels, images in zip(NAMES, self.labels, self.images, strict=False)
-        }
-        return {
-            "rows": self.rows,
-            "groups": self.groups,
-            "largest_group": self.largest,
-            "near_duplicate_images": self.near_duplicates,
-            "splits": splits,
-        }
 
 
 def report_of(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError
-from mismatch.files import explained
-from mismatch.retries import reason
+from mismatch.io.atomic import explained
+from mismatch.io.retries import reason
 
 __all__ = ["Stored", "StringFile", "StringWriter"]
 

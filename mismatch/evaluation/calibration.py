@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError
+from mismatch.evaluation.folds import grouped_folds
 from mismatch.evaluation.metrics import checked
 from mismatch.runtime.scoring import log_odds, sigmoid
 from mismatch.specs import Calibration
 
-__all__ = ["KINDS", "fit_calibration", "fit_piecewise", "fit_platt", "fit_temperature", "folds"]
+__all__ = ["FOLDS", "KINDS", "fit_calibration", "fit_piecewise", "fit_platt", "fit_temperature"]
 
 Floats = NDArray[np.float64]
 STEPS = 100  # of Newton; it needs about ten
@@ -85,7 +86,7 @@ def _best(
     some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
     values = values[some]
     truth = truth[some]
-    fold = folds(groups[some], seed)
+    fold = grouped_folds(groups[some], FOLDS, seed)
     if any(len(np.unique(truth[fold != part])) < 2 for part in np.unique(fold)):
         return "platt"
     best = ""
@@ -97,12 +98,6 @@ def _best(
             best = name
             least = losses
     return best
-
-
-def folds(groups: NDArray[np.generic], seed: int) -> NDArray[np.int64]:
-    """(N,) groups → (N,) numbers of folds, each group in one."""
-    _, group = np.unique(groups, return_inverse=True)
-    return np.random.default_rng(seed).permutation(int(group.max()) + 1)[group] % FOLDS
 
 
 def _cross_validated(

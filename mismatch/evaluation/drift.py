@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mismatch.specs import Distribution, Reference
+from mismatch.reference import Distribution, Reference
 
 __all__ = ["LEAST_PAIRS", "Drift", "psi", "reference_of"]
 

@@ -1,5 +1,5 @@
-"""Bootstrap intervals of all figures at once: rows are counted per distinct score, so a resample
-costs no sorting.
+"""Intervals of figures: Wilson's for a share, and bootstrap intervals of all figures at once, where
+rows are counted per distinct score, so that a resample costs no sorting.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.evaluation.metrics import BINS, checked, count_metrics
 
-__all__ = ["metric_intervals"]
+__all__ = ["metric_intervals", "wilson_interval"]
 
 # rows over all resamples; with more rows there are fewer resamples, at least `FEWEST`
 MOST_DRAWN = 100_000_000
@@ -46,6 +46,22 @@ def metric_intervals(
         name: percentiles(np.array([one[name] for one in drawn], np.float64), level)
         for name in drawn[0]
     }
+
+
+def wilson_interval(share: float, trials: int, deviations: float) -> Interval:
+    """Return the interval of a share (Wilson, 1927), which unlike a bootstrap's has a width where
+    all trials went one way; nan without trials.
+
+    `deviations`: standard ones, 1.96 for 95 %, 1.645 for 90 %.
+    """
+    if not trials:
+        return Interval(float("nan"), float("nan"))
+    square = deviations**2
+    widened = 1 + square / trials
+    middle = (share + square / (2 * trials)) / widened
+    variance = share * (1 - share) / trials + square / (4 * trials**2)
+    half = deviations * variance**0.5 / widened
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 class _Resampled:

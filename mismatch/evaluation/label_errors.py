@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mismatch.errors import InputError, MissingExtraError
+from mismatch.evaluation.intervals import wilson_interval
 from mismatch.evaluation.metrics import checked
 
 __all__ = [
     "LabelErrors",
+    "LabelFinding",
     "Share",
     "estimate_share",
     "find_label_errors",
@@ -43,6 +45,23 @@ class LabelErrors:
 
     scores: Floats  # (N,) 0..1, higher is more suspicious
     order: Indices  # (N,) rows, the most suspicious first; ties in the rows' order
+
+
+@dataclass(frozen=True)
+class LabelFinding:
+    """A row and how probably its label is wrong."""
+
+    line: int  # of its file, or the row's number from 1
+    image_path: str  # as written
+    text: str
+    label: int | None  # 0 or 1; None where it is neither
+    rank: int | None  # from 1, the most suspicious; None for a row that can't be scored
+    score: float | None  # 0..1, higher is more suspicious; None as rank
+    probability: float | None  # of a match, by heads that were trained without the row, 0..1
+    reason: str  # a sentence; empty where there is no score
+    status: str  # "ok", or why there is no score
+    columns: dict[str, str]  # all columns as written
+    picture: str | None = None  # data URL; None: it is read from `image_path` when it is needed
 
 
 @dataclass(frozen=True)
@@ -111,9 +130,11 @@ def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
     sure = len(low_side) + len(high_side)
     wrong = int(truth[low_side].sum() + (1 - truth[high_side]).sum())
     joint = _cleanlab("count").estimate_joint(truth, np.stack([1 - belief, belief], axis=1))
+    low, high = wilson_interval(wrong / sure, sure, NINE_IN_TEN)
     return Share(
         wrong / sure,
-        *_wilson(wrong, sure),
+        low,
+        high,
         confident=float(joint[0, 1] + joint[1, 0]),
         rows=len(truth),
     )
@@ -193,15 +214,6 @@ def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
-def _wilson(count: int, rows: int) -> tuple[float, float]:
-    """A share's interval of nine in ten (Wilson, 1927); never of width 0."""
-    share = count / rows
-    spread = NINE_IN_TEN**2 / rows
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Indices, Floats]:
     truth, values = checked(labels, probabilities)
     if not (np.isfinite(values).all() and ((values >= 0) & (values <= 1)).all()):
@@ -216,4 +228,4 @@ def _cleanlab(part: str) -> Any:
             warnings.simplefilter("ignore")  # of what cleanlab imports
             return importlib.import_module(f"cleanlab.{part}")
     except ImportError as error:
-        raise MissingExtraError("mismatch audit-labels", "audit") from error
+        raise MissingExtraError("auditing labels", "audit") from error

@@ -1,5 +1,5 @@
-"""The pile for people: scores between two thresholds, outside of which decisions are wrong seldom
-enough to be made without them.
+"""The review band: scores on both sides of the threshold that a person should look at. Outside of
+it decisions are wrong seldom enough to be made without one.
 """
 
 from __future__ import annotations
@@ -12,84 +12,104 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.errors import InputError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.evaluation.metrics import checked
+from mismatch.evaluation.objectives import Counts
 from mismatch.evaluation.threshold import Cuts
 from mismatch.specs import ReviewBand
 
 __all__ = ["Coverage", "choose_band", "coverage"]
 
+Floats = NDArray[np.float64]
+
 
 class Coverage(NamedTuple):
-    """What a band leaves to the machine."""
+    """What a band leaves to the model, and how often that is wrong."""
 
     automatic: float  # share of the rows outside the band, 0..1
-    risk: float  # share of errors among these; nan where there are none
+    risk: float  # share of errors among these, 0..1; nan where there are none
     automatic_interval: Interval
     risk_interval: Interval
 
 
-def choose_band(labels: ArrayLike, scores: ArrayLike, max_risk: float) -> ReviewBand:
-    """The narrowest band below which at most `max_risk` of the rows are matches, and from whose end
-    on at most as many are mismatches; 0..1.
+def choose_band(
+    labels: ArrayLike, scores: ArrayLike, max_risk: float, threshold: float
+) -> ReviewBand:
+    """Choose the narrowest band around the threshold below which at most `max_risk` of the rows are
+    matches, and from whose end on at most as many are mismatches; 0..0.5.
 
-    Empty, low = high, where one threshold alone is as good. InputError for a risk that no side
+    Empty, low = high, where the threshold alone is as good. InputError for a risk that no side
     reaches, so that everything would be reviewed.
     """
     if not 0 < max_risk < 0.5:
         raise InputError(
-            f"a risk of {max_risk} is asked for; a share above 0 and below 0.5 is needed"
+            f"a risk of {max_risk} is asked for; a share above 0 and below 0.5 is needed",
+            option="max_risk",
         )
     cuts = Cuts(labels, scores)
-    # (K + 1,)
-    edges = np.concatenate(
-        [
-            cuts.distinct[:1],
-            (cuts.distinct[1:] + cuts.distinct[:-1]) / 2,
-            [np.nextafter(cuts.distinct[-1], np.inf)],
-        ]
-    )
+    edges = _edges(cuts, threshold)  # (E,)
     counts = cuts.counts(edges)
-    below = counts.false_mismatch + counts.true_mismatch
-    above = counts.true_match + counts.false_match
-    low = edges[np.flatnonzero((below == 0) | (counts.false_mismatch <= max_risk * below))[-1]]
-    high = edges[np.flatnonzero((above == 0) | (counts.false_match <= max_risk * above))[0]]
-    if low <= edges[0] and high >= edges[-1]:
+    low = edges[np.flatnonzero(_keeps_below(counts, max_risk) & (edges <= threshold))[-1]]
+    high = edges[np.flatnonzero(_keeps_above(counts, max_risk) & (edges >= threshold))[0]]
+    if low <= cuts.distinct[0] and high > cuts.distinct[-1]:
         raise InputError(
-            f"no score is so sure that at most {max_risk:g} of the decisions are wrong; every row"
-            " would be reviewed"
+            f"no score on either side of the threshold {threshold:.4f} is so sure that at most"
+            f" {max_risk:g} of the decisions are wrong; every row would be reviewed"
         )
-    if low > high:  # one threshold between the two keeps both sides
-        low = high = (low + high) / 2
     return ReviewBand(float(low), float(high), len(cuts.truth), max_risk)
+
+
+def _edges(cuts: Cuts, threshold: float) -> Floats:
+    """Return where a band may begin or end: the threshold itself, below all scores, between
+    neighbouring ones, above all; (E,) ascending.
+    """
+    middle = (cuts.distinct[1:] + cuts.distinct[:-1]) / 2
+    above = np.nextafter(cuts.distinct[-1], np.inf)
+    return np.unique(np.concatenate([cuts.distinct[:1], middle, [above, threshold]]))
+
+
+def _keeps_below(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
+    """Return at which cuts at most this share of the rows below are matches. (E,)."""
+    below = counts.false_mismatch + counts.true_mismatch
+    return np.asarray((below == 0) | (counts.false_mismatch <= max_risk * below))
+
+
+def _keeps_above(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
+    """Return at which cuts at most this share of the rows from there on are mismatches. (E,)."""
+    above = counts.true_match + counts.false_match
+    return np.asarray((above == 0) | (counts.false_match <= max_risk * above))
 
 
 def coverage(
     labels: ArrayLike,
     scores: ArrayLike,
     band: ReviewBand,
+    threshold: ArrayLike,
     *,
     groups: ArrayLike | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Coverage:
-    """Of rows (N,) on which the band was not chosen, or was: then it flatters, by about one part in
-    the number of rows beside its ends.
+    """Return what a band leaves to the model, whose decision is score >= `threshold`: one, or (N,),
+    each row's own.
+
+    Of rows (N,) on which the band was chosen it flatters, by about one part in the number of rows
+    next to its ends.
     """
     truth, values = checked(labels, scores)
     sure = (values < band.low) | (values >= band.high)
-    wrong = sure & ((values >= band.high) != (truth == 1))
-    # (B, 2)
-    parts = np.array(
-        [
-            _parts(sure[rows], wrong[rows])
-            for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups)
-        ]
-    )
-    automatic, risk = _parts(sure, wrong)
+    wrong = sure & ((values >= np.asarray(threshold)) != (truth == 1))
+    parts = [
+        _shares(sure[rows], wrong[rows])
+        for rows in resamples_of(len(truth), resamples=resamples, seed=seed, groups=groups)
+    ]
+    drawn = np.array(parts)  # (B, 2)
+    automatic, risk = _shares(sure, wrong)
     return Coverage(
-        automatic, risk, percentiles(parts[:, 0], level), percentiles(parts[:, 1], level)
+        automatic, risk, percentiles(drawn[:, 0], level), percentiles(drawn[:, 1], level)
     )
 
 
-def _parts(sure: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> tuple[float, float]:
-    return float(sure.mean()), float(wrong.sum() / sure.sum()) if sure.any() else float("nan")
+def _shares(sure: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the share of rows that are sure, and that of errors among them."""
+    risk = float(wrong.sum() / sure.sum()) if sure.any() else float("nan")
+    return float(sure.mean()), risk

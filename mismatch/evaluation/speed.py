@@ -5,7 +5,6 @@ that ratios hold where absolute rates drift.
 from __future__ import annotations
 
 import io
-import platform
 import statistics
 import subprocess
 import sys
@@ -15,14 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mismatch.data.pairs import Row
+from mismatch.data.pairs import Columns, Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.runtime.hardware import available_cpus
+from mismatch.evaluation.machine import machine
+from mismatch.evaluation.timing import Advance, Call, in_turns, seconds_of_one, seconds_per_call
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.tokenize import TokenBatch
 
@@ -30,11 +30,8 @@ __all__ = [
     "Contender",
     "Plan",
     "first_score",
-    "in_turns",
-    "machine",
     "measure",
     "photo",
-    "seconds_per_call",
     "title_ids",
     "turns",
 ]
@@ -42,25 +39,9 @@ __all__ = [
 TITLE = "Red leather handbag with gold clasp"
 TITLE_TOKENS = 12  # of a product title, special ones included
 PHOTO_SIDE = 224  # pixels
-TURN_SECONDS = 0.2  # what is quicker is called again until they have passed
 PAIR_RUNS = 50  # of one pair, at least, all turns together
 PERCENTILES = (50, 95, 99)
 STARTS = 3  # new processes for each model, at most
-CPUINFO = Path("/proc/cpuinfo")
-# Those that kernels are made for, on x86-64 and on Arm.
-INSTRUCTIONS = (
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "amx_int8",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-)  # that kernels are made for
 
 # Prints a line once there is a score, and then what the system says of the process.
 START = """
@@ -75,10 +56,6 @@ try:
 except OSError:
     pass
 """
-
-Call = Callable[[], object]
-Advance = Callable[[int], object]  # is told how many more turns are done
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -142,59 +119,6 @@ def turns(models: int, plan: Plan) -> int:
     """How many turns `measure` tells of."""
     cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
     return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
-
-
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
-    info = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
-    fields = {
-        name.strip(): value.strip()
-        for name, _, value in (line.partition(":") for line in info.splitlines())
-    }
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    return {
-        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
-        "instructions": [name for name in INSTRUCTIONS if name in flags],
-        "cpus": available_cpus(),
-        "python": platform.python_version(),
-    }
-
-
-def in_turns(
-    runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = lambda done: None
-) -> list[list[T]]:
-    """What each run gave, A B A B …; what the first turn of each gave, its warm-up,
-    is thrown away.
-    """
-    results: list[list[T]] = [[] for _ in runs]
-    for _ in range(repeats + 1):
-        for run, found in zip(runs, results, strict=True):
-            found.append(run())
-            advance(1)
-    return [found[1:] for found in results]
-
-
-def seconds_per_call(run: Call) -> float:
-    """The mean over `TURN_SECONDS`, after a call that brings the weights back into the caches and
-    outlasts the waiting threads of the turn before.
-
-    A call that takes longer than that needs neither.
-    """
-    seconds = _seconds(run)
-    if seconds >= TURN_SECONDS:
-        return seconds
-    calls = 0
-    start = time.perf_counter()
-    while (passed := time.perf_counter() - start) < TURN_SECONDS:
-        run()
-        calls += 1
-    return passed / calls
-
-
-def _seconds(run: Call) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
@@ -280,7 +204,7 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
         # not timed, as in `seconds_per_call`
         if (said := one.predictor.predict(image, TITLE)).similarity_score is None:
             raise CheckpointError(f"{one.model}: {said.status}")
-        return [_seconds(lambda: one.predictor.predict(image, TITLE)) for _ in range(runs)]
+        return [seconds_of_one(lambda: one.predictor.predict(image, TITLE)) for _ in range(runs)]
 
     found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
     values = np.array(found).reshape(len(contenders), -1) * 1000  # (models, runs) milliseconds
@@ -298,35 +222,31 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
 
 def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
     """Rows to scores, as `mismatch predict` makes them."""
-    mappings = [
-        {"image_path": row.image_path, "text": row.text, "problem": row.problem}
-        for row in plan.rows
-    ]
+    columns = Columns()  # images may lie anywhere
 
     def turn(one: Contender) -> tuple[float, int]:
         start = time.perf_counter()
-        # those that may not have a problem
-        predictions = one.predictor.predict_pairs(
-            mappings, image_base_path=plan.image_base_path, outside_images=True
+        predictions = one.predictor.predict_rows(
+            plan.rows, image_base_path=plan.image_base_path, columns=columns
         )
-        scored = sum(said.similarity_score is not None for said in predictions)
+        scored = sum(said.similarity_score is not None for _, said in predictions)
         seconds = time.perf_counter() - start
         if not scored:
             raise InputError(
-                f"{plan.csv}: not one of its first {len(mappings):,} rows could be scored; mismatch"
-                " validate says why row by row"
+                f"{plan.csv}: not one of its first {len(plan.rows):,} rows could be scored;"
+                " mismatch validate says why row by row"
             )
         return seconds, scored
 
     found = in_turns([partial(turn, one) for one in contenders], plan.repeats, advance)
     rates = [statistics.median(scored / seconds for seconds, scored in own) for own in found]
-    failed = len(mappings) - min(scored for own in found for _, scored in own)
+    failed = len(plan.rows) - min(scored for own in found for _, scored in own)
     different = (
         f"{len({row.image_path for row in plan.rows}):,} different images,"
         f" {len({row.text for row in plan.rows}):,} different texts"
     )
     name = f"whole job: {plan.csv}, {different}" + (f", {failed:,} unscorable" if failed else "")
-    return _table(name, "rows", "pairs/s", [(f"{len(mappings):,}", rates)])
+    return _table(name, "rows", "pairs/s", [(f"{len(plan.rows):,}", rates)])
 
 
 def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:

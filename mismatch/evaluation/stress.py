@@ -17,14 +17,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mismatch.data.text_edits import ATTRIBUTES, TEXT_EDITS, without_brand
 from mismatch.errors import ImageError, InputError
-from mismatch.evaluation.bootstrap import RESAMPLES, Interval, percentiles, resamples_of
+from mismatch.evaluation.bootstrap import RESAMPLES, percentiles, resamples_of
+from mismatch.evaluation.intervals import wilson_interval
 from mismatch.runtime.preprocess import open_image
 
 if TYPE_CHECKING:
     from mismatch.runtime.pipeline import Known
     from mismatch.runtime.predictor import Predictor
 
-__all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress", "wilson"]
+__all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress"]
 
 JPEG_QUALITY = 15
 KEPT_SIDE = 0.8  # of each side, by the crop
@@ -91,7 +92,7 @@ def _changes() -> Iterator[Change]:
         "brand removed",
         "text",
         "match",
-        "the brand is left out: the value of --brand-column, or a capitalised first word",
+        "the brand is left out: the value of the brand column, or a capitalised first word",
     )
     yield Change("typo", "text", "match", "two neighbouring letters of one word change places")
     yield Change("upper case", "text", "match", "all letters are capitals")
@@ -266,7 +267,7 @@ def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
 def _scores(
     predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None
 ) -> NDArray[np.float64]:
-    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known))
+    said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known, live=False))
     return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)
 
 
@@ -302,21 +303,10 @@ def _summary(
         **facts,
         "decided": int(decided.sum()),
         "right": share,
-        "right_interval": list(wilson(share, images)),
+        "right_interval": list(wilson_interval(share, images, Z)),
         "mean_change": float((after - before).mean()),
         "mean_change_interval": list(percentiles(np.array(moved))),
     }
-
-
-def wilson(share: float, trials: int) -> Interval:
-    """The 95 % interval of a share (Wilson, 1927), which unlike a bootstrap's has a width where all
-    trials went one way; nan without trials.
-    """
-    if not trials:
-        return Interval(float("nan"), float("nan"))
-    middle = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
-    half = Z * (share * (1 - share) / trials + Z**2 / (4 * trials**2)) ** 0.5 / (1 + Z**2 / trials)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _share(right: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:

@@ -24,6 +24,7 @@ __all__ = [
     "Cuts",
     "choose_again",
     "choose_threshold",
+    "describe_objective",
     "expected_figures",
     "limit_missed",
     "now",
@@ -261,9 +262,23 @@ def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Thr
     first choice, and for one that was given by hand.
     """
     if stored.objective.startswith(MISSED):
-        share, _, confidence = stored.objective.removeprefix(MISSED).partition(" with confidence ")
+        share, confidence = _missed_parts(stored.objective)
         return limit_missed(labels, scores, float(share), float(confidence))
     return choose_threshold(labels, scores, stored.objective)
+
+
+def describe_objective(objective: str) -> str:
+    """Return what a stored threshold was chosen for, in words. InputError for others."""
+    if objective.startswith(MISSED):
+        share, confidence = _missed_parts(objective)
+        return f"at most {share} of all mismatches pass, with confidence {confidence}"
+    return Objective.parse(objective).describe()
+
+
+def _missed_parts(objective: str) -> tuple[str, str]:
+    """Return the share and the confidence, as `limit_missed` has written them."""
+    share, _, confidence = objective.removeprefix(MISSED).partition(" with confidence ")
+    return share, confidence
 
 
 def _allowed(count: int, share: float, doubt: float) -> int:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mismatch.backbones.int8 import Keep
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_calibration
 from mismatch.evaluation.metrics import auroc
 from mismatch.evaluation.threshold import choose_again
+from mismatch.export.int8 import Keep
 from mismatch.export.parity import Outputs
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec

@@ -19,12 +19,12 @@ import torch
 from torch.export import Dim
 
 from mismatch import __version__
-from mismatch.backbones.fp16 import to_half
-from mismatch.backbones.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
-from mismatch.backbones.int8 import quantize
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.evaluation.drift import reference_of
+from mismatch.export.fp16 import to_half
 from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
+from mismatch.export.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
+from mismatch.export.int8 import quantize
 from mismatch.export.parity import (
     Outputs,
     ParityReport,
@@ -34,8 +34,8 @@ from mismatch.export.parity import (
     check,
     compare_outputs,
 )
-from mismatch.files import atomic_directory, write_json
-from mismatch.locks import locked
+from mismatch.io.atomic import atomic_directory, write_json
+from mismatch.io.locks import locked
 from mismatch.runtime.bundle import (
     GRAPHS,
     MANIFEST,
@@ -46,8 +46,8 @@ from mismatch.runtime.bundle import (
     seen_by,
     write_manifest,
 )
+from mismatch.runtime.onnx_engine import OnnxEngine, open_bundle
 from mismatch.runtime.pipeline import Pair
-from mismatch.runtime.sessions import OnnxEngine, open_bundle
 from mismatch.specs import ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
@@ -110,11 +110,11 @@ def export_bundle(
     wanted = _wanted(precision, provider, rows)
     if wanted == "int8" and (rows is None or provider != "cpu"):
         need = (
-            "runs on CPUs: use --provider cpu"
+            "runs on CPUs: use `provider='cpu'`"
             if rows
-            else "needs --verify-csv: rows on which its decisions are compared with the model's own"
+            else "needs `verify_csv`: rows on which its decisions are compared with the model's own"
         )
-        raise InputError(f"--precision int8 {need}")
+        raise InputError(f"`precision='int8'` {need}")
     with locked(output, parents=True, inside=OWN):
         _check_target(output)
         with atomic_directory(output) as folder:
@@ -204,16 +204,20 @@ class _Export:
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
         if not or_fp32:
-            allowed = (
-                f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
-                " flipped are allowed"
-            )
-            what = "; ".join(tried) or f"no layer of it can be in {precision}"
-            raise ParityError(
-                f"{self.rows.source}: {what}; {allowed} (--max-auroc-loss, --max-flips); no bundle"
-                " was written: use --precision fp32"
-            )
+            raise self._too_costly(precision, limits, tried)
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
+
+    def _too_costly(self, precision: str, limits: Limits, tried: Sequence[str]) -> ParityError:
+        """Return what to raise where no choice keeps to `limits`."""
+        allowed = (
+            f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
+            " flipped are allowed"
+        )
+        what = "; ".join(tried) or f"no layer of it can be in {precision}"
+        return ParityError(
+            f"{self.rows.source}: {what}; {allowed} (`max_auroc_loss`, `max_flips`); no bundle"
+            " was written: use `precision='fp32'`"
+        )
 
     def _halve(self, full: Path) -> int:
         """Both towers into the bundle's folder in fp16; returns how many weights are."""
@@ -294,17 +298,17 @@ def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
 def _check_target(output: Path) -> None:
     """Only a bundle, with nothing else in its folder, or an empty folder is ever replaced."""
     if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output} is a file; choose another --output")
+        raise CheckpointError(f"{output} is a file; choose another `output`")
     if not output.is_dir() or not any(output.iterdir()):
         return
     if not looks_like_bundle(output):
-        raise CheckpointError(f"{output} exists and is not a bundle; choose another --output")
+        raise CheckpointError(f"{output} exists and is not a bundle; choose another `output`")
     if foreign := sorted(
         {path.name for path in output.iterdir()} - {MANIFEST, TOKENIZER, PARITY, *GRAPHS}
     ):
         raise CheckpointError(
             f"{output} is an older bundle with other files in it ({', '.join(foreign[:3])}), which"
-            " would be lost; choose another --output"
+            " would be lost; choose another `output`"
         )
 
 

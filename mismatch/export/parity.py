@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mismatch.errors import InputError, ParityError
-from mismatch.runtime.chunks import cutting_problem, long_texts_line
+from mismatch.runtime.long_text import cutting_problem, long_texts_line
 from mismatch.runtime.pipeline import Engine, Pair, Pipeline
 from mismatch.runtime.scoring import scores_from_logits
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText
 
 __all__ = ["Outputs", "ParityReport", "Tolerance", "built_in_pairs", "check", "compare_outputs"]
@@ -167,31 +168,23 @@ class Outputs:
         which.
         """
         pipeline = Pipeline(engine, long_text=(like.engine if like else engine).score.long_text)
-        cut = pipeline.long_text != "truncate"
-        usable = [
-            (i, pair)
-            for i, pair in enumerate(pairs)
-            if pair.problem is None and not (cut and cutting_problem(pair.text))
-        ]
-        sources = {
-            id(pair.image) if isinstance(pair.image, Image.Image) else pair.image: pair.image
-            for _, pair in usable
-        }
+        usable = _usable(pairs, cut=pipeline.long_text != "truncate")
+        sources = {_image_key(pair): pair.image for _, pair in usable}
         texts = list(dict.fromkeys(pair.text for _, pair in usable))
-        split = zip(texts, pipeline.pieces(texts), strict=True)
+        counts = TextCounts()
+        split = zip(texts, pipeline.pieces(texts, counts=counts), strict=True)
         pieces_of = {text: own for text, own in split if not isinstance(own, InputError)}
         usable = [(i, pair) for i, pair in usable if pair.text in pieces_of]
         pieces = list(dict.fromkeys(piece for own in pieces_of.values() for piece in own))
         image_of = dict(
             zip(sources, pipeline.images(list(sources.values()), progress=progress), strict=True)
         )
-        piece_of = dict(
-            zip(pieces, pipeline.piece_embeddings(pieces, progress=progress), strict=True)
-        )
+        embeddings = pipeline.piece_embeddings(pieces, progress=progress, counts=counts)
+        piece_of = dict(zip(pieces, embeddings, strict=True))
         # position → embeddings of its image and of its text's pieces
         joined: dict[int, tuple[Any, list[Any]]] = {}
         for i, pair in usable:
-            image = image_of[id(pair.image) if isinstance(pair.image, Image.Image) else pair.image]
+            image = image_of[_image_key(pair)]
             own = [piece_of[piece] for piece in pieces_of[pair.text]]
             if all(isinstance(value, np.ndarray) for value in (image, *own)):
                 joined[i] = (image, own)
@@ -205,20 +198,38 @@ class Outputs:
             texts=_arrays(piece_of.values()),
             good=list(joined),
             logits=np.array(logits, np.float64),
-            long_texts=pipeline.long_texts,
+            long_texts=counts.long_texts,
         )
-        if like is not None and like.good != found.good:
-            both = f"{like.engine.name} and {engine.name}"
+        found._check(source, like)
+        return found
+
+    def _check(self, source: str, like: Outputs | None) -> None:
+        """Refuse outputs that can't be compared; see `of`."""
+        if like is not None and like.good != self.good:
+            both = f"{like.engine.name} and {self.engine.name}"
             raise ParityError(
                 f"{both} disagree on which pairs can be scored; this is a bug: please report it"
                 f" with the rows of {source}"
             )
-        if not found.good:
+        if not self.good:
             raise InputError(
-                f"{source}: none of the {len(pairs)} pairs can be scored, so the export can't be"
+                f"{source}: none of the {self.given} pairs can be scored, so the export can't be"
                 " verified; check the paths with mismatch validate"
             )
-        return found
+
+
+def _usable(pairs: Sequence[Pair], *, cut: bool) -> list[tuple[int, Pair]]:
+    """Return the pairs without a problem, with their positions; `cut`: texts go in pieces."""
+    return [
+        (i, pair)
+        for i, pair in enumerate(pairs)
+        if pair.problem is None and not (cut and cutting_problem(pair.text))
+    ]
+
+
+def _image_key(pair: Pair) -> Any:
+    """Return what tells a pair's image from others: a picture in memory by its identity."""
+    return id(pair.image) if isinstance(pair.image, Image.Image) else pair.image
 
 
 def _arrays(values: Any) -> Array:

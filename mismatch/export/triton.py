@@ -13,13 +13,26 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.export.pbtxt import Word, each, from_text, to_text
-from mismatch.files import atomic_directory, sha256_file
-from mismatch.outputs import refuse_model_folder
+from mismatch.export.triton_head import with_score
+from mismatch.export.triton_names import (
+    CONFIG,
+    ENSEMBLE,
+    FILES,
+    GPU,
+    GRAPHS,
+    HEAD,
+    IMAGE,
+    MODEL,
+    TEXT,
+    VERSION,
+)
+from mismatch.io.atomic import atomic_directory, sha256_file
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.runtime.bundle import (
     MANIFEST,
     TOKENIZER,
@@ -29,40 +42,16 @@ from mismatch.runtime.bundle import (
     seen_by,
 )
 from mismatch.runtime.graph_file import check_self_contained
+from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.sessions import Graph
-from mismatch.specs import Calibration, ScoreSpec
 
 __all__ = [
-    "ENSEMBLE",
-    "HEAD",
-    "IMAGE",
-    "TEXT",
     "Repository",
     "check_repository",
     "check_target",
-    "with_score",
     "write_repository",
 ]
 
-ENSEMBLE = "mismatch"
-IMAGE = "mismatch_image_encoder"
-TEXT = "mismatch_text_encoder"
-HEAD = "mismatch_head"
-GRAPHS = {IMAGE: "image_encoder.onnx", TEXT: "text_encoder.onnx", HEAD: "head.onnx"}
-CONFIG = "config.pbtxt"
-MODEL = "model.onnx"
-VERSION = "1"
-GPU = "configs/gpu.pbtxt"  # in its place with tritonserver --model-config-name gpu
-FILES = frozenset(
-    [
-        *(f"{name}/{file}" for name in GRAPHS for file in (CONFIG, GPU, f"{VERSION}/{MODEL}")),
-        *(
-            f"{ENSEMBLE}/{file}"
-            for file in (CONFIG, f"{VERSION}/{MANIFEST}", f"{VERSION}/{TOKENIZER}")
-        ),
-    ]
-)  # of a repository
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
 BATCHING = {
     "preferred_batch_size": [16, 32],  # rows that don't wait for more
@@ -133,27 +122,27 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
     if bundle is not None and bundle.resolve() in (target.resolve(), *target.resolve().parents):
         raise CheckpointError(
             f"{target} lies in the bundle {bundle}, which holds its own files only; choose another"
-            " --triton"
+            " `triton`"
         )
-    refuse_model_folder(target, "--triton")
+    refuse_model_folder(target, "`triton`")
     if target.exists() and not target.is_dir():
-        raise CheckpointError(f"{target} is a file; choose another --triton")
+        raise CheckpointError(f"{target} is a file; choose another `triton`")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not looks_like_bundle(target / ENSEMBLE / VERSION):
         raise CheckpointError(
-            f"{target} exists and is not a repository that mismatch wrote; choose another --triton"
+            f"{target} exists and is not a repository that mismatch wrote; choose another `triton`"
         )
     if foreign := sorted({path.name for path in target.iterdir()} - {ENSEMBLE, *GRAPHS}):
         raise CheckpointError(
             f"{target} holds other models too ({', '.join(foreign[:3])}), which would be lost;"
-            " choose another --triton"
+            " choose another `triton`"
         )
     files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
     if others := sorted(name for name in files if name not in FILES):
         raise CheckpointError(
             f"{target} holds other files too ({', '.join(others[:3])}), which would be lost; choose"
-            " another --triton"
+            " another `triton`"
         )
 
 
@@ -164,95 +153,6 @@ def _copy_graph(graph: Path, version: Path) -> None:
     check_self_contained(graph)
     version.mkdir(parents=True)
     shutil.copyfile(graph, version / MODEL)
-
-
-def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
-    """A head whose output is `logit` (B,) → one with `logit` and `similarity_score`, (B, 1) each,
-    in double precision as `scores_from_logits` has it.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(head)
-    graph = model.graph
-    _rename(graph, "logit", "score/row")
-    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "score/axis"))
-    nodes = [helper.make_node("Unsqueeze", ["score/row", "score/axis"], ["logit"])]
-    if score.kind == "cosine":
-        nodes.append(helper.make_node("Identity", ["logit"], ["similarity_score"]))
-    else:
-        nodes.append(helper.make_node("Cast", ["logit"], ["score/logit"], to=TensorProto.DOUBLE))
-        odds = (
-            "score/logit"
-            if score.calibration is None
-            else _add_log_odds(graph, nodes, score.calibration)
-        )
-        nodes.append(helper.make_node("Sigmoid", [odds], ["score/probability"]))
-        nodes.append(
-            helper.make_node(
-                "Cast", ["score/probability"], ["similarity_score"], to=TensorProto.FLOAT
-            )
-        )
-    graph.node.extend(nodes)
-    del graph.output[:]
-    graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1])
-        for name in ("logit", "similarity_score")
-    )
-    onnx.checker.check_model(model)
-    return model
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for at, name in enumerate(names):
-                if name == old:
-                    names[at] = new
-
-
-def _add_log_odds(
-    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibration: Calibration
-) -> str:
-    """`scoring.log_odds` of score/logit (B, 1), operator by operator; returns the name of what it
-    gives, (B, 1).
-    """
-
-    def constant(name: str, values: Any) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.asarray(values), f"score/{name}"))
-        return f"score/{name}"
-
-    def add(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [f"score/{output}"], **attributes))
-        return f"score/{output}"
-
-    scaled = add("Mul", ["score/logit", constant("slope", np.float64(calibration.slope))], "scaled")
-    straight = add(
-        "Add", [scaled, constant("intercept", np.float64(calibration.intercept))], "straight"
-    )
-    if calibration.kind != "piecewise":
-        return straight
-    # (K,) each
-    knots = np.array(calibration.knots)
-    bent = np.array(calibration.bent)
-    # (B, K - 2)
-    beyond = add(
-        "Cast",
-        [add("GreaterOrEqual", [straight, constant("inner", knots[1:-1])], "beyond")],
-        "ones",
-        to=TensorProto.INT64,
-    )
-    # (B, 1), which of the K - 1 lines
-    part = add("ReduceSum", [beyond, "score/axis"], "part", keepdims=1)
-    slope, left, value = (
-        add("Gather", [constant(f"{name}s", values), part], name)
-        for name, values in (
-            ("line", np.diff(bent) / np.diff(knots)),
-            ("knot", knots[:-1]),
-            ("bent", bent[:-1]),
-        )
-    )
-    return add(
-        "Add", [value, add("Mul", [slope, add("Sub", [straight, left], "over")], "risen")], "odds"
-    )
 
 
 def _write_config(folder: Path, name: str, manifest: Manifest) -> None:

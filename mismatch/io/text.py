@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "one_line", "plural"]
+__all__ = ["did_you_mean", "one_line", "plural", "printable"]
+
+DIRECTIONS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -25,3 +28,17 @@ def one_line(error: BaseException) -> str:
     words = " ".join(str(error).split())
     name = type(error).__name__
     return f"{name}: {words}" if words else name
+
+
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey, or hide behind, by its codes: control
+    characters, halves of surrogate pairs, and what turns the direction of writing.
+    """
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS:
+        return character.encode("unicode_escape").decode()
+    return character

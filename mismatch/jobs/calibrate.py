@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mismatch.data.row_files import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.bootstrap import percentiles, resamples_of
-from mismatch.evaluation.calibration import fit_calibration, folds
+from mismatch.evaluation.calibration import FOLDS, fit_calibration
+from mismatch.evaluation.folds import grouped_folds
 from mismatch.evaluation.metrics import auroc, brier_score, expected_calibration_error, log_loss
 from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.threshold import (
@@ -23,7 +24,8 @@ from mismatch.evaluation.threshold import (
     expected_figures,
     threshold_table,
 )
-from mismatch.files import atomic_directory
+from mismatch.io.atomic import atomic_directory
+from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_folder, lock_score
 from mismatch.jobs.options import (
@@ -36,11 +38,10 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
-from mismatch.outputs import refuse_model_folder
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.score_file import score_file, write_score
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.stored_score import score_file, write_score
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
 __all__ = ["CalibrationResult", "Figure", "Point", "calibrate"]
@@ -277,7 +278,7 @@ def _held_out(rows: Labelled, fit: _Fit) -> NDArray[np.float64]:
     logits = np.array(rows.logits)
     labels = np.array(rows.labels)
     images = np.array(rows.images)
-    fold = folds(images, fit.seed)
+    fold = grouped_folds(images, FOLDS, fit.seed)
     scores = np.empty(len(labels))
     for part in np.unique(fold):
         inside = fold == part

@@ -11,7 +11,6 @@ from mismatch.data.pairs import Row, place, read_header, read_rows, refusal
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
-from mismatch.jobs.scored_rows import predict_rows
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ class Labelled:
     columns: dict[str, list[str]] = field(default_factory=dict)  # those that are asked for
     unscorable: int = 0
     first: list[dict[str, Any]] = field(default_factory=list)  # line and status
+    long_texts: int = 0  # different texts over the model's context
+    truncated: int = 0  # of them: were scored without their end
 
     def add(self, row: Row, prediction: Prediction) -> None:
         """Count one row."""
@@ -98,11 +99,16 @@ def score_all(
     """Score all rows; each is also given to `write`. `wanted`: columns whose values are kept."""
     labelled = Labelled(columns={name: [] for name in wanted})
     rows = read_rows(source.path, require_label=True, columns=source.columns)
+    predictions = predictor.predict_rows(
+        rows, image_base_path=source.base, columns=source.columns, known=known
+    )
     with progress(label, unit="row") as advance:
-        for row, prediction in predict_rows(predictor, rows, source.base, source.columns, known):
+        for row, prediction in predictions:
             labelled.add(row, prediction)
             write(row, prediction)
             advance(1)
+    labelled.long_texts = predictions.counts.long_texts
+    labelled.truncated = predictions.counts.truncated
     return labelled
 
 

@@ -6,8 +6,8 @@ import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mismatch.locks import locked
-from mismatch.runtime.stored_score import score_file
+from mismatch.io.locks import locked
+from mismatch.runtime.score_file import score_file
 
 __all__ = ["lock_file", "lock_folder", "lock_score"]
 

@@ -12,9 +12,11 @@ from typing import Any, Literal, TypedDict
 from mismatch.data.columns import Columns, MultiImage
 from mismatch.data.row_files import RowsLike, rows_file
 from mismatch.errors import InputError
+from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean
-from mismatch.remote import Remote
+from mismatch.runtime.arguments import review_band as checked_band
 from mismatch.runtime.predictor import Predictor, load
+from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "RowOptions",
     "RowSource",
     "check_options",
+    "isolated_decoding",
     "model_name",
     "open_predictor",
     "open_rows",
@@ -101,7 +104,7 @@ def open_rows(rows: RowsLike, options: Mapping[str, Any]) -> Iterator[RowSource]
         multi_image=chosen["multi_image"],
         inside="" if chosen["allow_outside_images"] else base,
     )
-    with rows_file(rows, columns) as path, _decoding(chosen["isolate_decoding"]):
+    with rows_file(rows, columns) as path, isolated_decoding(chosen["isolate_decoding"]):
         yield RowSource(_name(rows), path, base, columns)
 
 
@@ -110,9 +113,9 @@ def _name(rows: RowsLike) -> str:
 
 
 @contextmanager
-def _decoding(isolated: bool) -> Iterator[None]:
+def isolated_decoding(wanted: bool) -> Iterator[None]:
     """Decode all images in processes of their own until the block ends, if that is wanted."""
-    if not isolated:
+    if not wanted:
         yield
         return
     from mismatch.runtime.decoding import DecodingPool
@@ -130,10 +133,12 @@ def open_predictor(
     review_band: ReviewBand | None = None,
     long_text: LongText | None = None,
     cache: str | Path | None = None,
+    decoder: Decoder | None = None,
 ) -> Predictor:
     """Return a model that is ready to predict, run as the `ModelOptions` among `options` say.
 
-    One that is loaded already is taken as it is; InputError where options ask for another.
+    One that is loaded already is taken as it is; InputError where options ask for another, and for
+    a `review_band` that does not hold the threshold in use.
     """
     chosen = {name: options[name] for name in MODEL_DEFAULTS if name in options}
     overrides = {
@@ -141,6 +146,7 @@ def open_predictor(
         "review_band": review_band,
         "long_text": long_text,
         "cache": cache,
+        "decoder": decoder,
     }
     if isinstance(model, Predictor):
         given = [name for name, value in overrides.items() if value is not None]
@@ -151,8 +157,9 @@ def open_predictor(
                 " give it to mismatch.load"
             )
         return model
+    band = checked_band(review_band, "review_band")
     chosen = MODEL_DEFAULTS | chosen
-    return load(
+    predictor = load(
         model,
         chosen["provider"],
         chosen["threads"],
@@ -161,8 +168,12 @@ def open_predictor(
         workers=chosen["num_workers"],
         long_text=long_text,
         cache=cache,
-        review=review_band,
+        decoder=decoder,
     )
+    if band is not None:  # `load` has another name for the option
+        band.check_thresholds(predictor.thresholds)
+        predictor.review = band
+    return predictor
 
 
 def model_name(model: str | Path | Predictor) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mismatch.specs import Spec
+from mismatch.spec_base import Spec
 
 __all__ = ["Result", "as_json"]
 

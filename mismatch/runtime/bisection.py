@@ -11,7 +11,7 @@ from typing import TypeVar
 from PIL import Image
 
 from mismatch.errors import ImageError, InputError, MachineError, MismatchError, untraced
-from mismatch.retries import SHORTAGES, shortage_in
+from mismatch.io.retries import SHORTAGES, shortage_in
 
 __all__ = ["prepare_alone", "run_bisected", "sample_image"]
 

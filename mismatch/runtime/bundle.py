@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import (
-    check_regular,
-    is_sealed,
-    read_bytes,
-    read_json,
-    sealed,
-    sha256_file,
-    write_json,
-)
-from mismatch.retries import reason
+from mismatch.io.atomic import is_sealed, sealed, sha256_file, write_json
+from mismatch.io.reading import check_regular, read_bytes, read_json
+from mismatch.io.retries import reason
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 
 __all__ = [

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError, ImageError, untraced
-from mismatch.remote import Remote
-from mismatch.retries import reason, retried
+from mismatch.io.remote import Remote
+from mismatch.io.retries import reason, retried
 from mismatch.runtime.cache_folder import (
     KEY_BYTES,
     Namespace,
@@ -65,7 +65,7 @@ class EmbeddingCache:
         except OSError as error:
             raise CheckpointError(
                 f"the cache folder {self.root} can't be created: {error.strerror}; choose another"
-                " with --cache"
+                " with `cache`"
             ) from error
         self._own.sweep()
         segments = sorted(
@@ -78,9 +78,9 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._index.names)
 
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Array]:
+    def get_many(self, keys: Iterable[bytes], width: int | None = None) -> dict[bytes, Array]:
         """Those of `keys` that are known and undamaged, each with its embedding (D,), copied; one
-        segment is open at a time.
+        segment is open at a time. `width`: of those embeddings that count as undamaged.
         """
         wanted: dict[Path, list[tuple[bytes, int]]] = {}
         with self._lock:
@@ -90,7 +90,10 @@ class EmbeddingCache:
         found: dict[bytes, Array] = {}
         for segment, chosen in wanted.items():
             array = map_segment(segment)
-            if array is None:  # another writer has trimmed it since
+            # another writer has trimmed it since, or wrote something else there
+            if array is None or array.ndim != 2:
+                continue
+            if width is not None and array.shape[1] != width + 1:
                 continue
             found.update(
                 _intact([key for key, _ in chosen], np.asarray(array[[row for _, row in chosen]]))
@@ -108,7 +111,7 @@ class EmbeddingCache:
         except OSError as error:
             raise CheckpointError(
                 f"the cache {self.root} can't be written: {reason(error)}; make room or choose"
-                " another with --cache"
+                " another with `cache`"
             ) from error
         with self._lock:
             self._index.add(keys, b"".join(embeddings))

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.errors import CheckpointError
-from mismatch.outputs import refuse_model_folder
-from mismatch.retries import SHORTAGES
+from mismatch.io.outputs import refuse_model_folder
+from mismatch.io.reading import check_regular, read_bytes
+from mismatch.io.retries import SHORTAGES
 
 __all__ = [
     "KEY_BYTES",
@@ -47,6 +48,8 @@ Item = TypeVar("Item")
 KEY_BYTES = 16  # of BLAKE2b; two of 10⁹ contents collide with a chance of 10⁻²¹
 # seconds, after which a file that is still being written belongs to a writer that was killed
 STALE = 86_400
+MAX_ROWS = 2**20  # of a segment; a writer makes one of some thousand
+MAX_LIST = 2**23  # bytes of a list, which are 250,000 segments
 TAG = "CACHEDIR.TAG"
 TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n# Embeddings of mismatch; may be removed at any"
@@ -67,7 +70,7 @@ def cache_folder(folder: Path) -> Path:
     it: a project's folder may be named without harm. CheckpointError where it can't be made, or
     lies in a model's folder.
     """
-    refuse_model_folder(folder, "--cache")
+    refuse_model_folder(folder, "`cache`")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_cache(folder):
@@ -79,17 +82,17 @@ def cache_folder(folder: Path) -> Path:
     except OSError as error:
         raise CheckpointError(
             f"the cache folder {folder} can't be created: {error.strerror}; choose another with"
-            " --cache"
+            " `cache`"
         ) from error
     raise CheckpointError(
-        f"{folder} and {own} hold other things than a cache; choose another folder with --cache"
+        f"{folder} and {own} hold other things than a cache; choose another folder with `cache`"
     )
 
 
 def _is_cache(folder: Path) -> bool:
     """Whether it is one, of this version or an older one; an empty folder becomes one."""
     with contextlib.suppress(OSError):
-        if (folder / TAG).read_bytes() == TAG_TEXT.encode():
+        if read_bytes(folder / TAG, len(TAG_TEXT)) == TAG_TEXT.encode():
             return True
     others = [name for name in os.listdir(folder) if not name.startswith(f".{TAG}.")]
     if others:
@@ -121,7 +124,7 @@ class Namespace:
         which are listed from then on.
         """
         with contextlib.suppress(OSError):
-            lines = self._list.read_text(encoding="ascii", errors="replace").splitlines()
+            lines = read_bytes(self._list, MAX_LIST).decode("ascii", "replace").splitlines()
             return [line for line in dict.fromkeys(lines) if SEGMENT.fullmatch(line)]
         names = sorted(path.stem for path in self.folder.glob("*.keys"))
         found = [
@@ -129,7 +132,7 @@ class Namespace:
             for name in names
             if SEGMENT.fullmatch(name) and _is_proven(self.folder / f"{name}.keys")
         ]
-        if found:
+        if found and not os.path.lexists(self._list):
             with contextlib.suppress(OSError):  # a cache that can only be read has no use for it
                 self._enter(found)
         return found
@@ -158,6 +161,8 @@ class Namespace:
                         path.unlink()
 
     def _enter(self, names: Sequence[str]) -> None:
+        if self._list.exists():
+            check_regular(self._list)
         with self._list.open("ab") as file:
             file.write("".join(f"{name}\n" for name in names).encode())
 
@@ -170,7 +175,7 @@ def part_of(path: Path) -> Path:
 def segment_keys(keys: Path) -> bytes:
     """Return the keys of a segment, one behind the other; none of one that is damaged."""
     array = map_segment(keys)
-    names = _unless_damaged(keys.read_bytes)
+    names = _unless_damaged(lambda: read_bytes(keys, KEY_BYTES * MAX_ROWS))
     if (
         array is None
         or names is None
@@ -189,9 +194,13 @@ def map_segment(keys: Path) -> Array | None:
     with warnings.catch_warnings():
         # numpy's, of a damaged head that looks like Python 2's
         warnings.simplefilter("ignore", UserWarning)
-        return _unless_damaged(
-            lambda: np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        )
+        return _unless_damaged(lambda: _mapped(keys.with_suffix(".npy")))
+
+
+def _mapped(path: Path) -> Array:
+    check_regular(path)
+    array: Array = np.lib.format.open_memmap(path, mode="r")
+    return array
 
 
 def checksum(key: bytes, row: Array) -> int:

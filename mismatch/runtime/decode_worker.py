@@ -8,12 +8,16 @@ further. Runs on systems that can fork.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
+import mmap
 import os
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -31,9 +35,14 @@ __all__ = ["END", "FORK", "STATUS", "main"]
 FORK = b"F"
 END = b"E"
 REQUEST = struct.Struct("<cqq")  # kind; its niceness and bytes of memory, or its process id and 0
-STATUS = struct.Struct("<q")  # process id, or how it ended, as waitpid tells
+# process id, or how it ended, as waitpid tells; < 0 for no worker: an errno, or NOT_KNOWN
+STATUS = struct.Struct("<q")
+NOT_KNOWN = -1
 MAX_HEADER = 2**20  # bytes
 OPEN_FILES = 64
+PR_SET_PDEATHSIG = 1  # of Linux
+SPARE = 2**20  # bytes of address space that are left out when memory is tried
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main() -> NoReturn:
@@ -59,21 +68,46 @@ def _answer(line: socket.socket, children: set[int]) -> bool:
         return False
     kind, first, second = REQUEST.unpack(message)
     if kind == FORK:
-        child = os.fork()
-        if not child:
-            line.close()
-            _work(Connection(descriptors[0]), niceness=first, memory=second)
-        children.add(child)
-        os.close(descriptors[0])
+        child = _fork(line, descriptors, niceness=first, memory=second)
+        if child > 0:
+            children.add(child)
+        for descriptor in descriptors:
+            os.close(descriptor)
         line.sendall(STATUS.pack(child))
         return True
-    status = 0
+    status = NOT_KNOWN
     if first in children:  # not waited for yet, so the number is still its own
         children.remove(first)
         os.kill(first, signal.SIGKILL)
         _, status = os.waitpid(first, 0)
     line.sendall(STATUS.pack(status))
     return True
+
+
+def _fork(line: socket.socket, descriptors: Sequence[int], *, niceness: int, memory: int) -> int:
+    """The process id of a new worker, or why there is none, an errno below 0: other workers go
+    on.
+    """
+    if not descriptors:  # the system had no number for it
+        return -errno.EMFILE
+    nursery = os.getpid()
+    try:
+        child = os.fork()
+    except OSError as error:
+        return -(error.errno or errno.EAGAIN)
+    if not child:
+        line.close()
+        _end_with(nursery)
+        _work(Connection(descriptors[0]), niceness=niceness, memory=memory)
+    return child
+
+
+def _end_with(parent: int) -> None:
+    """Have the system end this process when its parent ends, where it can do so."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(0)
 
 
 def _work(connection: Connection, *, niceness: int, memory: int) -> NoReturn:
@@ -130,9 +164,25 @@ def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except ImageError as error:
         return {"damaged": str(error)}, None
     except (MachineError, MemoryError):
-        return {"memory": True}, None
+        return {"short" if _is_memory_short() else "memory": True}, None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _is_memory_short() -> bool:
+    """Whether the machine has less memory than this process may take, so that its limit was not
+    what a picture ran into.
+    """
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return True
+    try:
+        mmap.mmap(-1, max(SPARE, limit - _own_size() - SPARE)).close()
+    except (OSError, ValueError, MemoryError):
+        return True
+    return False
 
 
 def _image(header: dict[str, Any], data: bytes) -> Image.Image:

@@ -2,8 +2,8 @@
 bounded.
 
 Whatever a picture does to a decoder, it costs that picture. Each begins in a lane where it may take
-a moment; one that takes longer is begun again in a slower lane, which yields to all else. So many
-costly pictures keep each other waiting, and no others.
+a moment; one that takes longer is begun again in a slower lane. So many costly pictures keep each
+other waiting, and no others. Of several clients each has its share of the CPUs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 from PIL import Image
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError
-from mismatch.retries import retried
+from mismatch.io.retries import retried
+from mismatch.runtime.crew import Crew
 from mismatch.runtime.hardware import available_cpus
-from mismatch.runtime.lanes import Job, Lane, Limits, Pixels
+from mismatch.runtime.lanes import Job, Lane, Pixels
 from mismatch.runtime.nursery import Nursery
 from mismatch.runtime.preprocess import RGB8, ImageSource, image_error, open_image_file, source_name
 from mismatch.specs import ImageSpec
@@ -33,10 +34,6 @@ MEGABYTE_SECONDS = 0.06  # and so much more for each megabyte of a large file
 SLOW_SECONDS = 2.0  # for those that take longer
 LAST_SECONDS = 10.0  # for those that take longer still
 LARGE = 2**20  # bytes of a file, from which on it keeps out of the small ones' way
-# niceness of the lanes' workers
-NICE_LARGE = 2
-NICE_SLOW = 10
-NICE_LAST = 15
 # that decoding a pixel may take: its own four, five times over where an image is transparent
 PIXEL_BYTES = 20
 SPARE_BYTES = 256 * 2**20  # beyond the pixels'
@@ -49,35 +46,30 @@ def can_isolate() -> bool:
 
 
 @dataclass(frozen=True)
-class _Lanes:
-    """Where pictures begin, and where they go that take longer."""
+class _Decoding:
+    """The workers, and the lanes where pictures begin."""
 
+    crew: Crew
     small: Lane
     large: Lane
-    slow: Lane
-    last: Lane
 
     @classmethod
-    def start(cls, nursery: Nursery, workers: int, seconds: float, memory: int) -> _Lanes:
-        """`workers`: processes a lane, half as many in the last one; `seconds`: of processor time
-        for a picture in the last lane.
-        """
-        last = Lane(nursery, max(1, workers // 2), Limits(seconds, memory, niceness=NICE_LAST))
-        slow = Lane(
-            nursery, workers, Limits(min(SLOW_SECONDS, seconds), memory, niceness=NICE_SLOW), last
-        )
+    def start(cls, nursery: Nursery, workers: int, seconds: float, memory: int) -> _Decoding:
+        """`workers`: CPUs to use; `seconds`: of processor time for a picture in the last lane."""
+        last = Lane("last", seconds, max(1, workers // 2), is_fast=False)
+        slow = Lane("slow", min(SLOW_SECONDS, seconds), workers, is_fast=False, slower=last)
         fast = min(FAST_SECONDS, seconds)
-        large = Lane(nursery, workers, Limits(fast, memory, MEGABYTE_SECONDS, NICE_LARGE), slow)
-        return cls(Lane(nursery, workers, Limits(fast, memory), slow), large, slow, last)
+        small = Lane("small", fast, workers, slower=slow)
+        large = Lane("large", fast, workers, MEGABYTE_SECONDS, slower=slow)
+        lanes = (small, large, slow, last)
+        crew = Crew(nursery, workers, lanes, memory=memory)
+        return cls(crew, small, large)
 
     def close(self, nursery: Nursery) -> None:
-        """End all of them with their workers."""
-        lanes = (self.small, self.large, self.slow, self.last)
-        for lane in lanes:
-            lane.close()
+        """End all workers."""
+        self.crew.close()
         nursery.close()
-        for lane in lanes:
-            lane.join()
+        self.crew.join()
 
 
 class DecodingPool:
@@ -93,21 +85,21 @@ class DecodingPool:
         max_pixels: int | None = None,
         formats: Collection[str] = (),
     ) -> None:
-        """`workers`: processes a lane, by default one a CPU; `seconds`: of processor time for a
+        """`workers`: CPUs to use, by default all; `seconds`: of processor time for a
         picture; `max_pixels`: of one, by default as Pillow has it; `formats`: Pillow's names of
         those that are read, by default all. MachineError where the system can't fork.
         """
         if not can_isolate():
             raise MachineError(
                 "images can't be decoded in processes of their own on this system; leave out"
-                " --isolate-decoding"
+                " `isolate_decoding`"
             )
         self.max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**31
         self._workers = workers or available_cpus()
         self._seconds = seconds
         self._formats = tuple(formats)
         self._lock = threading.Lock()
-        self._lanes: _Lanes | None = None
+        self._decoding: _Decoding | None = None
         self._nursery = Nursery()
         self._owner = os.getpid()
 
@@ -120,10 +112,10 @@ class DecodingPool:
     def close(self) -> None:
         """End the workers. A picture that is asked for afterwards starts them again."""
         with self._lock:
-            lanes = self._lanes
-            self._lanes = None
-        if lanes is not None and self._owner == os.getpid():
-            lanes.close(self._nursery)
+            decoding = self._decoding
+            self._decoding = None
+        if decoding is not None and self._owner == os.getpid():
+            decoding.close(self._nursery)
             self._nursery = Nursery()
 
     def submit(
@@ -141,7 +133,7 @@ class DecodingPool:
 
         `name`: of it in messages; of several clients that have pictures waiting, each has its turn,
         and each request of one. The future raises ImageError, MachineError where no worker could be
-        had. Cancelling it gives the picture up.
+        had, or where workers were killed. Cancelling it gives the picture up.
         """
         header = {
             "name": name or source_name(data),
@@ -150,9 +142,10 @@ class DecodingPool:
             "formats": self._formats,
             "max_pixels": self.max_pixels,
         }
-        job = Job(header, data, client, request)
-        lanes = self._started()
-        (lanes.large if len(data) > LARGE else lanes.small).waiting.put(job)
+        decoding = self._started()
+        lane = decoding.large if len(data) > LARGE else decoding.small
+        job = Job(header, data, lane, client, request)
+        decoding.crew.submit(job)
         return job.result
 
     def picture(self, spec: ImageSpec, source: ImageSource) -> Image.Image:
@@ -194,14 +187,16 @@ class DecodingPool:
             )
         return data
 
-    def _started(self) -> _Lanes:
-        """The lanes of this process: a forked one has none of its parent's threads."""
+    def _started(self) -> _Decoding:
+        """The workers of this process: a forked one has none of its parent's threads."""
         with self._lock:
             if self._owner != os.getpid():
                 self._owner = os.getpid()
-                self._lanes = None
+                self._decoding = None
                 self._nursery = Nursery()
-            if self._lanes is None:
+            if self._decoding is None:
                 memory = SPARE_BYTES + PIXEL_BYTES * self.max_pixels
-                self._lanes = _Lanes.start(self._nursery, self._workers, self._seconds, memory)
-            return self._lanes
+                self._decoding = _Decoding.start(
+                    self._nursery, self._workers, self._seconds, memory
+                )
+            return self._decoding

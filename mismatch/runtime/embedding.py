@@ -147,7 +147,7 @@ def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> s
     """Copy what the cache has into its rows of `result` (N, D); returns the keys of those rows."""
     known: set[bytes] = set()
     for keys in _slices(list(first), READ_ROWS):
-        for key, value in cache.get_many(keys).items():
+        for key, value in cache.get_many(keys, result.shape[1]).items():
             result[first[key]] = value
             known.add(key)
     return known

@@ -5,24 +5,29 @@ evidence lies; as the model sees it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Found as Word
 from mismatch.data.lexicon import Lexicon, exchange
+from mismatch.data.rows import not_text
 from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.explanation import SWAPS_SHOWN, Explanation, Part, Swap
 from mismatch.runtime.occlusion import occlude
 from mismatch.runtime.phrases import Span, find_phrases, find_words, without
-from mismatch.runtime.pipeline import EMPTY, NO_NUMBER
+from mismatch.runtime.pipeline import NO_NUMBER
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import ImageSource
+from mismatch.runtime.row_pairs import image_name, image_source
 from mismatch.runtime.scoring import log_odds, scores_from_logits
+from mismatch.runtime.text_tower import TextCounts
+from mismatch.runtime.tokenize import EMPTY
 
-__all__ = ["Explanation", "Part", "Swap", "explain"]
+__all__ = [
+    "explain",
+]
 
 Array = NDArray[np.float32]
 Found = TypeVar("Found")
@@ -30,7 +35,6 @@ Found = TypeVar("Found")
 # benchmarks/README.md
 NAMED_FROM = 1 / 3
 MOST_NAMED = 3  # words
-FINEST = 16  # areas a side of a heat map in JSON
 # texts an explanation, beside the text itself: words come first, then phrases, then exchanges
 MOST_VARIANTS = 256
 MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
@@ -40,78 +44,6 @@ READ_LETTERS = 2**16  # of a text in which words are looked for
 # that are tokenized and encoded between two looks at whether the work shall go on
 VARIANTS_TOGETHER = 64
 LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
-SWAPS_SHOWN = 3  # alternatives of one word
-
-
-@dataclass(frozen=True)
-class Part:
-    """A word or a phrase, and what leaving it out does."""
-
-    start: int  # characters of the text
-    end: int
-    text: str
-    # change of the log-odds (zero-shot: of the cosine) without it; > 0: it lowers the probability
-    effect: float
-    score_without: float  # similarity_score without it
-    interaction: float = 0.0  # of a phrase: its effect beyond the sum of its words'
-
-
-@dataclass(frozen=True)
-class Swap:
-    """A word of the lexicon, and the one in its place that the model likes best."""
-
-    start: int  # characters of the text
-    end: int
-    text: str
-    kind: str  # colour, material, …
-    # words and the similarity_score with them, the highest first
-    alternatives: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What the model says of a pair, and what that hangs on. All of it is the model's view, which
-    may be wrong.
-    """
-
-    image_path: str  # as given; empty for an image that has no path
-    text: str
-    similarity_score: float
-    threshold: float
-    prediction: str  # match, mismatch or review
-    words: tuple[Part, ...]  # all that may be wrong, in the text's order
-    phrases: tuple[Part, ...]
-    named: tuple[Part, ...]  # the words that don't fit, the worst first; none where the text fits
-    swaps: tuple[Swap, ...]  # none without a lexicon
-    unseen: str  # the end of the text that is beyond the model's context, which no score depends on
-    texts_encoded: int
-    images_encoded: int
-    # variants of the text that were not tried, as there would be too many: first exchanges, then
-    # phrases, then words
-    left_out: int = 0
-    # (S, S) over `picture`; > 0 speaks for the text, < 0 against it
-    heat: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
-    # (S, S, 3), what the model sees of the image
-    picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the picture; of the heat map the means of 16 x 16 areas, the
-        finest that are looked at, row by row from the top.
-        """
-        plain = {
-            item.name: getattr(self, item.name)
-            for item in fields(self)
-            if item.name not in ("heat", "picture")
-        }
-        for name in ("words", "phrases", "named", "swaps"):
-            plain[name] = [asdict(part) for part in plain[name]]
-        return plain | {
-            "heat": (
-                None
-                if self.heat is None
-                else [[round(value, 5) for value in row] for row in _shrunk(self.heat).tolist()]
-            )
-        }
 
 
 def explain(
@@ -124,48 +56,40 @@ def explain(
     slice_value: object = None,
     check: Callable[[], object] = lambda: None,
 ) -> Explanation:
-    """Which words lower the probability that `text` describes `image`.
+    """Return which words lower the probability that `text` describes `image`.
 
-    Every word and phrase is left out once, and where a `lexicon` is given each of its words is
-    exchanged for others of its class; all these texts are encoded together, the image once (a heat
-    map covers parts of it, about fifty times more). Of a long text not all are tried:
-    `MOST_VARIANTS`, and fewer where it is scored in many pieces; `left_out` counts the others.
-    Words are named only where the model takes the pair for no match. Works the same for a
-    checkpoint and a bundle. `check` is called between calls of the towers; what it raises ends the
-    work. Raises for an image or text that can't be used.
+    Every word and phrase is left out once, and each word of a `lexicon`, if one is given, is
+    exchanged for others of its class. A heat map costs about fifty passes of the image tower. Of a
+    long text at most `MOST_VARIANTS` are tried; `left_out` counts the others. Words are named only
+    where the model takes the pair for no match. `check` is called between calls of the towers; what
+    it raises ends the work. Raises InputError for an image or a text that can't be used.
     """
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(EMPTY if isinstance(text, str) else f"the text is {text!r}, not a string")
-    pixels = _usable(predictor.pipeline.pixels(image))  # (3, S, S)
+    source = image_source(image)
+    _check_text(predictor, text)
+    pixels = _usable(predictor.pipeline.pixels(source))  # (3, S, S)
     view = _View(predictor, _usable(predictor.pipeline.seen(pixels)), check)
-    plan = _Plan(text, lexicon, _most_variants(text, view.count_pieces(text)))
+    plan = _Plan(text, lexicon, view.most_variants(text))
     logits = view.logits(plan.texts)
-    parts = _Parts(plan, logits, predictor)
     base = logits[text]
-    said = predictor.threshold_for(slice_value)
+    parts = _Parts(plan, logits, predictor)
+    threshold = predictor.threshold_for(slice_value)
     score = float(scores_from_logits(base, predictor.score))
-    in_review = predictor.review is not None and score in predictor.review
     found = parts.words()
-    covered = (
-        occlude(pixels, view.logits_of_pictures, base, batch_size=predictor.pipeline.batch_size)
-        if heat_map
-        else None
-    )
+    covered = None
+    if heat_map:
+        batch_size = predictor.pipeline.batch_size
+        covered = occlude(pixels, view.logits_of_pictures, base, batch_size=batch_size)
     return Explanation(
-        image_path=str(image) if isinstance(image, (str, Path)) else "",
+        image_path=image_name(image),
         text=text,
         similarity_score=score,
-        threshold=said,
-        prediction="review" if in_review else "match" if score >= said else "mismatch",
+        threshold=threshold,
+        prediction=_decision(predictor, score, threshold),
         words=found,
         phrases=parts.phrases(found),
-        named=() if score >= said else _named(found),
+        named=() if score >= threshold else _named(found),
         swaps=parts.swaps(),
-        unseen=(
-            predictor.pipeline.tokenizer.beyond(text)[1]
-            if predictor.pipeline.long_text == "truncate"
-            else ""
-        ),
+        unseen=_unseen(predictor, text),
         texts_encoded=len(plan.texts),
         images_encoded=1 + (covered.passes if covered else 0),
         left_out=plan.left_out,
@@ -174,24 +98,30 @@ def explain(
     )
 
 
-def _most_variants(text: str, pieces: int) -> int:
-    """How many variants of a text are tried that the text tower sees in so many pieces."""
-    return min(MOST_VARIANTS, MOST_PIECES // pieces, MOST_LETTERS // len(text))
+def _check_text(predictor: Predictor, text: object) -> None:
+    if not isinstance(text, str):
+        raise InputError(not_text("text", text))
+    if predictor.pipeline.tokenizer.is_empty(text):
+        raise InputError(EMPTY)
 
 
-def _shrunk(heat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W) → (16, 16), or less where there are fewer pixels: means of areas."""
-    for axis in (0, 1):
-        edges = np.linspace(0, heat.shape[axis], min(FINEST, heat.shape[axis]) + 1).astype(int)
-        sizes = np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
-        heat = np.add.reduceat(heat, edges[:-1], axis=axis) / sizes
-    return heat
+def _decision(
+    predictor: Predictor, score: float, threshold: float
+) -> Literal["match", "mismatch", "review"]:
+    if predictor.review is not None and score in predictor.review:
+        return "review"
+    return "match" if score >= threshold else "mismatch"
+
+
+def _unseen(predictor: Predictor, text: str) -> str:
+    """Return the end of a text that lies beyond the context and is not scored."""
+    if predictor.pipeline.long_text != "truncate":
+        return ""
+    return predictor.pipeline.tokenizer.beyond(text)[1]
 
 
 def _named(words: Sequence[Part]) -> tuple[Part, ...]:
-    """The words without which the text would fit better, but none that matters much less than the
-    worst; a single word anyway, as there is no other.
-    """
+    """Return the words without which the text would fit better; a single word anyway."""
     ranked = sorted(words, key=lambda word: -word.effect)
     if len(ranked) == 1:
         return tuple(ranked)
@@ -212,11 +142,12 @@ class _View:
         self.embedding = embedding  # (image_width,)
         self.own: list[Array] = []  # of the text itself, for the pictures
         self.pieces: dict[str, Array | InputError] = {}  # of texts so far
+        self.counts = TextCounts()  # of variants, which are no texts of the user's
 
-    def count_pieces(self, text: str) -> int:
-        """In how many pieces the text tower sees a text."""
+    def most_variants(self, text: str) -> int:
+        """Return how many variants of a text are tried: fewer where it is long, or in pieces."""
         [pieces] = self._split([text])
-        return len(_usable(pieces))
+        return min(MOST_VARIANTS, MOST_PIECES // len(_usable(pieces)), MOST_LETTERS // len(text))
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
         """Of the image with each text. The first one's embedding is kept, and InputError is raised
@@ -260,7 +191,6 @@ class _View:
         """
         self.check()
         split = self._split(texts)
-        before = self.pipeline.long_texts, self.pipeline.truncated
         new = [
             piece
             for own in split
@@ -268,17 +198,14 @@ class _View:
             for piece in own
             if piece not in self.pieces
         ]
-        embeddings = self.pipeline.piece_embeddings(new, progress=lambda done: self.check())
+        embeddings = self.pipeline.piece_embeddings(
+            new, progress=lambda done: self.check(), counts=self.counts
+        )
         self.pieces.update(zip(new, embeddings, strict=True))
-        self.pipeline.long_texts, self.pipeline.truncated = before
         return [own if isinstance(own, InputError) else self._said(own) for own in split]
 
     def _split(self, texts: Sequence[str]) -> list[tuple[str, ...] | InputError]:
-        before = self.pipeline.long_texts, self.pipeline.truncated
-        split = self.pipeline.pieces(texts)
-        # variants of one text are no texts of the user's
-        self.pipeline.long_texts, self.pipeline.truncated = before
-        return split
+        return self.pipeline.pieces(texts, counts=self.counts)
 
     def _said(self, pieces: Sequence[str]) -> list[Array] | InputError:
         found: list[Array] = []

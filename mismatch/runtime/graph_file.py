@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mismatch.errors import CheckpointError
-from mismatch.files import check_regular, read_bytes
-from mismatch.retries import reason
+from mismatch.io.reading import check_regular, read_bytes
+from mismatch.io.retries import reason
 
 __all__ = ["LARGEST", "check_graph", "check_self_contained", "read_graph"]
 

@@ -17,8 +17,13 @@ from typing import IO
 from PIL import Image
 
 from mismatch.errors import ImageRefusedError
+from mismatch.runtime.structure import CostlyError, read_exactly
 
-__all__ = ["check_decoder", "check_structure", "is_costly_exif"]
+__all__ = [
+    "check_decoder",
+    "check_structure",
+    "is_costly_exif",
+]
 
 MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
 MAX_SEGMENTS = 4_096  # of a JPEG; 64 kB each
@@ -90,7 +95,7 @@ def check_structure(file: IO[bytes], name: str) -> None:
     file.seek(0)
     try:
         _check_kind(file, prefix)
-    except _CostlyError as error:
+    except CostlyError as error:
         raise ImageRefusedError(
             f"{name} has {error}, which costs too much to decode; save it anew, or drop the row"
         ) from None
@@ -126,15 +131,11 @@ def is_costly_exif(exif: bytes) -> bool:
         return True
     try:
         _Directory(io.BytesIO(data))
-    except _CostlyError:
+    except CostlyError:
         return True
     except (struct.error, EOFError):
         return False
     return False
-
-
-class _CostlyError(Exception):
-    """What a file has too much of."""
 
 
 def _check_kind(file: IO[bytes], prefix: bytes) -> None:
@@ -154,14 +155,6 @@ def _check_kind(file: IO[bytes], prefix: bytes) -> None:
         _check_icons(file)
 
 
-def _read(file: IO[bytes], count: int) -> bytes:
-    """`count` bytes; EOFError where the file ends before."""
-    data = file.read(count)
-    if len(data) < count:
-        raise EOFError
-    return data
-
-
 class _Jpeg:
     """One JPEG: its segments before the pixels, and its scans where there may be several."""
 
@@ -174,7 +167,7 @@ class _Jpeg:
         self.exif: list[bytes] = []  # of its segments, which Pillow joins
 
     def check(self) -> None:
-        """Raise _CostlyError at the first bound."""
+        """Raise CostlyError at the first bound."""
         self.file.seek(2)
         while True:
             marker = self._next_marker()
@@ -187,7 +180,7 @@ class _Jpeg:
                 self.progressive = marker in _PROGRESSIVE
             if marker == _SOS:
                 if is_costly_exif(b"".join(self.exif)):
-                    raise _CostlyError(_COSTLY_TAGS)
+                    raise CostlyError(_COSTLY_TAGS)
                 several = self.progressive or not body or body[0] < self.components
                 if several:  # else a decoder reads this one and no other
                     self._count_scans()
@@ -200,29 +193,29 @@ class _Jpeg:
         if marker == _APP1 and body.startswith(b"Exif\x00\x00"):
             self.exif.append(body[6:])
         elif marker == _APP2 and body.startswith(b"MPF\x00") and is_costly_exif(body[4:]):
-            raise _CostlyError(_COSTLY_TAGS)
+            raise CostlyError(_COSTLY_TAGS)
 
     def _next_marker(self) -> int:
         """The number of the next marker, which decoders look for byte by byte."""
         previous = 0
         while True:
-            [byte] = _read(self.file, 1)
+            [byte] = read_exactly(self.file, 1)
             if previous == 0xFF and byte not in (0x00, 0xFF):
                 return byte
             previous = byte
             self.junk += 1
             if self.junk > MAX_JUNK:
-                raise _CostlyError(f"more than {MAX_JUNK:,} bytes between its segments")
+                raise CostlyError(f"more than {MAX_JUNK:,} bytes between its segments")
 
     def _segment(self, marker: int) -> bytes:
         """What a marker's segment holds; the file is behind it then."""
         self.segments += 1
         if self.segments > MAX_SEGMENTS:
-            raise _CostlyError(f"more than {MAX_SEGMENTS:,} segments")
+            raise CostlyError(f"more than {MAX_SEGMENTS:,} segments")
         if marker in _WITHOUT_LENGTH:
             return b""
-        (length,) = struct.unpack(">H", _read(self.file, 2))
-        return _read(self.file, max(0, length - 2))
+        (length,) = struct.unpack(">H", read_exactly(self.file, 2))
+        return read_exactly(self.file, max(0, length - 2))
 
     def _count_scans(self) -> None:
         """From behind the head of the first scan to the end of the picture."""
@@ -231,7 +224,7 @@ class _Jpeg:
             self._segment(marker)
             scans += marker == _SOS
             if scans > MAX_SCANS:
-                raise _CostlyError(f"more than {MAX_SCANS} progressive scans")
+                raise CostlyError(f"more than {MAX_SCANS} progressive scans")
 
     def _marker_in_pixels(self) -> int | None:
         """The next marker, in pieces that grow while there is none; None at the file's end."""
@@ -258,28 +251,28 @@ def _check_chunks(file: IO[bytes], *, start: int, head: str, size_at: int, trail
     at = start
     for _ in range(most):
         file.seek(at)
-        fields = struct.unpack(head, _read(file, 8))
+        fields = struct.unpack(head, read_exactly(file, 8))
         size = fields[size_at]
         padding = size % 2 if trailer == 0 else 0  # RIFF's chunks begin at even bytes
         at += 8 + size + padding + trailer
         if fields[1 - size_at] == b"IEND":
             return
-    raise _CostlyError(f"more than {most:,} chunks")
+    raise CostlyError(f"more than {most:,} chunks")
 
 
 def _check_gif(file: IO[bytes]) -> None:
     """The blocks before the first picture."""
-    header = _read(file, 13)
+    header = read_exactly(file, 13)
     if header[10] & 0x80:  # a table of colours
-        _read(file, 3 << (header[10] & 7) + 1)
+        read_exactly(file, 3 << (header[10] & 7) + 1)
     blocks = 0
-    while _read(file, 1) == b"!":
-        _read(file, 1)
-        while size := _read(file, 1)[0]:
-            _read(file, size)
+    while read_exactly(file, 1) == b"!":
+        read_exactly(file, 1)
+        while size := read_exactly(file, 1)[0]:
+            read_exactly(file, size)
             blocks += 1
             if blocks > MAX_BLOCKS:
-                raise _CostlyError(f"more than {MAX_BLOCKS:,} blocks of comments")
+                raise CostlyError(f"more than {MAX_BLOCKS:,} blocks of comments")
 
 
 def _check_bitmap(header: bytes) -> None:
@@ -291,13 +284,13 @@ def _check_bitmap(header: bytes) -> None:
         return
     (compression,) = struct.unpack_from("<I", header, 16)
     if compression in (1, 2) and abs(width * height) > MAX_SLOW_PIXELS:
-        raise _CostlyError(f"more than {MAX_SLOW_PIXELS:,} run-length encoded pixels")
+        raise CostlyError(f"more than {MAX_SLOW_PIXELS:,} run-length encoded pixels")
 
 
 def _check_icons(file: IO[bytes]) -> None:
     """The bitmaps of an ICO or CUR, whose own headers say how large they are."""
-    (count,) = struct.unpack("<H", _read(file, 6)[4:])
-    entries = [_read(file, 16) for _ in range(count)]
+    (count,) = struct.unpack("<H", read_exactly(file, 6)[4:])
+    entries = [read_exactly(file, 16) for _ in range(count)]
     for entry in entries:
         file.seek(struct.unpack_from("<I", entry, 12)[0])
         header = file.read(20)
@@ -316,30 +309,30 @@ def _check_tiff(file: IO[bytes]) -> None:
     while page.following and page.following not in seen:
         seen.add(page.following)
         if len(seen) >= MAX_PAGES:
-            raise _CostlyError(f"more than {MAX_PAGES:,} pages")
+            raise CostlyError(f"more than {MAX_PAGES:,} pages")
         page = page.other(page.following)
 
 
 def _check_tiles(page: _Directory) -> None:
     tiles = max(page.count(_STRIP_OFFSETS), page.count(_TILE_OFFSETS))
     if tiles > MAX_TILES:
-        raise _CostlyError(f"more than {MAX_TILES:,} tiles")
+        raise CostlyError(f"more than {MAX_TILES:,} tiles")
     size = [page.numbers(tag) for tag in (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)]
     if not all(size):
         return
     width, height, tile_width, tile_height = (numbers[0] for numbers in size)
     picture = max(MAX_TILE_PIXELS, width * height)
     if tile_width * tile_height > picture:
-        raise _CostlyError(f"a tile of {tile_width:,} x {tile_height:,} pixels")
+        raise CostlyError(f"a tile of {tile_width:,} x {tile_height:,} pixels")
     if tiles * tile_width * tile_height > TILE_LAYERS * picture:
-        raise _CostlyError(f"{tiles:,} tiles of {tile_width:,} x {tile_height:,} pixels")
+        raise CostlyError(f"{tiles:,} tiles of {tile_width:,} x {tile_height:,} pixels")
 
 
 class _Directory:
     """The tags of one page of a TIFF, classic or big, or of a block of EXIF."""
 
     def __init__(self, file: IO[bytes], order: str = "", at: int = 0, *, big: bool = False) -> None:
-        """Read the first one, or the one that lies `at` a byte. Raise _CostlyError where it has or
+        """Read the first one, or the one that lies `at` a byte. Raise CostlyError where it has or
         names too much.
         """
         self._file = file
@@ -353,12 +346,12 @@ class _Directory:
 
     def _read_header(self) -> int:
         """The byte at which the first directory lies."""
-        head = _read(self._file, 8)
+        head = read_exactly(self._file, 8)
         self._order = "<" if head.startswith(b"II") else ">"
         self._big = 43 in head[2:4]
         if not self._big:
             return int(struct.unpack(f"{self._order}I", head[4:])[0])
-        return int(struct.unpack(f"{self._order}Q", _read(self._file, 8))[0])
+        return int(struct.unpack(f"{self._order}Q", read_exactly(self._file, 8))[0])
 
     def _read_entries(self, at: int) -> None:
         count_format, entry_format, next_format = (
@@ -367,21 +360,21 @@ class _Directory:
         self._file.seek(at)
         count = self._unpack(count_format)[0]
         if count > MAX_TAGS:
-            raise _CostlyError(f"more than {MAX_TAGS:,} tags")
+            raise CostlyError(f"more than {MAX_TAGS:,} tags")
         named = 0  # bytes
         for _ in range(count):
             tag, kind, number, value = struct.unpack(
-                self._order + entry_format, _read(self._file, 20 if self._big else 12)
+                self._order + entry_format, read_exactly(self._file, 20 if self._big else 12)
             )
             self._entries[tag] = kind, number, value
             named += number * _TYPE_BYTES.get(kind, 1) if self._lies_elsewhere(kind, number) else 0
         self.following = int(self._unpack(next_format)[0])
         if named > 2 * self._file.seek(0, os.SEEK_END):
-            raise _CostlyError(_COSTLY_TAGS)
+            raise CostlyError(_COSTLY_TAGS)
 
     def _unpack(self, kind: str) -> tuple[int, ...]:
         return struct.unpack(
-            self._order + kind, _read(self._file, struct.calcsize(self._order + kind))
+            self._order + kind, read_exactly(self._file, struct.calcsize(self._order + kind))
         )
 
     def _lies_elsewhere(self, kind: int, number: int) -> bool:

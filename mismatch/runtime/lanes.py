@@ -1,36 +1,44 @@
-"""How pictures wait for the processes that decode them: turns by client and by request, and lanes
-of workers, each with bounds of its own.
+"""How pictures wait to be decoded: lanes by what they may cost, and in each of them turns by client
+and by request.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import ImageError, ImageRefusedError, MachineError, MismatchError
-from mismatch.runtime.nursery import Nursery, closed
+from mismatch.runtime.nursery import closed
 
-__all__ = ["Job", "Lane", "Limits", "Pixels", "Turns"]
+__all__ = ["OVERBOOKED", "Job", "Lane", "Pixels", "Turns"]
 
-STALLED = 60.0  # seconds that a worker may take, however little of them it computes
-LOOK = 0.25  # seconds, after which it is looked whether anybody waits still
-JOBS = 5_000  # pictures of a worker, after which a fresh one takes its place
-MEGABYTE = 2**20
+MEGABYTE = 2**20  # bytes
+OVERBOOKED = 2  # times its room, up to which a lane takes clients that have nothing there yet
 
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """Pictures of like cost."""
+
+    name: str
+    seconds: float  # of processor time for each
+    room: int  # pictures that are decoded at once
+    seconds_for_megabyte: float = 0.0  # of processor time, for each megabyte of the file
+    is_fast: bool = True  # whether pictures begin here
+    slower: Lane | None = None  # where a picture goes that takes longer
+
+    def seconds_of(self, job: Job) -> float:
+        """Processor time that one picture may take."""
+        return self.seconds + self.seconds_for_megabyte * len(job.data) / MEGABYTE
 
 
 @dataclass(eq=False)
@@ -41,8 +49,12 @@ class Job:
 
     header: dict[str, Any]  # as decode_worker.py reads it
     data: bytes
+    lane: Lane
     client: Hashable = None
     request: Hashable = None
+    faults: int = 0  # workers that died of it
+    accidents: int = 0  # workers that ended, or could not begin, by no fault of it
+    yields: bool = False  # whether its worker leaves the CPU to others
     result: Future[Pixels] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
@@ -72,13 +84,77 @@ class Job:
             self.result.set_exception(error)
 
 
-class Turns:
-    """A queue in which each client has its turn, and each request of a client. Thread-safe."""
+class _Queue:
+    """What waits in one lane: each client has its turn, and each request of a client."""
 
     def __init__(self) -> None:
-        self._clients: OrderedDict[Hashable, OrderedDict[Hashable, deque[Job]]] = OrderedDict()
+        self.clients: OrderedDict[Hashable, OrderedDict[Hashable, deque[Job]]] = OrderedDict()
+
+    def put(self, job: Job) -> None:
+        """Add a job behind those of its request."""
+        requests = self.clients.setdefault(job.client, OrderedDict())
+        requests.setdefault(job.request, deque()).append(job)
+
+    def take(self, client: Hashable) -> Job:
+        """Return the next job of a client; both it and the request go behind the others then."""
+        requests = self.clients.pop(client)
+        request, jobs = requests.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            requests[request] = jobs
+        if requests:
+            self.clients[client] = requests
+        return job
+
+    def clear(self) -> list[Job]:
+        """Drop all jobs and return them."""
+        waiting = [
+            job for requests in self.clients.values() for jobs in requests.values() for job in jobs
+        ]
+        self.clients.clear()
+        return waiting
+
+
+@dataclass(eq=False)
+class _Client:
+    """What there is of one client."""
+
+    pictures: Counter[Lane] = field(default_factory=Counter)  # that wait or are decoded
+    decoding: Counter[Lane] = field(default_factory=Counter)  # of them
+
+    def count_decoding(self, *, fast: bool) -> int:
+        """Of all fast lanes, or of all others."""
+        return sum(count for lane, count in self.decoding.items() if lane.is_fast == fast)
+
+    @property
+    def has_costly_pictures(self) -> bool:
+        """Whether a picture of it took longer than a moment, and is still there."""
+        return any(count for lane, count in self.pictures.items() if not lane.is_fast)
+
+
+class Turns:
+    """Which picture is decoded next. Thread-safe.
+
+    All CPUs are one client's while it is alone. Beside others it has its share of them, twice: for
+    pictures that begin, and for those that turned out costly. A client that has nothing in a lane
+    yet does not wait there for pictures of others to end: the system divides the CPUs among all
+    workers, and those of a client that sends many costly pictures yield to all else.
+    """
+
+    def __init__(self, workers: int, lanes: Sequence[Lane]) -> None:
+        """`workers`: CPUs to share; `lanes`: the first ones go first."""
+        self._workers = workers
+        self._queues = {lane: _Queue() for lane in lanes}
+        self._clients: dict[Hashable, _Client] = {}  # those of which a picture is there
+        self._decoding = Counter[Lane]()  # pictures of all clients
         self._changed = threading.Condition()
         self._closed = False
+
+    @property
+    def pictures(self) -> int:
+        """How many wait or are decoded."""
+        with self._changed:
+            return sum(client.pictures.total() for client in self._clients.values())
 
     def put(self, job: Job) -> None:
         """Add a job behind those of its request."""
@@ -86,208 +162,73 @@ class Turns:
             if self._closed:
                 job.fail(closed())
                 return
-            requests = self._clients.setdefault(job.client, OrderedDict())
-            requests.setdefault(job.request, deque()).append(job)
+            self._queues[job.lane].put(job)
+            self._clients.setdefault(job.client, _Client()).pictures[job.lane] += 1
             self._changed.notify()
 
     def get(self) -> Job | None:
-        """Wait for the next job; None once it is closed."""
+        """Wait for the next job, whose end `done` has to hear of; None once it is closed."""
         with self._changed:
-            while not self._clients and not self._closed:
+            while not self._closed:
+                job = self._next()
+                if job is not None:
+                    self._changed.notify()  # there may be room for another one
+                    return job
                 self._changed.wait()
-            return None if self._closed else self._take()
+        return None
 
-    def _take(self) -> Job:
-        """The first client's first request has its turn; both go behind the others then."""
-        client, requests = self._clients.popitem(last=False)
-        request, jobs = requests.popitem(last=False)
-        job = jobs.popleft()
-        if jobs:
-            requests[request] = jobs
-        if requests:
-            self._clients[client] = requests
-        return job
+    def done(self, job: Job) -> None:
+        """Take note that a job is not decoded any more, whatever came of it. Before its lane is
+        another one.
+        """
+        with self._changed:
+            self._clients[job.client].decoding[job.lane] -= 1
+            self._decoding[job.lane] -= 1
+            self._drop(job)
+            self._changed.notify()
 
     def close(self) -> list[Job]:
         """Let every `get` end; return the jobs that are left."""
         with self._changed:
             self._closed = True
-            left = [
-                job
-                for requests in self._clients.values()
-                for jobs in requests.values()
-                for job in jobs
-            ]
-            self._clients.clear()
+            left = [job for queue in self._queues.values() for job in queue.clear()]
             self._changed.notify_all()
             return left
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a lane's worker may take for one picture."""
-
-    seconds: float  # of processor time
-    memory: int  # bytes beyond what it has when it begins
-    seconds_for_megabyte: float = 0.0  # of processor time, for each megabyte of the file
-    niceness: int = 0
-
-    def seconds_of(self, job: Job) -> float:
-        """Processor time that one picture may take."""
-        return self.seconds + self.seconds_for_megabyte * len(job.data) / MEGABYTE
-
-
-class _EndedError(Exception):
-    """A worker ended with its picture undone."""
-
-    def __init__(self, *, overtime: bool) -> None:
-        super().__init__()
-        self.overtime = overtime  # rather than by a fault
-
-
-class _Worker:
-    """One process, and the connection to it."""
-
-    def __init__(self, nursery: Nursery, limits: Limits) -> None:
-        self._nursery = nursery
-        self._limits = limits
-        self._connection: Connection
-        self._connection, self._process_id = nursery.fork(limits.niceness, limits.memory)
-        self._ended_by: int | None = None  # signal, 0 if none; None while it runs
-        self.jobs = 0
-
-    def decode(self, job: Job) -> Pixels:
-        """The picture (H, W, 3); ImageError where it can't be decoded, _EndedError where the worker
-        has ended.
-        """
-        self.jobs += 1
-        header = job.header | {"seconds": self._limits.seconds_of(job)}
-        most = 3 * job.header["max_pixels"] + 1
-        try:
-            self._connection.send_bytes(json.dumps(header).encode())
-            self._connection.send_bytes(job.data)
-            self._await(job)
-            answer = json.loads(self._connection.recv_bytes(MEGABYTE))
-            pixels = self._connection.recv_bytes(most) if "size" in answer else b""
-        except (OSError, EOFError):
-            raise _EndedError(overtime=self.close() == signal.SIGPROF) from None
-        return _answered(job.name, answer, pixels)
-
-    def _await(self, job: Job) -> None:
-        """Wait for the answer, as long as anybody waits for the picture."""
-        until = time.monotonic() + STALLED
-        while not self._connection.poll(LOOK):
-            if job.is_abandoned or time.monotonic() > until:
-                raise _EndedError(overtime=True)
-
-    def close(self) -> int:
-        """End the process; the signal by which it had ended, 0 if by none."""
-        if self._ended_by is None:
-            self._connection.close()
-            status = self._nursery.end(self._process_id)
-            self._ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        return self._ended_by
-
-
-def _answered(name: str, answer: dict[str, Any], data: bytes) -> Pixels:
-    """What a worker said, as a picture or an ImageError."""
-    if "refused" in answer:
-        raise ImageRefusedError(str(answer["refused"]))
-    if "damaged" in answer:
-        raise ImageError(str(answer["damaged"]))
-    if "memory" in answer:
-        raise ImageError(
-            f"{name} takes more memory to decode than its pixels explain; save it anew, or drop"
-            " the row"
-        )
-    width, height = answer["size"]
-    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
-
-
-class Lane:
-    """Threads that each hand a worker one picture after the other."""
-
-    def __init__(
-        self, nursery: Nursery, workers: int, limits: Limits, slower: Lane | None = None
-    ) -> None:
-        """`slower`: where a picture goes that takes longer."""
-        self.waiting = Turns()
-        self._nursery = nursery
-        self._limits = limits
-        self._slower = slower
-        self._threads = [
-            threading.Thread(target=self._run, name="mismatch-decoding", daemon=True)
-            for _ in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        """Give up what waits, and take nothing more."""
-        for job in self.waiting.close():
-            job.fail(closed())
-
-    def join(self) -> None:
-        """Wait for its threads, which end with their workers."""
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        worker = None
-        while (job := self.waiting.get()) is not None:
-            if not job.is_abandoned:
-                worker = self._decode(job, worker)
-        _end(worker)
-
-    def _decode(self, job: Job, worker: _Worker | None) -> _Worker | None:
-        """Decode one picture; the worker for the next one, None where it has ended."""
-        try:
-            worker = worker or _Worker(self._nursery, self._limits)
-            job.finish(worker.decode(job))
-        except ImageError as error:
-            job.fail(error)
-        except _EndedError as error:
-            _end(worker)
-            self._pass_on(job, error)
-            return None
-        # whoever waits has to hear of it, and the next picture must not suffer
-        except Exception as error:  # noqa: BLE001
-            _end(worker)
-            job.fail(
-                error
-                if isinstance(error, MismatchError)
-                else MachineError(f"an image could not be handed to a worker: {error}")
-            )
-            return None
-        if worker is None or worker.jobs < JOBS:
-            return worker
-        _end(worker)
+    def _next(self) -> Job | None:
+        for lane, queue in self._queues.items():
+            for client in list(queue.clients):
+                while client in queue.clients and self._may_begin(self._clients[client], lane):
+                    job = queue.take(client)
+                    if not job.is_abandoned:
+                        self._begin(job)
+                        return job
+                    self._drop(job)
         return None
 
-    def _pass_on(self, job: Job, error: _EndedError) -> None:
-        """Do with a picture whose worker has ended what is left to do."""
-        if job.is_abandoned:
-            return
-        if not error.overtime:
-            job.fail(
-                ImageError(
-                    f"{job.name} ended the process that decoded it: it is damaged; replace the file"
-                    " or drop the row"
-                )
-            )
-        elif self._slower is not None:
-            self._slower.waiting.put(job)
-        else:
-            seconds = self._limits.seconds_of(job)
-            job.fail(
-                ImageError(
-                    f"{job.name} takes more than {seconds:g} seconds of processor time to decode;"
-                    " save it anew, or drop the row"
-                )
-            )
+    def _begin(self, job: Job) -> None:
+        client = self._clients[job.client]
+        client.decoding[job.lane] += 1
+        self._decoding[job.lane] += 1
+        # else one that sends many costly pictures takes most of the CPUs from one that sends a few
+        job.yields = client.has_costly_pictures and client.pictures.total() > self._workers
 
+    def _may_begin(self, client: _Client, lane: Lane) -> bool:
+        """Whether one more picture of a client may be decoded."""
+        decoding = self._decoding[lane]
+        is_new = not client.decoding[lane]
+        if decoding >= lane.room and not (is_new and decoding < OVERBOOKED * lane.room):
+            return False
+        if self._decoding.total() < self._workers:
+            return True
+        # two of one that is alone, so that a picture of the last lane holds up none of the slow one
+        least = 2 if len(self._clients) == 1 else 1
+        share = max(least, self._workers // len(self._clients))
+        return client.count_decoding(fast=lane.is_fast) < share
 
-def _end(worker: _Worker | None) -> None:
-    if worker is not None:
-        with suppress(MachineError, OSError):
-            worker.close()
+    def _drop(self, job: Job) -> None:
+        """A picture is gone from its lane."""
+        pictures = self._clients[job.client].pictures
+        pictures[job.lane] -= 1
+        if not pictures.total():
+            del self._clients[job.client]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mismatch.errors import CheckpointError
-from mismatch.files import check_regular, read_json
-from mismatch.retries import reason
+from mismatch.io.reading import check_regular, read_json
+from mismatch.io.retries import reason
 from mismatch.runtime.bundle import UNHASHED
-from mismatch.runtime.stored_score import score_file
+from mismatch.runtime.score_file import score_file
 
 __all__ = ["copy_model"]
 

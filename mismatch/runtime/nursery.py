@@ -13,13 +13,21 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from mismatch.errors import MachineError
 
-__all__ = ["Nursery", "closed"]
+__all__ = ["Nursery", "WorkerId", "closed"]
 
 PATIENCE = 5.0  # seconds for the nursery to end
 ANSWER_BYTES = 8
+
+
+class WorkerId(NamedTuple):
+    """By which a worker is ended."""
+
+    process_id: int
+    nursery: int  # process id of the nursery that forked it
 
 
 class Nursery:
@@ -31,20 +39,35 @@ class Nursery:
         self._line: socket.socket | None = None
         self._closed = False
 
-    def fork(self, niceness: int, memory: int) -> tuple[Connection, int]:
-        """A connection to a new worker, and its process id."""
+    def fork(self, niceness: int, memory: int) -> tuple[Connection, WorkerId]:
+        """A connection to a new worker, and its name; MachineError where there can't be one."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                process_id = self._ask(b"F", niceness, memory, [theirs.fileno()])
+                worker = self._fork(niceness, memory, theirs.fileno())
         except BaseException:
             ours.close()
             raise
-        return Connection(ours.detach()), process_id
+        return Connection(ours.detach()), worker
 
-    def end(self, process_id: int) -> int:
-        """End a worker; how it has ended, as waitpid tells: by this, or before."""
-        return self._ask(b"E", process_id, 0, [])
+    def end(self, worker: WorkerId) -> int | None:
+        """End a worker; how it has ended, as waitpid tells: by this, or before. None where its
+        nursery has ended, and nobody knows.
+        """
+        from mismatch.runtime.decode_worker import END, REQUEST, STATUS
+
+        with self._lock:
+            if self._closed:
+                raise closed()
+            if self._line is None or self._process is None or self._process.pid != worker.nursery:
+                return None
+            try:
+                answer = _exchanged(self._line, REQUEST.pack(END, worker.process_id, 0), [])
+            except OSError:
+                self._stop()
+                return None
+            status = int(STATUS.unpack(answer)[0])
+            return None if status < 0 else status
 
     def close(self) -> None:
         """End all workers, whatever they do, for good."""
@@ -52,31 +75,38 @@ class Nursery:
             self._closed = True
             self._stop()
 
-    def _ask(self, kind: bytes, first: int, second: int, descriptors: list[int]) -> int:
-        from mismatch.runtime.decode_worker import REQUEST, STATUS
+    def _fork(self, niceness: int, memory: int, descriptor: int) -> WorkerId:
+        from mismatch.runtime.decode_worker import FORK, REQUEST, STATUS
 
         with self._lock:
             if self._closed:
                 raise closed()
-            message = REQUEST.pack(kind, first, second)
-            if self._line is not None:
-                with suppress(OSError):  # it has ended, by whatever: another one takes its place
-                    return int(STATUS.unpack(_exchanged(self._line, message, descriptors))[0])
-                self._stop()
-            try:
-                return int(STATUS.unpack(_exchanged(self._start(), message, descriptors))[0])
-            except OSError as error:
-                self._stop()
-                raise MachineError(
-                    f"the process that decodes images can't be started or asked: {error}; free"
-                    " memory or handles, then try again"
-                ) from error
+            message = REQUEST.pack(FORK, niceness, memory)
+            answer, nursery = self._answer(message, [descriptor])
+            process_id = int(STATUS.unpack(answer)[0])
+        if process_id < 0:
+            raise _unusable(os.strerror(-process_id))
+        return WorkerId(process_id, nursery)
 
-    def _start(self) -> socket.socket:
-        """The connection to a new process."""
-        self._line, theirs = socket.socketpair()
+    def _answer(self, message: bytes, descriptors: list[int]) -> tuple[bytes, int]:
+        """What a nursery says, and its process id."""
+        if self._line is not None and self._process is not None:
+            with suppress(OSError):  # it has ended, by whatever: another one takes its place
+                return _exchanged(self._line, message, descriptors), self._process.pid
+            self._stop()
+        try:
+            line, process = self._start()
+            return _exchanged(line, message, descriptors), process.pid
+        except OSError as error:
+            self._stop()
+            raise _unusable(str(error)) from error
+
+    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """A new process and the connection to it."""
+        line, theirs = socket.socketpair()
+        self._line = line
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     sys.executable,
                     "-I",
@@ -92,7 +122,8 @@ class Nursery:
                 env=_environment(),
                 start_new_session=True,
             )
-        return self._line
+        self._process = process
+        return line, process
 
     def _stop(self) -> None:
         if self._line is not None:
@@ -143,6 +174,13 @@ def _environment() -> dict[str, str]:
         if name in wanted or name.startswith(("LD_", "DYLD_", "LC_"))
     }
     return ours | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+def _unusable(why: str) -> MachineError:
+    return MachineError(
+        f"the process that decodes images can't be started or asked: {why}; free memory or"
+        " handles, then try again"
+    )
 
 
 def closed() -> MachineError:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Occlusion", "occlude"]
+__all__ = ["Occlusion", "occlude", "shrunk"]
 
 Array = NDArray[np.float32]
 GRID = 4  # cells a side at first
@@ -103,3 +103,12 @@ def _covered(
             picture[:, cell.top : cell.bottom, cell.left : cell.right] = colour
         found.append(np.asarray(value(batch), np.float64))
     return np.concatenate(found)
+
+
+def shrunk(heat: NDArray[np.float64], finest: int) -> NDArray[np.float64]:
+    """(H, W) → (finest, finest), or less where there are fewer pixels: means of areas."""
+    for axis in (0, 1):
+        edges = np.linspace(0, heat.shape[axis], min(finest, heat.shape[axis]) + 1).astype(int)
+        sizes = np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
+        heat = np.add.reduceat(heat, edges[:-1], axis=axis) / sizes
+    return heat

@@ -4,35 +4,53 @@ threads, short padding, long texts in pieces, order kept.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import groupby, islice
-from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, get_args
+from dataclasses import dataclass
+from itertools import islice
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mismatch.errors import ImageError, InputError
-from mismatch.remote import Remote
 from mismatch.runtime.bisection import prepare_alone, run_bisected, sample_image
-from mismatch.runtime.cache import EmbeddingCache, HashedFile, bytes_key, hash_file, text_key
-from mismatch.runtime.chunks import cutting_problem, split_each
+from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.engines import Engine
 from mismatch.runtime.hardware import available_cpus
-from mismatch.runtime.preprocess import Decoder, ImageSource, PreparedImage, Preprocessor
+from mismatch.runtime.memo import (
+    Embedded,
+    Hashed,
+    Known,
+    Pieces,
+    cache_key,
+    hashed_image,
+    image_digest,
+    image_key,
+    is_unchanged_image,
+)
+from mismatch.runtime.preprocess import Decoder, ImageSource, Preprocessor
+from mismatch.runtime.row_pairs import Pair
 from mismatch.runtime.scoring import pool_pieces
-from mismatch.runtime.tokenize import Tokenizer
-from mismatch.specs import ImageSpec, LongText, ScoreSpec, TextSpec
+from mismatch.runtime.text_tower import TextCounts, TextTower, store_embeddings
+from mismatch.runtime.windows import (
+    HELD_BYTES,
+    HELD_IMAGES,
+    HELD_LETTERS,
+    WINDOW,
+    Limits,
+    live_windows,
+    windows,
+)
+from mismatch.specs import LongText
 
 __all__ = [
     "HELD_IMAGES",
     "NO_NUMBER",
+    "WINDOW",
+    "Embedded",
     "Engine",
     "Known",
     "Pair",
@@ -43,69 +61,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-WINDOW = 4096  # rows that are looked at together
-HELD_BYTES = 64 * 2**20  # of encoded images handed over as bytes, after which a window ends early
-# decoded images handed over (Pillow's, arrays), after which it does too; a batch if that is more
-HELD_IMAGES = 64
-# of texts, after which it does too where long ones go in pieces: 44,000 of Chinese, 90 MB of 512
-# numbers each; fewer of English
-HELD_LETTERS = 2**20
-KEY_BYTES = 16  # of BLAKE2b
-EMPTY = "the text is empty"
 # but nan or infinity: its weights are damaged, or it overflowed
 NO_NUMBER = "the model gave no number"
-ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
-MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 LOOK_AHEAD = 4  # batches of decoded images that may wait for the tower
-
-
-class Engine(Protocol):
-    """Two towers and a head, loaded and ready: what torch and onnxruntime each provide."""
-
-    name: str  # e.g. "onnxruntime cpu"
-    image_spec: ImageSpec
-    text_spec: TextSpec
-    score: ScoreSpec
-    image_dim: int  # of an image embedding
-    # of what the head sees of an image: the embedding and, behind it, further features if it takes
-    # any
-    image_width: int
-    text_dim: int
-    text_width: int  # likewise of a text
-    # whether an embedding never depends on what else is in its batch, not in the last digit either
-    independent: bool
-    # 1, or, where a text's embedding depends on how long its batch is, the lengths that there are:
-    # multiples of this, texts of one together
-    length_step: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex; of the towers' weights, specs, engine, precision and the features that the head
-        takes.
-        """
-
-    def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_width)."""
-
-    def encode_texts(
-        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
-    ) -> Array:
-        """(B, L), twice → (B, text_width)."""
-
-    def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_width), (B, text_width) → (B,)."""
-
-    def describe(self) -> dict[str, Any]:
-        """What runs and where, for people and logs."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image, a text, and, where the row is known to be unusable, why."""
-
-    image: ImageSource
-    text: str
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,71 +72,6 @@ class ScoredPair:
 
     logit: float | None
     problem: str | None = None
-
-
-Embedded = Array | InputError  # an embedding, or why there is none
-Pieces = tuple[str, ...]  # of one text
-Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
-V = TypeVar("V", Embedded, Pieces)
-
-
-@dataclass
-class Memo(Generic[V]):
-    """What was found out, by key, the oldest dropped beyond `most` bytes; failures are remembered
-    too.
-    """
-
-    most: int
-    values: OrderedDict[Hashable, V] = field(default_factory=OrderedDict)
-    size: int = 0  # bytes
-
-    def add(self, key: Hashable, value: V) -> None:
-        self.values[key] = value
-        self.size += _size(value)
-
-    def trim(self) -> None:
-        """Drop the oldest. Called between windows, so that a window always finds its own."""
-        while self.size > self.most:
-            self.size -= _size(self.values.popitem(last=False)[1])
-
-
-def _size(value: Embedded | Pieces) -> int:
-    """Bytes, about."""
-    if isinstance(value, tuple):
-        return sum(ENTRY + 2 * len(piece) for piece in value)
-    return ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
-
-
-@dataclass
-class Known:
-    """What earlier windows of one call have found out."""
-
-    images: Memo[Embedded]
-    texts: Memo[Embedded]  # by text, or piece of one
-    pieces: Memo[Pieces]  # by text, of long ones
-
-    @classmethod
-    def nothing(cls, most: int | None = None) -> Known:
-        """Before the first window; `most` bytes of images, as many of texts and of pieces, are
-        remembered from window to window (`MEMO_BYTES`).
-        """
-        limit = MEMO_BYTES if most is None else most
-        return cls(Memo(limit), Memo(limit), Memo(limit))
-
-    def image(self, source: ImageSource) -> Embedded | None:
-        """What is known of an image: its embedding (image_width,), why there is
-        none, or nothing.
-        """
-        return self.images.values.get(_image_key(source))
-
-    def said(self, text: str) -> list[Embedded | None]:
-        """What is known of a text, or of each of its pieces."""
-        pieces = self.pieces.values.get(text, (text,))
-        return [self.texts.values.get(piece) for piece in pieces]
-
-    def trim(self) -> None:
-        for memo in (self.images, self.texts, self.pieces):
-            memo.trim()
 
 
 class Pipeline:
@@ -211,65 +104,65 @@ class Pipeline:
         self.batch_size = batch_size
         self.workers = max(1, available_cpus() if workers is None else workers)
         self.preprocess = Preprocessor(engine.image_spec, decoder)
-        self.tokenizer = Tokenizer(engine.text_spec)
         self.long_text: LongText = long_text or engine.score.long_text
-        self.long_texts = 0  # texts so far that were longer than the backbone's context
-        # texts so far that lost their end: long ones that were not scored in pieces
-        self.truncated = 0
-        self._lock = threading.Lock()
+        self._texts = TextTower(
+            engine, batch_size=4 * batch_size, long_text=self.long_text, cache=cache
+        )
+        self.tokenizer = self._texts.tokenizer
+        self.totals = TextCounts()  # of all calls that were not given counts of their own
 
     def score(
-        self, pairs: Iterable[Pair], *, window: int = WINDOW, known: Known | None = None
+        self,
+        pairs: Iterable[Pair],
+        *,
+        window: int = WINDOW,
+        known: Known | None = None,
+        counts: TextCounts | None = None,
+        live: bool = False,
     ) -> Iterator[ScoredPair]:
-        """One result a pair, in order; a pair that can't be scored says why and gets no logit.
+        """Yield one result a pair, in order; without a logit where it can't be scored.
 
         Reads `window` pairs ahead; fewer where they carry their images, of which at most
         `HELD_BYTES` encoded or `HELD_IMAGES` decoded ones are held, or where they carry more than
         `HELD_LETTERS` that are scored in pieces. `known`: what other calls have found out, to which
-        this one adds.
+        this one adds; `counts`: of this call's texts, the totals by default; `live`: score pairs as
+        they come.
         """
         known = Known.nothing() if known is None else known
-        stream = iter(pairs)
+        counts = self.totals if counts is None else counts
+        limits = Limits(
+            rows=window,
+            encoded=HELD_BYTES,
+            decoded=max(HELD_IMAGES, self.batch_size),
+            letters=math.inf if self.long_text == "truncate" else HELD_LETTERS,
+        )
+        cut = live_windows if live else windows
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
-            while rows := self._window(stream, window):
-                yield from self._score_window(rows, known, pool)
+            for rows in cut(pairs, limits):
+                yield from self._score_window(rows, known, pool, counts)
                 known.trim()
 
-    def _window(self, stream: Iterator[Pair], most: int) -> list[Pair]:
-        """The next rows: `most`, or as many as may be held."""
-        rows: list[Pair] = []
-        encoded = decoded = letters = 0
-        held_letters = math.inf if self.long_text == "truncate" else HELD_LETTERS
-        for pair in islice(stream, most):
-            rows.append(pair)
-            letters += len(pair.text)
-            encoded += len(pair.image) if isinstance(pair.image, bytes) else 0
-            decoded += isinstance(pair.image, (Image.Image, np.ndarray, PreparedImage))
-            if (
-                encoded >= HELD_BYTES
-                or decoded >= max(HELD_IMAGES, self.batch_size)
-                or letters >= held_letters
-            ):
-                break
-        return rows
-
     def _score_window(
-        self, rows: list[Pair], known: Known, pool: ThreadPoolExecutor
+        self, rows: list[Pair], known: Known, pool: ThreadPoolExecutor, counts: TextCounts
     ) -> list[ScoredPair]:
-        usable = [row for row in rows if row.problem is None]
-        keys = [_image_key(row.image) for row in rows]
+        keys = [image_key(row.image) for row in rows]
         new_images = {
             key: row.image
             for key, row in zip(keys, rows, strict=True)
             if row.problem is None and key not in known.images.values
         }
         new_texts = list(
-            dict.fromkeys(row.text for row in usable if row.text not in known.texts.values)
+            dict.fromkeys(
+                row.text
+                for row in rows
+                if row.problem is None and row.text not in known.texts.values
+            )
         )
         hashed = self._recall_images(new_images, known, pool)
         unseen = {key: image for key, image in new_images.items() if key not in known.images.values}
         decoded = self._decode_ahead(list(unseen.values()), pool)
-        self._embed_texts(new_texts, known)  # while the first images are being decoded
+        # while the first images are being decoded
+        self._texts.embed_new(new_texts, known, counts)
         for key, value in zip(unseen, self._run_image_tower(decoded), strict=True):
             known.images.add(key, value)
         self._store_images(
@@ -285,97 +178,22 @@ class Pipeline:
         """
         if self.cache is None:
             return {}
-        every = zip(images, pool.map(_hashed, images.values()), strict=True)
+        every = zip(images, pool.map(hashed_image, images.values()), strict=True)
         hashed = {key: one for key, one in every if one is not None}
-        found = self.cache.get_many(map(_cache_key, hashed.values()))
+        found = self.cache.get_many(map(cache_key, hashed.values()), self.engine.image_width)
         for key, one in hashed.items():
-            if _cache_key(one) in found:
-                known.images.add(key, found[_cache_key(one)])
+            if cache_key(one) in found:
+                known.images.add(key, found[cache_key(one)])
         return hashed
 
     def _store_images(self, fresh: Mapping[Hashed, Embedded], pool: ThreadPoolExecutor) -> None:
         """Hand the cache the embeddings of images, but for those of files that have changed since
         they were hashed: what was decoded may be another picture.
         """
-        unchanged = zip(fresh.items(), pool.map(_is_unchanged, fresh), strict=True)
-        self._store({_cache_key(one): value for (one, value), same in unchanged if same})
-
-    def _store(self, fresh: Mapping[bytes, Embedded]) -> None:
-        """Hand the cache what has been encoded; failures are none of its."""
-        if self.cache is not None:
-            self.cache.put_many(
-                {
-                    key: value
-                    for key, value in fresh.items()
-                    if isinstance(value, np.ndarray) and np.isfinite(value).all()
-                }
-            )
-
-    def _embed_texts(self, texts: list[str], known: Known) -> None:
-        """Embed texts that are new, long ones in pieces; what they share runs once."""
-        if self.long_text == "truncate":
-            for text, value in zip(
-                texts,
-                self._text_embeddings(texts, None, long=True, tower=self._recall_texts),
-                strict=True,
-            ):
-                known.texts.add(text, value)
-            return
-        unseen = [text for text in texts if text not in known.pieces.values]
-        fitting = self._split(unseen, known)
-        parts = (part for text in texts for part in known.pieces.values.get(text, ()))
-        pieces = list(
-            dict.fromkeys(
-                part for part in parts if part not in known.texts.values and part not in fitting
-            )
+        unchanged = zip(fresh.items(), pool.map(is_unchanged_image, fresh), strict=True)
+        store_embeddings(
+            self.cache, {cache_key(one): value for (one, value), same in unchanged if same}
         )
-        for piece, encoded in zip(pieces, self.tokenizer.encode_each(pieces), strict=True):
-            if isinstance(encoded, InputError):
-                known.texts.add(piece, encoded)
-            else:
-                fitting[piece] = encoded.ids
-                self._count(truncated=int(encoded.cut))  # a letter that is longer than the context
-        embeddings = self._recall_texts(list(fitting), list(fitting.values()))
-        for text, embedding in zip(fitting, embeddings, strict=True):
-            known.texts.add(text, embedding)
-
-    def _recall_texts(self, texts: Sequence[str], ids: Sequence[list[int]]) -> list[Embedded]:
-        """Each text's embedding, in order: the cache's, else the tower's."""
-        if self.cache is None:
-            return self._run_text_tower(ids)
-        keys = [text_key(text) for text in texts]
-        found = self.cache.get_many(keys)
-        unseen = [i for i, key in enumerate(keys) if key not in found]
-        fresh = {
-            keys[i]: value
-            for i, value in zip(unseen, self._run_text_tower([ids[i] for i in unseen]), strict=True)
-        }
-        self._store(fresh)
-        return [found[key] if key in found else fresh[key] for key in keys]
-
-    def _split(self, texts: list[str], known: Known) -> dict[str, list[int]]:
-        """The ids of the texts that fit; for the others, their pieces are noted."""
-        problems = {text: EMPTY if not text.strip() else cutting_problem(text) for text in texts}
-        for text, problem in problems.items():
-            if problem is not None:
-                known.texts.add(text, InputError(problem))
-        filled = [text for text, problem in problems.items() if problem is None]
-        fitting = dict[str, list[int]]()
-        too_long = list[str]()
-        for text, encoded in zip(filled, self.tokenizer.encode_each(filled), strict=True):
-            if isinstance(encoded, InputError):
-                known.texts.add(text, encoded)
-            elif encoded.cut:
-                too_long.append(text)
-            else:
-                fitting[text] = encoded.ids
-        self._count(long_texts=len(too_long))
-        for text, pieces in zip(too_long, split_each(too_long, self.tokenizer), strict=True):
-            if isinstance(pieces, InputError):
-                known.texts.add(text, pieces)
-            else:
-                known.pieces.add(text, pieces)
-        return fitting
 
     def _join(
         self, rows: list[Pair], images: list[Embedded | None], known: Known
@@ -437,42 +255,45 @@ class Pipeline:
             values += self.logits(*zip(*chosen, strict=True))
         return [float(x) for x in pool_pieces(values, counts, self.long_text)]
 
-    def pieces(self, texts: Sequence[str]) -> list[Pieces | InputError]:
-        """What of each text goes through the text tower on its own: all of it, or the pieces of a
-        long one where `long_text` asks for them; or why nothing of it can.
+    def pieces(
+        self, texts: Sequence[str], *, counts: TextCounts | None = None
+    ) -> list[Pieces | InputError]:
+        """Return what of each text goes through the text tower on its own: all of it, or the pieces
+        of a long one where `long_text` asks for them; or why nothing of it can.
 
-        A text of white space is its own piece however long it is, so that `piece_embeddings` says
-        that it is empty. InputError for a text that has too many letters to be cut.
+        InputError for a text that is empty, or has too many letters to be cut. `counts`: of this
+        call; the totals by default.
         """
-        if self.long_text == "truncate":
-            return [(text,) for text in texts]
-        problems = {
-            text: problem for text in texts if (problem := cutting_problem(text)) is not None
-        }
-        usable = [text for text in texts if text not in problems]
-        encoded = dict(zip(usable, self.tokenizer.encode_each(usable), strict=True))
-        long = [
-            text
-            for text, one in encoded.items()
-            if not isinstance(one, InputError) and one.cut and text.strip()
-        ]
-        self._count(long_texts=len(long))
-        found: dict[str, Pieces | InputError] = {
-            text: InputError(problem) for text, problem in problems.items()
-        }
-        found |= {
-            text: one if isinstance(one, InputError) else (text,) for text, one in encoded.items()
-        }
-        found |= zip(long, split_each(long, self.tokenizer), strict=True)
-        return [found[text] for text in texts]
+        return self._texts.pieces(texts, self.totals if counts is None else counts)
 
-    def _count(self, *, long_texts: int = 0, truncated: int = 0) -> None:
-        with self._lock:
-            self.long_texts += long_texts
-            self.truncated += truncated
+    def texts(
+        self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None
+    ) -> list[Embedded]:
+        """Return each text's embedding with its features (text_width,), of its beginning where it
+        is long, or why there is none; in order.
+        """
+        return self._texts.embed(texts, self.totals, progress)
+
+    def piece_embeddings(
+        self,
+        pieces: Sequence[str],
+        *,
+        progress: Callable[[int], object] | None = None,
+        counts: TextCounts | None = None,
+    ) -> list[Embedded]:
+        """As `texts`, of what `pieces` gave: equal ones run once, and the long texts that it has
+        counted are not counted again.
+        """
+        unique = list(dict.fromkeys(pieces))
+        are_pieces = self.long_text != "truncate"
+        embeddings = self._texts.embed(
+            unique, self.totals if counts is None else counts, progress, are_pieces=are_pieces
+        )
+        found = dict(zip(unique, embeddings, strict=True))
+        return [found[piece] for piece in pieces]
 
     def images(
-        self, sources: Sequence[ImageSource], *, progress: Callable[[int], object] | None = None
+        self, sources: Iterable[ImageSource], *, progress: Callable[[int], object] | None = None
     ) -> Iterator[Embedded]:
         """Each source's embedding with its features (image_width,), or why there is none; in order,
         streamed.
@@ -483,109 +304,8 @@ class Pipeline:
                     progress(1)
                 yield value
 
-    def texts(
-        self, texts: Sequence[str], *, progress: Callable[[int], object] | None = None
-    ) -> list[Embedded]:
-        """Each text's embedding with its features (text_width,), of its beginning where it is long,
-        or why there is none; in order.
-        """
-        return self._text_embeddings(texts, progress, long=True)
-
-    def piece_embeddings(
-        self, pieces: Sequence[str], *, progress: Callable[[int], object] | None = None
-    ) -> list[Embedded]:
-        """As `texts`, of what `pieces` gave: equal ones run once, and the long texts that it has
-        counted are not counted again.
-        """
-        unique = list(dict.fromkeys(pieces))
-        found = dict(
-            zip(
-                unique,
-                self._text_embeddings(unique, progress, long=self.long_text == "truncate"),
-                strict=True,
-            )
-        )
-        return [found[piece] for piece in pieces]
-
-    def _text_embeddings(
-        self,
-        texts: Sequence[str],
-        progress: Callable[[int], object] | None,
-        *,
-        long: bool,
-        tower: Callable[[Sequence[str], Sequence[list[int]]], list[Embedded]] | None = None,
-    ) -> list[Embedded]:
-        """`long`: whether those over the context count as long texts, they lose their end in any
-        case; `tower`: of texts and their ids.
-        """
-        results: list[Embedded] = [InputError(EMPTY)] * len(texts)
-        filled = [i for i, text in enumerate(texts) if text.strip()]
-        usable = list[int]()
-        ids = list[list[int]]()
-        cut = 0
-        for i, encoded in zip(
-            filled, self.tokenizer.encode_each([texts[i] for i in filled]), strict=True
-        ):
-            if isinstance(encoded, InputError):
-                results[i] = encoded
-            else:
-                usable.append(i)
-                ids.append(encoded.ids)
-                cut += encoded.cut
-        self._count(long_texts=cut if long else 0, truncated=cut)
-        if progress is not None and len(usable) < len(texts):
-            progress(len(texts) - len(usable))
-        embeddings = (
-            self._run_text_tower(ids, progress)
-            if tower is None
-            else tower([texts[i] for i in usable], ids)
-        )
-        for i, embedding in zip(usable, embeddings, strict=True):
-            results[i] = embedding
-        return results
-
-    def _run_text_tower(
-        self, ids: Sequence[list[int]], progress: Callable[[int], object] | None = None
-    ) -> list[Embedded]:
-        """Each text's embedding, in order, or why there is none; the tower sees texts of like
-        length together.
-        """
-        results: list[Any] = [None] * len(ids)
-        for chosen in self._of_like_length(ids):
-            embeddings = run_bisected(
-                self._encode_texts,
-                [ids[k] for k in chosen],
-                sample=self._sample_ids,
-                problem=_no_text_embedding,
-            )
-            for k, embedding in zip(chosen, embeddings, strict=True):
-                results[k] = embedding
-            if progress is not None:
-                progress(len(chosen))
-        return results
-
-    def _encode_texts(self, ids: Sequence[list[int]]) -> list[Array]:
-        batch = self.tokenizer.pad(ids, step=self.engine.length_step)
-        return list(self.engine.encode_texts(batch.input_ids, batch.attention_mask))
-
-    def _sample_ids(self) -> list[int]:
-        [ids], _ = self.tokenizer.encode(["a"])
-        return ids
-
-    def _of_like_length(self, ids: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Positions in batches; with a `length_step`, all of a batch become equally long, so that
-        no text depends on its neighbours.
-        """
-        by_length = sorted(range(len(ids)), key=lambda k: len(ids[k]))
-        step = self.engine.length_step
-        if step == 1 or self.tokenizer.spec.padding == "context":
-            yield from _batches(by_length, 4 * self.batch_size)
-            return
-        for _, group in groupby(by_length, key=lambda k: self.tokenizer.padded(len(ids[k]), step)):
-            yield from _batches(list(group), 4 * self.batch_size)
-
     def _decode_ahead(
-        self, sources: Sequence[ImageSource], pool: ThreadPoolExecutor
+        self, sources: Iterable[ImageSource], pool: ThreadPoolExecutor
     ) -> Iterator[Array | ImageError]:
         """Pixel values in order; at most `LOOK_AHEAD` batches wait. The first of them start before
         anybody asks.
@@ -648,10 +368,6 @@ def _no_image_embedding() -> ImageError:
     )
 
 
-def _no_text_embedding() -> InputError:
-    return InputError("the model's text tower fails on the text; change it, or drop the row")
-
-
 def scored_pair(logit: float) -> ScoredPair:
     """A logit as a result; one that is no number counts as none."""
     return ScoredPair(logit) if math.isfinite(logit) else ScoredPair(None, NO_NUMBER)
@@ -664,42 +380,3 @@ def _scored(logit: float | InputError) -> ScoredPair:
 def _reason(values: Iterable[Embedded | None]) -> str | None:
     """The first of the reasons among embeddings."""
     return next((str(value) for value in values if isinstance(value, InputError)), None)
-
-
-def image_digest(data: bytes) -> bytes:
-    """By which an image's bytes are known within a process."""
-    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
-
-
-def _image_key(image: ImageSource) -> Hashable:
-    """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other
-    image counts as new (an `id` could be handed out twice).
-    """
-    if isinstance(image, bytes):
-        return image_digest(image)
-    if isinstance(image, PreparedImage):
-        return image.digest
-    return image if isinstance(image, (str, Path, Remote)) else object()
-
-
-def _hashed(image: ImageSource) -> Hashed | None:
-    """The cache's key of an image, with its file's version; none of one that can't be read or has
-    no bytes of its own.
-    """
-    if isinstance(image, bytes):
-        return bytes_key(image)
-    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
-    return found if isinstance(found, HashedFile) else None
-
-
-def _cache_key(image: Hashed) -> bytes:
-    return image.key if isinstance(image, HashedFile) else image
-
-
-def _is_unchanged(image: Hashed) -> bool:
-    return not isinstance(image, HashedFile) or image.is_unchanged()
-
-
-def _batches(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -1,59 +1,64 @@
-"""Predictor: what users hold. Scores pairs with a checkpoint or a bundle, whichever
-engine runs it.
+"""Predictor: what users hold. Scores pairs with a checkpoint or a bundle, whichever engine runs
+it.
 """
 
 from __future__ import annotations
 
-import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import entry_points
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.columns import locate_image
-from mismatch.data.confined import ConfinedFolder
-from mismatch.data.rows import not_text
-from mismatch.errors import CheckpointError, InputError, MissingExtraError
-from mismatch.remote import Remote, located
-from mismatch.runtime.cache import EmbeddingCache
-from mismatch.runtime.hardware import MAX_THREADS
-from mismatch.runtime.pacing import choose_batch_size
-from mismatch.runtime.pipeline import Engine, Known, Pair, Pipeline, ScoredPair, scored_pair
+from mismatch.data.columns import Columns
+from mismatch.data.row_files import row_mappings
+from mismatch.errors import MisuseError
+from mismatch.runtime.arguments import (
+    check_path,
+    check_threads,
+    check_threshold,
+    review_band,
+)
+from mismatch.runtime.common_space import project
+from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
+from mismatch.runtime.model_handle import ModelHandle, Origin, Settings
+from mismatch.runtime.pipeline import Known, Pipeline, ScoredPair, scored_pair
+from mismatch.runtime.predictions import Prediction, Predictions, check_table, decisive, table_like
 from mismatch.runtime.preprocess import Decoder, ImageSource
+from mismatch.runtime.row_pairs import (
+    Pair,
+    PairReader,
+    RowSource,
+    as_asked,
+    image_name,
+    image_source,
+    is_live,
+    rows_of,
+)
 from mismatch.runtime.scoring import scores_from_logits
-from mismatch.runtime.tokenize import shown
+from mismatch.runtime.several import (
+    embed_images,
+    embed_texts,
+    logit_of_pair,
+    logits_of_all,
+    logits_of_pairs,
+)
+from mismatch.runtime.text_tower import TextCounts
 from mismatch.specs import LongText, ReviewBand, ScoreSpec
 
-__all__ = ["Prediction", "Predictor", "load"]
-
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What mismatch says of one pair."""
-
-    image_path: str  # as given; empty for an image that has no path
-    text: str
-    # probability of a match 0..1; cosine -1..1 for zero-shot; None for a row in error
-    similarity_score: float | None
-    threshold: float
-    is_match: bool | None  # similarity_score >= threshold
-    # review: a score in the review band, where a person should look
-    prediction: Literal["match", "mismatch", "review", "error"]
-    status: str  # "ok", or why there is no score
-    logit: float | None = None  # before calibration
+__all__ = ["Prediction", "Predictions", "Predictor", "Provider", "is_bundle", "load"]
 
 
 class Predictor:
-    """Scores pairs of images and texts. Thread-safe."""
+    """Scores pairs of images and texts. Thread-safe; a context manager that closes itself.
+
+    One that `load` has made can be pickled and copied: the copy loads the model again. In a forked
+    process a bundle is loaded again at its first use, and a checkpoint runs on one thread.
+    """
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class Predictor:
         workers: int | None = None,
         long_text: LongText | None = None,
         cache: str | Path | None = None,
-        review: ReviewBand | None = None,
+        review: ReviewBand | tuple[float, float] | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         """`threshold`, `review` and `long_text` override the stored ones: a threshold all of them,
@@ -73,21 +78,25 @@ class Predictor:
         `predict_pairs`, which encodes no file and no text that this model has encoded before;
         `decoder`: who decodes images in place of this process, a `DecodingPool`.
         """
-        self.engine = engine
-        store = None if cache is None else EmbeddingCache(cache, engine.fingerprint)
-        size = choose_batch_size(engine) if batch_size == "auto" else batch_size
-        self.pipeline = Pipeline(
-            engine,
-            batch_size=size,
-            workers=workers,
-            long_text=long_text,
-            cache=store,
-            decoder=decoder,
-        )
-        self._score = replace(engine.score, long_text=self.pipeline.long_text)
+        band = review_band(review)
+        settings = Settings.checked(batch_size, workers, long_text, cache, decoder)
         self.threshold = check_threshold(engine.score, threshold)
-        self.review = engine.score.review if review is None and threshold is None else review
+        self.review = engine.score.review if band is None and threshold is None else band
         self.slices = engine.score.slices if threshold is None else None
+        if band is not None:
+            band.check_thresholds(self.thresholds, "review")
+        self._model = ModelHandle(engine, settings)
+        self._score = replace(engine.score, long_text=self.pipeline.long_text)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What scores; InputError once the predictor is closed."""
+        return self._model.pipeline
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model."""
+        return self.pipeline.engine
 
     @property
     def score(self) -> ScoreSpec:
@@ -96,208 +105,243 @@ class Predictor:
         """
         return self._score
 
-    def threshold_for(self, slice_value: object = None) -> float:
-        """The threshold of one value of the model's slice column, where it has one of its own; else
-        that of all.
-        """
-        return (
-            self.threshold
-            if self.slices is None
-            else self.slices.values.get(str(slice_value), self.threshold)
-        )
+    @property
+    def thresholds(self) -> list[float]:
+        """All thresholds that pairs are decided by: that of most, and those of slices."""
+        by_slice = {} if self.slices is None else self.slices.values
+        return [self.threshold, *by_slice.values()]
 
-    def predict(self, image: ImageSource, text: str, *, slice_value: object = None) -> Prediction:
-        """One pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array;
-        `slice_value`: of the column by which the model has thresholds.
+    def threshold_for(self, slice_value: object = None) -> float:
+        """Return the threshold of one value of the model's slice column, where it has one of its
+        own; else that of all.
+        """
+        if self.slices is None:
+            return self.threshold
+        return self.slices.values.get(str(slice_value), self.threshold)
+
+    def predict(
+        self,
+        image: ImageSource,
+        text: str,
+        *,
+        slice_value: object = None,
+        counts: TextCounts | None = None,
+    ) -> Prediction:
+        """Score one pair. `image`: a path, encoded bytes, a PIL image or an (H, W, 3) uint8 array;
+        `slice_value`: of the column by which the model has thresholds; `counts`: to which a text
+        over the context is added, as `Predictions` counts those of many rows.
 
         Raises for an image or text that can't be used.
         """
-        if problem := _text_problem(text):
-            raise InputError(problem)
-        [embedding] = self._see([image])
-        [pieces] = self.pipeline.pieces([text])
-        if isinstance(pieces, InputError):
-            raise pieces
-        said = _stack(self.pipeline.piece_embeddings(pieces), self.engine.text_width)
-        [logit] = self.pipeline.pair_logits([(embedding, list(said))])
-        if isinstance(logit, InputError):
-            raise logit
-        return self._prediction(
-            _name(image), text, scored_pair(logit), self.threshold_for(slice_value)
-        )
+        source = image_source(image)
+        logit = logit_of_pair(self.pipeline, source, text, counts)
+        pair = Pair(source, text, None, image_name(image), slice_value)
+        return self._prediction(pair, scored_pair(logit))
 
     def predict_pairs(
         self,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Any,
         *,
         image_base_path: str | Path = "",
         known: Known | None = None,
         outside_images: bool | None = None,
-    ) -> Iterator[Prediction]:
-        """One prediction a row, in order, lazily, in bounded memory.
+        live: bool | None = None,
+    ) -> Predictions[Prediction]:
+        """Yield one prediction a row, in order, lazily, in bounded memory.
 
-        A row has `image_path` (relative to `image_base_path`; or `image`, anything that `predict`
-        takes) and `text`; other keys are ignored, but for the column by which the model has
-        thresholds of slices, and `problem`: a reason why the row can't be scored. A row that can't
-        be scored gets a status and no score. `known`: what other calls have encoded, for those that
-        stand together.
+        `rows`: a table of pandas, polars, pyarrow or datasets, or an iterable of mappings. A row
+        has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes)
+        and `text`; other keys are ignored, but for the column by which the model has thresholds of
+        slices. A row that can't be scored gets a status and no score. `known`: what other calls
+        have encoded, for those that stand together.
 
         `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an
         absolute path or through a link; by default only where no base is given. False without a
         base holds paths to the working directory. An `image` is the caller's own and may lie
         anywhere. `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name
         objects below it, or with `outside_images` any in stores of its kind.
+
+        `live`: score rows as they come, and read them on a thread, so that one that is late holds
+        up none that is there; by default where `rows` is an iterator or has no length. False: read
+        4,096 rows at a time, on the caller's thread.
         """
-        locate = _locator(image_base_path, outside_images)
-        seen: deque[tuple[str, str, float]] = deque()
-        column = None if self.slices is None else self.slices.column
+        reader = PairReader.of(rows, image_base_path, outside_images, slices=self.slices)
+        live = is_live(rows) if live is None else live
+        scored = self._predict(rows_of(rows), reader, known, live)
+        return Predictions((one for _, one in scored), scored.counts)
 
-        def pairs() -> Iterator[Pair]:
-            for number, row in enumerate(rows, start=1):
-                name, pair = _pair(row, number, locate)
-                seen.append(
-                    (
-                        name,
-                        pair.text,
-                        self.threshold if column is None else self.threshold_for(row.get(column)),
-                    )
-                )
-                yield pair
+    def predict_rows(
+        self,
+        rows: Any,
+        *,
+        image_base_path: str | Path = "",
+        columns: Columns | None = None,
+        known: Known | None = None,
+        live: bool = False,
+    ) -> Predictions[tuple[Any, Prediction]]:
+        """Yield each row with its prediction, in order, lazily, in bounded memory.
 
-        for scored in self.pipeline.score(pairs(), known=known):
-            name, text, threshold = seen.popleft()
-            yield self._prediction(name, text, scored, threshold)
+        `rows`: a file's path, a source of rows with `path`, `base` and `columns`, an iterable of
+        `Row`s, or anything that `predict_pairs` takes. `columns`: how its columns are read; images
+        then lie below `columns.inside`, or anywhere where that is empty, and without `columns`
+        below `image_base_path`. `known` and `live`: as for `predict_pairs`.
 
-    def encode_images(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
-        """N images → (N, image_dim) embeddings, not normalised. Raises for the first one that can't
-        be read.
+        A `Row` of several images has the prediction of that one whose score decides
+        (`Columns.multi_image`: best, the highest; all, the lowest), under the paths as the row has
+        them. If one of them can't be scored, the row can't: its status names the image.
         """
-        return self._see(images)[:, : self.engine.image_dim]
+        base = str(check_path(image_base_path, "image_base_path"))
+        source = RowSource.of(rows, base, columns)
+        columns = source.columns
+        outside = columns is not None and not columns.inside
+        reader = PairReader.of(
+            source.rows, source.base, outside, slices=self.slices, columns=columns
+        )
+        is_best = columns is not None and columns.multi_image == "best"
+        return self._predict(rows_of(source.rows), reader, known, live, is_best=is_best)
 
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """N texts → (N, text_dim) embeddings, not normalised. Raises for an empty one, and for what
-        is no text.
+    def predict_frame(
+        self,
+        frame: Any,
+        *,
+        image_base_path: str | Path = "",
+        image_column: str = "image_path",
+        text_column: str = "text",
+        outside_images: bool | None = None,
+    ) -> Any:
+        """Return the predictions of a table of pandas, polars, pyarrow or datasets, as a table of
+        the same kind: similarity_score, threshold, is_match, prediction, status and logit of each
+        row, in order; of pandas with the frame's own index, so that `frame.join` fits.
+
+        `image_column`: of paths, or of images in memory; `image` where that is missing;
+        `outside_images`: as for `predict_pairs`.
+        """
+        check_table(frame)  # before anything is scored
+        rows = (as_asked(row, image_column, text_column) for row in row_mappings(frame))
+        predictions = self.predict_pairs(
+            rows, image_base_path=image_base_path, outside_images=outside_images, live=False
+        )
+        return table_like(frame, list(predictions))
+
+    def scores(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
+        """N images and N texts → (N,) similarity scores, pair by pair.
+
+        Raises for the first pair that can't be used.
+        """
+        return scores_from_logits(logits_of_pairs(self.pipeline, images, texts), self.score)
+
+    def score_matrix(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
+        """N images and M texts → (N, M) similarity scores, of each image with each text.
+
+        Each is encoded once. Raises for the first image or text that can't be used.
+        """
+        return scores_from_logits(logits_of_all(self.pipeline, images, texts), self.score)
+
+    def embed_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
+        """N images → (N, D) embeddings of length 1 in the space where the head compares images and
+        texts: the higher the cosine, the higher the score.
+
+        InputError for a bundle whose head is an adapter, which gives scores of pairs only.
+        """
+        return project(self.engine, embed_images(self.pipeline, images), "image")
+
+    def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """N texts → (N, D) embeddings of length 1, comparable with those of `embed_images`; of a
+        text over the context, of its beginning.
+        """
+        return project(self.engine, embed_texts(self.pipeline, texts), "text")
+
+    def encode_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
+        """N images → (N, image_dim) embeddings of the image tower, not normalised. Raises for the
+        first one that can't be read.
+        """
+        return embed_images(self.pipeline, images)[:, : self.engine.image_dim]
+
+    def encode_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an empty
+        one, and for what is no text.
 
         Of a text over the context the beginning only is embedded, whatever `long_text` says.
         """
-        for text in texts:
-            if problem := _text_problem(text):
-                raise InputError(problem)
-        embeddings = self.pipeline.texts(texts)
-        for text, value in zip(texts, embeddings, strict=True):
-            if isinstance(value, InputError):
-                raise InputError(f"text {shown(text)!r}: {value}")
-        return _stack(embeddings, self.engine.text_width)[:, : self.engine.text_dim]
+        return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 
-    def _see(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
-        """N images → (N, image_width), all that the head sees of them."""
-        if len(images) == 1:  # one pair needs no threads
-            return _stack([self.pipeline.image(images[0])], self.engine.image_width)
-        return _stack(self.pipeline.images(images), self.engine.image_width)
+    def close(self) -> None:
+        """Let go of the model. Calls that run go on; later ones raise InputError."""
+        self._model.close()
 
-    def _prediction(
-        self, image_path: str, text: str, scored: ScoredPair, threshold: float
-    ) -> Prediction:
-        if scored.logit is None:
-            return Prediction(
-                image_path, text, None, threshold, None, "error", scored.problem or "no score"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        origin = self._model.origin
+        model = "" if origin is None else f"{str(origin.path)!r}, "
+        return f"<Predictor {model}{self._model.state}, threshold {self.threshold:g}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        model = self._model
+        if model.origin is None:
+            raise MisuseError(
+                "a predictor that was made of an engine can't be pickled or copied; make it with"
+                " mismatch.load, or make another one there"
             )
+        if model.settings.decoder is not None:
+            raise MisuseError(
+                "a predictor with a `decoder` can't be pickled or copied; load the model there with"
+                " a decoder of its own"
+            )
+        chosen = {"threshold": self.threshold, "review": self.review, "slices": self.slices}
+        return _reload, (model.origin, model.settings, chosen)
+
+    def _predict(
+        self,
+        rows: Iterable[Any],
+        reader: PairReader,
+        known: Known | None,
+        live: bool,
+        *,
+        is_best: bool = False,
+    ) -> Predictions[tuple[Any, Prediction]]:
+        """`is_best`: of a row's images the highest score decides, not the lowest."""
+        pipeline = self.pipeline
+        counts = TextCounts(total=pipeline.totals)
+        pending: deque[tuple[Any, list[Pair]]] = deque()
+
+        def pairs() -> Iterator[Pair]:
+            for number, row in enumerate(rows, start=1):
+                found = reader.pairs(row, number)
+                pending.append((row, found))
+                yield from found
+
+        def predictions() -> Generator[tuple[Any, Prediction], None, None]:
+            results = pipeline.score(pairs(), known=known, counts=counts, live=live)
+            for scored in results:
+                row, own = pending.popleft()
+                first = self._prediction(own[0], scored)
+                if len(own) == 1:
+                    yield row, first
+                    continue
+                others = zip(own[1:], islice(results, len(own) - 1), strict=True)
+                every = [first, *(self._prediction(pair, one) for pair, one in others)]
+                yield row, decisive(every, best=is_best, image_path=row.image_path)
+
+        return Predictions(predictions(), counts)
+
+    def _prediction(self, pair: Pair, scored: ScoredPair) -> Prediction:
+        threshold = self.threshold_for(pair.slice_value)
+        if scored.logit is None:
+            status = scored.problem or "no score"
+            return Prediction(pair.name, pair.text, None, threshold, None, "error", status)
         score = float(scores_from_logits(scored.logit, self.score))
         is_match = score >= threshold
-        said: Literal["match", "mismatch", "review"] = "match" if is_match else "mismatch"
+        kind: Literal["match", "mismatch", "review"] = "match" if is_match else "mismatch"
         if self.review is not None and score in self.review:
-            said = "review"
-        return Prediction(image_path, text, score, threshold, is_match, said, "ok", scored.logit)
-
-
-Locate = Callable[[str], Path | Remote]  # raises InputError for a path that can't be had
-
-
-def _locator(base_path: str | Path, outside: bool | None) -> Locate:
-    """What finds the file or object of a row's path; InputError for a path that leaves the base and
-    may not.
-    """
-    base = located(base_path)
-    folder = str(base_path)
-    if isinstance(base, Remote) or outside or (outside is None and not folder):
-        return partial(locate_image, base, outside=bool(outside))
-    confined = ConfinedFolder(folder)
-
-    def locate(path: str) -> Path | Remote:
-        place = locate_image(base, path)
-        if confined.leaves(path):
-            where = folder or "the working directory"
-            raise InputError(
-                f"image {path!r} leaves {where}; pass outside_images=True if it may lie elsewhere"
-            )
-        return place
-
-    return locate
-
-
-def _pair(row: Mapping[str, Any], number: int, locate: Locate) -> tuple[str, Pair]:
-    """The row's image name as given, and what the pipeline needs."""
-    if "text" not in row or ("image_path" not in row and "image" not in row):
-        raise InputError(
-            f"row {number} has the keys {', '.join(map(str, row)) or 'none'}; image_path and text"
-            " are needed"
+            kind = "review"
+        return Prediction(
+            pair.name, pair.text, score, threshold, is_match, kind, "ok", scored.logit
         )
-    path = row.get("image_path")
-    problem = row.get("problem")
-    name = str(path) if isinstance(path, (str, os.PathLike)) else ""
-    if "image" in row:
-        image = row["image"]
-    else:
-        image, problem = _located(locate, name, problem or _path_problem(path))
-    text = row["text"]
-    return name, Pair(image, str(text), problem or _text_problem(text))
-
-
-def _located(locate: Locate, path: str, problem: str | None) -> tuple[Path | Remote, str | None]:
-    """Where an image lies, and why it can't be had from there."""
-    if problem is None:
-        try:
-            return locate(path), None
-        except InputError as error:
-            problem = str(error)
-    return Path(path), problem
-
-
-def _path_problem(path: object) -> str | None:
-    if isinstance(path, (str, os.PathLike)):
-        return None
-    # nan: an empty cell in pandas
-    missing = path is None or (isinstance(path, float) and math.isnan(path))
-    return "the image_path is missing" if missing else not_text("image_path", path)
-
-
-def _text_problem(text: object) -> str | None:
-    return None if isinstance(text, str) else not_text("text", text)
-
-
-def _name(image: ImageSource) -> str:
-    return str(image) if isinstance(image, (str, Path, Remote)) else ""
-
-
-def _stack(values: Iterable[NDArray[np.float32] | InputError], width: int) -> NDArray[np.float32]:
-    rows = []
-    for value in values:
-        if isinstance(value, InputError):
-            raise value
-        rows.append(value)
-    return np.stack(rows) if rows else np.empty((0, width), np.float32)
-
-
-def check_threshold(score: ScoreSpec, threshold: float | None) -> float:
-    """The threshold in use: the one given, checked, else the stored one, else the default."""
-    if threshold is None:
-        return score.threshold_in_use
-    low = 0.0 if score.kind == "probability" else -1.0
-    if not low <= threshold <= 1.0:  # also refuses nan
-        raise InputError(
-            f"the threshold is {threshold}; this model's scores lie between {low:g} and 1"
-        )
-    return float(threshold)
 
 
 def load(
@@ -310,7 +354,7 @@ def load(
     workers: int | None = None,
     long_text: LongText | None = None,
     cache: str | Path | None = None,
-    review: ReviewBand | None = None,
+    review: ReviewBand | tuple[float, float] | None = None,
     decoder: Decoder | None = None,
 ) -> Predictor:
     """Open a checkpoint folder, a bundle folder or a backbone's name (zero-shot), ready to predict.
@@ -318,13 +362,15 @@ def load(
     `provider`: where it runs, auto, cpu, cuda or, for bundles, tensorrt (cuda without CUDA is an
     error, never a quiet fallback); `threads`: of the towers, by default as many as the engine
     chooses; `long_text`: what becomes of texts over the context (truncate, chunk, chunk-mean), by
-    default what the model was trained for; `review`: scores that a person should look at; `cache`:
-    folder where `predict_pairs` keeps embeddings, so that a catalogue's next scoring encodes only
-    what has changed; `decoder`: who decodes images in place of this process, as a
-    `mismatch.runtime.decoding.DecodingPool` does with bounds of time and memory.
+    default what the model was trained for; `review`: scores that a person should look at, a
+    `ReviewBand` or its two ends; `cache`: folder where `predict_pairs` keeps embeddings; `decoder`:
+    what decodes images, as a `mismatch.runtime.decoding.DecodingPool`, within bounds.
     """
-    engine = _open_engine(path, provider, threads)
-    return Predictor(
+    review_band(review)  # what is wrong here is said before a model is loaded
+    Settings.checked(batch_size, workers, long_text, cache, decoder)
+    place = check_path(path, "model")
+    engine = open_engine(place, provider, check_threads(threads))
+    predictor = Predictor(
         engine,
         threshold=threshold,
         batch_size=batch_size,
@@ -334,32 +380,21 @@ def load(
         review=review,
         decoder=decoder,
     )
+    predictor._model.origin = Origin.of(place, provider, threads)
+    return predictor
 
 
-def _open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"threads is {threads}; a number from 1 to {MAX_THREADS:,} is needed")
-    name = "onnx" if is_bundle(path) else "torch"
-    [opener, *_] = entry_points(group="mismatch.engines", name=name) or [None]
-    if opener is None:
-        raise CheckpointError(f"no engine called {name} is installed; reinstall mismatch-clip")
-    try:
-        open_engine = opener.load()
-    except ModuleNotFoundError as error:
-        if name == "onnx":
-            raise CheckpointError(
-                f"bundle {path!s} can't be opened: {error.name} can't be imported: pip install"
-                f" {error.name}"
-            ) from error
-        if name == "torch" and not Path(path).exists():
-            raise CheckpointError(f"model folder {path!s} not found") from error
-        raise MissingExtraError(f"{path!s} is not an ONNX bundle; opening it", "train") from error
-    engine: Engine = open_engine(path, provider=provider, threads=threads)
-    return engine
-
-
-def is_bundle(path: str | Path) -> bool:
-    """Whether the folder is a bundle that `mismatch export-onnx` wrote. What is no file there is
-    for its reader to refuse.
-    """
-    return (Path(path) / "manifest.json").exists()
+def _reload(origin: Origin, settings: Settings, chosen: Mapping[str, Any]) -> Predictor:
+    """Load a model again as another process, or a copy, has it."""
+    predictor = load(
+        origin.path,
+        origin.provider,
+        origin.threads,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        long_text=settings.long_text,
+        cache=settings.cache,
+    )
+    for name, value in chosen.items():
+        setattr(predictor, name, value)
+    return predictor

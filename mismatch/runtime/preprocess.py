@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import stat
-import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
-from mismatch.remote import Remote, is_url
-from mismatch.retries import (
-    NO_MEMORY,
-    SHORTAGES,
-    is_transient,
-    open_once,
-    reason,
-    retried,
-    shortage,
+from mismatch.runtime.open_image import (
+    NO_LIMITS,
+    RGB8,
+    Box,
+    ImageLimits,
+    ImageSource,
+    PreparedImage,
+    image_error,
+    is_encoded,
+    open_image_file,
+    open_part,
+    own_pixels,
+    source_name,
 )
-from mismatch.runtime.image_bounds import check_decoder, check_structure, is_costly_exif
 from mismatch.specs import RGB, ImageSpec
 
 __all__ = [
+    "RGB8",
     "Decoder",
     "ImageLimits",
     "ImageSource",
@@ -41,64 +37,21 @@ __all__ = [
     "image_error",
     "open_image",
     "open_image_file",
+    "open_part",
+    "own_pixels",
     "source_name",
 ]
 
-
-@dataclass(frozen=True, eq=False)
-class PreparedImage:
-    """An image that was decoded and resized elsewhere."""
-
-    digest: bytes  # of its file
-    pixels: NDArray[np.uint8]  # (S, S, 3), what the tower sees
-
-
-ImageSource = Path | str | Remote | bytes | Image.Image | NDArray[Any] | PreparedImage
-Box = tuple[float, float, float, float]  # pixels: left, top, right, bottom
-RGB8 = tuple[int, int, int]  # 0..255
-# an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
-Reduction = Callable[[tuple[int, int]], int]
-
 WHITE = (255, 255, 255)
-_ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {  # EXIF orientation → what puts the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_REFUSED_FORMATS = {  # beside what else Pillow reads
-    "EPS",  # Pillow runs Ghostscript to read it
-    "FITS",  # may unpack to any size
-    "FPX",
-    "IPTC",
-    "MIC",  # these three open a picture within a picture
-}
 _REACH = 3  # lanczos, the widest filter, looks 3 pixels of the coarser grid to each side
 _OVER = 2  # times the resolution that is needed which a JPEG keeps when it is decoded smaller
-_PLAIN = 4  # bytes of a pixel, uncompressed
 _LONG = 8  # long side over short side, from where on only the cropped part is resized
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What is read, where that is less than everything."""
-
-    # Pillow's names; none: all but those that run programs or unpack without end
-    formats: tuple[str, ...] = ()
-    max_pixels: int | None = None  # of one image; None: `PIL.Image.MAX_IMAGE_PIXELS`
-
-
-NO_LIMITS = ImageLimits()
 
 
 class Decoder(Protocol):
@@ -137,64 +90,6 @@ def open_image(source: ImageSource, background: RGB8 = WHITE) -> Image.Image:
     if _decoder is not None and is_encoded(source):
         return _decoder.image(source, background)
     return open_part(source, background)[0]
-
-
-def is_encoded(source: ImageSource) -> bool:
-    """Whether it is a file, or the bytes of one, rather than pixels."""
-    return not isinstance(source, Image.Image | np.ndarray | PreparedImage)
-
-
-def open_part(
-    source: ImageSource,
-    background: RGB8,
-    reduction: Reduction | None = None,
-    *,
-    name: str = "",
-    limits: ImageLimits = NO_LIMITS,
-) -> tuple[Image.Image, Box]:
-    """Return the image, and which part of it is the picture: all of it, but for a fraction of a
-    pixel where it was decoded smaller.
-
-    `name`: of the image in messages, if not the source's own.
-    """
-    name = name or source_name(source)
-    try:
-        decoded, (width, height) = _decode(source, name, reduction, limits)
-        upright = _upright(decoded)
-        if upright.size != decoded.size:
-            width, height = height, width
-        return _to_rgb(upright, background, name), (0, 0, width, height)
-    except (ImageError, MachineError):
-        raise
-    except Exception as error:
-        raise image_error(error, source, name) from error
-
-
-def image_error(error: Exception, source: ImageSource, name: str) -> ImageError | MachineError:
-    """What an exception means that reading or decoding an image raised."""
-    # Pillow's own word for it is an OSError
-    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-        return shortage(f"{name} can't be decoded", MemoryError())
-    if isinstance(error, Image.DecompressionBombError):
-        return ImageRefusedError(_too_large(name))
-    # which says nothing of the image
-    if (
-        isinstance(error, OSError)
-        and error.errno == errno.EHOSTUNREACH
-        and isinstance(source, Remote)
-    ):
-        return MachineError(
-            f"{name} can't be fetched: {reason(error)}; look after the network, then go on"
-        )
-    if isinstance(error, OSError) and is_transient(error):
-        return ImageError(
-            f"{name} can't be read ({reason(error)}); look after its disk or network, then score"
-            " the row again"
-        )
-    return ImageError(
-        f"{name} can't be decoded ({_reason(error)}): it is damaged or cut short; replace the file"
-        " or drop the row"
-    )
 
 
 class Preprocessor:
@@ -371,242 +266,3 @@ def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float3
     scale = 1 / (255 * deviation)
     offset = -np.array(mean, np.float64).reshape(3, 1, 1) / deviation
     return scale.astype(np.float32), offset.astype(np.float32)
-
-
-def source_name(source: ImageSource) -> str:
-    """What an image is called in messages."""
-    if isinstance(source, str | os.PathLike | Remote):
-        return f"image '{source}'"
-    return "the image given as bytes" if isinstance(source, bytes) else "the image given"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _too_large(name: str) -> str:
-    return (
-        f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller, or raise"
-        " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
-    )
-
-
-def _decode(
-    source: ImageSource, name: str, reduction: Reduction | None, limits: ImageLimits
-) -> tuple[Image.Image, tuple[float, float]]:
-    """Any source → a loaded Pillow image of any mode, and how large the picture is
-    in it, pixels.
-    """
-    if isinstance(source, Image.Image):
-        _checked(source, name).load()  # a TIFF turns itself upright while it loads
-        return source, source.size
-    if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
-        return image, image.size
-    if isinstance(source, bytes):
-        return _load(io.BytesIO(source), name, reduction, limits)
-    if isinstance(source, PreparedImage):
-        prepared = Image.fromarray(source.pixels)
-        return prepared, prepared.size
-
-    def decode_file() -> tuple[Image.Image, tuple[float, float]]:
-        with open_image_file(source) as file:
-            return _load(file, name, reduction, limits)
-
-    return retried(decode_file)
-
-
-def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO:
-    """An image's file, opened, or its object, fetched. ImageNotFoundError where none is; ImageError
-    for an address, a folder, a pipe or what may not be read; MachineError where file handles run
-    out. What may pass is an OSError still, for `retried`.
-    """
-    name = source_name(path)
-    if isinstance(path, str) and is_url(path):
-        raise ImageError(
-            f"{name} is an address; mismatch fetches nothing: download it first and give its path"
-        )
-    try:
-        if isinstance(path, Remote):
-            return io.BytesIO(_fetched(path, name))
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
-            raise ImageError(
-                f"{name} is a folder or a device, not a file; check the row's image_path"
-            )
-        return open_once(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ImageNotFoundError(
-            f"{name} not found; check its path and --image-base-path"
-        ) from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and is_transient(error):
-            raise
-        if isinstance(error, OSError) and error.errno in SHORTAGES:
-            raise shortage(f"{name} can't be opened", error) from None
-        raise ImageError(
-            f"{name} can't be opened ({_reason(error)}); check its path and permissions"
-        ) from None
-
-
-def _fetched(place: Remote, name: str) -> bytes:
-    """By one request, which asks for no more than a picture of as many pixels as are allowed takes
-    without compression.
-    """
-    most = 2**63 - 2 if Image.MAX_IMAGE_PIXELS is None else _PLAIN * Image.MAX_IMAGE_PIXELS
-    data = place.read(0, most + 1)
-    if len(data) > most:
-        raise ImageError(
-            f"{name} has more than {most:,} bytes; make it smaller, or raise"
-            " PIL.Image.MAX_IMAGE_PIXELS if you trust its source"
-        )
-    return data
-
-
-def _load(
-    file: IO[bytes], name: str, reduction: Reduction | None, limits: ImageLimits
-) -> tuple[Image.Image, tuple[float, float]]:
-    check_structure(file, name)
-    image = _identify(file, limits.formats)
-    if image is None and not file.seek(0, os.SEEK_END):
-        raise ImageRefusedError(f"{name} is empty (0 bytes); replace the file or drop the row")
-    if image is None and limits.formats:
-        raise ImageRefusedError(
-            f"{name} is of no known format; one of {', '.join(limits.formats)} is needed"
-        )
-    if image is None:
-        raise ImageRefusedError(
-            f"{name} is not an image in a format that Pillow reads; replace the file or drop"
-            " the row"
-        )
-    width, height = _checked(image, name, limits.max_pixels).size
-    check_decoder(image, name)
-    times = reduction((width, height)) if reduction is not None and image.format == "JPEG" else 1
-    if (width % times or height % times) and _orientation(image) in _TURNS:
-        times = 1  # the fraction of a pixel would come to lie at another edge
-    if times > 1:
-        image.draft(image.mode, (width // times, height // times))
-    image.load()
-    return image, (image.size if times == 1 else (width / times, height / times))
-
-
-def _identify(file: IO[bytes], formats: Collection[str]) -> Image.Image | None:
-    """Image.open without its size warning, which only a process-wide filter could keep from leaking
-    out of a thread; and without the file's name, by which Pillow would map a bitmap into memory:
-    one that somebody cuts short meanwhile ends the process by SIGBUS.
-    """
-    prefix = file.read(16)
-    if formats:
-        Image.init()
-    for name in formats or _formats():
-        if name not in Image.OPEN:  # Pillow was built without it
-            continue
-        factory, accepts = Image.OPEN[name]
-        try:
-            verdict = accepts is None or accepts(prefix)
-            # a str says which library Pillow was built without
-            if verdict and not isinstance(verdict, str):
-                file.seek(0)
-                return factory(file, "")
-        # what Image.open takes for "another format"
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
-    return None
-
-
-def _formats() -> Iterator[str]:
-    """Names of Pillow's formats, the common ones first; the rest is imported only when none of
-    those fits.
-    """
-    Image.preinit()
-    common = [name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS]
-    yield from common
-    Image.init()
-    yield from (
-        name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS and name not in common
-    )
-
-
-def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Image.Image:
-    pixels = image.width * image.height
-    if not pixels:
-        raise ImageError(
-            f"{name} has no pixels ({image.width} x {image.height}); replace the file or drop"
-            " the row"
-        )
-    if max_pixels is not None and pixels > max_pixels:
-        raise ImageRefusedError(f"{name} has more than {max_pixels:,} pixels; make it smaller")
-    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        raise ImageRefusedError(_too_large(name))
-    return image
-
-
-def _from_array(array: NDArray[Any], name: str) -> Image.Image:
-    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise ImageError(
-            f"{name} is an array of shape {array.shape}; (height, width), or that and 3 or 4"
-            " channels, is needed"
-        )
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    if array.dtype == np.uint16:
-        array = _to_8_bits(array)
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"{name} is an array of {array.dtype}; uint8 (0..255), uint16 or bool is needed"
-        )
-    if 0 in array.shape:
-        raise ImageError(f"{name} has no pixels (shape {array.shape})")
-    return _checked(Image.fromarray(np.ascontiguousarray(array)), name)
-
-
-def _to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF (or XMP) orientation says; without a mark that would turn it again."""
-    turn = _TURNS.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
-        turned.info.pop(key, None)
-    return turned
-
-
-def _orientation(image: Image.Image) -> int:
-    if is_costly_exif(image.info.get("exif") or b""):
-        return 1
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
-        return 1
-
-
-def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _from_integers(image, name)
-    if image.mode == "F":
-        raise ImageError(
-            f"{name} has floating-point pixels, whose range is unknown; convert it to 8 bits"
-        )
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, (*background, 255))
-        return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_integers(image: Image.Image, name: str) -> Image.Image:
-    """Modes I;16 and I (as Pillow reads 16-bit files) → L."""
-    levels = np.asarray(image)
-    if levels.min() < 0 or levels.max() > 65535:
-        raise ImageError(
-            f"{name} has pixels from {levels.min()} to {levels.max()}; convert it to 8 or 16 bits"
-        )
-    return Image.fromarray(_to_8_bits(levels))

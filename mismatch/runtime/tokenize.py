@@ -23,6 +23,7 @@ from mismatch.runtime.tokenizer_file import check_tokenizer_file, unknown_token
 from mismatch.specs import TextSpec
 
 __all__ = [
+    "EMPTY",
     "Encoded",
     "TokenBatch",
     "Tokenizer",
@@ -40,6 +41,7 @@ FEW = 0.2
 SPACE = "\u2581"  # SentencePiece's
 SAMPLE = "a"  # a text that every tokenizer can encode
 SHOWN = 60  # characters of a text that an error quotes
+EMPTY = "the text is empty"
 T = TypeVar("T")
 LONG = 4096  # characters, up to which the square of their number costs nothing
 MOST_MARKS = 256  # accents on one letter
@@ -53,6 +55,7 @@ class Encoded(NamedTuple):
 
     ids: list[int]  # special ones included, cut at context_length
     cut: bool  # whether the text was longer than that
+    is_empty: bool = False  # whether cleaning left nothing of the text
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,13 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """B texts → B lists of ids, special ones included and cut at context_length, and whether
-        something was cut; for sorting by length.
+        something was cut; for sorting by length. An empty text has the special ones alone.
 
         InputError, which quotes it, for the first text that can't be encoded.
         """
         ids = list[list[int]]()
         cut = list[bool]()
-        for text, encoded in zip(texts, self.encode_each(texts), strict=True):
+        for text, encoded in zip(texts, self._encode_all(texts), strict=True):
             if isinstance(encoded, InputError):
                 raise InputError(f"text {shown(text)!r}: {encoded}")
             ids.append(encoded.ids)
@@ -97,19 +100,34 @@ class Tokenizer:
 
     def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
         """B texts → the tokens of each, or why it has none: a special token that is spelt out in it
-        would hide what follows from the model.
+        would hide what follows from the model, and of an empty text it would score nothing.
 
         InputError where no text at all can be encoded: then the model is to blame.
         """
+        return [
+            InputError(EMPTY) if isinstance(encoded, Encoded) and encoded.is_empty else encoded
+            for encoded in self._encode_all(texts)
+        ]
+
+    def is_empty(self, text: str) -> bool:
+        """Whether nothing is left of a text after cleaning, so that its score would say nothing:
+        white space, HTML entities of it (`&nbsp;`), control characters.
+        """
+        [encoded] = self._encode_all([text])
+        return isinstance(encoded, Encoded) and encoded.is_empty
+
+    def _encode_all(self, texts: Sequence[str]) -> list[Encoded | InputError]:
         return run_bisected(self._encode, texts, sample=lambda: SAMPLE, problem=_not_encoded)
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded | InputError]:
         cleaned = [_whole(self._clean(text)) for text in texts]
         with _encoding():
             encodings = self._tokenizer.encode_batch_fast(cleaned)
-        return [self._encoded(encoding) for encoding in encodings]
+        return [
+            self._encoded(text, encoding) for text, encoding in zip(cleaned, encodings, strict=True)
+        ]
 
-    def _encoded(self, encoding: tokenizers.Encoding) -> Encoded | InputError:
+    def _encoded(self, cleaned: str, encoding: tokenizers.Encoding) -> Encoded | InputError:
         # 1 for those that every text has
         ids = encoding.ids
         is_added = encoding.special_tokens_mask
@@ -122,7 +140,9 @@ class Tokenizer:
                     f"the text holds {self._tokenizer.id_to_token(token)!r}, a special token of the"
                     " model; take it out, or drop the row"
                 )
-        return Encoded(ids, bool(encoding.overflowing))
+        # a tokenizer may drop what cleaning has left, as BERT's does with control characters
+        is_empty = all(is_added) or not cleaned.strip()
+        return Encoded(ids, bool(encoding.overflowing), is_empty)
 
     def beyond(self, text: str) -> tuple[int, str]:
         """How many tokens a text has, special ones included, and its part that is cut off, as it is

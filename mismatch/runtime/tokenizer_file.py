@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mismatch.errors import CheckpointError
-from mismatch.files import parse_json
+from mismatch.io.reading import parse_json
 
 __all__ = ["check_tokenizer_file", "unknown_token"]
 

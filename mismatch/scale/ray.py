@@ -85,7 +85,7 @@ class Actors:
                 ) from error
             raise MachineError(
                 f"a worker died {ATTEMPTS} times at the same block (of memory?); pass a smaller"
-                " --block-rows or --batch-size"
+                " `block_rows` or `batch_size`"
             ) from error
 
 
@@ -111,8 +111,8 @@ def actors(
         if (count or 1) > room:
             wanted = f"{count or 1} actors of {threads} CPUs{' and a GPU' if gpu else ''}"
             raise InputError(
-                f"the Ray cluster has no room for {wanted} each, it has for {room}; lower --actors"
-                " or --threads, or add machines"
+                f"the Ray cluster has no room for {wanted} each, it has for {room}; lower `actors`"
+                " or `threads`, or add machines"
             )
         kind = ray.remote(
             num_cpus=threads, num_gpus=int(gpu), max_restarts=-1, max_task_retries=ATTEMPTS - 1
@@ -128,7 +128,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtraError("--engine ray", "ray") from error
+        raise MissingExtraError("`engine='ray'`", "ray") from error
     return ray
 
 

@@ -4,6 +4,7 @@ the environment.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 import mismatch
+from mismatch.errors import MismatchError
 from mismatch.runtime.predictor import Predictor
 from mismatch.serving.configuration import Settings
 from mismatch.serving.guard import Guard
@@ -201,4 +203,17 @@ def __getattr__(name: str) -> Any:
     """
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return create_app(Settings.from_environment())
+    try:
+        return create_app(Settings.from_environment())
+    except MismatchError as error:
+        raise _said_by_uvicorn(error) from error
+
+
+def _said_by_uvicorn(error: MismatchError) -> Exception:
+    """The error as one that uvicorn, where it is the server, tells in a line without a trace."""
+    importer = sys.modules.get("uvicorn.importer")
+    if importer is None:
+        return error
+    kinds = (type(error), importer.ImportFromStringError)
+    told: Exception = type("SettingsError", kinds, {})(str(error))
+    return told

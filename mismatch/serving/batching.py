@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from mismatch.errors import MismatchError
 from mismatch.runtime.predictor import Prediction
 
-__all__ = ["Batcher", "ClosedError", "FullError"]
+__all__ = ["CLOSED", "NONE_READING", "Batcher", "ClosedError", "FullError"]
 
 Score = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction]]
 KEPT = 0.8  # of what is known of the speed, at each batch
@@ -25,6 +26,7 @@ NONE_READING: Mapping[str, int] = MappingProxyType({})
 # to clean and tokenize, and an image tower about 10 ms an image.
 PAIR_COST = 1_000  # characters, beside the text's own
 MAX_BATCH_TEXT = 2**15  # characters of a batch's distinct texts: a third of a second at worst
+CLOSED = "the service is going down; ask another one"
 OVERBOOKED = 2  # times the bound, beyond which even a client's first pair is refused
 
 
@@ -134,6 +136,7 @@ class Batcher:
         self._done = 0.0  # and their cost
         self._news = asyncio.Event()
         self._closing = False
+        self._closed = asyncio.Event()  # `close` was called: nothing waits for more any longer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mismatch-serving")
         self._worker: asyncio.Task[None] | None = None
 
@@ -149,6 +152,7 @@ class Batcher:
     async def close(self) -> None:
         """Take nothing more, finish what waits."""
         self._closing = True
+        self._closed.set()
         self._news.set()
         if self._worker is not None:
             await self._worker
@@ -187,7 +191,7 @@ class Batcher:
         `reading`: pairs by client that will be here before them; `cost`: of all of the pairs.
         """
         if self._closing:
-            raise ClosedError("the service is going down; ask another one")
+            raise ClosedError(CLOSED)
         waiting = self.waiting + sum(reading.values())
         expected = self.expected_wait(client, reading, cost)
         late = waiting > 0 and expected > self._max_wait
@@ -235,9 +239,15 @@ class Batcher:
                 self._news.clear()
                 await self._news.wait()
                 continue
-            if self.waiting < self._batch and self._wait and not self._closing:
-                await asyncio.sleep(self._wait)
+            if self.waiting < self._batch and self._wait:
+                await self._wait_for_more()
             await self._round()
+
+    async def _wait_for_more(self) -> None:
+        """Let `wait` seconds pass, or less where it is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                await self._closed.wait()
 
     async def _round(self) -> None:
         """Take a batch, score it, and give out what is whole."""

@@ -25,7 +25,7 @@ __all__ = [
 
 SMALL = 2**20  # bytes of a request that may also use what is kept back from large ones
 KEPT_BACK = 4  # one part of so many, for small requests
-SHARES = 2  # of what large requests may hold, one client has one part of so many
+SHARES = 2  # one client may hold one part of so many of what all, or all large requests, may
 CLIENT_NETWORK = 64  # bits of an IPv6 address that stand for one client
 FULL = (
     "the requests that are being answered hold all the memory that they, or those of one client,"
@@ -46,17 +46,18 @@ class Budget:
         """
         self._total = total
         self._for_large = max(total - total // KEPT_BACK, largest)
-        self._for_client = max(self._for_large // SHARES, largest)
+        self._for_clients_large = max(self._for_large // SHARES, largest)
+        self._for_client = max(total // SHARES, min(largest, SMALL))
         self._clients = Counter[str]()  # bytes that each holds
         self.held = 0  # bytes
 
     def fits(self, client: str, size: int, held: int = 0) -> bool:
         """Whether a client's request that holds `held` bytes could hold `size` in all."""
+        others = self.held - held  # what all other requests hold
+        own_others = self._clients[client] - held
         if size <= SMALL:
-            return self.held - held + size <= self._total
-        if self._clients[client] - held + size > self._for_client:
-            return False
-        return self.held - held + size <= self._for_large
+            return own_others + size <= self._for_client and others + size <= self._total
+        return own_others + size <= self._for_clients_large and others + size <= self._for_large
 
     def hold(self, client: str, size: int) -> None:
         """Note `size` bytes more of a client; less, where it is negative."""

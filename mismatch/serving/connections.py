@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import h11
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mismatch.serving.budget import UNKNOWN, client_of
@@ -53,6 +54,10 @@ class Connection(H11Protocol):
         self._is_untaken = False  # whether an answer is complete, but its client has not taken it
         self._has_ended = False  # whether the client sends nothing more
         self._is_leaving = False  # whether the service stops
+        self._is_lost = False
+        self._application: Any = self.app
+        self.app = self._answer
+        self._answered: Scope | None = None  # the last request of which the work has ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         lingering: Any = _Lingering(transport, self._is_sending)
@@ -66,10 +71,27 @@ class Connection(H11Protocol):
         self._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.others.discard(self, self._name)
         self._forget_head()
         self._forget_answer()
         super().connection_lost(exc)
+        self._is_lost = True
+        self._release()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer a request, with an end of its own where the server stops."""
+        try:
+            await self._application(scope, receive, send)
+        except asyncio.CancelledError:
+            self.transport.close()  # behind what is written
+        finally:
+            self._answered = scope
+            self._release()
+
+    def _release(self) -> None:
+        """Count the connection no longer, once it has ended and nothing is done for it."""
+        is_working = self.cycle is not None and self.cycle.scope is not self._answered
+        if self._is_lost and not is_working:
+            self.others.discard(self, self._name)
 
     def is_idle(self) -> bool:
         """Whether no request is being answered."""

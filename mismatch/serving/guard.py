@@ -25,8 +25,10 @@ from starlette.websockets import WebSocketClose
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.budget import FULL, RETRY, Account, Budget, client_of
 from mismatch.serving.configuration import DESCRIBING, Settings
+from mismatch.serving.disconnects import ended_by_disconnect
 from mismatch.serving.hosts import Hosts
-from mismatch.serving.problems import TITLES, problem, problem_of
+from mismatch.serving.models import Queue
+from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
 from mismatch.serving.telemetry import Metrics, log
 
 __all__ = ["Guard"]
@@ -37,7 +39,12 @@ GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
 BLANKS = " \t"  # that may stand around a header's value
 OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
-SCORING = frozenset({"/v1/predict", "/v1/predict/batch"})  # whose pairs wait in the queue
+# routes that work for their client, and the queue in which that work waits
+QUEUES: Mapping[str, Queue] = {
+    "/v1/predict": "pairs",
+    "/v1/predict/batch": "pairs",
+    "/v1/explain": "explanations",
+}
 WITHOUT_MODELS = OPEN | DESCRIBING
 UNLOADED = (
     "no model is loaded; where this application is mounted in another one, the other's lifespan has"
@@ -46,7 +53,8 @@ UNLOADED = (
 NO_HOST = "this name is not one of the service's; its setting hosts (--allow-host) may name it"
 NO_ORIGIN = "pages of this origin may not ask; the service's setting origins may name it"
 UNSENT = "the body is shorter than its Content-Length; send it whole, and no Upgrade header"
-Busy = Callable[[str, Mapping[str, int]], FullError | ClosedError | None]
+STOPPING = "the service has stopped before this was done; ask another one"
+Busy = Callable[[Queue, str, Mapping[str, int]], FullError | ClosedError | None]
 
 
 class Guard:
@@ -62,17 +70,17 @@ class Guard:
     ) -> None:
         """Bounds, tokens and names come from the settings.
 
-        `busy`: why no pair of a client would be taken now, given how many are being read of each
-        client: then a body isn't even read. `ready`: whether the models are loaded.
+        `busy`: why a queue would take nothing of a client now, given how many requests are being
+        read of each client: then a body isn't even read. `ready`: whether the models are loaded.
         """
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._busy = busy
         self._ready = ready
-        # Scoring requests whose bodies are whole and whose pairs are not yet in the queue. One that
+        # Requests by client whose bodies are whole and which are not yet in their queue. One that
         # only has a head, or sends its body slowly, keeps nobody waiting.
-        self._reading = Counter[str]()  # by client
+        self._reading = {queue: Counter[str]() for queue in QUEUES.values()}
         self._tokens = [token.encode() for token in settings.tokens]
         self._hosts = Hosts(settings.hosts, settings.origins)
         self._open = OPEN | set(settings.open_routes)
@@ -83,7 +91,7 @@ class Guard:
             await WebSocketClose()(scope, receive, send)  # there is none, and none is guarded
             return
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await run_lifespan(self._app, scope, receive, send)
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
@@ -96,6 +104,10 @@ class Guard:
         route = _route(scope)
         try:
             await self._answer(route, scope, headers, receive, answer)
+        except asyncio.CancelledError:  # the server ends
+            refusal = problem(503, STOPPING, {"retry-after": "5", "connection": "close"})
+            await answer.instead(refusal, scope, receive)
+            raise
         finally:  # also where its client has gone
             self._note(route, scope, answer, time.perf_counter() - start)
 
@@ -112,29 +124,34 @@ class Guard:
                 await self._guarded(scope, receive, answer)
                 return
             length = _length(headers)
-            if route not in SCORING:
+            queue = QUEUES.get(route or "")
+            if queue is None:
                 await self._guarded(scope, _weighed(receive, account, length), answer)
                 return
-            with self._counted(scope, client) as whole:
-                await self._guarded(scope, _weighed(receive, account, length, whole), answer)
+            with self._counted(scope, queue, client) as whole:
+                body = _weighed(receive, account, length, whole)
+                with ended_by_disconnect(body, lambda: answer.status > 0) as watched:
+                    await self._guarded(scope, watched, answer)
 
     @contextmanager
-    def _counted(self, scope: Scope, client: str) -> Iterator[Callable[[], None]]:
+    def _counted(self, scope: Scope, queue: Queue, client: str) -> Iterator[Callable[[], None]]:
         """Yield what has to be called when the body is whole; FullError where it comes too late.
 
         From then on the request counts as being read, until its route calls `mismatch.read`, or
         it ends.
         """
-        counted = done = False
+        counted = False
+        done = False
+        reading = self._reading[queue]
 
         def whole() -> None:
             nonlocal counted
             if done:
                 return
-            busy = self._busy(client, self._reading)
+            busy = self._busy(queue, client, reading)
             if busy is not None:
                 raise busy
-            self._reading[client] += 1
+            reading[client] += 1
             counted = True
 
         def read() -> None:
@@ -143,9 +160,9 @@ class Guard:
             if not counted:
                 return
             counted = False
-            self._reading[client] -= 1
-            if not self._reading[client]:
-                del self._reading[client]
+            reading[client] -= 1
+            if not reading[client]:
+                del reading[client]
 
         scope["mismatch.read"] = read
         try:
@@ -197,9 +214,10 @@ class Guard:
             return None
         if not self._ready():
             return problem(503, UNLOADED, {"retry-after": "5"})
-        if scope["method"] not in WITH_BODY or route not in SCORING:
+        queue = QUEUES.get(route)
+        if scope["method"] not in WITH_BODY or queue is None:
             return None
-        busy = self._busy(_client(scope), self._reading)
+        busy = self._busy(queue, _client(scope), self._reading[queue])
         return None if busy is None else problem_of(busy)
 
     def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:

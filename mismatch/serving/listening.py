@@ -19,7 +19,7 @@ from mismatch.serving.budget import UNKNOWN
 from mismatch.serving.configuration import Settings
 from mismatch.serving.telemetry import log
 
-__all__ = ["Connections", "LoopFaults", "Server", "connections_within_limits"]
+__all__ = ["Connections", "LoopFaults", "Server", "connections_within_limits", "url_of"]
 
 ACCEPTED = 32  # connections that are accepted in one go, before any of them is counted
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
@@ -117,9 +117,17 @@ class Server(uvicorn.Server):
     """uvicorn, with bounds on its connections."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, host: str, port: int, **options: Any
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        host: str,
+        port: int,
+        on_started: Callable[[str], object] = lambda url: None,
+        **options: Any,
     ) -> None:
-        """`options`: further ones of `uvicorn.Config`."""
+        """`on_started` receives the URL once connections are accepted; `options`: further ones of
+        `uvicorn.Config`.
+        """
         # This import needs h11, which only servers have.
         from mismatch.serving.connections import connection_class
 
@@ -134,13 +142,16 @@ class Server(uvicorn.Server):
             http=kind,
             ws="none",
             backlog=ACCEPTED,  # asyncio's number of connections in one go, too
-            limit_concurrency=limit + 1,  # connections have their bound; this is for tasks
+            # Connections have their bounds. This one would count the work of all clients together.
+            limit_concurrency=None,
+            proxy_headers=False,  # they say who the client is, and any client can send them
             access_log=False,
             server_header=False,
             log_config=None,
             **options,
         )
         super().__init__(config)
+        self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(LoopFaults())
@@ -149,6 +160,26 @@ class Server(uvicorn.Server):
             for listening in server.sockets:
                 with listening.dup() as copy:
                     copy.listen(BACKLOG)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            self._on_started(url_of(self.config.host, port))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was accepted, or cut it short where a second Ctrl-C says so.
+
+        uvicorn itself then leaves requests and the application to the end of the event loop, which
+        cancels all of them at once, and logs their traces.
+        """
+        await super().shutdown(sockets)
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the URL of a service; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def connections_within_limits(wanted: int) -> int:

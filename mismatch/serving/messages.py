@@ -100,7 +100,7 @@ class BatchQuestion(Strict):
 class ExplainQuestion(Question):
     """A pair, and whether parts of its image are covered too, which takes fifty times as long."""
 
-    heat_map: bool = True
+    heat_map: bool = Field(True, strict=True)  # no "true", and no 1
 
 
 class Answer(Message):

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -23,19 +24,21 @@ import mismatch
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
-from mismatch.runtime.explain import Explanation, explain
-from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
+from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
-from mismatch.serving.batching import Batcher, ClosedError, FullError
+from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
 from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
 from mismatch.serving.turns import Turns
 
-__all__ = ["Models", "RememberedImage", "Served"]
+__all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
+Queue = Literal["pairs", "explanations"]  # where requests wait for a model
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -62,6 +65,9 @@ class Served:
         self._known = Known.nothing(settings.remember)
         self._lexicon = Lexicon()
         self._closing = False
+        self._users = 0  # requests that hold this model
+        self._unused = asyncio.Event()
+        self._unused.set()
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
@@ -73,6 +79,23 @@ class Served:
             max_wait=s.max_wait,
             seen=self._seen,
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model for a request until the block ends, also where another replaces it."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Close it once no request uses it any more."""
+        await self._unused.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -103,6 +126,14 @@ class Served:
         """One a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
+    def check_explanation(self, client: str, reading: Mapping[str, int]) -> None:
+        """FullError, ClosedError where no explanation of a client would be taken now, after those
+        that are being read (`reading`) of each client.
+        """
+        if self._closing:
+            raise ClosedError(CLOSED)
+        self._turns.check(client, reading)
+
     async def explanation(
         self, image: PreparedImage, text: str, slice_value: str | None, *, heat_map: bool
     ) -> ExplanationAnswer:
@@ -111,7 +142,7 @@ class Served:
         One that nobody waits for any more ends at its next step.
         """
         if self._closing:
-            raise ClosedError("the service is going down; ask another one")
+            raise ClosedError(CLOSED)
         loop = asyncio.get_running_loop()
         async with self._turns.turn(current_client()):
             unwanted = threading.Event()
@@ -158,12 +189,19 @@ class Served:
         for at in range(0, len(rows), HELD_IMAGES):
             part = rows[at : at + HELD_IMAGES]
             self._recall(part)
-            found += self.predictor.predict_pairs(part, known=self._known)
+            pairs = [self._pair(row) for row in part]
+            found += self.predictor.predict_pairs(pairs, known=self._known)
         self._metrics.stage(self.name, "score", time.perf_counter() - start)
         self._metrics.scored(self.name, found)
         if self.drift is not None:
             self.drift.add((one.logit, len(one.text)) for one in found if one.logit is not None)
         return found
+
+    def _pair(self, row: Mapping[str, Any]) -> Pair:
+        slices = self.predictor.slices
+        value = None if slices is None else row.get(slices.column)
+        image = NO_PIXELS if row["image"] is None else row["image"]
+        return Pair(image, row["text"], row["problem"], slice_value=value)
 
     def _recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note again what was remembered when these rows came, and may have been dropped since."""
@@ -217,6 +255,7 @@ class Models:
         self._given = given
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
+        self._retiring = set[asyncio.Task[None]]()  # of models that others have replaced
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
@@ -234,14 +273,19 @@ class Models:
     def names(self) -> list[ModelName]:
         return [ModelName(name=one.name, model_id=one.model_id) for one in self]
 
-    def busy(self, client: str, reading: Mapping[str, int]) -> FullError | ClosedError | None:
-        """Why no model would take a pair of a client now, after those that are being read
+    def busy(
+        self, queue: Queue, client: str, reading: Mapping[str, int]
+    ) -> FullError | ClosedError | None:
+        """Why no model's queue would take anything of a client now, after what is being read
         (`reading`) of each client; None where one would.
         """
         error = None
         for one in self:
             try:
-                one.batcher.check(client=client, reading=reading)
+                if queue == "pairs":
+                    one.batcher.check(client=client, reading=reading)
+                else:
+                    one.check_explanation(client, reading)
             except (FullError, ClosedError) as raised:
                 error = raised
             else:
@@ -249,12 +293,15 @@ class Models:
         return error
 
     async def load(self) -> list[str]:
-        """Load all from where they lie and put them in the place of those that ran, which finish
-        what they have accepted; the names of what is another one now.
+        """Load all from where they lie and put them in the place of those that ran; the names of
+        what is another one now.
 
-        Where one can't be loaded, MismatchError, and all stay as they were.
+        Requests go on with the models that they have, which are closed behind the last of them.
+        Before that no others are loaded, so that two of each are in memory at most. Where one can't
+        be loaded, MismatchError, and all stay as they were.
         """
         async with self._loading:
+            await self._retired()
             found = {
                 name: await asyncio.to_thread(self._open, name, path)
                 for name, path in self._settings.named.items()
@@ -273,8 +320,16 @@ class Models:
             for one in fresh.values():
                 one.batcher.start()
             self._served = fresh
-            await asyncio.gather(*(one.close() for one in before.values()))
+            for one in before.values():
+                task = asyncio.get_running_loop().create_task(one.retire())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
             return changed
+
+    async def _retired(self) -> None:
+        """Wait for all models that others have replaced."""
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     def _open(self, name: str, path: str) -> Predictor:
         return (
@@ -286,6 +341,7 @@ class Models:
     async def close(self) -> None:
         """Finish what waits."""
         await asyncio.gather(*(one.close() for one in self))
+        await self._retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
         """Model, what has drifted or not, and its index."""

@@ -10,13 +10,22 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mismatch.errors import InputError, MachineError, MismatchError
 from mismatch.serving.batching import ClosedError, FullError
 from mismatch.serving.messages import Problem
 from mismatch.serving.telemetry import log
 
-__all__ = ["RESPONSES", "TITLES", "add_handlers", "first_error", "problem", "problem_of"]
+__all__ = [
+    "RESPONSES",
+    "TITLES",
+    "add_handlers",
+    "first_error",
+    "problem",
+    "problem_of",
+    "run_lifespan",
+]
 
 TITLES = {
     400: "Wrong input",
@@ -30,7 +39,6 @@ TITLES = {
     421: "Not this host",
     422: "Not understood",
     500: "Failed",
-    502: "Not fetched",
     503: "Too busy",
     504: "Too late",
 }
@@ -40,7 +48,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": TITLES[code],
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for code in (400, 401, 403, 404, 411, 413, 415, 421, 422, 502, 503, 504)
+    for code in (400, 401, 403, 404, 411, 413, 415, 421, 422, 503, 504)
 }
 LONGEST = 500  # characters of a sentence, which may hold what was sent
 
@@ -75,6 +83,29 @@ def problem_of(error: Exception) -> JSONResponse:
         log.error({"message": "a model failed at a request", "error": str(error)})
         return problem(500, "the model failed at this request; the service's log says why")
     raise error
+
+
+async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let an application start and end; what it says of a MismatchError is its line, no trace."""
+    failures: list[Message] = []
+
+    async def hold_failures(message: Message) -> None:
+        if message["type"].endswith(".failed"):
+            failures.append(message)
+        else:
+            await send(message)
+
+    try:
+        await app(scope, receive, hold_failures)
+    except MismatchError as error:
+        for failure in failures:
+            await send({**failure, "message": str(error)})
+        if not failures:
+            raise
+    except BaseException:
+        for failure in failures:
+            await send(failure)
+        raise
 
 
 def first_error(error: ValidationError, where: str = "") -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,10 +18,12 @@ from starlette.exceptions import HTTPException
 from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
+from mismatch.runtime.tokenize import EMPTY
 from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
+from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
@@ -39,6 +40,7 @@ from mismatch.serving.telemetry import Metrics, log
 __all__ = ["Service"]
 
 FORM_FIELDS = ("image", "text", "slice_value", "model")
+SHORT = 500  # characters, up to which a text is tokenized on the event loop
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -90,6 +92,9 @@ class Service:
         with self._hangups():
             yield
         self.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.models.close()
         await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
@@ -97,17 +102,18 @@ class Service:
     @contextmanager
     def _hangups(self) -> Iterator[None]:
         """SIGHUP loads the models anew, where signals can be had: in the main thread."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread() or not hasattr(
-            signal, "SIGHUP"
-        ):
+        if not can_hang_up():
             yield
             return
+        loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            if before is not None:
+                signal.signal(signal.SIGHUP, before)
 
     def _hang_up(self) -> None:
         async def quietly() -> None:
@@ -179,8 +185,8 @@ class Service:
         else:
             question = await self._json(request, Question)
         served = self._served(question)
-        text = self._text(question.text)
-        async with self._in_time():
+        text = await self._text(served, question.text)
+        async with self._in_time(served):
             row = await self._row(
                 request,
                 served,
@@ -216,7 +222,7 @@ class Service:
                 " of one request"
             )
         self._check_names(question)
-        async with self._in_time():
+        async with self._in_time(served):
             images = await self._images(request, served, question)
             problems = {
                 name: self._text_problem(question.texts[name])
@@ -234,8 +240,8 @@ class Service:
         """For POST /v1/explain."""
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
-        text = self._text(question.text)
-        async with self._in_time():
+        text = await self._text(served, question.text)
+        async with self._in_time(served):
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
             return await served.explanation(
@@ -254,11 +260,12 @@ class Service:
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """HTTPException 504 where it takes longer than the deadline."""
+    async def _in_time(self, served: Served) -> AsyncIterator[None]:
+        """Keep a model for a request; HTTPException 504 where it takes longer than the deadline."""
         try:
-            async with asyncio.timeout(self.settings.deadline):
-                yield
+            with served.in_use():
+                async with asyncio.timeout(self.settings.deadline):
+                    yield
         except TimeoutError:
             raise HTTPException(
                 504, f"not scored within {self.settings.deadline:g} seconds; try again later"
@@ -279,22 +286,19 @@ class Service:
         form = await read_form(request, FORM_FIELDS, 8 * self.settings.max_text)
         return form.file, form.fields
 
-    def _text(self, text: str) -> str:
+    async def _text(self, served: Served, text: str) -> str:
         """InputError for a text that can't be scored."""
-        if len(text) > self.settings.max_text:
-            raise InputError(
-                f"the text has more than {self.settings.max_text:,} characters; shorten it"
-            )
-        if not text.strip():
-            raise InputError("the text is empty")
+        if problem := self._text_problem(text):
+            raise InputError(problem)
+        is_empty = served.predictor.pipeline.tokenizer.is_empty
+        if is_empty(text) if len(text) < SHORT else await asyncio.to_thread(is_empty, text):
+            raise InputError(EMPTY)
         return text
 
     def _text_problem(self, text: str) -> str | None:
-        """Why a text can't be scored, if it can't."""
-        try:
-            self._text(text)
-        except InputError as error:
-            return str(error)
+        """Why a text is not even tokenized, if it isn't."""
+        if len(text) > self.settings.max_text:
+            return f"the text has more than {self.settings.max_text:,} characters; shorten it"
         return None
 
     async def _bytes(self, question: Question) -> bytes:

@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mismatch.runtime.predictor import Prediction
+from mismatch.serving.log_writer import LogWriter
 
 __all__ = ["Metrics", "log", "log_as_json"]
 
@@ -150,14 +151,17 @@ class _Lines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def log_as_json(stream: Any = sys.stderr) -> None:
-    """The service's own log, and what uvicorn has to say, as lines of JSON; not each flaw of each
-    broken form, which its sender is told of.
+def log_as_json(stream: Any = None) -> LogWriter:
+    """Write the service's own log, and what uvicorn has to say, as lines of JSON.
+
+    Not each flaw of each broken form, which its sender is told of. `stream`: by default standard
+    error.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Lines())
+    writer = LogWriter(sys.stderr if stream is None else stream)
+    writer.setFormatter(_Lines())
     for name, level in LEVELS.items():
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
+        logger.handlers[:] = [writer]
         logger.setLevel(level)
         logger.propagate = False
+    return writer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from mismatch.serving.batching import FullError
+from mismatch.serving.batching import NONE_READING, FullError
 
 __all__ = ["Turns"]
 
@@ -53,16 +53,24 @@ class Turns:
         """Wait until nothing runs and nothing waits."""
         await self._idle.wait()
 
-    def _full(self, client: str) -> bool:
-        own = len(self._waiting.get(client, ()))
-        if own:
-            return self.waiting >= self._limit or own >= self._limit_of_client
-        return self.waiting >= OVERBOOKED * self._limit
+    def check(self, client: str, reading: Mapping[str, int] = NONE_READING) -> None:
+        """FullError where no more of this client may wait.
+
+        `reading`: how many of each client will be here before it.
+        """
+        at_once = 0 if self._running else 1  # begins as soon as it is here
+        own = len(self._waiting.get(client, ())) + reading.get(client, 0) - at_once
+        total = self.waiting + sum(reading.values()) - at_once
+        if own > 0:
+            is_full = total >= self._limit or own >= self._limit_of_client
+        else:
+            is_full = total >= OVERBOOKED * self._limit
+        if is_full:
+            words = f"{total} {self._what} wait already; try again in a moment"
+            raise FullError(words, RETRY)
 
     async def _wait(self, client: str) -> None:
-        if self._full(client):
-            words = f"{self.waiting} {self._what} wait already; try again in a moment"
-            raise FullError(words, RETRY)
+        self.check(client)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(future)
         try:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mismatch.training.checkpoint import load_detector
     from mismatch.training.detector import Detector
     from mismatch.training.engine import TorchEngine, open_backbone, open_checkpoint
-    from mismatch.training.trainer import TrainResult, train
+    from mismatch.training.result import TrainResult
+    from mismatch.training.trainer import train
 
 __all__ = [
     "Detector",
@@ -28,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "Detector": "detector",
-    "TrainResult": "trainer",
+    "TrainResult": "result",
     "load_detector": "checkpoint",
     "train": "trainer",
 }

@@ -5,33 +5,33 @@ one side, and learning by heart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.audit import balance_advice
+from mismatch.training.callbacks import WarningKind, warn
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import History
+from mismatch.training.folder.history import History
 
 __all__ = ["Adviser", "warn_of_balance", "warn_of_rate"]
 
-Report = Callable[[str], object]  # is given one line
 RISE = 1.02  # times its best that the validation loss has to reach; less is chance
 # epochs that the validation loss stays above its best one before that is called overfitting
 PATIENCE = 3
 RATES = (1e-6, 1e-4)  # of a pretrained backbone
 
 
-def warn_of_balance(labels: NDArray[np.float32], report: Report) -> None:
+def warn_of_balance(labels: NDArray[np.float32]) -> None:
     """Say so where one label has less than a fifth of the training rows, (N,)."""
     for line in balance_advice(Counter(int(label) for label in labels)):
-        report(f"warning: training: {line}")
+        warn("balance", f"training: {line}")
 
 
-def warn_of_rate(config: TrainConfig, report: Report) -> None:
+def warn_of_rate(config: TrainConfig) -> None:
     """Say so where everything is trained at a rate outside 1e-6..1e-4."""
-    rate, (low, high) = config.value("learning_rate"), RATES
+    rate = config.value("learning_rate")
+    low, high = RATES
     if config.tune != "full" or low <= rate <= high:
         return
     why = (
@@ -39,27 +39,30 @@ def warn_of_rate(config: TrainConfig, report: Report) -> None:
         if rate < low
         else f"above {high:.0e}: a pretrained backbone tends to break, random weights may need it"
     )
-    report(
-        f"warning: --learning-rate {rate:g} is {why}; 1e-5 to 5e-5 is a good start for a"
-        " pretrained one"
+    warn(
+        "learning_rate",
+        f"`learning_rate` {rate:g} is {why}; 1e-5 to 5e-5 is a good start for a pretrained one",
     )
 
 
 class Adviser:
-    """Looks at each epoch's figures and reports what goes wrong, once for each kind."""
+    """Looks at each epoch's figures and warns of what goes wrong, once for each kind."""
 
-    def __init__(self, config: TrainConfig, report: Report) -> None:
+    def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.report = report
         self.epochs = int(config.value("epochs"))
-        self.said: set[str] = set()
+        self.said: set[WarningKind] = set()
 
     def look(self, history: History) -> None:
         """After each epoch."""
-        for kind, find in (("one side", self._one_side), ("overfitting", self._overfitting)):
-            if kind not in self.said and (line := find(history)):
+        findings: dict[WarningKind, str | None] = {
+            "one_side": self._one_side(history),
+            "overfitting": self._overfitting(history),
+        }
+        for kind, line in findings.items():
+            if line and kind not in self.said:
                 self.said.add(kind)
-                self.report(f"warning: {line}")
+                warn(kind, line)
 
     def _one_side(self, history: History) -> str | None:
         """Two epochs in a row or at the end: the first epoch of a long run may well begin so."""
@@ -87,11 +90,11 @@ class Adviser:
         since = len(val) - 1 - best
         if since < PATIENCE or train[-1] >= min(train[: best + 1]) or val[-1] < RISE * val[best]:
             return None
-        stop = "" if self.config.early_stopping is not None else f"--early-stopping {PATIENCE} or "
+        stop = "" if self.config.early_stopping is not None else f"`early_stopping={PATIENCE}` or "
         return (
             f"validation loss was best at epoch {best + 1} ({val[best]:.4f}) and has risen to"
             f" {val[-1]:.4f}, while training loss fell from {train[best]:.4f} to {train[-1]:.4f}:"
-            f" the rows are being learnt by heart (overfitting); {stop}--epochs {best + 1} stops in"
+            f" the rows are being learnt by heart (overfitting); {stop}`epochs={best + 1}` stops in"
             " time, more rows help"
         )
 

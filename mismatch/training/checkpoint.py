@@ -14,28 +14,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from mismatch import __version__
-from mismatch.backbones.base import Backbone
-from mismatch.backbones.features import check_features
 from mismatch.backbones.registry import families, load_backbone
 from mismatch.errors import CheckpointError, InputError
-from mismatch.files import (
+from mismatch.io.atomic import (
     atomic_directory,
-    check_regular,
     is_leftover,
     is_sealed,
-    parse_json,
-    read_text,
     sealed,
     sha256_file,
     write_json,
 )
-from mismatch.retries import reason
+from mismatch.io.reading import check_regular, parse_json, read_text
+from mismatch.io.retries import reason
 from mismatch.specs import HeadSpec, ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.head import build_head
+from mismatch.training.head_file import check_head_size, check_widths, load_head
 
 __all__ = [
     "FORMAT_VERSION",
@@ -340,10 +337,12 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
     # whole, so that a folder called tiny is not taken for the model
     backbone = load_backbone(meta.family, str(folder.resolve()))
     backbone.model_id = meta.model_id
-    _check_widths(folder, backbone, meta.head)
-    _check_head_size(folder / HEAD, meta.head)
-    detector = Detector(backbone, build_head(meta.head))
-    _load_head(detector, folder / HEAD)
+    check_widths(folder, backbone, meta.head)
+    check_head_size(folder / HEAD, meta.head)
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, to be replaced
+        head = build_head(meta.head)
+    detector = Detector(backbone, head)
+    load_head(detector, folder / HEAD)
     return detector.eval(), meta
 
 
@@ -362,55 +361,3 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
                 f"{folder / name} differs from the sha256 in {META}: damaged or changed; copy the"
                 " checkpoint again, or train again"
             )
-
-
-def _check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
-    if (backbone.image_dim, backbone.text_dim) != (head.image_dim, head.text_dim):
-        widths = (
-            f"{backbone.image_dim} and {backbone.text_dim}",
-            f"{head.image_dim} and {head.text_dim}",
-        )
-        raise CheckpointError(
-            f"{folder}: the backbone's embeddings are {widths[0]} wide, the head expects"
-            f" {widths[1]}; copy the checkpoint again, whole"
-        )
-    try:
-        check_features(backbone, head)
-    except InputError as error:
-        raise CheckpointError(
-            f"{folder}: {error}; install the plugin in the version that trained it, or train again"
-        ) from error
-
-
-def _check_head_size(path: Path, head: HeadSpec) -> None:
-    """CheckpointError where the file is too small for the head that was described: making that
-    first could take all memory.
-    """
-    try:
-        check_regular(path)
-        size = path.stat().st_size
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} can't be read: {reason(error)}; copy the checkpoint again, whole"
-        ) from error
-    with torch.device("meta"):
-        needed = sum(
-            parameter.numel() * parameter.element_size()
-            for parameter in build_head(head).parameters()
-        )
-    if size < needed:
-        raise CheckpointError(
-            f"{path} can't be read as the head that {META} describes: it has {size:,} bytes, and"
-            f" {needed:,} are needed"
-        )
-
-
-def _load_head(detector: Detector, path: Path) -> None:
-    try:
-        detector.head.load_state_dict(load_file(path))
-    # safetensors' own error has no base but Exception; a RuntimeError lists unlike names or shapes
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} can't be read as the head that {META} describes:"
-            f" {' '.join(str(error).split())}"
-        ) from error

@@ -17,23 +17,26 @@ from torch import Tensor, nn
 from mismatch.backbones.base import Backbone
 from mismatch.errors import InputError
 from mismatch.evaluation.calibration import fit_platt
+from mismatch.evaluation.folds import grouped_folds
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import HeadSpec, LongText, ScoreSpec
-from mismatch.training.batches import EmbeddingFeed, PairSet, make_batches
-from mismatch.training.config import MODES, TrainConfig
+from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import PairSet, make_batches
+from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import CosineHead, build_head
 from mismatch.training.objective import Objective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
-from mismatch.training.processes import Processes
 from mismatch.training.step import Step
+from mismatch.training.tuning.modes import MODES
 
 __all__ = ["CrossFit", "Fitted", "Plan", "folds_of"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-DEFAULTS = TrainConfig(train_csv="")  # the recipe of --tune head
+DEFAULTS = TrainConfig(train_csv="")  # the recipe of tune='head'
 STEPS = 32  # of an epoch, at least, so that a head learns from few rows too: by smaller batches
 LEAST_BATCH = 32  # rows; fewer leave the contrastive term nothing to tell apart
 # of the rows outside a fold: where fewer have a text of their own, texts may be on both sides
@@ -158,20 +161,19 @@ def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
     """(N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each as
     can be. InputError for fewer groups than folds.
     """
-    names, group_of = np.unique(groups, return_inverse=True)
-    if len(names) < folds:
+    count = len(np.unique(groups))
+    if count < folds:
         raise InputError(
-            f"{len(names)} different images are too few for {folds} folds; lower --folds, or give"
+            f"{count} different images are too few for {folds} folds; lower `folds`, or give"
             " more rows"
         )
-    fold_of_group = np.random.default_rng(seed).permutation(len(names)) % folds
-    return np.asarray(fold_of_group[group_of], np.int64)
+    return grouped_folds(groups, folds, seed)
 
 
 def _trained(
     pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, long_text: LongText, seed: int
 ) -> Objective:
-    """By the recipe of --tune head, without validation."""
+    """By the recipe of tune='head', without validation."""
     mode = MODES["head"]
     epochs = int(mode["epochs"])
     rows = min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS))

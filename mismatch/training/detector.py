@@ -98,7 +98,7 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "tensorrt":
         raise DeviceError(
-            "tensorrt runs bundles only: mismatch export-onnx writes one; use cuda here"
+            "tensorrt runs bundles only: mismatch.export_onnx writes one; use cuda here"
         )
     try:
         device = torch.device(name)
@@ -108,7 +108,7 @@ def choose_device(name: str) -> torch.device:
         ) from None
     if not _is_there(device):
         raise DeviceError(
-            f"device {name!r} was asked for, but this torch finds none; use --device cpu, or"
+            f"device {name!r} was asked for, but this torch finds none; use `device='cpu'`, or"
             " install a torch built for it"
         )
     return device

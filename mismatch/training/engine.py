@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mismatch.backbones.features import FEATURES_VERSION
 from mismatch.backbones.registry import families, load_backbone, parse_reference
-from mismatch.errors import BackboneError, CheckpointError, MismatchWarning
+from mismatch.errors import BackboneError, CheckpointError, MachineError, MismatchWarning
 from mismatch.specs import ScoreSpec
 from mismatch.training.checkpoint import (
     CheckpointMeta,
@@ -81,6 +81,29 @@ class TorchEngine:
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
         """(B, image_width), (B, text_width) → (B,)."""
         return self._run(self.detector.head, image_embeddings, text_embeddings)
+
+    def common_images(self, image_embeddings: Array) -> Array:
+        """(B, image_width) → (B, D), of length 1, in the space where the head compares."""
+        return self._run(self.detector.head.embed_image, image_embeddings)
+
+    def common_texts(self, text_embeddings: Array) -> Array:
+        """(B, text_width) → (B, D), of length 1."""
+        return self._run(self.detector.head.embed_text, text_embeddings)
+
+    def logits_of_cosines(self, cosines: Array) -> Array:
+        """Any shape → the same: the logits of pairs by their cosine in that space."""
+        return self._run(self.detector.head.logit, cosines)
+
+    def after_fork(self) -> None:
+        """Run on one thread from now on: a forked process has none of its parent's, and OpenMP
+        would wait for them without end. MachineError for a model on a GPU.
+        """
+        if self.device.type != "cpu":
+            raise MachineError(
+                f"the model was loaded on {self.device.type} before this process was forked, and no"
+                " GPU can be used here; load it in this process, or start processes by spawn"
+            )
+        torch.set_num_threads(1)
 
     def describe(self) -> dict[str, Any]:
         """What runs and where."""
@@ -169,8 +192,8 @@ def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine
             f" {engine.score.threshold_in_use:g}"
         )
         warnings.warn(
-            f"{line}; {scored}; mismatch train --tune head --model-name {folder} trains a head in"
-            " minutes",
+            f"{line}; {scored}; training with `tune='head'` and `model_name={folder}` adds a head"
+            " in minutes",
             MismatchWarning,
             stacklevel=2,
         )
@@ -189,7 +212,7 @@ def open_backbone(
     if not backbone.shared_space:
         raise BackboneError(
             f"{reference} has no space that images and texts share, so it can't score untrained;"
-            f" run mismatch train --backbone {family} first"
+            f" train a head first, with `backbone={family}`"
         )
     detector = Detector(backbone, build_head(head_spec_for(backbone, "zero-shot")))
     meta = meta_for(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mismatch.specs import LongText
-from mismatch.training.batches import Batch, PairSet
 from mismatch.training.detector import row_cosines
+from mismatch.training.feeds.batches import Batch, PairSet
 from mismatch.training.head import CosineHead
 from mismatch.training.losses import binary_loss, contrastive_loss
 

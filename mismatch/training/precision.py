@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from mismatch.errors import InputError
+from mismatch.training.callbacks import warn
 
 __all__ = ["autocast", "choose_precision", "has_bf16"]
 
@@ -19,17 +20,15 @@ BF16_CPUS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of torch.
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch --mixed_precision` sets
 
 
-def choose_precision(
-    asked: str, tune: str, device: torch.device, report: Callable[[str], object]
-) -> str:
+def choose_precision(asked: str, tune: str, device: torch.device) -> str:
     """fp32, bf16 or fp16; auto takes the launcher's, else bf16 where the device has it in hardware.
     InputError for one that can't be had.
     """
     if tune == "head":
         if asked not in ("auto", "fp32"):
             raise InputError(
-                f"--precision {asked} is for towers in training, and --tune head trains none; leave"
-                " it out"
+                f"`precision='{asked}'` is for towers in training, and `tune='head'` trains none;"
+                " leave it out"
             )
         return "fp32"
     if asked == "auto":
@@ -37,12 +36,13 @@ def choose_precision(
         asked = launched if launched in DTYPES else "bf16" if has_bf16(device) else "fp32"
     if asked == "fp16" and device.type != "cuda":
         raise InputError(
-            f"--precision fp16 needs a CUDA device, and this is {device.type}; use bf16 or fp32"
+            f"`precision='fp16'` needs a CUDA device, and this is {device.type}; use bf16 or fp32"
         )
     if asked == "bf16" and not has_bf16(device):
-        report(
-            f"warning: this {device.type} has no bf16 in hardware, so --precision bf16 may be"
-            " slower than fp32, many times on a CPU"
+        warn(
+            "precision",
+            f"this {device.type} has no bf16 in hardware, so `precision='bf16'` may be slower than"
+            " fp32, many times on a CPU",
         )
     return asked
 

@@ -1,4 +1,4 @@
-"""Options in a file, `--config run.yaml` or TOML: read and checked by name and type, and written
+"""Options in a file, run.yaml or TOML: read and checked by name and type, and written
 for a run to be repeated. Torch-free.
 """
 
@@ -8,66 +8,50 @@ import json
 import re
 import sys
 import tomllib
-import types
 from collections.abc import Mapping
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from mismatch import __version__
 from mismatch.errors import InputError, MissingExtraError
-from mismatch.files import read_text
-from mismatch.training.config import MODES, TrainConfig
+from mismatch.io.reading import read_text
+from mismatch.io.text import did_you_mean
+from mismatch.training.options import NEEDED, Kind
 
-__all__ = ["SETTINGS", "SETTINGS_HEAD", "plain_type", "read_settings", "settings_text"]
+__all__ = ["SETTINGS", "SETTINGS_HEAD", "read_settings", "settings_text"]
 
 SETTINGS = "run.yaml"  # in a run's folder
 SETTINGS_HEAD = "# mismatch "  # how one that a run wrote begins
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-5 for text
-NEEDED = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 SHOWN = 200  # characters of a value in an error
-NOT_SAVED = ("resume",)  # says how a run began, not what it is
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The options of a YAML or TOML file, under the names of TrainConfig's fields; dashes are as
-    good as underscores. Relative paths stay as they are: the working directory is what they are
-    relative to, as on the command line. InputError for an unknown name or a wrong type.
+def read_settings(path: str | Path, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the options of a YAML or TOML file.
+
+    `kinds`: those that there are, by name; dashes are as good as underscores. Relative paths stay
+    as they are: the working directory is what they are relative to, as on the command line.
+    InputError for an unknown name or a wrong type.
     """
-    kinds = {
-        name: plain_type(hint)
-        for name, hint in get_type_hints(TrainConfig).items()
-        if name in TrainConfig.__dataclass_fields__
-    }
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for key, value in _load(Path(path)).items():
         name = str(key).replace("-", "_")
         if name not in kinds:
             raise _unknown(path, key, kinds)
-        if name in found:
+        if name in options:
             raise InputError(
                 f"{path}: {name} is given twice, with a dash and with an underscore; leave one out"
             )
         if value is not None:  # a key without a value leaves the option open
-            found[name] = _checked(path, name, value, kinds[name])
-    return found
+            options[name] = _checked(path, name, value, kinds[name].type)
+    return options
 
 
-def settings_text(config: TrainConfig) -> str:
-    """A YAML file that repeats the run: every option that has a value, those that the mode filled
-    in included, so that later defaults change nothing.
-    """
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Return a YAML file of these options, with a note for people at its head."""
     import yaml
 
-    left_out = {
-        f.name for f in fields(config) if config.mode not in f.metadata.get("modes", MODES)
-    } | set(NOT_SAVED)
-    values = {
-        name: value
-        for name, value in config.to_dict().items()
-        if value is not None and name not in left_out
-    }
     head = (
         f"{SETTINGS_HEAD}{__version__}: `mismatch train --config {SETTINGS} --output-dir ELSEWHERE`"
         " repeats this run.\n"
@@ -76,40 +60,30 @@ def settings_text(config: TrainConfig) -> str:
         "# Relative paths are relative to the working directory; options on the command line win"
         " over this file.\n"
     )
-    return (
-        head + where + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000))
-    )
+    body = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)
+    return head + where + str(body)
 
 
-def plain_type(hint: Any) -> type:
-    """`int | None` → int."""
-    kinds: tuple[type, ...] = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next(kind for kind in kinds if kind is not type(None))
-
-
-def _unknown(path: str | Path, key: Any, known: Mapping[str, type]) -> InputError:
-    from mismatch.backbones.registry import nearest
-
-    return InputError(
-        f"{path}: {key!r} is not an option of training{nearest(str(key).replace('-', '_'), known)}"
-    )
+def _unknown(path: str | Path, key: Any, kinds: Mapping[str, Kind]) -> InputError:
+    nearest = did_you_mean(str(key).replace("-", "_"), kinds)
+    return InputError(f"{path}: {key!r} is not an option of training{nearest}")
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
     if path.suffix.lower() not in (".yaml", ".yml", ".toml"):
         raise InputError(
-            f"--config {path} must end in .yaml, .yml or .toml, which says how it is read"
+            f"`config` {path} must end in .yaml, .yml or .toml, which says how it is read"
         )
     try:
         text = read_text(path, encoding="utf-8-sig")
         data = tomllib.loads(text) if path.suffix.lower() == ".toml" else _yaml(path, text)
     except OSError as error:
-        raise InputError(f"--config {path} can't be read: {error.strerror}") from error
+        raise InputError(f"`config` {path} can't be read: {error.strerror}") from error
     # of UTF-8, of TOML, of numbers with thousands of digits
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--config {path} can't be read: {error}") from error
+        raise InputError(f"`config` {path} can't be read: {error}") from error
     if not isinstance(data, Mapping):
-        raise InputError(f"--config {path} holds no options; lines of `name: value` are needed")
+        raise InputError(f"`config` {path} holds no options; lines of `name: value` are needed")
     return data
 
 
@@ -117,7 +91,7 @@ def _yaml(path: Path, text: str) -> Any:
     try:
         import yaml
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"--config {path}", "train") from error
+        raise MissingExtraError(f"`config` {path}", "train") from error
 
     class Loader(yaml.SafeLoader):
         """Safe, and strict about keys that stand twice, of which YAML takes the last."""
@@ -133,7 +107,7 @@ def _yaml(path: Path, text: str) -> Any:
     # the latter of dates and of numbers with thousands of digits
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(
-            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
+            f"`config` {path} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
 
 

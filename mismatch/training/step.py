@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from mismatch.errors import DeviceError
-from mismatch.training.batches import Batch, Feed, Part
+from mismatch.training.callbacks import announce
 from mismatch.training.detector import Detector, tower_methods
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.feeds.batches import Batch
+from mismatch.training.feeds.feeds import Feed, Part
 from mismatch.training.objective import Objective
 from mismatch.training.optim import CLIP_NORM, trainable
 from mismatch.training.precision import autocast
-from mismatch.training.processes import Processes
 
 if TYPE_CHECKING:
-    from mismatch.training.fsdp import Shards
+    from mismatch.training.distributed.fsdp import Shards
 
 __all__ = ["Step", "compile_towers"]
 
@@ -48,7 +50,6 @@ class Step:
         precision: str = "fp32",
         seed: int = 0,
         shards: Shards | None = None,
-        report: Callable[[str], object] = print,
     ) -> None:
         """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of
         the backbone, where no process has all of it.
@@ -62,7 +63,6 @@ class Step:
         self.precision = precision
         self.seed = seed
         self.shards = shards
-        self.report = report
         self.parameters = trainable(detector)
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
 
@@ -223,15 +223,15 @@ class Step:
         device = self.processes.device
         if self.rows_at_once == 1:
             advice = (
-                "use --gradient-checkpointing, a lower --precision, --tune head, or a smaller"
+                "use `gradient_checkpointing`, a lower `precision`, `tune='head'`, or a smaller"
                 " backbone"
             )
             raise DeviceError(f"{device} is out of memory even with one row at a time; {advice}")
         self.parts *= 2
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        then = f"--batch-size {self.rows_at_once} and --gradient-accumulation-steps {self.parts}"
-        self.report(
+        then = f"`batch_size={self.rows_at_once}` and `gradient_accumulation_steps={self.parts}`"
+        announce(
             f"{device} is out of memory: from here on as with {then}; a step has its {self.rows}"
             " rows as before"
         )
@@ -246,11 +246,11 @@ class Step:
             if self.shards is None:
                 return None
         advice = (
-            "lower --batch-size and raise --gradient-accumulation-steps as much, or use"
-            " --gradient-checkpointing"
+            "lower `batch_size` and raise `gradient_accumulation_steps` as much, or use"
+            " `gradient_checkpointing`"
         )
         raise DeviceError(
-            f"{self.processes.device} is out of memory, and under --fsdp one process can't take"
+            f"{self.processes.device} is out of memory, and under `fsdp` one process can't take"
             f" smaller parts than the others; {advice}"
         )
 

@@ -1,4 +1,4 @@
-"""Trackers by name, `--track tensorboard,wandb`: options, each epoch's figures and, now and then, a
+"""Trackers by name, `track="tensorboard,wandb"`: options, each epoch's figures and, now and then, a
 step's, through accelerate's classes.
 
 A tracker that fails is a warning and is left out from there on; it never ends a run.
@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.errors import MissingExtraError
+from mismatch.io.text import one_line
 from mismatch.runtime.libraries import send_nothing
+from mismatch.training.callbacks import warn
 from mismatch.training.config import TrainConfig
-from mismatch.training.history import History
+from mismatch.training.folder.history import History
 
 __all__ = ["PROJECT", "Trackers", "require_trackers"]
 
-Report = Callable[[str], object]  # is given one line
 PROJECT = "mismatch"  # wandb's and trackio's project, mlflow's experiment
 LOGS = "tensorboard"  # folder of event files in the run's own folder
 PLAIN = {
@@ -41,15 +42,14 @@ def require_trackers(config: TrainConfig) -> None:
     """MissingExtraError for a tracker that isn't installed, with the line that installs it."""
     for name in config.trackers:
         if find_spec(name) is None:
-            raise MissingExtraError(f"--track {name}", package=name)
+            raise MissingExtraError(f"`track={name}`", package=name)
 
 
 class Trackers:
     """The trackers of one run, none or several; what they are told goes to all of them."""
 
-    def __init__(self, config: TrainConfig, report: Report) -> None:
+    def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.report = report
         self.open: dict[str, Any] = {}  # by name, those that have not failed
 
     def start(self) -> None:
@@ -104,9 +104,9 @@ class Trackers:
             # a service far away may fail in any way; the run goes on
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 del self.open[name]
-                self.report(
-                    f"warning: --track {name} failed and is left out from here on:"
-                    f" {type(error).__name__}: {' '.join(str(error).split())}"
+                warn(
+                    "tracker",
+                    f"`track={name}` failed and is left out from here on: {one_line(error)}",
                 )
 
 

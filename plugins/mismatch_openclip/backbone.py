@@ -143,7 +143,6 @@ class OpenClipBackbone(Backbone):
 
 
 # --- towers
-# --------------------------------------------------------------------------------------------------
 
 
 def _text_tower(model: Any) -> Any:
@@ -218,7 +217,6 @@ def _pooling(tower: Any) -> tuple[str, int]:
 
 
 # --- specs
-# --------------------------------------------------------------------------------------------------
 
 
 def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:

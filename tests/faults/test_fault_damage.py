@@ -184,7 +184,7 @@ def test_a_part_that_is_not_what_was_written(cases: Any, begun: Path) -> None:
     for damaged in (whole[: len(whole) // 2], whole.replace(b"images/01", b"images/02", 1), b""):
         part.write_bytes(damaged)
         cases.predict(begun, "--resume").refused(
-            "out.csv.part is not what was written to it; leave --resume out to begin anew"
+            "out.csv.part is not what was written to it; leave --resume out to begin again"
         )
     cases.predict(begun).fine()
     cases.check_predicted(begun)
@@ -203,7 +203,7 @@ def test_a_note_that_is_damaged(cases: Any, begun: Path) -> None:
     for damaged in (whole.replace(f'"rows": {rows}', f'"rows": {rows + 1}'), whole[:-30], "[]", ""):
         note.write_text(damaged)
         cases.predict(begun, "--resume").refused(
-            "out.csv.part.json can't be used; leave --resume out to begin anew"
+            "out.csv.part.json can't be used; leave --resume out to begin again"
         )
     note.write_text(whole)
     cases.resumed(begun)

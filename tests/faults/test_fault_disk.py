@@ -406,8 +406,8 @@ def test_the_output_is_a_pipe(cases: Any, shop: Path) -> None:
 def test_the_outputs_folder_vanishes(cases: Any, shop: Path) -> None:
     (shop / "deep").mkdir()
     slow = (
-        "import time; from mismatch.cli import parts; real = parts.Part.commit; parts.Part.commit ="
-        " lambda *a: (time.sleep(0.05), real(*a))[1]\n"
+        "import time; from mismatch.jobs.output.resumable_file import ResumableFile as File;"
+        " real = File.commit; File.commit = lambda *a: (time.sleep(0.05), real(*a))[1]\n"
     )
     process = cases.start_predict(shop, output="deep/out.csv", prelude=slow).until(
         (shop / "deep" / "out.csv.part.json").exists

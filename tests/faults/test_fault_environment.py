@@ -114,10 +114,10 @@ def test_memory_runs_out_while_predicting(cases: Any, shop: Path) -> None:
 
 @pytest.mark.fault("no memory for an image", "predict", f"{KEPT}: the image is not called damaged")
 def test_no_memory_for_an_image(cases: Any, shop: Path) -> None:
-    greedy = "from mismatch.runtime import preprocess\nreal = preprocess._load\ncalls = [0]\n"
+    greedy = "from mismatch.runtime import open_image\nreal = open_image._load\ncalls = [0]\n"
     greedy += (
         "def load(*a):\n    calls[0] += 1\n    if calls[0] == 9:\n        raise MemoryError\n   "
-        " return real(*a)\npreprocess._load = load\n"
+        " return real(*a)\nopen_image._load = load\n"
     )
     cases.predict(shop, prelude=greedy).refused(
         "can't be decoded: there is not enough memory; use a smaller --batch-size or fewer"

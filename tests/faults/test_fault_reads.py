@@ -18,8 +18,8 @@ from PIL import Image
 
 SAME = "tried again a bounded number of times; the same bytes as an undisturbed run"
 SLOW = (
-    "import time; from mismatch.cli import parts; real = parts.Part.commit; parts.Part.commit ="
-    " lambda *a: (time.sleep(0.05), real(*a))[1]\n"
+    "import time; from mismatch.jobs.output.resumable_file import ResumableFile as File;"
+    " real = File.commit; File.commit = lambda *a: (time.sleep(0.05), real(*a))[1]\n"
 )
 
 PASSING = [
@@ -325,7 +325,7 @@ def test_the_rows_change_before_it_goes_on(cases: Any, shop: Path) -> None:
     (shop / "rows.csv").write_bytes(rows.replace(b"shirt", b"skirt", 1))
     cases.predict(shop, "--resume").refused(
         "out.csv.part is of another run, which differs in the rows",
-        "leave --resume out to begin anew",
+        "leave --resume out to begin again",
     )
     assert (shop / "out.csv.part").read_bytes() == before
     (shop / "rows.csv").write_bytes(rows)

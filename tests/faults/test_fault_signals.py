@@ -82,8 +82,8 @@ def test_predict_hung_up(cases: Any, shop: Path) -> None:
 
 
 SLOW = (
-    "import time; from mismatch.cli import parts; real = parts.Part.commit; parts.Part.commit ="
-    " lambda *a: (time.sleep(0.05), real(*a))[1]\n"
+    "import time; from mismatch.jobs.output.resumable_file import ResumableFile as File;"
+    " real = File.commit; File.commit = lambda *a: (time.sleep(0.05), real(*a))[1]\n"
 )
 
 

@@ -222,7 +222,7 @@ def test_a_bundle_is_replaced_under_its_readers(cases: Any, shop: Path) -> None:
     shutil.copytree(cases.model.bundle, shop / "bundle")
     swap = f"""
 import shutil
-from mismatch.files import atomic_directory
+from mismatch.io.atomic import atomic_directory
 for _ in range(200):
     with atomic_directory("bundle") as part:
         shutil.copytree({str(cases.model.bundle)!r}, part, dirs_exist_ok=True)

@@ -22,12 +22,13 @@ from PIL import Image
 
 import mismatch
 from benchmarks import hostile_pictures as hostile
-from mismatch.cli.make_negatives import read_lexicon
 from mismatch.data.columns import Columns
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, scan_rows, source_digest
 from mismatch.errors import MismatchError
-from mismatch.files import read_json, sealed
+from mismatch.io.atomic import sealed
+from mismatch.io.reading import read_json
+from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.runtime.bundle import MANIFEST, looks_like_bundle, read_bundle
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.graph_file import check_self_contained, read_graph
@@ -38,7 +39,7 @@ from mismatch.serving.images import FORMATS as SERVED
 from mismatch.serving.images import from_base64
 from mismatch.specs import HeadSpec, ImageSpec, ScoreSpec, TextSpec
 from mismatch.training.checkpoint import META, read_meta
-from mismatch.training.config import TrainConfig
+from mismatch.training.config import TrainConfig, kinds
 from mismatch.training.settings import read_settings
 
 __all__ = ["TARGETS", "Target", "one_line"]
@@ -427,7 +428,8 @@ def read_yaml(data: bytes) -> None:
     for name in ("run.yaml", "run.toml"):
         with one_line():
             TrainConfig(
-                **{"train_csv": "t.csv", "val_csv": "v.csv"} | read_settings(written(name, data))
+                **{"train_csv": "t.csv", "val_csv": "v.csv"}
+                | read_settings(written(name, data), kinds())
             )
 
 

@@ -22,11 +22,11 @@ from transformers.models.owlv2.image_processing_owlv2 import Owlv2ImageProcessor
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 from transformers.models.tipsv2.tokenization_tipsv2 import Tipsv2Tokenizer
 
-from mismatch.backbones import samples
-from mismatch.backbones.contract import BackboneContract
 from mismatch.errors import BackboneError
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
+from mismatch.testing import samples
+from mismatch.testing.contract import BackboneContract
 from mismatch_hf_clip import spiece
 from mismatch_hf_clip.backbone import HfClipBackbone, load
 from mismatch_hf_clip.images import image_spec

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer as Tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from mismatch.backbones.contract import check_names, run_checks
 from mismatch.errors import BackboneError, InputError
 from mismatch.runtime.tokenize import Tokenizer
+from mismatch.testing.contract import check_names, run_checks
 from mismatch_openclip.backbone import OpenClipBackbone
 from mismatch_openclip.loading import check, load
 
@@ -37,7 +37,6 @@ CORPUS = [
 ] * 4
 
 # --- image towers of timm: its own entry points, with small numbers
-# --------------------------------------------------------------------------------------
 
 
 def small(architecture: str, **numbers: Any) -> dict[str, Any]:
@@ -98,7 +97,6 @@ RELPOS = small(
 ) | {"timm_pool": "", "timm_proj": "linear"}
 
 # --- tokenizers, built here: upstream's mechanism with a small vocabulary
-# ----------------------------------------------------------------------------------
 
 
 def trained(model: Any, trainer: Any, normalizer: Any, splitter: Any) -> Any:
@@ -213,7 +211,6 @@ def gemma() -> Any:
 
 
 # --- text towers
-# --------------------------------------------------------------------------------------------------
 
 TEXT = {"width": WIDTH, "heads": 2, "layers": 2}
 CANONICAL = {
@@ -545,7 +542,6 @@ def test_a_kind_exports(backbone: OpenClipBackbone) -> None:
 
 
 # --- on disk
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -636,7 +632,6 @@ def test_untrained_leaves_nothing_to_chance(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # --- texts
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -755,7 +750,6 @@ def test_what_a_tokenizer_json_cannot_say_is_refused(
 
 
 # --- every architecture
-# --------------------------------------------------------------------------------------------------
 
 
 def test_every_architecture_is_supported_or_refused_by_name() -> None:

@@ -109,7 +109,6 @@ def _mean_and_spread(features: list[Tensor]) -> Tensor:
 
 
 # --- EfficientNet-Lite0
-# --------------------------------------------------------------------------------------------------
 
 
 class EfficientNetLite0(ImageTower):
@@ -231,7 +230,6 @@ def _center_crop(spec: ImageSpec) -> Callable[[Image.Image], Tensor]:
 
 
 # --- timm
-# --------------------------------------------------------------------------------------------------
 
 
 class TimmTower(ImageTower):

@@ -19,7 +19,7 @@ from PIL import Image
 
 import mismatch_lit
 from mismatch import BackboneError
-from mismatch.backbones.contract import BackboneContract
+from mismatch.testing.contract import BackboneContract
 from mismatch_lit import sources
 from mismatch_lit.backbone import LitBackbone, load, split
 

@@ -12,7 +12,7 @@ import timm
 import torch
 
 from mismatch import BackboneError, ImageSpec
-from mismatch.backbones.contract import BackboneContract
+from mismatch.testing.contract import BackboneContract
 from mismatch_lit import image
 from mismatch_lit.backbone import LitBackbone
 from mismatch_lit.text import tiny as tiny_text

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from mismatch.errors import InputError
-from mismatch.outputs import refuse_model_folder
+from mismatch.io.outputs import refuse_model_folder
 
 __all__ = ["plugin_files", "write_plugin"]
 
@@ -53,9 +53,9 @@ def plugin_files(family: str) -> dict[str, str]:
 def write_plugin(family: str, folder: Path) -> list[Path]:
     """Write the files to `folder`, which must be new or empty; returns their paths."""
     files = plugin_files(family)
-    refuse_model_folder(folder, "--dir")
+    refuse_model_folder(folder, "`folder`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder; choose another with --dir")
+        raise InputError(f"{folder} exists and is not an empty folder; choose another one")
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,158 @@
+"""What an audit has found: of each file, and of the files together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mismatch.data.findings import Finding, Sampled
+from mismatch.data.pairs import place
+from mismatch.errors import InputError
+from mismatch.io.text import plural
+
+__all__ = ["LABEL_NAMES", "Audit", "FileAudit"]
+
+LABEL_NAMES = {0: "mismatch", 1: "match"}
+
+
+@dataclass
+class FileAudit:
+    """What was found in one file."""
+
+    path: str
+    rows: int = 0
+    labels: Counter[int] = field(default_factory=Counter)
+    texts: int = 0  # distinct ones
+    # `text_key` of each → the first line that has it
+    text_keys: dict[int, int] = field(default_factory=dict, repr=False)
+    sample: list[Sampled] = field(default_factory=list, repr=False)  # for the blind baselines
+    # where each image lies → the lines that name it
+    images: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    bad_images: int = 0
+    # AUROC with which texts alone, and images alone, tell the labels
+    blind: dict[str, float | None] = field(default_factory=dict)
+    bad_lines: set[int] = field(default_factory=set, repr=False)
+    faults: list[tuple[int, str]] = field(default_factory=list)  # of the file itself, by line
+    # the first ones, faults included, by line
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    problem_count: int = 0
+    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row can be trained on."""
+        return not self.problem_count
+
+    @property
+    def unusable(self) -> int:
+        """Rows that can't be trained on; all of them where the file itself is at fault."""
+        return self.rows if self.faults else len(self.bad_lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with plain JSON types only."""
+        return {
+            "path": self.path,
+            "ok": self.ok,
+            "rows": self.rows,
+            "unusable_rows": self.unusable,
+            "labels": {str(label): self.labels[label] for label in LABEL_NAMES},
+            "images": len(self.images),
+            "bad_images": self.bad_images,
+            "texts": self.texts,
+            "blind_auroc": self.blind,
+            "problem_count": self.problem_count,
+            "problems": [{"line": line, "problem": message} for line, message in self.problems],
+            "warnings": self.warnings,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it for people: figures, problems as `file:line: …`, warnings."""
+        yield from self._figures()
+        for line, message in self.problems:
+            yield f"{place(self.path, line)}: {message}"
+        more = self.problem_count - len(self.problems)
+        if more:
+            yield f"{self.path}: … and {more:,} more"
+        for warning in self.warnings:
+            yield f"warning: {self.path}: {warning}"
+        for finding in self.findings:
+            yield f"warning: {self.path}: {finding.message}"
+
+    def _figures(self) -> Iterator[str]:
+        total = self.labels.total()
+        shares = [
+            f"{label} ({name}): {self.labels[label]:,} ({self.labels[label] / (total or 1):.1%})"
+            for label, name in LABEL_NAMES.items()
+        ]
+        neither = f", neither: {self.rows - total:,}" if self.rows > total else ""
+        unusable = f", {self.unusable:,} can't be used" if self.unusable else ""
+        bad = f", {self.bad_images:,} can't be used" if self.bad_images else ""
+        blind = [f"{name} {auroc:.2f}" for name, auroc in self.blind.items() if auroc is not None]
+        yield self.path
+        yield f"  rows      {self.rows:,}{unusable}"
+        yield f"  labels    {', '.join(shares)}{neither}"
+        yield f"  images    {len(self.images):,} distinct{bad}"
+        yield f"  texts     {self.texts:,} distinct"
+        if blind:
+            yield (
+                f"  blind     {', '.join(blind)} (AUROC with which these alone tell the labels; 0.5"
+                " is best)"
+            )
+        yield f"  problems  {self.problem_count:,}"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in all files."""
+
+    files: list[FileAudit]
+    warnings: list[str]  # about the files together
+    # images that can't be read, and why
+    broken: dict[str, InputError] = field(default_factory=dict, repr=False)
+    # numbers of two files → near-duplicates in the first
+    leaks: dict[tuple[int, int], set[str]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row of every file can be trained on."""
+        return all(file.ok for file in self.files)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether there is any warning."""
+        return bool(self.warnings) or any(file.warnings or file.findings for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with plain JSON types only."""
+        leaks = [
+            {"files": [self.files[first].path, self.files[second].path], "images": sorted(images)}
+            for (first, second), images in self.leaks.items()
+        ]
+        return {
+            "ok": self.ok,
+            "files": [file.to_dict() for file in self.files],
+            "warnings": self.warnings,
+            "leaks": leaks,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it for people: each file, warnings about all of them, and the verdict."""
+        for file in self.files:
+            yield from file.lines()
+            yield ""
+        for warning in self.warnings:
+            yield f"warning: {warning}"
+        yield self.verdict()
+
+    def verdict(self) -> str:
+        """Return it in one line."""
+        rows = plural(sum(file.rows for file in self.files), "row")
+        if self.ok:
+            return f"fit to train on: {rows}, no problems"
+        problems = plural(sum(file.problem_count for file in self.files), "problem")
+        unusable = sum(file.unusable for file in self.files)
+        return f"not fit to train on: {problems}, {unusable:,} of {rows} can't be used"

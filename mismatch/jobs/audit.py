@@ -1,0 +1,295 @@
+"""Whether rows are fit to train on: every row and every image is looked at, and all problems are
+reported together.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Unpack
+
+from mismatch.data.audit import MAX_PROBLEMS, validate_files
+from mismatch.data.audit_report import Audit
+from mismatch.data.findings import TextReader
+from mismatch.data.fix import sorted_out
+from mismatch.data.pairs import all_columns, rows_files
+from mismatch.data.row_files import RowsLike
+from mismatch.errors import InputError, MissingExtraError
+from mismatch.io.atomic import write_json
+from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
+from mismatch.jobs.locking import lock_file
+from mismatch.jobs.memory_rows import check_image_is_file, in_memory
+from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.results import Result
+from mismatch.jobs.row_tables import check_table, rejected_header, rejected_values, row_table
+from mismatch.jobs.table_kinds import exact_table, refuse_unasked
+from mismatch.reports.audit_page import TITLE, write_audit_page
+from mismatch.runtime.hardware import available_cpus
+from mismatch.runtime.preprocess import open_image
+
+__all__ = ["AuditFinding", "AuditReport", "FixedRows", "audit"]
+
+logger = logging.getLogger(__name__)
+
+AUDIT = ("imagehash", "sklearn")  # import names of what the extra [audit] brings for this
+INCOMPLETE = (
+    "not looked for: near-duplicate images, and labels that texts or images alone tell; that needs"
+    ' pip install "mismatch-clip[audit]"'
+)
+FIX = "`fix`"
+REPORT = "`report`"
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """What is doubtful about rows that could be trained on."""
+
+    path: str  # file, or name of the table
+    kind: str  # "markup", "garbled", "near-duplicates", "boilerplate", …
+    message: str
+    count: int  # rows
+    lines: list[int]  # the first of them
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """The first rows in two files."""
+
+    rows: int  # that are fit to train on
+    path: Path  # where they are
+    rejected: int  # that are not
+    rejected_path: Path  # where they are, with the reason
+
+
+@dataclass(frozen=True, repr=False)
+class AuditReport(Audit, Result):
+    """What was found in all rows: `ok`, `findings`, `files`, `warnings`."""
+
+    complete: bool = True  # whether the extra [audit] is installed; else less was looked for
+    fixed: FixedRows | None = None  # what `fix` has written
+
+    @property
+    def findings(self) -> list[AuditFinding]:
+        """What is doubtful about rows that could be trained on, file by file."""
+        return [
+            AuditFinding(file.path, one.kind, one.message, one.count, one.lines)
+            for file in self.files
+            for one in file.findings
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the report, with pictures if the name ends in .html, else as JSON.
+
+        InputError where a file that is no such report is there.
+        """
+        path = Path(path)
+        check_outputs([("`path`", path, _report_kind(path))])
+        with lock_file(path):
+            _write_report(self, path)
+
+    def __repr__(self) -> str:
+        """Return the verdict."""
+        return f"<AuditReport: {self.verdict()}>"
+
+
+def audit(
+    *rows: RowsLike,
+    report: str | Path | Sequence[str | Path] = (),
+    fix: str | Path | None = None,
+    overwrite: bool = False,
+    backbone: str | None = None,
+    max_problems: int = MAX_PROBLEMS,
+    num_workers: int | None = None,
+    **options: Unpack[RowOptions],
+) -> AuditReport:
+    """Check rows image_path,text,label before training: those to train on first, then those to
+    choose and to measure by.
+
+    Columns, labels, texts, and every image, which is really decoded; repeated and contradictory
+    rows; HTML, garbled and boilerplate texts; animated, very long or small images; images and texts
+    in two files. With the extra [audit] also near-duplicate images, and whether texts alone, or
+    images alone, tell the labels.
+
+    `report`: files for the report, with pictures if the name ends in .html, else JSON. `fix`: file
+    for those of the first rows that are fit to train on; the others go to out.rejected.csv for
+    out.csv, with the reason. `overwrite`: replace tables that an earlier `fix` wrote, of rows with
+    the same columns. `backbone`: name texts that are longer than its context or in a language that
+    it can't read. `max_problems`: that are listed for each file; the rest is counted.
+    `num_workers`: threads that decode images; None: one per CPU.
+
+    Raises InputError for a file that can't be opened; rows that can't be used are in the report.
+    """
+    check_options(options, ROW_DEFAULTS)
+    _check(rows, max_problems)
+    reports = [Path(report)] if isinstance(report, (str, Path)) else [Path(one) for one in report]
+    target = None if fix is None else Path(fix)
+    complete = all(find_spec(name) for name in AUDIT)
+    with ExitStack() as stack:
+        sources = _opened(stack, rows, options)
+        _check_files(sources, reports, target, overwrite=overwrite)
+        for path in (*reports, *([] if target is None else [target])):
+            stack.enter_context(lock_file(path))
+        found = validate_files(
+            [_path(source) for source in sources],
+            sources[0].base,
+            check_image=open_image,
+            names=_names(rows, sources),
+            columns=sources[0].columns,
+            duplicates=complete,
+            reader=None if backbone is None else _reader(backbone),
+            workers=available_cpus() if num_workers is None else num_workers,
+            max_problems=max_problems,
+        )
+        for path in reports:
+            _write_report(found, path)
+        fixed = None
+        if target is not None:
+            fixed = _fix(found, sources, target, refuse_memory=in_memory(rows[0]))
+    if not complete:
+        logger.info(INCOMPLETE)
+    return AuditReport(
+        found.files, found.warnings, found.broken, found.leaks, complete=complete, fixed=fixed
+    )
+
+
+def _check(rows: Sequence[RowsLike], max_problems: int) -> None:
+    if not rows:
+        raise InputError("no `rows` are given; a file, a table or an iterable is needed")
+    if not isinstance(max_problems, int) or max_problems < 1:
+        raise InputError(f"`max_problems` is {max_problems!r}; a whole number from 1 on is needed")
+
+
+def _opened(stack: ExitStack, rows: Sequence[RowsLike], options: RowOptions) -> list[RowSource]:
+    """Return all rows as files. One pool decodes the images of all of them, if any."""
+    sources = []
+    for source in rows:
+        sources.append(stack.enter_context(open_rows(source, options)))
+        options = {**options, "isolate_decoding": False}
+    return sources
+
+
+def _path(source: RowSource) -> Path:
+    if not isinstance(source.path, Path):
+        raise InputError(f"{source.path} is a URL, and an audit reads files that are here; copy it")
+    return source.path
+
+
+def _names(rows: Sequence[RowsLike], sources: Sequence[RowSource]) -> list[str]:
+    """Return what the rows are called: their paths; tables of one type are numbered."""
+    names = []
+    for number, (given, source) in enumerate(zip(rows, sources, strict=True), start=1):
+        if not in_memory(given):
+            names.append(os.fspath(given))
+        elif len(rows) == 1:
+            names.append(source.name)
+        else:
+            names.append(f"{source.name} {number}")
+    return names
+
+
+def _check_files(
+    sources: Sequence[RowSource], reports: Sequence[Path], target: Path | None, *, overwrite: bool
+) -> None:
+    """Refuse to replace an input, and anything but older reports and, if asked for, tables."""
+    if target is not None:
+        check_table(target)
+    elif overwrite:
+        raise InputError("`overwrite` goes with `fix`; a report replaces an older one")
+    inputs = [file for source in sources for file in rows_files(source.path)]
+    check_outputs(_outputs(reports, target, lambda: _header(sources[0])), inputs)
+    if target is not None:
+        refuse_unasked(FIX, [target, _rejected(target)], overwrite=overwrite)
+
+
+def _outputs(
+    reports: Sequence[Path], target: Path | None, header: Callable[[], list[str]]
+) -> list[tuple[str, Path, OutputKind | None]]:
+    """Return what is written; `header` gives the columns of the rows that are fit."""
+    outputs: list[tuple[str, Path, OutputKind | None]] = []
+    outputs += [(REPORT, path, _report_kind(path)) for path in reports]
+    if target is not None:
+        rows = exact_table("a table of such rows", header)
+        rejected = exact_table("a table of such rows, rejected,", lambda: rejected_header(header()))
+        outputs += [(FIX, target, rows), (FIX, _rejected(target), rejected)]
+    return outputs
+
+
+def _report_kind(path: Path) -> OutputKind:
+    if _is_page(path):
+        return page("a report", TITLE)
+    return json_report("a report", ("ok", "files", "warnings", "leaks"))
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in (".html", ".htm")
+
+
+def _write_report(report: Audit, path: Path) -> None:
+    if _is_page(path):
+        write_audit_page(path, report)
+    else:
+        write_json(path, report.to_dict())
+
+
+def _reader(backbone: str) -> TextReader:
+    """Return a backbone's tokenizer."""
+    from mismatch.runtime.tokenize import Tokenizer
+
+    try:
+        from mismatch.backbones.registry import load_backbone
+
+        return Tokenizer(load_backbone(backbone).text_spec)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("`backbone`", "train") from error
+
+
+def _fix(
+    report: Audit, sources: Sequence[RowSource], target: Path, *, refuse_memory: bool
+) -> FixedRows:
+    """Write the first rows to two files, both or neither."""
+    first = sources[0]
+    other = _rejected(target)
+    header = _header(first)
+    counts = [0, 0]
+    rows = sorted_out(
+        _path(first),
+        first.base,
+        broken=report.broken,
+        leaked=_leaked(report),
+        columns=first.columns,
+    )
+    with row_table(target, header) as good, row_table(other, rejected_header(header)) as bad:
+        for row, reason in rows:
+            if refuse_memory:
+                check_image_is_file(first, first.columns.images(row.image_path), row, FIX)
+            if reason is None:
+                good.writerow([row.columns.get(name, "") for name in header])
+            else:
+                bad.writerow(rejected_values(row, header, reason))
+            counts[reason is not None] += 1
+    return FixedRows(counts[0], target, counts[1], other)
+
+
+def _leaked(report: Audit) -> dict[str, str]:
+    """Return the images that stand in later files too, themselves or nearly, and in which."""
+    leaked: dict[str, str] = {}
+    for (first, second), images in report.leaks.items():
+        if first == 0:
+            leaked |= dict.fromkeys(images, report.files[second].path)
+    for file in report.files[1:]:
+        leaked |= dict.fromkeys(file.images, file.path)
+    return leaked
+
+
+def _header(source: RowSource) -> list[str]:
+    return all_columns(source.path, require_label=True, columns=source.columns)
+
+
+def _rejected(target: Path) -> Path:
+    """out.csv → out.rejected.csv."""
+    return target.with_suffix(f".rejected{target.suffix}")

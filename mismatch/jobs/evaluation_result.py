@@ -1,0 +1,124 @@
+"""What an evaluation says: all of report.json, the rows behind it, and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypedDict
+
+from mismatch.errors import MissingExtraError
+from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
+from mismatch.io.outputs import check_outputs, page
+from mismatch.jobs.evaluation_parts import (
+    Baselines,
+    Bootstrap,
+    Comparison,
+    Interval,
+    Reviewed,
+    SliceFigures,
+    Stressed,
+)
+from mismatch.jobs.results import Result, as_json
+from mismatch.specs import LongText
+
+__all__ = ["PAGE", "Evaluation", "Provenance", "ThresholdInUse", "require_matplotlib"]
+
+PAGE = page("an evaluation", "<title>Evaluation of ")  # the kind of file
+NOT_REPORTED = {"decisions", "errors", "long_text_note"}  # fields that report.json lacks
+
+
+class ThresholdInUse(TypedDict, total=False):
+    """The threshold that decided, and where it came from."""
+
+    value: float  # on similarity_score
+    source: str  # flag: it was given; stored: with the model; default
+    objective: str  # of a stored one: what it was chosen for
+    rows: int  # of a stored one: that it was chosen on
+    date: str  # of a stored one, ISO 8601
+    slices: str  # column whose values have thresholds of their own
+
+
+class Provenance(TypedDict):
+    """What the figures were measured with."""
+
+    date: str  # ISO 8601, UTC
+    command: str
+    versions: dict[str, str]
+    weights: str  # the model's fingerprint
+    rows_sha256: str
+    calibration: dict[str, Any] | None
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
+    """How good a model is on labelled rows."""
+
+    model: str  # folder or name, as given
+    engine: dict[str, str]
+    csv: str  # the rows, as given
+    image_base_path: str
+    rows: int
+    scored: int  # of the rows; all figures are of these
+    unscorable: int
+    first_unscorable: list[dict[str, Any]]  # line and status of the first ten
+    long_text: LongText
+    long_texts: int  # over the backbone's context
+    truncated_texts: int  # that were scored without their end
+    threshold: ThresholdInUse
+    metrics: dict[str, Any]  # accuracy, auroc, precision …, 0..1; nan for what does not exist
+    intervals: dict[str, Interval]  # of the metrics
+    bootstrap: Bootstrap
+    slices: dict[str, dict[str, SliceFigures]]  # column → value → figures
+    kinds: dict[str, SliceFigures]  # kind of mismatch → figures, against all matches
+    review: Reviewed | None  # None without a review band
+    blind: Baselines
+    stress: Stressed | None  # None unless asked for
+    provenance: Provenance
+    against: Comparison | None  # None without another model
+    # `missed`: mismatches taken for matches; `alarms`: the reverse; the surest 24 of each
+    errors: dict[ErrorKind, list[WrongRow]]
+    decisions: Decisions  # all scored rows
+    long_text_note: str | None  # a sentence about long texts; None where there were none
+
+    def __repr__(self) -> str:
+        facts = [f"model={self.model!r}", f"scored={self.scored}"]
+        facts += [f"{name}={self.metrics[name]:.4f}" for name in ("accuracy", "auroc")]
+        return f"{type(self).__name__}({', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        from mismatch.reports.evaluation_page import evaluation_fragment
+
+        return evaluation_fragment(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what report.json says, with plain JSON types; without `errors`, `decisions` and
+        `long_text_note`, and without `stress` and `against` where they are None.
+        """
+        report = {}
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            left_out = name in NOT_REPORTED or (name in ("stress", "against") and value is None)
+            if not left_out:
+                report[name] = as_json(value)
+        return report
+
+    def save(self, path: str | Path) -> None:
+        """Write a page that needs nothing beside it. MissingExtraError without matplotlib,
+        InputError for a file that is there and is no such page.
+        """
+        require_matplotlib("Evaluation.save")
+        check_outputs([("`path`", Path(path), PAGE)])
+        self.write_page(Path(path))
+
+    def write_page(self, path: Path) -> None:
+        """Write the page over whatever is there."""
+        from mismatch.reports.evaluation_page import write_evaluation_page
+
+        write_evaluation_page(path, self.to_dict(), self.decisions, self.errors)
+
+
+def require_matplotlib(what: str) -> None:
+    """Refuse `what`, which draws plots, without matplotlib: MissingExtraError."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(what, "report")

@@ -1,0 +1,217 @@
+"""Which words of the worst rows don't fit their images."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from mismatch.data.columns import resolve_image
+from mismatch.data.lexicon import Lexicon
+from mismatch.data.pairs import read_header, read_rows, rows_files
+from mismatch.data.row_files import RowsLike
+from mismatch.data.rows import Row
+from mismatch.errors import InputError
+from mismatch.jobs.lexicon_file import read_lexicon
+from mismatch.jobs.locking import lock_file, lock_folder
+from mismatch.jobs.options import (
+    MODEL_DEFAULTS,
+    ROW_DEFAULTS,
+    ModelRowOptions,
+    RowSource,
+    check_options,
+    open_predictor,
+    open_rows,
+)
+from mismatch.jobs.output.explanation_files import (
+    check_explanation_output,
+    names_file,
+    write_row_explanations,
+)
+from mismatch.jobs.results import Result
+from mismatch.progress import progress
+from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
+from mismatch.runtime.predictor import Prediction, Predictor
+from mismatch.specs import LongText
+
+__all__ = ["ExplainRowsResult", "RowExplanation", "explain_rows", "open_lexicon"]
+
+HELD = 1000  # rows beyond twice those that are explained, after which the others are let go
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowExplanation(Result):
+    """A row and its explanation."""
+
+    line: int  # of the file, counted from 1; of rows in memory their number and one
+    explanation: Explanation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with plain JSON types only: the line, then the explanation's own names."""
+        return {"line": self.line} | self.explanation.to_dict()
+
+
+@dataclass(frozen=True)
+class ExplainRowsResult(Result):
+    """The worst rows, the worst first."""
+
+    rows: int  # that were read
+    failed: int  # of them: could not be scored
+    explanations: tuple[RowExplanation, ...]  # none where no row is scored against its label
+
+
+def explain_rows(
+    model: str | Path | Predictor,
+    rows: RowsLike,
+    *,
+    worst: int = 10,
+    output: str | Path | None = None,
+    no_heat_map: bool = False,
+    no_lexicon: bool = False,
+    lexicon: str | Path | None = None,
+    threshold: float | None = None,
+    long_text: LongText | None = None,
+    **options: Unpack[ModelRowOptions],
+) -> ExplainRowsResult:
+    """Explain the worst rows: the lowest scores, or of labelled rows those that lie farthest on the
+    wrong side of the threshold. For one pair see `mismatch.explain`.
+
+    `worst`: how many. `output`: NAME.json for figures, any other name is a folder for them and a
+    picture each; what is there is replaced only if it is such an output. `no_heat_map`: look at
+    words only, which takes one pass of an image instead of fifty. `no_lexicon`: don't try other
+    words; `lexicon`: YAML with classes of words of your own. `threshold`: score from which a pair
+    is a match; `long_text`: what becomes of texts over the context; by default both are the
+    model's own.
+
+    Raises InputError for rows that can't be used, and where not one could be scored.
+    """
+    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    if worst < 1:
+        raise InputError(f"`worst` is {worst}; 1 or more is needed")
+    words = open_lexicon(lexicon, no_lexicon=no_lexicon)
+    target = None if output is None else Path(output)
+    if target is not None and target.suffix.lower() == ".png":
+        raise InputError("a .png holds one pair; with `rows`, give `output` a folder or a .json")
+    with ExitStack() as stack:
+        source = stack.enter_context(open_rows(rows, options))
+        if target is not None:
+            inputs = [*rows_files(source.path), *([] if lexicon is None else [Path(lexicon)])]
+            check_explanation_output(target, inputs)
+            lock = lock_file if names_file(target) else lock_folder
+            stack.enter_context(lock(target))
+        # a wrong file is refused before a model is loaded
+        labelled = "label" in read_header(source.path, require_label=False, columns=source.columns)
+        predictor = open_predictor(model, options, threshold=threshold, long_text=long_text)
+        scored = _scored(predictor, source, labelled=labelled, count=worst)
+        found = _explained(predictor, source, scored.worst, words, heat_map=not no_heat_map)
+        if target is not None:
+            pairs = [(one.line, one.explanation) for one in found]
+            write_row_explanations(target, pairs, [one.to_dict() for one in found])
+    return ExplainRowsResult(scored.rows, scored.failed, tuple(found))
+
+
+def open_lexicon(lexicon: str | Path | None, *, no_lexicon: bool) -> Lexicon | None:
+    """Return the words that are tried in place of others; None where none are."""
+    if no_lexicon and lexicon is not None:
+        raise InputError("`no_lexicon` and `lexicon` exclude each other")
+    return None if no_lexicon else Lexicon(read_lexicon(lexicon))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """All rows scored, and the worst of them."""
+
+    rows: int
+    failed: int
+    worst: list[Row]
+
+
+def _scored(predictor: Predictor, source: RowSource, *, labelled: bool, count: int) -> _Scored:
+    """Score all rows, of which only the worst are held. InputError where none could be."""
+    ranked: list[tuple[float, int, Row]] = []
+    number = 0
+    failed = 0
+    rows = read_rows(source.path, require_label=labelled, columns=source.columns)
+    predictions = predictor.predict_rows(rows, image_base_path=source.base, columns=source.columns)
+    with progress("score", unit="row") as advance:
+        for row, prediction in predictions:
+            number += 1
+            failed += prediction.similarity_score is None
+            wrongness = _wrongness(row, prediction, labelled=labelled)
+            if wrongness is not None:
+                ranked.append((-wrongness, number, row))
+            if len(ranked) > 2 * count + HELD:
+                ranked = _first(ranked, count)
+            advance(1)
+    if failed:
+        logger.info(
+            f"{failed:,} of {number:,} rows could not be scored; mismatch validate says why row by"
+            " row"
+        )
+    if not number:
+        raise InputError(f"{source.path}: there are no rows under the header; nothing to explain")
+    if failed == number:
+        raise InputError(f"{source.path}: not one of its rows could be scored")
+    if not ranked:
+        logger.info(f"{source.path}: no row is scored against its label; nothing to explain")
+    return _Scored(number, failed, [row for _, _, row in _first(ranked, count)])
+
+
+def _first(ranked: list[tuple[float, int, Row]], count: int) -> list[tuple[float, int, Row]]:
+    """Return the worst, of equal ones the first."""
+    return sorted(ranked, key=lambda entry: entry[:2])[:count]
+
+
+def _wrongness(row: Row, prediction: Prediction, *, labelled: bool) -> float | None:
+    """Return how far the score lies on the wrong side; None where it doesn't, or there is none."""
+    score = prediction.similarity_score
+    if score is None or (labelled and row.label is None):
+        return None
+    if not labelled:
+        return -score
+    wrong = prediction.is_match != bool(row.label)
+    return abs(score - prediction.threshold) if wrong else None
+
+
+def _explained(
+    predictor: Predictor,
+    source: RowSource,
+    rows: list[Row],
+    lexicon: Lexicon | None,
+    *,
+    heat_map: bool,
+) -> list[RowExplanation]:
+    explanations = []
+    slices = predictor.slices
+    with progress("explain", total=len(rows), unit="row") as advance:
+        for row in rows:
+            explanation = explain(
+                predictor,
+                resolve_image(source.base, _deciding_image(predictor, row, source)),
+                row.text,
+                heat_map=heat_map,
+                lexicon=lexicon,
+                slice_value=None if slices is None else row.columns.get(slices.column),
+            )
+            explanations.append(RowExplanation(row.line, explanation))
+            advance(1)
+    return explanations
+
+
+def _deciding_image(predictor: Predictor, row: Row, source: RowSource) -> str:
+    """Return, of several images, the one whose score stands for the row."""
+    columns = source.columns
+    images = columns.images(row.image_path)
+    if len(images) == 1:
+        return images[0]
+    pairs = [{"image_path": name, "text": row.text} for name in images]
+    # which `columns` has let pass
+    predictions = predictor.predict_pairs(pairs, image_base_path=source.base, outside_images=True)
+    scores = [prediction.similarity_score or 0.0 for prediction in predictions]
+    decisive = max(scores) if columns.multi_image == "best" else min(scores)
+    return images[scores.index(decisive)]

@@ -1,0 +1,283 @@
+"""A trained model as a bundle that needs no torch, written only if it agrees with torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from mismatch.data.pairs import LABELS, one_image_each, read_rows, resolve_image
+from mismatch.data.row_files import RowsLike
+from mismatch.data.rows import Row
+from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
+from mismatch.io.outputs import refuse_model_folder
+from mismatch.jobs.options import (
+    ROW_DEFAULTS,
+    RowOptions,
+    RowSource,
+    check_options,
+    model_name,
+    open_rows,
+)
+from mismatch.jobs.results import Result
+from mismatch.progress import progress
+from mismatch.runtime.pipeline import Pair
+from mismatch.runtime.predictor import Predictor, is_bundle
+
+if TYPE_CHECKING:
+    from mismatch.export.gate import Verdict
+    from mismatch.export.parity import ParityReport
+    from mismatch.training.engine import TorchEngine
+
+__all__ = ["ExportResult", "TritonRepository", "bundle_line", "export_onnx", "labelled_pairs"]
+
+Precision = Literal["auto", "fp32", "fp16", "int8"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TritonRepository(Result):
+    """A model repository for Triton Inference Server."""
+
+    path: Path
+    bytes: int  # of all files
+    score_difference: float  # from mismatch's own scores, at most
+    precision: str
+
+
+@dataclass(frozen=True)
+class ExportResult(Result):
+    """A bundle, and how it compares with torch."""
+
+    path: Path  # of the bundle
+    precision: str  # fp32, fp16 or int8; what "auto" has chosen
+    bytes: int  # of all files
+    parity: ParityReport | None  # None where `model` is a bundle already
+    verdict: Verdict | None  # what the precision costs; None in fp32
+    tried: tuple[str, ...]  # a sentence for each choice of a lower precision, the last one taken
+    triton: TritonRepository | None  # None where none was asked for
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """On what the bundle is compared with torch, and how far it may differ; see `export_onnx`."""
+
+    precision: Precision = "fp32"
+    verify_rows: RowsLike | None = None
+    max_verify_rows: int = 2000
+    max_score_difference: float = 1e-4
+    max_auroc_loss: float = 0.005
+    max_flips: float = 0.01
+    provider: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = None
+
+
+def export_onnx(
+    model: str | Path | Predictor,
+    output: str | Path | None = None,
+    *,
+    precision: Precision = "fp32",
+    verify_rows: RowsLike | None = None,
+    max_verify_rows: int = 2000,
+    max_score_difference: float = 1e-4,
+    max_auroc_loss: float = 0.005,
+    max_flips: float = 0.01,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    triton: str | Path | None = None,
+    **options: Unpack[RowOptions],
+) -> ExportResult:
+    """Write a trained model as ONNX: two encoders, a head, a tokenizer and a manifest. Torch and
+    the new bundle score the same pairs first; beyond the limits nothing is written.
+
+    `output`: folder of the bundle; an older bundle there is replaced. `precision`: int8 is several
+    times as fast on CPUs, fp16 is for GPUs; "auto" takes the lower one where decisions stay.
+    `verify_rows`: rows to compare on, by default built-in images and texts; int8 needs them, and
+    fits calibration and threshold to their labels. `max_verify_rows`: so many of them, from their
+    start. `max_score_difference`: 0..1, in fp32. `max_auroc_loss`, `max_flips`: 0..1, in int8 and
+    fp16: of the ranking, and the share of decisions that may flip. `provider`: where the bundle
+    runs for the comparison; `threads`: for it, by default torch's own choice. `triton`: folder for
+    a model repository of Triton Inference Server; with a bundle as `model`, that alone.
+
+    Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
+    """
+    check_options(options, ROW_DEFAULTS)
+    target = None if triton is None else Path(triton)
+    checks = _Checks(
+        precision=precision,
+        verify_rows=verify_rows,
+        max_verify_rows=max_verify_rows,
+        max_score_difference=max_score_difference,
+        max_auroc_loss=max_auroc_loss,
+        max_flips=max_flips,
+        provider=provider,
+        threads=threads,
+    )
+    if _is_bundle(model):
+        return _only_for_triton(model_name(model), output, target, vars(checks) | dict(options))
+    folder = _checked_output(output, target, checks)
+    result = _exported(model, folder, checks, options)
+    return result if target is None else _with_repository(result, target)
+
+
+def bundle_line(result: ExportResult) -> str:
+    """Return `bundle of 1.2 MB in fp32 written to bundle`."""
+    megabytes = result.bytes / 1e6
+    return f"bundle of {megabytes:.1f} MB in {result.precision} written to {result.path}"
+
+
+def labelled_pairs(source: RowSource, max_rows: int) -> tuple[list[Pair], list[int | None]]:
+    """Return the pairs of the first rows, and the labels of those that have one; of a row with
+    several images one for each, with its label where that holds for each.
+    """
+    rows: list[Row] = []
+    for row in islice(
+        read_rows(source.path, require_label=False, columns=source.columns), max_rows
+    ):
+        label = LABELS.get(row.columns.get("label", "").strip())
+        rows += _one_image_each(row._replace(label=label), source)
+    pairs = [
+        Pair(resolve_image(source.base, row.image_path), row.text, row.problem) for row in rows
+    ]
+    return pairs, [row.label for row in rows]
+
+
+def _one_image_each(row: Row, source: RowSource) -> list[Row]:
+    """Return a row for each image, without a label where that does not hold for each."""
+    rows = list(one_image_each(row, source.columns))
+    if row.problem or not rows[0].problem:
+        return rows
+    return list(one_image_each(row._replace(label=None), source.columns))
+
+
+def _is_bundle(model: str | Path | Predictor) -> bool:
+    if not isinstance(model, Predictor):
+        return is_bundle(model)
+    folder = model.engine.describe().get("model")
+    return folder is not None and is_bundle(str(folder))
+
+
+def _checked_output(output: str | Path | None, triton: Path | None, checks: _Checks) -> Path:
+    """Return the folder of the bundle; refuse what can't be written before a model is loaded."""
+    if output is None:
+        raise InputError("`output` is missing: the folder of the bundle")
+    folder = Path(output)
+    refuse_model_folder(folder, "`output`", but_a_bundle=True)
+    if triton is not None:
+        _triton().check_target(triton, folder)
+    if checks.precision == "int8" and checks.verify_rows is None:
+        raise InputError(
+            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared with"
+            " the model's own"
+        )
+    return folder
+
+
+def _exported(
+    model: str | Path | Predictor, output: Path, checks: _Checks, options: RowOptions
+) -> ExportResult:
+    """Write a bundle that agrees with torch."""
+    with ExitStack() as stack:
+        rows = None
+        if checks.verify_rows is not None:
+            source = stack.enter_context(open_rows(checks.verify_rows, options))
+            # a wrong file is refused before a model is loaded
+            pairs, labels = labelled_pairs(source, checks.max_verify_rows)
+            rows = (pairs, source.name, labels)
+        engine = _engine(model, checks.threads)
+        from mismatch.export.gate import Limits
+        from mismatch.export.onnx import Rows, export_bundle
+        from mismatch.export.parity import Tolerance
+
+        logger.info(f"exporting {model_name(model)} …")
+        advance = stack.enter_context(progress("verify", unit="item"))
+        bundle = export_bundle(
+            engine,
+            output,
+            precision=checks.precision,
+            rows=None if rows is None else Rows(*rows),
+            tolerance=Tolerance(score=checks.max_score_difference),
+            limits=Limits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
+            provider=checks.provider,
+            progress=advance,
+        )
+    return ExportResult(
+        path=output,
+        precision=bundle.precision,
+        bytes=bundle.bytes,
+        parity=bundle.parity,
+        verdict=bundle.verdict,
+        tried=bundle.tried,
+        triton=None,
+    )
+
+
+def _engine(model: str | Path | Predictor, threads: int | None) -> TorchEngine:
+    try:
+        from mismatch.training.engine import TorchEngine, open_checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("mismatch export-onnx", "train") from error
+    if not isinstance(model, Predictor):
+        return open_checkpoint(model, provider="cpu", threads=threads)
+    if not isinstance(model.engine, TorchEngine):
+        raise CheckpointError(f"{model_name(model)} does not run in torch; give a trained model")
+    return model.engine
+
+
+def _only_for_triton(
+    bundle: str, output: str | Path | None, triton: Path | None, given: Mapping[str, Any]
+) -> ExportResult:
+    """Write the repository of a bundle that is there already."""
+    if triton is None or output is not None:
+        raise CheckpointError(
+            f"{bundle} is a bundle already; give the trained model's folder, or `triton` without"
+            " `output` for a repository of this bundle"
+        )
+    others = list(_not_as_by_default(given))
+    if others:
+        raise InputError(
+            f"`{others[0]}` is for an export, and {bundle} is exported already; give `model` and"
+            " `triton` alone"
+        )
+    from mismatch.runtime.bundle import read_bundle
+
+    precision = read_bundle(Path(bundle)).precision
+    size = sum(path.stat().st_size for path in Path(bundle).iterdir() if path.is_file())
+    repository = _repository(Path(bundle), triton)
+    return ExportResult(Path(bundle), precision, size, None, None, (), repository)
+
+
+def _not_as_by_default(given: Mapping[str, Any]) -> Iterator[str]:
+    defaults = vars(_Checks()) | ROW_DEFAULTS
+    for name in sorted(given):
+        if given[name] is not defaults[name] and given[name] != defaults[name]:
+            yield name
+
+
+def _with_repository(result: ExportResult, triton: Path) -> ExportResult:
+    """Write the repository of a new bundle too. If that fails, the bundle stays, and the log says
+    so.
+    """
+    try:
+        repository = _repository(result.path, triton)
+    except MismatchError:
+        logger.info(bundle_line(result))
+        raise
+    return replace(result, triton=repository)
+
+
+def _repository(bundle: Path, target: Path) -> TritonRepository:
+    written = _triton().write_repository(bundle, target)
+    return TritonRepository(target, written.bytes, written.difference, written.precision)
+
+
+def _triton() -> Any:
+    try:
+        from mismatch.export import triton
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("mismatch export-onnx: `triton`", package="onnx") from error
+    return triton

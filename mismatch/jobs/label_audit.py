@@ -1,0 +1,104 @@
+"""What an audit of labels says: the rows by how probably their label is wrong, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mismatch.evaluation.label_errors import LabelFinding, Share
+from mismatch.io.outputs import check_outputs, page
+from mismatch.jobs.results import Result
+
+__all__ = ["MOST_PICTURES", "PAGE", "LabelAudit"]
+
+MIN_AUROC = 0.75  # of heads whose word counts
+MOST_PICTURES = 100  # rows in the page, unless `top` says how many
+NOTEBOOK_PICTURES = 10
+PAGE = page("a page of labels", "<title>Labels of ")
+
+
+@dataclass(frozen=True, repr=False)
+class LabelAudit(Result):
+    """The rows of a labelled file by how probably their label is wrong."""
+
+    csv: str  # the rows, as given
+    image_base_path: str
+    findings: list[LabelFinding]  # the most suspicious first; those without a score last
+    share: Share  # of wrong labels, estimated
+    auroc: float  # 0..1, of the heads, by the labels as they are
+    folds: int
+    repeats: int
+    texts_apart: bool  # whether no text stood both in a row that was scored and in training
+    unscorable: int  # rows
+    model_note: str  # what is to be said of the model; empty where nothing is
+    written: int  # rows of `output`, at most `top`; 0 without it
+
+    def __repr__(self) -> str:
+        share = 100 * self.share.value
+        return f"LabelAudit(csv={self.csv!r}, rows={self.share.rows}, wrong={share:.1f} %)"
+
+    def _repr_html_(self) -> str:
+        from mismatch.reports.gallery import gallery_fragment
+
+        shown = self.ranked(NOTEBOOK_PICTURES)
+        return "".join(gallery_fragment(_plain(self.summary()), shown, self.image_base_path))
+
+    def ranked(self, count: int | None = None) -> list[LabelFinding]:
+        """Return the rows that have a rank, or the first `count` of them."""
+        return [finding for finding in self.findings if finding.rank is not None][:count]
+
+    def summary(self) -> list[str]:
+        """Return what is to be said of all rows, a sentence each."""
+        return list(_sentences(self))
+
+    def save(self, path: str | Path, *, top: int | None = None) -> None:
+        """Write a page with pictures of the first rows: `top`, by default 100. InputError for a
+        file that is there and is no such page.
+        """
+        check_outputs([("`path`", Path(path), PAGE)])
+        self.write_page(Path(path), top)
+
+    def write_page(self, path: Path, top: int | None = None) -> None:
+        """Write the page over whatever is there."""
+        from mismatch.reports.gallery import write_gallery
+
+        title = f"Labels of {Path(self.csv).name}"
+        shown = self.ranked(top or MOST_PICTURES)
+        write_gallery(path, title, _plain(self.summary()), shown, self.image_base_path)
+
+
+def _plain(lines: Iterable[str]) -> list[str]:
+    """Return sentences without the backquotes of options."""
+    return [line.replace("`", "") for line in lines]
+
+
+def _sentences(audit: LabelAudit) -> Iterator[str]:
+    count = audit.folds * audit.repeats
+    heads = f"{count} heads ({audit.folds} folds of images, {audit.repeats} times)"
+    text = " and its text" if audit.texts_apart else ""
+    yield (
+        f"{audit.csv}: {audit.share.rows:,} rows ranked by {heads}, each row by heads trained"
+        f" without its image{text}"
+    )
+    yield (
+        f"they rank a match above a mismatch {100 * audit.auroc:.0f} times in 100, by the labels as"
+        " they are"
+    )
+    if audit.auroc < MIN_AUROC:
+        yield (
+            "warning: that is too little to judge labels by; another `model` may know these images"
+            " and texts better"
+        )
+    if not audit.texts_apart:
+        yield (
+            "warning: the texts recur so much that they can't be kept out of training; a text that"
+            " is always labelled wrong is not found"
+        )
+    if audit.model_note:
+        yield f"warning: {audit.model_note}"
+    if audit.unscorable:
+        yield (
+            f"{audit.unscorable:,} rows could not be scored and stand at the end: see their status"
+        )
+    yield audit.share.words()

@@ -1,0 +1,37 @@
+"""Words of one's own that can be exchanged, from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mismatch.errors import InputError, MissingExtraError
+from mismatch.io.reading import read_text
+
+__all__ = ["read_lexicon"]
+
+
+def read_lexicon(path: str | Path | None) -> Mapping[str, Sequence[str]] | None:
+    """Return the classes of words of a YAML file; None of no file.
+
+    InputError for a file that can't be read or holds something else.
+    """
+    if path is None:
+        return None
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("`lexicon`", "audit") from error
+    try:
+        found = yaml.safe_load(read_text(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(kind, str) and isinstance(families, list) for kind, families in found.items()
+    ):
+        raise InputError(
+            f'{path}: classes of words are needed, as `shape: ["round, circular", square]`'
+        )
+    return found

@@ -1,0 +1,1 @@
+"""What jobs write: tables, files that can be continued, folders of parts."""

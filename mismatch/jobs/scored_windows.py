@@ -1,0 +1,97 @@
+"""Predictions a window of rows at a time, so that a long run can be cut between any two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from mismatch.data.rows import Row
+from mismatch.jobs.output.tables import COLUMNS
+from mismatch.jobs.prediction_rows import PredictionRows
+from mismatch.runtime import pipeline
+
+if TYPE_CHECKING:
+    from mismatch.runtime.predictor import Prediction, Predictor
+
+__all__ = [
+    "Counts",
+    "Entry",
+    "Window",
+    "kept_columns",
+    "scored_windows",
+]
+
+
+class Entry(NamedTuple):
+    """A row of the output."""
+
+    prediction: Prediction
+    kept: list[str]  # values of the columns behind the scores
+
+
+@dataclass
+class Counts:
+    """How far a run is."""
+
+    rows: int = 0
+    failed: int = 0  # of them: without a score
+    long_texts: int = 0  # texts over the model's context
+
+    def add(self, window: Window) -> None:
+        """Count a window."""
+        self.rows += len(window.entries)
+        self.failed += window.failed
+        self.long_texts += window.long_texts
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that were scored together, in order."""
+
+    entries: list[Entry]
+    failed: int
+    long_texts: int
+
+
+def scored_windows(
+    predictor: Predictor,
+    rows: Iterable[Row],
+    source: PredictionRows,
+    kept: Sequence[str] = (),
+) -> Iterator[Window]:
+    """Yield windows whose scores don't depend on each other, not in the last digit either.
+
+    Where an embedding depends on its batch, each window forgets what those before it have encoded.
+    `kept`: columns whose values are kept.
+    """
+    known = pipeline.Known.nothing() if predictor.engine.independent else None
+    stream = iter(rows)
+    while window := list(islice(stream, pipeline.WINDOW)):
+        entries = []
+        failed = 0
+        predictions = predictor.predict_rows(
+            window, image_base_path=source.base, columns=source.columns, known=known
+        )
+        for row, prediction in predictions:
+            entries.append(Entry(prediction, [row.columns.get(name, "") for name in kept]))
+            failed += prediction.status != "ok"
+        yield Window(entries, failed, predictions.counts.long_texts)
+
+
+def kept_columns(header: Iterable[str]) -> dict[str, str]:
+    """Return the input's columns → what they are called behind the scores; one that would clash
+    with a score's name is `input_…`.
+    """
+    taken = {*COLUMNS, *header}
+    kept = {}
+    for name in header:
+        if name in ("image_path", "text"):
+            continue
+        new = name
+        while new in COLUMNS or (new != name and new in taken):
+            new = f"input_{new}"
+        taken.add(new)
+        kept[name] = new
+    return kept

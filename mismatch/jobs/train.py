@@ -1,0 +1,146 @@
+"""Fine-tune a backbone on labelled rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from mismatch.data.columns import MultiImage
+from mismatch.data.row_files import RowsLike, rows_file
+from mismatch.errors import InputError, MissingExtraError
+from mismatch.jobs.options import check_options, isolated_decoding
+from mismatch.specs import LongText
+from mismatch.training.callbacks import Callback
+from mismatch.training.config import BestMetric, Head, Precision, TrainConfig
+from mismatch.training.result import TrainResult
+from mismatch.training.surroundings import left_as_found
+
+__all__ = ["TRAIN_DEFAULTS", "TrainOptions", "train"]
+
+
+class TrainOptions(TypedDict, total=False):
+    """The fields of TrainConfig, which explains them; rows may be tables too."""
+
+    train_csv: RowsLike
+    val_csv: RowsLike | None
+    image_base_path: str | Path
+    image_column: str
+    text_column: str
+    label_column: str
+    label_map: str | None
+    multi_image: MultiImage | None
+    allow_outside_images: bool
+    backbone: str | Path
+    model_name: str | Path | None
+    output_dir: str | Path
+    epochs: int | None
+    batch_size: int | None
+    gradient_accumulation_steps: int
+    learning_rate: float | None
+    layer_decay: float | None
+    head_learning_rate: float | None
+    weight_decay: float
+    num_workers: int
+    device: str
+    validate_data: bool
+    tune: str
+    lora_rank: int | None
+    lora_alpha: float | None
+    lora_dropout: float | None
+    seed: int
+    resume: bool
+    keep_checkpoints: int | None
+    checkpoint_steps: int | None
+    head: Head
+    head_dim: int | None
+    head_hidden: int
+    head_members: int
+    features: str
+    dropout: float | None
+    contrastive_weight: float
+    warmup: float
+    long_text: LongText | None
+    val_fraction: float
+    best_metric: BestMetric
+    threshold_objective: str | None
+    early_stopping: int | None
+    cache: str | Path | None
+    track: str | None
+    run_name: str | None
+    threads: int | None
+    precision: Precision
+    gradient_checkpointing: bool
+    compile: bool
+    fsdp: bool
+
+
+# of options that have one; all but train_csv
+TRAIN_DEFAULTS: Mapping[str, Any] = {
+    one.name: one.default for one in fields(TrainConfig) if one.default is not MISSING
+}
+ROWS = ("train_csv", "val_csv")
+
+
+def train(
+    config: TrainConfig | str | Path | None = None,
+    *,
+    callbacks: Iterable[Callback] = (),
+    isolate_decoding: bool = False,
+    **options: Unpack[TrainOptions],
+) -> TrainResult:
+    """Fine-tune a backbone on rows of images, texts and labels (1 = the text describes the image).
+
+    `options` are the fields of TrainConfig. `config`: a TrainConfig, or a YAML or TOML file such as
+    a run's own run.yaml; options given here win over it. `train_csv` and `val_csv` take any rows:
+    a path, a table of pandas, polars or pyarrow, a datasets.Dataset, an iterable of mappings.
+    `isolate_decoding`: decode images in processes with bounds of time and memory.
+
+    It writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png
+    and run.yaml to `output_dir`. It logs to `mismatch.training`, and calls `callbacks`
+    (mismatch.training.callbacks) in the main process.
+
+    Interrupting it keeps what is written; the same call with `resume=True` goes on from there.
+    InputError for options and rows that can't be used, CheckpointError for a folder that can't be.
+    """
+    tables = _tables(options)
+    names = {name: type(rows).__name__ for name, rows in tables.items()}
+    chosen = _config(config, {**options, **names})
+    with ExitStack() as stack:
+        stack.enter_context(left_as_found())
+        for name, rows in tables.items():
+            path = stack.enter_context(rows_file(rows, chosen.columns))
+            as_file: Any = {name: str(path)}
+            chosen = replace(chosen, **as_file)
+        stack.enter_context(isolated_decoding(isolate_decoding))
+        try:
+            from mismatch.training import trainer
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("mismatch train", "train") from error
+        return trainer.train(chosen, callbacks=callbacks)
+
+
+def _tables(options: TrainOptions) -> dict[str, RowsLike]:
+    """Return the rows that are no paths, by the option's name."""
+    given = {name: rows for name, rows in options.items() if name in ROWS and rows is not None}
+    return {name: rows for name, rows in given.items() if not isinstance(rows, (str, os.PathLike))}
+
+
+def _config(config: TrainConfig | str | Path | None, options: Mapping[str, Any]) -> TrainConfig:
+    """Return all options, checked."""
+    check_options(options, TRAIN_DEFAULTS, dict.fromkeys(ROWS))
+    if isinstance(config, TrainConfig):
+        return replace(config, **options)
+    if isinstance(config, (str, os.PathLike)):
+        return TrainConfig.from_file(config, **options)
+    if config is not None:
+        raise InputError(
+            f"`config` is a {type(config).__name__}; a TrainConfig or a file is needed",
+            option="config",
+        )
+    if options.get("train_csv") is None:
+        raise InputError("`train_csv` is needed: rows to train on", option="train_csv")
+    return TrainConfig(**options)

@@ -1,0 +1,343 @@
+"""The score from which a pair is a match, chosen for one's own costs and stored with the model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Unpack
+
+from mismatch.data.row_files import RowsLike
+from mismatch.errors import InputError
+from mismatch.evaluation.objectives import Objective
+from mismatch.evaluation.review import Coverage, choose_band, coverage
+from mismatch.evaluation.slices import choose_slices
+from mismatch.evaluation.threshold import (
+    choose_threshold,
+    expected_figures,
+    limit_missed,
+    threshold_table,
+)
+from mismatch.jobs.calibrate import Figure
+from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
+from mismatch.jobs.locking import lock_score
+from mismatch.jobs.options import (
+    MODEL_DEFAULTS,
+    ROW_DEFAULTS,
+    ModelRowOptions,
+    check_options,
+    model_name,
+    open_predictor,
+    open_rows,
+)
+from mismatch.jobs.results import Result
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.score_file import write_score
+from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
+
+__all__ = ["ThresholdResult", "tune_threshold"]
+
+logger = logging.getLogger(__name__)
+
+ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
+
+
+@dataclass(frozen=True)
+class ThresholdResult(Result):
+    """A threshold that was chosen, and how good it is."""
+
+    threshold: Threshold
+    figures: dict[str, Figure]  # on these rows, and where they will lie on new ones, 0..1
+    review: ReviewBand | None  # that is stored with it; None without one
+    coverage: Coverage | None  # what the band leaves to the model; None without a band
+    slices: SliceThresholds | None  # thresholds by value of `slice_column`; None without it
+    thresholds: list[dict[str, float]]  # other thresholds with their figures on these rows
+    model: str  # folder, as given
+    csv: str  # the rows, as given
+    rows: int  # labelled ones that could be scored
+    stored: bool  # False after `dry_run`
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it with plain JSON types only, under the names of its fields."""
+        figures = {
+            name: {"value": figure.value, "interval": list(figure.interval)}
+            for name, figure in self.figures.items()
+        }
+        return super().to_dict() | {"figures": figures, "coverage": _coverage(self.coverage)}
+
+
+def _coverage(left: Coverage | None) -> dict[str, object] | None:
+    if left is None:
+        return None
+    return {
+        "automatic": left.automatic,
+        "risk": left.risk,
+        "automatic_interval": list(left.automatic_interval),
+        "risk_interval": list(left.risk_interval),
+    }
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is chosen, and for what: the parameters of `tune_threshold`, checked."""
+
+    objective: ObjectiveName | None
+    cost_miss: float
+    cost_false_alarm: float
+    target_precision: float | None
+    target_recall: float | None
+    target_of: Literal["mismatch", "match"]
+    max_missed: float | None
+    confidence: float
+    thresholds: Sequence[float] | None
+    slice_column: str | None
+    shrinkage: float
+    review_band: ReviewBand | None
+    max_risk: float | None
+
+    def __post_init__(self) -> None:
+        self._check_aims()
+        self._check_band()
+
+    def _check_aims(self) -> None:
+        """Refuse two answers to the question what is chosen."""
+        aims = ("objective", "target_precision", "target_recall", "max_missed")
+        names = [name for name in aims if getattr(self, name) is not None]
+        if len(names) > 1:
+            raise InputError(
+                f"`{names[0]}` and `{names[1]}` don't go together; one of them says what is chosen"
+            )
+        if self.slice_column is not None and self.max_missed is not None:
+            raise InputError(
+                "`max_missed` promises for all rows together; it has no `slice_column`"
+            )
+
+    def _check_band(self) -> None:
+        """Refuse two answers to the question which scores are reviewed."""
+        band: object = self.review_band
+        if band is not None and not isinstance(band, ReviewBand):
+            raise InputError(
+                f"`review_band` is a {type(band).__name__}; a mismatch.ReviewBand is needed",
+                option="review_band",
+            )
+        if band is not None and self.max_risk is not None:
+            raise InputError(
+                "`review_band` gives a band and `max_risk` chooses one; pass one of the two"
+            )
+        if self.slice_column is not None and (band is not None or self.max_risk is not None):
+            raise InputError("`slice_column` and a review band don't go together")
+
+    def goal(self) -> Objective | None:
+        """Return what is best; None for `max_missed`."""
+        if self.max_missed is not None:
+            return None
+        if self.target_precision is not None:
+            return Objective("precision", target=self.target_precision, of=self.target_of)
+        if self.target_recall is not None:
+            return Objective("recall", target=self.target_recall, of=self.target_of)
+        if self.objective != "cost":
+            return Objective(self.objective or "accuracy")
+        if self.cost_miss == self.cost_false_alarm:
+            raise InputError(
+                "`objective='cost'` with equal costs is accuracy; pass `cost_miss` and"
+                " `cost_false_alarm`"
+            )
+        return Objective("cost", self.cost_miss, self.cost_false_alarm)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a result comes from, and whether it was kept."""
+
+    model: str
+    csv: str
+    stored: bool
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How intervals are drawn."""
+
+    level: float
+    seed: int
+
+
+def tune_threshold(
+    model: str | Path | Predictor,
+    rows: RowsLike,
+    *,
+    objective: ObjectiveName | None = None,
+    cost_miss: float = 1.0,
+    cost_false_alarm: float = 1.0,
+    target_precision: float | None = None,
+    target_recall: float | None = None,
+    target_of: Literal["mismatch", "match"] = "mismatch",
+    max_missed: float | None = None,
+    confidence: float = 0.95,
+    thresholds: Sequence[float] | None = None,
+    slice_column: str | None = None,
+    shrinkage: float = 200.0,
+    review_band: ReviewBand | None = None,
+    max_risk: float | None = None,
+    min_rows: int = 50,
+    level: float = 0.95,
+    seed: int = 0,
+    dry_run: bool = False,
+    before_storing: Callable[[ThresholdResult], object] | None = None,
+    **options: Unpack[ModelRowOptions],
+) -> ThresholdResult:
+    """Choose the score from which a pair is a match, and store it in the model.
+
+    Everything uses it from then on; a model that is loaded already keeps its own. A lower threshold
+    catches fewer mismatches.
+
+    `rows`: labelled ones that the model was not trained on. One of four says what is chosen:
+    `objective` (by default accuracy; "cost" with `cost_miss` and `cost_false_alarm`),
+    `target_precision` or `target_recall` (shares, 0..1, of the mismatches or of `target_of`), or
+    `max_missed` (share of all mismatches that may pass, with `confidence`).
+
+    `thresholds`: scores to give figures for, by default about twenty. `slice_column`: a column
+    whose values have thresholds of their own from thirty rows on; at `shrinkage` rows these and the
+    common one weigh the same. `review_band`: scores that a person should look at, on both sides of
+    the threshold; `max_risk` chooses it, so that outside at most this share of each kind of
+    decision is wrong. `min_rows`: fewer are refused. `level`: of the intervals, 0.5..0.999. `seed`:
+    of resamples. `dry_run`: store nothing. `before_storing` is called with the result when all else
+    is done.
+
+    Raises InputError for rows that can't be used and for what no threshold reaches, CheckpointError
+    where nothing can be stored.
+    """
+    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    wanted = _Wanted(
+        objective=objective,
+        cost_miss=cost_miss,
+        cost_false_alarm=cost_false_alarm,
+        target_precision=target_precision,
+        target_recall=target_recall,
+        target_of=target_of,
+        max_missed=max_missed,
+        confidence=confidence,
+        thresholds=thresholds,
+        slice_column=slice_column,
+        shrinkage=shrinkage,
+        review_band=review_band,
+        max_risk=max_risk,
+    )
+    name = model_name(model)
+    columns = [] if slice_column is None else [slice_column]
+    with ExitStack() as stack:
+        source = stack.enter_context(open_rows(rows, options))
+        check_labels(source, columns)
+        if not dry_run:
+            stack.enter_context(lock_score(name))  # refuses what nothing can be stored in
+        predictor = open_predictor(model, options)
+        labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
+        score = _chosen(labelled, predictor.engine.score, wanted)
+        origin = _Origin(name, source.name, stored=not dry_run)
+        result = _result(labelled, score, wanted, _Drawing(level, seed), origin)
+        if before_storing is not None:
+            before_storing(result)
+        if not dry_run:  # behind all that can fail: an error has changed nothing
+            write_score(name, score)
+    return result
+
+
+def _chosen(rows: Labelled, score: ScoreSpec, wanted: _Wanted) -> ScoreSpec:
+    """Return the model's score with the threshold, and the band or the thresholds by slice."""
+    goal = wanted.goal()
+    if goal is None:
+        share = wanted.max_missed or 0.0
+        threshold = limit_missed(rows.labels, rows.scores, share, wanted.confidence)
+    else:
+        threshold = choose_threshold(rows.labels, rows.scores, goal)
+    slices = None
+    review = None
+    if wanted.slice_column is None:
+        review = _band(rows, score, threshold.value, wanted)
+    elif goal is not None:
+        slices = choose_slices(
+            rows.labels,
+            rows.scores,
+            rows.columns[wanted.slice_column],
+            wanted.slice_column,
+            goal,
+            threshold.value,
+            shrinkage=wanted.shrinkage,
+        )
+    return replace(score, review=review, slices=slices).with_threshold(threshold)
+
+
+def _band(rows: Labelled, score: ScoreSpec, threshold: float, wanted: _Wanted) -> ReviewBand | None:
+    """Return the band that is asked for, else the stored one where it holds the new threshold."""
+    if wanted.max_risk is not None:
+        return choose_band(rows.labels, rows.scores, wanted.max_risk, threshold)
+    if wanted.review_band is not None:
+        wanted.review_band.check_thresholds([threshold])
+        return wanted.review_band
+    stored = score.review
+    if stored is not None and not stored.holds_threshold(threshold):
+        logger.warning(
+            f"the stored review band {stored.low:.4f} to {stored.high:.4f} does not hold the"
+            f" threshold {threshold:.4f}, so it goes; `max_risk` chooses another"
+        )
+        return None
+    return stored
+
+
+def _result(
+    rows: Labelled, score: ScoreSpec, wanted: _Wanted, drawing: _Drawing, origin: _Origin
+) -> ThresholdResult:
+    """Return what was chosen, with its figures."""
+    if score.threshold is None:
+        raise InputError("no threshold was chosen")
+    return ThresholdResult(
+        threshold=score.threshold,
+        figures=_figures(rows, score.threshold.value, wanted.goal(), drawing),
+        review=score.review,
+        coverage=_left(rows, score.review, score.threshold.value, drawing),
+        slices=score.slices,
+        thresholds=threshold_table(rows.labels, rows.scores, wanted.thresholds),
+        model=origin.model,
+        csv=origin.csv,
+        rows=len(rows.labels),
+        stored=origin.stored,
+    )
+
+
+def _figures(
+    rows: Labelled, threshold: float, goal: Objective | None, drawing: _Drawing
+) -> dict[str, Figure]:
+    """Return the threshold's figures on these rows, and where they will lie on new ones."""
+    intervals = expected_figures(
+        rows.labels,
+        rows.scores,
+        goal,
+        threshold=None if goal else threshold,
+        groups=rows.images,
+        level=drawing.level,
+        seed=drawing.seed,
+    )
+    [values] = threshold_table(rows.labels, rows.scores, [threshold])
+    return {
+        name: Figure(values[name], (interval.low, interval.high))
+        for name, interval in intervals.items()
+    }
+
+
+def _left(
+    rows: Labelled, band: ReviewBand | None, threshold: float, drawing: _Drawing
+) -> Coverage | None:
+    """Return what a band leaves to the model; None without one."""
+    if band is None:
+        return None
+    return coverage(
+        rows.labels,
+        rows.scores,
+        band,
+        threshold,
+        groups=rows.images,
+        level=drawing.level,
+        seed=drawing.seed,
+    )

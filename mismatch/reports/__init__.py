@@ -1,0 +1,1 @@
+"""Pages that show results: one HTML file each, which needs nothing beside it."""

@@ -1,0 +1,136 @@
+"""What one call has encoded so far: embeddings by image and by text, the oldest dropped first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mismatch.errors import InputError
+from mismatch.io.remote import Remote
+from mismatch.runtime.cache import HashedFile, bytes_key, hash_file
+from mismatch.runtime.preprocess import ImageSource, PreparedImage
+
+__all__ = [
+    "Embedded",
+    "Hashed",
+    "Known",
+    "Memo",
+    "Pieces",
+    "cache_key",
+    "hashed_image",
+    "image_digest",
+    "image_key",
+    "is_unchanged_image",
+]
+
+Array = NDArray[np.float32]
+KEY_BYTES = 16  # of BLAKE2b
+ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
+MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
+
+Embedded = Array | InputError  # an embedding, or why there is none
+Pieces = tuple[str, ...]  # of one text
+Hashed = HashedFile | bytes  # an image in the cache: its file as it was hashed, or the key of bytes
+V = TypeVar("V", Embedded, Pieces)
+
+
+@dataclass
+class Memo(Generic[V]):
+    """What was found out, by key, the oldest dropped beyond `most` bytes; failures are remembered
+    too.
+    """
+
+    most: int
+    values: OrderedDict[Hashable, V] = field(default_factory=OrderedDict)
+    size: int = 0  # bytes
+
+    def add(self, key: Hashable, value: V) -> None:
+        self.values[key] = value
+        self.size += _size(value)
+
+    def trim(self) -> None:
+        """Drop the oldest. Called between windows, so that a window always finds its own."""
+        while self.size > self.most:
+            self.size -= _size(self.values.popitem(last=False)[1])
+
+
+def _size(value: Embedded | Pieces) -> int:
+    """Bytes, about."""
+    if isinstance(value, tuple):
+        return sum(ENTRY + 2 * len(piece) for piece in value)
+    return ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
+
+
+@dataclass
+class Known:
+    """What earlier windows of one call have found out."""
+
+    images: Memo[Embedded]
+    texts: Memo[Embedded]  # by text, or piece of one
+    pieces: Memo[Pieces]  # by text, of long ones
+
+    @classmethod
+    def nothing(cls, most: int | None = None) -> Known:
+        """Before the first window; `most` bytes of images, as many of texts and of pieces, are
+        remembered from window to window (`MEMO_BYTES`).
+        """
+        limit = MEMO_BYTES if most is None else most
+        return cls(Memo(limit), Memo(limit), Memo(limit))
+
+    def image(self, source: ImageSource) -> Embedded | None:
+        """What is known of an image: its embedding (image_width,), why there is
+        none, or nothing.
+        """
+        return self.images.values.get(image_key(source))
+
+    def said(self, text: str) -> list[Embedded | None]:
+        """What is known of a text, or of each of its pieces."""
+        pieces = self.pieces.values.get(text, (text,))
+        return [self.texts.values.get(piece) for piece in pieces]
+
+    def trim(self) -> None:
+        for memo in (self.images, self.texts, self.pieces):
+            memo.trim()
+
+
+def image_digest(data: bytes) -> bytes:
+    """By which an image's bytes are known within a process."""
+    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
+
+
+def image_key(image: ImageSource) -> Hashable:
+    """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other
+    image counts as new (an `id` could be handed out twice).
+    """
+    if isinstance(image, bytes):
+        return image_digest(image)
+    if isinstance(image, PreparedImage):
+        return image.digest
+    return image if isinstance(image, (str, Path, Remote)) else object()
+
+
+def hashed_image(image: ImageSource) -> Hashed | None:
+    """The cache's key of an image, with its file's version; none of one that can't be read or has
+    no bytes of its own.
+    """
+    if isinstance(image, bytes):
+        return bytes_key(image)
+    found = hash_file(image) if isinstance(image, (str, Path, Remote)) else None
+    return found if isinstance(found, HashedFile) else None
+
+
+def cache_key(image: Hashed) -> bytes:
+    """Return the cache's key of an image that was hashed."""
+    return image.key if isinstance(image, HashedFile) else image
+
+
+def is_unchanged_image(image: Hashed) -> bool:
+    """Return whether an image is still what was hashed: a file may have been replaced."""
+    return not isinstance(image, HashedFile) or image.is_unchanged()

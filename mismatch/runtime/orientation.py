@@ -1,0 +1,45 @@
+"""How a picture is turned, by its EXIF data, and what puts it upright."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from mismatch.runtime.image_bounds import is_costly_exif
+
+__all__ = ["TURNS", "orientation", "upright"]
+
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {  # EXIF orientation → what puts the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF (or XMP) orientation says, without a mark that would turn
+    it again.
+    """
+    turn = TURNS.get(orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
+        turned.info.pop(key, None)
+    return turned
+
+
+def orientation(image: Image.Image) -> int:
+    """Return a picture's EXIF orientation, 1 where it has none or its data are damaged."""
+    if is_costly_exif(image.info.get("exif") or b""):
+        return 1
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
+        return 1

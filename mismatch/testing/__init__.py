@@ -1,0 +1,1 @@
+"""The kit by which authors of plugins check their backbones: `BackboneContract`."""

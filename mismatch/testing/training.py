@@ -1,0 +1,143 @@
+"""That it can be trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mismatch.backbones.base import Backbone
+from mismatch.errors import BackboneError
+from mismatch.testing.checks import Checks
+from mismatch.testing.outcomes import fail, skip
+from mismatch.testing.probes import Probe, pixels_of, probes_of
+
+__all__ = ["TrainingChecks", "gradient_of", "thawed"]
+
+
+VOCABULARY = 128  # rows, from where on an embedding is taken for one of tokens
+
+
+class TrainingChecks(Checks):
+    """That it can be trained."""
+
+    def test_gradients(self, backbone: Backbone) -> None:
+        """Both towers learn, down to the pixels and to the words."""
+        for tower in probes_of(backbone):
+            with thawed(backbone):
+                output = tower()
+                if not output.requires_grad:
+                    fail(
+                        f"{tower.name} cuts the gradient: it runs under no_grad or inference_mode,"
+                        " or detaches; it would never learn"
+                    )
+                output.square().sum().backward()  # type: ignore[no-untyped-call]
+                reached = [
+                    name
+                    for name, parameter in backbone.named_parameters()
+                    if parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+                ]
+                words = [
+                    module.weight.grad
+                    for module in backbone.modules()
+                    if isinstance(module, torch.nn.Embedding) and len(module.weight) > VOCABULARY
+                ]
+            if not reached:
+                fail(
+                    f"no parameter gets a gradient from {tower.name}; are its weights parameters of"
+                    " the backbone, registered as modules?"
+                )
+            if tower.declared == "text_dim" and words and all(grad is None for grad in words):
+                fail(
+                    f"no word gets a gradient from {tower.name}, only {len(reached)} later"
+                    " parameters do; is something detached on the way?"
+                )
+        pixels = torch.from_numpy(pixels_of(backbone)).requires_grad_()
+        with thawed(backbone):
+            backbone.encode_image(pixels).square().sum().backward()  # type: ignore[no-untyped-call]
+        if pixels.grad is None or not bool(pixels.grad.abs().sum() > 0):
+            fail(
+                "no gradient of encode_image reaches the pixels; is something detached on the way?"
+            )
+
+    def test_checkpointing(self, backbone: Backbone) -> None:
+        """With `checkpoint_gradients`, where it is offered, both towers get the same gradients in
+        training.
+        """
+        plain = copy.deepcopy(backbone).train()
+        thrifty = copy.deepcopy(backbone).train()
+        try:
+            thrifty.checkpoint_gradients()
+        except BackboneError:
+            skip("checkpoint_gradients is not offered")
+        for tower, other in zip(probes_of(plain), probes_of(thrifty), strict=True):
+            expected = gradient_of(tower, plain)
+            found = gradient_of(other, thrifty)
+            if found.shape != expected.shape or not torch.allclose(
+                found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+            ):
+                fail(
+                    f"{tower.name} gets other gradients after checkpoint_gradients; use"
+                    " torch.utils.checkpoint with use_reentrant=False"
+                )
+
+    def test_freezing(self, backbone: Backbone) -> None:
+        """Frozen, nothing changes and nothing needs a gradient; thawed, it learns again."""
+        with thawed(backbone):
+            before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+            backbone.requires_grad_(False)
+            if held := [tower.name for tower in probes_of(backbone) if tower().requires_grad]:
+                fail(
+                    f"{held[0]} still needs a gradient after requires_grad_(False); its weights"
+                    " must all be parameters of the backbone"
+                )
+            if moved := [
+                name
+                for name, tensor in backbone.state_dict().items()
+                if not torch.equal(tensor, before[name])
+            ]:
+                fail(
+                    f"{moved[0]} changes while the backbone only embeds, in eval mode; update"
+                    " statistics in training mode only"
+                )
+            backbone.requires_grad_(True)
+            if lost := [tower.name for tower in probes_of(backbone) if not tower().requires_grad]:
+                fail(f"{lost[0]} needs no gradient after requires_grad_(True); it can't be thawed")
+            if [block for block in backbone.blocks() if block not in set(backbone.modules())]:
+                fail(
+                    "blocks names a module that is no part of the backbone, so it could be neither"
+                    " frozen nor trained by itself"
+                )
+
+
+@contextmanager
+def thawed(backbone: Backbone) -> Iterator[None]:
+    """Every parameter thawed and without a gradient; all as before afterwards."""
+    flags = [(parameter, parameter.requires_grad) for parameter in backbone.parameters()]
+    backbone.requires_grad_(True)
+    backbone.zero_grad(set_to_none=True)
+    try:
+        yield
+    finally:
+        backbone.zero_grad(set_to_none=True)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
+    """(P,) of all parameters that a tower's embeddings reach, drawn from one seed, as a tower in
+    training mode may have dropout.
+    """
+    with thawed(backbone), torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower().square().sum().backward()  # type: ignore[no-untyped-call]
+        return torch.cat(
+            [
+                parameter.grad.reshape(-1)
+                for parameter in backbone.parameters()
+                if parameter.grad is not None
+            ]
+        )

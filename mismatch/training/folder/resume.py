@@ -1,0 +1,248 @@
+"""Whether there is a run to go on with, and whether it is the one that is asked for: the same
+options, the same rows, the same frozen weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mismatch.errors import CheckpointError, InputError
+from mismatch.io.reading import read_json
+from mismatch.training.callbacks import announce
+from mismatch.training.checkpoint import STATS, is_checkpoint
+from mismatch.training.config import TrainConfig
+from mismatch.training.detector import Detector
+from mismatch.training.distributed.processes import Processes
+from mismatch.training.distributed.sharded_rows import text_keys
+from mismatch.training.feeds.batches import PairSet
+from mismatch.training.feeds.feeds import EmbeddingFeed, Feed
+from mismatch.training.folder.earlier import FINAL, STARTED_FROM, is_own, resumable, unfinished
+from mismatch.training.folder.state import Note
+
+__all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
+
+ANEW = "or start anew without `resume`"
+# how a digest of the rows begins that is made of hashes of each image's path and each text
+DIGEST = "keys:"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run goes on from: nothing, a state, or a run that is finished already."""
+
+    folder: Path | None = None  # checkpoint with the state
+    note: Note | None = None  # of it
+    finished: Mapping[str, Any] | None = None  # statistics of a run that has nothing left to do
+
+    @property
+    def rows_per_step(self) -> int | None:
+        """Those that a step took, and takes again whatever the number of processes; None for a new
+        run.
+        """
+        return None if self.note is None else self.note.rows_per_step
+
+    def check_rows(self, digest: str, sets: Sequence[PairSet], config: TrainConfig) -> None:
+        """InputError where the rows, with that digest, are no longer those that the run has trained
+        on.
+        """
+        known = (
+            self.note.rows
+            if self.note
+            else self.finished["rows_digest"]
+            if self.finished
+            else digest
+        )
+        if not known.startswith(DIGEST):
+            digest = _older_digest(sets, str(config.image_base_path))
+        if known != digest:
+            files = (
+                config.train_csv
+                if config.val_csv is None
+                else f"{config.train_csv} or {config.val_csv}"
+            )
+            raise InputError(
+                f"`resume`: {files} has other rows than the run in {config.output_dir} was started"
+                f" with; restore them, {ANEW}"
+            )
+
+    def check_weights(self, now: Note, config: TrainConfig) -> None:
+        """CheckpointError where the weights that aren't trained are others."""
+        then = self.note
+        if then and then.frozen != now.frozen:
+            name = config.model_name or config.backbone
+            raise CheckpointError(
+                f"`resume`: the weights of {name} are not those that the run in {config.output_dir}"
+                f" was started with; restore them, {ANEW}"
+            )
+
+    def remarks(self, now: Note) -> list[str]:
+        """What makes the last digits differ from those of a run that was never interrupted."""
+        if self.note is None:
+            return []
+        changes = (
+            (self.note.engine, now.engine),
+            (f"{self.note.threads} threads", f"{now.threads} threads"),
+        )
+        found = [f"{then} then, {here} now" for then, here in changes if then != here]
+        if self.note.embeddings != now.embeddings:
+            found.append("cached embeddings were made anew, in other batches")
+        return (
+            [
+                (
+                    "the result will differ in its last digits from that of a run without an"
+                    f" interruption: {'; '.join(found)}"
+                )
+            ]
+            if found
+            else []
+        )
+
+
+def make_plan(config: TrainConfig) -> Plan:
+    """Look into the output folder; InputError where `resume` is asked for and the run there was
+    started with other options.
+    """
+    folder = Path(config.output_dir)
+    if not config.resume:
+        if found := unfinished(folder):
+            announce(
+                f"{folder} holds an unfinished run ({found[1].place}): `resume` would go on with"
+                " it; without, it is removed after the first epoch"
+            )
+        return Plan()
+    if found := resumable(folder):
+        _check_options(config, found[1].config)
+        announce(f"resuming the run in {found[0]}: {found[1].place}")
+        return Plan(*found)
+    if stats := _finished(folder):
+        _check_options(config, stats["config"])
+        return Plan(finished=stats)
+    announce(f"`resume`: there is no unfinished run in {folder}, so one is started")
+    return Plan()
+
+
+def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
+    """The same options, naming the checkpoint that a run starts from by where it is now: one in the
+    run's own folder has become started_from.
+    """
+    started = Path(config.output_dir) / STARTED_FROM
+    if not is_checkpoint(started):
+        return config
+
+    def moved(name: str | None) -> bool:
+        if not name or not is_own(Path(config.output_dir), Path(name)):
+            return False
+        return not is_checkpoint(name) or (plan.note is not None and plan.note.from_own_folder)
+
+    names = {
+        name: str(started) for name in ("backbone", "model_name") if moved(getattr(config, name))
+    }
+    return replace(config, **names)  # type: ignore[arg-type]
+
+
+def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Processes) -> str:
+    """Of image paths below the base, texts and labels, in order: the folder itself may have moved.
+    Each process takes its part, and the digest is the same whatever their number.
+    """
+    digest = hashlib.sha256()
+    for pairs in sets:
+        images = [
+            _below(path, image_base_path)
+            for path in pairs.images[processes.part(len(pairs.images))]
+        ]
+        for own in (images, pairs.texts[processes.part(len(pairs.texts))]):
+            digest.update(np.concatenate(processes.gather(text_keys(own))).tobytes())
+        for array in (pairs.image_of, pairs.text_of, pairs.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return f"{DIGEST}{digest.hexdigest()}"
+
+
+def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
+    """What stands for rows in runs that were begun when each process read all of them."""
+    digest = hashlib.sha256()
+    for pairs in sets:
+        digest.update(
+            json.dumps(
+                [[_below(path, image_base_path) for path in pairs.images], list(pairs.texts)]
+            ).encode()
+        )
+        for array in (pairs.image_of, pairs.text_of, pairs.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def frozen_digest(detector: Detector) -> str:
+    """Hex; of the parameters that aren't trained."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(detector.named_parameters()):
+        if not parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(_bytes(parameter))
+    return digest.hexdigest()
+
+
+def embeddings_digest(feeds: Sequence[Feed | None]) -> str | None:
+    """Hex; of what `tune='head'` trains on; None where the towers run in each step."""
+    known = [feed for feed in feeds if isinstance(feed, EmbeddingFeed)]
+    digest = hashlib.sha256()
+    for feed in known:
+        digest.update(_bytes(feed.images))
+        digest.update(_bytes(feed.pieces))
+    return digest.hexdigest() if known else None
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _below(path: Path, base: str) -> str:
+    return (
+        (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+        if base
+        else os.fspath(path)
+    )
+
+
+def _finished(folder: Path) -> Mapping[str, Any] | None:
+    """The statistics of a run that is done."""
+    if not (folder / STATS).is_file() or not is_checkpoint(folder / FINAL):
+        return None
+    stats = read_json(folder / STATS)
+    return (
+        stats
+        if isinstance(stats, dict) and stats.get("finished") and "rows_digest" in stats
+        else None
+    )
+
+
+def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
+    """InputError for the first option that would alter the result."""
+    asked = json.loads(json.dumps(config.to_dict()))
+    for one in fields(config):
+        name = one.name
+        if one.metadata.get("free") or name not in stored or asked[name] == stored[name]:
+            continue
+        why = (
+            "; the rates fall over all epochs. For more of them start from final_model with"
+            " `model_name`"
+            if name == "epochs"
+            else ""
+        )
+        raise InputError(
+            f"`resume`: `{name}` is {_shown(asked[name])}, but the run in {config.output_dir} was"
+            f" started with {_shown(stored[name])}{why}; give that, {ANEW}"
+        )
+
+
+def _shown(value: Any) -> str:
+    return "its default" if value is None else str(value)

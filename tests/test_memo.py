@@ -1,0 +1,38 @@
+"""What a call has encoded so far: equal images have equal keys, and the oldest are forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mismatch.errors import InputError
+from mismatch.runtime.memo import ENTRY, Known, image_digest, image_key
+
+
+def test_paths_and_bytes_are_known_again_and_pixels_are_new() -> None:
+    picture = Image.new("RGB", (2, 2))
+    assert image_key("a.png") == image_key("a.png")
+    assert image_key(Path("a.png")) == image_key(Path("a.png"))
+    assert image_key(b"abc") == image_key(bytes(bytearray(b"abc"))) == image_digest(b"abc")
+    assert image_key(picture) != image_key(picture)
+
+
+def test_the_oldest_are_forgotten_between_windows() -> None:
+    known = Known.nothing(2 * ENTRY)
+    for text in "abc":
+        known.texts.add(text, InputError("why"))
+    assert len(known.texts.values) == 3
+    known.trim()
+    assert list(known.texts.values) == ["b", "c"]
+
+
+def test_a_long_text_is_known_by_its_pieces() -> None:
+    known = Known.nothing()
+    known.pieces.add("ab", ("a", "b"))
+    known.texts.add("a", np.zeros(2, np.float32))
+    first, second = known.said("ab")
+    assert first is not None
+    assert second is None
+    assert known.image("a.png") is None

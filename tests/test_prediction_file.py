@@ -1,0 +1,77 @@
+"""mismatch.jobs.output.prediction_file: which file is written, in which format."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from mismatch.errors import InputError, MachineError
+from mismatch.jobs.output.prediction_file import STDOUT, PredictionFile
+from mismatch.jobs.scored_windows import Entry
+from mismatch.runtime.predictor import Prediction
+
+ENTRY = Entry(Prediction("a.jpg", "größe", 0.5, 0.25, True, "match", "ok"), ["=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_plain"),
+    [("out.tsv", "tsv", True), ("-", "csv", False), ("/dev/null", "csv", False)],
+)
+def test_the_name_says_what_it_is(tmp_path: Path, name: str, kind: str, is_plain: bool) -> None:
+    path = name if name in ("-", "/dev/null") else tmp_path / name
+    file = PredictionFile.of(path, [], safe=False)
+    assert (file.kind, file.format, file.is_plain) == (kind, kind, is_plain)
+    assert PredictionFile.of(path, [], safe=True).format == f"{kind} without formulas"
+
+
+@pytest.mark.skipif(not Path("/dev/fd/1").exists(), reason="there is no /dev/fd")
+def test_standard_output_has_one_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    for name in ("/dev/stdout", "/dev/fd/1", tmp_path / "link"):
+        assert PredictionFile.of(name, [], safe=False).name == STDOUT
+    assert not PredictionFile.of("/dev/fd/2", [], safe=False).is_plain
+
+
+@pytest.mark.parametrize(
+    ("name", "safe", "words"),
+    [
+        ("s3://shop/out.csv", False, "is a URL, and one file is written here"),
+        ("out.csv/", False, "names a folder"),
+        ("rows.csv", False, "is the input"),
+        ("notes.csv", False, "is not a table of predictions of mismatch"),
+        ("out.jsonl", True, "`safe_csv` goes with CSV"),
+    ],
+)
+def test_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, safe: bool, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in ("rows.csv", "notes.csv"):
+        Path(there).write_text("mine")
+    with pytest.raises(InputError, match=words):
+        PredictionFile.of(name, [Path("rows.csv")], safe=safe)
+
+
+def test_rows_on_standard_output_are_the_bytes_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\r\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    for name in ("-", tmp_path / "out.csv"):
+        with PredictionFile.of(name, [], safe=True).open(["sku"]) as sink:
+            sink.write([ENTRY])
+    assert stream.encoding == "ascii"
+    assert stream.buffer.getvalue() == (tmp_path / "out.csv").read_bytes()  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # as a notebook's, which has no bytes
+    with PredictionFile.of("-", [], safe=False).open([]) as sink:
+        sink.write([ENTRY])
+    assert "größe" in sys.stdout.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", None)
+    with (
+        pytest.raises(MachineError, match="no standard output"),
+        PredictionFile.of("-", [], safe=False).open([]),
+    ):
+        pytest.fail("never reached")

@@ -1,0 +1,66 @@
+"""mismatch.jobs.prediction_run: what an output depends on, and how its rows are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mismatch.jobs.prediction_rows import Shard, open_prediction_rows
+from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
+from mismatch.runtime.predictor import Predictor
+
+SETTINGS = PredictSettings(
+    model_options={},
+    threshold=None,
+    review_band=None,
+    long_text=None,
+    cache=None,
+    shard=None,
+    keep_columns=False,
+    resume=False,
+    isolate_decoding=False,
+)
+
+
+def test_a_shard_and_kept_columns(colour_images: Path) -> None:
+    rows = [{"image_path": "red.png", "text": str(number), "sku": "x"} for number in range(5)]
+    with open_prediction_rows(rows, None, None, {}, whole_header=True) as source:
+        assert [row.text for row in SETTINGS.rows(source)] == ["0", "1", "2", "3", "4"]
+        half = replace(SETTINGS, shard=Shard(2, 2), keep_columns=True)
+        assert [row.text for row in half.rows(source)] == ["1", "3"]
+        assert (SETTINGS.kept(source), half.kept(source)) == ({}, {"sku": "sku"})
+
+
+def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
+    colour_engine: Any, colour_images: Path
+) -> None:
+    predictor = Predictor(colour_engine(), threshold=0.25)
+    rows = [{"image_path": "red.png", "text": "red"}]
+    with open_prediction_rows(rows, None, None, {}, whole_header=False) as source:
+        run = run_settings(predictor, source, Shard(1, 2), {"a": "b"}, "csv")
+        other = run_settings(Predictor(colour_engine()), source, None, {}, "csv")
+    assert list(run) == [
+        "the model",
+        "the engine",
+        "the images' folder",
+        "--threshold",
+        "--review-band",
+        "--long-text",
+        "--batch-size",
+        "--shard",
+        "--keep-columns",
+        "the format",
+    ]
+    assert (run["--threshold"], run["--shard"], run["--keep-columns"]) == (
+        0.25,
+        "1/2",
+        [("a", "b")],
+    )
+    assert run["the model"] == other["the model"]
+    assert other["--shard"] == "none"
+
+
+def test_options_of_a_cluster_that_are_given() -> None:
+    assert Cluster(None, None, BLOCK_ROWS).given() == []
+    assert Cluster(2, "auto", 9).given() == ["actors", "ray_address", "block_rows"]

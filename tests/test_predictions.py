@@ -1,0 +1,140 @@
+"""Predictions: neither true nor false, counted by their call, and as a table of the caller's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mismatch.data.columns import Columns
+from mismatch.data.rows import Row
+from mismatch.errors import InputError, MisuseError
+from mismatch.runtime.predictions import Prediction, decisive, table_like
+from mismatch.runtime.predictor import Predictor
+
+GOOD = Prediction("a.png", "red", 0.7, 0.5, True, "match", "ok", 1.0)
+WORSE = Prediction("b.png", "red", 0.2, 0.5, False, "mismatch", "ok", -1.0)
+BAD = Prediction("c.png", "red", None, 0.5, None, "error", "image 'c.png' not found")
+LONG = "red shirt bag shoe\nblue shirt"
+
+
+@pytest.mark.parametrize("prediction", [GOOD, WORSE, BAD])
+def test_a_prediction_has_no_truth(prediction: Prediction) -> None:
+    with pytest.raises(MisuseError, match="is_match"):
+        bool(prediction)
+    with pytest.raises(TypeError):
+        list(filter(None, [prediction]))
+
+
+def test_one_of_several_decides() -> None:
+    assert decisive([WORSE, GOOD], best=True, image_path="b;a").similarity_score == 0.7
+    assert decisive([GOOD, WORSE], best=False, image_path="a;b").similarity_score == 0.2
+    found = decisive([GOOD, BAD, WORSE], best=True, image_path="a;c;b")
+    assert (found.status, found.image_path) == ("image 'c.png' not found", "a;c;b")
+
+
+def test_each_call_counts_its_own_texts(colour_engine: Any, colour_images: Path) -> None:
+    predictor = Predictor(colour_engine())
+    rows = [{"image_path": "red.png", "text": text} for text in (LONG, "red", LONG)]
+    first = predictor.predict_pairs(rows, image_base_path=colour_images)
+    second = predictor.predict_pairs(rows[1:2], image_base_path=colour_images)
+    assert next(first).status == next(second).status == "ok"
+    predictor_counts = predictor.pipeline.totals.long_texts
+    assert (first.counts.long_texts, second.counts.long_texts, predictor_counts) == (1, 0, 1)
+    first.close()
+    assert list(first) == []
+
+
+def test_a_frame_of_pandas_keeps_its_index(colour_engine: Any, colour_images: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"image": [7, 8], "photo": ["red.png", "gone.png"], "title": ["red bag", "red"]},
+        index=["x", "y"],
+    )
+    found = Predictor(colour_engine()).predict_frame(
+        frame, image_base_path=colour_images, image_column="photo", text_column="title"
+    )
+    assert list(found.index) == ["x", "y"]
+    assert found.prediction.tolist() == ["match", "error"]
+    assert found.similarity_score.dtype == "float64"
+    assert found.is_match.isna().tolist() == [False, True]
+    assert frame.join(found).shape == (2, 9)
+
+
+def test_a_table_of_pyarrow_gives_a_table(colour_engine: Any, colour_images: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    data = (colour_images / "red.png").read_bytes()
+    table = pyarrow.table({"image": [data, data], "text": ["red", "blue"]})
+    found = Predictor(colour_engine()).predict_frame(table)
+    assert found.column("prediction").to_pylist() == ["match", "mismatch"]
+
+
+def test_any_other_table_is_refused(colour_engine: Any) -> None:
+    for frame in ([{"image_path": "a", "text": "b"}], SimpleNamespace(), "a.csv"):
+        with pytest.raises(InputError, match=type(frame).__name__):
+            Predictor(colour_engine()).predict_frame(frame)
+        with pytest.raises(InputError, match=type(frame).__name__):
+            table_like(frame, [])
+
+
+SEVERAL = [
+    ("red.png; blue.png", "red"),
+    ("red.png", "red"),
+    ("blue.png;green.png", "red"),
+    ("blue.png;blue.png;red.png", "blue"),
+]
+
+
+@pytest.fixture
+def of_several(colour_engine: Any, colour_images: Path) -> Any:
+    """Score rows of SEVERAL' shape in one mode."""
+
+    def score(rows: Any, mode: Any) -> Any:
+        given = [
+            Row(i, *row, None, {}, "the text is empty" if not row[1] else None)
+            for i, row in enumerate(rows)
+        ]
+        predictor = Predictor(colour_engine(), workers=1)
+        columns = Columns(multi_image=mode)
+        return list(
+            predictor.predict_rows(iter(given), image_base_path=colour_images, columns=columns)
+        )
+
+    return score
+
+
+@pytest.mark.parametrize(
+    ("mode", "matches"), [("best", [True, True, False, True]), ("all", [False, True, False, False])]
+)
+def test_the_best_or_the_worst_decides(of_several: Any, mode: str, matches: list[bool]) -> None:
+    results = of_several(SEVERAL, mode)
+    assert [row.line for row, _ in results] == [0, 1, 2, 3]
+    assert [said.is_match for _, said in results] == matches
+    assert [said.image_path for _, said in results[2:]] == [image for image, _ in SEVERAL[2:]]
+    alone = {
+        image: of_several([(image, "red")], None)[0][1].similarity_score
+        for image in ("red.png", "blue.png")
+    }
+    assert results[0][1].similarity_score == alone["red.png" if mode == "best" else "blue.png"]
+
+
+@pytest.mark.parametrize("mode", ["best", "all"])
+def test_one_image_that_can_not_be_read_is_named(of_several: Any, mode: str) -> None:
+    (_, bad), (_, good), (_, empty) = of_several(
+        [("red.png;gone.png;cut.jpg", "red"), ("red.png", "red"), ("red.png;blue.png", "")], mode
+    )
+    assert (bad.image_path, bad.prediction, bad.similarity_score) == (
+        "red.png;gone.png;cut.jpg",
+        "error",
+        None,
+    )
+    assert "/gone.png' not found" in bad.status
+    assert good.status == "ok"
+    assert (empty.image_path, empty.status) == ("red.png;blue.png", "the text is empty")
+
+
+def test_without_a_mode_a_row_has_one_image(of_several: Any) -> None:
+    [(_, said)] = of_several([("red.png;blue.png", "red")], None)
+    assert "/red.png;blue.png' not found" in said.status

@@ -1,0 +1,123 @@
+"""Rows as pairs: what is an image, whose pixels it has, and what is wrong with a row."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mismatch.data.columns import Columns
+from mismatch.data.rows import Row
+from mismatch.errors import ImageError, InputError
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.row_pairs import (
+    Pair,
+    PairReader,
+    image_name,
+    image_source,
+    locator,
+    rows_of,
+    text_problem,
+)
+
+RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+
+
+def reader(**options: Any) -> PairReader:
+    return PairReader(locator("", None), **options)
+
+
+@pytest.mark.parametrize("value", [3, True, 1.5, None, np.int64(3), ["a.png"], object()])
+def test_what_is_no_image_is_an_error_of_its_row(value: Any) -> None:
+    [pair] = reader().pairs({"image": value, "image_path": "a.png", "text": "red"}, 1)
+    assert type(value).__name__ in (pair.problem or "")
+    with pytest.raises(ImageError, match=type(value).__name__):
+        image_source(value)
+
+
+def test_pixels_are_copied_where_they_may_change() -> None:
+    for image in (RED.copy(), Image.fromarray(RED)):
+        [copied] = reader().pairs({"image": image, "text": "red"}, 1)
+        [same] = reader(copy=False).pairs({"image": image, "text": "red"}, 1)
+        assert same.image is image
+        assert copied.image is not image
+        np.testing.assert_array_equal(np.asarray(copied.image), RED)
+
+
+def test_a_damaged_picture_is_an_error_of_its_row(colour_images: Path) -> None:
+    with Image.open(colour_images / "cut.jpg") as image:
+        [pair] = reader().pairs({"image": image, "text": "red"}, 1)
+    assert "damaged" in (pair.problem or "")
+
+
+def test_a_generator_may_use_its_array_again(colour_engine: Any) -> None:
+    buffer = RED.copy()
+
+    def frames() -> Iterator[dict[str, Any]]:
+        for channel in (0, 1, 2):
+            buffer[:] = 0
+            buffer[..., channel] = 255
+            yield {"image": buffer, "text": ("red", "green", "blue")[channel]}
+
+    for live in (True, False):
+        found = Predictor(colour_engine()).predict_pairs(frames(), live=live)
+        assert [one.is_match for one in found] == [True] * 3
+
+
+def test_every_kind_of_image_is_scored(colour_engine: Any, colour_images: Path) -> None:
+    path = colour_images / "red.png"
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        kinds = [path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
+        kinds += [{"bytes": data, "path": None}, {"bytes": None, "path": str(path)}, RED]
+        rows = [{"image": kind, "text": "red"} for kind in kinds]
+        found = list(Predictor(colour_engine()).predict_pairs(rows))
+    assert [one.status for one in found] == ["ok"] * len(kinds)
+    assert all(one.is_match for one in found)
+
+
+def test_a_column_called_problem_is_a_column() -> None:
+    [pair] = reader().pairs({"image_path": "a.png", "text": "red", "problem": float("nan")}, 1)
+    assert pair.problem is None
+
+
+def test_a_row_of_a_file_keeps_its_problem_and_its_slice() -> None:
+    row = Row(2, "a.png", "red", None, {"kind": "bag"}, "5 fields where the header has 3")
+    [pair] = reader(slice_column="kind").pairs(row, 1)
+    assert (pair.problem, pair.slice_value) == ("5 fields where the header has 3", "bag")
+
+
+def test_a_row_may_have_several_images_or_none() -> None:
+    columns = Columns(multi_image="best")
+    several = reader(columns=columns).pairs(Row(2, "a.png; b.png", "red", None, {}), 1)
+    assert [pair.name for pair in several] == ["a.png", "b.png"]
+    [none] = reader(columns=columns).pairs(Row(3, " ; ", "red", None, {}), 2)
+    assert none.problem == "the image_path is empty"
+
+
+def test_a_pair_is_taken_as_it_is() -> None:
+    pair = Pair("a.png", "red", "why", "a.png", "bag")
+    assert reader().pairs(pair, 1) == [pair]
+
+
+@pytest.mark.parametrize("rows", ["a.csv", b"a", {"image": 1}, 3, None])
+def test_what_holds_no_rows_is_refused(rows: Any) -> None:
+    with pytest.raises(InputError, match=type(rows).__name__):
+        rows_of(rows)
+
+
+def test_a_row_that_is_none_is_named_by_its_number() -> None:
+    with pytest.raises(InputError, match="row 3 is a NoneType"):
+        reader().pairs(None, 3)
+
+
+def test_texts_and_names() -> None:
+    assert text_problem("red") is None
+    assert "NUL" in (text_problem("re\0d") or "")
+    assert text_problem(3) == "the text is 3, not a string"
+    assert (image_name(Path("a.png")), image_name(b"png")) == ("a.png", "")

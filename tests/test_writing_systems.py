@@ -1,0 +1,29 @@
+"""mismatch.data.writing_systems: which script a text is written in."""
+
+from __future__ import annotations
+
+import pytest
+
+from mismatch.data.writing_systems import main_script
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("red shirt 42", "latin"),
+        ("Größe für Mädchen", "latin"),
+        ("красная рубашка Nike", "cyrillic"),
+        ("赤いシャツ、女性用", "cjk"),
+        ("红色衬衫", "cjk"),
+        ("빨간 셔츠", "hangul"),
+        ("قميص أحمر", "arabic"),
+        ("लाल कमीज", "devanagari"),
+        ("Ｒｅｄ", "latin"),
+        ("42 – 7½ ☃", None),
+        ("12345", None),
+        ("", None),
+        ("µ ª", None),
+    ],
+)
+def test_the_script_of_most_letters(text: str, script: str | None) -> None:
+    assert main_script(text) == script
