@@ -16,6 +16,7 @@ import pytest
 
 from mismatch.errors import CheckpointError, ImageNotFoundError
 from mismatch.io import atomic as files
+from mismatch.io import reading
 from mismatch.io.atomic import (
     atomic_binary,
     atomic_directory,
@@ -354,34 +355,34 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("a")
     os.mkfifo(tmp_path / "pipe")
-    assert files.read_bytes(tmp_path / "a", 5) == b"12345"
-    assert files.read_text(tmp_path / "link", 5) == "12345"
+    assert reading.read_bytes(tmp_path / "a", 5) == b"12345"
+    assert reading.read_text(tmp_path / "link", 5) == "12345"
     for path in (tmp_path / "a", tmp_path / "link"):
         with pytest.raises(OSError, match="larger than the 4 bytes"):
-            files.read_bytes(path, 4)
+            reading.read_bytes(path, 4)
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(OSError, match="a pipe or a device"):
-            files.read_bytes(path)
+            reading.read_bytes(path)
         with pytest.raises(CheckpointError, match="a pipe or a device"):
-            files.read_json(path)
+            reading.read_json(path)
     with pytest.raises(IsADirectoryError):
-        files.read_bytes(tmp_path)
+        reading.read_bytes(tmp_path)
     with pytest.raises(FileNotFoundError):
-        files.read_bytes(tmp_path / "nothing")
+        reading.read_bytes(tmp_path / "nothing")
 
 
 def test_json_of_any_size_but_a_bounded_one_is_read(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.truncate(10 * 2**30)
     with pytest.raises(CheckpointError, match="larger than"):
-        files.read_json(tmp_path / "a.json")
+        reading.read_json(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}'])
 def test_what_python_takes_for_json_and_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(CheckpointError, match="is not valid JSON"):
-        files.read_json(tmp_path / "a.json")
+        reading.read_json(tmp_path / "a.json")
 
 
 def test_a_seal_over_lists_without_end_is_broken() -> None:

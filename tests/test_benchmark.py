@@ -19,7 +19,7 @@ from mismatch.cli import main
 from mismatch.cli.benchmark import report
 from mismatch.cli.options import MODEL_ENV
 from mismatch.errors import InputError
-from mismatch.evaluation import speed
+from mismatch.evaluation import speed, timing
 
 QUICK = ("--batch-sizes", "1,2", "--repeats", "1", "--threads", "1", "--provider", "cpu")
 
@@ -46,7 +46,7 @@ def compared(
     )
     models = ("--model", tiny_bundles["openclip"], "--model", tiny_checkpoints["openclip"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "TURN_SECONDS", 0.01)
+        patch.setattr(timing, "TURN_SECONDS", 0.01)
         result = run(
             *models,
             *QUICK,
@@ -246,7 +246,7 @@ def test_an_interrupt_writes_nothing(
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(speed, "first_score", interrupted)
     result = run("--model", tiny_bundles["openclip"], *QUICK, "--json", tmp_path / "out.json")
     assert result.exit_code == 130
@@ -260,7 +260,7 @@ def test_from_python_on_rows_in_memory(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)
     rows = [{"image_path": "red.png", "text": "red"}, {"image_path": "blue.png", "text": "red"}]
     found = mismatch.benchmark(
         tiny_bundles["openclip"],

@@ -26,7 +26,8 @@ from mismatch.cli.options import MODEL_ENV
 from mismatch.cli.serve import GRACE
 from mismatch.cli.serve import command as serve
 from mismatch.serving.app import create_app
-from mismatch.serving.configuration import SHORTEST_TOKEN, TOKENS_ENV, Settings
+from mismatch.serving.configuration import TOKENS_ENV, Settings
+from mismatch.serving.setting_rules import SHORTEST_TOKEN
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "examples" / "deploy"

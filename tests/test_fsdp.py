@@ -105,7 +105,7 @@ processes, found = Processes.start("cpu"), {}
 for family in sys.argv[2:]:
     plain, detector = detector_of(family), detector_of(family)
     names = [name for name, _ in plain.named_parameters()]
-    shards = Shards(detector, processes, lambda line: None)
+    shards = Shards(detector, processes)
     optimizers = [optimizer_of(one) for one in (plain, detector)]
     for name, part in plain.named_parameters():
         part.grad = gradients(plain)[name]
@@ -379,7 +379,7 @@ def test_towers_of_every_make_compute_the_same_in_shards(
         Detector(one, build_head(head_spec_for(one, "adapter", features=features_offered(one))))
         for one in (plain, sharded)
     ]
-    shards = Shards(detectors[1], group, lambda line: None)
+    shards = Shards(detectors[1], group)
     tokens = Tokenizer(plain.text_spec)(["a red shirt", "blue shoe"])
     ids, mask = (torch.from_numpy(array) for array in (tokens.input_ids, tokens.attention_mask))
     pixel_values = torch.randn(
@@ -415,7 +415,7 @@ def test_memory_that_runs_out_in_one_process_ends_all(group: Processes) -> None:
     backbone: Any = load_backbone("hf-clip", "tiny")
     detector = detector_of(backbone)
     assert isinstance(detector.head, CosineHead)
-    shards = Shards(detector, group, lambda line: None)
+    shards = Shards(detector, group)
     step = Step(
         detector,
         Objective(detector.head, "truncate", 0.5),

@@ -19,7 +19,7 @@ from onnx import helper
 import mismatch
 from mismatch.errors import CheckpointError
 from mismatch.runtime import onnx_engine as sessions
-from mismatch.runtime import time_limit
+from mismatch.runtime import onnx_graph, time_limit
 from tests import hostile
 
 HEAD = {"image_embedding": ["b", hostile.IMAGE], "text_embedding": ["b", hostile.TEXT]}
@@ -140,7 +140,7 @@ def test_a_graph_that_does_not_end_is_given_up(
             )
         )
         return
-    monkeypatch.setattr(sessions, "TRYING", (0.5, 0.0))
+    monkeypatch.setattr(onnx_graph, "TRYING", (0.5, 0.0))
     assert "does not end" in refused(
         hostile.with_file(hostile.copied(tmp_path / "b"), name, hostile.endless(output, inputs))
     )
@@ -151,8 +151,8 @@ def endless_in_a_process_of_its_own(folder: Path) -> None:
     script = "\n".join(
         [
             "import sys, mismatch",
-            "from mismatch.runtime import sessions, time_limit",
-            "sessions.TRYING, time_limit.GRACE = (0.5, 0.0), 0.5",
+            "from mismatch.runtime import onnx_engine as sessions, onnx_graph, time_limit",
+            "onnx_graph.TRYING, time_limit.GRACE = (0.5, 0.0), 0.5",
             "try: mismatch.load(sys.argv[1], 'cpu', threads=1)",
             "except mismatch.MismatchError as error: print(type(error).__name__, error)",
         ]
@@ -470,6 +470,6 @@ def test_memory_that_runs_out_is_no_fault_of_the_graph(
 
 
 def test_the_time_limit_is_that_of_the_graphs_size() -> None:
-    assert sessions._seconds(sessions.TRYING, 0) <= 20
-    assert sessions._seconds(sessions.TRYING, 2**31) > 100
+    assert onnx_graph.seconds_for(onnx_graph.TRYING, 0) <= 20
+    assert onnx_graph.seconds_for(onnx_graph.TRYING, 2**31) > 100
     assert time_limit.GRACE < 10

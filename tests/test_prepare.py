@@ -231,7 +231,7 @@ def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
         backbone="openclip",
         long_text=long_text,
     )
-    train, _ = load_sets(config, lambda line: None)
+    train, _ = load_sets(config)
     with pytest.raises(InputError, match=r"t\.csv: text '&nbsp;': the text is empty"):
         cut_long_texts(load_start(config, print), [train], print)
 

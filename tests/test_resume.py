@@ -33,7 +33,7 @@ from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import sealed
 from mismatch.progress import shown_by
-from mismatch.runtime import cache as cache_module
+from mismatch.runtime import embedding
 from mismatch.training import TrainConfig, TrainResult, checkpoint, train
 from mismatch.training import run as run_module
 from mismatch.training.distributed.processes import Processes
@@ -229,7 +229,7 @@ def prepare_driver(folder: Path) -> None:
     torch.set_num_threads(1)
     specs = pickle.loads((folder / "specs").read_bytes())  # noqa: S301 (the test's own)
     registry._installed = lambda: installed(specs)  # type: ignore[assignment]
-    cache_module.SEGMENT_ROWS = 32
+    embedding.SEGMENT_ROWS = 32
 
 
 def fork(act: Callable[[], object]) -> int:

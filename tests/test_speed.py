@@ -19,7 +19,8 @@ import pytest
 import mismatch
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.evaluation import speed
+from mismatch.evaluation import machine as machine_module
+from mismatch.evaluation import speed, timing
 from mismatch.evaluation.machine import machine
 from mismatch.evaluation.speed import Contender, Plan, first_score, measure, photo, title_ids, turns
 from mismatch.evaluation.timing import in_turns, seconds_per_call
@@ -32,7 +33,7 @@ PLAN = Plan(batch_sizes=(1, 3), repeats=2)
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn is stretched, and no process started."""
-    monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(speed, "first_score", lambda model, provider, threads: (1.5, None))
 
 
@@ -217,7 +218,7 @@ def test_the_machine(
 ) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(speed, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine_module, "CPUINFO", tmp_path / "cpuinfo")
     found = machine()
     assert found["cpu"] == cpu if cpu else found["cpu"]
     assert found["instructions"] == instructions

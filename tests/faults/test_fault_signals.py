@@ -257,7 +257,7 @@ def test_export_killed(cases: Any, shop: Path, files: Any) -> None:
 def test_export_killed_between_its_renames(cases: Any, shop: Path, files: Any) -> None:
     before = files(bundle_of(cases, shop))
     write = (
-        "from mismatch import files; files._exchange = lambda *a: False\nwith"
+        "from mismatch.io import atomic as files; files._exchange = lambda *a: False\nwith"
         " files.atomic_directory('bundle') as part: (part / 'x').touch()"
     )
     env = cases.commands.fresh | {"FAULT": "rename:.bundle:2:1:kill"}
