@@ -233,7 +233,7 @@ def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
     )
     train, _ = load_sets(config)
     with pytest.raises(InputError, match=r"t\.csv: text '&nbsp;': the text is empty"):
-        cut_long_texts(load_start(config, print), [train], print)
+        cut_long_texts(load_start(config), [train])
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
