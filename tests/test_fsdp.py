@@ -504,7 +504,7 @@ def test_what_accelerate_is_asked_for_counts_as_the_options_do(
     with pytest.raises(
         InputError,
         match=(
-            r"^accelerate launch `use`_fsdp: `fsdp` spreads a backbone in training, and `tune='head'`"
+            r"^accelerate launch --use_fsdp: `fsdp` spreads a backbone in training, and `tune='head'`"
             r" trains none"
         ),
     ):
