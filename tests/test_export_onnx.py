@@ -107,7 +107,7 @@ def test_rows_to_verify_are_read_as_the_options_say(tmp_path: Path) -> None:
     ]
     assert labels == [1, 1, None, None, 0, 1]
     assert [pair.problem for pair in pairs[:5]] == [None] * 5
-    assert "leaves --image-base-path base" in (pairs[5].problem or "")
+    assert "leaves the image base path base" in (pairs[5].problem or "")
 
 
 def test_a_bundle_becomes_a_repository_for_triton(

@@ -241,7 +241,7 @@ def test_it_runs_on_cpus(bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPat
     assert mismatch.load(bundle[0], "auto", 1).engine.name == "onnxruntime cpu"
     with pytest.raises(
         DeviceError,
-        match=r"this bundle is int8, whose operators run on CPUs only; use --provider cpu",
+        match=r"this bundle is int8, whose operators run on CPUs only; use `provider='cpu'`",
     ):
         mismatch.load(bundle[0], "cuda")
 

@@ -587,7 +587,7 @@ def test_a_url_as_base(store: Remote, colour_engine: Any, colour_images: Path) -
     found = list(predictor.predict_pairs(rows, image_base_path=f"{store}/images"))
     assert [one.image_path for one in found] == names
     assert [one.status == "ok" for one in found] == [True, True, False, False, False]
-    assert "leaves --image-base-path" in found[2].status
+    assert "leaves the image base path" in found[2].status
     outside = predictor.predict_pairs(rows, image_base_path=f"{store}/images", outside_images=True)
     assert [one.status == "ok" for one in outside] == [True, True, True, True, False]
     assert predictor.predict(store / "red.png", "red").image_path == f"{store}/red.png"
