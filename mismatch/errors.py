@@ -133,8 +133,8 @@ class MismatchWarning(UserWarning):
 
 
 def named(kind: str, message: str) -> MismatchError:
-    """An error of another process, by the name of its class and what it says; one of a class that
-    is not known here is a plain MismatchError.
+    """Return an error of another process, by the name of its class and what it says. One of a class
+    that is not known here is a plain MismatchError.
     """
     found = globals().get(kind)
     # which makes its message itself
@@ -148,15 +148,15 @@ def named(kind: str, message: str) -> MismatchError:
 
 
 def untraced(error: Failure) -> Failure:
-    """The same error to keep for later, without the frames of its traceback and causes: they would
-    keep half-decoded images alive, 24 MB and more each.
+    """Return the same error to keep for later, without the frames of its traceback and causes. They
+    would keep half-decoded images alive, 24 MB and more each.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a library in Rust met what its authors took for impossible. pyo3 derives that from
-    BaseException, so that `except Exception` lets it pass.
+    """Return whether a library in Rust met what its authors took for impossible. pyo3 derives that
+    from BaseException, so that `except Exception` lets it pass.
     """
     return type(error).__name__ == "PanicException"

@@ -35,7 +35,7 @@ class Spec:
     """A dataclass that travels as JSON; an unknown or missing key is refused, never ignored."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types only; tuples become lists."""
+        """Return plain JSON types only; tuples become lists."""
         values = asdict(self)  # type: ignore[call-overload]
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
@@ -80,14 +80,14 @@ def _hints(cls: Hashable) -> dict[str, Any]:
 
 
 def _wanted(cls: type, name: str) -> str:
-    """What a field takes, for people."""
+    """Return what a field takes, for people."""
     annotation = next(str(item.type) for item in fields(cls) if item.name == name)
     return KINDS.get(annotation, annotation)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of an annotation's type. Numbers are finite, and True is none;
-    choices are left to `check_choice`.
+    """Return whether a value of JSON is of an annotation's type. Numbers are finite, and True is
+    none; choices are left to `check_choice`.
     """
     origin = get_origin(hint)
     parts = get_args(hint)
@@ -123,7 +123,7 @@ def _all_fit(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
 
 
 def brief(value: Any) -> str:
-    """As Python writes it, or its beginning."""
+    """Return a value as Python writes it, or its beginning."""
     try:
         text = repr(value)
     except ValueError:  # a number of thousands of digits

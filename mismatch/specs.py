@@ -84,7 +84,7 @@ class ImageSpec(Spec):
 
     @property
     def resize_to(self) -> int:
-        """Pixels, shorter side (squash: both sides) before the crop."""
+        """Return the pixels of the shorter side (squash: of both sides) before the crop."""
         return self.resize or self.size
 
 
@@ -120,7 +120,7 @@ class TextSpec(Spec):
             raise InputError(f"TextSpec.pad_id is {self.pad_id}; the id of a token is needed")
 
     def to_dict(self) -> dict[str, Any]:
-        """Without `tokenizer_json`, which travels as tokenizer.json."""
+        """Return plain JSON types, without `tokenizer_json`, which travels as tokenizer.json."""
         return {key: value for key, value in super().to_dict().items() if key != "tokenizer_json"}
 
 
@@ -177,12 +177,14 @@ class HeadSpec(Spec):
 
     @property
     def image_width(self) -> int:
-        """Of what the head is given of an image: the embedding and, behind it, its features."""
+        """Return the width of what the head is given of an image: the embedding and, behind it, its
+        features.
+        """
         return self.image_dim + self.image_features_dim
 
     @property
     def text_width(self) -> int:
-        """Of what the head is given of a text."""
+        """Return the width of what the head is given of a text."""
         return self.text_dim + self.text_features_dim
 
 
@@ -337,7 +339,7 @@ class ScoreSpec(Spec):
 
     @property
     def threshold_in_use(self) -> float:
-        """The stored threshold, else the default one."""
+        """Return the stored threshold, else the default one."""
         return self.default_threshold if self.threshold is None else self.threshold.value
 
     @classmethod
@@ -356,8 +358,8 @@ class ScoreSpec(Spec):
         return super().from_dict(data, **parts | more)
 
     def with_threshold(self, threshold: Threshold) -> Self:
-        """With another threshold; the one so far is remembered, with its date,
-        rows and objective.
+        """Return the same with another threshold; the one so far is remembered, with its date, rows
+        and objective.
         """
         return replace(
             self,

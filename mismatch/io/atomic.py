@@ -54,8 +54,8 @@ PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(?:part|old)")  # what `_sibling` makes
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write to, line ends as written; it takes its name when the block ends,
-    and vanishes if the block fails.
+    """Yield a UTF-8 text file to write to, line ends as written. It takes its name when the block
+    ends, and vanishes if the block fails.
 
     A link is followed; a device, a pipe or a file that is open already, as /dev/stdout is, is
     written to directly. CheckpointError for a folder, a missing folder, a full disk.
@@ -66,7 +66,7 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def atomic_binary(path: str | Path | Remote) -> Iterator[IO[bytes]]:
-    """As `atomic_file`, a file of bytes, or an object."""
+    """Yield, as `atomic_file`, a file of bytes, or an object."""
     with path.writing() if isinstance(path, Remote) else _atomic(path, "wb") as file:
         yield file
 
@@ -98,8 +98,8 @@ def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes its name, in place of one that is there, when the block
-    ends, and vanishes if the block fails.
+    """Yield an empty folder to fill. It takes its name, in place of one that is there, when the
+    block ends, and vanishes if the block fails.
 
     Whatever the older folder holds is removed: whether it may be is for the caller to check. A file
     is never replaced (CheckpointError).
@@ -156,7 +156,7 @@ def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether this is what a writer that was killed leaves, or what a system puts into every
+    """Return whether this is what a writer that was killed leaves, or what a system puts into every
     folder.
     """
     return PART.fullmatch(name) is not None or name in (".lock", ".DS_Store")
@@ -176,16 +176,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with a checksum of itself, for `is_sealed`: one wrong byte in a threshold would
-    else be taken for the threshold.
+    """Return a JSON object with a checksum of itself, for `is_sealed`. One wrong byte in a
+    threshold would else be taken for the threshold.
     """
     plain = {key: value for key, value in finite(data).items() if key != SEAL}
     return {**plain, SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
 def is_sealed(data: Mapping[str, Any]) -> bool:
-    """Whether a JSON object still is as `sealed` left it; true of one that has no checksum, as
-    older versions wrote it.
+    """Return whether a JSON object still is as `sealed` left it; true of one that has no checksum,
+    as older versions wrote it.
     """
     try:
         return SEAL not in data or sealed(data)[SEAL] == data[SEAL]
@@ -194,7 +194,7 @@ def is_sealed(data: Mapping[str, Any]) -> bool:
 
 
 def finite(data: Any) -> Any:
-    """The same data with nan and infinity as None, which JSON can say."""
+    """Return the same data with nan and infinity as None, which JSON can say."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
@@ -203,13 +203,13 @@ def finite(data: Any) -> Any:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex digest of a file's bytes."""
     with open_patiently(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _real(path: str | Path) -> Path:
-    """Where a link leads, so that the file behind it is replaced and the link stays."""
+    """Return where a link leads, so that the file behind it is replaced and the link stays."""
     return Path(os.path.realpath(path))
 
 
@@ -282,8 +282,8 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def explained(target: Path, part: Path) -> Iterator[None]:
-    """A full disk, a missing or read-only folder, in words. Errors of other files, opened by the
-    caller's block, pass through.
+    """Put a full disk, a missing or read-only folder into words. Errors of other files, opened by
+    the caller's block, pass through.
     """
     try:
         yield

@@ -91,7 +91,7 @@ def _acquired(target: Path) -> _Lock:
 
 
 def _lock(target: Path, place: Path) -> _Lock:
-    """OSError where no file can be made there."""
+    """Take the lock. OSError where no file can be made there; CheckpointError where it is taken."""
     while True:
         descriptor = os.open(place, OPENED, 0o666)
         try:
@@ -116,7 +116,7 @@ def _lock(target: Path, place: Path) -> _Lock:
 
 
 def _flock(descriptor: int) -> bool | None:
-    """Whether the lock is ours now; None where the file system knows no locks."""
+    """Return whether the lock is ours now; None where the file system knows no locks."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -140,8 +140,8 @@ def _is_there(descriptor: int, place: Path) -> bool:
 
 
 def _may_sign(descriptor: int) -> bool:
-    """Whether it is empty or what `_sign` wrote, and no file of somebody else's under a lock's
-    name, which would be overwritten and removed.
+    """Return whether the file is empty or what `_sign` wrote. Somebody else's file under a lock's
+    name would be overwritten and removed.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)
     head = os.read(descriptor, len(SIGNED))  # a full disk may have cut it
@@ -163,7 +163,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
-    """Who signed; nothing where nobody has yet, or nobody could."""
+    """Return who signed; nothing where nobody has yet, or nobody could."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         found = json.loads(os.read(descriptor, 4096))
@@ -173,8 +173,8 @@ def _owner(descriptor: int) -> dict[str, Any]:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Without the kernel's word: whether who signed still runs, which can be told on the same
-    machine only; else it counts as running.
+    """Return, without the kernel's word, whether who signed still runs. That can be told on the
+    same machine only; else it counts as running.
     """
     owner = _owner(descriptor)
     pid = owner.get("pid")

@@ -120,8 +120,8 @@ def check_outputs(
 
 
 def refuse_model_folder(path: Path, option: str, *, but_a_bundle: bool = False) -> None:
-    """CheckpointError for what lies in a checkpoint or a bundle, or is one; `but_a_bundle`: an
-    older bundle may be replaced whole.
+    """Refuse, by CheckpointError, what lies in a checkpoint or a bundle, or is one. `but_a_bundle`:
+    an older bundle may be replaced whole.
     """
     model = model_folder_of(path)
     if (
@@ -149,7 +149,7 @@ def model_folder_of(path: Path) -> Path | None:
 
 
 def _has_keys(path: Path, keys: set[str]) -> bool:
-    """Whether a file is a JSON object with these keys; no pipe is opened."""
+    """Return whether a file is a JSON object with these keys; no pipe is opened."""
     try:
         data = _parsed(path, LARGEST_JSON) if path.is_file() else None
     except OSError:
@@ -158,8 +158,8 @@ def _has_keys(path: Path, keys: set[str]) -> bool:
 
 
 def _parsed(path: Path, max_bytes: int) -> Any:
-    """What a file says as JSON; None where it is none, or has more bytes than that, which are not
-    read.
+    """Return what a file says as JSON; None where it is none, or has more bytes than `max_bytes`,
+    which are not read.
     """
     try:
         return json.loads(read_text(path, max_bytes))
@@ -173,7 +173,9 @@ def _head(path: Path) -> bytes:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it is a device, a pipe or a file that is open already: nothing is lost by writing."""
+    """Return whether it is a device, a pipe or a file that is open already: nothing is lost by
+    writing.
+    """
     if descriptor_of(path) is not None:
         return True
     try:
@@ -183,8 +185,8 @@ def _is_stream(path: Path) -> bool:
 
 
 def _may_replace(path: Path, kind: OutputKind) -> bool:
-    """Whether nothing is there, or an empty file, or one of this kind. A folder is for the writer
-    to refuse.
+    """Return whether nothing is there, or an empty file, or one of this kind. A folder is for the
+    writer to refuse.
     """
     if not path.is_file():
         return True

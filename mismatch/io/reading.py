@@ -32,8 +32,8 @@ LARGEST_MODEL_JSON = 128 * 2**20
 
 
 def check_regular(path: str | Path) -> None:
-    """OSError where `path` is a pipe, a device or a folder: opening or reading one may never end.
-    Of a link, what it leads to counts.
+    """Refuse, by OSError, a pipe, a device or a folder: opening or reading one may never end. Of a
+    link, what it leads to counts.
     """
     mode = retried(lambda: os.stat(path)).st_mode
     if stat.S_ISDIR(mode):
@@ -43,8 +43,8 @@ def check_regular(path: str | Path) -> None:
 
 
 def check_model_folder(folder: str | Path) -> None:
-    """CheckpointError for a pipe, a device or a huge JSON file in a folder that another library is
-    to load: it would hang, or take all memory.
+    """Refuse, by CheckpointError, a pipe, a device or a huge JSON file in a folder that another
+    library is to load. It would hang, or take all memory.
     """
     path = Path(folder)
     try:
@@ -61,8 +61,8 @@ def check_model_folder(folder: str | Path) -> None:
 
 
 def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
-    """The content of a regular file. OSError for a pipe, a device or a folder, and for a file of
-    more than `max_bytes`, which is not read.
+    """Return the content of a regular file. OSError for a pipe, a device or a folder, and for a
+    file of more than `max_bytes`, which is not read.
     """
     check_regular(path)
     with open_patiently(path) as file:
@@ -73,8 +73,8 @@ def read_bytes(path: str | Path, max_bytes: int = LARGEST_JSON) -> bytes:
 
 
 def read_text(path: str | Path, max_bytes: int = LARGEST_JSON, encoding: str = "utf-8") -> str:
-    """As `read_bytes`, decoded; UnicodeDecodeError, a ValueError, where it is not
-    in that encoding.
+    """Return what `read_bytes` does, decoded. UnicodeDecodeError, a ValueError, where it is not in
+    that encoding.
     """
     return read_bytes(path, max_bytes).decode(encoding)
 
@@ -82,8 +82,8 @@ def read_text(path: str | Path, max_bytes: int = LARGEST_JSON, encoding: str = "
 def _read_at_most(
     file: IO[bytes], expected: int, path: str | Path | Remote, max_bytes: int
 ) -> bytes:
-    """All of it, where it has no more than `max_bytes`; memory is asked for as `expected`, which a
-    file may have outgrown by now.
+    """Return all of it, where it has no more than `max_bytes`. Memory is asked for as `expected`,
+    which a file may have outgrown by now.
     """
     data = file.read(expected + 1)
     if expected < len(data) <= max_bytes:
@@ -102,8 +102,8 @@ def _too_large(path: str | Path | Remote, max_bytes: int) -> OSError:
 
 
 def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
-    """The content of a JSON file, or object; CheckpointError where it can't be read, is no regular
-    file, or has more than `max_bytes`.
+    """Return the content of a JSON file, or object. CheckpointError where it can't be read, is no
+    regular file, or has more than `max_bytes`.
     """
     try:
         if not isinstance(path, Remote):
@@ -117,7 +117,7 @@ def read_json(path: str | Path | Remote, max_bytes: int = LARGEST_JSON) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says. ValueError or RecursionError where it is none: also for NaN and
+    """Return what a JSON text says. ValueError or RecursionError where it is none: also for NaN and
     Infinity, which Python would take.
     """
     return json.loads(text, parse_constant=_refuse_constant)

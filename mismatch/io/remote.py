@@ -77,8 +77,8 @@ class Remote:
 
     @classmethod
     def of(cls, url: str) -> Remote:
-        """InputError for a URL of no store, with a password or a signature in it, or with .. among
-        its names.
+        """Return what a URL names. InputError for one of no store, with a password or a signature
+        in it, or with .. among its names.
         """
         found = URL.fullmatch(url)
         scheme = found[1].lower() if found else ""
@@ -115,23 +115,23 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Return the last part."""
         return self.key.rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        """`.parquet`."""
+        """Return the ending of its name, as `.parquet`."""
         return posixpath.splitext(self.name)[1]
 
     @property
     def _service(self) -> tuple[str, str]:
-        """What answers for it: the scheme and, of abfs, the account."""
+        """Return what answers for it: the scheme and, of abfs, the account."""
         scheme, _, bucket = self.store.partition("://")
         return scheme, bucket.partition("@")[2]
 
     def below(self, path: str, *, outside: bool = False) -> Remote:
-        """What a row's path, or URL, names: an object below this one, or with `outside` one in any
-        bucket of the same service. InputError for another one.
+        """Return what a row's path, or URL, names: an object below this one, or with `outside` one
+        in any bucket of the same service. InputError for another one.
         """
         place = (
             Remote.of(path)
@@ -157,8 +157,8 @@ class Remote:
         return place
 
     def open(self, start: int = 0, end: int | None = None) -> io.RawIOBase:
-        """To read from byte `start` to `end`, a request for each read, tried again where what fails
-        may pass.
+        """Open the object, to read from byte `start` to `end`: a request for each read, tried again
+        where what fails may pass.
         """
         size = retried(lambda: int(self._asked(lambda store: store.info(str(self))["size"])))
         found = _Object(self, size if end is None else min(size, end))
@@ -166,8 +166,8 @@ class Remote:
         return found
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, or to where the object ends, by one request. What may pass is for
-        `retried`.
+        """Return bytes `start` to `end`, or to where the object ends, by one request. What may pass
+        is for `retried`.
         """
         try:
             return bytes(self._asked(lambda store: store.cat_file(str(self), start=start, end=end)))
@@ -175,8 +175,8 @@ class Remote:
             return b""
 
     def version(self) -> str:
-        """What differs as soon as the object is written anew: its size and its ETag, or what else
-        the store has: checksum, generation, time.
+        """Return what differs as soon as the object is written again: its size and its ETag, or
+        what else the store has: checksum, generation, time.
         """
         facts = self._surely(lambda store: store.info(str(self)))
         said = next((f"{name}={facts[name]}" for name in VERSIONS if facts.get(name)), "")
@@ -185,7 +185,7 @@ class Remote:
         ).hexdigest()
 
     def listing(self) -> dict[str, int | None]:
-        """The names directly below → their bytes, None for what has names below it in turn."""
+        """Map the names directly below → their bytes, None for what has names below it in turn."""
 
         def below(store: Any) -> dict[str, int | None]:
             store.invalidate_cache()
@@ -210,8 +210,8 @@ class Remote:
         return self._surely(below)
 
     def read_all(self, names: Iterable[str]) -> list[bytes]:
-        """The contents of objects below, in the order of their names as given, several requests at
-        a time.
+        """Return the contents of objects below, in the order of their names as given, several
+        requests at a time.
         """
         paths = [str(self / name) for name in names]
 
@@ -239,13 +239,13 @@ class Remote:
             )
 
     def write(self, data: bytes) -> None:
-        """The whole object at once."""
+        """Write the whole object at once."""
         self._surely(lambda store: store.pipe_file(str(self), data))
 
     @contextmanager
     def writing(self) -> Iterator[IO[bytes]]:
-        """A file to fill, on this machine; the object is there once the block ends, and never half
-        of it.
+        """Yield a file to fill, on this machine. The object is there once the block ends, and never
+        half of it.
         """
         try:
             with tempfile.NamedTemporaryFile(prefix="mismatch-") as file:
@@ -267,7 +267,7 @@ class Remote:
             raise CheckpointError(f"{self}: {reason(error)}") from error
 
     def _asked(self, act: Callable[[Any], Result]) -> Result:
-        """What the store says; its errors as those of files."""
+        """Return what the store says; raise its errors as those of files."""
         store = filesystem_of(self.store)
         try:
             return act(store)
@@ -301,7 +301,7 @@ class _Object(io.RawIOBase):
         return self._at
 
     def readall(self) -> bytes:
-        """`RawIOBase.readall` would ask for a few kilobytes at a time."""
+        """Read the rest at once: `RawIOBase.readall` would ask for a few kilobytes at a time."""
         return self.read(max(0, self._size - self._at)) or b""
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -319,13 +319,13 @@ class _Object(io.RawIOBase):
 
 
 def is_url(text: str) -> bool:
-    """Whether it begins with a scheme, as in `s3://`."""
+    """Return whether it begins with a scheme, as in `s3://`."""
     return "://" in text and URL.fullmatch(text) is not None
 
 
 def located(place: str | Path | Remote) -> Path | Remote:
-    """What a path or a URL names that an operator, no row, has given; `file:///PATH` is a path.
-    InputError for a URL that can't be one.
+    """Return what a path or a URL names that an operator, no row, has given. `file:///PATH` is a
+    path. InputError for a URL that can't be one.
     """
     if not isinstance(place, str) or not is_url(place):
         return place if isinstance(place, Remote) else Path(place)
@@ -335,7 +335,7 @@ def located(place: str | Path | Remote) -> Path | Remote:
 def open_located(
     place: str | Path | Remote, start: int = 0, end: int | None = None
 ) -> io.BufferedReader:
-    """As `open_patiently`, of an object too, which is read in pieces of `READ` bytes."""
+    """Open a file as `open_patiently`, or an object, which is read in pieces of `READ` bytes."""
     return (
         io.BufferedReader(place.open(start, end), READ)
         if isinstance(place, Remote)

@@ -60,8 +60,8 @@ Result = TypeVar("Result")
 
 
 def retried(act: Callable[[], Result]) -> Result:
-    """What `act` returns; after an error that may pass it is called again, `PAUSES` apart. Any
-    other error, and the last one, goes through.
+    """Return what `act` returns; after an error that may pass it is called again, `PAUSES` apart.
+    Any other error, and the last one, goes through.
     """
     for pause in PAUSES:
         try:
@@ -74,14 +74,14 @@ def retried(act: Callable[[], Result]) -> Result:
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether the same call may succeed a moment later: a network that hangs, a server that
+    """Return whether the same call may succeed a moment later: a network that hangs, a server that
     restarts; no absent file, no missing permission.
     """
     return error.errno in TRANSIENT
 
 
 def reason(error: OSError) -> str:
-    """Why, for people: `Input/output error, tried 4 times`."""
+    """Return why, for people: `Input/output error, tried 4 times`."""
     return (
         f"{error.strerror}, tried {len(PAUSES) + 1} times"
         if is_transient(error)
@@ -90,8 +90,8 @@ def reason(error: OSError) -> str:
 
 
 def shortage(what: str, error: OSError | MemoryError) -> MachineError:
-    """An error that says nothing of what was read, but of the machine: memory or file handles ran
-    out.
+    """Return an error that says nothing of what was read, but of the machine: memory or file
+    handles ran out.
     """
     if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
         return MachineError(
@@ -102,8 +102,8 @@ def shortage(what: str, error: OSError | MemoryError) -> MachineError:
 
 
 def shortage_in(error: Exception) -> MachineError | None:
-    """What an error means that a library raised when memory, handles or threads ran out; None where
-    it means something else.
+    """Return what an error means that a library raised when memory, handles or threads ran out;
+    None where it means something else.
     """
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         return shortage("the command was ended", MemoryError())
@@ -115,8 +115,8 @@ def shortage_in(error: Exception) -> MachineError | None:
 
 
 def open_patiently(path: str | Path, start: int = 0, end: int | None = None) -> io.BufferedReader:
-    """As `open(path, "rb")`, of a file whose errors that may pass are retried, at opening and at
-    each reading. With `end`, as if the bytes from `start` up to it were all that there is.
+    """Open a file as `open(path, "rb")`; errors that may pass are retried, at opening and at each
+    reading. With `end`, as if the bytes from `start` up to it were all that there is.
     """
     return io.BufferedReader(
         retried(lambda: _Patient(path) if end is None else _Window(path, start, end)), 2**16
@@ -124,8 +124,8 @@ def open_patiently(path: str | Path, start: int = 0, end: int | None = None) -> 
 
 
 def open_once(path: str | Path) -> io.BufferedReader:
-    """As `open(path, "rb")`, for a caller that begins anew itself where an error may pass; EAGAIN
-    is an error too.
+    """Open as `open(path, "rb")`, for a caller that begins again itself where an error may pass;
+    EAGAIN is an error too.
     """
     return io.BufferedReader(_Strict(path), 2**16)
 
@@ -140,7 +140,7 @@ class _Strict(io.FileIO):
         return count
 
     def readall(self) -> bytes:
-        """`FileIO.readall` would not come by `readinto`."""
+        """Read the rest by `readinto`, which `FileIO.readall` would not use."""
         pieces = []
         piece = bytearray(2**16)
         while count := self.readinto(piece):

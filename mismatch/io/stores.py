@@ -48,7 +48,9 @@ class OutOfRangeError(OSError):
 
 @cache
 def filesystem_of(store: str) -> Any:
-    """One for all threads, since each has connections and credentials of its own."""
+    """Return one file system for all threads, since each has connections and credentials of its
+    own.
+    """
     try:
         import fsspec
     except ImportError as error:
@@ -68,7 +70,7 @@ def filesystem_of(store: str) -> Any:
 
 
 def explained_error(error: Exception, place: Remote) -> OSError | MachineError:
-    """The error of a file that says the same."""
+    """Return the error of a file that says the same."""
     chain = list(_chain(error))
     status = next((found for one in chain if (found := _status(one))), None)
     if NO_ACCESS.search(" ".join(f"{type(one).__name__} {_code(one)}" for one in chain)):
@@ -101,7 +103,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status in an error of botocore, aiohttp, gcsfs or azure."""
+    """Return the HTTP status in an error of botocore, aiohttp, gcsfs or azure; None where it has
+    none.
+    """
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
@@ -110,6 +114,6 @@ def _status(error: BaseException) -> int | None:
 
 
 def _code(error: BaseException) -> str:
-    """S3's word for an error."""
+    """Return S3's word for an error; empty where it has none."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

@@ -18,8 +18,8 @@ ENOUGH = 0.97
 
 
 def choose_batch_size(engine: Engine) -> int:
-    """The smallest of `SIZES` that is about as fast as any, images a second; takes
-    a few seconds.
+    """Return the smallest of `SIZES` that is about as fast as any, images a second; takes a few
+    seconds.
     """
     side = engine.image_spec.size
     engine.encode_images(np.zeros((1, 3, side, side), np.float32))
@@ -34,7 +34,7 @@ def choose_batch_size(engine: Engine) -> int:
 
 
 def pick(rates: dict[int, float]) -> int:
-    """Rates by size → the smallest size whose rate is `ENOUGH` of the best."""
+    """Map rates by size → the smallest size whose rate is `ENOUGH` of the best."""
     return min(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
 
 

@@ -75,8 +75,8 @@ def _works(work: Work[Item, Result], sample: Item) -> bool:
 
 
 def _is_of_the_machine(error: Exception) -> bool:
-    """Whether an error says nothing of the items: a shortage, or a model or device that is not
-    usable.
+    """Return whether an error says nothing of the items: a shortage, or a model or device that is
+    not usable.
     """
     if isinstance(error, MismatchError):
         return not isinstance(error, InputError) or isinstance(error, MachineError)
@@ -86,7 +86,7 @@ def _is_of_the_machine(error: Exception) -> bool:
 
 
 def sample_image() -> Image.Image:
-    """An image that nothing is wrong with."""
+    """Make an image that nothing is wrong with."""
     return Image.new("RGB", (8, 8), "white")
 
 

@@ -66,7 +66,7 @@ class Manifest:
     mismatch_version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return {
             "format_version": FORMAT_VERSION,
             "mismatch_version": self.mismatch_version,
@@ -82,8 +82,8 @@ class Manifest:
 
 
 def seen_by(head: HeadSpec) -> tuple[str, str]:
-    """Which output of the image graph and which of the text graph the head takes,
-    by their names.
+    """Return which output of the image graph and which of the text graph the head takes, by their
+    names.
     """
     return (
         "image_features" if head.image_features else "image_embedding",
@@ -115,8 +115,8 @@ def read_bundle(folder: Path) -> Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """As `read_bundle`, but of the graphs only whether they are there: who loads them compares what
-    is loaded (`graph_file.read_graph`).
+    """Read a bundle as `read_bundle`, but check of the graphs only whether they are there. Who
+    loads them compares what is loaded (`graph_file.read_graph`).
     """
     data = _read_manifest(folder)
     try:
@@ -141,7 +141,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def looks_like_bundle(folder: Path) -> bool:
-    """Whether manifest.json is one of ours, of any format version; many tools call a file so."""
+    """Return whether manifest.json is one of ours, of any format version; many tools call a file
+    so.
+    """
     try:
         data = read_json(folder / MANIFEST)
     except CheckpointError:
@@ -184,8 +186,8 @@ def _checked_backbone(data: Any) -> dict[str, Any]:
 
 
 def _check_names(folder: Path, hashes: Any) -> None:
-    """Every file that is needed has a hash, every hash is one, and every file in the folder has
-    one, so that nothing unknown lies beside a graph.
+    """Check that every needed file has a hash, every hash is one, and every file in the folder has
+    one. So nothing unknown lies next to a graph.
     """
     if not isinstance(hashes, dict):
         raise InputError("files is no object of hashes")
@@ -208,13 +210,13 @@ def _check_names(folder: Path, hashes: Any) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it names a file in the folder itself."""
+    """Return whether it names a file in the folder itself."""
     return Path(name).name == name and "\0" not in name and "\\" not in name and name != MANIFEST
 
 
 def _may_lie_beside(name: str) -> bool:
-    """Whether a file without a hash may lie in a bundle: what systems and hubs put there, hidden,
-    and what is written for people.
+    """Return whether a file without a hash may lie in a bundle: what systems and hubs put there,
+    hidden, and what is written for people.
     """
     return name == MANIFEST or name.startswith(".") or name.lower() in UNHASHED
 
@@ -237,7 +239,9 @@ def _checked_files(folder: Path, hashes: dict[str, str]) -> str:
 
 
 def _tokenizer(path: Path, digest: str) -> str:
-    """Its text, if it has that hash: of what is used, not of what the file was a moment before."""
+    """Return its text, if it has that hash: of what is used, not of what the file was a moment
+    before.
+    """
     try:
         content = read_bytes(path, LARGEST_TOKENIZER)
         if hashlib.sha256(content).hexdigest() != digest:

@@ -52,8 +52,8 @@ class EmbeddingCache:
     """The embeddings of one namespace. Thread-safe."""
 
     def __init__(self, folder: str | Path, namespace: str, *, max_bytes: int = MAX_BYTES) -> None:
-        """`folder`: shared by all namespaces, `max_bytes` large at most; `namespace`: hex. In a
-        folder of other things the cache has a folder of its own.
+        """Open a cache. `folder`: shared by all namespaces, `max_bytes` large at most; `namespace`:
+        hex. In a folder of other things the cache has a folder of its own.
         """
         self.root = cache_folder(Path(folder))
         self.folder = self.root / namespace[:32]
@@ -79,8 +79,8 @@ class EmbeddingCache:
         return len(self._index.names)
 
     def get_many(self, keys: Iterable[bytes], width: int | None = None) -> dict[bytes, Array]:
-        """Those of `keys` that are known and undamaged, each with its embedding (D,), copied; one
-        segment is open at a time. `width`: of those embeddings that count as undamaged.
+        """Return those of `keys` that are known and undamaged, each with its embedding (D,),
+        copied. One segment is open at a time. `width`: of those embeddings that count as undamaged.
         """
         wanted: dict[Path, list[tuple[bytes, int]]] = {}
         with self._lock:
@@ -146,8 +146,8 @@ class Index:
     """
 
     def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
-        """`segments`: the oldest first, with their keys. Of two embeddings of one content the older
-        counts: who has read it shall read it again.
+        """Index `segments`: the oldest first, with their keys. Of two embeddings of one content the
+        older counts: who has read it shall read it again.
         """
         self.segments = [segment for segment, _ in segments]
         every = _names(b"".join(names for _, names in segments))
@@ -161,7 +161,7 @@ class Index:
         self.places = np.concatenate([np.empty((0, 2), np.int32), *places])[first]
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Path, int]]:
-        """Those of `keys` that are known, each with its segment and its row there."""
+        """Return those of `keys` that are known, each with its segment and its row there."""
         at, known = self._search(_names(b"".join(keys)))
         return {
             keys[i]: (self.segments[self.places[at[i], 0]], int(self.places[at[i], 1]))
@@ -183,7 +183,7 @@ class Index:
         self.places = np.insert(self.places, at[~known], places[~known], axis=0)
 
     def _search(self, names: NDArray[np.bytes_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Where each name is or would be, and whether it is there."""
+        """Return where each name is or would be, and whether it is there."""
         at = np.searchsorted(self.names, names)
         known = np.zeros(len(names), np.bool_)
         inside = at < len(self.names)
@@ -196,7 +196,7 @@ def _names(keys: bytes) -> NDArray[np.bytes_]:
 
 
 def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
-    """(N, D + 1)."""
+    """Put each embedding's checksum behind it: (N, D + 1)."""
     rows = np.ascontiguousarray(np.stack(list(embeddings.values())), np.float32)
     sums = np.array(
         [checksum(key, row) for key, row in zip(embeddings, rows, strict=True)], np.uint32
@@ -205,8 +205,8 @@ def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
 
 
 def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]]:
-    """Of (N, D + 1) rows those that are as they were written: a wrong bit would be a wrong score,
-    now and for ever.
+    """Yield, of (N, D + 1) rows, those that are as they were written. A wrong bit would be a wrong
+    score, now and for ever.
     """
     rows = array[:, :-1]
     sums = np.ascontiguousarray(array[:, -1]).view(np.uint32)
@@ -218,7 +218,9 @@ def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]
 
 
 def _npy(array: Array) -> memoryview:
-    """The bytes of a .npy file. NumPy's own writing to a file hides why the system refused it."""
+    """Return the bytes of a .npy file. NumPy's own writing to a file hides why the system refused
+    it.
+    """
     file = io.BytesIO()
     np.save(file, array)
     return file.getbuffer()
@@ -284,8 +286,8 @@ def _hash_file(path: Path | str | Remote) -> HashedFile:
 
 
 def _version(path: Path | str | Remote) -> Version | None:
-    """What differs once the file is written or replaced; None of an object, and of a file so new
-    that the next change may give it the same times.
+    """Return what differs once the file is written or replaced. None of an object, and of a file so
+    new that the next change may give it the same times.
     """
     if isinstance(path, Remote):
         return None
@@ -296,12 +298,12 @@ def _version(path: Path | str | Remote) -> Version | None:
 
 
 def bytes_key(content: bytes) -> bytes:
-    """The key of an encoded image: that of a file with this content."""
+    """Return the key of an encoded image: that of a file with this content."""
     return _hash(b"image", content)
 
 
 def text_key(text: str) -> bytes:
-    """The key of a text, or of a piece of one."""
+    """Return the key of a text, or of a piece of one."""
     return _hash(TEXT, text.encode("utf-8", "surrogatepass"))
 
 

@@ -90,7 +90,7 @@ def cache_folder(folder: Path) -> Path:
 
 
 def _is_cache(folder: Path) -> bool:
-    """Whether it is one, of this version or an older one; an empty folder becomes one."""
+    """Return whether it is one, of this version or an older one; an empty folder becomes one."""
     with contextlib.suppress(OSError):
         if read_bytes(folder / TAG, len(TAG_TEXT)) == TAG_TEXT.encode():
             return True
@@ -209,7 +209,7 @@ def checksum(key: bytes, row: Array) -> int:
 
 
 def _is_proven(keys: Path) -> bool:
-    """Whether a cache wrote this segment: its first row agrees with its checksum."""
+    """Return whether a cache wrote this segment: its first row agrees with its checksum."""
     names = segment_keys(keys)
     array = map_segment(keys)
     if array is None or not names or array.shape[1] < 2:

@@ -20,7 +20,7 @@ PAIRS = 4096  # that go through the head together
 
 
 def project(engine: Engine, rows: Array, side: Literal["image", "text"]) -> Array:
-    """(N, image_width) or (N, text_width) → (N, D), of length 1, in the space where the head
+    """Map (N, image_width) or (N, text_width) → (N, D), of length 1, in the space where the head
     compares them by their cosine.
 
     InputError for an engine that gives no such embeddings: a bundle whose head is an adapter.
@@ -41,8 +41,8 @@ def project(engine: Engine, rows: Array, side: Literal["image", "text"]) -> Arra
 def logit_matrix(
     pipeline: Pipeline, images: Array, pieces: Array, counts: Sequence[int]
 ) -> NDArray[np.float64]:
-    """(N, image_width), (P, text_width), and how many of the P pieces each of M texts has →
-    (N, M) logits.
+    """Map (N, image_width), (P, text_width) → (N, M) logits, given how many of the P pieces each of
+    M texts has.
     """
     engine = pipeline.engine
     if hasattr(engine, "logits_of_cosines"):
@@ -57,7 +57,7 @@ def logit_matrix(
 
 
 def _logits_of_pairs(engine: Engine, images: Array, pieces: Array) -> NDArray[np.float64]:
-    """(N, image_width), (P, text_width) → (N, P), each pair by the head."""
+    """Map (N, image_width), (P, text_width) → (N, P), each pair by the head."""
     logits = np.empty(len(images) * len(pieces))
     for start in range(0, len(logits), PAIRS):
         pairs = np.arange(start, min(start + PAIRS, len(logits)))

@@ -48,7 +48,7 @@ class _EndedError(Exception):
     """A worker ended with its picture undone."""
 
     def __init__(self, cause: _Cause, error: Exception | None = None) -> None:
-        """`error`: of ours, by which that was noticed."""
+        """Note why a worker has ended. `error`: of ours, by which that was noticed."""
         super().__init__(cause.value)
         self.cause = cause
         self.error = error
@@ -58,7 +58,7 @@ class _Worker:
     """One process, and the connection to it."""
 
     def __init__(self, nursery: Nursery, niceness: int, memory: int) -> None:
-        """`memory`: bytes that a picture may take."""
+        """Start a worker. `memory`: bytes that a picture may take."""
         self._nursery = nursery
         self._connection: Connection
         self._connection, self._process = nursery.fork(niceness, memory)
@@ -67,8 +67,8 @@ class _Worker:
         self.jobs = 0
 
     def decode(self, job: Job) -> Pixels:
-        """The picture (H, W, 3); ImageError where it can't be decoded, _EndedError where the worker
-        has ended.
+        """Return the picture (H, W, 3). ImageError where it can't be decoded, _EndedError where the
+        worker has ended.
         """
         self.jobs += 1
         header = job.header | {"seconds": job.lane.seconds_of(job)}
@@ -100,7 +100,7 @@ class _Worker:
 
 
 def _cause(status: int | None) -> _Cause:
-    """Why a worker ended by itself."""
+    """Return why a worker ended by itself."""
     if status is None:
         return _Cause.ACCIDENT
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
@@ -112,7 +112,9 @@ def _cause(status: int | None) -> _Cause:
 
 
 def _answered(name: str, answer: dict[str, Any], data: bytes) -> Pixels:
-    """What a worker said, as a picture or an ImageError."""
+    """Return the picture that a worker answered with, or raise what it said: ImageError,
+    _EndedError.
+    """
     if "refused" in answer:
         raise ImageRefusedError(str(answer["refused"]))
     if "damaged" in answer:
@@ -136,8 +138,8 @@ class Crew:
     def __init__(
         self, nursery: Nursery, workers: int, lanes: Sequence[Lane], *, memory: int
     ) -> None:
-        """`workers`: CPUs to use; `lanes`: the first ones go first; `memory`: bytes that a picture
-        may take.
+        """Make a crew. `workers`: CPUs to use; `lanes`: the first ones go first; `memory`: bytes
+        that a picture may take.
         """
         self._nursery = nursery
         self._memory = memory
@@ -211,7 +213,7 @@ class Crew:
         return None
 
     def _take_worker(self, job: Job) -> _Worker:
-        """A worker; a fresh one for a picture whose last one has died."""
+        """Return an idle worker, or a new one: always for a picture whose last worker has died."""
         niceness = NICE_YIELDING if job.yields else NICENESS
         if not job.faults and not job.accidents:
             with self._lock:

@@ -85,8 +85,8 @@ def _answer(line: socket.socket, children: set[int]) -> bool:
 
 
 def _fork(line: socket.socket, descriptors: Sequence[int], *, niceness: int, memory: int) -> int:
-    """The process id of a new worker, or why there is none, an errno below 0: other workers go
-    on.
+    """Return the process id of a new worker, or why there is none, an errno below 0: other workers
+    go on.
     """
     if not descriptors:  # the system had no number for it
         return -errno.EMFILE
@@ -143,7 +143,7 @@ def _restrict(niceness: int, memory: int) -> None:
 
 
 def _own_size() -> int:
-    """Bytes of address space that this process takes; 0 where the system doesn't tell."""
+    """Return bytes of address space that this process takes; 0 where the system doesn't tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -152,7 +152,7 @@ def _own_size() -> int:
 
 
 def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | None]:
-    """What is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
+    """Return what is said of a picture, and its pixels, (height, width, 3) uint8, if it has any."""
     Image.MAX_IMAGE_PIXELS = header["max_pixels"]  # for pictures within pictures
     # of processor time, all threads together
     signal.setitimer(signal.ITIMER_PROF, header["seconds"])
@@ -170,8 +170,8 @@ def _decoded(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
 
 
 def _is_memory_short() -> bool:
-    """Whether the machine has less memory than this process may take, so that its limit was not
-    what a picture ran into.
+    """Return whether the machine has less memory than this process may take, so that its limit was
+    not what a picture ran into.
     """
     import resource
 

@@ -41,7 +41,7 @@ FILE_BYTES = 8  # of a file, for each pixel that is allowed
 
 
 def can_isolate() -> bool:
-    """Whether this system can fork, which the workers need."""
+    """Return whether this system can fork, which the workers need."""
     return hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
@@ -55,7 +55,9 @@ class _Decoding:
 
     @classmethod
     def start(cls, nursery: Nursery, workers: int, seconds: float, memory: int) -> _Decoding:
-        """`workers`: CPUs to use; `seconds`: of processor time for a picture in the last lane."""
+        """Make lanes and a crew. `workers`: CPUs to use; `seconds`: of processor time for a picture
+        in the last lane.
+        """
         last = Lane("last", seconds, max(1, workers // 2), is_fast=False)
         slow = Lane("slow", min(SLOW_SECONDS, seconds), workers, is_fast=False, slower=last)
         fast = min(FAST_SECONDS, seconds)
@@ -85,8 +87,8 @@ class DecodingPool:
         max_pixels: int | None = None,
         formats: Collection[str] = (),
     ) -> None:
-        """`workers`: CPUs to use, by default all; `seconds`: of processor time for a
-        picture; `max_pixels`: of one, by default as Pillow has it; `formats`: Pillow's names of
+        """Make a pool. `workers`: CPUs to use, by default all. `seconds`: of processor time for a
+        picture. `max_pixels`: of one, by default as Pillow has it. `formats`: Pillow's names of
         those that are read, by default all. MachineError where the system can't fork.
         """
         if not can_isolate():
@@ -149,11 +151,11 @@ class DecodingPool:
         return job.result
 
     def picture(self, spec: ImageSpec, source: ImageSource) -> Image.Image:
-        """What `Preprocessor(spec).picture` gives of a file or its bytes."""
+        """Return what `Preprocessor(spec).picture` gives of a file or its bytes."""
         return self._decoded(source, spec, spec.background)
 
     def image(self, source: ImageSource, background: RGB8) -> Image.Image:
-        """What `open_image` gives of a file or its bytes."""
+        """Return what `open_image` gives of a file or its bytes."""
         return self._decoded(source, None, background)
 
     def _decoded(
@@ -167,7 +169,7 @@ class DecodingPool:
         return Image.fromarray(result.result())
 
     def _read(self, source: Any, name: str) -> bytes:
-        """The bytes of a file or an object, which this process reads and does not look into."""
+        """Return the bytes of a file or an object; this process doesn't look into them."""
         most = FILE_BYTES * self.max_pixels
 
         def read() -> bytes:
@@ -188,7 +190,7 @@ class DecodingPool:
         return data
 
     def _started(self) -> _Decoding:
-        """The workers of this process: a forked one has none of its parent's threads."""
+        """Return the workers of this process: a forked one has none of its parent's threads."""
         with self._lock:
             if self._owner != os.getpid():
                 self._owner = os.getpid()

@@ -37,8 +37,8 @@ def embed_images(
     cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[Array, Problems]:
-    """N image files → (N, image_width) embeddings with their features, and why some rows of it are
-    nan. A cache encodes each content once, ever.
+    """Embed N image files → (N, image_width) embeddings with their features, and why some rows of
+    it are nan. A cache encodes each content once, ever.
     """
     files, problems = _hash_files(paths, pipeline.workers)
 
@@ -67,8 +67,8 @@ def embed_texts(
     cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[Array, Problems]:
-    """N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with their
-    features, and why some rows of it are nan.
+    """Embed N texts, or pieces of long ones (`Pipeline.pieces`), → (N, text_width) embeddings with
+    their features, and why some rows of it are nan.
     """
     keys: list[bytes | None] = [text_key(text) for text in texts]
 
@@ -156,7 +156,7 @@ def _read(cache: EmbeddingCache, first: Mapping[bytes, int], result: Array) -> s
 def _repeat(
     keys: Sequence[bytes | None], first: Mapping[bytes, int], result: Array, problems: Problems
 ) -> None:
-    """What became of the first of equal contents becomes of the others too."""
+    """Copy what became of the first of equal contents to the others."""
     for i, key in enumerate(keys):
         if key is None or first[key] == i:
             continue

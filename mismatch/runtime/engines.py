@@ -41,23 +41,23 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex; of the towers' weights, specs, engine, precision and the features that the head
-        takes.
+        """Return a hash, hex, of the towers' weights, specs, engine, precision and the features
+        that the head takes.
         """
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_width)."""
+        """Embed images: (B, 3, S, S) → (B, image_width)."""
 
     def encode_texts(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Array:
-        """(B, L), twice → (B, text_width)."""
+        """Embed texts: (B, L), twice → (B, text_width)."""
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_width), (B, text_width) → (B,)."""
+        """Score pairs: (B, image_width), (B, text_width) → (B,)."""
 
     def describe(self) -> dict[str, Any]:
-        """What runs and where, for people and logs."""
+        """Return what runs and where, for people and logs."""
 
 
 def open_engine(path: str | Path, provider: Provider, threads: int | None) -> Engine:

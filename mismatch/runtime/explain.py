@@ -150,8 +150,8 @@ class _View:
         return min(MOST_VARIANTS, MOST_PIECES // len(_usable(pieces)), MOST_LETTERS // len(text))
 
     def logits(self, texts: Sequence[str]) -> dict[str, float]:
-        """Of the image with each text. The first one's embedding is kept, and InputError is raised
-        where it can't be scored; another one is left out then.
+        """Return the logits of the image with each text. The first one's embedding is kept, and
+        InputError is raised where it can't be scored; another one is left out then.
         """
         found: dict[str, float] = {}
         size = max(1, min(VARIANTS_TOGETHER, LETTERS_TOGETHER // len(texts[0])))
@@ -180,14 +180,14 @@ class _View:
         return found
 
     def logits_of_pictures(self, pixels: Array) -> NDArray[np.float64]:
-        """(B, 3, S, S) → (B,): of each picture with the text itself."""
+        """Return logits, (B, 3, S, S) → (B,): of each picture with the text itself."""
         self.check()
         seen = self.engine.encode_images(pixels)
         return np.array(_finite(self.pipeline.pooled_logits(list(seen), [self.own] * len(seen))))
 
     def _embed(self, texts: Sequence[str]) -> list[list[Array] | InputError]:
-        """Of each text the embeddings of its pieces, or why there are none; pieces that were there
-        before are not encoded again.
+        """Return of each text the embeddings of its pieces, or why there are none. Pieces that were
+        there before are not encoded again.
         """
         self.check()
         split = self._split(texts)
@@ -254,8 +254,8 @@ class _Plan:
         return without(self.text, [span])
 
     def _exchange(self, lexicon: Lexicon, read: str, room: int) -> None:
-        """Of each word of the lexicon: the first word of each other family, with the text that has
-        it; all of a word's, or none.
+        """Note, of each word of the lexicon, the first word of each other family, with the text
+        that has it; all of a word's, or none.
         """
         for found in lexicon.find(read):
             heads = [
@@ -295,7 +295,9 @@ class _Parts:
         )
 
     def swaps(self) -> tuple[Swap, ...]:
-        """Of each word of the lexicon, the alternatives that raise the score, the best ones."""
+        """Return, of each word of the lexicon, the alternatives that raise the score, the best
+        ones.
+        """
         found = []
         own = self.logits[self.plan.text]
         for word, options in self.plan.exchanged:
@@ -319,8 +321,8 @@ class _Parts:
         return tuple(found)
 
     def _part(self, span: Span, parts: float | None = None) -> Part:
-        """A text without its only word is none: leaving that out changes nothing that could be
-        measured.
+        """Return a span with what leaving it out changes. A text without its only word is none:
+        leaving that out changes nothing that could be measured.
         """
         logit = self.logits.get(self.plan.without(span), self.logits[self.plan.text])
         effect = self._odds(logit) - self.base

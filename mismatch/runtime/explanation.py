@@ -68,8 +68,8 @@ class Explanation:
     picture: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the picture; of the heat map the means of 16 x 16 areas, the
-        finest that are looked at, row by row from the top.
+        """Return plain JSON types, without the picture. Of the heat map, the means of 16 x 16
+        areas, the finest that are looked at, row by row from the top.
         """
         plain = {
             item.name: getattr(self, item.name)

@@ -86,8 +86,8 @@ class _ElsewhereError(ValueError):
 
 
 def read_graph(path: Path, sha256: str | None = None) -> bytes:
-    """An ONNX file, checked; with `sha256`, hex, only one of that digest. What is returned is what
-    was checked, whatever becomes of the file.
+    """Read an ONNX file, checked; with `sha256`, hex, only one of that digest. What is returned is
+    what was checked, whatever becomes of the file.
 
     CheckpointError where it can't be read, is another, is no ONNX, or names other files.
     """
@@ -107,8 +107,8 @@ def read_graph(path: Path, sha256: str | None = None) -> bytes:
 
 
 def check_self_contained(path: Path) -> None:
-    """CheckpointError where a weight lies in another file, or where the file is no ONNX at all.
-    Weights themselves are not read.
+    """Refuse, by CheckpointError, a file of which a weight lies in another file, or that is no ONNX
+    at all. Weights themselves are not read.
     """
     try:
         check_regular(path)
@@ -119,7 +119,7 @@ def check_self_contained(path: Path) -> None:
 
 
 def check_graph(data: bytes | mmap.mmap, path: Path) -> None:
-    """As `check_self_contained`, of the bytes that `path` has."""
+    """Check, as `check_self_contained`, the bytes that `path` has."""
     try:
         if not len(data):
             raise ValueError("it is empty")
@@ -165,7 +165,7 @@ class _Reader:
                 self.message(leads[field], first, at, depth + 1)
 
     def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
-        """Number, wire type, and where its value begins and ends, of the field at `at`."""
+        """Return number, wire type, and where its value begins and ends, of the field at `at`."""
         self._left -= 1
         if self._left < 0:
             raise ValueError(f"it has more than {MOST_FIELDS:,} fields")
@@ -188,7 +188,7 @@ class _Reader:
         return field, wire, first, stop
 
     def _varint(self, at: int, end: int, max_bytes: int) -> tuple[int, int]:
-        """A number of 7 bits a byte, the lowest first, and where it ends."""
+        """Return a number of 7 bits a byte, the lowest first, and where it ends."""
         value = 0
         for index in range(max_bytes):
             if at + index >= end:

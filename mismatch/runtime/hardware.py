@@ -21,7 +21,7 @@ DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def available_cpus() -> int:
-    """CPUs by affinity and by the container's quota, rounded up; at least 1."""
+    """Count CPUs by affinity and by the container's quota, rounded up; at least 1."""
     affinity = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -29,7 +29,7 @@ def available_cpus() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """CPUs that the container's control group grants; None without a limit."""
+    """Return the CPUs that the container's control group grants; None without a limit."""
     try:
         if CGROUP_V2.is_file():
             quota, period = CGROUP_V2.read_text().split()[:2]
@@ -43,8 +43,8 @@ def _cgroup_quota() -> float | None:
 
 @cache
 def exact_int8_products() -> bool:
-    """Whether onnxruntime's fastest products of unsigned and signed bytes are exact here: older x86
-    CPUs add pairs of them in 16 bits, which overflow.
+    """Return whether onnxruntime's fastest products of unsigned and signed bytes are exact here:
+    older x86 CPUs add pairs of them in 16 bits, which overflow.
 
     Where an x86 CPU's flags can't be read, it counts as an older one.
     """

@@ -196,7 +196,7 @@ class _Jpeg:
             raise CostlyError(_COSTLY_TAGS)
 
     def _next_marker(self) -> int:
-        """The number of the next marker, which decoders look for byte by byte."""
+        """Return the number of the next marker, which decoders look for byte by byte."""
         previous = 0
         while True:
             [byte] = read_exactly(self.file, 1)
@@ -208,7 +208,7 @@ class _Jpeg:
                 raise CostlyError(f"more than {MAX_JUNK:,} bytes between its segments")
 
     def _segment(self, marker: int) -> bytes:
-        """What a marker's segment holds; the file is behind it then."""
+        """Return what a marker's segment holds; the file is behind it then."""
         self.segments += 1
         if self.segments > MAX_SEGMENTS:
             raise CostlyError(f"more than {MAX_SEGMENTS:,} segments")
@@ -218,7 +218,9 @@ class _Jpeg:
         return read_exactly(self.file, max(0, length - 2))
 
     def _count_scans(self) -> None:
-        """From behind the head of the first scan to the end of the picture."""
+        """Count scans from behind the head of the first one to the end of the picture; CostlyError
+        for too many.
+        """
         scans = 1
         while (marker := self._marker_in_pixels()) not in (None, _EOI):
             self._segment(marker)
@@ -227,7 +229,7 @@ class _Jpeg:
                 raise CostlyError(f"more than {MAX_SCANS} progressive scans")
 
     def _marker_in_pixels(self) -> int | None:
-        """The next marker, in pieces that grow while there is none; None at the file's end."""
+        """Find the next marker, in pieces that grow while there is none; None at the file's end."""
         size = _PIECE
         while True:
             start = self.file.tell()
@@ -243,8 +245,8 @@ class _Jpeg:
 
 
 def _check_chunks(file: IO[bytes], *, start: int, head: str, size_at: int, trailer: int) -> None:
-    """Of a PNG or a RIFF: chunks with a type and a size; `trailer`: bytes behind each one, its
-    checksum.
+    """Check the chunks of a PNG or a RIFF, each with a type and a size. `trailer`: bytes behind
+    each one, its checksum.
     """
     end = file.seek(0, os.SEEK_END)
     most = MAX_CHUNKS + end // CHUNK_BYTES
@@ -261,7 +263,7 @@ def _check_chunks(file: IO[bytes], *, start: int, head: str, size_at: int, trail
 
 
 def _check_gif(file: IO[bytes]) -> None:
-    """The blocks before the first picture."""
+    """Check the blocks before the first picture; CostlyError for too many."""
     header = read_exactly(file, 13)
     if header[10] & 0x80:  # a table of colours
         read_exactly(file, 3 << (header[10] & 7) + 1)
@@ -288,7 +290,7 @@ def _check_bitmap(header: bytes) -> None:
 
 
 def _check_icons(file: IO[bytes]) -> None:
-    """The bitmaps of an ICO or CUR, whose own headers say how large they are."""
+    """Check the bitmaps of an ICO or CUR, whose own headers say how large they are."""
     (count,) = struct.unpack("<H", read_exactly(file, 6)[4:])
     entries = [read_exactly(file, 16) for _ in range(count)]
     for entry in entries:
@@ -299,7 +301,7 @@ def _check_icons(file: IO[bytes]) -> None:
 
 
 def _check_tiff(file: IO[bytes]) -> None:
-    """The tags and the tiles of the first page, and how many pages follow."""
+    """Check the tags and the tiles of the first page, and how many pages follow."""
     page = _Directory(file)
     _check_tiles(page)
     for tag in _FURTHER_TAGS:
@@ -345,7 +347,7 @@ class _Directory:
         self._read_entries(at)
 
     def _read_header(self) -> int:
-        """The byte at which the first directory lies."""
+        """Return the byte at which the first directory lies."""
         head = read_exactly(self._file, 8)
         self._order = "<" if head.startswith(b"II") else ">"
         self._big = 43 in head[2:4]
@@ -381,15 +383,15 @@ class _Directory:
         return number * _TYPE_BYTES.get(kind, 1) > (8 if self._big else 4)
 
     def other(self, at: int) -> _Directory:
-        """The directory that lies at a byte of the same file."""
+        """Return the directory that lies at a byte of the same file."""
         return _Directory(self._file, self._order, at, big=self._big)
 
     def count(self, tag: int) -> int:
-        """How many values a tag has."""
+        """Return how many values a tag has."""
         return self._entries[tag][1] if tag in self._entries else 0
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """The whole number of a tag that has one; none of any other."""
+        """Return the whole number of a tag that has one; none of any other."""
         kind, number, value = self._entries.get(tag, (0, 0, b""))
         code = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
         if code is None or number != 1 or self._lies_elsewhere(kind, number):

@@ -37,7 +37,7 @@ class Lane:
     slower: Lane | None = None  # where a picture goes that takes longer
 
     def seconds_of(self, job: Job) -> float:
-        """Processor time that one picture may take."""
+        """Return the seconds of processor time that one picture may take."""
         return self.seconds + self.seconds_for_megabyte * len(job.data) / MEGABYTE
 
 
@@ -65,12 +65,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the picture, in messages."""
+        """Return the picture's name in messages."""
         return str(self.header["name"])
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Return whether nobody waits for it any more."""
         return self.result.cancelled()
 
     def finish(self, pixels: Pixels) -> None:
@@ -123,12 +123,12 @@ class _Client:
     decoding: Counter[Lane] = field(default_factory=Counter)  # of them
 
     def count_decoding(self, *, fast: bool) -> int:
-        """Of all fast lanes, or of all others."""
+        """Count the pictures being decoded, of all fast lanes, or of all others."""
         return sum(count for lane, count in self.decoding.items() if lane.is_fast == fast)
 
     @property
     def has_costly_pictures(self) -> bool:
-        """Whether a picture of it took longer than a moment, and is still there."""
+        """Return whether a picture of it took longer than a moment, and is still there."""
         return any(count for lane, count in self.pictures.items() if not lane.is_fast)
 
 
@@ -142,7 +142,7 @@ class Turns:
     """
 
     def __init__(self, workers: int, lanes: Sequence[Lane]) -> None:
-        """`workers`: CPUs to share; `lanes`: the first ones go first."""
+        """Share CPUs among clients. `workers`: CPUs to share; `lanes`: the first ones go first."""
         self._workers = workers
         self._queues = {lane: _Queue() for lane in lanes}
         self._clients: dict[Hashable, _Client] = {}  # those of which a picture is there
@@ -152,7 +152,7 @@ class Turns:
 
     @property
     def pictures(self) -> int:
-        """How many wait or are decoded."""
+        """Return how many pictures wait or are decoded."""
         with self._changed:
             return sum(client.pictures.total() for client in self._clients.values())
 
@@ -214,7 +214,7 @@ class Turns:
         job.yields = client.has_costly_pictures and client.pictures.total() > self._workers
 
     def _may_begin(self, client: _Client, lane: Lane) -> bool:
-        """Whether one more picture of a client may be decoded."""
+        """Return whether one more picture of a client may be decoded."""
         decoding = self._decoding[lane]
         is_new = not client.decoding[lane]
         if decoding >= lane.room and not (is_new and decoding < OVERBOOKED * lane.room):
@@ -227,7 +227,7 @@ class Turns:
         return client.count_decoding(fast=lane.is_fast) < share
 
     def _drop(self, job: Job) -> None:
-        """A picture is gone from its lane."""
+        """Note that a picture is gone from its lane."""
         pictures = self._clients[job.client].pictures
         pictures[job.lane] -= 1
         if not pictures.total():

@@ -43,8 +43,8 @@ LETTERS = 8  # of a word that is too long, that are measured together
 
 
 def split_text(text: str, tokenizer: Tokenizer) -> list[str]:
-    """A text → itself where it fits into the tokenizer's context_length, special tokens included,
-    else pieces of it that do, in order.
+    """Return a text → itself where it fits into the tokenizer's context_length, special tokens
+    included, else pieces of it that do, in order.
 
     A longer text is cut at sentence ends; a sentence that is too long at clause marks, then at
     spaces, then between letters. Neighbours are packed together into as few pieces as possible, of
@@ -57,8 +57,8 @@ def split_text(text: str, tokenizer: Tokenizer) -> list[str]:
 
 
 def cutting_problem(text: str) -> str | None:
-    """Why a text can't be scored in pieces: it has too many letters, as each piece costs as much as
-    a text of its own.
+    """Return why a text can't be scored in pieces: it has too many letters, as each piece costs as
+    much as a text of its own.
     """
     letters = len(text) if len(text) <= MAX_LETTERS else len(" ".join(text.split()))
     if letters <= MAX_LETTERS:
@@ -71,7 +71,7 @@ def cutting_problem(text: str) -> str | None:
 
 
 def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
-    """`split_text` of a text that is known not to fit. InputError for one of more than
+    """Split, as `split_text`, a text that is known not to fit. InputError for one of more than
     `MAX_LETTERS`.
     """
     if problem := cutting_problem(text):
@@ -88,7 +88,7 @@ def split_long_text(text: str, tokenizer: Tokenizer) -> list[str]:
 
 
 def split_each(texts: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, ...] | InputError]:
-    """N texts that are known not to fit → the pieces of each, or why it has none."""
+    """Split N texts that are known not to fit → the pieces of each, or why it has none."""
     return run_bisected(
         lambda chosen: [tuple(split_long_text(text, tokenizer)) for text in chosen],
         texts,
@@ -127,7 +127,7 @@ class _Splitter:
         return self.text[start:end].strip()
 
     def parts(self, start: int, end: int, level: int) -> list[_Part]:
-        """text[start:end] cut at the ends of a level, without a gap; what is still too long is cut
+        """Cut text[start:end] at the ends of a level, without a gap; what is still too long is cut
         at the next level.
         """
         spans = self._spans(start, end, level)
@@ -142,7 +142,7 @@ class _Splitter:
         return found
 
     def pack(self, parts: Sequence[_Part]) -> list[_Part]:
-        """Neighbours joined into as few parts that fit as their sizes allow. A tokenizer may need
+        """Join neighbours into as few parts that fit as their sizes allow. A tokenizer may need
         more for a whole than for its parts: then it is halved.
         """
         groups = _balanced(parts, self.room)
@@ -171,8 +171,8 @@ class _Splitter:
         return list(pairwise(cuts))
 
     def _letters(self, start: int, end: int) -> list[int]:
-        """Every eighth place between letters, but none before an accent; the middle where that
-        leaves no place.
+        """Return every eighth place between letters, but none before an accent; the middle where
+        that leaves no place.
         """
         cuts = [start]
         for place in range(start + LETTERS, end, LETTERS):
@@ -188,15 +188,15 @@ class _Splitter:
         return place
 
     def _measure(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, bool]]:
-        """Of each span its tokens without the special ones, at most what there is room for, and
-        whether there are more.
+        """Return of each span its tokens without the special ones, at most what there is room for,
+        and whether there are more.
         """
         ids, too_long = self.tokenizer.encode([self.piece(*span) for span in spans])
         return [(len(row) - self.special, cut) for row, cut in zip(ids, too_long, strict=True)]
 
 
 def _balanced(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
-    """Neighbours in as few groups of at most `room` tokens as possible, and the largest group as
+    """Group neighbours in as few groups of at most `room` tokens as possible, the largest group as
     small as that number allows.
     """
     groups = _greedy(parts, room)
@@ -213,7 +213,7 @@ def _balanced(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
 
 
 def _greedy(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
-    """Each group as large as `room` allows; a part that is larger stands alone."""
+    """Make each group as large as `room` allows; a part that is larger stands alone."""
     groups: list[Sequence[_Part]] = []
     first = 0
     tokens = 0
@@ -227,8 +227,8 @@ def _greedy(parts: Sequence[_Part], room: int) -> list[Sequence[_Part]]:
 
 
 def _says_something(piece: str) -> bool:
-    """Whether it has a letter, a digit or a picture (an emoji is one of
-    Unicode's "other symbols").
+    """Return whether it has a letter, a digit or a picture (an emoji is one of Unicode's "other
+    symbols").
     """
     return any(char.isalnum() or unicodedata.category(char) == "So" for char in piece)
 
@@ -243,8 +243,8 @@ HOW = {
 def long_texts_line(
     count: int, context_length: int, long_text: LongText, *, now: bool = False, advise: bool = False
 ) -> str:
-    """What a report says of `count` texts over the context; `now`: in the present tense; `advise`:
-    name the option for those that lose their end.
+    """Return what a report says of `count` texts over the context. `now`: in the present tense.
+    `advise`: name the option for those that lose their end.
     """
     texts, be, its = (
         ("1 text", "is" if now else "was", "its")

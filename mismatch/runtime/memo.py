@@ -62,7 +62,7 @@ class Memo(Generic[V]):
 
 
 def _size(value: Embedded | Pieces) -> int:
-    """Bytes, about."""
+    """Return how many bytes it takes, about."""
     if isinstance(value, tuple):
         return sum(ENTRY + 2 * len(piece) for piece in value)
     return ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
@@ -78,20 +78,20 @@ class Known:
 
     @classmethod
     def nothing(cls, most: int | None = None) -> Known:
-        """Before the first window; `most` bytes of images, as many of texts and of pieces, are
-        remembered from window to window (`MEMO_BYTES`).
+        """Return what is known before the first window. `most` bytes of images, as many of texts
+        and of pieces, are remembered from window to window (`MEMO_BYTES`).
         """
         limit = MEMO_BYTES if most is None else most
         return cls(Memo(limit), Memo(limit), Memo(limit))
 
     def image(self, source: ImageSource) -> Embedded | None:
-        """What is known of an image: its embedding (image_width,), why there is
-        none, or nothing.
+        """Return what is known of an image: its embedding (image_width,), why there is none, or
+        nothing.
         """
         return self.images.values.get(image_key(source))
 
     def said(self, text: str) -> list[Embedded | None]:
-        """What is known of a text, or of each of its pieces."""
+        """Return what is known of a text, or of each of its pieces."""
         pieces = self.pieces.values.get(text, (text,))
         return [self.texts.values.get(piece) for piece in pieces]
 
@@ -101,13 +101,13 @@ class Known:
 
 
 def image_digest(data: bytes) -> bytes:
-    """By which an image's bytes are known within a process."""
+    """Return what an image's bytes are known by within a process."""
     return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
 
 
 def image_key(image: ImageSource) -> Hashable:
-    """Paths are compared by value, encoded bytes by hash, so that no key holds them; any other
-    image counts as new (an `id` could be handed out twice).
+    """Return what an image is known by. Paths are compared by value, encoded bytes by hash, so that
+    no key holds them. Any other image counts as new (an `id` could be handed out twice).
     """
     if isinstance(image, bytes):
         return image_digest(image)
@@ -117,8 +117,8 @@ def image_key(image: ImageSource) -> Hashable:
 
 
 def hashed_image(image: ImageSource) -> Hashed | None:
-    """The cache's key of an image, with its file's version; none of one that can't be read or has
-    no bytes of its own.
+    """Return the cache's key of an image, with its file's version; none of one that can't be read
+    or has no bytes of its own.
     """
     if isinstance(image, bytes):
         return bytes_key(image)

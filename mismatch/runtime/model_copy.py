@@ -50,7 +50,7 @@ def copy_model(source: Path, target: Path) -> None:
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """Plain files in the folder itself that no list has to name."""
+    """Yield plain files in the folder itself that no list has to name."""
     for path in folder.iterdir():
         if (
             (path.name in BESIDE or path.name.lower() in UNHASHED)
@@ -61,8 +61,8 @@ def _beside(folder: Path) -> Iterator[str]:
 
 
 def _all_files(folder: Path) -> Iterator[str]:
-    """Every file below the folder; CheckpointError for a link: nothing says that what it leads to
-    is the model's.
+    """Yield every file below the folder. CheckpointError for a link: nothing says that what it
+    leads to is the model's.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -77,8 +77,8 @@ def _all_files(folder: Path) -> Iterator[str]:
 
 
 def _check_name(folder: Path, name: str) -> None:
-    """CheckpointError for a name that leaves the folder, by itself or through a folder that is a
-    link.
+    """Refuse, by CheckpointError, a name that leaves the folder, by itself or through a folder that
+    is a link.
     """
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\0" in name:

@@ -94,7 +94,7 @@ class ModelHandle:
 
     @property
     def pipeline(self) -> Pipeline:
-        """What scores; InputError once the model was let go."""
+        """Return what scores; InputError once the model was let go."""
         if self._is_inherited:
             self._adopt()
         pipeline = self._pipeline
@@ -104,7 +104,7 @@ class ModelHandle:
 
     @property
     def state(self) -> str:
-        """The engine's name, or that it is closed, for people."""
+        """Return the engine's name, or that it is closed, for people."""
         return "closed" if self._pipeline is None else self._pipeline.engine.name
 
     def close(self) -> None:

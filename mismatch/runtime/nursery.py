@@ -40,7 +40,7 @@ class Nursery:
         self._closed = False
 
     def fork(self, niceness: int, memory: int) -> tuple[Connection, WorkerId]:
-        """A connection to a new worker, and its name; MachineError where there can't be one."""
+        """Return a connection to a new worker, and its name; MachineError where none can be had."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -89,7 +89,7 @@ class Nursery:
         return WorkerId(process_id, nursery)
 
     def _answer(self, message: bytes, descriptors: list[int]) -> tuple[bytes, int]:
-        """What a nursery says, and its process id."""
+        """Return what a nursery says, and its process id."""
         if self._line is not None and self._process is not None:
             with suppress(OSError):  # it has ended, by whatever: another one takes its place
                 return _exchanged(self._line, message, descriptors), self._process.pid
@@ -102,7 +102,7 @@ class Nursery:
             raise _unusable(str(error)) from error
 
     def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        """A new process and the connection to it."""
+        """Start a new process; return the connection to it, and the process."""
         line, theirs = socket.socketpair()
         self._line = line
         with theirs:
@@ -134,7 +134,7 @@ class Nursery:
 
 
 def _exchanged(line: socket.socket, message: bytes, descriptors: list[int]) -> bytes:
-    """The answer to a request; OSError where there is none."""
+    """Return the answer to a request; OSError where there is none."""
     socket.send_fds(line, [message], descriptors)
     answer = line.recv(ANSWER_BYTES)
     if len(answer) < ANSWER_BYTES:
@@ -159,14 +159,14 @@ _PROGRAM = (
 
 
 def _import_path() -> list[str]:
-    """Where this package lies, and where this process looks for modules, but for its working
+    """Return where this package lies, and where this process looks for modules, but for its working
     directory.
     """
     return [str(Path(__file__).resolve().parents[2]), *(str(place) for place in sys.path if place)]
 
 
 def _environment() -> dict[str, str]:
-    """What a worker needs of this process's environment, in which there may be secrets."""
+    """Return what a worker needs of this process's environment, in which there may be secrets."""
     wanted = ("PATH", "TMPDIR", "TZ", "LANG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     ours = {
         name: value
@@ -184,5 +184,5 @@ def _unusable(why: str) -> MachineError:
 
 
 def closed() -> MachineError:
-    """What those hear who wait for a pool that is being closed."""
+    """Return what those hear who wait for a pool that is being closed."""
     return MachineError("the processes that decode images are being ended")

@@ -37,7 +37,7 @@ class Cell(NamedTuple):
     right: int
 
     def split(self) -> Iterator[Cell]:
-        """Its quarters; those without a pixel left out."""
+        """Yield its quarters; those without a pixel left out."""
         middle = (self.top + self.bottom) // 2
         centre = (self.left + self.right) // 2
         for top, bottom in ((self.top, middle), (middle, self.bottom)):
@@ -53,8 +53,8 @@ def occlude(
     *,
     batch_size: int = 16,
 ) -> Occlusion:
-    """`pixels`: (3, H, W), as the image tower takes them; `value`: (B, 3, H, W) → (B,); `whole`:
-    the value of the picture as it is.
+    """Measure how much each part of a picture matters. `pixels`: (3, H, W), as the image tower
+    takes them; `value`: (B, 3, H, W) → (B,); `whole`: the value of the picture as it is.
 
     A grid of 4 x 4 cells; then the four cells where it matters most are split into quarters, twice.
     """
@@ -93,7 +93,7 @@ def _covered(
     value: Callable[[Array], NDArray[np.float64]],
     batch_size: int,
 ) -> NDArray[np.float64]:
-    """(cells,): the value with each of them covered, a batch at a time."""
+    """Return (cells,): the value with each of them covered, a batch at a time."""
     colour = pixels.mean(axis=(1, 2), keepdims=True)  # (3, 1, 1)
     found = []
     for start in range(0, len(cells), batch_size):
@@ -106,7 +106,7 @@ def _covered(
 
 
 def shrunk(heat: NDArray[np.float64], finest: int) -> NDArray[np.float64]:
-    """(H, W) → (finest, finest), or less where there are fewer pixels: means of areas."""
+    """Shrink (H, W) → (finest, finest), or less where there are fewer pixels: means of areas."""
     for axis in (0, 1):
         edges = np.linspace(0, heat.shape[axis], min(finest, heat.shape[axis]) + 1).astype(int)
         sizes = np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))

@@ -43,8 +43,8 @@ class OnnxEngine:
     """A bundle's graphs in onnxruntime. Thread-safe, as its sessions are."""
 
     def __init__(self, folder: Path, manifest: Manifest, provider: str, threads: int) -> None:
-        """`provider` is cpu, cuda or tensorrt; `threads` are shared by the operators
-        of one call.
+        """Open the graphs of a bundle. `provider` is cpu, cuda or tensorrt; `threads` are shared by
+        the operators of one call.
         """
         self.image_spec = manifest.image_spec
         self.text_spec = manifest.text_spec
@@ -142,7 +142,7 @@ class OnnxEngine:
         return tokenizer.pad(ids, cut, step=self.length_step)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_width)."""
+        """Embed images: (B, 3, S, S) → (B, image_width)."""
         return self._shaped(
             self._image,
             (len(pixel_values), self.image_width),
@@ -152,7 +152,7 @@ class OnnxEngine:
     def encode_texts(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Array:
-        """(B, L), twice → (B, text_width)."""
+        """Embed texts: (B, L), twice → (B, text_width)."""
         return self._shaped(
             self._text,
             (len(input_ids), self.text_width),
@@ -160,21 +160,21 @@ class OnnxEngine:
         )
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_width), (B, text_width) → (B,)."""
+        """Score pairs: (B, image_width), (B, text_width) → (B,)."""
         logits = self._head(
             **dict(zip(self._sees, (image_embeddings, text_embeddings), strict=True))
         )
         return self._shaped(self._head, (len(image_embeddings),), logits)
 
     def _shaped(self, graph: Graph, shape: tuple[int, ...], output: Array) -> Array:
-        """The output, if it has a row for each that was given: a stranger's graph may lose some
-        that come together.
+        """Return the output, if it has a row for each that was given. An untrusted graph may lose
+        some that come together.
         """
         graph.check_shape(output, shape)
         return output
 
     def describe(self) -> dict[str, Any]:
-        """What runs and where."""
+        """Return what runs and where."""
         return {
             "engine": self.name,
             "onnxruntime": VERSION,

@@ -79,9 +79,9 @@ class Graph:
         capture: bool = False,
         sha256: str | None = None,
     ) -> None:
-        """`output`: which one `()` gives, by default the graph's only one; `spinning`: whether its
-        threads keep a CPU busy while they wait for work; `capture`: as a CUDA graph; `sha256`: that
-        the file must have.
+        """Load a graph. `output`: which one `()` gives, by default the graph's only one.
+        `spinning`: whether its threads keep a CPU busy while they wait for work. `capture`: as a
+        CUDA graph. `sha256`: that the file shall have.
 
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the
         provider is not to be had.
@@ -93,8 +93,8 @@ class Graph:
         self._inputs = {entry.name for entry in self._session.get_inputs()}
 
     def __call__(self, **feeds: NDArray[Any]) -> Array:
-        """The output; inputs that the graph doesn't have (a causal tower needs no mask) are left
-        out. CheckpointError where the graph can't take them.
+        """Return the output. Inputs that the graph doesn't have (a causal tower needs no mask) are
+        left out. CheckpointError where the graph can't take them.
         """
         try:
             return self._run({name: value for name, value in feeds.items() if name in self._inputs})
@@ -140,7 +140,7 @@ class Graph:
         return output
 
     def check_shape(self, output: Array, shape: tuple[int, ...]) -> None:
-        """CheckpointError for an output of another shape."""
+        """Refuse, by CheckpointError, an output of another shape."""
         if output.shape != shape:
             raise CheckpointError(
                 f"{self._path} gives {self._output} of shape {output.shape}, and the manifest needs"
@@ -177,7 +177,7 @@ class BoundGraph(Graph):
         capture: bool = False,
         sha256: str | None = None,
     ) -> None:
-        """`device`: where the buffers lie, cuda or cpu."""
+        """Load a graph. `device`: where the buffers lie, cuda or cpu."""
         super().__init__(path, provider, threads, output=output, capture=capture, sha256=sha256)
         self._device = device
         self._capture = capture
@@ -211,7 +211,7 @@ class _Buffers:
         device: str,
         number: int,
     ) -> None:
-        """`number`: of the CUDA graph, -1 for none."""
+        """Bind inputs and output to the device's memory. `number`: of the CUDA graph; -1: none."""
         self._session = session
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
@@ -237,7 +237,7 @@ class _Buffers:
 
 
 def _pad(rows: NDArray[Any]) -> NDArray[Any]:
-    """The batch filled up to a power of two with its last row."""
+    """Fill the batch up to a power of two with its last row."""
     missing = (1 << (len(rows) - 1).bit_length()) - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
@@ -281,15 +281,15 @@ def choose_provider(provider: str, precision: str) -> str:
 
 
 def _packages() -> list[str]:
-    """The distributions of onnxruntime that are installed; more than one spoil each other."""
+    """Return the distributions of onnxruntime that are installed; two spoil each other."""
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if any(distributions(name=name))]
 
 
 def _session(
     path: Path, provider: str, threads: int, spinning: bool, capture: bool, sha256: str | None
 ) -> tuple[ort.InferenceSession, int]:
-    """A session of the file's content, and its size. Of bytes, as then there is no folder from
-    which onnxruntime could open another file.
+    """Open a session of the file's content; return it with the content's size, bytes. Opened of
+    bytes, it has no folder from which onnxruntime could open another file.
     """
     content = read_graph(path, sha256)
     options = _session_options(threads, spinning)
@@ -338,12 +338,12 @@ def _session_options(threads: int, spinning: bool) -> ort.SessionOptions:
 
 
 def seconds_for(limit: tuple[float, float], size: int) -> float:
-    """For a graph of `size` bytes."""
+    """Return the seconds for a graph of `size` bytes."""
     return limit[0] + limit[1] * size / 2**30
 
 
 def _providers(provider: str, capture: bool) -> list[tuple[str, dict[str, str]]]:
-    """The provider with its options, and those that take over what it can't do."""
+    """Return the provider with its options, and those that take over what it can't do."""
     options = dict(OPTIONS[provider])
     if capture:
         options["enable_cuda_graph"] = "1"

@@ -85,7 +85,7 @@ NO_LIMITS = ImageLimits()
 
 
 def is_encoded(source: ImageSource) -> bool:
-    """Whether it is a file, or the bytes of one, rather than pixels."""
+    """Return whether it is a file, or the bytes of one, rather than pixels."""
     return not isinstance(source, Image.Image | np.ndarray | PreparedImage)
 
 
@@ -133,7 +133,7 @@ def own_pixels(source: ImageSource) -> ImageSource:
 
 
 def image_error(error: Exception, source: ImageSource, name: str) -> ImageError | MachineError:
-    """What an exception means that reading or decoding an image raised."""
+    """Return what an exception means that reading or decoding an image raised."""
     # Pillow's own word for it is an OSError
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         return shortage(f"{name} can't be decoded", MemoryError())
@@ -160,7 +160,7 @@ def image_error(error: Exception, source: ImageSource, name: str) -> ImageError 
 
 
 def source_name(source: ImageSource) -> str:
-    """What an image is called in messages."""
+    """Return what an image is called in messages."""
     if isinstance(source, str | os.PathLike | Remote):
         return f"image '{source}'"
     return "the image given as bytes" if isinstance(source, bytes) else "the image given"
@@ -180,8 +180,8 @@ def _too_large(name: str) -> str:
 def _decode(
     source: ImageSource, name: str, reduction: Reduction | None, limits: ImageLimits
 ) -> tuple[Image.Image, tuple[float, float]]:
-    """Any source → a loaded Pillow image of any mode, and how large the picture is
-    in it, pixels.
+    """Decode any source → a loaded Pillow image of any mode, and how large the picture is in it,
+    pixels.
     """
     if isinstance(source, Image.Image):
         _checked(source, name).load()  # a TIFF turns itself upright while it loads
@@ -203,9 +203,9 @@ def _decode(
 
 
 def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO:
-    """An image's file, opened, or its object, fetched. ImageNotFoundError where none is; ImageError
-    for an address, a folder, a pipe or what may not be read; MachineError where file handles run
-    out. What may pass is an OSError still, for `retried`.
+    """Open an image's file, or fetch its object. ImageNotFoundError where none is. ImageError for
+    an address, a folder, a pipe or what may not be read. MachineError where file handles run out.
+    What may pass is an OSError still, for `retried`.
     """
     if not isinstance(path, (str, os.PathLike, Remote)):  # an int would be a file descriptor
         raise images.no_image(path)
@@ -237,8 +237,8 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
 
 
 def _fetched(place: Remote, name: str) -> bytes:
-    """By one request, which asks for no more than a picture of as many pixels as are allowed takes
-    without compression.
+    """Fetch an object by one request, which asks for no more than a picture of as many pixels as
+    are allowed takes without compression.
     """
     most = 2**63 - 2 if Image.MAX_IMAGE_PIXELS is None else _PLAIN * Image.MAX_IMAGE_PIXELS
     data = place.read(0, most + 1)
@@ -278,9 +278,9 @@ def _load(
 
 
 def _identify(file: IO[bytes], formats: Collection[str]) -> Image.Image | None:
-    """Image.open without its size warning, which only a process-wide filter could keep from leaking
-    out of a thread; and without the file's name, by which Pillow would map a bitmap into memory:
-    one that somebody cuts short meanwhile ends the process by SIGBUS.
+    """Open as Image.open, without its size warning, which only a process-wide filter could keep
+    from leaking out of a thread. It goes without the file's name too, by which Pillow would map a
+    bitmap into memory. One that somebody cuts short meanwhile ends the process by SIGBUS.
     """
     prefix = file.read(16)
     if formats:
@@ -302,8 +302,8 @@ def _identify(file: IO[bytes], formats: Collection[str]) -> Image.Image | None:
 
 
 def _formats() -> Iterator[str]:
-    """Names of Pillow's formats, the common ones first; the rest is imported only when none of
-    those fits.
+    """Yield names of Pillow's formats, the common ones first; the rest is imported only when none
+    of those fits.
     """
     Image.preinit()
     common = [name for name in list(Image.OPEN) if name not in _REFUSED_FORMATS]
@@ -329,7 +329,7 @@ def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Im
 
 
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:
-    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16."""
+    """Make an image of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
@@ -351,7 +351,7 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
 
 
 def _to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
+    """Scale 0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
     return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -369,7 +369,7 @@ def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
 
 
 def _from_integers(image: Image.Image, name: str) -> Image.Image:
-    """Modes I;16 and I (as Pillow reads 16-bit files) → L."""
+    """Convert modes I;16 and I (as Pillow reads 16-bit files) → L."""
     levels = np.asarray(image)
     if levels.min() < 0 or levels.max() > 65535:
         raise ImageError(

@@ -30,14 +30,16 @@ class Span(NamedTuple):
 
 
 def find_words(text: str) -> list[Span]:
-    """The words that may be wrong, from left to right; a text of function words alone has these."""
+    """Return the words that may be wrong, from left to right; of a text of function words alone,
+    these.
+    """
     words = [Span(match.start(), match.end(), match[0]) for match in WORD.finditer(text)]
     return [word for word in words if word.text.lower() not in FUNCTION_WORDS] or words
 
 
 def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
-    """Runs of 2 to 4 of `words` that stand together, no comma or bracket between them: an attribute
-    with its noun, a count with what is counted.
+    """Return runs of 2 to 4 of `words` that stand together, no comma or bracket between them: an
+    attribute with its noun, a count with what is counted.
 
     Function words inside are no bounds ("set of 3", "bag with zip"): they go along.
     """
@@ -51,7 +53,7 @@ def find_phrases(text: str, words: Sequence[Span]) -> list[Span]:
 
 
 def _together(between: str) -> bool:
-    """Whether nothing but spaces and function words lies between two words."""
+    """Return whether nothing but spaces and function words lies between two words."""
     return all(part.lower() in FUNCTION_WORDS for part in between.split())
 
 
@@ -63,8 +65,8 @@ def _inside(text: str, runs: Sequence[Sequence[Span]]) -> Iterator[Span]:
 
 
 def without(text: str, spans: Sequence[Span]) -> str:
-    """The text with these parts left out, and the white space and commas that would be left over
-    mended; may be empty.
+    """Return the text with these parts left out, and the white space and commas that would be left
+    over mended; may be empty.
     """
     kept = []
     at = 0

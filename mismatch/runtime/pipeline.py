@@ -87,11 +87,11 @@ class Pipeline:
         cache: EmbeddingCache | None = None,
         decoder: Decoder | None = None,
     ) -> None:
-        """`batch_size`: images a tower call, and four times as many texts; `workers`: decoding
-        threads, one per CPU by default; `long_text`: what becomes of texts over the context, by
-        default what the engine's score says; `cache`: what `score` need not encode, and where it
-        leaves what it has encoded, a window at a time; `decoder`: who decodes images in place of
-        this process.
+        """Make a pipeline. `batch_size`: images a tower call, and four times as many texts.
+        `workers`: decoding threads, one per CPU by default. `long_text`: what becomes of texts over
+        the context, by default what the engine's score says. `cache`: what `score` need not encode,
+        and where it leaves what it has encoded, a window at a time. `decoder`: who decodes images
+        in place of this process.
         """
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; at least 1 is needed")
@@ -213,8 +213,8 @@ class Pipeline:
     def pair_logits(
         self, pairs: Sequence[tuple[Array, Sequence[Array]]]
     ) -> list[float | InputError]:
-        """Embeddings of N images, each with those of the pieces of its text → N logits, or why
-        there is none.
+        """Score embeddings of N images, each with those of the pieces of its text → N logits, or
+        why there is none.
         """
         return run_bisected(
             lambda chosen: self.pooled_logits(
@@ -232,7 +232,7 @@ class Pipeline:
         )
 
     def logits(self, images: Sequence[Array], texts: Sequence[Array]) -> list[float]:
-        """Embeddings of N pairs → N logits."""
+        """Score embeddings of N pairs → N logits."""
         if not images:
             return []
         return [float(x) for x in self.engine.logits(np.stack(images), np.stack(texts))]
@@ -240,7 +240,7 @@ class Pipeline:
     def pooled_logits(
         self, images: Sequence[Array], texts: Sequence[Sequence[Array]]
     ) -> list[float]:
-        """Embeddings of N images, and of the pieces of each one's text → N logits, pooled as
+        """Score embeddings of N images, and of the pieces of each one's text → N logits, pooled as
         `long_text` says.
         """
         counts = [len(pieces) for pieces in texts]
@@ -281,8 +281,8 @@ class Pipeline:
         progress: Callable[[int], object] | None = None,
         counts: TextCounts | None = None,
     ) -> list[Embedded]:
-        """As `texts`, of what `pieces` gave: equal ones run once, and the long texts that it has
-        counted are not counted again.
+        """Embed, as `texts`, what `pieces` gave: equal ones run once, and the long texts that it
+        has counted are not counted again.
         """
         unique = list(dict.fromkeys(pieces))
         are_pieces = self.long_text != "truncate"
@@ -295,8 +295,8 @@ class Pipeline:
     def images(
         self, sources: Iterable[ImageSource], *, progress: Callable[[int], object] | None = None
     ) -> Iterator[Embedded]:
-        """Each source's embedding with its features (image_width,), or why there is none; in order,
-        streamed.
+        """Yield each source's embedding with its features (image_width,), or why there is none; in
+        order, streamed.
         """
         with ThreadPoolExecutor(self.workers, thread_name_prefix="mismatch-decode") as pool:
             for value in self._run_image_tower(self._decode_ahead(sources, pool)):
@@ -307,8 +307,8 @@ class Pipeline:
     def _decode_ahead(
         self, sources: Iterable[ImageSource], pool: ThreadPoolExecutor
     ) -> Iterator[Array | ImageError]:
-        """Pixel values in order; at most `LOOK_AHEAD` batches wait. The first of them start before
-        anybody asks.
+        """Return an iterator of pixel values, in order; at most `LOOK_AHEAD` batches wait. The
+        first of them start before anybody asks.
         """
         waiting: deque[Future[Array | ImageError]] = deque()
         rest = iter(sources)
@@ -329,17 +329,17 @@ class Pipeline:
         return prepare_alone(self.preprocess, source)
 
     def image(self, source: ImageSource) -> Embedded:
-        """One image's embedding with its features (image_width,), or why there is none; no thread
-        is started.
+        """Return one image's embedding with its features (image_width,), or why there is none; no
+        thread is started.
         """
         return self.seen(self._decode(source))
 
     def pixels(self, source: ImageSource) -> Array | ImageError:
-        """One image's pixel values (3, S, S), or why there are none."""
+        """Return one image's pixel values (3, S, S), or why there are none."""
         return self._decode(source)
 
     def seen(self, pixels: Array | ImageError) -> Embedded:
-        """The embedding (image_width,) of what `pixels` gave."""
+        """Return the embedding (image_width,) of what `pixels` gave."""
         [value] = self._run_image_tower(iter([pixels]))
         return value
 
@@ -369,7 +369,7 @@ def _no_image_embedding() -> ImageError:
 
 
 def scored_pair(logit: float) -> ScoredPair:
-    """A logit as a result; one that is no number counts as none."""
+    """Return a logit as a result; one that is no number counts as none."""
     return ScoredPair(logit) if math.isfinite(logit) else ScoredPair(None, NO_NUMBER)
 
 
@@ -378,5 +378,5 @@ def _scored(logit: float | InputError) -> ScoredPair:
 
 
 def _reason(values: Iterable[Embedded | None]) -> str | None:
-    """The first of the reasons among embeddings."""
+    """Return the first of the reasons among embeddings; None where there is none."""
     return next((str(value) for value in values if isinstance(value, InputError)), None)

@@ -72,11 +72,11 @@ class Predictor:
         review: ReviewBand | tuple[float, float] | None = None,
         decoder: Decoder | None = None,
     ) -> None:
-        """`threshold`, `review` and `long_text` override the stored ones: a threshold all of them,
-        the band and those of slices too. `batch_size` images a tower call, auto: as many as turn
-        out fastest here; `workers` decoding threads; `cache`: folder of embeddings for
-        `predict_pairs`, which encodes no file and no text that this model has encoded before;
-        `decoder`: who decodes images in place of this process, a `DecodingPool`.
+        """Make a predictor. `threshold`, `review` and `long_text` override the stored ones: a
+        threshold all of them, the band and those of slices too. `batch_size` images a tower call,
+        auto: as many as turn out fastest here; `workers` decoding threads. `cache`: folder of
+        embeddings for `predict_pairs`, which encodes no file and no text that this model has
+        encoded before. `decoder`: who decodes images in place of this process, a `DecodingPool`.
         """
         band = review_band(review)
         settings = Settings.checked(batch_size, workers, long_text, cache, decoder)
@@ -90,24 +90,24 @@ class Predictor:
 
     @property
     def pipeline(self) -> Pipeline:
-        """What scores; InputError once the predictor is closed."""
+        """Return what scores; InputError once the predictor is closed."""
         return self._model.pipeline
 
     @property
     def engine(self) -> Engine:
-        """What runs the model."""
+        """Return what runs the model."""
         return self.pipeline.engine
 
     @property
     def score(self) -> ScoreSpec:
-        """How this model's logits become scores; the threshold and calibration are the stored ones,
-        also where `long_text` is overridden.
+        """Return how this model's logits become scores; the threshold and calibration are the
+        stored ones, also where `long_text` is overridden.
         """
         return self._score
 
     @property
     def thresholds(self) -> list[float]:
-        """All thresholds that pairs are decided by: that of most, and those of slices."""
+        """Return all thresholds that pairs are decided by: that of most, and those of slices."""
         by_slice = {} if self.slices is None else self.slices.values
         return [self.threshold, *by_slice.values()]
 
@@ -224,42 +224,42 @@ class Predictor:
         return table_like(frame, list(predictions))
 
     def scores(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
-        """N images and N texts → (N,) similarity scores, pair by pair.
+        """Score N images and N texts → (N,) similarity scores, pair by pair.
 
         Raises for the first pair that can't be used.
         """
         return scores_from_logits(logits_of_pairs(self.pipeline, images, texts), self.score)
 
     def score_matrix(self, images: Iterable[Any], texts: Iterable[str]) -> NDArray[np.float64]:
-        """N images and M texts → (N, M) similarity scores, of each image with each text.
+        """Score N images and M texts → (N, M) similarity scores, of each image with each text.
 
         Each is encoded once. Raises for the first image or text that can't be used.
         """
         return scores_from_logits(logits_of_all(self.pipeline, images, texts), self.score)
 
     def embed_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
-        """N images → (N, D) embeddings of length 1 in the space where the head compares images and
-        texts: the higher the cosine, the higher the score.
+        """Map N images → (N, D) embeddings of length 1 in the space where the head compares images
+        and texts: the higher the cosine, the higher the score.
 
         InputError for a bundle whose head is an adapter, which gives scores of pairs only.
         """
         return project(self.engine, embed_images(self.pipeline, images), "image")
 
     def embed_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """N texts → (N, D) embeddings of length 1, comparable with those of `embed_images`; of a
-        text over the context, of its beginning.
+        """Map N texts → (N, D) embeddings of length 1, comparable with those of `embed_images`; of
+        a text over the context, of its beginning.
         """
         return project(self.engine, embed_texts(self.pipeline, texts), "text")
 
     def encode_images(self, images: Iterable[Any]) -> NDArray[np.float32]:
-        """N images → (N, image_dim) embeddings of the image tower, not normalised. Raises for the
-        first one that can't be read.
+        """Map N images → (N, image_dim) embeddings of the image tower, not normalised. Raises for
+        the first one that can't be read.
         """
         return embed_images(self.pipeline, images)[:, : self.engine.image_dim]
 
     def encode_texts(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an empty
-        one, and for what is no text.
+        """Map N texts → (N, text_dim) embeddings of the text tower, not normalised. Raises for an
+        empty one, and for what is no text.
 
         Of a text over the context the beginning only is embedded, whatever `long_text` says.
         """
@@ -304,7 +304,7 @@ class Predictor:
         *,
         is_best: bool = False,
     ) -> Predictions[tuple[Any, Prediction]]:
-        """`is_best`: of a row's images the highest score decides, not the lowest."""
+        """Predict rows. `is_best`: of a row's images the highest score decides, not the lowest."""
         pipeline = self.pipeline
         counts = TextCounts(total=pipeline.totals)
         pending: deque[tuple[Any, list[Pair]]] = deque()

@@ -58,10 +58,10 @@ class Decoder(Protocol):
     """Whoever decodes in place of this process."""
 
     def picture(self, spec: ImageSpec, source: ImageSource) -> Image.Image:
-        """What `Preprocessor(spec).picture` gives, and raises."""
+        """Return what `Preprocessor(spec).picture` gives, and raise what it raises."""
 
     def image(self, source: ImageSource, background: RGB8) -> Image.Image:
-        """What `open_image` gives, and raises."""
+        """Return what `open_image` gives, and raise what it raises."""
 
 
 _decoder: Decoder | None = None  # of this process; see `decoded_by`
@@ -98,8 +98,8 @@ class Preprocessor:
     """
 
     def __init__(self, spec: ImageSpec, decoder: Decoder | None = None) -> None:
-        """`decoder`: who decodes in place of this process, or of the one
-        that `decoded_by` names.
+        """Prepare images as `spec` says. `decoder`: who decodes in place of this process, or of the
+        one that `decoded_by` names.
         """
         self.spec = spec
         self._decoder = decoder
@@ -108,7 +108,9 @@ class Preprocessor:
     def __call__(
         self, source: ImageSource, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Anything `open_image` takes → float32 (3, size, size), written into `out` where given."""
+        """Turn anything `open_image` takes → float32 (3, size, size), written into `out` where
+        given.
+        """
         # (S, S, 3), uint8
         square = (
             source.pixels if isinstance(source, PreparedImage) else np.asarray(self.picture(source))
@@ -120,12 +122,12 @@ class Preprocessor:
         return out
 
     def levels(self, pixel_values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(3, S, S) that this has made → (S, S, 3): the picture that it was made of."""
+        """Turn (3, S, S) that this has made → (S, S, 3): the picture that it was made of."""
         pixels = (pixel_values.astype(np.float64) - self._offset) / self._scale
         return np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
 
     def picture(self, source: ImageSource) -> Image.Image:
-        """Anything `open_image` takes → RGB (size, size): what the tower sees, before it is
+        """Turn anything `open_image` takes → RGB (size, size): what the tower sees, before it is
         normalised.
         """
         decoder = self._decoder or _decoder
@@ -136,8 +138,8 @@ class Preprocessor:
     def local_picture(
         self, source: ImageSource, *, name: str = "", limits: ImageLimits = NO_LIMITS
     ) -> Image.Image:
-        """The same, decoded by this process; `name`: of the image in messages, if not the source's
-        own.
+        """Return the same as `picture`, decoded by this process. `name`: of the image in messages,
+        if not the source's own.
         """
         if isinstance(source, PreparedImage):
             return Image.fromarray(source.pixels)
@@ -146,8 +148,8 @@ class Preprocessor:
         )
 
     def reduction(self, size: tuple[int, int]) -> int:
-        """How many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least `_OVER`
-        times the resolution that is needed remains.
+        """Return how many times smaller a JPEG of this size is decoded, 1, 2, 4 or 8: at least
+        `_OVER` times the resolution that is needed remains.
 
         A JPEG's own coefficients make the smaller picture, at a half to a quarter of the price;
         what comes out differs by a few levels, see the README.
@@ -162,7 +164,7 @@ class Preprocessor:
         return max(times for times in (1, 2, 4, 8) if times == 1 or times * _OVER <= ratio)
 
     def resize(self, image: Image.Image, box: Box | None = None) -> Image.Image:
-        """RGB image of any size → (size, size); `box`: which part of it is the picture,
+        """Resize an RGB image of any size → (size, size); `box`: which part of it is the picture,
         if not all.
         """
         box = box or (0, 0, *image.size)
@@ -177,7 +179,7 @@ class Preprocessor:
         )
 
     def _scale_to(self, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
-        """`box` of the image → `size`, rows before columns for HF's processors, which resize
+        """Scale `box` of the image → `size`, rows before columns for HF's processors, which resize
         tensors in that order.
 
         Pillow chose the same order until 12; from 13 on it takes the cheaper one, and upstream
@@ -192,8 +194,8 @@ class Preprocessor:
         return image.resize(size, kind, (left, top, right, bottom))
 
     def _shortest(self, image: Image.Image, box: Box) -> Image.Image:
-        """Shorter side to `resize`, longer side rounded down as torchvision
-        does, centre cropped.
+        """Scale the shorter side to `resize`, the longer side rounded down as torchvision does,
+        centre cropped.
         """
         short = min(box[2:])
         side = self.spec.size
@@ -207,7 +209,7 @@ class Preprocessor:
         return self._crop(image)
 
     def _crop(self, image: Image.Image) -> Image.Image:
-        """The centre, (size, size)."""
+        """Return the centre, (size, size)."""
         side = self.spec.size
         left, top = (self._offset_of(length - side) for length in image.size)
         return (
@@ -217,16 +219,16 @@ class Preprocessor:
         )
 
     def _offset_of(self, rest: int) -> int:
-        """Pixels left over → where the crop starts; Python's round is torchvision's:
-        half to even.
+        """Map pixels left over → where the crop starts; Python's round is torchvision's: half to
+        even.
         """
         return rest // 2 if self.spec.crop_rounding == "floor" else round(rest / 2)
 
     def _resize_part(
         self, image: Image.Image, full: tuple[int, int], corner: tuple[int, int]
     ) -> Image.Image:
-        """What resizing to `full` and cropping would give, within one level: a 1 x 30,000 strip
-        never becomes 4.5 GB of pixels.
+        """Return what resizing to `full` and cropping would give, within one level. A 1 x 30,000
+        strip never becomes 4.5 GB of pixels.
         """
         (x, y), side = (
             (whole / scaled for whole, scaled in zip(image.size, full, strict=True)),
@@ -249,7 +251,7 @@ class Preprocessor:
         )
 
     def _longest(self, image: Image.Image, box: Box) -> Image.Image:
-        """Longer side to `size`, the rest filled: floor of the padding left and above."""
+        """Scale the longer side to `size`, the rest filled: floor of the padding left and above."""
         side = self.spec.size
         ratio = max(box) / side
         width, height = (max(1, round(length / ratio)) for length in box[2:])
@@ -261,7 +263,7 @@ class Preprocessor:
 
 
 def _affine(mean: RGB, std: RGB) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(level / 255 - mean) / std as level · scale + offset."""
+    """Write (level / 255 - mean) / std as level · scale + offset."""
     deviation = np.array(std, np.float64).reshape(3, 1, 1)
     scale = 1 / (255 * deviation)
     offset = -np.array(mean, np.float64).reshape(3, 1, 1) / deviation

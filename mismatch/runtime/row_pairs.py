@@ -164,9 +164,9 @@ class PairReader:
         columns: Columns | None = None,
         copy: bool = True,
     ) -> None:
-        """`slice_column`: by which the model has thresholds; `columns`: say whether an image_path
-        names several images; `copy`: pixels that rows hand over, as they may be changed before they
-        are looked at.
+        """Make a reader. `slice_column`: by which the model has thresholds; `columns`: say whether
+        an image_path names several images; `copy`: pixels that rows hand over, as they may be
+        changed before they are looked at.
         """
         self._locate = locate
         self._slice_column = slice_column

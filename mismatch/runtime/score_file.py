@@ -19,8 +19,8 @@ FORMAT_VERSION = 1  # of both
 
 
 def score_file(folder: str | Path) -> Path:
-    """The file of a bundle or a checkpoint that holds its score; CheckpointError where the folder
-    is neither.
+    """Return the file of a bundle or a checkpoint that holds its score; CheckpointError where the
+    folder is neither.
     """
     for name in (MANIFEST, CHECKPOINT):
         if (path := Path(folder) / name).is_file():

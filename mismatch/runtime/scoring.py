@@ -14,8 +14,8 @@ __all__ = ["log_odds", "pool_pieces", "scores_from_logits", "sigmoid"]
 
 
 def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> NDArray[np.float64]:
-    """(M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one → (N,):
-    the worst piece's, or their mean.
+    """Pool (M,) logits of pieces, pair after pair, and (N,) how many each pair has, at least one →
+    (N,): the worst piece's, or their mean.
     """
     values = np.asarray(logits, dtype=np.float64)
     sizes = np.asarray(counts, dtype=np.int64)
@@ -35,13 +35,13 @@ def pool_pieces(logits: ArrayLike, counts: ArrayLike, long_text: LongText) -> ND
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + e⁻ˣ), without overflow."""
+    """Compute 1 / (1 + e⁻ˣ), without overflow."""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
 def scores_from_logits(logits: ArrayLike, spec: ScoreSpec) -> NDArray[np.float64]:
-    """(N,) logits → (N,) similarity scores: probabilities 0..1, or the cosines themselves for
+    """Turn (N,) logits → (N,) similarity scores: probabilities 0..1, or the cosines themselves for
     zero-shot.
     """
     values = np.asarray(logits, dtype=np.float64)
@@ -51,7 +51,7 @@ def scores_from_logits(logits: ArrayLike, spec: ScoreSpec) -> NDArray[np.float64
 
 
 def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """Any shape → the same: a strictly rising function of the logit, so that ranks stay."""
+    """Map any shape → the same: a strictly rising function of the logit, so that ranks stay."""
     straight = calibration.slope * logits + calibration.intercept
     if calibration.kind != "piecewise":
         return straight

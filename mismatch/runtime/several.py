@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 
 
 def embed_images(pipeline: Pipeline, images: Iterable[Any]) -> Array:
-    """N images → (N, image_width), all that the head sees of them."""
+    """Embed N images → (N, image_width), all that the head sees of them."""
     embedded: Iterable[Any]
     if isinstance(images, (list, tuple)) and len(images) == 1:  # needs no threads
         embedded = [pipeline.image(image_source(images[0]))]
@@ -41,7 +41,7 @@ def embed_images(pipeline: Pipeline, images: Iterable[Any]) -> Array:
 
 
 def embed_texts(pipeline: Pipeline, texts: Iterable[Any]) -> Array:
-    """N texts → (N, text_width), all that the head sees of them; of a long one, of its
+    """Embed N texts → (N, text_width), all that the head sees of them; of a long one, of its
     beginning.
     """
     chosen = _texts(texts)
@@ -74,7 +74,7 @@ def logit_of_pair(
 def logits_of_pairs(
     pipeline: Pipeline, images: Iterable[Any], texts: Iterable[Any]
 ) -> NDArray[np.float64]:
-    """N images, N texts → (N,) logits, pair by pair."""
+    """Score N images, N texts → (N,) logits, pair by pair."""
     chosen = list(check_several(texts, "texts"))
     sources = list(_sources(images))
     if len(sources) != len(chosen):
@@ -97,7 +97,9 @@ def logits_of_pairs(
 def logits_of_all(
     pipeline: Pipeline, images: Iterable[Any], texts: Iterable[Any]
 ) -> NDArray[np.float64]:
-    """N images, M texts → (N, M) logits, of each with each; long texts as the pipeline has them."""
+    """Score N images, M texts → (N, M) logits, of each with each; long texts as the pipeline has
+    them.
+    """
     chosen = _texts(texts)
     split = []
     for text, pieces in zip(chosen, pipeline.pieces(chosen), strict=True):
@@ -111,7 +113,7 @@ def logits_of_all(
 
 
 def stack(values: Iterable[Array | InputError], width: int) -> Array:
-    """N embeddings → (N, width). Raises the first of the errors among them."""
+    """Stack N embeddings → (N, width). Raise the first of the errors among them."""
     rows = []
     for value in values:
         if isinstance(value, InputError):

@@ -15,7 +15,7 @@ class CostlyError(Exception):
 
 
 def read_exactly(file: IO[bytes], count: int) -> bytes:
-    """`count` bytes; EOFError where the file ends before."""
+    """Return `count` bytes; EOFError where the file ends before."""
     data = file.read(count)
     if len(data) < count:
         raise EOFError

@@ -55,8 +55,8 @@ class TextTower:
         long_text: LongText,
         cache: EmbeddingCache | None = None,
     ) -> None:
-        """`batch_size`: texts a tower call; `long_text`: what becomes of texts over the context;
-        `cache`: what need not be encoded.
+        """Take the tower of an engine. `batch_size`: texts a tower call; `long_text`: what becomes
+        of texts over the context; `cache`: what need not be encoded.
         """
         self._engine = engine
         self._batch_size = batch_size
@@ -166,8 +166,9 @@ class TextTower:
         *,
         count_long: bool,
     ) -> list[Embedded]:
-        """`tower`: embeddings of texts and their ids; `count_long`: whether those over the context
-        count as long texts. They lose their end in any case.
+        """Embed texts; each one's embedding, or why it has none. `tower`: embeddings of texts and
+        their ids. `count_long`: whether those over the context count as long texts. They lose their
+        end in any case.
         """
         results: list[Any] = [None] * len(texts)
         usable = []

@@ -20,8 +20,8 @@ class OverdueError(Exception):
 
 
 def within(seconds: float, act: Callable[[], Result], stop: Callable[[], None]) -> Result:
-    """What `act` returns or raises. After `seconds`, `stop` is called, which should make it end,
-    and OverdueError is raised.
+    """Return what `act` returns, or raise what it raises. After `seconds`, call `stop`, which
+    should make it end, and raise OverdueError.
 
     Where it doesn't end even so, its thread is left behind, and ends with the process.
     """

@@ -78,14 +78,14 @@ class Tokenizer:
         self._tokenizer, self._special = _parse(spec.tokenizer_json, spec.context_length)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
-        """B texts → (B, L); L is the longest text's length, or context_length, as the spec's
+        """Encode B texts → (B, L); L is the longest text's length, or context_length, as the spec's
         padding says.
         """
         return self.pad(*self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """B texts → B lists of ids, special ones included and cut at context_length, and whether
-        something was cut; for sorting by length. An empty text has the special ones alone.
+        """Encode B texts → B lists of ids, special ones included and cut at context_length, and
+        whether something was cut; for sorting by length. An empty text has the special ones alone.
 
         InputError, which quotes it, for the first text that can't be encoded.
         """
@@ -99,8 +99,9 @@ class Tokenizer:
         return ids, cut
 
     def encode_each(self, texts: Sequence[str]) -> list[Encoded | InputError]:
-        """B texts → the tokens of each, or why it has none: a special token that is spelt out in it
-        would hide what follows from the model, and of an empty text it would score nothing.
+        """Encode B texts → the tokens of each, or why it has none: a special token that is spelt
+        out in it would hide what follows from the model, and of an empty text it would score
+        nothing.
 
         InputError where no text at all can be encoded: then the model is to blame.
         """
@@ -110,8 +111,8 @@ class Tokenizer:
         ]
 
     def is_empty(self, text: str) -> bool:
-        """Whether nothing is left of a text after cleaning, so that its score would say nothing:
-        white space, HTML entities of it (`&nbsp;`), control characters.
+        """Return whether nothing is left of a text after cleaning, so that its score would say
+        nothing: white space, HTML entities of it (`&nbsp;`), control characters.
         """
         [encoded] = self._encode_all([text])
         return isinstance(encoded, Encoded) and encoded.is_empty
@@ -145,8 +146,8 @@ class Tokenizer:
         return Encoded(ids, bool(encoding.overflowing), is_empty)
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, special ones included, and its part that is cut off, as it is
-        after cleaning; "" where it fits.
+        """Return how many tokens a text has, special ones included, and its part that is cut off,
+        as it is after cleaning; "" where it fits.
 
         InputError for a text that can't be encoded.
         """
@@ -166,12 +167,12 @@ class Tokenizer:
 
     @property
     def context_length(self) -> int:
-        """Tokens, special ones included."""
+        """Return how many tokens a text may have, special ones included."""
         return self.spec.context_length
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a language that the tokenizer was made for, and falls neither into
-        single bytes nor into unknown tokens; True of few letters.
+        """Return whether a text is in a language that the tokenizer was made for, and falls neither
+        into single bytes nor into unknown tokens; True of few letters.
 
         CLIP's English tokenizer has 0.2 to 0.8 tokens a letter for most languages in Latin letters,
         and 1.1 to 2.8 for other scripts. InputError for a text that can't be encoded.
@@ -205,8 +206,8 @@ class Tokenizer:
         *,
         step: int = 1,
     ) -> TokenBatch:
-        """B lists of ids → (B, L); where L is the longest's length, it is rounded up to a multiple
-        of `step`, or to context_length if that is less.
+        """Pad B lists of ids → (B, L); where L is the longest's length, it is rounded up to a
+        multiple of `step`, or to context_length if that is less.
         """
         lengths = np.array([len(row) for row in ids], np.int64)  # (B,)
         length = (
@@ -221,15 +222,15 @@ class Tokenizer:
         return TokenBatch(input_ids, mask.astype(np.int64), cut)
 
     def padded(self, length: int, step: int) -> int:
-        """A text's length, tokens, rounded up to a multiple of `step`, but never beyond the
+        """Return a text's length, tokens, rounded up to a multiple of `step`, but never beyond the
         context.
         """
         return min(-(-length // step) * step, max(length, self.spec.context_length))
 
 
 def clean_whitespace(text: str) -> str:
-    """As CLIP's authors clean, without changing the case: mended encoding, HTML entities resolved
-    twice, white space folded.
+    """Clean as CLIP's authors do, without changing the case: mended encoding, HTML entities
+    resolved twice, white space folded.
     """
     # else neither ftfy nor html finds anything to do
     if not (text.isascii() and text.isprintable() and "&" not in text):
@@ -238,7 +239,7 @@ def clean_whitespace(text: str) -> str:
 
 
 def _mended(text: str) -> str:
-    """As `ftfy.fix_text`, in linear time: of a long text the accents on one letter beyond
+    """Mend as `ftfy.fix_text`, in linear time. Of a long text the accents on one letter beyond
     `MOST_MARKS` are left out before it is composed, since Python sorts them in the square of their
     number.
     """
@@ -257,28 +258,28 @@ def _many_marks() -> re.Pattern[str]:
 
 
 def _unescape(text: str) -> str:
-    """As `html.unescape`, which raises for a decimal reference of more digits than Python makes an
-    int of (4,300, or what the user has set).
+    """Unescape as `html.unescape`, which raises for a decimal reference of more digits than Python
+    makes an int of (4,300, or what the user has set).
     """
     return html.unescape(DECIMAL_REFERENCE.sub(_short_reference, text))
 
 
 def _short_reference(match: re.Match[str]) -> str:
-    """`&#` and at most seven digits that stand for the same; any number beyond the last code point
-    does for another one, as both become U+FFFD.
+    """Return `&#` and at most seven digits that stand for the same. Any number beyond the last code
+    point does for another one, as both become U+FFFD.
     """
     digits = match[1] or "0"
     return f"&#{digits}" if len(digits) < 8 else f"&#{CHARACTERS}"
 
 
 def clean_clip(text: str) -> str:
-    """As CLIP's authors clean: `clean_whitespace`, then lower case."""
+    """Clean as CLIP's authors do: `clean_whitespace`, then lower case."""
     return clean_whitespace(text).lower()
 
 
 def clean_canonicalize(text: str) -> str:
-    """As SigLIP's authors clean: `clean_whitespace`, underscores to spaces, no ASCII punctuation,
-    lower case, white space folded.
+    """Clean as SigLIP's authors do: `clean_whitespace`, underscores to spaces, no ASCII
+    punctuation, lower case, white space folded.
     """
     return " ".join(
         clean_whitespace(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split()
@@ -293,7 +294,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """Without halves of surrogate pairs, which are no characters and which the tokenizer would
+    """Leave out halves of surrogate pairs, which are no characters and which the tokenizer would
     refuse.
     """
     return (
@@ -313,7 +314,7 @@ _CLEANERS: dict[str, Callable[[str], str]] = {
 
 @contextmanager
 def _encoding() -> Iterator[None]:
-    """InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and
+    """Raise InputError where a tokenizer can't encode a text: its tokenizer.json could be read, and
     contradicts itself.
     """
     try:
@@ -327,14 +328,14 @@ def _encoding() -> Iterator[None]:
 
 
 def _is_librarys(error: BaseException) -> bool:
-    """Whether it says something of the tokenizer, and not of the machine or of who ends the
+    """Return whether it says something of the tokenizer, and not of the machine or of who ends the
     program.
     """
     return is_panic(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError))
 
 
 def _alone(work: Callable[[str], T], text: str) -> T:
-    """`work` of one text; InputError where it fails on that and not on others."""
+    """Return `work` of one text; InputError where it fails on that and not on others."""
     [found] = run_bisected(
         lambda texts: [work(one) for one in texts],
         [text],
@@ -351,14 +352,14 @@ def _not_encoded() -> InputError:
 
 
 def shown(text: str) -> str:
-    """The beginning of a text, for an error that quotes it."""
+    """Return the beginning of a text, for an error that quotes it."""
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 @lru_cache(maxsize=4)  # CLIP's takes 0.3 s; nothing changes one that is made, so all may share it
 def _parse(tokenizer_json: str, context_length: int) -> tuple[tokenizers.Tokenizer, frozenset[int]]:
-    """The tokenizer, and the ids of its special tokens, but for the unknown one, which belongs into
-    texts.
+    """Return the tokenizer, and the ids of its special tokens, but for the unknown one, which
+    belongs into texts.
     """
     data = check_tokenizer_file(tokenizer_json)
     try:

@@ -74,7 +74,7 @@ def _unbounded(why: str) -> CheckpointError:
 
 
 def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
-    """A normalizer or pre-tokenizer, or those of a sequence, one by one."""
+    """Yield a normalizer or pre-tokenizer, or those of a sequence, one by one."""
     if not isinstance(step, dict):
         return
     if depth > DEEPEST:
@@ -88,8 +88,8 @@ def _steps(step: Any, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any], pattern: Any) -> float:
-    """How many times as long a step makes a text, at most. What Unicode's forms and SentencePiece's
-    tables do is small beside that.
+    """Return how many times as long a step makes a text, at most. What Unicode's forms and
+    SentencePiece's tables do is small compared with that.
     """
     content = step.get("content")
     if (
@@ -117,8 +117,8 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _repeats_repetition(pattern: str) -> bool:
-    """Whether a group that holds a repetition without bound, or alternatives, is itself repeated
-    without bound.
+    """Return whether a group that holds a repetition without bound, or alternatives, is itself
+    repeated without bound.
     """
     open_groups: list[bool] = []  # of each group around here: whether repeating it is dangerous
     at = 0
@@ -145,7 +145,7 @@ def _repeats_repetition(pattern: str) -> bool:
 
 
 def _is_unbounded(pattern: str, at: int) -> bool:
-    """Whether a repetition begins there that goes on as long as it can, or many times."""
+    """Return whether a repetition begins there that goes on as long as it can, or many times."""
     found = REPETITION.match(pattern, at)
     if found is None:
         return False
@@ -160,7 +160,7 @@ def _is_unbounded(pattern: str, at: int) -> bool:
 
 
 def _end_of_class(pattern: str, at: int) -> int:
-    """Where the brackets that open there close, those within them passed over."""
+    """Return where the brackets that open there close, those within them passed over."""
     depth = 0
     while at < len(pattern):
         if pattern[at] == "\\":
