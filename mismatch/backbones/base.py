@@ -43,11 +43,11 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim), not normalised."""
+        """Embed images: (B, 3, S, S) → (B, image_dim), not normalised."""
 
     @abstractmethod
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length."""
+        """Embed texts: (B, L), twice → (B, text_dim), not normalised; L ≤ context_length."""
 
     @abstractmethod
     def save_pretrained(self, directory: Path) -> None:
@@ -56,27 +56,27 @@ class Backbone(nn.Module, ABC):
         """
 
     def image_levels(self, pixel_values: Tensor) -> Tensor:
-        """Optional: (B, 3, S, S) → (B, levels_dim), pooled features of earlier layers, which
-        remember colour and texture.
+        """Return, optionally, pooled features of earlier layers, which remember colour and texture:
+        (B, 3, S, S) → (B, levels_dim).
         """
         return pixel_values.new_zeros(len(pixel_values), 0)  # (B, 0)
 
     def encode_image_and_levels(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) → `encode_image` and `image_levels` of it; a backbone that offers levels
+        """Return `encode_image` and `image_levels` of (B, 3, S, S). A backbone that offers levels
         computes both in one pass here, at half the price.
         """
         return self.encode_image(pixel_values), self.image_levels(pixel_values)
 
     def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Optional: (B, L), twice → (B, text_levels_dim), pooled features of earlier layers, which
-        remember the words.
+        """Return, optionally, pooled features of earlier layers, which remember the words: (B, L),
+        twice → (B, text_levels_dim).
         """
         return attention_mask.new_zeros((len(input_ids), 0), dtype=torch.float32)  # (B, 0)
 
     def encode_text_and_levels(
         self, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, L), twice → `encode_text` and `text_levels` of it; a backbone that offers levels
+        """Return `encode_text` and `text_levels` of (B, L), twice. A backbone that offers levels
         computes both in one pass here.
         """
         return self.encode_text(input_ids, attention_mask), self.text_levels(
@@ -84,8 +84,8 @@ class Backbone(nn.Module, ABC):
         )
 
     def blocks(self) -> list[nn.Module]:
-        """Optional: the modules that both towers repeat, in any order, for `tune="last-N"`,
-        `tune="lora"`, `layer_decay` and `fsdp`.
+        """Return, optionally, the modules that both towers repeat, in any order, for
+        `tune="last-N"`, `tune="lora"`, `layer_decay` and `fsdp`.
 
         Training sees by running them which tower and place each has, and leaves out those that the
         gradient passes by. By default: whatever has layers of its own and stands with another of
@@ -94,8 +94,8 @@ class Backbone(nn.Module, ABC):
         return _repeated(self)
 
     def checkpoint_gradients(self) -> None:
-        """Optional: from here on compute layers again in the backward pass of training, instead of
-        keeping what they gave; the gradients stay the same.
+        """Compute layers again in the backward pass of training from here on, instead of keeping
+        what they gave. This is optional; the gradients stay the same.
         """
         raise BackboneError(
             f"{self.model_id} offers no gradient checkpointing; leave `gradient_checkpointing` out,"
@@ -103,35 +103,35 @@ class Backbone(nn.Module, ABC):
         )
 
     def upstream_transform(self, image: Image.Image) -> Tensor | None:
-        """Optional: upstream's own preprocessing of an RGB image → (3, S, S), to compare
+        """Return, optionally, upstream's own preprocessing of an RGB image, (3, S, S), to compare
         `image_spec` with.
         """
         return None
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor | None:
-        """Optional: upstream's own ids, (B, context_length), to compare `text_spec` with."""
+        """Return, optionally, upstream's ids, (B, context_length), to compare `text_spec` with."""
         return None
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor | None:
-        """Optional: upstream's own whole path, RGB images → (N, image_dim) of any length, to
-        compare transform and tower with.
+        """Map RGB images, optionally, by upstream's own whole path → (N, image_dim) of any length,
+        to compare transform and tower with.
         """
         return None
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor | None:
-        """Optional: upstream's own whole path, texts → (N, text_dim) of any length, to compare
-        tokenizer and tower with.
+        """Map texts, optionally, by upstream's own whole path → (N, text_dim) of any length, to
+        compare tokenizer and tower with.
         """
         return None
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return next(self.parameters()).device
 
 
 def _repeated(module: nn.Module) -> list[nn.Module]:
-    """Composite modules among their like in a list, at every depth, outer before inner."""
+    """Return composite modules among their like in a list, at every depth, outer before inner."""
     found: list[nn.Module] = []
     for parent in module.modules():
         if isinstance(parent, nn.ModuleList | nn.Sequential):

@@ -45,8 +45,8 @@ FAR = 0.25
 
 
 def features_offered(backbone: Backbone) -> tuple[str, ...]:
-    """The features that this backbone's head can have, of FEATURES: levels where it has earlier
-    layers to show, colour always.
+    """Return the features that this backbone's head can have, of FEATURES: levels where it has
+    earlier layers to show, colour always.
     """
     offered = {
         "image-levels": backbone.levels_dim > 0,
@@ -57,8 +57,8 @@ def features_offered(backbone: Backbone) -> tuple[str, ...]:
 
 
 def feature_fields(backbone: Backbone, features: tuple[str, ...]) -> dict[str, Any]:
-    """These of FEATURES as fields of HeadSpec; InputError for one that the
-    backbone doesn't offer.
+    """Return these of FEATURES as fields of HeadSpec; InputError for one that the backbone doesn't
+    offer.
     """
     if missing := [name for name in features if name not in features_offered(backbone)]:
         raise InputError(
@@ -81,7 +81,7 @@ def feature_fields(backbone: Backbone, features: tuple[str, ...]) -> dict[str, A
 
 
 def feature_names(head: HeadSpec) -> tuple[str, ...]:
-    """What a head sees beside the embeddings, of FEATURES."""
+    """Return what a head sees besides the embeddings, of FEATURES."""
     taken = dict(
         zip(
             FEATURES,
@@ -97,7 +97,7 @@ def feature_names(head: HeadSpec) -> tuple[str, ...]:
 
 
 def check_features(backbone: Backbone, head: HeadSpec) -> None:
-    """InputError where the backbone doesn't give the features that the head was made for."""
+    """Raise InputError where the backbone doesn't give the features that the head was made for."""
     found = feature_fields(backbone, feature_names(head))
     for side in ("image", "text"):
         if found[f"{side}_features_dim"] != (width := getattr(head, f"{side}_features_dim")):
@@ -108,8 +108,8 @@ def check_features(backbone: Backbone, head: HeadSpec) -> None:
 
 
 def encode_image(backbone: Backbone, pixel_values: Tensor, features: tuple[str, ...]) -> Tensor:
-    """(B, 3, S, S) → (B, image_width), all that a head sees of an image: the embedding first, then
-    each of IMAGE_FEATURES that is asked for.
+    """Map (B, 3, S, S) → (B, image_width), all that a head sees of an image: the embedding first,
+    then each of IMAGE_FEATURES that is asked for.
     """
     embedding, *more = (
         backbone.encode_image_and_levels(pixel_values)
@@ -128,8 +128,8 @@ def encode_image(backbone: Backbone, pixel_values: Tensor, features: tuple[str, 
 def encode_text(
     backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, features: tuple[str, ...]
 ) -> Tensor:
-    """(B, L), twice → (B, text_width), all that a head sees of a text: the embedding first, then
-    its levels if they are asked for.
+    """Map (B, L), twice → (B, text_width), all that a head sees of a text: the embedding first,
+    then its levels if they are asked for.
     """
     if not features:
         return backbone.encode_text(input_ids, attention_mask)
@@ -149,9 +149,9 @@ def _colour(backbone: Backbone, pixel_values: Tensor) -> Tensor:
 
 
 def colour_statistics(pixels: Tensor) -> Tensor:
-    """RGB on 0..1, (B, 3, S, S) → (B, 441): mean and spread of each channel, and how much has each
-    of 5 x 5 x 5 colours, of the whole image, of its middle half and of what stands out from its
-    border; and the means of 4 x 4 cells.
+    """Map RGB on 0..1, (B, 3, S, S) → (B, 441). These are mean and spread of each channel, and how
+    much has each of 5 x 5 x 5 colours. Both are of the whole image, of its middle half and of what
+    stands out from its border. The means of 4 x 4 cells come with them.
     """
     side = pixels.shape[-1]
     middle = pixels[:, :, side // 4 : side - side // 4, side // 4 : side - side // 4]
@@ -177,12 +177,12 @@ def colour_statistics(pixels: Tensor) -> Tensor:
 
 
 def _small(pixels: Tensor) -> Tensor:
-    """(B, 3, S, S) → (B, 3, s, s), s from 56 to 111 where S is larger."""
+    """Shrink (B, 3, S, S) → (B, 3, s, s), s from 56 to 111 where S is larger."""
     return F.avg_pool2d(pixels, max(1, pixels.shape[-1] // COUNTED_SIDE))
 
 
 def _mean_and_spread(pixels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 3), (B, 3)."""
+    """Map (B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 3), (B, 3)."""
     share = 1 / (pixels.shape[-1] * pixels.shape[-2]) if weights is None else weights[:, None]
     mean = (pixels * share).sum((2, 3), keepdim=True)  # (B, 3, 1, 1)
     variance = ((pixels - mean).square() * share).sum((2, 3))  # (B, 3)
@@ -190,8 +190,8 @@ def _mean_and_spread(pixels: Tensor, weights: Tensor | None = None) -> tuple[Ten
 
 
 def foreground(pixels: Tensor) -> Tensor:
-    """RGB on 0..1, (B, 3, H, W) → (B, H, W), 1 in sum: how far a pixel's colour is from the
-    border's mean, up to `FAR`; on a plain image all alike.
+    """Map RGB on 0..1, (B, 3, H, W) → (B, H, W), 1 in sum: how far a pixel's colour is from the
+    border's mean, up to `FAR`. On a plain image all are alike.
     """
     height, width = pixels.shape[-2:]
     ring = min(max(1, height * BORDER // COUNTED_SIDE), (height + 1) // 2)
@@ -211,8 +211,9 @@ def foreground(pixels: Tensor) -> Tensor:
 
 
 def colour_histogram(pixels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """RGB on 0..1, (B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 125): roots of
-    the shares of 5 x 5 x 5 colours, as Hellinger compares. A pixel counts for the eight next to it.
+    """Map RGB on 0..1, (B, 3, H, W), and (B, H, W) of sum 1, by default all alike → (B, 125). These
+    are roots of the shares of 5 x 5 x 5 colours, as Hellinger compares. A pixel counts for the
+    eight next to it.
     """
     flat = pixels.flatten(2)  # (B, 3, P)
     centres = torch.linspace(0, 1, BINS, device=pixels.device)

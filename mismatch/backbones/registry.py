@@ -66,20 +66,20 @@ class Registry:
 
 
 def families() -> dict[str, BackboneFamily]:
-    """The installed families by name, in alphabetical order; a broken plugin is warned of once and
-    left out.
+    """Return the installed families by name, in alphabetical order; warn once of a broken plugin
+    and leave it out.
     """
     return dict(_installed().families)
 
 
 def problems() -> list[Problem]:
-    """The plugins that are broken or lost a name."""
+    """Return the plugins that are broken or lost a name."""
     return list(_installed().problems)
 
 
 def problems_of(name: str) -> list[Problem]:
-    """The problems of the plugin `name`: its entry point, module or distribution, however it is
-    spelt.
+    """Return the problems of the plugin `name`: its entry point, module or distribution, however it
+    is spelt.
     """
     return [
         problem
@@ -89,8 +89,8 @@ def problems_of(name: str) -> list[Problem]:
 
 
 def family_of(name: str) -> BackboneFamily | None:
-    """The first family that is called so, or whose entry point, module or distribution is, however
-    it is spelt.
+    """Return the first family that is called so, or whose entry point, module or distribution is,
+    however it is spelt.
     """
     known = families()
     others = (
@@ -109,7 +109,7 @@ def refresh() -> None:
 
 
 def family(name: str) -> BackboneFamily:
-    """The family of that name; BackboneError with the nearest known name where there is none."""
+    """Return the family of that name; BackboneError, with the nearest known name, for another."""
     known = families()
     if name in known:
         return known[name]
@@ -389,8 +389,8 @@ def _checked(backbone: object, found: BackboneFamily) -> Backbone:
 
 
 def _fold(name: str) -> str:
-    """Distribution, entry-point and module names compare without case and with '-', '_' and '.'
-    alike (PEP 503).
+    """Fold a distribution's, entry point's or module's name, so that names compare without case and
+    with '-', '_' and '.' alike (PEP 503).
     """
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 

@@ -22,7 +22,7 @@ ISLANDS = ("Exp", "Log", "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSu
 
 
 def to_half(source: Path, target: Path) -> int:
-    """Write `source`'s graph in fp16 to `target`, its inputs and outputs still in fp32; returns how
+    """Write `source`'s graph in fp16 to `target`, its inputs and outputs still in fp32; return how
     many weights are in fp16.
     """
     blocked = sorted({*DEFAULT_OP_BLOCK_LIST, *ISLANDS})
@@ -35,7 +35,7 @@ def to_half(source: Path, target: Path) -> int:
 
 
 def _join_islands(graph: onnx.GraphProto) -> None:
-    """What went from fp32 to fp16 and back to fp32 stays in fp32: the converter casts between any
+    """Keep in fp32 what went from fp32 to fp16 and back to fp32. The converter casts between any
     two operators of an island, where numbers overflow.
     """
     kinds = onnx.TensorProto

@@ -47,7 +47,7 @@ LOW = -3e38  # in place of -inf: a score that no softmax sees, and no nan where 
 
 
 def _schema() -> OpSchema:
-    """The part of com.microsoft's MultiHeadAttention that is used; onnx knows only its own
+    """Return the part of com.microsoft's MultiHeadAttention that is used; onnx knows only its own
     operators.
     """
     optional = OpSchema.FormalParameterOption.Optional
@@ -92,7 +92,7 @@ def _scaled_dot_product_attention(  # torch's own signature
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """(B, H, L, D), three times → (B, H, L, D); what onnxruntime's operator can't do is left to
+    """Map (B, H, L, D), three times → (B, H, L, D); leave what onnxruntime's operator can't do to
     torch's own decomposition.
     """
     heads = query.shape[1]
@@ -122,8 +122,8 @@ def _scaled_dot_product_attention(  # torch's own signature
 
 
 def _additive(mask: Any) -> Any:
-    """A mask of booleans, or of what is added to the scores → the latter, finite,
-    with four axes.
+    """Turn a mask of booleans, or of what is added to the scores, into the latter, finite, with
+    four axes.
     """
     low = op.Constant(value_float=LOW)
     added = (
@@ -142,8 +142,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 @contextlib.contextmanager
 def plain_attention_modules() -> Iterator[None]:
-    """While tracing, nn.MultiheadAttention without its detour over (L, B, D) and packed reshapes:
-    the same sums, a third of the nodes.
+    """Trace nn.MultiheadAttention, until the block ends, without its detour over (L, B, D) and
+    packed reshapes: the same sums, a third of the nodes.
     """
     original = nn.MultiheadAttention.forward
     nn.MultiheadAttention.forward = _multi_head_attention  # type: ignore[method-assign]
@@ -164,8 +164,8 @@ def _multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """torch's own signature and result, weights left out; a mask that is given decides, as
-    `is_causal` is only a hint.
+    """Compute what torch does, with its own signature and result, weights left out. A mask that is
+    given decides, as `is_causal` is only a hint.
     """
     supported = query.dim() == 3 and key_padding_mask is None and not need_weights
     if attn_mask is not None and attn_mask.dim() == 3:
@@ -202,7 +202,7 @@ def _multi_head_attention(
 
 
 def _is_plain(module: nn.MultiheadAttention) -> bool:
-    """Whether all of its inputs have one width, and nothing is added to keys and values."""
+    """Return whether all of its inputs have one width, and nothing is added to keys and values."""
     same_width: bool = module._qkv_same_embed_dim
     return same_width and module.bias_k is None and not module.add_zero_attn
 
@@ -258,7 +258,7 @@ def _fold_weights(graph: ir.Graph) -> None:
 
 
 def _attention_rows(graph: ir.Graph, node: ir.Node) -> None:
-    """Without reshapes to heads and back on either side."""
+    """Leave out reshapes to heads and back on either side of attention."""
     rows = [_whole(value) for value in node.inputs[:3]]
     fused = ir.node("MultiHeadAttention", [*rows, *node.inputs[3:]], node.attributes, domain=DOMAIN)
     replace_node(graph, node, fused)
@@ -277,8 +277,8 @@ def _attention_rows(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _fold_biases(graph: ir.Graph, node: ir.Node) -> None:
-    """Attention without its keys' bias, which adds the same to all scores of a query, and with its
-    values' bias, as weights sum to 1, in what follows.
+    """Drop the bias of attention's keys, which adds the same to all scores of a query. Fold its
+    values' bias into what follows, as weights sum to 1.
     """
     if (key := _biased(node.inputs[1])) is not None:
         node.replace_input_with(1, key[0])
@@ -307,7 +307,7 @@ def _fold_biases(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _biased(value: Any) -> tuple[ir.Value, Any] | None:
-    """What a constant row is added to, and that row."""
+    """Return what a constant row is added to, and that row; None where there is none."""
     add = producer(value, "Add")
     for x, other in () if add is None else (add.inputs, add.inputs[::-1]):
         if (row := constant(other)) is not None and row.ndim == 1:
@@ -316,7 +316,9 @@ def _biased(value: Any) -> tuple[ir.Value, Any] | None:
 
 
 def _whole(value: Any) -> Any:
-    """What a chain of reshapes to (B, L, heads, D) and back to (B, L, heads · D) began with."""
+    """Return what a chain of reshapes, to (B, L, heads, D) and back to (B, L, heads · D), began
+    with; the value itself where there is none.
+    """
     node = producer(value, "Reshape")
     before = node and producer(node.inputs[0], "Reshape")
     first = before and before.inputs[0]
@@ -326,7 +328,7 @@ def _whole(value: Any) -> Any:
 
 
 def _quick_gelu(graph: ir.Graph, node: ir.Node) -> None:
-    """x · sigmoid(a · x)."""
+    """Write x · sigmoid(a · x) as one operator."""
     for x, gate in (node.inputs, node.inputs[::-1]):
         sigmoid = producer(gate, "Sigmoid")
         scaled = sigmoid and producer(sigmoid.inputs[0], "Mul")
@@ -343,7 +345,7 @@ def _quick_gelu(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    """One node by another, whose first output takes over."""
+    """Replace one node by another, whose first output takes over."""
     known = old.outputs[0]
     made = new.outputs[0]
     _same_type(known, made)
@@ -361,7 +363,7 @@ def _same_type(known: ir.Value, other: ir.Value) -> None:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
-    """A new constant of the graph."""
+    """Add a new constant to the graph."""
     tensor = ir.tensor(array, name=name)
     value = ir.Value(
         name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
@@ -371,17 +373,17 @@ def add_initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
 
 
 def producer(value: Any, op_type: str) -> Any:
-    """The node that makes a value, if it is of this type."""
+    """Return the node that makes a value, if it is of this type."""
     node = None if value is None else value.producer()
     return node if node is not None and node.op_type == op_type else None
 
 
 def constant(value: Any) -> Any:
-    """A value's numpy array where it is known at export, else None."""
+    """Return a value's numpy array where it is known at export, else None."""
     found = None if value is None else ir.convenience.get_const_tensor(value)
     return None if found is None else found.numpy()
 
 
 def _shape(value: Any) -> list[Any]:
-    """Axes, numbers or names; none where they are not known."""
+    """Return the axes, numbers or names; none where they are not known."""
     return [] if value is None or value.shape is None else list(value.shape)

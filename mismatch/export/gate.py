@@ -65,7 +65,7 @@ class Verdict:
 
     @property
     def auroc_loss(self) -> float | None:
-        """Above 0 where the lower precision ranks worse."""
+        """Return the loss, above 0 where the lower precision ranks worse."""
         return (
             None
             if self.auroc is None or self.auroc_after is None
@@ -73,13 +73,13 @@ class Verdict:
         )
 
     def within(self, limits: Limits) -> bool:
-        """Whether it is good enough."""
+        """Return whether it is good enough."""
         return self.flipped <= limits.flips * self.rows and (
             self.auroc_loss is None or self.auroc_loss <= limits.auroc_loss
         )
 
     def summary(self) -> str:
-        """Part of a line for people."""
+        """Return part of a line for people."""
         flips = (
             f"{self.flipped} of {self.rows:,} decisions flipped ({self.flipped / self.rows:.2%})"
         )
@@ -93,7 +93,7 @@ class Verdict:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for parity.json."""
+        """Return plain JSON types, for parity.json."""
         return {key: value for key, value in vars(self).items() if key != "score"}
 
 
@@ -139,7 +139,7 @@ def _refitted(
     logits: np.ndarray[Any, np.dtype[np.float64]],
     truth: np.ndarray[Any, np.dtype[np.int64]],
 ) -> ScoreSpec:
-    """A calibration where there was one, a threshold likewise."""
+    """Fit a calibration where there was one, and a threshold likewise."""
     if score.calibration is not None:
         score = replace(
             score, calibration=fit_calibration(logits, truth, kind=score.calibration.kind)

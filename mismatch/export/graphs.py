@@ -37,21 +37,21 @@ class _ImageGraph(nn.Module):
         self.features = features
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, S, S) → (B, image_dim), and (B, image_width) where that is more."""
+        """Map (B, 3, S, S) → (B, image_dim), and (B, image_width) where that is more."""
         row = encode_image(self.backbone, pixel_values, self.features)
         return (row[:, : self.backbone.image_dim], row) if self.features else (row,)
 
 
 class _TextGraph(_ImageGraph):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """(B, L), twice → (B, text_dim), and (B, text_width) where that is more."""
+        """Map (B, L), twice → (B, text_dim), and (B, text_width) where that is more."""
         row = encode_text(self.backbone, input_ids, attention_mask, self.features)
         return (row[:, : self.backbone.text_dim], row) if self.features else (row,)
 
 
 def write_image_encoder(backbone: Backbone, path: Path, features: tuple[str, ...] = ()) -> None:
-    """`pixel_values` (B, 3, S, S) → `image_embedding` (B, image_dim), and with features also
-    `image_features`, the embedding with them behind it; B dynamic.
+    """Write the graph `pixel_values` (B, 3, S, S) → `image_embedding` (B, image_dim), B dynamic.
+    With features it also gives `image_features`, the embedding with them behind it.
 
     The backbone is on the CPU.
     """
@@ -64,8 +64,8 @@ def write_image_encoder(backbone: Backbone, path: Path, features: tuple[str, ...
 
 
 def write_text_encoder(backbone: Backbone, path: Path, features: tuple[str, ...] = ()) -> None:
-    """`input_ids`, `attention_mask` (B, L) → `text_embedding` (B, text_dim), and with features also
-    `text_features`; B dynamic, and L where the spec pads to the longest.
+    """Write the graph `input_ids`, `attention_mask` (B, L) → `text_embedding` (B, text_dim). With
+    features it also gives `text_features`. B is dynamic, and L where the spec pads to the longest.
     """
     spec = backbone.text_spec
     dynamic = {0: Dim("batch")} | (
@@ -147,7 +147,9 @@ def _strip(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter warns of its own internals; none of it is for our users."""
+    """Silence torch's exporter until the block ends: it warns of its own internals, and none of it
+    is for our users.
+    """
     names = (
         "torch.onnx",
         "torch.export",
@@ -172,7 +174,9 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _decomposed_attention() -> Iterator[None]:
-    """nn.MultiheadAttention's fused fast path has no ONNX form."""
+    """Turn nn.MultiheadAttention's fused fast path off until the block ends: it has no ONNX form;
+    then restore what was set.
+    """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

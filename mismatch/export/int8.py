@@ -34,8 +34,7 @@ FLOORS = {"Gelu": 0.17, "BiasGelu": 0.17, "QuickGelu": 0.17}
 
 
 def quantize(source: Path, target: Path, *, keep: Keep = "none") -> int:
-    """Write `source`'s graph with its linear layers in int8 to `target`; returns how many there
-    are.
+    """Write `source`'s graph with its linear layers in int8 to `target`; return how many there are.
 
     A layer is a MatMul or Gemm of every token with constant weights; the one that projects the
     pooled token is not worth it. A convolution that cuts an image into patches is one too, others
@@ -87,7 +86,7 @@ def _is_linear(node: ir.Node) -> bool:
 
 
 def _cuts_patches(node: ir.Node, weights: NDArray[Any]) -> bool:
-    """Whether a convolution's windows stand side by side."""
+    """Return whether a convolution's windows stand side by side."""
     values = {name: attribute.value for name, attribute in node.attributes.items()}
     size = list(weights.shape[2:])
     whole = (
@@ -110,7 +109,7 @@ def _cuts_patches(node: ir.Node, weights: NDArray[Any]) -> bool:
 
 
 def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
-    """A Gemm or a convolution as a MatMul with what it needs around it."""
+    """Turn a Gemm or a convolution into a MatMul with what it needs around it."""
     if node.op_type == "MatMul":
         return node
     weights = constant(node.inputs[1])
@@ -138,7 +137,9 @@ def _as_matmul(graph: ir.Graph, node: ir.Node) -> ir.Node:
 
 
 def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bias: Any) -> ir.Node:
-    """(B, C, H, W) → (B, N, C · P · Q) → (B, N, D) → (B, D, H / P, W / Q)."""
+    """Turn a convolution of patches into a MatMul: (B, C, H, W) → (B, N, C · P · Q) → (B, N, D) →
+    (B, D, H / P, W / Q).
+    """
     name = node.outputs[0].name
     image = node.inputs[0]
     width, channels, p, q = weights.shape
@@ -170,7 +171,7 @@ def _patches_as_matmul(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bi
 
 
 def _quantize(graph: ir.Graph, node: ir.Node, activations: dict[Any, tuple[Any, Any]]) -> None:
-    """x (…, K) times W (K, N): both in int8, the product in fp32 again."""
+    """Multiply x (…, K) by W (K, N): both in int8, the product in fp32 again."""
     x = node.inputs[0]
     name = node.outputs[0].name
     weights = constant(node.inputs[1])
@@ -195,7 +196,7 @@ def _quantize(graph: ir.Graph, node: ir.Node, activations: dict[Any, tuple[Any, 
 
 
 def _quantize_activation(graph: ir.Graph, before: ir.Node, x: Any) -> tuple[Any, Any]:
-    """x (…, K) → what stands for it, u8 (…, K), and its scale, (…, 1)."""
+    """Map x (…, K) → what stands for it, u8 (…, K), and its scale, (…, 1)."""
     last = _shared(graph, "int8_last", np.array([-1], np.int64))
     nodes = [ir.node("ReduceMax", [x, last], {"keepdims": 1})]
     maker = x.producer()
@@ -243,6 +244,6 @@ def _quantize_activation(graph: ir.Graph, before: ir.Node, x: Any) -> tuple[Any,
 
 
 def _shared(graph: ir.Graph, name: str, value: Any) -> ir.Value:
-    """A constant that all layers use."""
+    """Return a constant that all layers use."""
     known: ir.Value | None = graph.initializers.get(name)
     return add_initializer(graph, name, np.asarray(value)) if known is None else known

@@ -153,7 +153,7 @@ class _Export:
         self.threshold = engine.score.threshold_in_use
 
     def in_fp32(self, tolerance: Tolerance) -> ExportResult:
-        """As torch to within `tolerance`."""
+        """Export in fp32, as torch to within `tolerance`."""
         report, outputs = self._parity(self.rows, tolerance)
         self._finish(
             "fp32",
@@ -165,7 +165,7 @@ class _Export:
     def in_lower(
         self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool
     ) -> ExportResult:
-        """In int8 or fp16: the first choice that keeps to `limits`."""
+        """Export in int8 or fp16: the first choice that keeps to `limits`."""
         # so that what differs later is the precision's doing
         self._parity(self.built_in, tolerance)
         reference = Outputs.of(
@@ -220,12 +220,12 @@ class _Export:
         )
 
     def _halve(self, full: Path) -> int:
-        """Both towers into the bundle's folder in fp16; returns how many weights are."""
+        """Write both towers into the bundle's folder in fp16; return how many weights are."""
         return sum(to_half(full / name, self.folder / name) for name in TOWERS)
 
     def _quantize(self, full: Path, choice: Choice) -> int:
-        """Both towers into the bundle's folder as the choice says; returns how many layers are in
-        int8.
+        """Write both towers into the bundle's folder as the choice says; return how many layers are
+        in int8.
         """
         layers = 0
         for name, keep in zip(TOWERS, (choice.image, choice.text), strict=True):
@@ -236,7 +236,7 @@ class _Export:
         return layers
 
     def _parity(self, rows: Rows, tolerance: Tolerance) -> tuple[ParityReport, Outputs]:
-        """Of the graphs in fp32, and what they made of the rows."""
+        """Compare the fp32 graphs with torch; return the report, and what they made of the rows."""
         left = Outputs.of(self.engine, rows.pairs, source=rows.source, progress=self.progress)
         right = Outputs.of(
             self._open("fp32", self.engine.score),
@@ -250,7 +250,7 @@ class _Export:
         return report, right
 
     def _referring(self, score: ScoreSpec, outputs: Outputs) -> ScoreSpec:
-        """With the user's rows as what later ones are compared with."""
+        """Return the score with the user's rows as what later ones are compared with."""
         if self.rows is self.built_in:
             return score
         return replace(
@@ -287,7 +287,7 @@ class _Export:
 
 
 def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
-    """What auto stands for, tried first."""
+    """Return what auto stands for, tried first; any other precision as it is."""
     if precision != "auto":
         return precision
     if provider != "cpu":
@@ -296,7 +296,7 @@ def _wanted(precision: str, provider: str, rows: Rows | None) -> str:
 
 
 def _check_target(output: Path) -> None:
-    """Only a bundle, with nothing else in its folder, or an empty folder is ever replaced."""
+    """Refuse to replace anything but a bundle, alone in its folder, or an empty folder."""
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output} is a file; choose another `output`")
     if not output.is_dir() or not any(output.iterdir()):
@@ -313,7 +313,7 @@ def _check_target(output: Path) -> None:
 
 
 def _write_graphs(detector: Detector, folder: Path) -> None:
-    """The three graphs, traced on the CPU."""
+    """Write the three graphs, traced on the CPU."""
     backbone = detector.backbone
     batch = {0: Dim("batch")}
     head = detector.head.spec
@@ -328,7 +328,9 @@ def _write_graphs(detector: Detector, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _on_cpu(detector: Detector) -> Iterator[Detector]:
-    """The detector in eval mode on the CPU, where graphs are traced, and back where it was."""
+    """Yield the detector in eval mode on the CPU, where graphs are traced, and put it back where it
+    was.
+    """
     device = detector.backbone.device
     try:
         yield detector.eval().cpu()

@@ -60,11 +60,11 @@ class ParityReport:
     score_std: float  # parity on a constant would prove nothing
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         embeddings = max(self.max_image_embedding_difference, self.max_text_embedding_difference)
         return (
             f"{self.pairs} pairs: scores differ by at most {self.max_score_difference:.1e},"
@@ -82,7 +82,7 @@ class ParityReport:
 def compare_outputs(
     left: Outputs, right: Outputs, *, source: str, threshold: float
 ) -> ParityReport:
-    """How far `right` is from `left`, which `Outputs.of` made of the same pairs."""
+    """Measure how far `right` is from `left`, which `Outputs.of` made of the same pairs."""
     reference = left.engine
     candidate = right.engine
     a, b = (scores_from_logits(outputs.logits, reference.score) for outputs in (left, right))
@@ -238,8 +238,8 @@ def _arrays(values: Any) -> Array:
 
 
 def _largest_difference(a: Array, b: Array, dim: int) -> float:
-    """(N, width), twice → the larger of the embeddings' (`dim` wide) and the features' difference,
-    each as a share of its own norm.
+    """Map (N, width), twice → the larger of the embeddings' (`dim` wide) and the features'
+    difference, each as a share of its own norm.
     """
     return max(
         _relative_difference(a[:, :dim], b[:, :dim]), _relative_difference(a[:, dim:], b[:, dim:])
@@ -268,7 +268,7 @@ TEXTS = [
 
 
 def built_in_pairs(seed: int = 0) -> list[Pair]:
-    """Every drawn image with every text: odd shapes, noise and gradients, short, long and
+    """Pair every drawn image with every text: odd shapes, noise and gradients, short, long and
     non-English texts.
     """
     rng = np.random.default_rng(seed)
@@ -277,7 +277,7 @@ def built_in_pairs(seed: int = 0) -> list[Pair]:
 
 
 def _drawn(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """A colour gradient with coarse and fine noise."""
+    """Draw a colour gradient with coarse and fine noise."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1)  # (H, W, 3)
     coarse = (

@@ -23,8 +23,8 @@ class Word(str):
 
 
 def to_text(message: Mapping[str, Any], comment: str = "") -> str:
-    """Dictionaries become messages, their lists repeated fields; `comment` goes before all, a # on
-    each of its lines.
+    """Write dictionaries as messages, their lists as repeated fields; `comment` goes before all, a
+    # on each of its lines.
     """
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + "".join(f"{line}\n" for line in _lines(message))
@@ -53,8 +53,8 @@ def _scalar(value: Any) -> str:
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """The dictionaries again; a field that stands several times is a list. InputError where it is
-    no such text.
+    """Read the dictionaries again; a field that stands several times is a list. InputError where it
+    is no such text.
     """
     tokens = list(_tokens(text))
     message, at = _message(tokens, 0)
@@ -64,13 +64,13 @@ def from_text(text: str) -> dict[str, Any]:
 
 
 def each(message: Mapping[str, Any], name: str) -> list[Any]:
-    """A repeated field: none, one or several."""
+    """Return a repeated field as a list: none, one or several."""
     value = message.get(name, [])
     return value if isinstance(value, list) else [value]
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """(kind, text) of each; kind: text, word or sign."""
+    """Yield (kind, text) of each token; kind: text, word or sign."""
     at = 0
     while at < len(text):
         found = TOKEN.match(text, at)
@@ -82,7 +82,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _message(tokens: list[tuple[str, str]], at: int) -> tuple[dict[str, Any], int]:
-    """Fields up to the closing brace or the end, and where that is."""
+    """Return the fields up to the closing brace or the end, and where that is."""
     found: dict[str, Any] = {}
     while at < len(tokens) and tokens[at] != ("sign", "}"):
         kind, name = tokens[at]

@@ -116,8 +116,8 @@ def write_repository(bundle: Path, target: Path) -> Repository:
 
 
 def check_target(target: Path, bundle: Path | None = None) -> None:
-    """Only an older repository of ours, with no other model in it, or an empty folder is ever
-    replaced; none lies within the bundle.
+    """Refuse to replace anything but an older repository of ours, with no other model in it, or an
+    empty folder. Refuse one within the bundle too.
     """
     if bundle is not None and bundle.resolve() in (target.resolve(), *target.resolve().parents):
         raise CheckpointError(
@@ -147,8 +147,8 @@ def check_target(target: Path, bundle: Path | None = None) -> None:
 
 
 def _copy_graph(graph: Path, version: Path) -> None:
-    """As model.onnx. CheckpointError for one whose weights lie in another file, which Triton would
-    open, wherever it lies.
+    """Copy a graph as model.onnx. CheckpointError for one whose weights lie in another file, which
+    Triton would open, wherever it lies.
     """
     check_self_contained(graph)
     version.mkdir(parents=True)
@@ -156,7 +156,7 @@ def _copy_graph(graph: Path, version: Path) -> None:
 
 
 def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
-    """config.pbtxt for CPUs; a tower that GPUs can run has one for them too."""
+    """Write config.pbtxt for CPUs; a tower that GPUs can run has one for them too."""
     inputs, outputs = _tensors(folder / name / VERSION / MODEL)
     common = {
         "name": name,
@@ -206,8 +206,8 @@ def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
 
 
 def _tensors(path: Path) -> tuple[list[Message], list[Message]]:
-    """Inputs and outputs of a graph as a config names them: without the batch, which comes first;
-    -1 where a length varies.
+    """Return inputs and outputs of a graph as a config names them: without the batch, which comes
+    first; -1 where a length varies.
     """
     graph = onnx.load(path, load_external_data=False).graph
     weights = {one.name for one in graph.initializer}
@@ -228,8 +228,8 @@ def _tensor(value: onnx.ValueInfoProto) -> Message:
 
 
 def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
-    """The ensemble's config, and, in its version's folder, what a client needs: a store of objects
-    would not keep an empty one.
+    """Write the ensemble's config, and, in its version's folder, what a client needs: a store of
+    objects would not keep an empty one.
     """
     (folder / ENSEMBLE / VERSION).mkdir(parents=True)
     for name in (MANIFEST, TOKENIZER):
@@ -267,7 +267,7 @@ def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
 
 
 def _step(model: str, inputs: Sequence[str], outputs: Sequence[str]) -> Message:
-    """One model of the ensemble; tensors have the same names in both."""
+    """Return the step of one model of the ensemble; tensors have the same names in both."""
     maps = {
         key: [{"key": name, "value": name} for name in names]
         for key, names in (("input_map", inputs), ("output_map", outputs))
@@ -333,8 +333,8 @@ def _check_model(config: Message, where: str, graphs: Sequence[Path]) -> None:
 
 
 def _check_ensemble(name: str, config: Message, configs: Mapping[str, Message]) -> None:
-    """Each input of each step is an input of the ensemble or an output of another step, of its type
-    and shape; each output is made once.
+    """Check that each input of each step is an input of the ensemble or an output of another step,
+    of its type and shape. Each output is made once. CheckpointError otherwise.
     """
     known = {one["name"]: one for one in each(config, "input")}
     made: list[str] = []
@@ -377,8 +377,8 @@ def _check_ensemble(name: str, config: Message, configs: Mapping[str, Message]) 
 
 
 def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:
-    """Largest difference between the repository's scores and mismatch's own, of random embeddings;
-    ParityError beyond `TOLERANCE`.
+    """Return the largest difference between the repository's scores and mismatch's own, of random
+    embeddings; ParityError beyond `TOLERANCE`.
     """
     head = folder / HEAD / VERSION / MODEL
     random = np.random.default_rng(0)

@@ -17,8 +17,8 @@ __all__ = [
 
 
 def with_score(head: onnx.ModelProto, score: ScoreSpec) -> onnx.ModelProto:
-    """A head whose output is `logit` (B,) → one with `logit` and `similarity_score`, (B, 1) each,
-    in double precision as `scores_from_logits` has it.
+    """Turn a head whose output is `logit` (B,) into one with `logit` and `similarity_score`. These
+    are (B, 1) each, in double precision as `scores_from_logits` has it.
     """
     model = onnx.ModelProto()
     model.CopyFrom(head)
@@ -62,8 +62,8 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 def _add_log_odds(
     graph: onnx.GraphProto, nodes: list[onnx.NodeProto], calibration: Calibration
 ) -> str:
-    """`scoring.log_odds` of score/logit (B, 1), operator by operator; returns the name of what it
-    gives, (B, 1).
+    """Add `scoring.log_odds` of score/logit (B, 1), operator by operator; return the name of what
+    it gives, (B, 1).
     """
 
     def constant(name: str, values: Any) -> str:

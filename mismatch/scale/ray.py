@@ -48,12 +48,12 @@ class Actors:
         return len(self._handles)
 
     def ask(self, method: str, *values: Any) -> Any:
-        """What one of them says."""
+        """Return what one of them says."""
         return self._got(self._handles[0].ask.remote(method, *values))
 
     def each(self, method: str, blocks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """The results of all blocks in the order in which they are ready. No more than `AHEAD`
-        blocks an actor are taken ahead.
+        """Yield the results of all blocks in the order in which they are ready. No more than
+        `AHEAD` blocks an actor are taken ahead.
         """
         places = list(range(len(self._handles))) * AHEAD
         running: dict[Any, int] = {}  # with the place of its actor
@@ -98,8 +98,8 @@ def actors(
     threads: int = 1,
     gpu: bool = False,
 ) -> Iterator[Actors]:
-    """`count` actors of `threads` CPUs each, and a GPU each with `gpu`; without a count as many as
-    the cluster holds.
+    """Yield `count` actors of `threads` CPUs each, and a GPU each with `gpu`; without a count as
+    many as the cluster holds.
 
     `address`: of a cluster that runs, `auto` or HOST:PORT; None starts one on this machine.
     MissingExtraError without ray, InputError where there is no cluster or no room in it.
@@ -153,6 +153,6 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
 
 
 def _room(resources: dict[str, float], threads: int, gpu: bool) -> int:
-    """How many actors a cluster holds at most."""
+    """Return how many actors a cluster holds at most."""
     room = int(resources.get("CPU", 0)) // threads
     return min(room, int(resources.get("GPU", 0))) if gpu else room

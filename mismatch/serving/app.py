@@ -59,8 +59,8 @@ MANY = {
 
 
 def create_app(settings: Settings, given: Mapping[str, Predictor] | None = None) -> FastAPI:
-    """The application; `given`: models by name that are loaded already, in place of those that the
-    settings name.
+    """Make the application; `given`: models by name that are loaded already, in place of those that
+    the settings name.
     """
     service = Service(settings, given or {})
     app = FastAPI(
@@ -117,12 +117,12 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", responses=_only(401, 421, 503))
     async def models() -> ModelList:
-        """The service's models."""
+        """List the service's models."""
         return ModelList(default=service.models.names[0].name, models=service.models.names)
 
     @app.get("/v1/model", responses=_only(400, 401, 421, 422, 503))
     async def model(name: str | None = None) -> ModelFacts:
-        """What one model is, by default the first."""
+        """Say what one model is, by default the first."""
         return service.models.get(name).facts()
 
     @app.post("/v1/reload", responses=_only(400, 401, 403, 411, 413, 421, 500, 503))
@@ -164,7 +164,7 @@ def _only(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False) -> dict[str, Any]:
-    """What OpenAPI says of a body that the route reads itself."""
+    """Return what OpenAPI says of a body that the route reads itself."""
     content: dict[str, Any] = {
         "application/json": {
             "schema": {"$ref": f"#/components/schemas/{model.__name__}"},
@@ -177,7 +177,7 @@ def _body(model: type[BaseModel], example: dict[str, Any], *, form: bool = False
 
 
 def _described(app: FastAPI, *, secured: bool) -> dict[str, Any]:
-    """The OpenAPI document, with the models that routes read and raise themselves."""
+    """Return the OpenAPI document, with the models that routes read and raise themselves."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
@@ -198,7 +198,7 @@ def _described(app: FastAPI, *, secured: bool) -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made when uvicorn asks for it, so that importing this module loads no model and reads
+    """Make `app` when uvicorn asks for it, so that importing this module loads no model and reads
     no environment.
     """
     if name != "app":
@@ -210,7 +210,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _said_by_uvicorn(error: MismatchError) -> Exception:
-    """The error as one that uvicorn, where it is the server, tells in a line without a trace."""
+    """Return the error as one that uvicorn, where it is the server, tells in a line without a
+    trace.
+    """
     importer = sys.modules.get("uvicorn.importer")
     if importer is None:
         return error

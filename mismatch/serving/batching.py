@@ -56,7 +56,7 @@ class _Waiting:
 
     @property
     def left(self) -> int:
-        """Rows that are in no batch yet."""
+        """Return how many rows are in no batch yet."""
         return len(self.rows) - self.taken
 
 
@@ -117,7 +117,8 @@ class Batcher:
         max_wait: float = math.inf,
         seen: Callable[[int, Sequence[float]], object] = lambda size, waits: None,
     ) -> None:
-        """`batch`: pairs that are scored together at most, after `wait` seconds for more of them.
+        """Take `batch`: pairs that are scored together at most, after `wait` seconds for more of
+        them.
 
         `queue`: pairs that may wait. Where they do, a client may still have its share: `queue`
         divided by the clients that are there. `max_wait`: seconds that a pair may be expected to
@@ -142,7 +143,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Pairs that wait."""
+        """Return how many pairs wait."""
         return sum(client.pairs for client in self._clients.values())
 
     def start(self) -> None:
@@ -161,7 +162,8 @@ class Batcher:
     def expected_wait(
         self, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING, cost: int = PAIR_COST
     ) -> float:
-        """Seconds that a request of this client that came now would wait, as far as can be told.
+        """Return the seconds that a request of this client that came now would wait, as far as can
+        be told.
 
         As all take turns, no other client keeps it waiting for longer than what this one has, and
         no other request for longer than its own `cost`; this is counted at most, in constant time
@@ -186,7 +188,8 @@ class Batcher:
         reading: Mapping[str, int] = NONE_READING,
         cost: int = PAIR_COST,
     ) -> None:
-        """FullError where so many more of this client don't fit, ClosedError while it goes down.
+        """Raise FullError where so many more of this client don't fit, ClosedError while it goes
+        down.
 
         `reading`: pairs by client that will be here before them; `cost`: of all of the pairs.
         """
@@ -200,7 +203,7 @@ class Batcher:
             raise FullError(words, max(1, math.ceil(expected / 2)))
 
     def _fits(self, pairs: int, client: str, reading: Mapping[str, int], waiting: int) -> bool:
-        """Whether there is room, or the client has less than its share."""
+        """Return whether there is room, or the client has less than its share."""
         if waiting + pairs <= self._bound:
             return True
         own = reading.get(client, 0)
@@ -327,5 +330,5 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _cost(row: Mapping[str, Any]) -> int:
-    """Characters that take as long as the pair, at worst."""
+    """Count the characters that take as long as the pair, at worst."""
     return PAIR_COST + len(_text(row))

@@ -36,13 +36,13 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
-    """All of it, which nothing else keeps."""
+    """Read all of the body, which nothing else keeps."""
     pieces = [piece async for piece in request.stream()]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def read_message(request: Request, kind: type[Kind], max_pairs: int) -> Kind:
-    """The body as a message; HTTPException or InputError for another one."""
+    """Read the body as a message; HTTPException or InputError for another one."""
     body = await read_body(request)
     if len(body) < LARGE:
         return parse_message(body, kind, max_pairs)
@@ -50,7 +50,7 @@ async def read_message(request: Request, kind: type[Kind], max_pairs: int) -> Ki
 
 
 def parse_message(body: bytes, kind: type[Kind], max_pairs: int) -> Kind:
-    """JSON in UTF-8 as a message of that kind.
+    """Parse JSON in UTF-8 as a message of that kind.
 
     HTTPException (422) for the first thing that is wrong in it; InputError where it has more than
     `MORE * max_pairs` pairs, or names of one sort.
@@ -71,7 +71,7 @@ class _Reader:
         self._max_pairs = max_pairs
 
     def message(self, kind: type[BaseModel]) -> dict[str, Any]:
-        """The fields of the one object that the text is."""
+        """Read the fields of the one object that the text is."""
         fields = self._object(kind, "")
         if self._next():
             self._broken()
@@ -87,7 +87,7 @@ class _Reader:
         return fields
 
     def _value(self, annotation: Any, where: str) -> Any:
-        """Of a field: names with their texts, objects, or something simple."""
+        """Read the value of a field: names with their texts, objects, or something simple."""
         if get_origin(annotation) is dict:
             return self._texts(where)
         if get_origin(annotation) is list:
@@ -122,7 +122,7 @@ class _Reader:
             self._expect(",")
 
     def _keys(self, where: str, what: str) -> Iterator[str]:
-        """Each key of an object; whoever takes one reads its value before the next."""
+        """Yield each key of an object. Its value has to be read before the next key is taken."""
         if not self._takes("{"):
             self._unfit(where, what)
         if self._takes("}"):
@@ -142,7 +142,7 @@ class _Reader:
             self._expect(",")
 
     def _simple(self, where: str, what: str) -> str | float | bool | None:
-        """A string, a number, true, false or null."""
+        """Read a string, a number, true, false or null."""
         sign = self._next()
         if sign == '"':
             return self._string()
@@ -165,14 +165,14 @@ class _Reader:
         return str(value)
 
     def _next(self) -> str:
-        """The next character that is no space, which stays; none at the end."""
+        """Return the next character that is no space, which stays; none at the end."""
         found = SPACE.match(self._text, self._at)
         if found is not None:
             self._at = found.end()
         return self._text[self._at : self._at + 1]
 
     def _takes(self, sign: str) -> bool:
-        """Whether that character is next, which is then behind."""
+        """Return whether that character is next, which is then behind."""
         if self._next() != sign:
             return False
         self._at += 1
@@ -191,7 +191,7 @@ class _Reader:
             )
 
     def _unfit(self, where: str, what: str) -> NoReturn:
-        """Something else than `what` is next: another kind of value, or nothing of JSON."""
+        """Refuse what is next, as it is not `what`: another kind of value, or nothing of JSON."""
         sign = self._next()
         if sign in ("{", "[", '"') or SCALAR.match(self._text, self._at):
             _wrong(where, f"Input should be {what}")
@@ -203,7 +203,7 @@ class _Reader:
 
 
 def _checked(kind: type[Kind], fields: dict[str, Any], where: str) -> Kind:
-    """What was read as a message; no field can hold more than one error."""
+    """Return what was read as a message; no field can hold more than one error."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

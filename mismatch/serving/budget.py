@@ -41,8 +41,8 @@ class Budget:
     """For one service; used by its event loop alone."""
 
     def __init__(self, total: int, largest: int) -> None:
-        """`total`: bytes of all requests; `largest`: bytes of one, that always has
-        room when alone.
+        """Take `total`, bytes of all requests, and `largest`, bytes of one, that always has room
+        when alone.
         """
         self._total = total
         self._for_large = max(total - total // KEPT_BACK, largest)
@@ -52,7 +52,7 @@ class Budget:
         self.held = 0  # bytes
 
     def fits(self, client: str, size: int, held: int = 0) -> bool:
-        """Whether a client's request that holds `held` bytes could hold `size` in all."""
+        """Return whether a client's request that holds `held` bytes could hold `size` in all."""
         others = self.held - held  # what all other requests hold
         own_others = self._clients[client] - held
         if size <= SMALL:
@@ -68,7 +68,9 @@ class Budget:
 
     @contextmanager
     def account(self, client: str) -> Iterator[Account]:
-        """What one request holds, given back at the end; `current_account` finds it meanwhile."""
+        """Yield what one request holds, given back at the end; `current_account` finds it
+        meanwhile.
+        """
         account = Account(self, client)
         token = _CURRENT.set(account)
         try:
@@ -96,18 +98,20 @@ class Account:
 
 
 def current_account() -> Account | None:
-    """Of the request that is being answered here; None outside of one."""
+    """Return the account of the request that is being answered here; None outside of one."""
     return _CURRENT.get()
 
 
 def current_client() -> str:
-    """The client whose request is being answered here; `UNKNOWN` outside of one."""
+    """Return the client whose request is being answered here; `UNKNOWN` outside of one."""
     account = _CURRENT.get()
     return UNKNOWN if account is None else account.client
 
 
 def client_of(address: str | None) -> str:
-    """The client that an address stands for: of IPv6 its network, of which one client has all."""
+    """Return the client that an address stands for: of IPv6 its network, of which one client has
+    all.
+    """
     try:
         found = ip_address(address or "")
     except ValueError:

@@ -62,7 +62,7 @@ def _model_name_problem(name: str) -> str | None:
 
 
 def _setting(rule: Rule, default: Any = MISSING) -> Any:
-    """A field whose values follow a rule."""
+    """Return a field whose values follow a rule."""
     return field(default=default, metadata={"rule": rule})
 
 
@@ -141,12 +141,12 @@ class Settings:
 
     @property
     def named(self) -> dict[str, str]:
-        """All models by name, the default one first."""
+        """Return all models by name, the default one first."""
         return {DEFAULT: self.model} | self.models
 
     @classmethod
     def read(cls, path: str | Path, **more: Any) -> Self:
-        """From a JSON file of these names; what is given beside it wins."""
+        """Read the settings from a JSON file of these names; what is given besides it wins."""
         try:
             found = parse_json(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
@@ -160,8 +160,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """For `uvicorn mismatch.serving.app:app`: the settings file that `SETTINGS_ENV` names, the
-        model that `MODEL_ENV` names, or both.
+        """Read the settings for `uvicorn mismatch.serving.app:app`: from the file that
+        `SETTINGS_ENV` names, the model that `MODEL_ENV` names, or both.
 
         Tokens and hosts come from `TOKENS_ENV` and `HOSTS_ENV`, where these are set.
         """
@@ -193,7 +193,8 @@ def _rules(kind: type[Settings]) -> dict[str, Rule]:
 
 
 def settings_of_environment() -> dict[str, tuple[str, ...]]:
-    """The settings `tokens` and `hosts` of `TOKENS_ENV` and `HOSTS_ENV`, where these are set.
+    """Return the settings `tokens` and `hosts` of `TOKENS_ENV` and `HOSTS_ENV`, where these are
+    set.
 
     InputError for a `TOKENS_ENV` without a token: whoever sets it does not want an open service.
     """

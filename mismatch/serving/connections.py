@@ -94,7 +94,7 @@ class Connection(H11Protocol):
             self.others.discard(self, self._name)
 
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
+        """Return whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def drop(self) -> None:
@@ -127,7 +127,7 @@ class Connection(H11Protocol):
             self._forget_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends nothing more; what it has asked for until now is answered."""
+        """Note that the client sends nothing more; what it has asked for until now is answered."""
         self._has_ended = True
         return self._has_more_to_answer()
 
@@ -170,16 +170,16 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _has_more_to_answer(self) -> bool:
-        """Whether a whole request is not yet answered, or its answer not taken."""
+        """Return whether a whole request is not yet answered, or its answer not taken."""
         is_whole = not self.is_idle() and not self.cycle.more_body
         return is_whole or self._is_untaken
 
     def _is_sending(self) -> bool:
-        """Whether the client may not have sent all of a body."""
+        """Return whether the client may not have sent all of a body."""
         return self.conn.their_state is h11.SEND_BODY
 
     def _should_upgrade(self) -> bool:
-        """Never: the request is answered as if it had not offered to (RFC 9110, 7.8)."""
+        """Refuse always: the request is answered as if it had not offered to (RFC 9110, 7.8)."""
         self.headers[:] = [header for header in self.headers if header[0] not in UPGRADING]
         return False
 
@@ -205,7 +205,7 @@ class Connection(H11Protocol):
 
 
 def connection_class(head: float, answer: float, others: Connections) -> type[asyncio.Protocol]:
-    """For `uvicorn.Config(http=…)`: connections of one server, next to its others.
+    """Make the class for `uvicorn.Config(http=…)`: connections of one server, next to its others.
 
     `head`, `answer`: seconds in which a client sends a request's head, and takes an answer.
     """

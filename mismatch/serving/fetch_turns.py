@@ -74,7 +74,7 @@ class FetchTurns:
             turn.set_result(None)
 
     def _next(self) -> Pair | None:
-        """Whose turn it is; None where nobody may begin."""
+        """Return whose turn it is; None where nobody may begin."""
         used = self._clients.total()
         allowed = []
         for client, host in self._waiting:
@@ -93,7 +93,9 @@ def _add(counter: Counter[Any], key: Any, change: int) -> None:
 
 
 def _fits(own: int, used: int, size: int) -> bool:
-    """Whether a client with `own` running fetches may begin another; `used` of `size` run."""
+    """Return whether a client with `own` running fetches may begin one more; `used` of `size` run
+    now.
+    """
     if not own:
         return used < size
     return own < SHARE and used < size - RESERVED

@@ -43,8 +43,8 @@ class Fetcher:
     def __init__(
         self, hosts: Sequence[str], networks: Sequence[str] = (), *, seconds: float, most: int
     ) -> None:
-        """`hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it isn't the
-        scheme's own port; `networks`: private ones in which they may lie; `most`: bytes.
+        """Take `hosts`: allowed ones, `*.example.com` for all below one, with `:8080` where it
+        isn't the scheme's own port. `networks`: private ones in which they may lie; `most`: bytes.
         """
         self._hosts = [host.lower() for host in hosts]
         self._seconds = seconds
@@ -52,7 +52,7 @@ class Fetcher:
         self._networks = [ip_network(network) for network in networks]
 
     def __call__(self, url: str) -> bytes:
-        """The bytes; ImageError that says why not, and nothing of what the host answered."""
+        """Return the bytes; ImageError that says why not, and nothing of what the host answered."""
         until = time.monotonic() + self._seconds
         for _ in range(REDIRECTS + 1):
             found = self._get(self._checked(url), until)
@@ -64,7 +64,7 @@ class Fetcher:
         )
 
     def _checked(self, url: str) -> SplitResult:
-        """ImageError for an address that isn't allowed."""
+        """Return an address in its parts; ImageError for one that isn't allowed."""
         if len(url) > LONGEST:
             raise ImageError(f"the image's address has more than {LONGEST:,} characters")
         try:
@@ -88,8 +88,8 @@ class Fetcher:
         return parts
 
     def share_of(self, url: str) -> str:
-        """The setting's host that allows an address, with all that lie below it; "" where none
-        does.
+        """Return the setting's host that allows an address, with all that lie below it; "" where
+        none does.
         """
         try:
             named = _named(self._checked(url))
@@ -98,7 +98,7 @@ class Fetcher:
         return next(allowed for allowed in self._hosts if _covers(allowed, named))
 
     def _address(self, host: str, port: int) -> str:
-        """Where the name leads; ImageError where any of its addresses is not allowed."""
+        """Return where the name leads; ImageError where any of its addresses is not allowed."""
         try:
             found = {
                 ip_address(entry[4][0])
@@ -120,7 +120,7 @@ class Fetcher:
         )
 
     def _get(self, parts: SplitResult, until: float) -> bytes | str:
-        """The body, or where it leads on."""
+        """Return the body, or where it leads on."""
         host = str(parts.hostname)
         port = parts.port or PORTS[parts.scheme]
         connection = _Pinned(
@@ -189,7 +189,7 @@ class FairFetcher:
         self._turns = FetchTurns()
 
     async def __call__(self, url: str) -> bytes:
-        """The bytes; ImageError that says why not."""
+        """Return the bytes; ImageError that says why not."""
         account = current_account()
         client = UNKNOWN if account is None else account.client
         host = self._fetch.share_of(url) if isinstance(self._fetch, Fetcher) else _host(url)
@@ -230,20 +230,20 @@ class FairFetcher:
 
 
 def _named(parts: SplitResult) -> str:
-    """The host as the settings name it: with its port where that isn't the scheme's own."""
+    """Return the host as the settings name it: with its port where that isn't the scheme's own."""
     host = (parts.hostname or "").lower()
     is_usual = parts.port in (None, PORTS.get(parts.scheme))
     return host if is_usual else f"{host}:{parts.port}"
 
 
 def _covers(allowed: str, named: str) -> bool:
-    """Whether one of the setting's hosts allows this one."""
+    """Return whether one of the setting's hosts allows this one."""
     below = allowed.startswith("*.") and named.endswith(allowed[1:])
     return named == allowed or below
 
 
 def _host(url: str) -> str:
-    """An address's host and port; nothing where it has none."""
+    """Return an address's host and port; nothing where it has none."""
     try:
         return urlsplit(url).netloc.lower()
     except ValueError:
@@ -251,7 +251,7 @@ def _host(url: str) -> str:
 
 
 def _joined(url: str, location: str) -> str:
-    """Where a redirect leads; ImageError where that is no address."""
+    """Return where a redirect leads; ImageError where that is no address."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -282,7 +282,7 @@ class _Pinned(http.client.HTTPConnection):
 
 @contextmanager
 def _cut_off(connection: _Pinned, until: float) -> Iterator[None]:
-    """However slowly the host sends, its line is cut at `until`; a socket's own timeout begins anew
+    """Cut the host's line at `until`, however slowly it sends; a socket's own timeout begins again
     with each byte.
     """
 

@@ -47,7 +47,9 @@ class _Part:
 
 
 async def read_form(request: Request, names: Collection[str], largest: int) -> Form:
-    """The body as a form of these fields, of which `image` is a file; HTTPException for another."""
+    """Read the body as a form of these fields, of which `image` is a file; HTTPException for
+    another.
+    """
     kind = request.headers.get("content-type", "")
     body = await read_body(request)
     if len(body) < LARGE:
@@ -56,7 +58,7 @@ async def read_form(request: Request, names: Collection[str], largest: int) -> F
 
 
 def parse_form(body: bytes, content_type: str, names: Collection[str], largest: int) -> Form:
-    """`largest`: bytes of a field that is no file."""
+    """Parse a form; `largest`: bytes of a field that is no file."""
     parts = _Parts(names, largest)
     try:
         parser = MultipartParser(_boundary(content_type), parts.callbacks())
@@ -68,7 +70,7 @@ def parse_form(body: bytes, content_type: str, names: Collection[str], largest: 
 
 
 def _boundary(content_type: str) -> bytes:
-    """HTTPException for a form without one, or in another encoding than UTF-8."""
+    """Return a form's boundary; HTTPException where it has none, or another encoding than UTF-8."""
     if len(content_type) > LONGEST_TYPE:
         raise HTTPException(400, "the content type is too long")
     _, options = parse_options_header(content_type)
@@ -108,7 +110,7 @@ class _Parts:
         }
 
     def form(self) -> Form:
-        """What was found; HTTPException where something is missing."""
+        """Return what was found; HTTPException where something is missing."""
         if not self._is_whole:
             raise HTTPException(400, "the form ends before its last boundary; send it whole")
         if self._file is None or "text" not in self._fields:

@@ -68,7 +68,7 @@ class Guard:
         busy: Busy,
         ready: Callable[[], bool],
     ) -> None:
-        """Bounds, tokens and names come from the settings.
+        """Take bounds, tokens and names from the settings.
 
         `busy`: why a queue would take nothing of a client now, given how many requests are being
         read of each client: then a body isn't even read. `ready`: whether the models are loaded.
@@ -188,7 +188,9 @@ class Guard:
     async def _refuse(
         self, refusal: Response, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
     ) -> None:
-        """A short body is taken off the line, so that the client goes on with its connection."""
+        """Answer a refusal. A short body is taken off the line, so that the client goes on with its
+        connection.
+        """
         if 0 < _length(headers) <= SHORT:
             try:
                 async with asyncio.timeout(self._settings.deadline):
@@ -201,7 +203,7 @@ class Guard:
         await refusal(scope, receive, answer.send)
 
     def _refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
-        """Why a request is not even read."""
+        """Say why a request is not even read; None where it is."""
         if not self._hosts.serves(headers):
             return problem(421, NO_HOST)
         if not self._may(route, scope, headers):
@@ -221,7 +223,7 @@ class Guard:
         return None if busy is None else problem_of(busy)
 
     def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:
-        """Whether a route is open, there are no tokens, or the request has one of them."""
+        """Return whether a route is open, there are no tokens, or the request has one of them."""
         if route is None or route in self._open or not self._tokens:
             return True
         if _is_preflight(scope, headers) and self._settings.origins:
@@ -231,7 +233,7 @@ class Guard:
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
     def _body_refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """Why a body is not read."""
+        """Say why a body is not read; None where it is."""
         most = self._settings.max_body
         length = _length(headers)
         if not self._hosts.allows(headers):
@@ -263,7 +265,8 @@ class Guard:
 
 
 def _route(scope: Scope) -> str | None:
-    """The path of the route that the application will take, as it is declared; None: of none.
+    """Return the path of the route that the application will take, as it is declared; None: of
+    none.
 
     Routes know prefixes, of a proxy or of another application, which the path itself holds.
     """
@@ -278,7 +281,7 @@ def _route(scope: Scope) -> str | None:
 
 
 def _client(scope: Scope) -> str:
-    """The client that a request comes from."""
+    """Return the client that a request comes from."""
     address = scope.get("client")
     return client_of(address[0] if address else None)
 
@@ -289,7 +292,7 @@ def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
 
 
 def _token(scope: Scope) -> bytes:
-    """The bearer token, as bytes; nothing where there is none."""
+    """Return the bearer token, as bytes; nothing where there is none."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, token = value.strip().partition(b" ")
@@ -298,7 +301,7 @@ def _token(scope: Scope) -> bytes:
 
 
 def _length(headers: Headers) -> int:
-    """Bytes of the body; -1 where it isn't said, or said in two ways."""
+    """Return the bytes of the body; -1 where it isn't said, or said in two ways."""
     lengths = {length.strip(BLANKS) for length in headers.getlist("content-length")}
     if len(lengths) != 1 or "transfer-encoding" in headers:
         return -1
@@ -309,7 +312,8 @@ def _length(headers: Headers) -> int:
 def _weighed(
     receive: Receive, account: Account, length: int, whole: Callable[[], None] = lambda: None
 ) -> Receive:
-    """`receive` with the body's bytes on an account; HTTPException where they aren't all there.
+    """Wrap `receive` to put the body's bytes on an account; HTTPException where they aren't all
+    there.
 
     `whole` is called once, when they are.
     """
@@ -335,7 +339,9 @@ def _weighed(
 
 
 def _request_id(headers: Headers) -> str:
-    """The client's own where it is harmless, so that logs of several services can be joined."""
+    """Return the client's own id where it is harmless, so that logs of several services can be
+    joined; else a new one.
+    """
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
@@ -366,13 +372,13 @@ class _Answer:
         await self._send(message)
 
     async def instead(self, response: Response, scope: Scope, receive: Receive) -> None:
-        """Another answer, unless one has begun."""
+        """Send another answer, unless one has begun."""
         if not self.status:
             await response(scope, receive, self.send)
 
 
 def _own_path(location: str) -> str:
-    """Where a slash too many leads, without the host, which is whatever the request said."""
+    """Return where a slash too many leads, without the host, which is whatever the request said."""
     parts = urlsplit(location)
     path = "/" + parts.path.lstrip("/")
     return f"{path}?{parts.query}" if parts.query else path

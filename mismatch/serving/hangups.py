@@ -12,14 +12,14 @@ __all__ = ["can_hang_up", "deferred_hangups"]
 
 
 def can_hang_up() -> bool:
-    """Whether this system has SIGHUP, and this thread may handle it."""
+    """Return whether this system has SIGHUP, and this thread may handle it."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     return in_main_thread and hasattr(signal, "SIGHUP")
 
 
 @contextmanager
 def deferred_hangups() -> Iterator[Callable[[], None]]:
-    """Until the block ends, SIGHUP does not end the process.
+    """Keep SIGHUP from ending the process until the block ends.
 
     Yield a function to call once somebody else handles it: where it came before, it comes again.
     """

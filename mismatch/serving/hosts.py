@@ -26,12 +26,13 @@ class Hosts:
     """Judges the headers of requests by the names of a service."""
 
     def __init__(self, names: Sequence[str], origins: Sequence[str]) -> None:
-        """`names`: further ones, `*.example.com` for all below one, `*` for any."""
+        """Take `names`: further ones, `*.example.com` for all below one, `*` for any."""
         self._names = {name.lower() for name in names} | {socket.gethostname().lower()}
         self._origins = set(origins)
 
     def serves(self, headers: Headers) -> bool:
-        """Whether the one Host header is an address or a name of the service's; true without one.
+        """Return whether the one Host header is an address or a name of the service's; true without
+        one.
 
         Served are addresses, names without a dot, those below localhost, the machine's own, and
         the settings'.
@@ -47,7 +48,7 @@ class Hosts:
         return any(_covers(ours, name) for ours in self._names)
 
     def allows(self, headers: Headers) -> bool:
-        """Whether a request that changes or costs something comes from no other site's page."""
+        """Return whether a request that changes or costs something is from no other site's page."""
         origin = headers.get("origin")
         if origin is not None and not self._origins.isdisjoint((origin, "*")):
             return True
@@ -58,7 +59,7 @@ class Hosts:
 
 
 def _split(host: str) -> tuple[str, str]:
-    """Name and port of a Host header; an empty name for one that is malformed."""
+    """Return name and port of a Host header; an empty name for one that is malformed."""
     found = HEADER.fullmatch(host.strip(" \t").lower())
     if found is None:
         return "", ""
@@ -81,7 +82,7 @@ def _covers(ours: str, name: str) -> bool:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Whether a page of `origin` was had from `host`; a proxy may have ended its TLS."""
+    """Return whether a page of `origin` was had from `host`; a proxy may have ended its TLS."""
     try:
         parts = urlsplit(origin)
     except ValueError:

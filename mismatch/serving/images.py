@@ -101,8 +101,8 @@ class ImageDecoder:
     async def prepared(
         self, data: bytes, served: Served, request: Hashable, *, pixels: bool = False
     ) -> PreparedImage:
-        """What the model's tower sees; unless `pixels` are needed, a RememberedImage where it was
-        embedded before.
+        """Return what the model's tower sees; unless `pixels` are needed, a RememberedImage where
+        it was embedded before.
 
         Each client has its turn, and each `request` of one. ImageRefusedError for what is not
         decoded at all, ImageError for what is damaged or too costly.
@@ -137,12 +137,12 @@ class ImageDecoder:
         )
 
     def _note_failure(self, digest: bytes, error: ImageError) -> None:
-        """So that the same picture costs its ten seconds once."""
+        """Remember a failure, so that the same picture costs its ten seconds once."""
         self._failures[digest] = untraced(error)
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 
     def _decoded_here(self, data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
-        """In this process, on a thread."""
+        """Decode in this process, on a thread."""
         limits = ImageLimits(FORMATS, self._settings.max_pixels)
         return np.asarray(Preprocessor(spec).local_picture(data, name=NAME, limits=limits))

@@ -31,7 +31,7 @@ class Idle(Protocol):
     """What `Connections` asks of one."""
 
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
+        """Return whether no request of it is being answered."""
 
     def drop(self) -> None:
         """End it at once."""
@@ -125,8 +125,8 @@ class Server(uvicorn.Server):
         on_started: Callable[[str], object] = lambda url: None,
         **options: Any,
     ) -> None:
-        """`on_started` receives the URL once connections are accepted; `options`: further ones of
-        `uvicorn.Config`.
+        """Take `on_started`, which receives the URL once connections are accepted, and `options`,
+        further ones of `uvicorn.Config`.
         """
         # This import needs h11, which only servers have.
         from mismatch.serving.connections import connection_class
@@ -183,7 +183,7 @@ def url_of(host: str, port: int) -> str:
 
 
 def connections_within_limits(wanted: int) -> int:
-    """How many connections of those wanted may be open, next to all other files.
+    """Return how many connections of those wanted may be open, next to all other files.
 
     The soft limit of open files is raised for them as far as the hard one allows.
     """

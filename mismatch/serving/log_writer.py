@@ -78,7 +78,7 @@ class LogWriter(logging.Handler):
                 select.select([], [file], [])
 
     def _file(self) -> int | None:
-        """The stream's file; None where it has none."""
+        """Return the stream's file; None where it has none."""
         with suppress(OSError, AttributeError):
             return int(self._stream.fileno())
         return None

@@ -203,7 +203,7 @@ PATH = re.compile(r"[/~.]|.*\\|[A-Za-z]:/|[^/]*/[^/]*/")  # begins what is no na
 
 
 def without_folders(model_id: str) -> str:
-    """A backbone's model; of one that was read from a path only the last part, as a name."""
+    """Return a backbone's model; of one that was read from a path only the last part, as a name."""
     if not PATH.match(model_id) and not Path(model_id).exists():
         return model_id
     return model_id.replace("\\", "/").rstrip("/").rpartition("/")[2]

@@ -105,7 +105,7 @@ class Served:
         await asyncio.to_thread(self._explainer.shutdown)
 
     def remembered(self, digest: bytes) -> RememberedImage | None:
-        """An image of these bytes that was embedded before, if that is still known."""
+        """Return an image of these bytes that was embedded before, if that is still known."""
         embedding = self._known.images.values.get(digest)
         return None if embedding is None else RememberedImage(digest, NO_PIXELS, embedding)
 
@@ -116,19 +116,19 @@ class Served:
         slice_value: str | None,
         problem: str | None = None,
     ) -> dict[str, Any]:
-        """A pair as `_score` takes it; `problem`: why it can't be scored."""
+        """Return a pair as `_score` takes it; `problem`: why it can't be scored."""
         row: dict[str, Any] = {"image": image, "text": text, "problem": problem}
         if self.predictor.slices is not None:
             row[self.predictor.slices.column] = slice_value
         return row
 
     async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """One a row, in order."""
+        """Return one answer a row, in order."""
         return [self._answer(one) for one in await self.batcher.predict(rows, current_client())]
 
     def check_explanation(self, client: str, reading: Mapping[str, int]) -> None:
-        """FullError, ClosedError where no explanation of a client would be taken now, after those
-        that are being read (`reading`) of each client.
+        """Raise FullError or ClosedError where no explanation of a client would be taken now. Those
+        that are being read (`reading`) of each client come first.
         """
         if self._closing:
             raise ClosedError(CLOSED)
@@ -222,7 +222,7 @@ class Served:
         )
 
     def facts(self) -> ModelFacts:
-        """For /v1/model."""
+        """Return the facts for /v1/model."""
         engine = self.predictor.engine
         # of a bundle; of a checkpoint
         manifest = getattr(engine, "manifest", None)
@@ -249,7 +249,7 @@ class Models:
     def __init__(
         self, settings: Settings, metrics: Metrics, given: Mapping[str, Predictor]
     ) -> None:
-        """`given`: models that are loaded already, until they are loaded anew."""
+        """Take `given`, models that are loaded already, until they are loaded again."""
         self._settings = settings
         self._metrics = metrics
         self._given = given
@@ -261,7 +261,9 @@ class Models:
         return iter(self._served.values())
 
     def get(self, name: str | None) -> Served:
-        """InputError for a name that there isn't."""
+        """Return the model of that name, by default the first; InputError for a name that there
+        isn't.
+        """
         found = self._served.get(name or DEFAULT)
         if found is None:
             raise InputError(
@@ -276,8 +278,8 @@ class Models:
     def busy(
         self, queue: Queue, client: str, reading: Mapping[str, int]
     ) -> FullError | ClosedError | None:
-        """Why no model's queue would take anything of a client now, after what is being read
-        (`reading`) of each client; None where one would.
+        """Say why no model's queue would take anything of a client now, after what is being read
+        (`reading`) of each client. None where one would.
         """
         error = None
         for one in self:
@@ -293,8 +295,8 @@ class Models:
         return error
 
     async def load(self) -> list[str]:
-        """Load all from where they lie and put them in the place of those that ran; the names of
-        what is another one now.
+        """Load all from where they lie and put them in the place of those that ran. Return the
+        names of what is another one now.
 
         Requests go on with the models that they have, which are closed behind the last of them.
         Before that no others are loaded, so that two of each are in memory at most. Where one can't
@@ -344,7 +346,7 @@ class Models:
         await self._retired()
 
     def drifts(self) -> list[tuple[str, str, float]]:
-        """Model, what has drifted or not, and its index."""
+        """Return model, what has drifted or not, and its index, of each."""
         return [
             (one.name, what, index)
             for one in self
@@ -354,7 +356,7 @@ class Models:
 
 
 def _model_id(predictor: Predictor) -> str:
-    """Hex, 16 digits; of weights and score."""
+    """Return the id of weights and score: hex, 16 digits."""
     score = replace(predictor.score, reference=None, earlier=())  # these change no answer
     said = json.dumps(
         [predictor.engine.fingerprint, asdict(score), predictor.threshold], sort_keys=True

@@ -75,7 +75,7 @@ def add_page(app: FastAPI) -> None:
 
 
 def _answer(request: Request, name: str) -> Response:
-    """The file, or 304 to a browser that has it."""
+    """Answer with the file, or 304 to a browser that has it."""
     content, tag = _read(name)
     headers = HEADERS | {"etag": tag}
     if tag in request.headers.get("if-none-match", ""):
@@ -85,6 +85,6 @@ def _answer(request: Request, name: str) -> Response:
 
 @cache
 def _read(name: str) -> tuple[bytes, str]:
-    """A file of the page, and its ETag."""
+    """Read a file of the page, and return it with its ETag."""
     content = (FOLDER / name).read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:20]}"'

@@ -54,14 +54,14 @@ LONGEST = 500  # characters of a sentence, which may hold what was sent
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The answer."""
+    """Make the answer."""
     said = detail if len(detail) <= LONGEST else detail[: LONGEST - 1] + "…"
     document = Problem(title=TITLES.get(status, "Error"), status=status, detail=said)
     return JSONResponse(document.model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: Exception) -> JSONResponse:
-    """The answer to an error that is the client's, or the load's; other errors are raised again."""
+    """Return the answer to an error that is the client's, or the load's; raise others again."""
     if isinstance(error, FullError):
         return problem(503, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, ClosedError):
@@ -109,7 +109,9 @@ async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 
 def first_error(error: ValidationError, where: str = "") -> str:
-    """The place and the words of the first thing that is wrong; `where`: the place of the whole."""
+    """Return the place and the words of the first thing that is wrong; `where`: the place of the
+    whole.
+    """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     places = [where] if where else []
     places += [str(part)[:80] for part in first["loc"]]

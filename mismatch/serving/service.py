@@ -101,7 +101,7 @@ class Service:
 
     @contextmanager
     def _hangups(self) -> Iterator[None]:
-        """SIGHUP loads the models anew, where signals can be had: in the main thread."""
+        """Load the models again at SIGHUP, where signals can be had: in the main thread."""
         if not can_hang_up():
             yield
             return
@@ -125,8 +125,8 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
     async def reload(self) -> list[str]:
-        """Load all models anew; the names of those whose answers are other ones now. HTTPException
-        where one can't be: then all stay.
+        """Load all models again; return the names of those whose answers are other ones now.
+        HTTPException where one can't be: then all stay.
         """
         try:
             changed = await self.models.load()
@@ -150,7 +150,7 @@ class Service:
         return changed
 
     def state(self) -> dict[str, Any]:
-        """For /readyz."""
+        """Return the state for /readyz."""
         limit = self.settings.drift_warning
         drifts = self.models.drifts()
         warnings = [
@@ -169,8 +169,8 @@ class Service:
         }
 
     async def predict(self, request: Request) -> Answer:
-        """For POST /v1/predict. What is wrong with the pair is a problem, but for an image that is
-        damaged: that is an answer without a score.
+        """Answer POST /v1/predict. What is wrong with the pair is a problem, but for an image that
+        is damaged: that is an answer without a score.
         """
         data: bytes | None = None
         if _content_type(request) == "multipart/form-data":
@@ -201,7 +201,7 @@ class Service:
     async def _row(
         self, request: Request, served: Served, question: Question, text: str, data: bytes
     ) -> dict[str, Any]:
-        """One pair, of an image's bytes and a text."""
+        """Return one pair, of an image's bytes and a text."""
         try:
             image = await self._prepared(request, served, data)
         except ImageRefusedError:
@@ -211,7 +211,7 @@ class Service:
         return served.row(image, text, question.slice_value)
 
     async def predict_batch(self, request: Request) -> BatchAnswer:
-        """For POST /v1/predict/batch. What is wrong with an image or a text is the status of its
+        """Answer POST /v1/predict/batch. What is wrong with an image or a text is the status of its
         pairs.
         """
         question = await self._json(request, BatchQuestion)
@@ -237,7 +237,7 @@ class Service:
         return BatchAnswer(answers=answers)
 
     async def explain(self, request: Request) -> ExplanationAnswer:
-        """For POST /v1/explain."""
+        """Answer POST /v1/explain."""
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
         text = await self._text(served, question.text)
@@ -252,7 +252,7 @@ class Service:
         return self.models.get(question.model)
 
     def _read(self, request: Request, served: Served, pairs: int) -> None:
-        """Pairs are ready for their model."""
+        """Note that pairs are ready for their model."""
         request.scope.get("mismatch.read", lambda: None)()
         self.metrics.stage(
             served.name, "read", time.perf_counter() - request.scope["mismatch.start"]
@@ -272,7 +272,7 @@ class Service:
             ) from None
 
     async def _json(self, request: Request, kind: type[Q]) -> Q:
-        """The body as a message; HTTPException for another one."""
+        """Read the body as a message; HTTPException for another one."""
         if _content_type(request) not in ("application/json", ""):
             raise HTTPException(
                 415,
@@ -282,12 +282,12 @@ class Service:
         return await read_message(request, kind, self.settings.max_pairs)
 
     async def _form(self, request: Request) -> tuple[bytes, dict[str, str]]:
-        """The image and the other fields of a form; HTTPException for another one."""
+        """Read the image and the other fields of a form; HTTPException for another one."""
         form = await read_form(request, FORM_FIELDS, 8 * self.settings.max_text)
         return form.file, form.fields
 
     async def _text(self, served: Served, text: str) -> str:
-        """InputError for a text that can't be scored."""
+        """Return a text; InputError for one that can't be scored."""
         if problem := self._text_problem(text):
             raise InputError(problem)
         is_empty = served.predictor.pipeline.tokenizer.is_empty
@@ -296,13 +296,13 @@ class Service:
         return text
 
     def _text_problem(self, text: str) -> str | None:
-        """Why a text is not even tokenized, if it isn't."""
+        """Say why a text is not even tokenized; None where it is."""
         if len(text) > self.settings.max_text:
             return f"the text has more than {self.settings.max_text:,} characters; shorten it"
         return None
 
     async def _bytes(self, question: Question) -> bytes:
-        """The image of a pair, as it was sent or fetched; ImageError."""
+        """Return the image of a pair, as sent or fetched; ImageError where it can't be had."""
         if question.image is None:
             return await self._fetched(question.image_url or "")
         return await self._from_base64(question.image)
@@ -310,7 +310,7 @@ class Service:
     async def _images(
         self, request: Request, served: Served, question: BatchQuestion
     ) -> dict[str, PreparedImage | ImageError]:
-        """By name, each that a pair has, decoded, or why it can't be."""
+        """Return by name each image that a pair has, decoded, or why it can't be."""
         names = list(dict.fromkeys(pair.image for pair in question.pairs))
         found = await asyncio.gather(
             *(self._named(request, served, question, name) for name in names)
@@ -338,7 +338,7 @@ class Service:
         return image
 
     async def _from_base64(self, text: str) -> bytes:
-        """On a thread where it would hold up the event loop."""
+        """Decode base64, on a thread where it would hold up the event loop."""
         most = self.settings.max_image
         return (
             from_base64(text, most=most)
@@ -358,8 +358,8 @@ class Service:
         return data
 
     def _check_names(self, question: BatchQuestion) -> None:
-        """InputError for a pair of something that wasn't sent, or an image that was sent in two
-        ways.
+        """Refuse with InputError a pair of something that wasn't sent, or an image that was sent in
+        two ways.
         """
         if both := sorted(set(question.images) & set(question.image_urls)):
             raise InputError(
@@ -386,7 +386,7 @@ def _row_of(
     image: PreparedImage | ImageError,
     problem: str | None,
 ) -> dict[str, Any]:
-    """A pair of a batch; `problem`: of its text."""
+    """Return a pair of a batch; `problem`: of its text."""
     text = question.texts[pair.text] if problem is None else ""
     if isinstance(image, ImageError):
         return served.row(None, text, pair.slice_value, str(image))

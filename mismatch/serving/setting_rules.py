@@ -48,7 +48,7 @@ class Rule(Protocol):
 
 
 def refused(subject: str, value: object, needed: str) -> InputError:
-    """The error for a value, and what is needed in its place."""
+    """Return the error for a value, and what is needed in its place."""
     shown = repr(value)
     if len(shown) > LONGEST_SHOWN:
         shown = shown[: LONGEST_SHOWN - 1] + "…"
@@ -167,7 +167,9 @@ class TextByName:
 
 
 def token_problem(token: str) -> str | None:
-    """What keeps a bearer token from being one; the words don't hold it."""
+    """Say what keeps a bearer token from being one; None where nothing does. The words don't hold
+    it.
+    """
     if token.split() != [token]:
         return "a token holds a blank, which no header could; take another one"
     if not token.isprintable():
@@ -178,14 +180,14 @@ def token_problem(token: str) -> str | None:
 
 
 def host_problem(host: str) -> str | None:
-    """What is wrong with a name that the service answers to."""
+    """Say what is wrong with a name that the service answers to; None where nothing is."""
     if HOST_NAME.fullmatch(host):
         return None
     return f"{host!r} is no name; write it as match.example.com, *.example.com or *, without a port"
 
 
 def fetch_problem(host: str) -> str | None:
-    """What is wrong with a host from which images may be fetched."""
+    """Say what is wrong with a host from which images may be fetched; None where nothing is."""
     if FETCH_HOST.fullmatch(host) or _is_address(host):
         return None
     example = "images.example.com, images.example.com:8080 or *.example.com"
@@ -193,7 +195,7 @@ def fetch_problem(host: str) -> str | None:
 
 
 def origin_problem(origin: str) -> str | None:
-    """What is wrong with a site whose pages may ask."""
+    """Say what is wrong with a site whose pages may ask; None where nothing is."""
     if origin == "*" or (ORIGIN.fullmatch(origin) and not USUAL_PORT.fullmatch(origin)):
         return None
     words = "write it as browsers do: https://shop.example.com, in lower case, without a path"
@@ -201,7 +203,7 @@ def origin_problem(origin: str) -> str | None:
 
 
 def network_problem(network: str) -> str | None:
-    """What is wrong with a network in which hosts may lie."""
+    """Say what is wrong with a network in which hosts may lie; None where nothing is."""
     try:
         ip_network(network)
     except ValueError as error:

@@ -86,22 +86,22 @@ class Metrics:
         )
 
     def request(self, route: str, status: int, seconds: float, kind: str) -> None:
-        """One is answered; `kind`: of the problem, if it is one."""
+        """Count a request that is answered; `kind`: of the problem, if it is one."""
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
         if kind:
             self._problems.labels(kind).inc()
 
     def stage(self, model: str, stage: str, seconds: float) -> None:
-        """A part of the work is done."""
+        """Note how long a part of the work took."""
         self._stages.labels(model, stage).observe(seconds)
 
     def batch(self, model: str, size: int) -> None:
-        """Pairs are taken from the queue."""
+        """Count pairs that are taken from the queue."""
         self._batches.labels(model).observe(size)
 
     def scored(self, model: str, found: Sequence[Prediction]) -> None:
-        """A batch is scored."""
+        """Count a batch that is scored."""
         for one in found:
             if one.similarity_score is None:
                 self._unscored.labels(model).inc()
@@ -109,11 +109,11 @@ class Metrics:
                 self._scores.labels(model, one.prediction).observe(one.similarity_score)
 
     def watch(self, name: str, words: str, labels: Sequence[str], read: Readings) -> None:
-        """A figure that is read whenever somebody asks: labels and value of each."""
+        """Add a figure that is read whenever somebody asks: labels and value of each."""
         self.registry.register(_Gauge(name, words, labels, read))
 
     def text(self) -> bytes:
-        """In Prometheus's own format."""
+        """Return all figures in Prometheus's own format."""
         return generate_latest(self.registry)
 
 
@@ -133,7 +133,7 @@ class _Gauge(Collector):
         yield family
 
     def describe(self) -> Iterable[Any]:
-        """Nothing is read while it is registered."""
+        """Return nothing, so that nothing is read while it is registered."""
         return []
 
 

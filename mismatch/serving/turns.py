@@ -19,7 +19,8 @@ class Turns:
     """For one event loop; `async with turns.turn(client)` waits until it is this work's turn."""
 
     def __init__(self, limit: int, what: str) -> None:
-        """`limit`: how many may wait, half of them of one client; `what`: their name in errors.
+        """Take `limit`: how many may wait, half of them of one client; `what`: their name in
+        errors.
 
         One of a client that has none yet may wait in any case, up to twice the limit.
         """
@@ -34,7 +35,7 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Return how many wait."""
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
@@ -54,7 +55,7 @@ class Turns:
         await self._idle.wait()
 
     def check(self, client: str, reading: Mapping[str, int] = NONE_READING) -> None:
-        """FullError where no more of this client may wait.
+        """Raise FullError where no more of this client may wait.
 
         `reading`: how many of each client will be here before it.
         """

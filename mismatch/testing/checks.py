@@ -40,8 +40,8 @@ class Checks:
 
 
 def in_new_process(code: str, *arguments: object, what: str) -> str:
-    """Run `code` in an empty working directory, without the current one on the path; returns what
-    it prints last.
+    """Run `code` in an empty working directory, without the current one on the path; return what it
+    prints last.
     """
     with tempfile.TemporaryDirectory(prefix="mismatch-contract-") as folder:
         command = [sys.executable, "-P", "-W", "ignore", "-c", code, *map(str, arguments)]

@@ -76,7 +76,7 @@ class BackboneContract(
 
 
 def check_names() -> list[str]:
-    """The checks in their order: "declarations", …, "entry point"."""
+    """Return the checks in their order: "declarations", …, "entry point"."""
     concerns = reversed(BackboneContract.__mro__)  # as pytest orders them
     return [
         name.removeprefix("test_").replace("_", " ")
@@ -87,7 +87,7 @@ def check_names() -> list[str]:
 
 
 def check_selection(only: Collection[str]) -> None:
-    """InputError for a name that is none of `check_names`, with the nearest that is."""
+    """Refuse with InputError a name that is none of `check_names`, and name the nearest that is."""
     if unknown := sorted(set(only) - set(check_names())):
         raise InputError(
             f"there is no check {unknown[0]!r}{did_you_mean(unknown[0], check_names())}; the"
@@ -102,7 +102,7 @@ def run_checks(
     load: Callable[[str], Backbone] | None = None,
     only: Collection[str] | None = None,
 ) -> list[Check]:
-    """All checks of `iter_checks`."""
+    """Return all checks of `iter_checks`."""
     return list(iter_checks(backbone, reference=reference, load=load, only=only))
 
 

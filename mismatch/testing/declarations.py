@@ -99,7 +99,7 @@ class DeclarationChecks(Checks):
 
 
 def changed_fields(spec: ImageSpec | TextSpec, other: ImageSpec | TextSpec) -> list[str]:
-    """Names of the fields in which two specs of one kind differ."""
+    """Return the names of the fields in which two specs of one kind differ."""
     return [f.name for f in fields(spec) if getattr(spec, f.name) != getattr(other, f.name)]
 
 

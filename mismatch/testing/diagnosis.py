@@ -45,8 +45,8 @@ RESIZES = (1, 8 / 7, 1 / 0.9, 1 / 0.875, 1 / 0.95, 1 / 0.96)
 
 
 def pixel_fault(spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]) -> str:
-    """What is wrong with `spec`, given upstream's pixel values (3, S, S) of the same RGB images;
-    empty where nothing is.
+    """Say what is wrong with `spec`, given upstream's pixel values (3, S, S) of the same RGB
+    images; empty where nothing is.
     """
     if shapes := {value.shape for value in theirs} - {(3, spec.size, spec.size)}:
         return _shape_fault(spec.size, min(shapes))
@@ -105,8 +105,8 @@ def _levels(gap: float) -> str:
 def _compare(
     spec: ImageSpec, images: Sequence[Image.Image], theirs: Sequence[Array]
 ) -> tuple[float, RGB, RGB]:
-    """Largest difference in levels once mean and std are made to agree (a pixel in a thousand
-    aside), and upstream's mean and std.
+    """Return the largest difference in levels once mean and std are made to agree (a pixel in a
+    thousand aside), and upstream's mean and std.
     """
     # so many pixels are looked at that a large tower takes no minutes
     every = max(1, spec.size // SIDE)
@@ -143,7 +143,7 @@ def _statistics_fault(spec: ImageSpec, mean: RGB, std: RGB) -> str:
 
 
 def _variants(spec: ImageSpec) -> Iterator[dict[str, Any]]:
-    """Other ways to resize, the likeliest first: one field changed before several."""
+    """Yield other ways to resize, the likeliest first: one field changed before several."""
     resizes = sorted({spec.resize_to, *(round(spec.size * factor) for factor in RESIZES)})
     found = [
         {"mode": mode, "interpolation": interpolation, "crop_rounding": rounding, "resize": resize}
@@ -167,8 +167,8 @@ def _short(values: RGB) -> str:
 
 
 def token_fault(spec: TextSpec, texts: Sequence[str], theirs: NDArray[np.int64]) -> str:
-    """What is wrong with `spec`, given upstream's ids (N, context_length) of the same texts; empty
-    where nothing is.
+    """Say what is wrong with `spec`, given upstream's ids (N, context_length) of the same texts;
+    empty where nothing is.
     """
     if theirs.shape[1] != spec.context_length:
         return (
@@ -207,13 +207,13 @@ def token_fault(spec: TextSpec, texts: Sequence[str], theirs: NDArray[np.int64])
 
 
 def _pad_of(theirs: NDArray[np.int64]) -> int:
-    """Upstream's pad, if it pads on the left: what the most texts begin with."""
+    """Return upstream's pad, if it pads on the left: what the most texts begin with."""
     values, counts = np.unique(theirs[:, 0], return_counts=True)
     return int(values[counts.argmax()])
 
 
 def _moved_right(theirs: NDArray[np.int64], pad: int, ours: int) -> list[list[int]]:
-    """Each row with the pads from its beginning at its end, as our own."""
+    """Return each row with the pads from its beginning at its end, as our own."""
     rows = []
     for row in theirs.tolist():
         start = next((i for i, token in enumerate(row) if token != pad), len(row))
@@ -222,19 +222,19 @@ def _moved_right(theirs: NDArray[np.int64], pad: int, ours: int) -> list[list[in
 
 
 def _told(spec: TextSpec, ids: NDArray[np.int64]) -> str:
-    """The next ids, and what our vocabulary calls them."""
+    """Write out the next ids, and what our vocabulary calls them."""
     tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
     names = " ".join(str(tokenizer.id_to_token(int(token))) for token in ids[:SHOWN])
     return f"{ids[:SHOWN].tolist()} ({names})"
 
 
 def _padded(spec: TextSpec, texts: Sequence[str]) -> NDArray[np.int64]:
-    """(N, context_length)."""
+    """Return the texts' ids, (N, context_length)."""
     return Tokenizer(replace(spec, padding="context"))(texts).input_ids
 
 
 def _token_variants(spec: TextSpec, theirs: NDArray[np.int64]) -> Iterator[tuple[str, TextSpec]]:
-    """Other pads and cleanings."""
+    """Yield specs with other pads and cleanings, each with words for its changes."""
     # a short text's last id is the pad, unless upstream pads on the left
     last = int(theirs[:, -1].min())
     pads = dict.fromkeys((spec.pad_id, last))
@@ -253,7 +253,7 @@ def _token_variants(spec: TextSpec, theirs: NDArray[np.int64]) -> Iterator[tuple
 
 
 def _lowered(tokenizer_json: str) -> str:
-    """The tokenizer with its texts in lower case first."""
+    """Return the tokenizer with its texts in lower case first."""
     tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
     steps = [
         normalizers.Lowercase(),

@@ -101,7 +101,7 @@ class DiskChecks(Checks):
 
 @contextmanager
 def changed_weights(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
-    """Every floating tensor a little larger, by 2 % at most, as if trained; yields the loaded
+    """Make every floating tensor a little larger, by 2 % at most, as if trained. Yield the loaded
     weights, which are put back afterwards.
     """
     before = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
@@ -118,7 +118,7 @@ def changed_weights(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def saved(backbone: Backbone) -> Iterator[Path]:
-    """A temporary folder that the backbone has been saved to."""
+    """Yield a temporary folder that the backbone has been saved to."""
     with tempfile.TemporaryDirectory(prefix="mismatch-contract-") as parent:
         folder = Path(parent) / "model"
         folder.mkdir()
@@ -138,7 +138,7 @@ def saved(backbone: Backbone) -> Iterator[Path]:
 
 
 def load_back(load: Callable[[str], Backbone], folder: Path, backbone: Backbone) -> Backbone:
-    """`load(folder)`, another object than `backbone`; its failure as a ContractError."""
+    """Return `load(folder)`, another object than `backbone`; ContractError where it fails."""
     try:
         again = load(str(folder))
     except Exception as error:
@@ -184,7 +184,7 @@ def check_specs(backbone: Backbone, again: Backbone) -> None:
 
 
 def _nearly(ours: object, theirs: object) -> bool:
-    """Whether two floats may come from weights that `changed_weights` has moved by 2 %."""
+    """Return whether two floats may come from weights that `changed_weights` has moved by 2 %."""
     return (
         isinstance(ours, float)
         and isinstance(theirs, float)

@@ -101,8 +101,8 @@ class OnnxChecks(Checks):
 
 
 def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
-    """The graph of a tower by the name of its probe, exported on first use, its levels with it, and
-    kept for as long as the backbone lives.
+    """Return the graph of a tower by the name of its probe. It is exported on first use, its levels
+    with it, and kept for as long as the backbone lives.
     """
     if backbone not in _FOLDERS:
         _FOLDERS[backbone] = Path(tempfile.mkdtemp(prefix="mismatch-contract-"))
@@ -132,8 +132,8 @@ def graph_of(backbone: Backbone, tower: str, *, int8: bool = False) -> Graph:
 
 
 def _root(error: Exception) -> str:
-    """torch's export errors are pages; the root cause is the shortest, and its first
-    lines say it.
+    """Return the root cause of an export error, in a line. torch's own are pages; the root cause is
+    the shortest, and its first lines say it.
     """
     cause: BaseException = error
     while cause.__cause__ is not None:

@@ -33,18 +33,18 @@ def skip(reason: str) -> NoReturn:
 
 
 def one_line(error: Exception) -> str:
-    """An error in one line, with its type unless it is one of ours."""
+    """Return an error in one line, with its type unless it is one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, MismatchError) else f"{type(error).__name__}: {text}"
 
 
 def article(name: str) -> str:
-    """`int` → `an int`."""
+    """Put an article before a name: `int` → `an int`."""
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def percent(gap: float) -> str:
-    """A `distance` for people."""
+    """Write a `distance` for people."""
     if not math.isfinite(gap):
         return "nan or infinity"
     return "wholly" if gap > 1 else f"by {gap:.1%} of how far unlike inputs lie apart"

@@ -51,7 +51,9 @@ class Probe(ABC):
         width: int,
         *inputs: NDArray[Any],
     ) -> None:
-        """`inputs`: (B, …) each; `width` is what `declared`, an attribute of the backbone, says."""
+        """Take `inputs`, (B, …) each; `width` is what `declared`, an attribute of the backbone,
+        says.
+        """
         self.name = name
         self.function = function
         self.declared = declared
@@ -62,18 +64,18 @@ class Probe(ABC):
         return len(self.inputs[0])
 
     def __call__(self, rows: slice | list[int] = slice(None)) -> Tensor:
-        """The chosen rows' embeddings, with their graph; ContractError where the tower fails."""
+        """Embed the chosen rows, with their graph; ContractError where the tower fails."""
         return _called(self.name, self.function, *(array[rows] for array in self.inputs))
 
     def embed(self, rows: slice | list[int] = slice(None)) -> Array:
-        """(B, width), without a graph."""
+        """Embed the chosen rows, without a graph: (B, width)."""
         with torch.inference_mode():
             return to_numpy(self(rows))
 
     @property
     @abstractmethod
     def feeds(self) -> dict[str, NDArray[Any]]:
-        """The inputs by the names that they have in a graph."""
+        """Return the inputs by the names that they have in a graph."""
 
 
 class ImageProbe(Probe):
@@ -136,14 +138,14 @@ class TextProbe(Probe):
 
 
 def probes_of(backbone: Backbone) -> tuple[ImageProbe, TextProbe]:
-    """Both towers on the seven plain samples."""
+    """Return both towers on the seven plain samples."""
     return ImageProbe(backbone, pixels_of(backbone)), TextProbe(
         backbone, Tokenizer(backbone.text_spec)(samples.TEXTS)
     )
 
 
 def pixels_of(backbone: Backbone, pictures: Any = None) -> Array:
-    """Images (default: the seven plain samples) → (N, 3, S, S)."""
+    """Prepare images (default: the seven plain samples) → (N, 3, S, S)."""
     preprocess = Preprocessor(backbone.image_spec)
     # (N, 3, S, S)
     return np.stack(
@@ -152,7 +154,7 @@ def pixels_of(backbone: Backbone, pictures: Any = None) -> Array:
 
 
 def pad_to_context(batch: TokenBatch, spec: TextSpec) -> TokenBatch:
-    """(B, L) → (B, context_length)."""
+    """Pad (B, L) → (B, context_length)."""
     more = ((0, 0), (0, spec.context_length - batch.input_ids.shape[1]))
     ids = np.pad(batch.input_ids, more, constant_values=spec.pad_id)
     mask = np.pad(batch.attention_mask, more)
@@ -171,8 +173,8 @@ def _called(name: str, function: Callable[..., Tensor], *arrays: NDArray[Any]) -
 
 
 def asked(name: str, function: Callable[[Any], Tensor | None], given: object) -> Tensor | None:
-    """What an `upstream_…` method of the plugin answers; ContractError where it fails or gives no
-    tensor.
+    """Return what an `upstream_…` method of the plugin answers; ContractError where it fails or
+    gives no tensor.
     """
     try:
         answer = function(given)
@@ -193,27 +195,27 @@ _INDEX = (
 
 
 def to_numpy(output: Tensor) -> Array:
-    """A tensor of any device and dtype → float32."""
+    """Turn a tensor of any device and dtype into float32."""
     if not isinstance(output, Tensor):
         fail(f"a tower returns {article(type(output).__name__)}; return the tensor of embeddings")
     return np.asarray(output.detach().float().cpu().numpy())
 
 
 def unit(embeddings: Array) -> Array:
-    """(B, D) → (B, D) of length 1."""
+    """Scale (B, D) → (B, D) of length 1."""
     return np.asarray(
         embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     )
 
 
 def spread(embeddings: Array) -> float:
-    """Largest distance of an embedding from the mean of all."""
+    """Return the largest distance of an embedding from the mean of all."""
     return float(np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1).max())
 
 
 def distance(ours: Array, theirs: Array, *, among: Array | None = None) -> float:
-    """Largest distance of two rows that should be equal, as a share of the spread of `among`
-    (default: ours) plus a tenth of its length; nan counts as far.
+    """Return the largest distance of two rows that should be equal, nan counted as far. It is a
+    share of the spread of `among` (default: ours) plus a tenth of its length.
     """
     if ours.shape != theirs.shape:
         fail(f"embeddings of shape {theirs.shape} stand where {ours.shape} belong")

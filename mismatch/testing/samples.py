@@ -43,7 +43,7 @@ _SIZES = ((61, 118), (131, 90), (320, 241), (67, 64), (64, 64), (500, 375), (240
 
 
 def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    """(height, width, channels), 0..255: waves and noise, so that both blur and aliasing show;
+    """Draw (height, width, channels), 0..255: waves and noise, so that both blur and aliasing show;
     another tint for each seed.
     """
     rng = np.random.default_rng((seed, width, height))
@@ -56,17 +56,17 @@ def noise(width: int, height: int, channels: int = 3, seed: int = 0) -> NDArray[
 
 
 def images() -> list[Image.Image]:
-    """Seven RGB images of other sizes and colours."""
+    """Return seven RGB images of other sizes and colours."""
     return [Image.fromarray(noise(*size, seed=seed)) for seed, size in enumerate(_SIZES)]
 
 
 def square_images(side: int) -> list[Image.Image]:
-    """Seven RGB images of `side` pixels: nothing to resize where a tower takes that size."""
+    """Return seven RGB images of `side` pixels: nothing to resize where a tower takes that size."""
     return [Image.fromarray(noise(side, side, seed=seed)) for seed in range(7)]
 
 
 def unusual_images() -> dict[str, Image.Image]:
-    """What else Pillow hands over: tiny and elongated ones, other modes, transparency."""
+    """Return what else Pillow hands over: tiny and elongated images, other modes, transparency."""
     rgba = Image.fromarray(noise(73, 101, 4))
     modes = {mode: rgba.convert("RGB").convert(mode) for mode in ("1", "L", "P", "CMYK", "YCbCr")}
     sixteen = Image.fromarray(noise(73, 101, 1)[..., 0].astype(np.uint16) * 257)

@@ -115,7 +115,9 @@ class TrainingChecks(Checks):
 
 @contextmanager
 def thawed(backbone: Backbone) -> Iterator[None]:
-    """Every parameter thawed and without a gradient; all as before afterwards."""
+    """Thaw every parameter until the block ends, then freeze again what was frozen. Gradients are
+    dropped before and after.
+    """
     flags = [(parameter, parameter.requires_grad) for parameter in backbone.parameters()]
     backbone.requires_grad_(True)
     backbone.zero_grad(set_to_none=True)
@@ -128,8 +130,8 @@ def thawed(backbone: Backbone) -> Iterator[None]:
 
 
 def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
-    """(P,) of all parameters that a tower's embeddings reach, drawn from one seed, as a tower in
-    training mode may have dropout.
+    """Return the gradient, (P,), of all parameters that a tower's embeddings reach. It is drawn
+    from one seed, as a tower in training mode may have dropout.
     """
     with thawed(backbone), torch.random.fork_rng():
         torch.manual_seed(0)

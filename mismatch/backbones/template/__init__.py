@@ -19,8 +19,8 @@ FAMILY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def plugin_files(family: str) -> dict[str, str]:
-    """Path in the plugin's folder → text, for the family `family`; InputError for a name that no
-    package can have.
+    """Return the text of each path in the plugin's folder, for the family `family`; InputError for
+    a name that no package can have.
     """
     if not FAMILY.fullmatch(family):
         needed = (
@@ -51,7 +51,7 @@ def plugin_files(family: str) -> dict[str, str]:
 
 
 def write_plugin(family: str, folder: Path) -> list[Path]:
-    """Write the files to `folder`, which must be new or empty; returns their paths."""
+    """Write the files to `folder`, which has to be new or empty; return their paths."""
     files = plugin_files(family)
     refuse_model_folder(folder, "`folder`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
