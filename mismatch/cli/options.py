@@ -69,7 +69,7 @@ def threads_option(function: F) -> F:
 
 
 def provider_option(function: F) -> F:
-    """`--provider`, or `--device`."""
+    """Add `--provider`, or `--device`."""
     kinds = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
     text = "Where it runs; cuda where there is none is an error; tensorrt: bundles only."
     return click.option(
@@ -161,7 +161,7 @@ class LocationType(click.ParamType[Path | Remote]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Path | Remote:
-        """What it names."""
+        """Return what it names."""
         return located(value)
 
 

@@ -17,11 +17,11 @@ class OutputFile(click.Path):
     """
 
     def __init__(self) -> None:
-        """A folder that is there is refused too."""
+        """Refuse a folder that is there too."""
         super().__init__(path_type=Path, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
+        """Return the path; refuse one that names a folder."""
         if names_folder(value):
             self.fail(
                 f"{os.fspath(value)} names a folder, and a file is written; leave out what follows"

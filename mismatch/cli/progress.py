@@ -28,8 +28,8 @@ def _no_note() -> str:
 def progress_bar(
     label: str, total: int | None = None, unit: str = "it"
 ) -> Iterator[Callable[..., None]]:
-    """Yields `advance(done, note)`: how many more items are done, and what writes a few words to
-    stand beside, asked for only when they are shown.
+    """Yield `advance(done, note)`: how many more items are done, and what writes a few words next
+    to the bar. The words are asked for only when they are shown.
 
     Everything goes to stderr.
     """

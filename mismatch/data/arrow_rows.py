@@ -54,7 +54,7 @@ def import_pyarrow(what: str) -> tuple[Any, Any]:
 
 
 def arrow_header(reading: Reading) -> list[str]:
-    """The columns as rows have them; those that hold bytes are left out."""
+    """Return the columns as rows have them; those that hold bytes are left out."""
     header = _Source(reading).kept
     names = reading.names(header) or []
     reading.present(header, names)
@@ -174,8 +174,8 @@ class _Source:
             raise self._damaged(error) from error
 
     def texts(self, batch: Any) -> Iterator[tuple[int, list[list[str]], dict[int, str]]]:
-        """A batch in parts: how many of its rows stand before one, what `ArrowValues.texts` says of
-        it. InputError for damage and for bombs.
+        """Yield a batch in parts: how many of its rows stand before one, and what
+        `ArrowValues.texts` says of it. InputError for damage and for bombs.
         """
         try:
             for before, part in self._values.slices(batch):
@@ -260,7 +260,9 @@ class _Source:
                 before = end
 
     def _pages(self) -> Any:
-        """The file, of which no more is read than is asked for: heads stand far from each other."""
+        """Open the file, of which no more is read than is asked for: heads stand far from each
+        other.
+        """
         return (
             self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
         )

@@ -41,8 +41,8 @@ class ArrowValues:
         self.class_names = class_names
 
     def slices(self, batch: Any) -> Iterator[tuple[int, Any]]:
-        """A batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand before
-        it; ValueError for a row that has more by itself.
+        """Yield a batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand
+        before it; ValueError for a row that has more by itself.
         """
         waiting = [(0, batch)]
         while waiting:

@@ -116,7 +116,7 @@ def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str
 
 
 def size_advice(rows: int) -> str | None:
-    """What to say of so many training rows; nothing from 5,000 on."""
+    """Return what to say of so many training rows; None from 5,000 on."""
     if rows < MIN_ROWS:
         return (
             f"{plural(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the"
@@ -219,7 +219,7 @@ class _Pairs:
 
 
 def balance_advice(labels: Counter[int]) -> Iterator[str]:
-    """What to say of so many rows of each label; nothing where both have a fifth or more."""
+    """Yield what to say of so many rows of each label; nothing where both have a fifth or more."""
     total = labels.total()
     if not total:
         return

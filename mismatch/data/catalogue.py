@@ -98,8 +98,8 @@ _BRANDS = [
 
 
 def title(combination: Combination, rng: Rng, material: int | None = None) -> str:
-    """What a shop might call the photo: words, their order and extras vary with `rng`; `material`
-    is named where it is given.
+    """Return what a shop might call the photo: words, their order and extras vary with `rng`;
+    `material` is named where it is given.
     """
     article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.pieces > 1]
     colour = _choose(_COLOUR_WORDS[combination.colour], rng)
@@ -288,8 +288,8 @@ def _title(combination: Combination, material: int, rng: Rng) -> str:
 def _other(
     combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng
 ) -> tuple[Kind, Combination]:
-    """A combination that does not fit the photo, and in what; one of `preferred` where there is
-    one.
+    """Return a combination that does not fit the photo, and in what; one of `preferred` where there
+    is one.
     """
     if rng.random() < ONE_ATTRIBUTE:
         for place in rng.permutation(len(_ATTRIBUTES)):

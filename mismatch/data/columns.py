@@ -95,8 +95,8 @@ class Columns:
         return located(self.inside)
 
     def named(self, header: list[str]) -> list[str]:
-        """The columns as rows have them. One that is not asked for, but has the name of one that
-        is, becomes `input_NAME`.
+        """Return the columns as rows have them. One that is not asked for, but has the name of one
+        that is, becomes `input_NAME`.
         """
         asked = {self.image: "image_path", self.text: "text", self.label: "label"}
         taken = {*header, *COLUMNS}
@@ -110,12 +110,12 @@ class Columns:
         return names
 
     def asked(self, name: str) -> str:
-        """What `image_path`, `text` or `label` is called in the file."""
+        """Return what `image_path`, `text` or `label` is called in the file."""
         return {"image_path": self.image, "text": self.text, "label": self.label}[name]
 
     def images(self, image_path: str) -> list[str]:
-        """The paths of a row's images, as written; one, unless `multi_image` says that there may be
-        several.
+        """Return the paths of a row's images, as written; one, unless `multi_image` says that there
+        may be several.
         """
         if self.multi_image is None:
             return [image_path]
@@ -139,8 +139,8 @@ class Columns:
 
 
 def parse_label(value: str, columns: Columns | None = None) -> int:
-    """A label is written 0 or 1, or as the label map of `columns` says, and nothing else:
-    LabelError.
+    """Return the label that is written 0 or 1, or as the label map of `columns` says; LabelError
+    for anything else.
     """
     labels = LABELS if columns is None else columns.labels
     said = value.strip()
@@ -181,7 +181,7 @@ def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False)
 
 
 def leaving(path: str, folder: str) -> str:
-    """What to say of an image that lies outside the folder that paths may not leave."""
+    """Return what to say of an image that lies outside the folder that paths may not leave."""
     return (
         f"image {path!r} leaves the image base path {folder}; allow outside images if it may lie"
         " elsewhere"
@@ -189,7 +189,7 @@ def leaving(path: str, folder: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A column's name without what people write differently."""
+    """Return a column's name without what people write differently."""
     return name.lower().replace(" ", "_").replace("-", "_")
 
 

@@ -32,7 +32,7 @@ NEEDED = (
 
 
 def csv_header(reading: Reading, delimiter: str) -> list[str]:
-    """The columns as rows have them."""
+    """Return the columns as rows have them."""
     with open_text(reading.path, "strict") as file:
         header, names = _header(_records(_Lines(file, delimiter), reading), reading)
     reading.present(header, names or [])
@@ -75,12 +75,12 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
 
 
 def open_text(path: str | Path | Remote, errors: str) -> TextIO:
-    """A file of UTF-8 text, line ends kept; InputError where there is none."""
+    """Open a file of UTF-8 text, line ends kept; InputError where there is none."""
     return io.TextIOWrapper(open_rows(path), encoding="utf-8-sig", errors=errors, newline="")
 
 
 def open_rows(path: str | Path | Remote) -> io.BufferedReader:
-    """A file or an object of rows, as bytes; InputError where there is none."""
+    """Open a file or an object of rows, as bytes; InputError where there is none."""
     try:
         # a pipe would be empty when it is opened again
         if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():
@@ -108,7 +108,7 @@ def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
 
 
 def not_utf8(byte: int) -> str:
-    """What to say of such a byte."""
+    """Return what to say of such a byte."""
     return f"byte {byte:#04x} is not UTF-8; save the file as UTF-8"
 
 
@@ -248,7 +248,7 @@ def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Reco
 def _fault_of(
     error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str
 ) -> tuple[int, str]:
-    """The line and what is wrong there, of a record that starts at `line`."""
+    """Return the line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
     said = str(error)
@@ -268,8 +268,8 @@ def _fault_of(
 
 
 def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
-    """The line of the quote that never closes, in the record that starts at line `start`: behind
-    all the whole fields.
+    """Return the line of the quote that never closes, in the record that starts at line `start`:
+    behind all the whole fields.
     """
     with open_text(path, "replace") as file:
         text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
@@ -283,14 +283,14 @@ def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
 
 
 def _is_binary(start: str) -> bool:
-    """A header in UTF-16 holds NUL bytes, and so does the beginning of nearly any spreadsheet,
-    archive or image.
+    """Return whether a header holds NUL bytes, as one in UTF-16 does, and the beginning of nearly
+    any spreadsheet, archive or image.
     """
     return "\0" in start.partition("\n")[0]
 
 
 def _header(records: Iterator[_Record], reading: Reading) -> tuple[list[str], list[str] | None]:
-    """The first record, and its names as rows have them, None where it can't be a header."""
+    """Return the first record, and its names as rows have them, None where it can't be a header."""
     with open_located(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
             reading.fault(

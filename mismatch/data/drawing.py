@@ -61,12 +61,12 @@ def _arc(
 def _band(
     cx: float, cy: float, rx: float, ry: float, width: float, start: float, end: float
 ) -> Points:
-    """A bent strip, such as a handle."""
+    """Return a bent strip, such as a handle."""
     return _arc(cx, cy, rx, ry, start, end) + _arc(cx, cy, rx - width, ry - width, end, start)
 
 
 def _mirrored(right: Points) -> Points:
-    """The right half of an outline, from top to bottom, and its mirror image."""
+    """Return the right half of an outline, from top to bottom, and its mirror image."""
     return right + [(-x, y) for x, y in reversed(right)]
 
 
@@ -238,7 +238,7 @@ def draw(combination: Combination, rng: Rng, size: int = 64, material: int = 0) 
 
 
 def contact_sheet(seed: int = 0, size: int = 128, columns: int = 12) -> Image.Image:
-    """A picture of every article in several colours, patterns and counts, `size` pixels each."""
+    """Draw a picture of every article in several colours, patterns, counts, `size` pixels each."""
     rng = np.random.default_rng(seed)
     sheet = Image.new("RGB", (columns * size, len(ARTICLES) * size))
     for row, article in enumerate(ARTICLES):
@@ -329,7 +329,7 @@ def _masks(
 def _local(
     window: tuple[int, int], centre: tuple[float, float], half: float, turn: float
 ) -> tuple[Floats, Floats]:
-    """The piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
+    """Return the piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
     x = (np.arange(window[1], dtype=np.float32)[None, :] - centre[0]) / half
     y = (np.arange(window[0], dtype=np.float32)[:, None] - centre[1]) / half
     cos = np.float32(math.cos(turn))

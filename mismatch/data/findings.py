@@ -149,7 +149,7 @@ class TextCheck:
             self._long.add(line, f"… {unseen}")
 
     def _keep(self, entry: Sampled) -> None:
-        """A sample in which every row is as likely as any other."""
+        """Keep a sample in which every row is as likely as any other."""
         self.rows += 1
         if len(self.sample) < SAMPLE:
             self.sample.append(entry)
@@ -296,8 +296,8 @@ def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
 
 
 def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
-    """The first of those that are used at least twenty times, ten times as often as the mean, and
-    in a thousandth of the rows.
+    """Yield the first of those used at least twenty times, ten times as often as the mean, and in a
+    thousandth of the rows.
     """
     total = uses.total()
     least = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
@@ -305,15 +305,15 @@ def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def text_key(text: str) -> int:
-    """The same for texts that differ in case, punctuation, or the order of their words only."""
+    """Return the same for texts that differ in case, punctuation, or the order of words only."""
     return hash(" ".join(sorted(WORD.findall(text.casefold()))) or text)
 
 
 def near_duplicates(
     files: Sequence[Mapping[str, Sequence[int]]], prints: Mapping[str, Fingerprint]
 ) -> tuple[list[list[Finding]], dict[tuple[int, int], set[str]]]:
-    """Findings by file, and for each two files the images of the first that are near-duplicates of
-    another image in the second.
+    """Return findings by file, and for each two files the images of the first that are
+    near-duplicates of another image in the second.
 
     `files`: for each file, its images and the lines that name them.
     """
@@ -368,7 +368,7 @@ class _Lines:
             self.example = self.example or text
 
     def of_texts(self, kind: str, predicate: str) -> Finding:
-        """A finding that says of these texts what `predicate` does."""
+        """Return a finding that says of these texts what `predicate` does."""
         texts = "texts" if self.count != 1 else "text"
         return self.finding(kind, f"{self.count:,} {texts} {predicate}")
 
@@ -382,7 +382,7 @@ class _Lines:
 
 
 def in_lines(lines: Sequence[int], count: int = 0) -> str:
-    """The first of them, for a message; `count`: how many there are, if more than `lines`."""
+    """Return the first, for a message; `count`: how many there are, if more than `lines`."""
     shown = ", ".join(map(str, lines[:SHOWN]))
     return (
         f"line{'s' * (max(count, len(lines)) > 1)}"

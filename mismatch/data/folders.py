@@ -92,8 +92,8 @@ class TitledImages:
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """A line each for images without a title and titles without an image, once all rows have
-        been read.
+        """Return a line each for images without a title and titles without an image, once all rows
+        have been read.
         """
         images = self._untitled.line(
             "image has no title and was not scored", "images have no title and were not scored"
@@ -152,7 +152,7 @@ class TitledImages:
                 )
 
     def _title(self, name: str) -> tuple[str, str | None]:
-        """What a text file says, and what is wrong with it."""
+        """Return what a text file says, and what is wrong with it."""
         shown = _printable(os.path.basename(name))
         if self._confined is not None and self._confined.leaves(name):
             return (

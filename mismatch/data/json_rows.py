@@ -51,7 +51,7 @@ class _Repeating(dict[str, Any]):
 
 
 def json_header(reading: Reading) -> list[str]:
-    """The columns as rows have them: the keys of the first hundred objects."""
+    """Return the columns as rows have them: the keys of the first hundred objects."""
     with open_rows(reading.path) as file:
         header = _keys(file, reading)
     names = reading.names(header) or [] if header else []
@@ -184,7 +184,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
-    """The object of a line, or why there is none."""
+    """Return the object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
     try:

@@ -96,8 +96,8 @@ class Lexicon:
         self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
 
     def find(self, text: str) -> list[Found]:
-        """The words of the lexicon, whole ones only, from left to right; where two overlap, the
-        longer.
+        """Find the words of the lexicon, whole ones only, from left to right; where two overlap,
+        the longer.
         """
         return [
             Found(match.start(), match.end(), *self._known[word], word)
@@ -119,12 +119,12 @@ class Lexicon:
                 yield from family
 
     def family_of(self, found: Found) -> list[str]:
-        """The words that may name the same thing."""
+        """Return the words that may name the same thing."""
         return self.families[found.kind][found.family]
 
 
 def exchange(text: str, found: Found, word: str) -> str:
-    """The text with another word in place of `found`, spelt as that was: Red → Blue, RED → BLUE."""
+    """Put another word in place of `found`, spelt as that was: Red → Blue, RED → BLUE."""
     old = text[found.start : found.end]
     if old.isupper() and len(old) > 1:
         word = word.upper()

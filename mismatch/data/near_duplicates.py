@@ -74,8 +74,8 @@ def fingerprint_images(
 
 
 def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
-    """A group's number for each image, counted from 0 in order of first appearance; None stands
-    alone.
+    """Return a group's number for each image, counted from 0 in order of first appearance; None
+    stands alone.
 
     Images are in one group if a chain of near-duplicates joins them. Memory grows with the images,
     not with their pairs.
@@ -90,8 +90,8 @@ def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
 
 
 def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Connected components: a number for each of 0..count-1, counted in order
-    of first appearance.
+    """Find connected components: a number for each of 0..count-1, counted in order of first
+    appearance.
     """
     parent = list(range(count))
 

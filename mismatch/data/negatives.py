@@ -160,14 +160,14 @@ class _Maker:
         )
 
     def _own(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
-        """The texts of the row's image."""
+        """Return the texts of the row's image, each with its words."""
         return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
 
     def _same(
         self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]
     ) -> bool:
-        """A guard against paraphrases: one says no more than the other, or much of the same without
-        an attribute that differs.
+        """Guard against paraphrases: return whether one says no more than the other, or much of the
+        same without an attribute that differs.
         """
         if own <= other or other <= own:
             return True
@@ -176,8 +176,8 @@ class _Maker:
     # --- attribute: words are exchanged among rows
 
     def _attributes(self, rows: list[int]) -> dict[int, str]:
-        """A text for each row that has a word to exchange: with the word of another row of the same
-        class, preferably of the same article, so that each word stands in as many mismatches as
+        """Return a text for each row that has a word to exchange. The new word is another row's, of
+        the same class, preferably of the same article. So each word stands in as many mismatches as
         matches.
         """
         choices = {row: self._choices(row) for row in rows}

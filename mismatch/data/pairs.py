@@ -70,8 +70,8 @@ def read_header(
     columns: Columns = PLAIN,
     aliases: bool = False,
 ) -> list[str]:
-    """The names of the columns, as rows have them; InputError where a needed one is missing. With
-    `aliases`, usual names stand for needed ones: file, title.
+    """Return the names of the columns, as rows have them; InputError where a needed one is missing.
+    With `aliases`, usual names stand for needed ones: file, title.
 
     Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
     don't hold bytes.
@@ -121,7 +121,7 @@ def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterato
 
 
 def no_fault(line: int, message: str) -> NoReturn:
-    """The fault of a reading that leaves it to others to say what is wrong with the file:
+    """Leave it to others to say what is wrong with the file: the fault of a reading that raises
     SpanError.
     """
     raise SpanError(f"{line}: {message}")
@@ -170,15 +170,15 @@ def all_columns(
 
 
 def no_rows(path: str | Path) -> InputError:
-    """What to raise of a file that holds none."""
+    """Return what to raise of a file that holds none."""
     return InputError(f"{path}: there are no rows under the header; nothing to do")
 
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
-    """A row of several images as a row for each, with the row's label where it holds for each of
-    them: of rows that match by all their images, that they match; of rows that match by their best
-    one, that they don't. The other label is that of one image, and which one is not known: a
-    problem.
+    """Yield a row of several images as a row for each, with the row's label where it holds for each
+    of them. Of rows that match by all their images, it is that they match; of rows that match by
+    their best one, that they don't. The other label is that of one image, and which one is not
+    known: a problem.
     """
     images = columns.images(row.image_path)
     if columns.multi_image is None or len(images) < 2 or row.problem:
@@ -240,7 +240,7 @@ class Unusable:
         self.first = [*self.first, *later.first][:SHOWN]
 
     def error(self, path: str | Path | Remote) -> InputError:
-        """What to raise; see `refusal`."""
+        """Return what to raise; see `refusal`."""
         more = (
             f" (and {self.count - SHOWN:,} more; mismatch validate lists all)"
             if self.count > SHOWN
@@ -260,7 +260,7 @@ def place(path: str | Path | Remote, line: int) -> str:
 
 
 def kind_of(path: str | Path | Remote) -> str:
-    """What a file is read as: csv, tsv, jsonl, parquet or dataset."""
+    """Return what a file is read as: csv, tsv, jsonl, parquet or dataset."""
     path = located(path)
     return (
         "dataset"
@@ -270,7 +270,7 @@ def kind_of(path: str | Path | Remote) -> str:
 
 
 def rows_files(path: str | Path | Remote) -> list[Path]:
-    """The files that rows are read from: this one, or all of a dataset's; none of a URL."""
+    """Return the files that rows are read from: this one, or all of a dataset's; none of a URL."""
     path = located(path)
     if isinstance(path, Remote):
         return []

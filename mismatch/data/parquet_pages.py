@@ -107,8 +107,8 @@ def _check(head: PageHead, size: int) -> None:
 
 
 def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
-    """The heads of the pages in file[start : start + size], in order; PageError for one that can't
-    be read.
+    """Yield the heads of the pages in file[start : start + size], in order; PageError for one that
+    can't be read.
     """
     end = start + size
     while start < end:
@@ -118,7 +118,7 @@ def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
 
 
 def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
-    """A head, and how many bytes it has itself."""
+    """Return a head, and how many bytes it has itself."""
     size = FIRST_READ
     while True:
         file.seek(start)

@@ -88,8 +88,8 @@ class Reading:
     span: Span | None = None  # whose rows alone are read; None: all of the file's
 
     def names(self, header: list[str]) -> list[str] | None:
-        """The columns as rows have them, and a fault where a needed one is missing; None for a
-        header that can't be one.
+        """Return the columns as rows have them, None for a header that can't be one; a fault where
+        a needed one is missing.
         """
         if len(header) > MAX_COLUMNS:
             self.fault(
@@ -120,7 +120,7 @@ class Reading:
     def row(
         self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None
     ) -> Row:
-        """A record that could be taken apart, with what is wrong with it."""
+        """Return a record that could be taken apart, with what is wrong with it."""
         image_path = columns.get("image_path", "")
         text = columns.get("text", "")
         label = None
@@ -178,7 +178,7 @@ def _empty(columns: dict[str, str], present: Sequence[str]) -> list[str]:
 
 
 def not_text(name: str, value: object) -> str:
-    """What to say of a value of the column `name`, image_path or text, that is none."""
+    """Return what to say of a value of the column `name`, image_path or text, that is none."""
     wanted = "path" if name == "image_path" else "string"
     # a timestamp says more as people write it than as Python does
     shown = str(value) if isinstance(value, (date, time, timedelta)) else reprlib.repr(value)
@@ -186,7 +186,7 @@ def not_text(name: str, value: object) -> str:
 
 
 def several_images(count: int) -> str:
-    """What to say of a row that names so many images where one is read."""
+    """Return what to say of a row that names so many images where one is read."""
     return (
         f"this row has {count} images; say whether rows of several images match by their best one"
         " or by all"
@@ -199,8 +199,8 @@ def is_too_long(values: Iterable[str]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a
-    list are joined as the images of a row are.
+    """Return a value of JSON or Arrow as a column has it: true, 1.5, nothing for null. The strings
+    of a list are joined as the images of a row are.
     """
     if isinstance(value, str):
         return value

@@ -71,8 +71,8 @@ class Look:
 
 
 def oddities(path: str | Path) -> tuple[str, ...]:
-    """What is odd about the file of an image that can be decoded: some of animated, mode, aspect,
-    small. Reads its header only.
+    """Return what is odd about the file of an image that can be decoded: some of animated, mode,
+    aspect, small. Reads its header only.
     """
     from PIL import Image
 

@@ -35,12 +35,12 @@ class Team(Protocol):
     count: int
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns in each process, in order; called by all of them."""
+        """Return what `work` returns in each process, in order; called by all of them."""
 
 
 def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | None:
-    """A span for each process, in order, together all rows; None for one that one process reads
-    alone, as it is small, an object of a store, or its header is at fault.
+    """Return a span for each process, in order, together all rows; None for one that one process
+    reads alone, as it is small, an object of a store, or its header is at fault.
 
     That a quote never stands within a text that is not in quotes is taken for granted. Where it
     does, one of the spans begins or ends within a record, and reading the one before or that one

@@ -35,8 +35,8 @@ LEAST_WORDS = 3  # of a text that loses its brand
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
-    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that
-    the text names already; of counts, numbers too.
+    """Make an edit that puts another word of the lexicon's `kind` in place of one: none of a family
+    that the text names already; of counts, numbers too.
     """
     words = lexicon or Lexicon()
 
@@ -72,7 +72,7 @@ def _other_number(text: str, random: Random) -> str | None:
 
 
 def shuffled(text: str, random: Random) -> str | None:
-    """The same words in another order; None where there is only one order."""
+    """Return the same words in another order; None where there is only one order."""
     words = text.split()
     if len(set(words)) < 2:
         return None

@@ -77,8 +77,9 @@ def blind_image_auroc(
 
 
 def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> list[Telltale]:
-    """The words that say most about the label, the most telling first: of those in at least ten
-    rows, by how far their share of mismatches is from the whole's, in standard errors.
+    """Return the words that say most about the label, the most telling first. Only words in at
+    least ten rows count, by how far their share of mismatches is from the whole's, in standard
+    errors.
     """
     truth = np.asarray(labels)
     holds: dict[str, list[int]] = {}

@@ -82,7 +82,7 @@ def _best(
     groups: NDArray[np.generic],
     seed: int,
 ) -> str:
-    """The kind to fit, by at most `MOST_ROWS` of the rows."""
+    """Choose the kind to fit, by at most `MOST_ROWS` of the rows."""
     some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
     values = values[some]
     truth = truth[some]

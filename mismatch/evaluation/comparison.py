@@ -100,7 +100,7 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
 
 
 def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
-    """The test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
+    """Run the test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
     ranks as in Sun and Xu (2014).
     """
     truth, one = checked(labels, first)

@@ -29,8 +29,8 @@ def metric_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The figures of `binary_metrics` → their percentile intervals over resampled rows, or `groups`
-    (N,) of rows, such as those of one image.
+    """Map the figures of `binary_metrics` → their percentile intervals over resampled rows, or
+    `groups` (N,) of rows, such as those of one image.
 
     `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the
     resamples have the figure.

@@ -55,8 +55,8 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -
 
 
 def count_metrics(tn: int, fp: int, fn: int, tp: int) -> dict[str, float]:
-    """Counts of rows, where a positive is a match → the figures of `binary_metrics` that depend on
-    them alone.
+    """Map counts of rows, where a positive is a match → the figures of `binary_metrics` that depend
+    on them alone.
     """
     return {
         "accuracy": _share(tp + tn, tn + fp + fn + tp),
@@ -86,8 +86,8 @@ def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int6
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """The chance that a match scores above a mismatch, ties counting half (Mann-Whitney U); nan
-    with one class.
+    """Return the chance that a match scores above a mismatch, ties counting half (Mann-Whitney U);
+    nan with one class.
     """
     truth, values = checked(labels, scores)
     positives = int(truth.sum())

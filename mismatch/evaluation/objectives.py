@@ -55,7 +55,7 @@ class Counts:
         return _share(right, right + missed)
 
     def f1(self, label: Label) -> Floats:
-        """The harmonic mean of the two."""
+        """Return the harmonic mean of the two."""
         right = self.true_match if label == "match" else self.true_mismatch
         return _share(2 * right, 2 * right + self.false_match + self.false_mismatch)
 

@@ -185,7 +185,7 @@ def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
 
 
 def photo() -> bytes:
-    """A JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
+    """Make a JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)).resize(
         (PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC
@@ -356,5 +356,5 @@ def _lengths(lengths: Sequence[int]) -> str:
 
 
 def _letters() -> Iterator[str]:
-    """A, B, …, Z, A1, B1, …"""
+    """Yield A, B, …, Z, A1, B1, …"""
     yield from (chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "") for i in range(10**6))

@@ -110,7 +110,7 @@ CHANGES = tuple(_changes())
 
 
 def jpeg(image: Image.Image, _text: str) -> Image.Image:
-    """Saved with low quality and opened again."""
+    """Save the image with low quality and open it again."""
     held = io.BytesIO()
     image.save(held, "JPEG", quality=JPEG_QUALITY)
     return Image.open(io.BytesIO(held.getvalue())).convert("RGB")
@@ -130,7 +130,7 @@ def mirror(image: Image.Image, _text: str) -> Image.Image:
 
 
 def rotate(image: Image.Image, _text: str) -> Image.Image:
-    """Turned on a white ground."""
+    """Turn the image on a white ground."""
     return image.rotate(DEGREES, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255))
 
 

@@ -47,7 +47,7 @@ VALIDATION = {
 
 
 def roc_plot(rows: Decisions, auroc: float) -> str:
-    """Matches found against mismatches that pass."""
+    """Plot matches found against mismatches that pass."""
     figure, axes = _figure("mismatches taken for matches", "matches found")
     curve = roc_curve(rows.labels, rows.scores)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
@@ -188,8 +188,8 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _figure(x: str, y: str) -> tuple[Any, Any]:
-    """A figure of matplotlib that belongs to no window and leaves pyplot's state alone, and its
-    axes.
+    """Return a figure of matplotlib that belongs to no window and leaves pyplot's state alone, and
+    its axes.
     """
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _unit(axes: Any, margin: float) -> None:
 
 
 def _rates(rows: Decisions) -> tuple[float, float]:
-    """The decisions' place on the ROC; nan with one class."""
+    """Return the decisions' place on the ROC; nan with one class."""
     truth = np.array(rows.labels)
     said = np.array(rows.scores) >= np.array(rows.thresholds)
     shares = [

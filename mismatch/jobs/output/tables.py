@@ -115,7 +115,7 @@ class ParquetTable:
         self._rows: list[tuple[object, ...]] = []
 
     def begin(self) -> None:
-        """The schema stands at the end."""
+        """Write nothing: the schema stands at the end."""
 
     def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
         self._rows.append((*_typed(prediction), *kept))
