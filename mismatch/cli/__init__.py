@@ -160,8 +160,8 @@ def help_text(*path: str) -> str:
 
 
 def command_paths() -> list[tuple[str, ...]]:
-    """`()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`: everything that
-    `help_text` takes, in order.
+    """Return `()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`:
+    everything that `help_text` takes, in order.
     """
     paths: list[tuple[str, ...]] = [()]
     for verb in VERBS:
@@ -173,7 +173,7 @@ def command_paths() -> list[tuple[str, ...]]:
 
 
 def _dashes(token: str) -> str:
-    """`train_csv` → `train-csv`: options and verbs are accepted in both spellings."""
+    """Map `train_csv` → `train-csv`: options and verbs are accepted in both spellings."""
     return token.replace("_", "-")
 
 

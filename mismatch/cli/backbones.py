@@ -150,7 +150,7 @@ def new_plugin(name: str, folder: Path | None) -> None:
 
 
 def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the checks, the plugin and its loading among them, as nothing else can run where they
+    """Yield all checks. The plugin and its loading count too, as nothing else can run where they
     fail.
     """
     family = name.partition(":")[0]

@@ -33,6 +33,6 @@ class OutputFile(click.Path):
 
 
 def names_folder(value: str | os.PathLike[str]) -> bool:
-    """Whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
+    """Return whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
     name = os.fspath(value).replace(os.sep, "/")
     return name.endswith(("/", "/.", "/.."))

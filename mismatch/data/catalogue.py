@@ -167,7 +167,7 @@ class _Row(NamedTuple):
 
 
 def split_combinations(seed: int = 0) -> dict[str, list[Combination]]:
-    """All combinations in three parts that share none: train, val, test."""
+    """Return all combinations in three parts that share none: train, val, test."""
     everything = [Combination(*values) for values in product(ARTICLES, COLOURS, PATTERNS, COUNTS)]
     order = np.random.default_rng(seed).permutation(len(everything))
     shuffled = [everything[i] for i in order]
@@ -226,7 +226,7 @@ def write_catalogue(
 def _items(
     folder: Path, combinations: Sequence[Combination], photos: int, seed: tuple[int, ...]
 ) -> list[_Item]:
-    """`photos` items that spread evenly over the combinations."""
+    """Return `photos` items that spread evenly over the combinations."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -279,8 +279,8 @@ def _write_rows(
 
 
 def _title(combination: Combination, material: int, rng: Rng) -> str:
-    """With its material in a third of the cases: always the true one, so that it gives nothing
-    away.
+    """Return a title, with its material in a third of the cases: always the true one, so that it
+    gives nothing away.
     """
     return title(combination, rng, material if rng.random() < 0.33 else None)
 

@@ -77,13 +77,13 @@ class Columns:
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        """What may stand in the label's column, in lower case → 0 or 1."""
+        """Map what may stand in the label's column, in lower case → 0 or 1."""
         named = _label_map(self.label_map) if self.label_map.strip() else {}
         return named if named.keys() & LABELS.keys() else LABELS | named
 
     @cached_property
     def restrained(self) -> bool:
-        """Whether a path has to be looked at before it is taken."""
+        """Return whether a path has to be looked at before it is taken."""
         return bool(self.inside) or self.multi_image is not None
 
     @cached_property
@@ -122,7 +122,7 @@ class Columns:
         return [path for part in image_path.split(SEPARATOR) if (path := part.strip())]
 
     def path_problem(self, image_path: str) -> str | None:
-        """Why a row's image can't be taken from where it is said to lie."""
+        """Return why a row's image can't be taken from where it is said to lie, or None."""
         if not self.restrained:
             return None
         paths = self.images(image_path)
@@ -159,16 +159,16 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
 
 
 def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
-    """Where a row's image lies; an empty base is the working directory, an absolute path is taken
-    as it is.
+    """Return where a row's image lies; an empty base is the working directory, an absolute path is
+    taken as it is.
     """
     return Path(image_base_path) / image_path
 
 
 def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:
-    """As `resolve_image`, below a base that may be a URL: the one case in which something is
-    fetched for a row. InputError for any other URL, and for a path that leaves such a base; with
-    `outside` it may lie anywhere in the base's kind of store.
+    """Return what `resolve_image` does, below a base that may be a URL: the one case in which
+    something is fetched for a row. InputError for any other URL, and for a path that leaves such a
+    base; with `outside` it may lie anywhere in the base's kind of store.
     """
     if isinstance(base, Remote):
         return base.below(image_path, outside=outside)

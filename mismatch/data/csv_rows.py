@@ -40,7 +40,7 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
 
 
 def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
-    """Where the header's record ends: how many bytes and how many lines stand before that."""
+    """Return where the header's record ends: how many bytes and lines stand before that."""
     with open_text(reading.path, "strict") as file:
         lines = _Lines(file, delimiter, measure=True)
         header, names = _header(_records(lines, reading), reading)
@@ -93,7 +93,7 @@ def open_rows(path: str | Path | Remote) -> io.BufferedReader:
 
 
 def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
-    """Each line that is not UTF-8, with its first wrong byte."""
+    """Yield each line that is not UTF-8, with its first wrong byte."""
     with io.TextIOWrapper(
         open_located(path), encoding="utf-8", errors="surrogateescape", newline=""
     ) as file:
@@ -128,7 +128,7 @@ class _Lines:
     """The lines of a file, for csv, with those of the record that is being read."""
 
     def __init__(self, file: TextIO, delimiter: str, *, measure: bool = False) -> None:
-        """`measure`: count bytes too."""
+        """Count bytes too, if `measure` says so."""
         self.taken: list[str] = []  # since `begin`
         self.count = 0  # lines, of all
         self.bytes = 0
@@ -196,7 +196,7 @@ def _row(
 
 
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:
-    """Why a record can't be taken apart into `width` fields."""
+    """Return why a record can't be taken apart into `width` fields; None where it can."""
     if len(record) != width:
         mark = "tab" if delimiter == "\t" else "comma"
         cure = (
@@ -213,8 +213,8 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
 
 
 def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Record]:
-    """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv
-    takes an end within quotes for an error.
+    """Yield those of a span, which begins behind the header; SpanError unless all are whole: strict
+    csv takes an end within quotes for an error.
     """
     with io.TextIOWrapper(
         open_located(reading.path, span.start, span.end), encoding="utf-8", newline=""
@@ -223,8 +223,8 @@ def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Rec
 
 
 def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Record]:
-    """Each record that isn't a blank line, with the line on which it starts, of which `before`
-    stand before these; after a fault, reading goes on with the next line.
+    """Yield each record that isn't a blank line, with the line on which it starts, of which
+    `before` stand before these; after a fault, reading goes on with the next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     delimiter = lines.delimiter

@@ -51,16 +51,16 @@ class TextReader(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Tokens."""
+        """Return how many tokens the context holds."""
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, and its part that is cut off; InputError for a text that
-        can't be tokenized.
+        """Return how many tokens a text has, and its part that is cut off; InputError for a text
+        that can't be tokenized.
         """
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a script that the tokenizer was made for; InputError for a text that
-        can't be tokenized.
+        """Return whether a text is in a script that the tokenizer was made for; InputError for a
+        text that can't be tokenized.
         """
 
 
@@ -86,7 +86,7 @@ class Finding:
     lines: list[int] = field(default_factory=list)  # the first of them
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return it with plain JSON types only."""
         return dict(vars(self))
 
 
@@ -96,7 +96,7 @@ class TextCheck:
     """
 
     def __init__(self, reader: TextReader | None = None) -> None:
-        """`reader`: the tokenizer of the backbone that is to see the texts."""
+        """Take `reader`: the tokenizer of the backbone that is to see the texts."""
         self._reader = reader
         self._markup = _Lines()
         self._garbled = _Lines()
@@ -157,7 +157,7 @@ class TextCheck:
             self.sample[at] = entry
 
     def findings(self) -> Iterator[Finding]:
-        """All doubts about the texts."""
+        """Yield all doubts about the texts."""
         yield from self._unusable_texts()
         yield from self._long_texts()
         yield from self._mixed_scripts()
@@ -165,7 +165,9 @@ class TextCheck:
         yield from self._blind()
 
     def _unusable_texts(self) -> Iterator[Finding]:
-        """Texts with left-overs of a web page, and those that the tokenizer can't read."""
+        """Yield findings for texts with left-overs of a web page, and those that the tokenizer
+        can't read.
+        """
         if self._markup.count:
             verb = "hold" if self._markup.count != 1 else "holds"
             yield self._markup.of_texts("markup", f"{verb} HTML: tags or entities; take them out")
@@ -210,7 +212,7 @@ class TextCheck:
             )
 
     def _mixed_scripts(self) -> Iterator[Finding]:
-        """Texts that are written in another script than most."""
+        """Yield a finding for texts that are written in another script than most."""
         if len(self._scripts) > 1:
             common, *others = sorted(self._scripts, key=lambda script: -self._scripts[script].count)
             for script in others:
@@ -246,8 +248,8 @@ class TextCheck:
 def blind_images(
     sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]
 ) -> tuple[float | None, list[Finding]]:
-    """How well images alone tell the labels, by their means in 8 x 8 parts: an AUROC, None where it
-    can't be measured, and a finding where it is too much.
+    """Return how well images alone tell the labels, by their means in 8 x 8 parts. That is an
+    AUROC, None where it can't be measured, and a finding where it is too much.
 
     `prints`: of each sampled row's image, None where it can't be read.
     """
@@ -270,8 +272,8 @@ def blind_images(
 
 
 def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float | None:
-    """None where rows are too few, of one label, or what is needed isn't installed: the report says
-    that it was not looked for.
+    """Return what `measure` does; None where rows are too few, of one label, or what is needed
+    isn't installed: the report says that it was not looked for.
     """
     from mismatch.data.unimodal_baselines import LEAST_ROWS
     from mismatch.errors import MissingExtraError
@@ -285,7 +287,9 @@ def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float |
 
 
 def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
-    """Images that stand oddly often in one file: `images` and the lines that name them."""
+    """Yield a finding for images that stand oddly often in one file: `images` and the lines that
+    name them.
+    """
     for path, rows in _often(Counter({path: len(lines) for path, lines in images.items()})):
         lines = list(images[path])
         message = (

@@ -67,8 +67,8 @@ class Lexicon:
     """Finds exchangeable words, and exchanges them."""
 
     def __init__(self, more: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`more`: classes of one's own, each a list of families as `"navy, blue"`; a class that is
-        built in is replaced by it. InputError for anything else.
+        """Take `more`: classes of one's own, each a list of families as `"navy, blue"`; a class
+        that is built in is replaced by it. InputError for anything else.
         """
         self.families: dict[str, list[list[str]]] = {
             kind: [_words(part) for part in families.split("|")]
@@ -113,7 +113,7 @@ class Lexicon:
         ]
 
     def alternatives(self, found: Found) -> Iterator[str]:
-        """Words of the same class that name something else, one family after the other."""
+        """Yield words of the same class that name something else, one family after the other."""
         for number, family in enumerate(self.families[found.kind]):
             if number != found.family:
                 yield from family

@@ -121,8 +121,8 @@ def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterato
 
 
 def no_fault(line: int, message: str) -> NoReturn:
-    """Leave it to others to say what is wrong with the file: the fault of a reading that raises
-    SpanError.
+    """Raise SpanError: the fault of a reading that leaves it to others to say what is wrong with
+    the file.
     """
     raise SpanError(f"{line}: {message}")
 
@@ -134,8 +134,8 @@ def load_pairs(
     require_label: bool = True,
     columns: Columns = PLAIN,
 ) -> list[Row]:
-    """All rows, each usable and of one image; else InputError (LabelError where all faults are
-    labels) with the first ten and the count.
+    """Return all rows, each usable and of one image; else InputError (LabelError where all faults
+    are labels) with the first ten and the count.
 
     A row of several images is as many rows; see `one_image_each`.
     """
@@ -154,8 +154,8 @@ def load_pairs(
 def all_columns(
     path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN
 ) -> list[str]:
-    """As `read_header`, with the keys of all objects of JSON lines, in the order in which they
-    come; InputError for more than a table has columns.
+    """Return what `read_header` does, with the keys of all objects of JSON lines, in the order in
+    which they come; InputError for more than a table has columns.
     """
     header = dict.fromkeys(read_header(path, require_label=require_label, columns=columns))
     if kind_of(path) == "jsonl":
@@ -199,8 +199,8 @@ def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
 
 
 def training_problem(row: Row, columns: Columns) -> str | None:
-    """Why a row can't be trained on: its own problem, or a label that does not say which of its
-    images it is about.
+    """Return why a row can't be trained on: its own problem, or a label that does not say which of
+    its images it is about.
     """
     return row.problem or next(
         (one.problem for one in one_image_each(row, columns) if one.problem), None
@@ -208,8 +208,8 @@ def training_problem(row: Row, columns: Columns) -> str | None:
 
 
 def refusal(path: str | Path | Remote, bad: Sequence[Row]) -> InputError:
-    """One error for rows that can't be used: the first ten and the count; a LabelError where all
-    faults are labels.
+    """Return one error for rows that can't be used: the first ten and the count; a LabelError where
+    all faults are labels.
     """
     unusable = Unusable()
     for row in bad:
@@ -253,8 +253,8 @@ class Unusable:
 
 
 def place(path: str | Path | Remote, line: int) -> str:
-    """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines,
-    `train.parquet:row 17`.
+    """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
+    lines, `train.parquet:row 17`.
     """
     return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
 
@@ -278,8 +278,8 @@ def rows_files(path: str | Path | Remote) -> list[Path]:
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
-    """Hex; of all that the rows say: the files, and how they are read. An object is not read for
-    it, its ETag stands for what it holds (`Remote.version`).
+    """Return a digest, in hex, of all that the rows say: the files, and how they are read. An
+    object is not read for it, its ETag stands for what it holds (`Remote.version`).
     """
     path = located(path)
     digest = hashlib.sha256(

@@ -103,7 +103,7 @@ class Reading:
         return _renamed(names) if self.aliases else names
 
     def present(self, header: list[str], names: list[str]) -> tuple[str, ...]:
-        """Those of the needed columns that are there; the others are a fault."""
+        """Return those of the needed columns that are there; the others are a fault."""
         if missing := [name for name in self.needed if name not in names]:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
@@ -142,7 +142,7 @@ class Reading:
         return self.checked(row) if self.columns.restrained or self.columns.label_map else row
 
     def checked(self, row: Row) -> Row:
-        """With what is wrong with its path, and its label as 0 or 1 where names stand for them."""
+        """Add what is wrong with its path, and its label as 0 or 1 where names stand for them."""
         if (
             row.problem is None
             and "image_path" in row.columns
@@ -194,7 +194,7 @@ def several_images(count: int) -> str:
 
 
 def is_too_long(values: Iterable[str]) -> bool:
-    """Whether one of a row's values has more than `MAX_FIELD` characters."""
+    """Return whether one of a row's values has more than `MAX_FIELD` characters."""
     return any(len(value) > MAX_FIELD for value in values)
 
 
@@ -224,9 +224,7 @@ def _said(row: Row) -> str:
 
 
 def _renamed(header: list[str]) -> list[str]:
-    """With the needed name in place of the first usual one that stands for it, where
-    it is missing.
-    """
+    """Put the needed name, where it is missing, in place of the first usual one for it."""
     plain = [folded(name) for name in header]
     names = list(header)
     for name in (name for name in COLUMNS[:2] if name not in header):

@@ -76,8 +76,8 @@ def _need(
     group: Counter[Hashable],
     totals: Counter[Hashable],
 ) -> float:
-    """By how much a group brings a split nearer to its shares: squares of what it lacks, before and
-    after; rare strata count as much as common ones.
+    """Return by how much a group brings a split nearer to its shares: squares of what it lacks,
+    before and after; rare strata count as much as common ones.
     """
     if not share:
         return float("-inf")

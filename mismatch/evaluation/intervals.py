@@ -84,7 +84,7 @@ class _Resampled:
         self.bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
 
     def figures(self, rows: NDArray[np.int64]) -> dict[str, float]:
-        """(M,) numbers of rows → their figures."""
+        """Map (M,) numbers of rows → their figures."""
         (tn, fp), (fn, tp) = np.bincount(self.decided[rows], minlength=4).reshape(2, 2).tolist()
         # (K,) each
         negatives, positives = (
@@ -107,7 +107,7 @@ class _Resampled:
 
 
 def _ranking(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> dict[str, float]:
-    """(K,) counts by ascending score."""
+    """Map (K,) counts by ascending score → AUROC and average precision."""
     total = int(positives.sum())
     others = int(negatives.sum())
     if not total:

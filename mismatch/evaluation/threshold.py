@@ -64,8 +64,8 @@ class Cuts:
         self.distinct, self.place = np.unique(values, return_inverse=True)  # (K,) ascending, (N,)
 
     def per_score(self, rows: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
-        """How many matches and mismatches have each distinct score, (K,) each; `rows`: numbers of
-        the rows that count, with repeats.
+        """Count how many matches and mismatches have each distinct score, (K,) each; `rows`:
+        numbers of the rows that count, with repeats.
         """
         truth, place = (
             (self.truth, self.place) if rows is None else (self.truth[rows], self.place[rows])
@@ -101,7 +101,7 @@ class Cuts:
 
 
 def _counts(matches: Floats, mismatches: Floats) -> Counts:
-    """(K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
+    """Map (K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
     passed, missed = (
         np.concatenate([np.cumsum(values[::-1])[::-1], [0.0]]) for values in (matches, mismatches)
     )
@@ -111,7 +111,7 @@ def _counts(matches: Floats, mismatches: Floats) -> Counts:
 def choose_threshold(
     labels: ArrayLike, scores: ArrayLike, objective: str | Objective = "accuracy"
 ) -> Threshold:
-    """(N,) labels, (N,) scores → the threshold that is best for the objective; midway between
+    """Map (N,) labels, (N,) scores → the threshold that is best for the objective; midway between
     neighbouring scores, in the widest gap among equals.
 
     InputError for an unknown objective, unless both labels occur, and where no threshold reaches a
@@ -133,12 +133,12 @@ def choose_threshold(
 
 
 def now() -> str:
-    """ISO 8601, UTC, to the second."""
+    """Return the time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _between(lower: Floats, upper: Floats) -> Floats:
-    """Midway, and above `lower` even where no number lies between the two."""
+    """Return what lies midway, and above `lower` even where no number lies between the two."""
     middle = lower + (upper - lower) / 2
     return np.where(middle > lower, middle, upper)
 
@@ -154,11 +154,11 @@ def expected_figures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Of each of FIGURES, where it will lie, with this `level`, on as many other rows of the same
-    kind.
+    """Return of each of FIGURES where it will lie, with this `level`, on as many other rows of the
+    same kind.
 
-    In each resample a threshold is chosen anew by the `objective`, or is the given `threshold`, and
-    used on a second, independent resample. How far the figure on the second is from that on the
+    In each resample a threshold is chosen again by the `objective`, or is the given `threshold`,
+    and used on a second, independent resample. How far the figure on the second is from that on the
     first is how far new rows are from these: the choice, which looks better on its own rows than on
     others, and the chance of both samples are in it. `groups` (N,): rows of one group, such as an
     image, are drawn together.
