@@ -143,8 +143,8 @@ class _Failure(click.ClickException):
 
 
 def help_text(*path: str) -> str:
-    """What `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the README's
-    copies come from here by cog.
+    """Return what `mismatch PATH… --help` prints, at a fixed width whatever the terminal; the
+    README's copies come from here by cog.
     """
     ctx = click.Context(
         main, info_name="mismatch", terminal_width=HELP_WIDTH, **main.context_settings
@@ -160,8 +160,8 @@ def help_text(*path: str) -> str:
 
 
 def command_paths() -> list[tuple[str, ...]]:
-    """`()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`: everything that
-    `help_text` takes, in order.
+    """Return `()` for mismatch itself, then `("quickstart",)`, …, `("backbones", "list")`:
+    everything that `help_text` takes, in order.
     """
     paths: list[tuple[str, ...]] = [()]
     for verb in VERBS:
@@ -173,7 +173,7 @@ def command_paths() -> list[tuple[str, ...]]:
 
 
 def _dashes(token: str) -> str:
-    """`train_csv` → `train-csv`: options and verbs are accepted in both spellings."""
+    """Map `train_csv` → `train-csv`: options and verbs are accepted in both spellings."""
     return token.replace("_", "-")
 
 
@@ -207,7 +207,7 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
-    """The signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yields
+    """Let the signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yield
     those that came. One that somebody else handles, or that `nohup` has switched off, is left
     alone.
     """
@@ -256,7 +256,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """A job's progress as a bar on a terminal."""
+    """Show a job's progress as a bar on a terminal."""
     from mismatch.cli.progress import progress_bar
 
     with progress_bar(label, total, unit) as advance:
@@ -274,8 +274,8 @@ def _where_help_is(error: click.ClickException) -> str:
 
 
 def _explained(error: Exception, verb: str | None) -> Exception:
-    """A module of an extra that isn't installed becomes the pip line that installs it; what the
-    machine lacks is said in words.
+    """Return the error as people are told it. A module of an extra that isn't installed becomes the
+    pip line that installs it; what the machine lacks is said in words.
     """
     if not isinstance(error, MismatchError):
         if short := shortage_in(error):

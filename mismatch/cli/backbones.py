@@ -150,7 +150,9 @@ def new_plugin(name: str, folder: Path | None) -> None:
 
 
 def _checks(name: str, model_name: str | None, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The plugin and its loading count as checks too, as nothing else can run where they fail."""
+    """Yield all checks. The plugin and its loading count too, as nothing else can run where they
+    fail.
+    """
     family = name.partition(":")[0]
     if family not in registry.families() and (broken := registry.problems_of(family)):
         yield from (_failed("hook", problem.message, problem.trace) for problem in broken)

@@ -22,7 +22,7 @@ class Finite(click.types.FloatParamType):
     """A number that is neither nan nor infinite, as 1e400 would be."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number."""
+        """Return the number; refuse one that is not finite."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
@@ -33,7 +33,7 @@ class FiniteRange(click.FloatRange):
     """As click's own, which lets nan pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number."""
+        """Return the number; refuse one that is not finite, or out of the range."""
         return super().convert(FINITE.convert(value, param, ctx), param, ctx)
 
 

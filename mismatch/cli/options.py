@@ -46,12 +46,12 @@ class BatchSize(click.ParamType[int | str]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """auto, or the number."""
+        """Return auto, or the number."""
         return "auto" if value == "auto" else click.IntRange(1).convert(value, param, ctx)
 
 
 def model_option(function: F) -> F:
-    """`--model`."""
+    """Add `--model`."""
     text = (
         "Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.  [default:"
         f" ${MODEL_ENV}]"
@@ -62,14 +62,14 @@ def model_option(function: F) -> F:
 
 
 def threads_option(function: F) -> F:
-    """`--threads`."""
+    """Add `--threads`."""
     return click.option(
         "--threads", type=THREADS, help="Threads of the towers.  [default: the engine's own choice]"
     )(function)
 
 
 def provider_option(function: F) -> F:
-    """`--provider`, or `--device`."""
+    """Add `--provider`, or `--device`."""
     kinds = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
     text = "Where it runs; cuda where there is none is an error; tensorrt: bundles only."
     return click.option(
@@ -84,7 +84,7 @@ def provider_option(function: F) -> F:
 
 
 def model_options(function: F) -> F:
-    """`--model`, and how to run it."""
+    """Add `--model`, and how to run it."""
     for decorate in (
         threads_option,
         click.option(
@@ -107,7 +107,7 @@ def model_options(function: F) -> F:
 
 
 def long_text_option(function: F) -> F:
-    """`--long-text`."""
+    """Add `--long-text`."""
     text = (
         "Texts over the backbone's context: truncate scores them without their end, chunk in"
         " pieces, the worst of which decides, chunk-mean by the pieces' mean.  [default: as the"
@@ -117,7 +117,7 @@ def long_text_option(function: F) -> F:
 
 
 def safe_csv_option(function: F) -> F:
-    """`--safe-csv`."""
+    """Add `--safe-csv`."""
     text = (
         "Put an apostrophe before cells that a spreadsheet would run as a formula (= + - @);"
         " numbers stay as they are."
@@ -133,7 +133,7 @@ class Band(click.ParamType[ReviewBand]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> ReviewBand:
-        """Two scores, the lower one first."""
+        """Return the band of two scores, the lower one first."""
         if isinstance(value, ReviewBand):
             return value
         parts = str(value).split(",")
@@ -145,7 +145,7 @@ class Band(click.ParamType[ReviewBand]):
 
 
 def review_band_option(function: F) -> F:
-    """`--review-band`."""
+    """Add `--review-band`."""
     text = (
         "Scores that a person should look at: LOW <= score < HIGH has the prediction `review`. "
         " [default: the model's own, if any]"
@@ -161,19 +161,19 @@ class LocationType(click.ParamType[Path | Remote]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Path | Remote:
-        """What it names."""
+        """Return what it names."""
         return located(value)
 
 
 def job_row_options(function: F) -> F:
-    """How rows are read; the function is given the options as a job takes them."""
+    """Add how rows are read; the function is given the options as a job takes them."""
     for decorate in reversed((BASE, *ROW_OPTIONS)):
         function = decorate(function)
     return function
 
 
 def fetching_row_options(function: F) -> F:
-    """As `job_row_options`; `--image-base-path` may be a URL of a store."""
+    """Add the options of `job_row_options`; `--image-base-path` may be a URL of a store."""
     for decorate in reversed((BASE_OR_URL, *ROW_OPTIONS)):
         function = decorate(function)
     return function
@@ -258,13 +258,13 @@ ROW_OPTIONS = (
 
 
 def shard_option(function: F) -> F:
-    """`--shard`."""
+    """Add `--shard`."""
     text = "Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once."
     return click.option("--shard", metavar="I/N", help=text)(function)
 
 
 def spread_options(function: F) -> F:
-    """`--engine`, and the options of its ray."""
+    """Add `--engine`, and the options of its ray."""
     for decorate in reversed(SPREAD_OPTIONS):
         function = decorate(function)
     return function

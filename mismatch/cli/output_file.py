@@ -17,11 +17,11 @@ class OutputFile(click.Path):
     """
 
     def __init__(self) -> None:
-        """A folder that is there is refused too."""
+        """Refuse a folder that is there too."""
         super().__init__(path_type=Path, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
+        """Return the path; refuse one that names a folder."""
         if names_folder(value):
             self.fail(
                 f"{os.fspath(value)} names a folder, and a file is written; leave out what follows"
@@ -33,6 +33,6 @@ class OutputFile(click.Path):
 
 
 def names_folder(value: str | os.PathLike[str]) -> bool:
-    """Whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
+    """Return whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
     name = os.fspath(value).replace(os.sep, "/")
     return name.endswith(("/", "/.", "/.."))

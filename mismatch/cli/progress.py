@@ -28,8 +28,8 @@ def _no_note() -> str:
 def progress_bar(
     label: str, total: int | None = None, unit: str = "it"
 ) -> Iterator[Callable[..., None]]:
-    """Yields `advance(done, note)`: how many more items are done, and what writes a few words to
-    stand beside, asked for only when they are shown.
+    """Yield `advance(done, note)`: how many more items are done, and what writes a few words next
+    to the bar. The words are asked for only when they are shown.
 
     Everything goes to stderr.
     """
@@ -78,8 +78,8 @@ class _Line:
             click.echo(self._text(now - self.began, note()), file=sys.stderr)
 
     def _text(self, seconds: float, note: str) -> str:
-        """`epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of this work
-        where the note doesn't tell it.
+        """Return `epoch 2/10: 4,096 of 11,250 rows, loss 0.3123, rate 8.2e-04`; the time left of
+        this work where the note doesn't tell it.
         """
         far = (
             f"{self.done:,} {self.unit}s"

@@ -166,12 +166,14 @@ def _serve(settings: Settings, host: str, port: int, send_again: Callable[[], No
 
 
 def _grace(settings: Settings) -> int:
-    """Seconds that accepted requests have after SIGTERM: for its body and its work a deadline."""
+    """Return how many seconds accepted requests have after SIGTERM: for its body and its work a
+    deadline.
+    """
     return math.ceil(max(GRACE, 2 * settings.deadline))
 
 
 def _silence_stderr() -> None:
-    """Nobody reads it: what is written at the process's end would wait for that."""
+    """Send stderr nowhere: nobody reads it, and what is written at the end would wait for that."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
@@ -180,7 +182,7 @@ def _silence_stderr() -> None:
 def _settings(
     file: Path | None, also: tuple[str, ...], hosts: tuple[str, ...], options: dict[str, Any]
 ) -> Settings:
-    """Of the file, the environment and the options; these win."""
+    """Return those of the file, the environment and the options; these win."""
     from mismatch.serving.configuration import Settings, settings_of_environment
 
     given = {

@@ -81,8 +81,8 @@ def settle(stream: TextIO | None) -> None:
 
 
 def stream_error(error: OSError) -> Exception:
-    """An error of the system that names no file: of standard output, or of a working directory that
-    somebody has removed.
+    """Return, in words, an error of the system that names no file: of standard output, or of a
+    working directory that somebody has removed.
     """
     try:
         os.getcwd()

@@ -42,8 +42,8 @@ BATCH = 4096  # rows that are held at a time
 
 
 def import_pyarrow(what: str) -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they are
-    not installed.
+    """Import pyarrow and pyarrow.parquet; MissingExtraError, which says what needs them, where they
+    are not installed.
     """
     try:
         import pyarrow as pa
@@ -54,7 +54,7 @@ def import_pyarrow(what: str) -> tuple[Any, Any]:
 
 
 def arrow_header(reading: Reading) -> list[str]:
-    """The columns as rows have them; those that hold bytes are left out."""
+    """Return the columns as rows have them; those that hold bytes are left out."""
     header = _Source(reading).kept
     names = reading.names(header) or []
     reading.present(header, names)
@@ -62,7 +62,7 @@ def arrow_header(reading: Reading) -> list[str]:
 
 
 def count_rows(reading: Reading) -> int:
-    """How many there are, by what the files say of themselves."""
+    """Return how many there are, by what the files say of themselves."""
     return _Source(reading).count()
 
 
@@ -134,8 +134,8 @@ class _Source:
         self._characters = 0  # of all values that have been handed out
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Those of the span, where one is read, each with how many rows stand before it; InputError
-        for a file that is damaged.
+        """Yield those of the span, where one is read, each with how many rows stand before it;
+        InputError for a file that is damaged.
         """
         span = self.reading.span or Span(0, sys.maxsize, 0)
         try:
@@ -158,7 +158,7 @@ class _Source:
             raise self._damaged(error) from error
 
     def count(self) -> int:
-        """Rows; InputError for a file that is damaged."""
+        """Return how many rows there are; InputError for a file that is damaged."""
         try:
             if self.is_folder:
                 return sum(batch.num_rows for _, batch in self._dataset_batches())
@@ -174,8 +174,8 @@ class _Source:
             raise self._damaged(error) from error
 
     def texts(self, batch: Any) -> Iterator[tuple[int, list[list[str]], dict[int, str]]]:
-        """A batch in parts: how many of its rows stand before one, what `ArrowValues.texts` says of
-        it. InputError for damage and for bombs.
+        """Yield a batch in parts: how many of its rows stand before one, and what
+        `ArrowValues.texts` says of it. InputError for damage and for bombs.
         """
         try:
             for before, part in self._values.slices(batch):
@@ -232,7 +232,9 @@ class _Source:
         return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False, **options)
 
     def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
-        """Those of the row groups in which a span lies, each with how many rows stand before it."""
+        """Yield those of the row groups in which a span lies, each with how many rows stand before
+        it.
+        """
         with self._parquet() as described:
             metadata = described.metadata
             leaves = self._leaves(described)
@@ -260,13 +262,15 @@ class _Source:
                 before = end
 
     def _pages(self) -> Any:
-        """The file, of which no more is read than is asked for: heads stand far from each other."""
+        """Open the file, of which no more is read than is asked for: heads stand far from each
+        other.
+        """
         return (
             self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
         )
 
     def _leaves(self, parquet: Any) -> list[Leaf]:
-        """Those of the kept columns."""
+        """Return those of the kept columns."""
         kept = {*self.kept}
         groups = [
             parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)
@@ -283,8 +287,8 @@ class _Source:
         return found
 
     def _dataset_batches(self) -> Iterator[tuple[int, Any]]:
-        """All, each with how many rows stand before it; mapped, so that one that nobody looks into
-        is not read.
+        """Yield all, each with how many rows stand before it; mapped, so that one that nobody looks
+        into is not read.
         """
         before = 0
         for file in self.files:
@@ -308,7 +312,7 @@ class _Source:
 
 
 def _size(file: Path | Remote) -> int:
-    """Bytes; 0 of a file that is not there, which opening it says."""
+    """Return its bytes; 0 of a file that is not there, which opening it says."""
     if isinstance(file, Path):
         return file.stat().st_size if file.exists() else 0
     with file.open() as opened:
@@ -316,8 +320,8 @@ def _size(file: Path | Remote) -> int:
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
-    """Column → the names of its classes, which datasets stores as numbers; a label is what it is
-    called, not where it stands in that list.
+    """Map a column → the names of its classes, which datasets stores as numbers; a label is what it
+    is called, not where it stands in that list.
     """
     try:
         features = (

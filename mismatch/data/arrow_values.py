@@ -32,8 +32,8 @@ class ArrowValues:
         kept: Sequence[str],
         class_names: Mapping[str, list[str]],
     ) -> None:
-        """`arrow`: the module; `kept`: names of the columns that are read; `class_names`: column →
-        what its numbers stand for.
+        """Take `arrow`: the module; `kept`: names of the columns that are read; `class_names`:
+        column → what its numbers stand for.
         """
         self.arrow = arrow
         self.columns = columns
@@ -41,8 +41,8 @@ class ArrowValues:
         self.class_names = class_names
 
     def slices(self, batch: Any) -> Iterator[tuple[int, Any]]:
-        """A batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand before
-        it; ValueError for a row that has more by itself.
+        """Yield a batch in parts of at most `MAX_UNPACKED` bytes, each with how many rows stand
+        before it; ValueError for a row that has more by itself.
         """
         waiting = [(0, batch)]
         while waiting:
@@ -59,8 +59,8 @@ class ArrowValues:
                 waiting += [(before + half, part.slice(half)), (before, part.slice(0, half))]
 
     def texts(self, batch: Any) -> tuple[list[list[str]], dict[int, str]]:
-        """Of each kept column its values, and of rows whose image or text can't be had from its
-        value why, by their place in the batch.
+        """Return the values of each kept column. With them comes, by place in the batch, why a
+        row's image or text can't be had from its value.
         """
         lists: list[list[str]] = []
         problems: dict[int, str] = {}
@@ -101,7 +101,9 @@ class ArrowValues:
         return lists, problems
 
     def _images(self, array: Any) -> tuple[Any, dict[int, str]]:
-        """Paths, of values that may be what datasets makes of an image: its bytes and its path."""
+        """Return paths, of values that may be what datasets makes of an image: its bytes and its
+        path.
+        """
         types = self.arrow.types
         kind = array.type
         if types.is_struct(kind) and {"bytes", "path"} <= {
@@ -128,8 +130,8 @@ class ArrowValues:
         return array, {}
 
     def _values(self, array: Any, class_names: list[str] | None, *, as_written: bool) -> list[Any]:
-        """Python's values; dates and decimals as texts unless they are wanted `as_written`. Equal
-        strings of a dictionary are one object.
+        """Return Python's values; dates and decimals as texts unless they are wanted `as_written`.
+        Equal strings of a dictionary are one object.
         """
         types = self.arrow.types
         if types.is_dictionary(array.type):
@@ -149,7 +151,7 @@ class ArrowValues:
         return values
 
     def _unpacked(self, array: Any) -> int:
-        """Bytes of the values, each counted where it is used."""
+        """Return the bytes of the values, each counted where it is used."""
         import pyarrow.compute as pc
 
         types = self.arrow.types
@@ -176,8 +178,8 @@ class ArrowValues:
 
 
 def is_readable(arrow: Any, kind: Any) -> bool:
-    """Whether values of an Arrow type become texts: not bytes, nor what holds them, as images and
-    sounds do, nor types that no table of rows has.
+    """Return whether values of an Arrow type become texts. Bytes don't, nor what holds them, as
+    images and sounds do, nor types that no table of rows has.
     """
     types = arrow.types
     if isinstance(kind, arrow.BaseExtensionType):
@@ -202,8 +204,8 @@ def is_readable(arrow: Any, kind: Any) -> bool:
 
 
 def is_compressed(kind: str, metadata: bytes) -> bool:
-    """Whether the batch in a message of Arrow's streams is compressed, which save_to_disk never
-    does, so that its size says nothing. struct.error where the message is damaged.
+    """Return whether the batch in a message of Arrow's streams is compressed, which save_to_disk
+    never does, so that its size says nothing. struct.error where the message is damaged.
     """
     fields = BODIES.get(kind)
     if fields is None:
@@ -218,7 +220,7 @@ def is_compressed(kind: str, metadata: bytes) -> bool:
 
 
 def _field(metadata: bytes, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer's table stands; None where it has none."""
+    """Return where a field of a flatbuffer's table stands; None where it has none."""
     head = table - struct.unpack_from("<i", metadata, table)[0]
     if head < 0:
         raise struct.error("damaged")

@@ -104,8 +104,8 @@ def _add_blind_images(file: FileAudit, prints: Sequence[Any]) -> None:
 
 
 def _resolver(base: str | Path) -> Resolver:
-    """Where an image lies, the last hundred thousand remembered: making a path takes longer than
-    reading a row.
+    """Return what says where an image lies. It remembers the last hundred thousand: making a path
+    takes longer than reading a row.
     """
     return lru_cache(maxsize=100_000)(lambda image: str(resolve_image(base, image)))
 
@@ -116,7 +116,7 @@ def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str
 
 
 def size_advice(rows: int) -> str | None:
-    """What to say of so many training rows; nothing from 5,000 on."""
+    """Return what to say of so many training rows; None from 5,000 on."""
     if rows < MIN_ROWS:
         return (
             f"{plural(rows, 'training row')}: too few to learn from; {MIN_ROWS} to 1,000 are the"
@@ -219,7 +219,7 @@ class _Pairs:
 
 
 def balance_advice(labels: Counter[int]) -> Iterator[str]:
-    """What to say of so many rows of each label; nothing where both have a fifth or more."""
+    """Yield what to say of so many rows of each label; nothing where both have a fifth or more."""
     total = labels.total()
     if not total:
         return
@@ -262,15 +262,15 @@ def _add_images(file: FileAudit, broken: dict[str, InputError], keep: int) -> No
 
 
 def _size(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Of the largest file, which is the one to train on."""
+    """Yield what to say of the largest file, which is the one to train on."""
     largest = max(files, key=lambda file: file.rows)
     if advice := size_advice(largest.rows):
         yield f"{largest.path}: {advice}"
 
 
 def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Images that stand in two files: scores on the one then flatter a model trained
-    on the other.
+    """Yield a line for images that stand in two files: scores on the one then flatter a model
+    trained on the other.
     """
     for i, first in enumerate(files):
         for second in files[i + 1 :]:
@@ -282,7 +282,7 @@ def _shared(files: Sequence[FileAudit]) -> Iterator[str]:
 
 
 def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]]) -> Iterator[str]:
-    """Near-duplicates of images in another file."""
+    """Yield a line for near-duplicates of images in another file."""
     for (first, second), images in leaks.items():
         lines = sorted(line for path in images for line in files[first].images[path])
         shown = ", ".join(map(str, lines[:3])) + (", …" if len(lines) > 3 else "")
@@ -297,7 +297,7 @@ def _leaking(files: Sequence[FileAudit], leaks: dict[tuple[int, int], set[str]])
 
 
 def _shared_texts(files: Sequence[FileAudit]) -> Iterator[str]:
-    """Texts that stand in two files, but for case, punctuation and the order of words."""
+    """Yield a line for texts that stand in two files, but for case, punctuation and word order."""
     for i, first in enumerate(files):
         for second in files[i + 1 :]:
             if both := first.text_keys.keys() & second.text_keys.keys():

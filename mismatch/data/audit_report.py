@@ -43,12 +43,12 @@ class FileAudit:
 
     @property
     def ok(self) -> bool:
-        """Whether every row can be trained on."""
+        """Return whether every row can be trained on."""
         return not self.problem_count
 
     @property
     def unusable(self) -> int:
-        """Rows that can't be trained on; all of them where the file itself is at fault."""
+        """Return how many rows can't be trained on; all where the file itself is at fault."""
         return self.rows if self.faults else len(self.bad_lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,12 +118,12 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether every row of every file can be trained on."""
+        """Return whether every row of every file can be trained on."""
         return all(file.ok for file in self.files)
 
     @property
     def doubtful(self) -> bool:
-        """Whether there is any warning."""
+        """Return whether there is any warning."""
         return bool(self.warnings) or any(file.warnings or file.findings for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:

@@ -98,8 +98,8 @@ _BRANDS = [
 
 
 def title(combination: Combination, rng: Rng, material: int | None = None) -> str:
-    """What a shop might call the photo: words, their order and extras vary with `rng`; `material`
-    is named where it is given.
+    """Return what a shop might call the photo: words, their order and extras vary with `rng`;
+    `material` is named where it is given.
     """
     article = _choose(_ARTICLE_WORDS[combination.article], rng)[combination.pieces > 1]
     colour = _choose(_COLOUR_WORDS[combination.colour], rng)
@@ -167,7 +167,7 @@ class _Row(NamedTuple):
 
 
 def split_combinations(seed: int = 0) -> dict[str, list[Combination]]:
-    """All combinations in three parts that share none: train, val, test."""
+    """Return all combinations in three parts that share none: train, val, test."""
     everything = [Combination(*values) for values in product(ARTICLES, COLOURS, PATTERNS, COUNTS)]
     order = np.random.default_rng(seed).permutation(len(everything))
     shuffled = [everything[i] for i in order]
@@ -226,7 +226,7 @@ def write_catalogue(
 def _items(
     folder: Path, combinations: Sequence[Combination], photos: int, seed: tuple[int, ...]
 ) -> list[_Item]:
-    """`photos` items that spread evenly over the combinations."""
+    """Return `photos` items that spread evenly over the combinations."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -279,8 +279,8 @@ def _write_rows(
 
 
 def _title(combination: Combination, material: int, rng: Rng) -> str:
-    """With its material in a third of the cases: always the true one, so that it gives nothing
-    away.
+    """Return a title, with its material in a third of the cases: always the true one, so that it
+    gives nothing away.
     """
     return title(combination, rng, material if rng.random() < 0.33 else None)
 
@@ -288,8 +288,8 @@ def _title(combination: Combination, material: int, rng: Rng) -> str:
 def _other(
     combination: Combination, preferred: set[Combination], allowed: set[Combination], rng: Rng
 ) -> tuple[Kind, Combination]:
-    """A combination that does not fit the photo, and in what; one of `preferred` where there is
-    one.
+    """Return a combination that does not fit the photo, and in what; one of `preferred` where there
+    is one.
     """
     if rng.random() < ONE_ATTRIBUTE:
         for place in rng.permutation(len(_ATTRIBUTES)):

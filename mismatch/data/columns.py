@@ -77,13 +77,13 @@ class Columns:
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        """What may stand in the label's column, in lower case → 0 or 1."""
+        """Map what may stand in the label's column, in lower case → 0 or 1."""
         named = _label_map(self.label_map) if self.label_map.strip() else {}
         return named if named.keys() & LABELS.keys() else LABELS | named
 
     @cached_property
     def restrained(self) -> bool:
-        """Whether a path has to be looked at before it is taken."""
+        """Return whether a path has to be looked at before it is taken."""
         return bool(self.inside) or self.multi_image is not None
 
     @cached_property
@@ -95,8 +95,8 @@ class Columns:
         return located(self.inside)
 
     def named(self, header: list[str]) -> list[str]:
-        """The columns as rows have them. One that is not asked for, but has the name of one that
-        is, becomes `input_NAME`.
+        """Return the columns as rows have them. One that is not asked for, but has the name of one
+        that is, becomes `input_NAME`.
         """
         asked = {self.image: "image_path", self.text: "text", self.label: "label"}
         taken = {*header, *COLUMNS}
@@ -110,19 +110,19 @@ class Columns:
         return names
 
     def asked(self, name: str) -> str:
-        """What `image_path`, `text` or `label` is called in the file."""
+        """Return what `image_path`, `text` or `label` is called in the file."""
         return {"image_path": self.image, "text": self.text, "label": self.label}[name]
 
     def images(self, image_path: str) -> list[str]:
-        """The paths of a row's images, as written; one, unless `multi_image` says that there may be
-        several.
+        """Return the paths of a row's images, as written; one, unless `multi_image` says that there
+        may be several.
         """
         if self.multi_image is None:
             return [image_path]
         return [path for part in image_path.split(SEPARATOR) if (path := part.strip())]
 
     def path_problem(self, image_path: str) -> str | None:
-        """Why a row's image can't be taken from where it is said to lie."""
+        """Return why a row's image can't be taken from where it is said to lie, or None."""
         if not self.restrained:
             return None
         paths = self.images(image_path)
@@ -139,8 +139,8 @@ class Columns:
 
 
 def parse_label(value: str, columns: Columns | None = None) -> int:
-    """A label is written 0 or 1, or as the label map of `columns` says, and nothing else:
-    LabelError.
+    """Return the label that is written 0 or 1, or as the label map of `columns` says; LabelError
+    for anything else.
     """
     labels = LABELS if columns is None else columns.labels
     said = value.strip()
@@ -159,16 +159,16 @@ def parse_label(value: str, columns: Columns | None = None) -> int:
 
 
 def resolve_image(image_base_path: str | Path, image_path: str) -> Path:
-    """Where a row's image lies; an empty base is the working directory, an absolute path is taken
-    as it is.
+    """Return where a row's image lies; an empty base is the working directory, an absolute path is
+    taken as it is.
     """
     return Path(image_base_path) / image_path
 
 
 def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False) -> Path | Remote:
-    """As `resolve_image`, below a base that may be a URL: the one case in which something is
-    fetched for a row. InputError for any other URL, and for a path that leaves such a base; with
-    `outside` it may lie anywhere in the base's kind of store.
+    """Return what `resolve_image` does, below a base that may be a URL: the one case in which
+    something is fetched for a row. InputError for any other URL, and for a path that leaves such a
+    base; with `outside` it may lie anywhere in the base's kind of store.
     """
     if isinstance(base, Remote):
         return base.below(image_path, outside=outside)
@@ -181,7 +181,7 @@ def locate_image(base: Path | Remote, image_path: str, *, outside: bool = False)
 
 
 def leaving(path: str, folder: str) -> str:
-    """What to say of an image that lies outside the folder that paths may not leave."""
+    """Return what to say of an image that lies outside the folder that paths may not leave."""
     return (
         f"image {path!r} leaves the image base path {folder}; allow outside images if it may lie"
         " elsewhere"
@@ -189,7 +189,7 @@ def leaving(path: str, folder: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A column's name without what people write differently."""
+    """Return a column's name without what people write differently."""
     return name.lower().replace(" ", "_").replace("-", "_")
 
 

@@ -18,7 +18,7 @@ class ConfinedFolder:
     """
 
     def __init__(self, folder: str) -> None:
-        """`folder` itself may be a link; empty: the working directory."""
+        """Take `folder`, which may itself be a link; empty: the working directory."""
         self._folder = folder
         self._home = os.path.realpath(folder or os.curdir)
         self._inside = os.path.join(self._home, "")

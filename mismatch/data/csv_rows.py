@@ -32,7 +32,7 @@ NEEDED = (
 
 
 def csv_header(reading: Reading, delimiter: str) -> list[str]:
-    """The columns as rows have them."""
+    """Return the columns as rows have them."""
     with open_text(reading.path, "strict") as file:
         header, names = _header(_records(_Lines(file, delimiter), reading), reading)
     reading.present(header, names or [])
@@ -40,7 +40,7 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
 
 
 def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
-    """Where the header's record ends: how many bytes and how many lines stand before that."""
+    """Return where the header's record ends: how many bytes and lines stand before that."""
     with open_text(reading.path, "strict") as file:
         lines = _Lines(file, delimiter, measure=True)
         header, names = _header(_records(lines, reading), reading)
@@ -75,12 +75,12 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
 
 
 def open_text(path: str | Path | Remote, errors: str) -> TextIO:
-    """A file of UTF-8 text, line ends kept; InputError where there is none."""
+    """Open a file of UTF-8 text, line ends kept; InputError where there is none."""
     return io.TextIOWrapper(open_rows(path), encoding="utf-8-sig", errors=errors, newline="")
 
 
 def open_rows(path: str | Path | Remote) -> io.BufferedReader:
-    """A file or an object of rows, as bytes; InputError where there is none."""
+    """Open a file or an object of rows, as bytes; InputError where there is none."""
     try:
         # a pipe would be empty when it is opened again
         if not isinstance(path, Remote) and Path(path).exists() and not Path(path).is_file():
@@ -93,7 +93,7 @@ def open_rows(path: str | Path | Remote) -> io.BufferedReader:
 
 
 def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
-    """Each line that is not UTF-8, with its first wrong byte."""
+    """Yield each line that is not UTF-8, with its first wrong byte."""
     with io.TextIOWrapper(
         open_located(path), encoding="utf-8", errors="surrogateescape", newline=""
     ) as file:
@@ -108,7 +108,7 @@ def bad_bytes(path: str | Path | Remote) -> Iterator[tuple[int, int]]:
 
 
 def not_utf8(byte: int) -> str:
-    """What to say of such a byte."""
+    """Return what to say of such a byte."""
     return f"byte {byte:#04x} is not UTF-8; save the file as UTF-8"
 
 
@@ -128,7 +128,7 @@ class _Lines:
     """The lines of a file, for csv, with those of the record that is being read."""
 
     def __init__(self, file: TextIO, delimiter: str, *, measure: bool = False) -> None:
-        """`measure`: count bytes too."""
+        """Count bytes too, if `measure` says so."""
         self.taken: list[str] = []  # since `begin`
         self.count = 0  # lines, of all
         self.bytes = 0
@@ -196,7 +196,7 @@ def _row(
 
 
 def _damage(record: list[str], width: int, delimiter: str) -> str | None:
-    """Why a record can't be taken apart into `width` fields."""
+    """Return why a record can't be taken apart into `width` fields; None where it can."""
     if len(record) != width:
         mark = "tab" if delimiter == "\t" else "comma"
         cure = (
@@ -213,8 +213,8 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
 
 
 def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Record]:
-    """Those of a span, which begins behind the header; SpanError unless all are whole: strict csv
-    takes an end within quotes for an error.
+    """Yield those of a span, which begins behind the header; SpanError unless all are whole: strict
+    csv takes an end within quotes for an error.
     """
     with io.TextIOWrapper(
         open_located(reading.path, span.start, span.end), encoding="utf-8", newline=""
@@ -223,8 +223,8 @@ def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Rec
 
 
 def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Record]:
-    """Each record that isn't a blank line, with the line on which it starts, of which `before`
-    stand before these; after a fault, reading goes on with the next line.
+    """Yield each record that isn't a blank line, with the line on which it starts, of which
+    `before` stand before these; after a fault, reading goes on with the next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     delimiter = lines.delimiter
@@ -248,7 +248,7 @@ def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Reco
 def _fault_of(
     error: UnicodeDecodeError | csv.Error, path: str | Path | Remote, line: int, delimiter: str
 ) -> tuple[int, str]:
-    """The line and what is wrong there, of a record that starts at `line`."""
+    """Return the line and what is wrong there, of a record that starts at `line`."""
     if isinstance(error, UnicodeDecodeError):
         return next(((line, not_utf8(byte)) for line, byte in bad_bytes(path)), (line, "not UTF-8"))
     said = str(error)
@@ -268,8 +268,8 @@ def _fault_of(
 
 
 def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
-    """The line of the quote that never closes, in the record that starts at line `start`: behind
-    all the whole fields.
+    """Return the line of the quote that never closes, in the record that starts at line `start`:
+    behind all the whole fields.
     """
     with open_text(path, "replace") as file:
         text = "".join(islice(file, start - 1, None))  # which a record's bounds keep small
@@ -283,14 +283,14 @@ def _open_quote(path: str | Path | Remote, start: int, delimiter: str) -> int:
 
 
 def _is_binary(start: str) -> bool:
-    """A header in UTF-16 holds NUL bytes, and so does the beginning of nearly any spreadsheet,
-    archive or image.
+    """Return whether a header holds NUL bytes, as one in UTF-16 does, and the beginning of nearly
+    any spreadsheet, archive or image.
     """
     return "\0" in start.partition("\n")[0]
 
 
 def _header(records: Iterator[_Record], reading: Reading) -> tuple[list[str], list[str] | None]:
-    """The first record, and its names as rows have them, None where it can't be a header."""
+    """Return the first record, and its names as rows have them, None where it can't be a header."""
     with open_located(reading.path) as file:
         if _is_binary(file.read(64).decode("latin-1")):
             reading.fault(

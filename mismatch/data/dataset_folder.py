@@ -26,8 +26,8 @@ SPLITS = "dataset_dict.json"
 
 
 def dataset_files(folder: str | Path) -> list[Path]:
-    """The Arrow files of such a folder, in order; InputError for another folder, and for one that
-    names what is no file of its own.
+    """Return the Arrow files of such a folder, in order; InputError for another folder, and for one
+    that names what is no file of its own.
     """
     folder = Path(folder)
     if (folder / SPLITS).is_file():
@@ -55,7 +55,7 @@ def dataset_files(folder: str | Path) -> list[Path]:
 
 
 def _split_names(folder: Path) -> str:
-    """The folders of a dataset's splits, to name one of."""
+    """Return the folders of a dataset's splits, to name one of."""
     splits = _json(folder / SPLITS).get("splits") or ["train"]
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         return ""
@@ -71,7 +71,7 @@ def _named_wrongly(folder: Path, what: str) -> InputError:
 
 
 def _short(name: str) -> str:
-    """A name in quotes, its control characters and halves of surrogate pairs as codes."""
+    """Return a name in quotes, its control characters and halves of surrogate pairs as codes."""
     return repr(name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…")
 
 

@@ -51,7 +51,7 @@ class Shape(NamedTuple):
 def _arc(
     cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0
 ) -> Points:
-    """Points on an ellipse from `start` to `end` degrees, clockwise from the right."""
+    """Return points on an ellipse from `start` to `end` degrees, clockwise from the right."""
     return [
         (cx + rx * math.cos(math.radians(a)), cy + ry * math.sin(math.radians(a)))
         for a in np.linspace(start, end, 25)
@@ -61,12 +61,12 @@ def _arc(
 def _band(
     cx: float, cy: float, rx: float, ry: float, width: float, start: float, end: float
 ) -> Points:
-    """A bent strip, such as a handle."""
+    """Return a bent strip, such as a handle."""
     return _arc(cx, cy, rx, ry, start, end) + _arc(cx, cy, rx - width, ry - width, end, start)
 
 
 def _mirrored(right: Points) -> Points:
-    """The right half of an outline, from top to bottom, and its mirror image."""
+    """Return the right half of an outline, from top to bottom, and its mirror image."""
     return right + [(-x, y) for x, y in reversed(right)]
 
 
@@ -213,8 +213,8 @@ class _Style(NamedTuple):
 
 
 def draw(combination: Combination, rng: Rng, size: int = 64, material: int = 0) -> Image.Image:
-    """One photo, `size` pixels square; place, size, turn, light, backdrop and shade of colour vary
-    with `rng`.
+    """Draw one photo, `size` pixels square; place, size, turn, light, backdrop and shade of colour
+    vary with `rng`.
     """
     side = size * SUPERSAMPLING
     canvas = _backdrop(side, rng)
@@ -238,7 +238,7 @@ def draw(combination: Combination, rng: Rng, size: int = 64, material: int = 0) 
 
 
 def contact_sheet(seed: int = 0, size: int = 128, columns: int = 12) -> Image.Image:
-    """A picture of every article in several colours, patterns and counts, `size` pixels each."""
+    """Draw a picture of every article in several colours, patterns, counts, `size` pixels each."""
     rng = np.random.default_rng(seed)
     sheet = Image.new("RGB", (columns * size, len(ARTICLES) * size))
     for row, article in enumerate(ARTICLES):
@@ -256,7 +256,7 @@ def contact_sheet(seed: int = 0, size: int = 128, columns: int = 12) -> Image.Im
 
 
 def _backdrop(side: int, rng: Rng) -> Floats:
-    """(side, side, 3), 0..1: a pale wall with a slow gradient."""
+    """Return (side, side, 3), 0..1: a pale wall with a slow gradient."""
     tint = rng.uniform(0.84, 0.97) + rng.uniform(-0.03, 0.03, 3)
     ramp = np.linspace(-1, 1, side)
     light = 1 + rng.uniform(-0.05, 0.05) * ramp[:, None] + rng.uniform(-0.05, 0.05) * ramp[None, :]
@@ -311,7 +311,7 @@ def _masks(
     half: float,
     turn: float,
 ) -> tuple[Floats, Floats]:
-    """Body and trim, (h, w, 1) each, 0 or 1."""
+    """Return body and trim, (h, w, 1) each, 0 or 1."""
     image = Image.new("L", (window[1], window[0]))
     pen = ImageDraw.Draw(image)
     ink = {"hole": 0, "body": 1, "trim": 2}
@@ -329,7 +329,7 @@ def _masks(
 def _local(
     window: tuple[int, int], centre: tuple[float, float], half: float, turn: float
 ) -> tuple[Floats, Floats]:
-    """The piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
+    """Return the piece's own coordinates of each pixel, (h, w) each, -1..1 within the piece."""
     x = (np.arange(window[1], dtype=np.float32)[None, :] - centre[0]) / half
     y = (np.arange(window[0], dtype=np.float32)[:, None] - centre[1]) / half
     cos = np.float32(math.cos(turn))
@@ -338,7 +338,7 @@ def _local(
 
 
 def _pattern(style: _Style, u: Floats, v: Floats) -> Floats:
-    """(h, w), 0..1: how much of the second colour shows."""
+    """Return (h, w), 0..1: how much of the second colour shows."""
     if style.pattern == "plain":
         return np.zeros_like(u)
     if style.pattern == "striped":
@@ -352,7 +352,7 @@ def _pattern(style: _Style, u: Floats, v: Floats) -> Floats:
 
 
 def _texture(material: int, u: Floats, v: Floats) -> Floats | float:
-    """(h, w): what the material adds to the light."""
+    """Return (h, w): what the material adds to the light; 0 for one that adds nothing."""
     if material == 1:
         return np.asarray(0.05 * np.sin(u * 42) * np.sin(v * 42), np.float32)
     if material == 2:

@@ -51,16 +51,16 @@ class TextReader(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Tokens."""
+        """Return how many tokens the context holds."""
 
     def beyond(self, text: str) -> tuple[int, str]:
-        """How many tokens a text has, and its part that is cut off; InputError for a text that
-        can't be tokenized.
+        """Return how many tokens a text has, and its part that is cut off; InputError for a text
+        that can't be tokenized.
         """
 
     def knows(self, text: str) -> bool:
-        """Whether a text is in a script that the tokenizer was made for; InputError for a text that
-        can't be tokenized.
+        """Return whether a text is in a script that the tokenizer was made for; InputError for a
+        text that can't be tokenized.
         """
 
 
@@ -86,7 +86,7 @@ class Finding:
     lines: list[int] = field(default_factory=list)  # the first of them
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return it with plain JSON types only."""
         return dict(vars(self))
 
 
@@ -96,7 +96,7 @@ class TextCheck:
     """
 
     def __init__(self, reader: TextReader | None = None) -> None:
-        """`reader`: the tokenizer of the backbone that is to see the texts."""
+        """Take `reader`: the tokenizer of the backbone that is to see the texts."""
         self._reader = reader
         self._markup = _Lines()
         self._garbled = _Lines()
@@ -149,7 +149,7 @@ class TextCheck:
             self._long.add(line, f"… {unseen}")
 
     def _keep(self, entry: Sampled) -> None:
-        """A sample in which every row is as likely as any other."""
+        """Keep a sample in which every row is as likely as any other."""
         self.rows += 1
         if len(self.sample) < SAMPLE:
             self.sample.append(entry)
@@ -157,7 +157,7 @@ class TextCheck:
             self.sample[at] = entry
 
     def findings(self) -> Iterator[Finding]:
-        """All doubts about the texts."""
+        """Yield all doubts about the texts."""
         yield from self._unusable_texts()
         yield from self._long_texts()
         yield from self._mixed_scripts()
@@ -165,7 +165,9 @@ class TextCheck:
         yield from self._blind()
 
     def _unusable_texts(self) -> Iterator[Finding]:
-        """Texts with left-overs of a web page, and those that the tokenizer can't read."""
+        """Yield findings for texts with left-overs of a web page, and those that the tokenizer
+        can't read.
+        """
         if self._markup.count:
             verb = "hold" if self._markup.count != 1 else "holds"
             yield self._markup.of_texts("markup", f"{verb} HTML: tags or entities; take them out")
@@ -210,7 +212,7 @@ class TextCheck:
             )
 
     def _mixed_scripts(self) -> Iterator[Finding]:
-        """Texts that are written in another script than most."""
+        """Yield a finding for texts that are written in another script than most."""
         if len(self._scripts) > 1:
             common, *others = sorted(self._scripts, key=lambda script: -self._scripts[script].count)
             for script in others:
@@ -246,8 +248,8 @@ class TextCheck:
 def blind_images(
     sample: Sequence[Sampled], prints: Sequence[Fingerprint | None]
 ) -> tuple[float | None, list[Finding]]:
-    """How well images alone tell the labels, by their means in 8 x 8 parts: an AUROC, None where it
-    can't be measured, and a finding where it is too much.
+    """Return how well images alone tell the labels, by their means in 8 x 8 parts. That is an
+    AUROC, None where it can't be measured, and a finding where it is too much.
 
     `prints`: of each sampled row's image, None where it can't be read.
     """
@@ -270,8 +272,8 @@ def blind_images(
 
 
 def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float | None:
-    """None where rows are too few, of one label, or what is needed isn't installed: the report says
-    that it was not looked for.
+    """Return what `measure` does; None where rows are too few, of one label, or what is needed
+    isn't installed: the report says that it was not looked for.
     """
     from mismatch.data.unimodal_baselines import LEAST_ROWS
     from mismatch.errors import MissingExtraError
@@ -285,7 +287,9 @@ def _blind_auroc(labels: Sequence[int], measure: Callable[[], float]) -> float |
 
 
 def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
-    """Images that stand oddly often in one file: `images` and the lines that name them."""
+    """Yield a finding for images that stand oddly often in one file: `images` and the lines that
+    name them.
+    """
     for path, rows in _often(Counter({path: len(lines) for path, lines in images.items()})):
         lines = list(images[path])
         message = (
@@ -296,8 +300,8 @@ def common_images(images: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
 
 
 def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
-    """The first of those that are used at least twenty times, ten times as often as the mean, and
-    in a thousandth of the rows.
+    """Yield the first of those used at least twenty times, ten times as often as the mean, and in a
+    thousandth of the rows.
     """
     total = uses.total()
     least = max(LEAST_USES, MORE_OFTEN * total / (len(uses) or 1), LEAST_SHARE * total)
@@ -305,15 +309,15 @@ def _often(uses: Counter[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def text_key(text: str) -> int:
-    """The same for texts that differ in case, punctuation, or the order of their words only."""
+    """Return the same for texts that differ in case, punctuation, or the order of words only."""
     return hash(" ".join(sorted(WORD.findall(text.casefold()))) or text)
 
 
 def near_duplicates(
     files: Sequence[Mapping[str, Sequence[int]]], prints: Mapping[str, Fingerprint]
 ) -> tuple[list[list[Finding]], dict[tuple[int, int], set[str]]]:
-    """Findings by file, and for each two files the images of the first that are near-duplicates of
-    another image in the second.
+    """Return findings by file, and for each two files the images of the first that are
+    near-duplicates of another image in the second.
 
     `files`: for each file, its images and the lines that name them.
     """
@@ -368,7 +372,7 @@ class _Lines:
             self.example = self.example or text
 
     def of_texts(self, kind: str, predicate: str) -> Finding:
-        """A finding that says of these texts what `predicate` does."""
+        """Return a finding that says of these texts what `predicate` does."""
         texts = "texts" if self.count != 1 else "text"
         return self.finding(kind, f"{self.count:,} {texts} {predicate}")
 
@@ -382,7 +386,7 @@ class _Lines:
 
 
 def in_lines(lines: Sequence[int], count: int = 0) -> str:
-    """The first of them, for a message; `count`: how many there are, if more than `lines`."""
+    """Return the first, for a message; `count`: how many there are, if more than `lines`."""
     shown = ", ".join(map(str, lines[:SHOWN]))
     return (
         f"line{'s' * (max(count, len(lines)) > 1)}"

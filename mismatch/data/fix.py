@@ -18,7 +18,8 @@ def sorted_out(
     leaked: Mapping[str, str] | None = None,
     columns: Columns | None = None,
 ) -> Iterator[tuple[Row, str | None]]:
-    """Each row of a file with labels, in order, with why it can't be trained on: None where it can.
+    """Yield each row of a file with labels, in order, with why it can't be trained on: None where
+    it can.
 
     `broken`: images that can't be read, and why; `leaked`: images that stand in a file to test on,
     and where. Of rows that repeat each other the first stays; of an image and a text that are match
@@ -64,7 +65,7 @@ def _reason(
 
 
 def _clashing(path: str | Path, columns: Columns) -> set[int]:
-    """Pairs with both labels, by hash."""
+    """Return the pairs with both labels, by hash."""
     labels: dict[int, int] = {}
     found = set()
     for row in read_rows(path, require_label=True, columns=columns):

@@ -40,7 +40,7 @@ class Unmatched:
             self.first.append(name)
 
     def line(self, one: str, many: str) -> str:
-        """`3 images have no title: a.jpg, b.jpg, c.jpg`."""
+        """Return `3 images have no title: a.jpg, b.jpg, c.jpg`."""
         return (
             f"{self.count:,} {one if self.count == 1 else many}:"
             f" {', '.join(self.first)}{', …' if self.count > len(self.first) else ''}"
@@ -53,10 +53,10 @@ class TitledImages:
     """
 
     def __init__(self, folder: Path, titles: Path | None = None, *, outside: bool = False) -> None:
-        """`titles`: a CSV with columns image_path,text (or usual names for them, as file,title), or
-        lines NAME, tab, TITLE; names are relative to `folder`. Without it, the title of a/b.jpg is
-        what a/b.txt says, which may be a link out of the folder with `outside` only. InputError
-        where the folder or the file can't be used.
+        """Take `titles`: a CSV with columns image_path,text (or usual names for them, as
+        file,title), or lines NAME, tab, TITLE; names are relative to `folder`. Without it, the
+        title of a/b.jpg is what a/b.txt says, which may be a link out of the folder with `outside`
+        only. InputError where the folder or the file can't be used.
         """
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; `images` needs a folder of images")
@@ -73,15 +73,15 @@ class TitledImages:
         self._imageless = Unmatched()
 
     def rows(self) -> Iterator[Row]:
-        """Each title with its image, in the order of the file, or of the names. A title without an
-        image is a row that can't be scored.
+        """Yield each title with its image, in the order of the file, or of the names. A title
+        without an image is a row that can't be scored.
         """
         self._untitled = Unmatched()
         self._imageless = Unmatched()
         return self._beside() if self.titles is None else self._listed(self.titles)
 
     def digest(self) -> str:
-        """Hex; of all that the rows say."""
+        """Return a digest, in hex, of all that the rows say."""
         if self.titles is not None:
             return sha256_file(self.titles)
         digest = hashlib.sha256()
@@ -92,8 +92,8 @@ class TitledImages:
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """A line each for images without a title and titles without an image, once all rows have
-        been read.
+        """Return a line each for images without a title and titles without an image, once all rows
+        have been read.
         """
         images = self._untitled.line(
             "image has no title and was not scored", "images have no title and were not scored"
@@ -152,7 +152,7 @@ class TitledImages:
                 )
 
     def _title(self, name: str) -> tuple[str, str | None]:
-        """What a text file says, and what is wrong with it."""
+        """Return what a text file says, and what is wrong with it."""
         shown = _printable(os.path.basename(name))
         if self._confined is not None and self._confined.leaves(name):
             return (
@@ -186,7 +186,7 @@ def _row(image_path: str, text: str, problem: str | None, line: int = 1) -> Row:
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Names relative to the folder, sorted; those that begin with a dot are left out."""
+    """Return names relative to the folder, sorted; those that begin with a dot are left out."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -211,7 +211,7 @@ def _printable(name: str) -> str:
 
 
 def _is_tabbed(titles: Path) -> bool:
-    """Whether the first line has a tab, and no comma before it."""
+    """Return whether the first line has a tab, and no comma before it."""
     with open_text(titles, "replace") as file:
         return "\t" in file.readline(MAX_FIELD).partition(",")[0]
 

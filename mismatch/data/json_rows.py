@@ -51,7 +51,7 @@ class _Repeating(dict[str, Any]):
 
 
 def json_header(reading: Reading) -> list[str]:
-    """The columns as rows have them: the keys of the first hundred objects."""
+    """Return the columns as rows have them: the keys of the first hundred objects."""
     with open_rows(reading.path) as file:
         header = _keys(file, reading)
     names = reading.names(header) or [] if header else []
@@ -116,7 +116,7 @@ def _row(line: _Line, renamed: dict[str, str], present: tuple[str, ...], reading
 
 
 def _problem(values: dict[str, Any], reading: Reading) -> str | None:
-    """Why an image or a text is none: a number, a list of texts, an object."""
+    """Return why an image or a text is none: a number, a list of texts, an object."""
     image = values.get("image_path")
     text = values.get("text")
     problems = []
@@ -131,7 +131,7 @@ def _problem(values: dict[str, Any], reading: Reading) -> str | None:
 
 
 def _keys(file: IO[bytes], reading: Reading) -> list[str]:
-    """In the order in which they come; a fault where there are none."""
+    """Return the keys in the order in which they come; a fault where there are none."""
     if file.read(64).removeprefix(BOM).lstrip()[:1] == b"[":
         reading.fault(
             1,
@@ -163,7 +163,7 @@ def _span_lines(reading: Reading, span: Span) -> Iterator[_Line]:
 
 
 def _lines(file: IO[bytes], before: int = 0) -> Iterator[_Line]:
-    """Each line that isn't blank, with its number; `before` stand before these."""
+    """Yield each line that isn't blank, with its number; `before` stand before these."""
     number = before
     while data := file.readline(MAX_LINE):
         number += 1
@@ -184,7 +184,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any] | None, str]:
-    """The object of a line, or why there is none."""
+    """Return the object of a line, or why there is none."""
     if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None, f"this line holds more than {MAX_VALUES:,} values"
     try:

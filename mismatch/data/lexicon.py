@@ -67,8 +67,8 @@ class Lexicon:
     """Finds exchangeable words, and exchanges them."""
 
     def __init__(self, more: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`more`: classes of one's own, each a list of families as `"navy, blue"`; a class that is
-        built in is replaced by it. InputError for anything else.
+        """Take `more`: classes of one's own, each a list of families as `"navy, blue"`; a class
+        that is built in is replaced by it. InputError for anything else.
         """
         self.families: dict[str, list[list[str]]] = {
             kind: [_words(part) for part in families.split("|")]
@@ -96,8 +96,8 @@ class Lexicon:
         self._pattern = re.compile(rf"(?<![\w-])(?:{any_of})(?![\w-])", re.IGNORECASE)
 
     def find(self, text: str) -> list[Found]:
-        """The words of the lexicon, whole ones only, from left to right; where two overlap, the
-        longer.
+        """Find the words of the lexicon, whole ones only, from left to right; where two overlap,
+        the longer.
         """
         return [
             Found(match.start(), match.end(), *self._known[word], word)
@@ -113,18 +113,18 @@ class Lexicon:
         ]
 
     def alternatives(self, found: Found) -> Iterator[str]:
-        """Words of the same class that name something else, one family after the other."""
+        """Yield words of the same class that name something else, one family after the other."""
         for number, family in enumerate(self.families[found.kind]):
             if number != found.family:
                 yield from family
 
     def family_of(self, found: Found) -> list[str]:
-        """The words that may name the same thing."""
+        """Return the words that may name the same thing."""
         return self.families[found.kind][found.family]
 
 
 def exchange(text: str, found: Found, word: str) -> str:
-    """The text with another word in place of `found`, spelt as that was: Red → Blue, RED → BLUE."""
+    """Put another word in place of `found`, spelt as that was: Red → Blue, RED → BLUE."""
     old = text[found.start : found.end]
     if old.isupper() and len(old) > 1:
         word = word.upper()

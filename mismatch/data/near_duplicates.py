@@ -37,7 +37,9 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(image: Image) -> Fingerprint:
-    """Of a decoded RGB image. MissingExtraError without the ImageHash library."""
+    """Return the fingerprint of a decoded RGB image. MissingExtraError without the ImageHash
+    library.
+    """
     try:
         from imagehash import phash
     except ImportError as error:
@@ -58,8 +60,8 @@ def fingerprint_images(
     workers: int,
     advance: Callable[[int], object] = lambda done: None,
 ) -> Iterator[Fingerprint | Exception]:
-    """Each source's fingerprint, in order, or what `open_image` raised for it (an InputError); on
-    `workers` threads, a few ahead.
+    """Yield each source's fingerprint, in order, or what `open_image` raised for it (an
+    InputError); on `workers` threads, a few ahead.
 
     `advance` is told of each one that is done.
     """
@@ -74,8 +76,8 @@ def fingerprint_images(
 
 
 def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
-    """A group's number for each image, counted from 0 in order of first appearance; None stands
-    alone.
+    """Return a group's number for each image, counted from 0 in order of first appearance; None
+    stands alone.
 
     Images are in one group if a chain of near-duplicates joins them. Memory grows with the images,
     not with their pairs.
@@ -90,8 +92,8 @@ def near_duplicate_groups(prints: Sequence[Fingerprint | None]) -> list[int]:
 
 
 def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Connected components: a number for each of 0..count-1, counted in order
-    of first appearance.
+    """Find connected components: a number for each of 0..count-1, counted in order of first
+    appearance.
     """
     parent = list(range(count))
 
@@ -109,7 +111,7 @@ def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _near(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Pairs of near-duplicates, each at least once."""
+    """Yield pairs of near-duplicates, each at least once."""
     first = _first_of_equals(hashes, thumbs)
     yield from ((at, int(other)) for at, other in enumerate(first) if at != other)
     distinct = np.unique(first)
@@ -122,8 +124,8 @@ def _near(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Iterator[tup
 
 
 def _first_of_equals(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """For each image the first one with the same fingerprint, so that thousands of blank pictures
-    are one.
+    """Return for each image the first one with the same fingerprint, so that thousands of blank
+    pictures are one.
     """
     # (N, 200)
     rows = np.concatenate([hashes[:, None].view(np.uint8).reshape(len(hashes), 8), thumbs], axis=1)
@@ -134,7 +136,7 @@ def _first_of_equals(hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> N
 def _near_in(
     bucket: NDArray[np.int64], hashes: NDArray[np.uint64], thumbs: NDArray[np.uint8]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of one bucket."""
+    """Yield the pairs of one bucket."""
     for at in range(len(bucket) - 1):
         rest = bucket[at + 1 :]
         rest = rest[np.bitwise_count(hashes[rest] ^ hashes[bucket[at]]) <= BITS]

@@ -51,7 +51,7 @@ class Negatives:
     missing: list[int] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
-        """By kind."""
+        """Count them by kind."""
         counted = Counter(one.kind for one in self.made)
         return {kind: counted[kind] for kind in KINDS if counted[kind]}
 
@@ -66,7 +66,7 @@ def make_negatives(
     lexicon: Lexicon | None = None,
     neighbours: Neighbours | None = None,
 ) -> Negatives:
-    """`per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a
+    """Make `per_positive` mismatches for each row. `texts` describe their rows' images; `images`: a
     number a row, the same for near-duplicates; `shares` of KINDS.
 
     random and hard ones exchange the rows' texts among them, so that a text is a mismatch as often
@@ -117,7 +117,7 @@ class _Maker:
     def round(
         self, shares: Mapping[str, float], neighbours: Neighbours, turn: int
     ) -> Iterator[Made]:
-        """One mismatch a row; the rows that got none are in `left`."""
+        """Yield one mismatch a row; the rows that got none are in `left`."""
         order = self.random.permutation(len(self.texts))
         edges = np.rint(
             np.cumsum([shares.get(kind, 0) for kind in ("attribute", "hard")])
@@ -149,8 +149,8 @@ class _Maker:
         return made
 
     def _fits(self, row: int, other: int) -> bool:
-        """Whether another row's text may describe this row's image too, or is
-        its mismatch already.
+        """Return whether another row's text may describe this row's image too, or is its mismatch
+        already.
         """
         if self.images[row] == self.images[other] or self.texts[other] in self.taken[row]:
             return True
@@ -160,14 +160,14 @@ class _Maker:
         )
 
     def _own(self, row: int) -> Iterator[tuple[int, frozenset[str]]]:
-        """The texts of the row's image."""
+        """Return the texts of the row's image, each with its words."""
         return ((mine, self.words[mine]) for mine in self.of_image[self.images[row]])
 
     def _same(
         self, own: frozenset[str], other: frozenset[str], mine: list[Found], theirs: list[Found]
     ) -> bool:
-        """A guard against paraphrases: one says no more than the other, or much of the same without
-        an attribute that differs.
+        """Guard against paraphrases: return whether one says no more than the other, or much of the
+        same without an attribute that differs.
         """
         if own <= other or other <= own:
             return True
@@ -176,8 +176,8 @@ class _Maker:
     # --- attribute: words are exchanged among rows
 
     def _attributes(self, rows: list[int]) -> dict[int, str]:
-        """A text for each row that has a word to exchange: with the word of another row of the same
-        class, preferably of the same article, so that each word stands in as many mismatches as
+        """Return a text for each row that has a word to exchange. The new word is another row's, of
+        the same class, preferably of the same article. So each word stands in as many mismatches as
         matches.
         """
         choices = {row: self._choices(row) for row in rows}
@@ -204,8 +204,8 @@ class _Maker:
         return made
 
     def _choices(self, row: int) -> list[Found]:
-        """Words of the row to exchange, in an order of its own; the article only where there is
-        nothing else.
+        """Return words of the row to exchange, in an order of its own; the article only where there
+        is nothing else.
         """
         found = [found for found in self.found[row] if found.kind != "article"] or self.found[row]
         return [found[int(at)] for at in self.random.permutation(len(found))]
@@ -217,8 +217,8 @@ class _Maker:
         )
 
     def _drawn(self, found: Found) -> Iterator[str]:
-        """Ten words of other families, as often as the rows use them, so that none of them tells a
-        mismatch by itself; where they use none, any.
+        """Yield ten words of other families, as often as the rows use them, so that none of them
+        tells a mismatch by itself; where they use none, any.
         """
         words = list(self.lexicon.alternatives(found))
         uses = np.array([self.uses[word] for word in words], float)
@@ -231,7 +231,7 @@ class _Maker:
     def _swap(
         self, members: list[tuple[int, Found]], made: dict[int, str]
     ) -> list[tuple[int, Found]]:
-        """Pairs of rows exchange their words; returns those that found no partner."""
+        """Exchange the words of pairs of rows; return those that found no partner."""
         waiting: list[tuple[int, Found]] = []
         for row, found in members:
             for at, (other, theirs) in enumerate(
@@ -271,7 +271,7 @@ class _Maker:
     # --- hard and random: texts change places
 
     def _hard(self, rows: list[int], pool: list[int], neighbours: Neighbours) -> dict[int, int]:
-        """For each row the nearest text that doesn't fit and that nobody has yet."""
+        """Return for each row the nearest text that doesn't fit and that nobody has yet."""
         given: dict[int, int] = {}
         free = set(pool)
         wanted = set(rows)
@@ -302,7 +302,7 @@ class _Maker:
         return given
 
     def _exchange(self, rows: list[int], texts: list[int]) -> dict[int, int | None]:
-        """Each row another row's text, each text once: drawn, then mended where one fits by
+        """Give each row another row's text, each text once: drawn, then mended where one fits by
         changing places with a third.
         """
         drawn = [texts[at] for at in self.random.permutation(len(texts))]
@@ -328,8 +328,8 @@ class _Maker:
 
 
 def by_words(texts: Sequence[str], count: int) -> NDArray[np.int64]:
-    """(N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest first.
-    MissingExtraError without scikit-learn.
+    """Return (N, count) numbers of the texts with the most similar words (tf-idf, cosine), nearest
+    first. MissingExtraError without scikit-learn.
     """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -344,8 +344,8 @@ def by_words(texts: Sequence[str], count: int) -> NDArray[np.int64]:
 
 
 def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
-    """(N, count) from blocks of rows of an (N, N) matrix of similarities, dense or sparse; nothing
-    is its own neighbour.
+    """Return (N, count) numbers from blocks of rows of an (N, N) matrix of similarities, dense or
+    sparse; nothing is its own neighbour.
     """
     found = []
     start = 0
@@ -364,7 +364,7 @@ def nearest(similarities: Iterator[Any], count: int) -> NDArray[np.int64]:
 
 
 def _content(text: str) -> frozenset[str]:
-    """Its words without case, plural and small words."""
+    """Return its words without case, plural and small words."""
     words = (word.lower() for word in WORD.findall(text))
     return frozenset(
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
@@ -374,7 +374,7 @@ def _content(text: str) -> frozenset[str]:
 
 
 def _contradict(mine: Sequence[Found], theirs: Sequence[Found]) -> bool:
-    """Whether both name an attribute of one class, and none of it the same."""
+    """Return whether both name an attribute of one class, and none of it the same."""
     ours = defaultdict(set)
     others = defaultdict(set)
     for found in mine:

@@ -70,8 +70,8 @@ def read_header(
     columns: Columns = PLAIN,
     aliases: bool = False,
 ) -> list[str]:
-    """The names of the columns, as rows have them; InputError where a needed one is missing. With
-    `aliases`, usual names stand for needed ones: file, title.
+    """Return the names of the columns, as rows have them; InputError where a needed one is missing.
+    With `aliases`, usual names stand for needed ones: file, title.
 
     Of JSONL, the keys of the first hundred objects; of Parquet and datasets, those columns that
     don't hold bytes.
@@ -121,8 +121,8 @@ def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterato
 
 
 def no_fault(line: int, message: str) -> NoReturn:
-    """The fault of a reading that leaves it to others to say what is wrong with the file:
-    SpanError.
+    """Raise SpanError: the fault of a reading that leaves it to others to say what is wrong with
+    the file.
     """
     raise SpanError(f"{line}: {message}")
 
@@ -134,8 +134,8 @@ def load_pairs(
     require_label: bool = True,
     columns: Columns = PLAIN,
 ) -> list[Row]:
-    """All rows, each usable and of one image; else InputError (LabelError where all faults are
-    labels) with the first ten and the count.
+    """Return all rows, each usable and of one image; else InputError (LabelError where all faults
+    are labels) with the first ten and the count.
 
     A row of several images is as many rows; see `one_image_each`.
     """
@@ -154,8 +154,8 @@ def load_pairs(
 def all_columns(
     path: str | Path | Remote, *, require_label: bool, columns: Columns = PLAIN
 ) -> list[str]:
-    """As `read_header`, with the keys of all objects of JSON lines, in the order in which they
-    come; InputError for more than a table has columns.
+    """Return what `read_header` does, with the keys of all objects of JSON lines, in the order in
+    which they come; InputError for more than a table has columns.
     """
     header = dict.fromkeys(read_header(path, require_label=require_label, columns=columns))
     if kind_of(path) == "jsonl":
@@ -170,15 +170,15 @@ def all_columns(
 
 
 def no_rows(path: str | Path) -> InputError:
-    """What to raise of a file that holds none."""
+    """Return what to raise of a file that holds none."""
     return InputError(f"{path}: there are no rows under the header; nothing to do")
 
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
-    """A row of several images as a row for each, with the row's label where it holds for each of
-    them: of rows that match by all their images, that they match; of rows that match by their best
-    one, that they don't. The other label is that of one image, and which one is not known: a
-    problem.
+    """Yield a row of several images as a row for each, with the row's label where it holds for each
+    of them. Of rows that match by all their images, it is that they match; of rows that match by
+    their best one, that they don't. The other label is that of one image, and which one is not
+    known: a problem.
     """
     images = columns.images(row.image_path)
     if columns.multi_image is None or len(images) < 2 or row.problem:
@@ -199,8 +199,8 @@ def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
 
 
 def training_problem(row: Row, columns: Columns) -> str | None:
-    """Why a row can't be trained on: its own problem, or a label that does not say which of its
-    images it is about.
+    """Return why a row can't be trained on: its own problem, or a label that does not say which of
+    its images it is about.
     """
     return row.problem or next(
         (one.problem for one in one_image_each(row, columns) if one.problem), None
@@ -208,8 +208,8 @@ def training_problem(row: Row, columns: Columns) -> str | None:
 
 
 def refusal(path: str | Path | Remote, bad: Sequence[Row]) -> InputError:
-    """One error for rows that can't be used: the first ten and the count; a LabelError where all
-    faults are labels.
+    """Return one error for rows that can't be used: the first ten and the count; a LabelError where
+    all faults are labels.
     """
     unusable = Unusable()
     for row in bad:
@@ -240,7 +240,7 @@ class Unusable:
         self.first = [*self.first, *later.first][:SHOWN]
 
     def error(self, path: str | Path | Remote) -> InputError:
-        """What to raise; see `refusal`."""
+        """Return what to raise; see `refusal`."""
         more = (
             f" (and {self.count - SHOWN:,} more; mismatch validate lists all)"
             if self.count > SHOWN
@@ -253,14 +253,14 @@ class Unusable:
 
 
 def place(path: str | Path | Remote, line: int) -> str:
-    """Where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no lines,
-    `train.parquet:row 17`.
+    """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
+    lines, `train.parquet:row 17`.
     """
     return f"{path}:{line}" if kind_of(path) in (*DELIMITERS, "jsonl") else f"{path}:row {line}"
 
 
 def kind_of(path: str | Path | Remote) -> str:
-    """What a file is read as: csv, tsv, jsonl, parquet or dataset."""
+    """Return what a file is read as: csv, tsv, jsonl, parquet or dataset."""
     path = located(path)
     return (
         "dataset"
@@ -270,7 +270,7 @@ def kind_of(path: str | Path | Remote) -> str:
 
 
 def rows_files(path: str | Path | Remote) -> list[Path]:
-    """The files that rows are read from: this one, or all of a dataset's; none of a URL."""
+    """Return the files that rows are read from: this one, or all of a dataset's; none of a URL."""
     path = located(path)
     if isinstance(path, Remote):
         return []
@@ -278,8 +278,8 @@ def rows_files(path: str | Path | Remote) -> list[Path]:
 
 
 def source_digest(path: str | Path | Remote, columns: Columns = PLAIN) -> str:
-    """Hex; of all that the rows say: the files, and how they are read. An object is not read for
-    it, its ETag stands for what it holds (`Remote.version`).
+    """Return a digest, in hex, of all that the rows say: the files, and how they are read. An
+    object is not read for it, its ETag stands for what it holds (`Remote.version`).
     """
     path = located(path)
     digest = hashlib.sha256(

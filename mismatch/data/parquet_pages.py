@@ -54,8 +54,8 @@ class Leaf(NamedTuple):
 
 
 def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int) -> int:
-    """How many rows of a row group, `most` at most, can be read together; PageError for a page that
-    would take too much.
+    """Return how many rows of a row group, `most` at most, can be read together; PageError for a
+    page that would take too much.
 
     `group`: pyarrow's metadata of it; `leaves`: those that are read.
     """
@@ -64,7 +64,7 @@ def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int
 
 
 def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
-    """Bytes of a value, on average of the page where that is most; at least 1."""
+    """Return the bytes of a value, on average of the page where that is most; at least 1."""
     largest = 1.0
     dictionary = 0
     values = 0
@@ -107,8 +107,8 @@ def _check(head: PageHead, size: int) -> None:
 
 
 def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
-    """The heads of the pages in file[start : start + size], in order; PageError for one that can't
-    be read.
+    """Yield the heads of the pages in file[start : start + size], in order; PageError for one that
+    can't be read.
     """
     end = start + size
     while start < end:
@@ -118,7 +118,7 @@ def page_heads(file: IO[bytes], start: int, size: int) -> Iterator[PageHead]:
 
 
 def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
-    """A head, and how many bytes it has itself."""
+    """Return a head, and how many bytes it has itself."""
     size = FIRST_READ
     while True:
         file.seek(start)
@@ -158,8 +158,8 @@ class _Compact:
         self.at = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Numbers of fields → values; i32 are int, structs dict, all others None. Of a field that
-        stands twice the last.
+        """Map numbers of fields → values; i32 are int, structs dict, all others None. Of a field
+        that stands twice the last.
         """
         if depth > MAX_DEPTH:
             raise PageError("the head of a page is damaged")
@@ -219,7 +219,7 @@ class _Compact:
             raise IndexError
 
     def _varint(self) -> int:
-        """Unsigned."""
+        """Read an unsigned number."""
         value = 0
         for shift in range(0, 70, 7):
             byte = self._byte()

@@ -171,7 +171,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether it is None, nan, or what pandas and polars have for it."""
+    """Return whether it is None, nan, or what pandas and polars have for it."""
     if value is None:
         return True
     if isinstance(value, (float, np.floating)):

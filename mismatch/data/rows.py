@@ -88,8 +88,8 @@ class Reading:
     span: Span | None = None  # whose rows alone are read; None: all of the file's
 
     def names(self, header: list[str]) -> list[str] | None:
-        """The columns as rows have them, and a fault where a needed one is missing; None for a
-        header that can't be one.
+        """Return the columns as rows have them, None for a header that can't be one; a fault where
+        a needed one is missing.
         """
         if len(header) > MAX_COLUMNS:
             self.fault(
@@ -103,7 +103,7 @@ class Reading:
         return _renamed(names) if self.aliases else names
 
     def present(self, header: list[str], names: list[str]) -> tuple[str, ...]:
-        """Those of the needed columns that are there; the others are a fault."""
+        """Return those of the needed columns that are there; the others are a fault."""
         if missing := [name for name in self.needed if name not in names]:
             asked = [self.columns.asked(name) for name in missing]
             words = ", ".join(
@@ -120,7 +120,7 @@ class Reading:
     def row(
         self, line: int, columns: dict[str, str], present: Sequence[str], problem: str | None = None
     ) -> Row:
-        """A record that could be taken apart, with what is wrong with it."""
+        """Return a record that could be taken apart, with what is wrong with it."""
         image_path = columns.get("image_path", "")
         text = columns.get("text", "")
         label = None
@@ -142,7 +142,7 @@ class Reading:
         return self.checked(row) if self.columns.restrained or self.columns.label_map else row
 
     def checked(self, row: Row) -> Row:
-        """With what is wrong with its path, and its label as 0 or 1 where names stand for them."""
+        """Add what is wrong with its path, and its label as 0 or 1 where names stand for them."""
         if (
             row.problem is None
             and "image_path" in row.columns
@@ -178,7 +178,7 @@ def _empty(columns: dict[str, str], present: Sequence[str]) -> list[str]:
 
 
 def not_text(name: str, value: object) -> str:
-    """What to say of a value of the column `name`, image_path or text, that is none."""
+    """Return what to say of a value of the column `name`, image_path or text, that is none."""
     wanted = "path" if name == "image_path" else "string"
     # a timestamp says more as people write it than as Python does
     shown = str(value) if isinstance(value, (date, time, timedelta)) else reprlib.repr(value)
@@ -186,7 +186,7 @@ def not_text(name: str, value: object) -> str:
 
 
 def several_images(count: int) -> str:
-    """What to say of a row that names so many images where one is read."""
+    """Return what to say of a row that names so many images where one is read."""
     return (
         f"this row has {count} images; say whether rows of several images match by their best one"
         " or by all"
@@ -194,13 +194,13 @@ def several_images(count: int) -> str:
 
 
 def is_too_long(values: Iterable[str]) -> bool:
-    """Whether one of a row's values has more than `MAX_FIELD` characters."""
+    """Return whether one of a row's values has more than `MAX_FIELD` characters."""
     return any(len(value) > MAX_FIELD for value in values)
 
 
 def as_text(value: Any) -> str:
-    """A value of JSON or Arrow as a column has it: true, 1.5, nothing for null; the strings of a
-    list are joined as the images of a row are.
+    """Return a value of JSON or Arrow as a column has it: true, 1.5, nothing for null. The strings
+    of a list are joined as the images of a row are.
     """
     if isinstance(value, str):
         return value
@@ -224,9 +224,7 @@ def _said(row: Row) -> str:
 
 
 def _renamed(header: list[str]) -> list[str]:
-    """With the needed name in place of the first usual one that stands for it, where
-    it is missing.
-    """
+    """Put the needed name, where it is missing, in place of the first usual one for it."""
     plain = [folded(name) for name in header]
     names = list(header)
     for name in (name for name in COLUMNS[:2] if name not in header):

@@ -71,8 +71,8 @@ class Look:
 
 
 def oddities(path: str | Path) -> tuple[str, ...]:
-    """What is odd about the file of an image that can be decoded: some of animated, mode, aspect,
-    small. Reads its header only.
+    """Return what is odd about the file of an image that can be decoded: some of animated, mode,
+    aspect, small. Only its header is read.
     """
     from PIL import Image
 
@@ -94,7 +94,7 @@ def oddities(path: str | Path) -> tuple[str, ...]:
 def oddity_findings(
     images: Mapping[str, Sequence[int]], seen: Mapping[str, Seen]
 ) -> Iterator[Finding]:
-    """For one file: `images` and the lines that name them."""
+    """Yield the oddities of one file: `images` and the lines that name them."""
     for kind, (one, several, so) in ODDITIES.items():
         odd = [path for path in images if kind in seen[path].odd]
         if odd:

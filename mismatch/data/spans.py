@@ -35,12 +35,12 @@ class Team(Protocol):
     count: int
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns in each process, in order; called by all of them."""
+        """Return what `work` returns in each process, in order; called by all of them."""
 
 
 def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | None:
-    """A span for each process, in order, together all rows; None for one that one process reads
-    alone, as it is small, an object of a store, or its header is at fault.
+    """Return a span for each process, in order, together all rows; None for one that one process
+    reads alone, as it is small, an object of a store, or its header is at fault.
 
     That a quote never stands within a text that is not in quotes is taken for granted. Where it
     does, one of the spans begins or ends within a record, and reading the one before or that one
@@ -71,8 +71,8 @@ def find_spans(path: str | Path, columns: Columns, team: Team) -> list[Span] | N
 
 
 def _extent(path: str | Path, reading: Reading, kind: str) -> list[int] | None:
-    """Where the rows begin and end, as `Span` has it, and how many lines stand before them; None
-    where only a reading of the whole can say what is wrong.
+    """Return where the rows begin and end, as `Span` has it, and how many lines stand before them;
+    None where only a reading of the whole can say what is wrong.
     """
     try:
         if kind in DELIMITERS:
@@ -86,8 +86,8 @@ def _extent(path: str | Path, reading: Reading, kind: str) -> list[int] | None:
 def _text_spans(
     path: str | Path, bounds: list[int], line: int, team: Team, *, quotes: bool
 ) -> list[Span]:
-    """Spans that begin at the first line end outside quotes behind each of `bounds`, the first at
-    once; `line` lines stand before them all.
+    """Return spans that begin at the first line end outside quotes behind each of `bounds`, the
+    first at once; `line` lines stand before them all.
     """
     first, last = bounds[team.index : team.index + 2]
     before = sum(team.each(lambda: _count(path, first, last, b'"') if quotes else 0)[: team.index])
@@ -117,8 +117,8 @@ def _count(path: str | Path, start: int, end: int, what: bytes) -> int:
 
 
 def _count_lines(path: str | Path, start: int, end: int, *, returns: bool) -> int:
-    """How many lines end: at a line feed and, with `returns`, at a carriage return or both, as csv
-    counts.
+    """Count how many lines end: at a line feed and, with `returns`, at a carriage return or both,
+    as csv counts.
     """
     found = 0
     after_return = False
@@ -135,8 +135,8 @@ def _count_lines(path: str | Path, start: int, end: int, *, returns: bool) -> in
 
 
 def _next_line(path: str | Path, start: int, end: int, *, quotes: bool, quoted: bool) -> int:
-    """Behind the first line feed from `start` on, or `end`; where there are `quotes`, the first
-    outside them. `quoted`: whether `start` stands within.
+    """Return the place behind the first line feed from `start` on, or `end`; where there are
+    `quotes`, the first outside them. `quoted`: whether `start` stands within.
     """
     marks = {False: re.compile(b'["\n]' if quotes else b"\n"), True: re.compile(b'"')}
     for piece in _pieces(path, start, end):

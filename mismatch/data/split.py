@@ -19,7 +19,7 @@ NAMES = ("train", "val", "test")
 
 
 def join(images: Sequence[int], others: Iterable[Sequence[Hashable]] = ()) -> list[int]:
-    """A group's number for each row. `images`: the number of its image, or of the image's
+    """Return a group's number for each row. `images`: the number of its image, or of the image's
     near-duplicates; `others`: further columns, as long, whose equal values join rows too.
     """
     first: dict[tuple[int, Hashable], int] = {}
@@ -40,8 +40,8 @@ def assign(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> list[int]:
-    """The split of each row: its number in `fractions`. Groups stay whole; large ones are placed
-    first, each where its strata (labels, kinds) are missing most.
+    """Return the split of each row: its number in `fractions`. Groups stay whole; large ones are
+    placed first, each where its strata (labels, kinds) are missing most.
 
     `keys`: a name for each row, by whose smallest a group is drawn; so the result depends on the
     seed and on what the rows are, not on their order.
@@ -76,8 +76,8 @@ def _need(
     group: Counter[Hashable],
     totals: Counter[Hashable],
 ) -> float:
-    """By how much a group brings a split nearer to its shares: squares of what it lacks, before and
-    after; rare strata count as much as common ones.
+    """Return by how much a group brings a split nearer to its shares: squares of what it lacks,
+    before and after; rare strata count as much as common ones.
     """
     if not share:
         return float("-inf")
@@ -110,7 +110,7 @@ def report_of(
     images: Sequence[int],
     count: int,
 ) -> SplitReport:
-    """What `assign` did; `images`: the number of each row's image, `count`: of splits."""
+    """Return what `assign` did; `images`: the number of each row's image, `count`: of splits."""
     by_group = Counter(groups)
     report = SplitReport(len(groups), len(by_group), max(by_group.values(), default=0))
     for split in range(count):

@@ -68,7 +68,7 @@ class StringFile:
     """What a `StringWriter` has written, mapped. CheckpointError where it can't be seen."""
 
     def __init__(self, path: Path, count: int) -> None:
-        """`count`: how many strings there are."""
+        """Map the file; `count`: how many strings there are."""
         try:
             with path.open("rb") as file:
                 self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -94,7 +94,7 @@ class Stored(Sequence[T], Generic[T]):
     def __init__(
         self, files: Sequence[StringFile], places: Indices, make: Callable[[str], T]
     ) -> None:
-        """`places`: (N,) numbers of the strings, counted through all files."""
+        """Take `places`: (N,) numbers of the strings, counted through all files."""
         self.files = files
         self.places = places
         self.make = make
@@ -117,5 +117,5 @@ class Stored(Sequence[T], Generic[T]):
         return self.make(self.files[at][place - self.ends[at] + self.files[at].count])
 
     def take(self, chosen: Indices) -> Stored[T]:
-        """Those at these places, (n,) in 0..N."""
+        """Return those at these places, (n,) in 0..N."""
         return Stored(self.files, self.places[chosen], self.make)

@@ -35,8 +35,8 @@ LEAST_WORDS = 3  # of a text that loses its brand
 
 
 def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
-    """An edit that puts another word of the lexicon's `kind` in place of one: none of a family that
-    the text names already; of counts, numbers too.
+    """Make an edit that puts another word of the lexicon's `kind` in place of one: none of a family
+    that the text names already; of counts, numbers too.
     """
     words = lexicon or Lexicon()
 
@@ -58,7 +58,7 @@ def replaced(kind: str, lexicon: Lexicon | None = None) -> Edit:
 
 
 def _other_number(text: str, random: Random) -> str | None:
-    """`Pack of 3` and `3 pieces` with another number, 1 to 9."""
+    """Return `Pack of 3` and `3 pieces` with another number, 1 to 9; None without one."""
     found = NUMBER.search(text)
     if found is None:
         return None
@@ -72,7 +72,7 @@ def _other_number(text: str, random: Random) -> str | None:
 
 
 def shuffled(text: str, random: Random) -> str | None:
-    """The same words in another order; None where there is only one order."""
+    """Return the same words in another order; None where there is only one order."""
     words = text.split()
     if len(set(words)) < 2:
         return None
@@ -83,14 +83,14 @@ def shuffled(text: str, random: Random) -> str | None:
 
 
 def negated(text: str, _random: Random) -> str | None:
-    """`not a …`."""
+    """Return `not a …`."""
     return f"not a {text}"
 
 
 def without_brand(
     text: str, _random: Random, brand: str = "", lexicon: Lexicon | None = None
 ) -> str | None:
-    """Without `brand`, or, where none is given, without the first word if it is capitalised, no
+    """Leave out `brand`. Where none is given, leave out the first word if it is capitalised, no
     word of the lexicon, and at least two words follow.
     """
     words = text.split()
@@ -105,7 +105,7 @@ def without_brand(
 
 
 def with_typo(text: str, random: Random) -> str | None:
-    """Two neighbouring letters inside of a word of five or more change places."""
+    """Let two neighbouring letters inside of a word of five or more change places."""
     words = text.split()
     places = [
         (i, j)
@@ -123,7 +123,7 @@ def with_typo(text: str, random: Random) -> str | None:
 
 
 def upper_case(text: str, _random: Random) -> str | None:
-    """IN CAPITALS; None where it is so already."""
+    """Return it IN CAPITALS; None where it is so already."""
     return None if text.upper() == text else text.upper()
 
 

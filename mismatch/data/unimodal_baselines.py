@@ -36,12 +36,12 @@ def blind_text_auroc(
     folds: int = 5,
     seed: int = 0,
 ) -> float:
-    """Cross-validated AUROC, 0..1, of a linear model that sees words and pairs of words. 0.5: texts
-    say nothing of the labels, as it should be.
+    """Return the cross-validated AUROC, 0..1, of a linear model that sees words and pairs of words.
+    0.5: texts say nothing of the labels, as it should be.
 
     `groups`: the rows' images, each in one fold; by default the texts. A fold's model sees none of
     the fold's texts: a text that is a match in one row and a mismatch in the next would else be
-    learnt by heart, the wrong way round, and so would an edited text beside its image's own.
+    learnt by heart, the wrong way round, and so would an edited text next to its image's own.
     MissingExtraError without scikit-learn, InputError for labels of one kind.
     """
     plain = [text.strip().lower() for text in texts]
@@ -64,8 +64,8 @@ def blind_image_auroc(
     folds: int = 5,
     seed: int = 0,
 ) -> float:
-    """As `blind_text_auroc`, of a linear model that sees `features` (N, D) of the images; rows of
-    one of the `groups`, the images, are in one fold.
+    """Return what `blind_text_auroc` does, of a linear model that sees `features` (N, D) of the
+    images; rows of one of the `groups`, the images, are in one fold.
     """
 
     def standardised(rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -77,8 +77,9 @@ def blind_image_auroc(
 
 
 def telltales(texts: Sequence[str], labels: ArrayLike, *, count: int = 5) -> list[Telltale]:
-    """The words that say most about the label, the most telling first: of those in at least ten
-    rows, by how far their share of mismatches is from the whole's, in standard errors.
+    """Return the words that say most about the label, the most telling first. Only words in at
+    least ten rows count, by how far their share of mismatches is from the whole's, in standard
+    errors.
     """
     truth = np.asarray(labels)
     holds: dict[str, list[int]] = {}
@@ -107,9 +108,9 @@ def _cross_validated(
     seed: int,
     solver: str,
 ) -> float:
-    """`features` of rows; `groups` stay in one fold, whose model sees no row with an item of the
-    fold. `solver`: liblinear for sparse features, lbfgs for dense ones, at which the other is
-    twenty times as slow.
+    """Return the AUROC of a model of `features` of rows; `groups` stay in one fold, whose model
+    sees no row with an item of the fold. `solver`: liblinear for sparse features, lbfgs for dense
+    ones, at which the other is twenty times as slow.
     """
     try:
         from sklearn.linear_model import LogisticRegression

@@ -38,8 +38,8 @@ SAME = {"hiragana": "cjk", "katakana": "cjk", "katakana-hiragana": "cjk", "fullw
 
 
 def main_script(text: str) -> str | None:
-    """The script of most of its letters, by Unicode's names in lower case; Chinese and Japanese are
-    both cjk. None for a text without letters.
+    """Return the script of most of its letters, by Unicode's names in lower case; Chinese and
+    Japanese are both cjk. None for a text without letters.
     """
     if text.isascii():
         return "latin" if any(map(str.isalpha, text)) else None

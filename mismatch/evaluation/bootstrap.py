@@ -35,8 +35,8 @@ def interval(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Interval:
-    """`statistic(*arrays)`'s percentile interval over rows drawn anew, with their repeats. The
-    arrays are (N, …), of the same N.
+    """Return `statistic(*arrays)`'s percentile interval over rows drawn again, with their repeats.
+    The arrays are (N, …), of the same N.
 
     `groups` (N,): rows of one group, such as an image, are drawn together, as they are no
     independent ones.
@@ -52,8 +52,8 @@ def interval(
 def resamples_of(
     rows: int, *, resamples: int = RESAMPLES, seed: int = 0, groups: ArrayLike | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with all
-    their rows; M is `rows` where there are no groups.
+    """Yield numbers of rows, (M,) each: as many groups as there are, drawn with replacement, with
+    all their rows; M is `rows` where there are no groups.
     """
     if rows < 1:
         raise InputError("a bootstrap needs at least one row")
@@ -74,8 +74,8 @@ def resamples_of(
 
 
 def percentiles(values: NDArray[Any], level: float = LEVEL) -> Interval:
-    """(B,) resampled figures → the interval between their quantiles; nan where fewer than half of
-    them exist.
+    """Map (B,) resampled figures → the interval between their quantiles; nan where fewer than half
+    of them exist.
     """
     known = values[np.isfinite(values)]
     if 2 * len(known) < len(values) or not len(known):

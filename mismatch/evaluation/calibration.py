@@ -43,8 +43,8 @@ def fit_calibration(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """(N,) logits, (N,) labels → the kind that is best by cross-validated log-loss, fitted to all
-    rows, or the `kind` that is asked for.
+    """Map (N,) logits, (N,) labels → the kind that is best by cross-validated log-loss, fitted to
+    all rows, or the `kind` that is asked for.
 
     A kind with more freedom must be better by more than a standard error of the difference.
     `groups` (N,): rows of one group, such as an image, stay in one fold. The piecewise map takes
@@ -82,7 +82,7 @@ def _best(
     groups: NDArray[np.generic],
     seed: int,
 ) -> str:
-    """The kind to fit, by at most `MOST_ROWS` of the rows."""
+    """Choose the kind to fit, by at most `MOST_ROWS` of the rows."""
     some = np.sort(np.random.default_rng(seed).permutation(len(truth))[:MOST_ROWS])
     values = values[some]
     truth = truth[some]
@@ -106,7 +106,7 @@ def _cross_validated(
     truth: NDArray[np.int64],
     fold: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """(N,) log-losses of rows that the fit has not seen."""
+    """Return (N,) log-losses of rows that the fit has not seen."""
     losses = np.empty(len(truth))
     for part in np.unique(fold):
         inside = fold == part
@@ -116,7 +116,7 @@ def _cross_validated(
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """As `fit_platt`, with a slope alone: probability 0.5 stays at logit 0 (Guo et al., 2017)."""
+    """Fit as `fit_platt`, a slope alone: probability 0.5 stays at logit 0 (Guo et al., 2017)."""
     values, target, _ = _prepared(logits, labels)
     spread = float(np.abs(values).max()) or 1.0
     slope = float(_newton((values / spread)[None], target, np.zeros(1))[0])
@@ -124,7 +124,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def fit_piecewise(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """As `fit_platt`, then bent along straight lines between quantiles of its log-odds. Convex:
+    """Fit as `fit_platt`, then bend along straight lines between quantiles of its log-odds. Convex:
     logistic regression with each slope between bounds.
     """
     platt = fit_platt(logits, labels)
@@ -149,8 +149,8 @@ def fit_piecewise(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
-    """Slopes and what is added, of least loss: Newton's step for one of them after the other, cut
-    at its bounds and halved until the loss falls.
+    """Return slopes and what is added, of least loss. Newton's step is taken for one of them after
+    the other, cut at its bounds and halved until the loss falls.
     """
     # (K, N), the last for the offset
     features = np.concatenate([parts, np.ones((1, parts.shape[1]))])
@@ -189,8 +189,8 @@ def _bent(parts: Floats, target: Floats, offset: float) -> tuple[Floats, float]:
 
 
 def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """(N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed targets
-    (Lin, Lin and Weng, 2007).
+    """Map (N,) logits, (N,) labels → Platt scaling by Newton's method, with Platt's smoothed
+    targets (Lin, Lin and Weng, 2007).
 
     The slope stays above 0 also where the logits rank the wrong way round: then it is as good as
     flat, and every score lies near the base rate. InputError unless both labels occur and all
@@ -214,7 +214,7 @@ def fit_platt(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, float]:
-    """Logits, Platt's smoothed targets, both (N,), and the log-odds of a match."""
+    """Return logits, Platt's smoothed targets, both (N,), and the log-odds of a match."""
     truth, values = checked(labels, logits)
     positives = int(truth.sum())
     rows = len(truth)
@@ -230,7 +230,7 @@ def _prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, flo
 
 
 def _newton(features: Floats, target: Floats, weights: Floats) -> Floats:
-    """(F, N) features, (N,) soft targets → (F,) weights of least log-loss of sigmoid(weights ·
+    """Map (F, N) features, (N,) soft targets → (F,) weights of least log-loss of sigmoid(weights ·
     features); a step is halved until the loss falls.
     """
     for _ in range(STEPS):

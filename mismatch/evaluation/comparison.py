@@ -58,7 +58,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """(N,) labels, (N,) scores of either, thresholds, one or (N,) → tests and paired bootstrap
+    """Map (N,) labels, (N,) scores of either, thresholds, one or (N,) → tests and paired bootstrap
     intervals, which keep `groups` (N,), the images, together.
 
     The two tests take rows for independent; where images repeat, trust the intervals more.
@@ -87,8 +87,8 @@ def compare(
 
 
 def mcnemar(only_first: int, only_second: int) -> McNemar:
-    """McNemar's test (1947), two-sided and exact: the binomial distribution, or above a thousand
-    rows its normal limit with continuity correction.
+    """Run McNemar's test (1947), two-sided and exact: the binomial distribution, or above a
+    thousand rows its normal limit with continuity correction.
     """
     rows = only_first + only_second
     if rows > MOST_EXACT:
@@ -100,7 +100,7 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
 
 
 def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
-    """The test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
+    """Run the test of DeLong, DeLong and Clarke-Pearson (1988) for two AUROCs of the same rows, by
     ranks as in Sun and Xu (2014).
     """
     truth, one = checked(labels, first)
@@ -118,8 +118,8 @@ def delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
 def _components(
     truth: NDArray[np.int64], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each match the share of mismatches below it, of each mismatch the share of matches above
-    it.
+    """Return of each match the share of mismatches below it, of each mismatch the share of matches
+    above it.
     """
     matches = scores[truth == 1]
     mismatches = scores[truth == 0]
@@ -129,7 +129,7 @@ def _components(
 
 
 def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) ranks from 1, ties at their mean."""
+    """Return (N,) ranks from 1, ties at their mean."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return ranks

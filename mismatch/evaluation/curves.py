@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Floats:
-    """(K, 2): share of mismatches taken for matches, share of matches found, from (0, 0) to (1, 1);
-    empty with one class.
+    """Return (K, 2): share of mismatches taken for matches, share of matches found, from (0, 0) to
+    (1, 1); empty with one class.
     """
     _, (negatives, positives) = _passed(labels, scores)
     if not negatives[-1] or not positives[-1]:
@@ -28,8 +28,8 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def precision_recall_curve(labels: ArrayLike, scores: ArrayLike, *, of: int = 1) -> Floats:
-    """(K, 2): recall and precision of the matches, or `of` = 0 of the mismatches, as more and more
-    rows are called so; empty where there are none.
+    """Return (K, 2): recall and precision of the matches, or `of` = 0 of the mismatches, as more
+    and more rows are called so; empty where there are none.
     """
     truth, values = checked(labels, scores)
     _, (others, hits) = _passed(truth if of else 1 - truth, values if of else -values)
@@ -39,7 +39,7 @@ def precision_recall_curve(labels: ArrayLike, scores: ArrayLike, *, of: int = 1)
 
 
 def sweep(labels: ArrayLike, scores: ArrayLike, always: ArrayLike = ()) -> dict[str, list[Any]]:
-    """Thresholds, ascending, and the counts of each: `threshold`, `tn`, `fp`, `fn`, `tp` of
+    """Return thresholds, ascending, and the counts of each: `threshold`, `tn`, `fp`, `fn`, `tp` of
     decisions score >= threshold.
 
     They lie midway between neighbouring scores, at most five hundred of them, with those of
@@ -73,8 +73,8 @@ def sweep(labels: ArrayLike, scores: ArrayLike, always: ArrayLike = ()) -> dict[
 def histogram(
     labels: ArrayLike, scores: ArrayLike, bins: int = 40
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """(bins + 1,) edges, and (bins,) counts of the mismatches and of the matches; over 0..1 where
-    scores are probabilities.
+    """Return (bins + 1,) edges, and (bins,) counts of the mismatches and of the matches; over 0..1
+    where scores are probabilities.
     """
     truth, values = checked(labels, scores)
     span = (
@@ -90,8 +90,8 @@ def histogram(
 def _passed(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[Floats, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Distinct scores, descending (K,), and how many rows of either label are at or above each, (K
-    + 1,) from 0 on.
+    """Return distinct scores, descending (K,), and how many rows of either label are at or above
+    each, (K + 1,) from 0 on.
     """
     truth, values = checked(labels, scores)
     distinct, place = np.unique(-values, return_inverse=True)
@@ -101,7 +101,7 @@ def _passed(
 
 
 def _thinned(points: Floats) -> Floats:
-    """At most `POINTS`, the first and the last among them."""
+    """Keep at most `POINTS`, the first and the last among them."""
     return (
         points
         if len(points) <= POINTS

@@ -38,7 +38,7 @@ class WrongRow:
 
     @property
     def kind(self) -> ErrorKind | None:
-        """What is wrong; None where nothing is."""
+        """Return what is wrong; None where nothing is."""
         called_match = self.score >= self.threshold
         if called_match == (self.label == 1):
             return None

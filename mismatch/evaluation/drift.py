@@ -21,8 +21,8 @@ LEAST_PAIRS = 200
 
 
 def reference_of(logits: ArrayLike, lengths: ArrayLike) -> Reference | None:
-    """Of (N,) logits and (N,) lengths of their texts, in characters; None for fewer than
-    `LEAST_PAIRS`.
+    """Make a reference of (N,) logits and (N,) lengths of their texts, in characters; None for
+    fewer than `LEAST_PAIRS`.
     """
     values = np.asarray(logits, np.float64)
     if len(values) < LEAST_PAIRS:
@@ -33,8 +33,8 @@ def reference_of(logits: ArrayLike, lengths: ArrayLike) -> Reference | None:
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
-    """By edges at tenths of the values, fewer where many are equal; the two outermost parts are
-    empty, as what lies there was never seen.
+    """Make a distribution by edges at tenths of the values, fewer where many are equal; the two
+    outermost parts are empty, as what lies there was never seen.
     """
     tenths = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:], method="inverted_cdf")
     edges = np.unique([np.nextafter(values.min(), -np.inf), *tenths])
@@ -53,8 +53,8 @@ def _counts(
 
 
 def psi(expected: ArrayLike, counts: ArrayLike) -> float:
-    """(K,) shares of the reference, (K,) counts now → Σ (now − then) · ln(now / then), 0 for the
-    same shares; half a pair is added to each count, so that an empty bin gives a number.
+    """Map (K,) shares of the reference, (K,) counts now → Σ (now − then) · ln(now / then), 0 for
+    the same shares; half a pair is added to each count, so that an empty bin gives a number.
     """
     then = np.asarray(expected, np.float64)
     now = np.asarray(counts, np.float64)
@@ -80,7 +80,7 @@ class Drift:
         return len(self._last)
 
     def add(self, pairs: Iterable[tuple[float, int]]) -> None:
-        """Logits, and lengths of their texts in characters."""
+        """Add logits, and lengths of their texts in characters."""
         for logit, length in pairs:
             bins = tuple(
                 int(np.searchsorted(part.edges, value, side="left"))
@@ -99,7 +99,7 @@ class Drift:
             counts[place] += change
 
     def indices(self) -> dict[str, float]:
-        """Of scores and text lengths; nothing below `LEAST_PAIRS` pairs."""
+        """Return those of scores and text lengths; nothing below `LEAST_PAIRS` pairs."""
         if len(self) < LEAST_PAIRS:
             return {}
         parts = {"score": self._reference.logits, "text_length": self._reference.text_lengths}

@@ -29,8 +29,8 @@ def metric_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The figures of `binary_metrics` → their percentile intervals over resampled rows, or `groups`
-    (N,) of rows, such as those of one image.
+    """Map the figures of `binary_metrics` → their percentile intervals over resampled rows, or
+    `groups` (N,) of rows, such as those of one image.
 
     `threshold`: one, or (N,), each row's own. An interval is nan where fewer than half of the
     resamples have the figure.
@@ -84,7 +84,7 @@ class _Resampled:
         self.bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
 
     def figures(self, rows: NDArray[np.int64]) -> dict[str, float]:
-        """(M,) numbers of rows → their figures."""
+        """Map (M,) numbers of rows → their figures."""
         (tn, fp), (fn, tp) = np.bincount(self.decided[rows], minlength=4).reshape(2, 2).tolist()
         # (K,) each
         negatives, positives = (
@@ -107,7 +107,7 @@ class _Resampled:
 
 
 def _ranking(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> dict[str, float]:
-    """(K,) counts by ascending score."""
+    """Map (K,) counts by ascending score → AUROC and average precision."""
     total = int(positives.sum())
     others = int(negatives.sum())
     if not total:

@@ -75,7 +75,9 @@ class Share:
     rows: int
 
     def words(self) -> str:
-        """`about 5.2 % of 11,250 labels look wrong (585), …`, with how far that can be trusted."""
+        """Return `about 5.2 % of 11,250 labels look wrong (585), …`, with how far that can be
+        trusted.
+        """
         value, low, high, confident = (
             f"{100 * part:.1f}" for part in (self.value, self.low, self.high, self.confident)
         )
@@ -93,7 +95,7 @@ class Share:
 def find_label_errors(
     labels: ArrayLike, probabilities: ArrayLike, neighbour_share: ArrayLike | None = None
 ) -> LabelErrors:
-    """(N,) labels, (N,) out-of-sample probabilities of a match, (N,) share of matches among the
+    """Map (N,) labels, (N,) out-of-sample probabilities of a match, (N,) share of matches among the
     nearest pairs → scores and ranking.
 
     The score is 1 less cleanlab's self-confidence (Northcutt, Jiang and Chuang, 2021): the belief
@@ -113,12 +115,12 @@ def find_label_errors(
 
 
 def estimate_share(labels: ArrayLike, probabilities: ArrayLike) -> Share:
-    """(N,) labels, (N,) out-of-sample probabilities of a match → the share of labels that are
+    """Map (N,) labels, (N,) out-of-sample probabilities of a match → the share of labels that are
     wrong; InputError unless both labels occur.
 
     It is the share that contradicts the models among the fifth of the rows that they are surest of,
     on both sides (anchor points: Liu and Tao, 2016), where their own mistakes are rare, with
-    Wilson's interval; beside it stands the estimate of confident learning.
+    Wilson's interval; next to it stands the estimate of confident learning.
     """
     truth, belief = _checked(labels, probabilities)
     matches = int(truth.sum())
@@ -147,8 +149,8 @@ def nearest_pairs(
     text_of: Indices,
     nearest: int = NEAREST,
 ) -> Indices:
-    """Embeddings of unique images (U, D) and texts (V, E), (N,) which of them a row pairs → (N, K)
-    the rows whose image and text are together most alike.
+    """Map embeddings of unique images (U, D), texts (V, E), (N,) which of them a row pairs → (N, K)
+    rows that are most alike in image and text.
 
     By the sum of both cosines after each column's mean is taken off. A row is never its own
     neighbour, and none with the same image and another text, or the same text and another image:
@@ -183,8 +185,8 @@ def nearest_pairs(
 
 
 def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
-    """Why a row stands where it does, in words: its label, the out-of-sample probability of a
-    match, and the labels of its nearest pairs.
+    """Return why a row stands where it does, in words: its label, the out-of-sample probability of
+    a match, and the labels of its nearest pairs.
     """
     name = ("mismatch", "match")[label]
     matches = int(np.sum(nearest_labels))
@@ -202,12 +204,12 @@ def reason(label: int, probability: float, nearest_labels: ArrayLike) -> str:
 
 
 def require_cleanlab() -> None:
-    """MissingExtraError without cleanlab."""
+    """Raise MissingExtraError without cleanlab."""
     _cleanlab("rank")
 
 
 def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, D) → (N, D), centred, of length 1."""
+    """Map (N, D) → (N, D), centred, of length 1."""
     centred = embeddings - embeddings.mean(0)
     return np.asarray(
         centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32
@@ -222,7 +224,7 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Indices, Floa
 
 
 def _cleanlab(part: str) -> Any:
-    """cleanlab.rank or cleanlab.count; a second to import."""
+    """Import cleanlab.rank or cleanlab.count; it takes a second."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what cleanlab imports

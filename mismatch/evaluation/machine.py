@@ -32,7 +32,7 @@ INSTRUCTIONS = (
 
 
 def machine() -> dict[str, Any]:
-    """What the figures belong to."""
+    """Return what the figures belong to."""
     info = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
     fields = {
         name.strip(): value.strip()

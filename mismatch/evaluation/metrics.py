@@ -27,9 +27,9 @@ BINS = 15  # of equal width, as in Guo et al. (2017)
 
 
 def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> dict[str, Any]:
-    """(N,) labels 0 or 1, (N,) scores → accuracy, precision, recall and F1 of the matches and of
-    the mismatches, AUROC, average precision, log-loss, Brier score, expected calibration error and
-    Matthews correlation.
+    """Map (N,) labels 0 or 1, (N,) scores → the figures of both labels. They are accuracy,
+    precision, recall and F1 of the matches and of the mismatches, AUROC, average precision,
+    log-loss, Brier score, expected calibration error and Matthews correlation.
 
     Those of the matches (label 1) have plain names, those of the mismatches begin with `mismatch_`.
     A pair is a match where score >= threshold, which is one, or (N,), each row's own. A ranking
@@ -55,8 +55,8 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -
 
 
 def count_metrics(tn: int, fp: int, fn: int, tp: int) -> dict[str, float]:
-    """Counts of rows, where a positive is a match → the figures of `binary_metrics` that depend on
-    them alone.
+    """Map counts of rows, where a positive is a match → the figures of `binary_metrics` that depend
+    on them alone.
     """
     return {
         "accuracy": _share(tp + tn, tn + fp + fn + tp),
@@ -79,15 +79,15 @@ def _share(part: float, whole: float) -> float:
 
 
 def confusion_matrix(labels: ArrayLike, decisions: ArrayLike) -> NDArray[np.int64]:
-    """(N,) labels, (N,) decisions → (2, 2) counts; rows are labels, columns decisions."""
+    """Map (N,) labels, (N,) decisions → (2, 2) counts; rows are labels, columns decisions."""
     truth = np.asarray(labels, np.int64)
     said = np.asarray(decisions, np.int64)
     return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """The chance that a match scores above a mismatch, ties counting half (Mann-Whitney U); nan
-    with one class.
+    """Return the chance that a match scores above a mismatch, ties counting half (Mann-Whitney U);
+    nan with one class.
     """
     truth, values = checked(labels, scores)
     positives = int(truth.sum())
@@ -102,8 +102,8 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the precision-recall curve of the matches, as a sum over distinct scores; nan
-    without matches.
+    """Return the area under the precision-recall curve of the matches, as a sum over distinct
+    scores; nan without matches.
     """
     truth, values = checked(labels, scores)
     if not truth.sum():
@@ -117,7 +117,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def log_loss(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Mean negative log-likelihood of the labels; nan where scores are no probabilities."""
+    """Return the mean negative log-likelihood of labels; nan where scores are no probabilities."""
     truth, values = checked(labels, scores)
     if not _probabilities(values):
         return float("nan")
@@ -126,16 +126,16 @@ def log_loss(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def brier_score(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Mean squared difference of probability and label (Brier, 1950), 0 at best; nan where scores
-    are no probabilities.
+    """Return the mean squared difference of probability and label (Brier, 1950), 0 at best; nan
+    where scores are no probabilities.
     """
     truth, values = checked(labels, scores)
     return float(((values - truth) ** 2).mean()) if _probabilities(values) else float("nan")
 
 
 def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int = BINS) -> float:
-    """How far, on average over rows, the share of matches in a row's bin is from the bin's mean
-    probability (Guo et al., 2017): `bins` of equal width.
+    """Return how far the share of matches in a row's bin is from the bin's mean probability (Guo et
+    al., 2017). It is the mean over rows, with `bins` of equal width.
 
     0 at best; nan where scores are no probabilities. It is above 0 by chance alone: by about 0.02
     for a thousand rows.
@@ -149,8 +149,8 @@ def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int =
 
 
 def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = BINS) -> NDArray[np.float64]:
-    """(K, 3): of each bin that has rows, its mean probability, its share of matches and its rows;
-    none where scores are no probabilities.
+    """Return (K, 3): of each bin that has rows, its mean probability, its share of matches and its
+    rows; none where scores are no probabilities.
     """
     truth, values = checked(labels, scores)
     if not _probabilities(values):
@@ -165,8 +165,8 @@ def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = BINS) -> NDArr
 
 
 def matthews(tp: float, fp: float, fn: float, tn: float) -> float:
-    """Correlation of decision and label, -1..1 (Matthews, 1975); 0 where all rows have one label or
-    one decision.
+    """Return the correlation of decision and label, -1..1 (Matthews, 1975); 0 where all rows have
+    one label or one decision.
     """
     below = float(tp + fp) * float(tp + fn) * float(tn + fp) * float(tn + fn)
     return float((float(tp) * tn - float(fp) * fn) / below**0.5) if below else 0.0
@@ -177,8 +177,8 @@ def _probabilities(values: NDArray[np.float64]) -> bool:
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no score is
-    nan.
+    """Return labels and scores as arrays (N,); InputError unless N >= 1, labels are 0 or 1 and no
+    score is nan.
     """
     truth = np.asarray(labels)
     values = np.asarray(scores, np.float64)

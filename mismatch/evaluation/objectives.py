@@ -37,7 +37,7 @@ class Counts:
     true_mismatch: Floats
 
     def precision(self, label: Label) -> Floats:
-        """Of what is called so, the share that is; nan where nothing is called so."""
+        """Return the share that is so, of what is called so; nan where nothing is called so."""
         right, wrong = (
             (self.true_match, self.false_match)
             if label == "match"
@@ -46,7 +46,7 @@ class Counts:
         return _share(right, right + wrong)
 
     def recall(self, label: Label) -> Floats:
-        """Of what is so, the share that is called so."""
+        """Return the share that is called so, of what is so."""
         right, missed = (
             (self.true_match, self.false_mismatch)
             if label == "match"
@@ -55,28 +55,28 @@ class Counts:
         return _share(right, right + missed)
 
     def f1(self, label: Label) -> Floats:
-        """The harmonic mean of the two."""
+        """Return the harmonic mean of precision and recall."""
         right = self.true_match if label == "match" else self.true_mismatch
         return _share(2 * right, 2 * right + self.false_match + self.false_mismatch)
 
     @property
     def rows(self) -> Floats:
-        """All of them."""
+        """Return how many rows there are, at each threshold."""
         return self.true_match + self.false_match + self.false_mismatch + self.true_mismatch
 
     @property
     def accuracy(self) -> Floats:
-        """Share of right decisions."""
+        """Return the share of right decisions."""
         return (self.true_match + self.true_mismatch) / self.rows
 
     @property
     def alarms(self) -> Floats:
-        """Share of the rows that are called mismatches."""
+        """Return the share of the rows that are called mismatches."""
         return (self.true_mismatch + self.false_mismatch) / self.rows
 
     @property
     def mcc(self) -> Floats:
-        """Matthews correlation; 0 where all rows have one label or one decision."""
+        """Return Matthews correlation; 0 where all rows have one label or one decision."""
         called = self.true_match + self.false_match
         others = self.true_mismatch + self.false_mismatch
         matches = self.true_match + self.false_mismatch
@@ -128,7 +128,7 @@ class Objective:
 
     @classmethod
     def parse(cls, written: str) -> Self:
-        """From what `str` writes; InputError for anything else."""
+        """Read what `str` writes; InputError for anything else."""
         found = WRITTEN.fullmatch(written)
         try:
             if found is None:
@@ -156,7 +156,7 @@ class Objective:
         )
 
     def describe(self) -> str:
-        """For people: `best accuracy`."""
+        """Return it for people: `best accuracy`."""
         if self.kind == "cost":
             return (
                 f"least cost, a missed mismatch at {self.cost_miss:g} and a false alarm at"
@@ -169,7 +169,7 @@ class Objective:
         return f"best {names.get(self.kind, self.kind)}"
 
     def worth(self, counts: Counts) -> Floats:
-        """(K,): the more the better; -inf where a target is not reached."""
+        """Return (K,): the more the better; -inf where a target is not reached."""
         if self.kind == "cost":
             return -(
                 self.cost_miss * counts.false_match + self.cost_false_alarm * counts.false_mismatch

@@ -29,7 +29,7 @@ def measured(
     groups: ArrayLike | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """(N,) rows → `rows`, `mismatches`, `metrics` and `intervals` of them. `threshold`: one, or
+    """Map (N,) rows → `rows`, `mismatches`, `metrics` and `intervals` of them. `threshold`: one, or
     (N,).
     """
     truth, values = checked(labels, scores)
@@ -51,7 +51,7 @@ def by_value(
     thresholds: ArrayLike,
     groups: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """Each value of the column (N,) → `measured` of its rows, the most frequent first, fifty at
+    """Map each value of the column (N,) → `measured` of its rows, the most frequent first, fifty at
     most. `thresholds` (N,).
     """
     values = np.asarray(column, dtype=object)
@@ -70,7 +70,7 @@ def by_kind(
     thresholds: ArrayLike,
     groups: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """Each kind (N,) of mismatch → `measured` of its mismatches and all matches: what the kinds
+    """Map each kind (N,) of mismatch → `measured` of its mismatches and all matches. What the kinds
     share is the matches, so AUROCs can be compared.
     """
     truth = np.asarray(labels)

@@ -31,8 +31,8 @@ def choose_slices(
     *,
     shrinkage: float = SHRINKAGE,
 ) -> SliceThresholds:
-    """(N,) labels, scores and values of a column → a threshold for each value with enough rows: (n
-    · own + shrinkage · common) / (n + shrinkage).
+    """Map (N,) labels, scores and values of a column → a threshold for each value with enough rows.
+    It is (n · own + shrinkage · common) / (n + shrinkage).
 
     Values with fewer than thirty rows, with one label, or that don't reach the objective's target
     have none, and so the common one. InputError where no value has enough.

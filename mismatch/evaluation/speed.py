@@ -82,8 +82,8 @@ class Plan:
 def measure(
     contenders: Sequence[Contender], plan: Plan, advance: Advance = lambda done: None
 ) -> dict[str, Any]:
-    """All figures, ready for JSON; each table has a figure a model in each row, and its ratio to
-    the first model's.
+    """Return all figures, ready for JSON; each table has a figure a model in each row, and its
+    ratio to the first model's.
     """
     return {
         "machine": machine(),
@@ -116,7 +116,7 @@ def measure(
 
 
 def turns(models: int, plan: Plan) -> int:
-    """How many turns `measure` tells of."""
+    """Return how many turns `measure` tells of."""
     cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
     return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
 
@@ -142,7 +142,7 @@ def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) 
 def _text_tower(
     what: str, contenders: Sequence[Contender], tokens: Sequence[int], plan: Plan, advance: Advance
 ) -> dict[str, Any]:
-    """`tokens`: of a text, for each model."""
+    """Measure the text tower; `tokens`: of a text, for each model."""
 
     def ids(batch: int) -> list[TokenBatch]:
         return [
@@ -165,8 +165,8 @@ def _text_tower(
 def _rates(
     plan: Plan, advance: Advance, calls: Callable[[int], Sequence[Call]]
 ) -> Iterator[tuple[str, list[float]]]:
-    """For each batch size the items a second of each model; `calls` makes the tower calls of a
-    batch size.
+    """Yield for each batch size the items a second of each model; `calls` makes the tower calls of
+    a batch size.
     """
     for batch in plan.batch_sizes:
         seconds = in_turns(
@@ -176,7 +176,9 @@ def _rates(
 
 
 def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
-    """`batch` times a text of as many tokens, as the model's own tokenizer makes and pads them."""
+    """Return `batch` times a text of as many tokens, as the model's own tokenizer makes and pads
+    them.
+    """
     tokenizer = predictor.pipeline.tokenizer
     [ids], _ = tokenizer.encode([" ".join([TITLE] * tokenizer.spec.context_length)])
     # the last one may mark the end
@@ -185,7 +187,7 @@ def title_ids(predictor: Predictor, tokens: int, batch: int) -> TokenBatch:
 
 
 def photo() -> bytes:
-    """A JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
+    """Make a JPEG of `PHOTO_SIDE` pixels, about as hard to decode as a product photo."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)).resize(
         (PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BICUBIC
@@ -221,7 +223,7 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
 
 
 def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
-    """Rows to scores, as `mismatch predict` makes them."""
+    """Measure rows to scores, as `mismatch predict` makes them."""
     columns = Columns()  # images may lie anywhere
 
     def turn(one: Contender) -> tuple[float, int]:
@@ -250,7 +252,7 @@ def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) ->
 
 
 def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
-    """No warm-up: each model's files have just been read."""
+    """Measure without warm-up: each model's files have just been read."""
     seconds: list[list[float]] = [[] for _ in contenders]
     peaks: list[list[float | None]] = [[] for _ in contenders]
     for _ in range(min(plan.repeats, STARTS)):
@@ -273,8 +275,8 @@ def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
 
 
 def first_score(model: str, provider: str, threads: int | None) -> tuple[float, float | None]:
-    """Seconds from the start of a new process to its first score, and its peak memory in MB, where
-    the system tells.
+    """Return the seconds from the start of a new process to its first score, and its peak memory in
+    MB, where the system tells.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         image = Path(folder) / "photo.jpg"
@@ -306,7 +308,7 @@ def first_score(model: str, provider: str, threads: int | None) -> tuple[float, 
 
 
 def _peak(status: str) -> float | None:
-    """/proc/self/status → MB."""
+    """Map /proc/self/status → the peak memory in MB; None where it isn't told."""
     kilobytes = next(
         (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None
     )
@@ -314,7 +316,7 @@ def _peak(status: str) -> float | None:
 
 
 def _megabytes(model: str) -> float | None:
-    """Of a model's folder; None for one that is only a name."""
+    """Return the MB of a model's folder; None for one that is only a name."""
     folder = Path(model)
     return (
         sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
@@ -329,7 +331,7 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _table(name: str, case: str, unit: str, rows: Any) -> dict[str, Any]:
-    """`rows`: what a row is called, and a figure a model."""
+    """Make a table; `rows`: what a row is called, and a figure a model."""
     return {
         "name": name,
         "case": case,
@@ -347,7 +349,7 @@ def _ratios(figures: Sequence[float | None]) -> list[float | None]:
 
 
 def _lengths(lengths: Sequence[int]) -> str:
-    """One number where all agree."""
+    """Return one number where all agree, else one a letter."""
     if len(set(lengths)) == 1:
         return str(lengths[0])
     return ", ".join(
@@ -356,5 +358,5 @@ def _lengths(lengths: Sequence[int]) -> str:
 
 
 def _letters() -> Iterator[str]:
-    """A, B, …, Z, A1, B1, …"""
+    """Yield A, B, …, Z, A1, B1, …"""
     yield from (chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "") for i in range(10**6))

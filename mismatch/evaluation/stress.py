@@ -110,14 +110,14 @@ CHANGES = tuple(_changes())
 
 
 def jpeg(image: Image.Image, _text: str) -> Image.Image:
-    """Saved with low quality and opened again."""
+    """Save the image with low quality and open it again."""
     held = io.BytesIO()
     image.save(held, "JPEG", quality=JPEG_QUALITY)
     return Image.open(io.BytesIO(held.getvalue())).convert("RGB")
 
 
 def crop(image: Image.Image, _text: str) -> Image.Image:
-    """Its middle."""
+    """Keep its middle."""
     width, height = image.size
     x = round(width * (1 - KEPT_SIDE) / 2)
     y = round(height * (1 - KEPT_SIDE) / 2)
@@ -125,17 +125,17 @@ def crop(image: Image.Image, _text: str) -> Image.Image:
 
 
 def mirror(image: Image.Image, _text: str) -> Image.Image:
-    """Left and right exchanged."""
+    """Exchange left and right."""
     return ImageOps.mirror(image)
 
 
 def rotate(image: Image.Image, _text: str) -> Image.Image:
-    """Turned on a white ground."""
+    """Turn the image on a white ground."""
     return image.rotate(DEGREES, Image.Resampling.BICUBIC, fillcolor=(255, 255, 255))
 
 
 def printed(image: Image.Image, text: str) -> Image.Image | None:
-    """With the text in black on a white band across the lower part; None for letters that Pillow's
+    """Print the text in black on a white band across the lower part; None for letters that Pillow's
     own font lacks.
     """
     try:
@@ -183,10 +183,10 @@ def stress(
     resamples: int = RESAMPLES,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Any]]:
-    """Each change of `CHANGES` → what became of the rows that it applies to: `rows`, and of those
-    that were called matches before (`decided`) the share with the decision that the changed pair
-    should have (`right`), the mean `change` of the score over all rows, and both intervals:
-    Wilson's with as many trials as images, and a bootstrap over images.
+    """Map each change of `CHANGES` → what became of the rows that it applies to: `rows`. Of those
+    that were called matches before (`decided`) it has the share with the decision that the changed
+    pair should have (`right`). It has the mean `change` of the score over all rows. It has both
+    intervals: Wilson's with as many trials as images, and a bootstrap over images.
 
     Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each
     change that is done. InputError without rows.

@@ -64,8 +64,8 @@ class Cuts:
         self.distinct, self.place = np.unique(values, return_inverse=True)  # (K,) ascending, (N,)
 
     def per_score(self, rows: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
-        """How many matches and mismatches have each distinct score, (K,) each; `rows`: numbers of
-        the rows that count, with repeats.
+        """Count how many matches and mismatches have each distinct score, (K,) each; `rows`:
+        numbers of the rows that count, with repeats.
         """
         truth, place = (
             (self.truth, self.place) if rows is None else (self.truth[rows], self.place[rows])
@@ -76,8 +76,8 @@ class Cuts:
         )
 
     def choose(self, objective: Objective, rows: NDArray[np.int64] | None = None) -> float:
-        """The best threshold: midway between neighbouring scores, in the widest gap among equals.
-        nan where no cut reaches a target.
+        """Choose the best threshold: midway between neighbouring scores, in the widest gap among
+        equals. nan where no cut reaches a target.
         """
         matches, mismatches = self.per_score(rows)
         there = matches + mismatches > 0
@@ -94,14 +94,14 @@ class Cuts:
         return float(edges[best[np.argmax(gaps[best])]])
 
     def counts(self, thresholds: ArrayLike, rows: NDArray[np.int64] | None = None) -> Counts:
-        """What each of the thresholds, (T,), does to the rows."""
+        """Return what each of the thresholds, (T,), does to the rows."""
         whole = _counts(*self.per_score(rows))
         at = np.searchsorted(self.distinct, np.asarray(thresholds, np.float64), side="left")
         return Counts(*(np.asarray(values)[at] for values in vars(whole).values()))
 
 
 def _counts(matches: Floats, mismatches: Floats) -> Counts:
-    """(K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
+    """Map (K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
     passed, missed = (
         np.concatenate([np.cumsum(values[::-1])[::-1], [0.0]]) for values in (matches, mismatches)
     )
@@ -111,7 +111,7 @@ def _counts(matches: Floats, mismatches: Floats) -> Counts:
 def choose_threshold(
     labels: ArrayLike, scores: ArrayLike, objective: str | Objective = "accuracy"
 ) -> Threshold:
-    """(N,) labels, (N,) scores → the threshold that is best for the objective; midway between
+    """Map (N,) labels, (N,) scores → the threshold that is best for the objective; midway between
     neighbouring scores, in the widest gap among equals.
 
     InputError for an unknown objective, unless both labels occur, and where no threshold reaches a
@@ -133,12 +133,12 @@ def choose_threshold(
 
 
 def now() -> str:
-    """ISO 8601, UTC, to the second."""
+    """Return the time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _between(lower: Floats, upper: Floats) -> Floats:
-    """Midway, and above `lower` even where no number lies between the two."""
+    """Return what lies midway, and above `lower` even where no number lies between the two."""
     middle = lower + (upper - lower) / 2
     return np.where(middle > lower, middle, upper)
 
@@ -154,11 +154,11 @@ def expected_figures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Of each of FIGURES, where it will lie, with this `level`, on as many other rows of the same
-    kind.
+    """Return of each of FIGURES where it will lie, with this `level`, on as many other rows of the
+    same kind.
 
-    In each resample a threshold is chosen anew by the `objective`, or is the given `threshold`, and
-    used on a second, independent resample. How far the figure on the second is from that on the
+    In each resample a threshold is chosen again by the `objective`, or is the given `threshold`,
+    and used on a second, independent resample. How far the figure on the second is from that on the
     first is how far new rows are from these: the choice, which looks better on its own rows than on
     others, and the chance of both samples are in it. `groups` (N,): rows of one group, such as an
     image, are drawn together.
@@ -195,8 +195,8 @@ def _moved(figure: float, by: Interval) -> Interval:
 def threshold_table(
     labels: ArrayLike, scores: ArrayLike, thresholds: Sequence[float] | None = None
 ) -> list[dict[str, Any]]:
-    """A line for each threshold, with FIGURES; by default of a grid from the lowest to the highest
-    score in steps of a round number, about twenty.
+    """Return a line for each threshold, with FIGURES. The default is a grid from the lowest to the
+    highest score in steps of a round number, about twenty.
     """
     cuts = Cuts(labels, scores)
     wanted = (
@@ -222,8 +222,8 @@ def _grid(low: float, high: float) -> list[float]:
 def limit_missed(
     labels: ArrayLike, scores: ArrayLike, share: float, confidence: float
 ) -> Threshold:
-    """The lowest threshold at which, with this `confidence` over the choice of the rows, at most
-    this `share` of all mismatches passes as matches.
+    """Return the lowest threshold at which, with this `confidence` over the choice of the rows, at
+    most this `share` of all mismatches passes as matches.
 
     Holds for any scores, if the mismatches here are drawn independently from those to come: a
     one-sided tolerance limit (Wilks, 1941), which is what learn then test (Angelopoulos et al.,
@@ -258,8 +258,8 @@ def limit_missed(
 
 
 def choose_again(stored: Threshold, labels: ArrayLike, scores: ArrayLike) -> Threshold:
-    """A threshold for other scores, by what the stored one was chosen for. InputError as for the
-    first choice, and for one that was given by hand.
+    """Choose a threshold for other scores, by what the stored one was chosen for. InputError as for
+    the first choice, and for one that was given by hand.
     """
     if stored.objective.startswith(MISSED):
         share, confidence = _missed_parts(stored.objective)
@@ -282,7 +282,7 @@ def _missed_parts(objective: str) -> tuple[str, str]:
 
 
 def _allowed(count: int, share: float, doubt: float) -> int:
-    """The largest k with P(Binomial(count, share) <= k) <= doubt; -1 where there is none."""
+    """Return the largest k with P(Binomial(count, share) <= k) <= doubt; -1 where there is none."""
     total = 0.0
     for k in range(count + 1):
         total += exp(

@@ -19,8 +19,8 @@ Call = Callable[[], object]
 def in_turns(
     runs: Sequence[Callable[[], T]], repeats: int, advance: Advance = lambda done: None
 ) -> list[list[T]]:
-    """What each run gave, A B A B …; what the first turn of each gave, its warm-up,
-    is thrown away.
+    """Return what each run gave, A B A B …; what the first turn of each gave, its warm-up, is
+    thrown away.
     """
     results: list[list[T]] = [[] for _ in runs]
     for _ in range(repeats + 1):
@@ -31,8 +31,8 @@ def in_turns(
 
 
 def seconds_per_call(run: Call) -> float:
-    """The mean over `TURN_SECONDS`, after a call that brings the weights back into the caches and
-    outlasts the waiting threads of the turn before.
+    """Return the mean over `TURN_SECONDS`, after a call. That call brings the weights back into the
+    caches and outlasts the waiting threads of the turn before.
 
     A call that takes longer than that needs neither.
     """

@@ -75,7 +75,7 @@ class AuditReport(Audit, Result):
 
     @property
     def findings(self) -> list[AuditFinding]:
-        """What is doubtful about rows that could be trained on, file by file."""
+        """Return what is doubtful about rows that could be trained on, file by file."""
         return [
             AuditFinding(file.path, one.kind, one.message, one.count, one.lines)
             for file in self.files
@@ -291,5 +291,5 @@ def _header(source: RowSource) -> list[str]:
 
 
 def _rejected(target: Path) -> Path:
-    """out.csv → out.rejected.csv."""
+    """Map out.csv → out.rejected.csv."""
     return target.with_suffix(f".rejected{target.suffix}")

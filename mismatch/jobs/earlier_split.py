@@ -23,8 +23,8 @@ def is_earlier_split(
     header: Sequence[str],
     columns: Columns,
 ) -> bool:
-    """Whether all rows of the table at `path` stand in `source`, and none of its images in
-    `others`, the parts that were made with it.
+    """Return whether all rows of the table at `path` stand in `source`, and none of its images in
+    `others`, parts made with it.
 
     False where nothing is there, or a table of other images, which may stay. InputError for
     anything else: images would stand on two sides, and somebody may have chosen the rows by hand.

@@ -99,7 +99,7 @@ class _Labelled:
 
     @property
     def label(self) -> int:
-        """Whether the text fits, 0 or 1."""
+        """Return whether the text fits, 0 or 1."""
         return int(self.kind == "match")
 
 

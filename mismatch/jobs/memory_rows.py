@@ -17,7 +17,7 @@ __all__ = ["check_image_is_file", "in_memory", "keep_rows", "pick_rows"]
 
 
 def in_memory(rows: RowsLike) -> bool:
-    """Whether rows are no path or URL."""
+    """Return whether rows are no path or URL."""
     return not isinstance(rows, (str, os.PathLike, Remote))
 
 

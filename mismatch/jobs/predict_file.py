@@ -65,7 +65,7 @@ class Order:
 
     @property
     def ranked(self) -> bool:
-        """Whether the order is not that of the input."""
+        """Return whether the order is not that of the input."""
         return self.sort is not None or self.top is not None
 
 

@@ -58,17 +58,17 @@ class SplitResult(Result):
 
     @property
     def train(self) -> Any:
-        """The part to train on, as in `parts`."""
+        """Return the part to train on, as in `parts`."""
         return self.parts["train"]
 
     @property
     def val(self) -> Any:
-        """The part to choose by, as in `parts`."""
+        """Return the part to choose by, as in `parts`."""
         return self.parts["val"]
 
     @property
     def test(self) -> Any:
-        """The part to measure by, as in `parts`; None of two fractions."""
+        """Return the part to measure by, as in `parts`; None of two fractions."""
         return self.parts.get("test")
 
     def to_dict(self) -> dict[str, Any]:

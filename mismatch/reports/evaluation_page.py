@@ -84,8 +84,8 @@ def evaluation_fragment(result: Mapping[str, Any]) -> str:
 
 
 def training_stats(model: str) -> dict[str, Any] | None:
-    """What stands beside a checkpoint about its training; None where nothing does or it can't be
-    read.
+    """Return what lies next to a checkpoint about its training; None where nothing does or it can't
+    be read.
     """
     try:
         stats = read_json(Path(model) / STATS)

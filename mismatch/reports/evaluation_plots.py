@@ -47,7 +47,7 @@ VALIDATION = {
 
 
 def roc_plot(rows: Decisions, auroc: float) -> str:
-    """Matches found against mismatches that pass."""
+    """Plot matches found against mismatches that pass."""
     figure, axes = _figure("mismatches taken for matches", "matches found")
     curve = roc_curve(rows.labels, rows.scores)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
@@ -58,7 +58,7 @@ def roc_plot(rows: Decisions, auroc: float) -> str:
 
 
 def precision_recall_plot(rows: Decisions) -> str:
-    """Of either class."""
+    """Plot precision and recall of either class."""
     figure, axes = _figure("recall", "precision")
     for of, name, colour in ((0, "mismatches", TWO), (1, "matches", ONE)):
         curve = precision_recall_curve(rows.labels, rows.scores, of=of)
@@ -68,7 +68,7 @@ def precision_recall_plot(rows: Decisions) -> str:
 
 
 def reliability_plot(rows: Decisions) -> str:
-    """Share of matches against score, a dot a bin, by size of the bin."""
+    """Plot the share of matches against score, a dot a bin, by size of the bin."""
     figure, axes = _figure("mean score of a bin", "share of matches in it")
     bins = reliability(rows.labels, rows.scores)
     axes.plot(
@@ -88,7 +88,7 @@ def reliability_plot(rows: Decisions) -> str:
 
 
 def scores_plot(rows: Decisions, threshold: float) -> str:
-    """How many rows have which score."""
+    """Plot how many rows have which score."""
     figure, axes = _figure("score", "rows")
     edges, mismatches, matches = histogram(rows.labels, rows.scores)
     for counts, name, colour in ((mismatches, "mismatches", TWO), (matches, "matches", ONE)):
@@ -108,8 +108,8 @@ def scores_plot(rows: Decisions, threshold: float) -> str:
 
 
 def sweep_plot(table: Mapping[str, Sequence[float]], span: tuple[float, float]) -> str:
-    """Precision and recall of the mismatches, and how many rows are called so, at each threshold of
-    `outlines.sweep`.
+    """Plot precision and recall of the mismatches, and how many rows are called so, at each
+    threshold of `outlines.sweep`.
     """
     figure, axes = _figure("threshold", "share")
     tn, fp, fn, tp = (np.asarray(table[name], float) for name in ("tn", "fp", "fn", "tp"))
@@ -137,8 +137,8 @@ def sweep_plot(table: Mapping[str, Sequence[float]], span: tuple[float, float]) 
 
 
 def training_plots(stats: Mapping[str, Any]) -> dict[str, str]:
-    """`training_stats.json` as loss and, where there were validation rows, accuracy, F1 and AUROC;
-    by title.
+    """Plot `training_stats.json`: the loss and, where there were validation rows, accuracy, F1 and
+    AUROC; by title.
     """
     epochs = range(1, len(stats["train_losses"]) + 1)
     figure, axes = _figure("epoch", "")
@@ -188,8 +188,8 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _figure(x: str, y: str) -> tuple[Any, Any]:
-    """A figure of matplotlib that belongs to no window and leaves pyplot's state alone, and its
-    axes.
+    """Return a figure of matplotlib that belongs to no window and leaves pyplot's state alone, and
+    its axes.
     """
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _unit(axes: Any, margin: float) -> None:
 
 
 def _rates(rows: Decisions) -> tuple[float, float]:
-    """The decisions' place on the ROC; nan with one class."""
+    """Return the decisions' place on the ROC; nan with one class."""
     truth = np.array(rows.labels)
     said = np.array(rows.scores) >= np.array(rows.thresholds)
     shares = [
@@ -238,8 +238,8 @@ def _point(axes: Any, x: float, y: float) -> None:
 
 
 def _svg(figure: Any, name: str, legend: str = "") -> str:
-    """With ids of its own, the page's colours and fonts, as wide as its place, and nothing that
-    names an address.
+    """Return it as SVG: with ids of its own, the page's colours and fonts, as wide as its place,
+    and nothing that names an address.
     """
     import matplotlib as mpl
 

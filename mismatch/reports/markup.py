@@ -26,7 +26,9 @@ def table(
     numbers: Sequence[int] = (),
     plain: bool = True,
 ) -> str:
-    """`numbers`: columns that are aligned to the right; `plain`: cells are text, to be escaped."""
+    """Make a table. `numbers`: columns that are aligned to the right; `plain`: cells are text, to
+    be escaped.
+    """
     mark = [' class="n"' if at in numbers else "" for at in range(len(head))]
     top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(mark, head, strict=True))
     cells = (

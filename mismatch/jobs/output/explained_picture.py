@@ -40,7 +40,7 @@ LINE = 1.35  # of a font's size
 
 
 def explanation_png(found: Explanation, swaps: Sequence[Swap] = ()) -> bytes:
-    """A PNG, 792 pixels wide; `swaps`: those that are told of."""
+    """Return a PNG, 792 pixels wide; `swaps`: those that are told of."""
     canvas = Image.new("RGB", (WIDTH, 4000), PAPER)
     pen = ImageDraw.Draw(canvas)
     top = _marked_text(pen, found, MARGIN)
@@ -82,7 +82,7 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: int, size: int, colour: Colo
 
 
 def _fitting(text: str, size: int, width: int) -> str:
-    """The text, or as much of its beginning as fits; no more than a letter a pixel is ever
+    """Return the text, or as much of its beginning as fits; no more than a letter a pixel is ever
     measured, since a font takes time and memory for each.
     """
     font = _font(size)
@@ -98,7 +98,7 @@ def _fitting(text: str, size: int, width: int) -> str:
 
 
 def _marked_text(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
-    """The text in lines, the named words white on vermilion; returns where it ends."""
+    """Draw the text in lines, the named words white on vermilion; return where it ends."""
     size = 24
     left = float(MARGIN)
     font = _font(size)
@@ -149,7 +149,7 @@ def _pictures(
 
 
 def _heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
-    """The picture in grey under the colours of its heat map, the strongest place the fullest."""
+    """Show the picture in grey under the colours of its heat map, the strongest place fullest."""
     grey = np.asarray(plain.convert("L").convert("RGB"), np.float64)  # (SIDE, SIDE, 3)
     scaled = Image.fromarray((heat / (np.abs(heat).max() or 1.0)).astype(np.float32)).resize(
         (SIDE, SIDE), Image.Resampling.BILINEAR
@@ -163,7 +163,7 @@ def _heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
 
 
 def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
-    """A line for each word, those that matter most."""
+    """Draw a line for each word, those that matter most; return where they end."""
     shown: Sequence[Part] = sorted(
         sorted(found.words, key=lambda word: -abs(word.effect))[:BARS],
         key=lambda word: -word.effect,

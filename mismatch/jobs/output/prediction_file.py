@@ -87,12 +87,14 @@ class PredictionFile:
 
     @property
     def format(self) -> str:
-        """Its format in words, as the record of a run has it."""
+        """Return its format in words, as the record of a run has it."""
         return f"{self.kind} without formulas" if self.safe else self.kind
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a file on a disk, there or not, that nobody has open for this process."""
+        """Return whether it is a file on a disk, there or not, that nobody has open for this
+        process.
+        """
         if self.name == STDOUT or descriptor_of(self.name) is not None:
             return False
         return Path(self.name).is_file() or not Path(self.name).exists()

@@ -67,7 +67,7 @@ class CsvTable:
         self._rows.writerow((*fields(prediction), *kept))
 
     def end(self) -> None:
-        """Nothing follows the last row."""
+        """Write nothing: nothing follows the last row."""
 
 
 class JsonLinesTable:
@@ -81,7 +81,7 @@ class JsonLinesTable:
         self._names = (*COLUMNS, *kept)
 
     def begin(self) -> None:
-        """There is no header."""
+        """Write nothing: there is no header."""
 
     def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
         values = (*_typed(prediction), *kept)
@@ -89,7 +89,7 @@ class JsonLinesTable:
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def end(self) -> None:
-        """Nothing follows the last row."""
+        """Write nothing: nothing follows the last row."""
 
 
 class ParquetTable:
@@ -115,7 +115,7 @@ class ParquetTable:
         self._rows: list[tuple[object, ...]] = []
 
     def begin(self) -> None:
-        """The schema stands at the end."""
+        """Write nothing: the schema stands at the end."""
 
     def add(self, prediction: Prediction, kept: Sequence[str]) -> None:
         self._rows.append((*_typed(prediction), *kept))
