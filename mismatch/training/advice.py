@@ -100,8 +100,8 @@ class Adviser:
 
 
 def _side(matrix: list[list[int]]) -> int | None:
-    """[[true mismatch, false match], [false mismatch, true match]] → 0 or 1 where both labels occur
-    and all rows are called that, else None.
+    """Return the label, 0 or 1, that all rows are called where both labels occur, else None.
+    `matrix`: [[true mismatch, false match], [false mismatch, true match]].
     """
     (tn, fp), (fn, tp) = matrix
     if not tn + fp or not fn + tp:

@@ -140,8 +140,8 @@ def meta_for(
     score: ScoreSpec | None = None,
     train: dict[str, Any] | None = None,
 ) -> CheckpointMeta:
-    """The meta of a detector made here and now; without a score spec it scores by plain probability
-    and 0.5.
+    """Return the meta of a detector made here and now. Without a score spec it scores by plain
+    probability and 0.5.
     """
     plugin = families()[family]
     score = score or ScoreSpec("probability", 0.5)
@@ -212,8 +212,8 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """A full disk as the OSError that it is: safetensors says `I/O error: No space left on device
-    (os error 28)`, of no class but Exception.
+    """Raise a full disk as the OSError that it is: safetensors says `I/O error: No space left on
+    device (os error 28)`, of no class but Exception.
     """
     try:
         yield
@@ -226,8 +226,8 @@ def _system_errors() -> Iterator[None]:
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
-    """The same checkpoint under another name with other statistics; weights are hard-linked where
-    the file system can.
+    """Write the same checkpoint under another name with other statistics. Weights are hard-linked
+    where the file system can.
     """
     with atomic_directory(folder) as part:
         _share_files(source, part)
@@ -285,8 +285,8 @@ def write_stats(folder: Path, stats: Mapping[str, Any]) -> None:
 
 
 def read_meta(folder: Path) -> CheckpointMeta:
-    """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another
-    format.
+    """Return what a checkpoint says of itself; CheckpointError where it is none, damaged or of
+    another format.
     """
     path = folder / META
     try:
@@ -319,7 +319,7 @@ def read_meta(folder: Path) -> CheckpointMeta:
 
 
 def _other_folder(folder: Path) -> str:
-    """What to do about a folder that isn't a checkpoint."""
+    """Return what to do about a folder that isn't a checkpoint."""
     nested = sorted(path.parent.name for path in folder.glob(f"*/{META}"))
     if nested:
         return f"pass one of the checkpoints in it: {', '.join(nested)}"
@@ -330,7 +330,9 @@ def _other_folder(folder: Path) -> str:
 
 
 def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
-    """A checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of itself."""
+    """Return a checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of
+    itself.
+    """
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)

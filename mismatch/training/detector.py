@@ -39,8 +39,8 @@ class Detector(nn.Module):
 
 
 def tower_methods(detector: Detector) -> list[str]:
-    """The backbone's methods that the detector calls: `encode_image` and `encode_text`, or those
-    that give the levels too where the head takes them.
+    """Return the backbone's methods that the detector calls: `encode_image` and `encode_text`, or
+    those that give the levels too where the head takes them.
     """
     head = detector.head.spec
     features = {"encode_image": head.image_features, "encode_text": head.text_features}
@@ -50,9 +50,9 @@ def tower_methods(detector: Detector) -> list[str]:
 def row_cosines(
     images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows
-    (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M; None where
-    no text is in pieces, or none alone is chosen.
+    """Map images (B, D), their texts' pieces row after row (M, D), all of length 1, and the pieces'
+    rows (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M. The
+    last is None where no text is in pieces, or none alone is chosen.
 
     The text of a row in several pieces is the one with the lowest cosine, or the mean of all under
     chunk-mean: since the logit rises in a line with the cosine, these are the lowest and the mean

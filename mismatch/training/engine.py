@@ -106,7 +106,7 @@ class TorchEngine:
         torch.set_num_threads(1)
 
     def describe(self) -> dict[str, Any]:
-        """What runs and where."""
+        """Return what runs and where."""
         return {
             "engine": self.name,
             "torch": torch.__version__,
@@ -165,8 +165,8 @@ def open_checkpoint(
 
 
 def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
-    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name
-    that nobody knows are refused in words.
+    """Open a backbone by its name, or an older pipeline's folder. A folder that isn't a checkpoint
+    and a name that nobody knows are refused in words.
     """
     if reference.partition(":")[0] in families():
         return open_backbone(reference, provider=provider, threads=threads)
@@ -182,8 +182,8 @@ def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngi
 
 
 def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine:
-    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one
-    of similarity.
+    """Open the fine-tuned towers with their own cosine for a score, as that pipeline's threshold
+    was one of similarity.
     """
     engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
     if line := head_line(folder):
@@ -203,8 +203,8 @@ def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine
 def open_backbone(
     reference: str, *, provider: str = "auto", threads: int | None = None
 ) -> TorchEngine:
-    """A raw backbone with the plain cosine for a score; BackboneError where its towers share no
-    space.
+    """Open a raw backbone with the plain cosine for a score; BackboneError where its towers share
+    no space.
     """
     device = _prepare(provider, threads)
     family, model_id = parse_reference(reference)

@@ -78,7 +78,7 @@ class ZeroShotHead(Head):
         return normalise(text_embedding)
 
     def logit(self, cosine: Tensor) -> Tensor:
-        """The cosine itself."""
+        """Return the cosine itself."""
         return cosine
 
 
@@ -236,8 +236,8 @@ KINDS: dict[str, type[Head]] = {
 
 
 def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
-    """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from
-    those.
+    """Build a fresh head. One that is a plain cosine starts from the scale and threshold of a
+    backbone whose towers share a space.
     """
     head = KINDS[spec.kind](spec)
     if isinstance(head, CosineHead) and backbone is not None and backbone.shared_space:
@@ -257,7 +257,7 @@ def cosine_threshold(backbone: Backbone) -> float:
 
 
 def head_options(spec: HeadSpec) -> dict[str, Any]:
-    """A head as the options that make it."""
+    """Return a head as the options that make it."""
     features = ",".join(feature_names(spec)) or "none"
     options = {
         "head": spec.kind,
@@ -278,8 +278,8 @@ def head_spec_for(
     members: int = 1,
     features: tuple[str, ...] = (),
 ) -> HeadSpec:
-    """The spec that fits a backbone's widths; equal widths are compared in that width unless
-    another is asked for. `features`: of specs.FEATURES.
+    """Return the spec that fits a backbone's widths. Equal widths are compared in that width unless
+    another is asked for. `features`: of specs.FEATURES. InputError for an unknown kind.
     """
     equal = backbone.image_dim == backbone.text_dim
     if kind not in KINDS:

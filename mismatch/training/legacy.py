@@ -50,8 +50,8 @@ def check_not_above(path: str | Path) -> None:
 
 
 def head_line(path: str | Path) -> str | None:
-    """What is known of the folder's head, for people: its tensors but not what they are multiplied
-    with; None where there is none. Runs nothing of it.
+    """Return what is known of the folder's head, for people: its tensors but not what they are
+    multiplied with; None where there is none. Nothing of it is run.
     """
     file = Path(path) / HEAD
     if not file.is_file():

@@ -32,8 +32,9 @@ class Objective:
         self.contrastive_weight = contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and
-        contrastive loss, nats, means over the head's members; 0 for one that has no weight.
+        """Map a batch's unique images (U, image_width) and pieces (W, text_width) → binary and
+        contrastive loss, nats. Both are means over the head's members; 0 for one that has no
+        weight.
         """
         _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
         labels = batch.labels.to(images.device)
@@ -53,7 +54,7 @@ class Objective:
         return binary, contrastive
 
     def total(self, binary: Tensor, contrastive: Tensor) -> Tensor:
-        """What is minimised."""
+        """Return what is minimised."""
         return binary + self.contrastive_weight * contrastive
 
     @torch.no_grad()

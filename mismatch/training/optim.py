@@ -74,12 +74,12 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def rate_of(optimizer: torch.optim.Optimizer, part: str) -> float:
-    """The highest rate in use for the backbone or the head; 0 for one that isn't trained."""
+    """Return the highest rate in use for the backbone or the head; 0 for one that isn't trained."""
     return next(
         (float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0
     )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training changes."""
+    """Return the parameters that training changes."""
     return [p for p in module.parameters() if p.requires_grad]

@@ -116,7 +116,7 @@ class Step:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What exact resumption needs of it."""
+        """Return what exact resumption needs of it."""
         return {"parts": self.parts, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Step:
         self.scaler.load_state_dict(state["scaler"])
 
     def _try(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor | None:
-        """The losses, gradients set; None, in every process, where memory ran out in one."""
+        """Return the losses, gradients set; None, in every process, where memory ran out in one."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = feed.parts(inputs, self.parts)
         outputs = self._unless_full(

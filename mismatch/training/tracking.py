@@ -84,7 +84,7 @@ class Trackers:
         self._each(lambda tracker: tracker.log(known, step=step))
 
     def epoch(self, history: History, step: int) -> None:
-        """The last epoch's figures, at its last step."""
+        """Log the last epoch's figures, at its last step."""
         figures = {
             PLAIN.get(name, name.replace("val_", "val/")): value
             for name, value in history.last().items()

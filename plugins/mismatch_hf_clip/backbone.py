@@ -124,21 +124,21 @@ class HfClipBackbone(Backbone):
             super().checkpoint_gradients()
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
-        """Transformers' own preprocessing of an RGB image → (3, S, S)."""
+        """Preprocess an RGB image as transformers itself does → (3, S, S)."""
         return torch.from_numpy(pixels(self.image_processor, image))
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor:
-        """Transformers' own ids, (B, context_length)."""
+        """Return transformers' own ids, (B, context_length)."""
         return upstream_ids(self.tokenizer, texts, self.text_spec.context_length)["input_ids"]
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor:
-        """Transformers' own processor and tower → (N, image_dim)."""
+        """Embed images by transformers' own processor and tower → (N, image_dim)."""
         inputs = self.image_processor(images, return_tensors="pt")["pixel_values"].to(self.device)
         return self._one(self.model.get_image_features(pixel_values=inputs), "image")
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor:
-        """Transformers' own tokenizer and tower, given all that the tokenizer gives → (N,
-        text_dim).
+        """Embed texts by transformers' own tokenizer and tower, given all that the tokenizer gives
+        → (N, text_dim).
         """
         inputs = upstream_ids(self.tokenizer, texts, self.text_spec.context_length)
         known = {
@@ -177,7 +177,7 @@ class HfClipBackbone(Backbone):
         return vector
 
     def _try_image(self) -> int:
-        """The width of an image embedding."""
+        """Return the width of an image embedding; BackboneError where the tower takes another size."""
         size = self.image_spec.size
         try:
             with torch.no_grad():
@@ -231,7 +231,9 @@ class HfClipBackbone(Backbone):
 
 
 def _scale(model: Any) -> float | None:
-    """What the model multiplies its cosine with: exp(logit_scale), or 1 / temperature."""
+    """Return what the model multiplies its cosine with: exp(logit_scale), or 1 / temperature; None
+    where it has neither.
+    """
     scale = _number(getattr(model, "logit_scale", None))
     temperature = _number(getattr(model, "temperature", None))
     if scale is not None:
@@ -249,7 +251,7 @@ def _number(parameter: Any) -> float | None:
 
 
 def load(model_id: str) -> HfClipBackbone:
-    """A hub id, a local directory, or `tiny`; raises BackboneError in one line."""
+    """Load a hub id, a local directory, or `tiny`; BackboneError in one line."""
     with _quiet():
         return _tiny() if model_id == TINY else _pretrained(model_id)
 
@@ -369,8 +371,8 @@ def _check_kind(config: Any, model_id: str) -> None:
 
 
 def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
-    """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no
-    tokenizer, as older pipelines saved it.
+    """Return the model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary
+    and no tokenizer, as older pipelines saved it.
     """
     if Path(source).is_dir() and not any(
         all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS
@@ -405,8 +407,8 @@ def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
 
 
 def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
-    """The directory's tokenizer.json, where its own class (SiglipTokenizer) needs a package that is
-    not installed.
+    """Return the tokenizer of the directory's tokenizer.json, where its own class (SiglipTokenizer)
+    needs a package that is not installed.
     """
     try:
         return transformers.PreTrainedTokenizerFast.from_pretrained(source)
@@ -503,8 +505,8 @@ def _clip_tokenizer() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers says in many lines what one line of ours says; its settings are
-    put back after.
+    """Silence transformers until the block ends: it says in many lines what one line of ours says.
+    Its settings are put back after.
     """
     log = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

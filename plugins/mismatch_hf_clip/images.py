@@ -30,8 +30,8 @@ _INTERPOLATIONS: dict[int, Interpolation] = {
 
 
 def image_spec(processor: Any, model_id: str) -> ImageSpec:
-    """What the processor does to an image. BackboneError in one line where an ImageSpec can't say
-    it.
+    """Return what the processor does to an image. BackboneError in one line where an ImageSpec
+    can't say it.
     """
     if not getattr(processor, "do_resize", True):
         raise BackboneError(
@@ -54,7 +54,7 @@ def image_spec(processor: Any, model_id: str) -> ImageSpec:
 
 
 def pixels(processor: Any, image: Image.Image) -> NDArray[np.float32]:
-    """The processor's own preprocessing of an RGB image → (3, H, W)."""
+    """Preprocess an RGB image as the processor itself does → (3, H, W)."""
     values: NDArray[np.float32] = np.asarray(
         processor(image, return_tensors="np")["pixel_values"][0], np.float32
     )

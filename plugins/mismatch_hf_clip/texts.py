@@ -40,8 +40,8 @@ ODD_TEXTS = (
 
 
 def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
-    """The tokenizer as data, with `padding="context"` until the tower has been tried. BackboneError
-    where our ids differ from its own.
+    """Return the tokenizer as data, with `padding="context"` until the tower has been tried.
+    BackboneError where our ids differ from its own.
     """
     for setting, does in (("padding_side", "pads"), ("truncation_side", "truncates")):
         if (side := getattr(tokenizer, setting)) != "right":
@@ -76,8 +76,8 @@ def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
 
 
 def upstream_ids(tokenizer: Any, texts: list[str], length: int) -> dict[str, Tensor]:
-    """What the tokenizer itself gives the tower: `input_ids` and whatever goes with them, each (B,
-    L).
+    """Return what the tokenizer itself gives the tower: `input_ids` and whatever goes with them,
+    each (B, L).
     """
     encoded = tokenizer(
         texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"

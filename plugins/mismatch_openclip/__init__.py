@@ -40,7 +40,7 @@ def load(model_id: str) -> Backbone:
 
 @hookimpl
 def register_backbones(register: Any) -> None:
-    """Called once by the registry."""
+    """Register the family; called once by the registry."""
     register(
         "openclip",
         load,

@@ -150,7 +150,7 @@ def _text_tower(model: Any) -> Any:
 
 
 def _pooled(output: Any) -> Tensor:
-    """A tower that also gives its tokens (CoCa's) gives them second."""
+    """Return a tower's embedding; one that also gives its tokens (CoCa's) gives them second."""
     embedding: Tensor = output[0] if isinstance(output, tuple) else output
     return embedding
 
@@ -178,8 +178,8 @@ def _ignores_padding(tower: Any, texts: TextSource) -> bool:
 
 
 def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
-    """What open_clip's encode_text computes, for any length: a causal tower never looks past its
-    end token.
+    """Compute what open_clip's encode_text does, for any length: a causal tower never looks past
+    its end token.
     """
     length = input_ids.shape[1]
     dtype = tower.transformer.get_cast_dtype()
@@ -198,8 +198,8 @@ def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
 
 
 def _encode_masked(tower: Any, input_ids: Tensor) -> Tensor:
-    """What HFTextEncoder computes, without the tokens that it picks out with a mask, which has no
-    ONNX form.
+    """Compute what HFTextEncoder does, without the tokens that it picks out with a mask, which has
+    no ONNX form.
     """
     mask = (input_ids != tower.config.pad_token_id).long()  # (B, L)
     output = tower.transformer(input_ids=input_ids, attention_mask=mask)
@@ -220,7 +220,7 @@ def _pooling(tower: Any) -> tuple[str, int]:
 
 
 def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
-    """What the model's own preprocess_cfg says."""
+    """Return what the model's own preprocess_cfg says; BackboneError where images aren't square."""
     size = preprocess["size"]
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:

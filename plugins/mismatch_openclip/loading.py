@@ -75,7 +75,7 @@ def _tiny() -> OpenClipBackbone:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """The same random weights every time, and the caller's random numbers untouched."""
+    """Draw the same random weights every time, and leave the caller's random numbers untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
         yield
@@ -123,7 +123,7 @@ def _own_text_tower(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_hub(model_id: str) -> OpenClipBackbone:
-    """A repository in open_clip's own format."""
+    """Load a repository in open_clip's own format."""
     _reach_hub(model_id.removeprefix(HUB), [CONFIG], model_id)
     try:
         config = open_clip.get_model_config(model_id)
@@ -182,7 +182,7 @@ def _settled(model: Any) -> Any:
 
 
 def _texts(source: str, config: dict[str, Any], model_id: str) -> TextSource:
-    """The tokenizer that open_clip.get_tokenizer takes for `source`."""
+    """Return the tokenizer that open_clip.get_tokenizer takes for `source`."""
     text = config["text_cfg"]
     name = text.get("hf_tokenizer_name")
     if not name:

@@ -98,7 +98,7 @@ def _simple_tokenizer(length: int, clean: str) -> Any:
 
 
 def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str) -> TextSource:
-    """A tokenizer of transformers, as open_clip wraps it; `options` is the configuration's
+    """Return a tokenizer of transformers as open_clip wraps it; `options` is the configuration's
     `text_cfg`.
 
     Raises BackboneError where a tokenizer.json can't say what it does.
@@ -160,7 +160,7 @@ def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
 
 
 def _replaced(node: Any, old: int, new: int) -> Any:
-    """A post-processor with one id replaced, wherever it stands."""
+    """Return a post-processor with one id replaced, wherever it stands."""
     if isinstance(node, dict):
         return {
             key: value if key == "type_id" else _replaced(value, old, new)
@@ -172,7 +172,7 @@ def _replaced(node: Any, old: int, new: int) -> Any:
 
 
 def _between(inner: Any) -> dict[str, Any]:
-    """The post-processor of CLIPS: a start token, the text, an end token."""
+    """Return the post-processor of CLIPS: a start token, the text, an end token."""
     ends = [(inner.bos_token, inner.bos_token_id), (inner.eos_token, inner.eos_token_id)]
     start, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token, _ in ends)
     return {

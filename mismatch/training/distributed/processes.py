@@ -96,8 +96,9 @@ class Processes:
         return slice(size * self.index // self.count, size * (self.index + 1) // self.count)
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns in each process, plain JSON types, in order. Where it fails in any of
-        them, the first one's error is raised in all, so that none waits for one that has ended.
+        """Return what `work` returns in each process, plain JSON types, in order. Where it fails in
+        any of them, the first one's error is raised in all, so that none waits for one that has
+        ended.
         """
         if self.count == 1:
             return [work()]
@@ -236,7 +237,9 @@ def _number(variables: Sequence[str], otherwise: int) -> int:
 
 
 def _device_of(asked: str, place: int) -> str:
-    """The device of the process at `place` on its machine."""
+    """Return the device of the process at `place` on its machine; DeviceError where one is named
+    for all.
+    """
     if asked not in ("auto", "cuda"):
         if asked.startswith("cuda:"):
             raise DeviceError(

@@ -68,8 +68,8 @@ class Together:
 
 @contextmanager
 def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together | None]:
-    """A hidden folder in `output_dir` for as long as the block takes; None for one process alone.
-    CheckpointError where a process doesn't see it.
+    """Yield what brings the processes together, a hidden folder in `output_dir`, for as long as the
+    block takes; None for one process alone. CheckpointError where a process doesn't see it.
     """
     if processes.count == 1:
         yield None
@@ -107,8 +107,8 @@ def _make_folder(output_dir: Path) -> str:
 def read_together(
     path: str, name: str, image_base_path: str, columns: Columns, together: Together
 ) -> PairSet:
-    """The same set in every process as `PairSet.from_rows` makes of `load_pairs`, and the same
-    errors. `name`: of the files of its strings.
+    """Return in every process the same set as `PairSet.from_rows` makes of `load_pairs`, or raise
+    the same errors. `name`: of the files of its strings.
 
     Each process reads a span of the rows, where the file can be taken apart; else the main one
     reads all.
@@ -255,8 +255,8 @@ def _keys(known: Iterable[bytes]) -> Keys:
 def cut_together(
     sets: Sequence[PairSet], tokenizer: Tokenizer, together: Together, *, cut: bool
 ) -> tuple[list[PairSet], int]:
-    """The sets, their long texts in pieces where they shall be `cut`, and how many different texts
-    are long. Each process looks at its part of the texts.
+    """Return the sets, their long texts in pieces where they shall be `cut`, and how many different
+    texts are long. Each process looks at its part of the texts.
     """
     processes = together.processes
     long: list[list[bool]] = []

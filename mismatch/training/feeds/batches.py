@@ -78,7 +78,7 @@ class PairSet:
         )
 
     def of_images(self, chosen: NDArray[np.bool_]) -> PairSet:
-        """The rows of these images, (U,), as a set of their own. No text is cut yet."""
+        """Return the rows of these images, (U,), as a set of their own. No text is cut yet."""
         rows = chosen[self.image_of]  # (N,)
         images, (first, text_of) = np.flatnonzero(chosen), first_seen(self.text_of[rows])
         texts = _take(self.texts, self.text_of[rows][first])
@@ -96,7 +96,7 @@ class PairSet:
         )
 
     def cut(self, pieces_of: Mapping[str, Sequence[str]]) -> PairSet:
-        """The same rows, with these texts in pieces."""
+        """Return the same rows, with these texts in pieces."""
         parts = [pieces_of.get(text, (text,)) for text in self.texts]
         at: dict[str, int] = {}
         piece_of = [at.setdefault(piece, len(at)) for pieces in parts for piece in pieces]
@@ -128,7 +128,7 @@ class PairSet:
             first = last
 
     def image_error(self, image: int, error: Exception) -> ImageError:
-        """What is wrong with an image, with the file and line that name it."""
+        """Return what is wrong with an image, with the file and line that name it."""
         kind = type(error) if isinstance(error, ImageError) else ImageError
         return kind(f"{place(self.csv_file, self.lines[image])}: {error}")
 
@@ -155,7 +155,9 @@ def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, st
 
 
 def file_finder(image_base_path: str) -> Callable[[str], str]:
-    """What tells the file that a spelling means. Looks a folder up once, as there are few."""
+    """Return what tells the file that a spelling means. It looks a folder up once, as there are
+    few.
+    """
     real = cache(os.path.realpath)
 
     def file(spelling: str) -> str:

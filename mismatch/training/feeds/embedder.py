@@ -130,8 +130,8 @@ class Embedder:
 def open_embedder(
     reference: str, *, provider: str = "auto", threads: int | None = None
 ) -> Embedder:
-    """A checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]; the towers
-    need share no space, as heads are trained.
+    """Open a checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]. The
+    towers need share no space, as heads are trained.
     """
     if is_bundle(reference):
         engine: Any = load(reference, provider, threads)  # type: ignore[arg-type]
@@ -155,8 +155,8 @@ def open_embedder(
 
 
 def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
-    """A backbone, its family and model, how a checkpoint scores, and what is to be said of weights
-    that may have seen the labels.
+    """Return a backbone, its family and model, how a checkpoint scores, and what is to be said of
+    weights that may have seen the labels.
     """
     if is_checkpoint(reference):
         detector, meta = load_detector(reference)
@@ -211,8 +211,8 @@ def _only(
     rows: Indices,
     problems: dict[int, str],
 ) -> EmbeddedRows:
-    """These rows of `pairs`, with the images and texts that they name and no others; the pieces
-    stay.
+    """Return these rows of `pairs`, with the images and texts that they name and no others. The
+    pieces stay.
     """
     seen, image_of = np.unique(pairs.image_of[good], return_inverse=True)
     said, text_of = np.unique(pairs.text_of[good], return_inverse=True)

@@ -209,8 +209,8 @@ class PixelFeed:
         )
 
     def _slices(self, items: Indices, size: int) -> Iterator[tuple[Indices, Indices]]:
-        """The process's share, `size` at a time: its own items, and those with one more that keep
-        the processes in step; as many slices in every process.
+        """Yield the process's share, `size` at a time: its own items, and those with one more that
+        keep the processes in step. There are as many slices in every process.
         """
         own = items[self.processes.share(len(items))]
         even = items[self.processes.even_share(len(items))]

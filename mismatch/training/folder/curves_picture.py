@@ -68,8 +68,8 @@ def draw_curves(stats: Mapping[str, Any]) -> Any:
 
 
 def _margins(panels: int) -> dict[str, float]:
-    """Fixed, in inches over 4.3 a panel: fitting them to the texts would take as long as the
-    drawing.
+    """Return fixed margins, in inches over 4.3 a panel. Fitting them to the texts would take as
+    long as the drawing.
     """
     width = 4.3 * panels
     return {

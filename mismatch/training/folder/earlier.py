@@ -36,7 +36,9 @@ WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
 
 
 def resumable(folder: Path) -> tuple[Path, Note] | None:
-    """The newest checkpoint in a run's folder that has a state, and that state's note."""
+    """Return the newest checkpoint in a run's folder that has a state, and that state's note; None
+    where there is none.
+    """
     found = [
         (path, note)
         for path in earlier_checkpoints(folder)

@@ -64,7 +64,7 @@ class Validation:
 
 
 def threshold_objective(config: TrainConfig) -> str:
-    """What the stored threshold is chosen for; InputError for something unknown."""
+    """Return what the stored threshold is chosen for; InputError for something unknown."""
     return str(
         Objective.parse(
             config.threshold_objective or ("f1" if config.best_metric == "f1" else "accuracy")
@@ -172,11 +172,11 @@ class History:
             self.lists.setdefault(name, []).append(value)
 
     def last(self) -> dict[str, Any]:
-        """The last epoch's figures by the names of their lists."""
+        """Return the last epoch's figures by the names of their lists."""
         return {name: values[-1] for name, values in self.lists.items() if values}
 
     def line(self, epochs: int, best: bool) -> str:
-        """The last epoch for people."""
+        """Return the last epoch as a line for people."""
         last = self.last()
         parts = [
             f"epoch {len(self.lists['train_losses'])}/{epochs}",
@@ -200,7 +200,7 @@ class History:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been found out so far; `facts` are those of the process."""
+        """Return what has been found out so far; `facts` are those of the process."""
         best = self.best_validation
         known = (
             None
@@ -248,8 +248,8 @@ def _number(value: Any) -> Any:
 
 
 def _rank(metric: str, metrics: dict[str, Any]) -> tuple[float, float]:
-    """What best_model is chosen by: the metric, then the lower loss; a metric that does not exist
-    counts as worst.
+    """Return what best_model is chosen by: the metric, then the lower loss. A metric that does not
+    exist counts as worst.
     """
     loss = -float(metrics["log_loss"])
     value = loss if metric == "loss" else float(metrics[metric])

@@ -187,7 +187,7 @@ class RunFolder:
             )
 
     def save_stats(self, stats: Mapping[str, Any]) -> None:
-        """The run so far, at the top and in best_model, which covers the whole run."""
+        """Write the run so far, at the top and in best_model, which covers the whole run."""
         write_stats(self.folder / BEST, stats)
         write_json(self.folder / STATS, stats)
 
@@ -206,7 +206,7 @@ class RunFolder:
             draw_curves(self.folder, stats)
 
     def contents(self) -> str:
-        """What this run has written, for people."""
+        """Return what this run has written, for people."""
         if not self.holds_this_run:
             return "nothing has been written"
         own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
@@ -230,7 +230,9 @@ class RunFolder:
             file.write(self.settings)
 
     def _shared(self, same_backbone: bool) -> Path | None:
-        """A checkpoint of this run whose backbone's files serve the next one too."""
+        """Return a checkpoint of this run whose backbone's files serve the next one too; None if
+        none do.
+        """
         return self.written[-1] if same_backbone and self.written else None
 
     def _begin(self) -> list[Path]:

@@ -86,7 +86,7 @@ class Plan:
             )
 
     def remarks(self, now: Note) -> list[str]:
-        """What makes the last digits differ from those of a run that was never interrupted."""
+        """Return what makes the last digits differ from those of a run that was never interrupted."""
         if self.note is None:
             return []
         changes = (
@@ -132,8 +132,8 @@ def make_plan(config: TrainConfig) -> Plan:
 
 
 def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
-    """The same options, naming the checkpoint that a run starts from by where it is now: one in the
-    run's own folder has become started_from.
+    """Return the same options, naming the checkpoint that a run starts from by where it is now. One
+    in the run's own folder has become started_from.
     """
     started = Path(config.output_dir) / STARTED_FROM
     if not is_checkpoint(started):
@@ -168,7 +168,7 @@ def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Proces
 
 
 def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
-    """What stands for rows in runs that were begun when each process read all of them."""
+    """Return what stands for rows in runs that were begun when each process read all of them."""
     digest = hashlib.sha256()
     for pairs in sets:
         digest.update(
@@ -214,7 +214,7 @@ def _below(path: Path, base: str) -> str:
 
 
 def _finished(folder: Path) -> Mapping[str, Any] | None:
-    """The statistics of a run that is done."""
+    """Return the statistics of a run that is done; None where it isn't."""
     if not (folder / STATS).is_file() or not is_checkpoint(folder / FINAL):
         return None
     stats = read_json(folder / STATS)

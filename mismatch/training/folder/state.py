@@ -61,7 +61,7 @@ class Position:
     sums: Tensor = field(default_factory=lambda: torch.zeros(2))
 
     def next_epoch(self) -> None:
-        """The epoch is done."""
+        """Go on to the next epoch, of which nothing is done yet."""
         self.epoch, self.step, self.rows, self.seconds, self.sums = (
             self.epoch + 1,
             0,
@@ -169,8 +169,8 @@ def write_state(folder: Path, note: Note, states: Mapping[str, Any]) -> None:
 
 
 def read_note(folder: Path) -> Note | None:
-    """What the state in a checkpoint says of itself; None where there is none. CheckpointError for
-    one of another format or damaged.
+    """Return what the state in a checkpoint says of itself; None where there is none.
+    CheckpointError for one of another format or damaged.
     """
     if not ((folder / NOTE).is_file() and (folder / PARTS).is_file()):
         return None

@@ -70,8 +70,8 @@ def add_adapters(
 
 
 def adapter_layers(backbone: nn.Module) -> list[nn.Module]:
-    """The layers that `add_adapters` has put in place of plain ones, and the attentions that it has
-    adapted.
+    """Return the layers that `add_adapters` has put in place of plain ones, and the attentions that
+    it has adapted.
     """
     return [module for module in backbone.modules() if _is_adapted(module)]
 
@@ -101,8 +101,8 @@ def merged(backbone: nn.Module) -> Iterator[None]:
 
 
 def _targets(backbone: nn.Module, tower: Tower) -> list[nn.Module]:
-    """The layers of a tower's blocks that can be adapted; of the whole tower where it has no
-    blocks, or none in them.
+    """Return the layers of a tower's blocks that can be adapted; those of the whole tower where it
+    has no blocks, or none in them.
     """
     inner = [layer for block in tower.blocks for layer in block.modules()]
     return _adaptable(inner, tower) or _adaptable(backbone.modules(), tower)
@@ -206,7 +206,7 @@ def _is_adapted(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _plain(layer: Any) -> Any:
-    """What the adapted layer computes in eval mode, as the layer that it was."""
+    """Return what the adapted layer computes in eval mode, as the layer that it was."""
     if parametrize.is_parametrized(layer):
         plain = _unparametrized(layer)
         if isinstance(layer, nn.MultiheadAttention):
@@ -218,8 +218,8 @@ def _plain(layer: Any) -> Any:
 
 
 def _unparametrized(module: nn.Module) -> Any:
-    """The module as it was before, with what its parametrizations compute. torch's own way back
-    would change the class that the live one shares.
+    """Return the module as it was before, with what its parametrizations compute. torch's own way
+    back would change the class that the live one shares.
     """
     parametrizations: Any = module.parametrizations
     kind: Any = parametrize.type_before_parametrizations(module)

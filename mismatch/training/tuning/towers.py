@@ -33,7 +33,7 @@ class Tower:
     places: dict[nn.Parameter, int]
 
     def from_block(self, block: int) -> set[nn.Parameter]:
-        """The weights of this block and of all that comes after it; STEM: every weight."""
+        """Return the weights of this block and of all that comes after it; STEM: every weight."""
         return {parameter for parameter, place in self.places.items() if place >= block}
 
     @property
@@ -43,8 +43,8 @@ class Tower:
 
 
 def find_towers(backbone: Backbone) -> tuple[Tower, Tower]:
-    """The image tower and the text tower. Costs one forward pass of one image and one text; leaves
-    the backbone as it was.
+    """Return the image tower and the text tower. This costs one forward pass of one image and one
+    text, and leaves the backbone as it was.
     """
     device = backbone.device
     pixels = torch.zeros(1, 3, backbone.image_spec.size, backbone.image_spec.size, device=device)
@@ -94,7 +94,7 @@ def _trace(name: str, backbone: Backbone, run: Callable[[], Tensor]) -> Tower:
 
 
 def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any]]:
-    """A hook that gives a block its inputs through nodes of their own."""
+    """Return a hook that gives a block its inputs through nodes of their own."""
 
     def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         nodes: list[Node] = []
@@ -155,7 +155,7 @@ def _places(
 
 
 def _reached(start: Iterable[Node], stop: Iterable[Node]) -> set[Node]:
-    """The nodes that a gradient visits from `start` on, not going through `stop`."""
+    """Return the nodes that a gradient visits from `start` on, not going through `stop`."""
     closed = set(stop)
     seen = set[Node]()
     todo = list(start)

@@ -48,8 +48,8 @@ class Tuning:
         return self.mode == "head"
 
     def train_mode(self) -> None:
-        """What trains into training mode, all else into eval mode: no dropout there, and batch norm
-        keeps its statistics.
+        """Put what trains into training mode, all else into eval mode: no dropout there, and batch
+        norm keeps its statistics.
         """
         self.backbone.train(self.mode == "full")
         if self.mode == "last-N":
@@ -82,8 +82,8 @@ class Tuning:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """What training changes in the backbone, by name, without what a fresh start has as well:
-        the weights that train, and all buffers. No copies.
+        """Return what training changes in the backbone, by name: the weights that train, and all
+        buffers. What a fresh start has as well is left out. Nothing is copied.
         """
         if self.frozen:
             return {}
@@ -168,8 +168,8 @@ def decayed(towers: tuple[Tower, ...], decay: float) -> dict[nn.Parameter, float
 
 
 def _set_modes(module: nn.Module, *, inside: bool) -> None:
-    """A module all of whose weights train is in training mode; one without weights as the one
-    around it.
+    """Put a module all of whose weights train into training mode, and others into eval mode. One
+    without weights is put into the mode of the one around it.
     """
     weights = list(module.parameters())
     module.training = all(weight.requires_grad for weight in weights) if weights else inside
