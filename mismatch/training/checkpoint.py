@@ -76,14 +76,14 @@ class CheckpointMeta:
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """The part that a bundle's manifest carries too."""
+        """Return the part that a bundle's manifest carries too."""
         return {
             name: getattr(self, name)
             for name in ("family", "model_id", "distribution", "version", "api_version")
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return it with plain JSON types."""
         return {
             "format_version": FORMAT_VERSION,
             "mismatch_version": self.mismatch_version,
@@ -109,7 +109,7 @@ class CheckpointMeta:
         return meta
 
     def _check_types(self) -> None:
-        """InputError for a value of another type than the annotations say."""
+        """Raise InputError for a value of another type than the annotations say."""
         for name in ("family", "model_id", "distribution", "version", "mismatch_version"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} is no text")
@@ -123,7 +123,7 @@ class CheckpointMeta:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name with / between its parts is one of a file below a folder."""
+    """Return whether a name with / between its parts is one of a file below a folder."""
     return (
         "\0" not in name
         and "\\" not in name
@@ -159,7 +159,7 @@ def meta_for(
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether the folder is one that `save_checkpoint` wrote."""
+    """Return whether the folder is one that `save_checkpoint` wrote."""
     return (Path(path) / META).is_file()
 
 
@@ -237,14 +237,14 @@ def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> No
 
 
 def _known_hashes(folder: Path | None) -> dict[str, str]:
-    """Of the backbone's files in a checkpoint whose files are shared."""
+    """Return the hashes of the backbone's files in a checkpoint whose files are shared."""
     if folder is None:
         return {}
     return {name: digest for name, digest in read_meta(folder).files.items() if name not in OURS}
 
 
 def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """Of all files in a checkpoint that nothing rewrites later."""
+    """Return the hashes of all files in a checkpoint that nothing rewrites later."""
     names = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
@@ -349,7 +349,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
 
 
 def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
-    """CheckpointError for the first file that is not as it was written."""
+    """Raise CheckpointError for the first file that is not as it was written."""
     for name, digest in sorted(hashes.items()):
         try:
             check_regular(folder / name)

@@ -23,18 +23,18 @@ class Detector(nn.Module):
         self.head = head
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, 3, S, S), (B, L), (B, L) → (B,) logits."""
+        """Map (B, 3, S, S), (B, L), (B, L) → (B,) logits."""
         logits: Tensor = self.head(
             self.encode_image(pixel_values), self.encode_text(input_ids, attention_mask)
         )
         return logits
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_width), all that the head sees of an image."""
+        """Embed images: (B, 3, S, S) → (B, image_width), all that the head sees of an image."""
         return encode_image(self.backbone, pixel_values, self.head.spec.image_features)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_width), all that the head sees of a text."""
+        """Embed texts: (B, L), twice → (B, text_width), all that the head sees of a text."""
         return encode_text(self.backbone, input_ids, attention_mask, self.head.spec.text_features)
 
 
@@ -69,8 +69,8 @@ def row_cosines(
 
 
 def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that it
-    shows.
+    """Map (B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that
+    it shows.
     """
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     starts = counts.cumsum(0) - counts  # (B,)
@@ -81,13 +81,13 @@ def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
 
 
 def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B, D), shorter than 1 where the pieces differ."""
+    """Map (B, D), (M, D), (M,) → (B, D), shorter than 1 where the pieces differ."""
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     return torch.zeros_like(images).index_add(0, row_of, pieces) / counts[:, None]
 
 
 def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
+    """Map auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
         return torch.device(
             "cuda"

@@ -45,7 +45,9 @@ class TorchEngine:
     def __init__(
         self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None
     ) -> None:
-        """`meta` says where the weights come from and how logits become scores."""
+        """Take a detector and its `meta`, which says where the weights come from and how logits
+        become scores.
+        """
         self.device = device or torch.device("cpu")
         self.detector = detector.float().to(self.device).eval()
         self.meta = meta
@@ -63,35 +65,35 @@ class TorchEngine:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a
-        row depends on, so not of the head's weights.
+        """Return a hash, hex, of the backbone's weights, specs, engine, precision and the features
+        taken. A row depends on these, and not on the head's weights.
         """
         return _fingerprint(self.detector, self.name)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_width)."""
+        """Embed images: (B, 3, S, S) → (B, image_width)."""
         return self._run(self.detector.encode_image, pixel_values)
 
     def encode_texts(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Array:
-        """(B, L), twice → (B, text_width)."""
+        """Embed texts: (B, L), twice → (B, text_width)."""
         return self._run(self.detector.encode_text, input_ids, attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_width), (B, text_width) → (B,)."""
+        """Map (B, image_width), (B, text_width) → (B,)."""
         return self._run(self.detector.head, image_embeddings, text_embeddings)
 
     def common_images(self, image_embeddings: Array) -> Array:
-        """(B, image_width) → (B, D), of length 1, in the space where the head compares."""
+        """Map (B, image_width) → (B, D), of length 1, in the space where the head compares."""
         return self._run(self.detector.head.embed_image, image_embeddings)
 
     def common_texts(self, text_embeddings: Array) -> Array:
-        """(B, text_width) → (B, D), of length 1."""
+        """Map (B, text_width) → (B, D), of length 1."""
         return self._run(self.detector.head.embed_text, text_embeddings)
 
     def logits_of_cosines(self, cosines: Array) -> Array:
-        """Any shape → the same: the logits of pairs by their cosine in that space."""
+        """Map any shape → the same: the logits of pairs by their cosine in that space."""
         return self._run(self.detector.head.logit, cosines)
 
     def after_fork(self) -> None:

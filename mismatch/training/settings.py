@@ -131,7 +131,7 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """As it stands in the file, nearly: true, "many", [1, 2]."""
+    """Show it as it stands in the file, nearly: true, "many", [1, 2]."""
     try:
         # one by one: aliases of YAML can make gigabytes of a few lines
         pieces = json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value)

@@ -69,8 +69,8 @@ class Watch:
         return rate_of(self.optimizer, "backbone") or rate_of(self.optimizer, "head")
 
     def _left(self, step: int) -> str:
-        """`, 3:20 left in all`: validation and saving are in it, as the time that went by has them;
-        nothing before the second step.
+        """Return `, 3:20 left in all`: validation and saving are in it, as the time that went by
+        has them; nothing before the second step.
         """
         if self.began is None or step <= self.began[1]:
             return ""
@@ -82,7 +82,7 @@ class Watch:
 
 
 def duration(seconds: float) -> str:
-    """0:07, 12:31, 1:02:03."""
+    """Return a duration as 0:07, 12:31, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -94,18 +94,18 @@ class HfClipBackbone(Backbone):
         self.zero_shot_threshold = self._threshold() if trained else None
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim), not normalised."""
+        """Embed images: (B, 3, S, S) → (B, image_dim), not normalised."""
         return self._one(self.model.get_image_features(pixel_values), "image")
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask is left out
-        where it changes nothing, or upstream passes none.
+        """Embed texts: (B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask
+        is left out where it changes nothing, or upstream passes none.
         """
         return self._text(input_ids, attention_mask if self._mask else None)
 
     def save_pretrained(self, directory: Path) -> None:
-        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as
-        transformers' Auto classes read them.
+        """Write config.json, model.safetensors, preprocessor_config.json and the tokenizer's files,
+        as transformers' Auto classes read them.
         """
         with _quiet():
             self.model.save_pretrained(directory)
@@ -113,7 +113,7 @@ class HfClipBackbone(Backbone):
             self.tokenizer.save_pretrained(directory)
 
     def checkpoint_gradients(self) -> None:
-        """Layer by layer, as far as transformers offers it for this model."""
+        """Checkpoint layer by layer, as far as transformers offers it for this model."""
         # its newer name
         enable = getattr(
             self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable
@@ -156,8 +156,8 @@ class HfClipBackbone(Backbone):
         )
 
     def _one(self, features: Any, tower: str) -> Tensor:
-        """Projected already, since transformers 5: as a tensor, or as what an output calls its
-        pooler's.
+        """Return the one vector, which is projected already, since transformers 5: as a tensor, or
+        as what an output calls its pooler's.
         """
         vector = (
             features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
@@ -177,7 +177,7 @@ class HfClipBackbone(Backbone):
         return vector
 
     def _try_image(self) -> int:
-        """Return the width of an image embedding; BackboneError where the tower takes another size."""
+        """Return the width of an image embedding; BackboneError for a tower of another size."""
         size = self.image_spec.size
         try:
             with torch.no_grad():
@@ -210,8 +210,8 @@ class HfClipBackbone(Backbone):
                 self._settle_eagerly(spec)
 
     def _settle_eagerly(self, spec: TextSpec) -> None:
-        """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text
-        at its own length has; eager attention doesn't.
+        """Settle padding by eager attention too. AIMv2's text tower is causal by its mask alone,
+        and sdpa skips a mask of ones, as a text at its own length has; eager attention doesn't.
         """
         before = self.model.config.text_config._attn_implementation
         self.model.set_attn_implementation({"text_config": "eager"})
@@ -222,8 +222,8 @@ class HfClipBackbone(Backbone):
             self.model.set_attn_implementation({"text_config": before})
 
     def _threshold(self) -> float | None:
-        """Cosine from which a pair is a match: where a sigmoid of scale and bias says 0.5; by
-        experience for CLIP; else unknown.
+        """Return the cosine from which a pair is a match: where a sigmoid of scale and bias says
+        0.5; by experience for CLIP; else unknown.
         """
         if self.logit_bias is not None and self.logit_scale:
             return 0.0 - self.logit_bias / self.logit_scale
@@ -299,7 +299,7 @@ def _on_hub(model_id: str) -> str:
 
 
 def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
-    """`kind.from_pretrained`, its many ways to fail in one line."""
+    """Call `kind.from_pretrained`, its many ways to fail in one line."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
@@ -322,8 +322,8 @@ def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
 
 @contextmanager
 def _in_one_line(part: str, model_id: str) -> Iterator[None]:
-    """Files hold anything: whatever a part of the wrong type or value makes transformers, numpy or
-    torch raise.
+    """Raise in one line whatever a part of the wrong type or value makes transformers, numpy or
+    torch raise: files hold anything.
     """
     try:
         yield
@@ -350,7 +350,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_kind(config: Any, model_id: str) -> None:
-    """Before the weights are read: its class has both towers."""
+    """Refuse, before the weights are read, a class without both towers: BackboneError."""
     try:
         kind = transformers.MODEL_MAPPING.get(type(config), None)
         towers = all(
@@ -397,8 +397,8 @@ def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
 
 
 def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
-    """SigLIP 2 of fixed resolution names Gemma's tokenizer, which keeps capitals; it was trained on
-    lower case, padded on the right.
+    """Return SigLIP 2's own tokenizer where one of fixed resolution names Gemma's, which keeps
+    capitals. It was trained on lower case, padded on the right.
     """
     if not type(tokenizer).__name__.startswith("Gemma"):
         return tokenizer
@@ -434,8 +434,8 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
 
 
 def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
-    """CLIP's text tower and its kin read the embedding at the end token; configurations of the old
-    kinds that say 2 mean the highest id.
+    """Check the end token, at which CLIP's text tower and its kin read the embedding.
+    Configurations of the old kinds that say 2 mean the highest id.
     """
     end = getattr(getattr(model, "text_model", None), "eos_token_id", None)
     if end is None:
@@ -454,8 +454,8 @@ def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
 
 
 def _tiny() -> HfClipBackbone:
-    """4-layer image and 2-layer text tower, 128 wide, on 64 pixels; the same random weights every
-    time.
+    """Make a 4-layer image and a 2-layer text tower, 128 wide, on 64 pixels; the same random
+    weights every time.
     """
     shape = {
         "hidden_size": 128,
@@ -478,8 +478,8 @@ def _tiny() -> HfClipBackbone:
 
 
 def _clip_tokenizer() -> Any:
-    """CLIP's tokenizer from the vocabulary file that open_clip ships (installed with [train]; not
-    imported).
+    """Return CLIP's tokenizer from the vocabulary file that open_clip ships (installed with
+    [train]; not imported).
     """
     package = find_spec("open_clip")
     if package is None or package.origin is None:

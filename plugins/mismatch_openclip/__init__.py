@@ -32,7 +32,7 @@ MODELS = [
 
 
 def load(model_id: str) -> Backbone:
-    """`ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
+    """Load `ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
     from mismatch_openclip.loading import load
 
     return load(model_id)

@@ -59,8 +59,8 @@ def as_launched(config: TrainConfig) -> TrainConfig:
 
 
 def shards_towers(config: TrainConfig, processes: Processes, precision: str) -> bool:
-    """Whether the run is a sharded one, which takes `fsdp` and several processes. InputError or
-    DeviceError where it can't be one.
+    """Return whether the run is a sharded one, which takes `fsdp` and several processes. InputError
+    or DeviceError where it can't be one.
     """
     if not config.fsdp:
         return False
@@ -116,7 +116,7 @@ class Shards:
 
     @property
     def whole_parameters(self) -> list[nn.Parameter]:
-        """The backbone's trainable parameters that every process has whole."""
+        """Return the backbone's trainable parameters that every process has whole."""
         return [parameter for parameter in trainable(self.backbone) if parameter in self._whole]
 
     @torch.no_grad()
@@ -156,8 +156,8 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Within, in the main process, whole weights on the CPU stand in the shards' places, for
-        `save_pretrained`. All processes enter together.
+        """Put whole weights on the CPU in the shards' places until the block ends, in the main
+        process, for `save_pretrained`. All processes enter together.
         """
         self.reshard()
         parts = [
@@ -269,8 +269,8 @@ def _launched() -> bool:
 
 
 def _plugin() -> Any:
-    """accelerate's plugin, which reads what its launcher and its configuration say; InputError for
-    what mismatch has no counterpart to.
+    """Return accelerate's plugin, which reads what its launcher and its configuration say.
+    InputError for what mismatch has no counterpart to.
     """
     from accelerate.utils import FullyShardedDataParallelPlugin, disable_fsdp_ram_efficient_loading
 
@@ -323,8 +323,8 @@ def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
 
 
 def _indivisible(backbone: nn.Module, blocks: Sequence[nn.Module]) -> set[nn.Parameter]:
-    """Scalars, and weights that are in two blocks, or in a block and around it:
-    FSDP takes neither.
+    """Return scalars, and weights that are in two blocks, or in a block and around it: FSDP takes
+    neither.
     """
     inside = {module for block in blocks for module in block.modules()}
     around = [

@@ -56,7 +56,7 @@ class PairSet:
 
     @classmethod
     def from_rows(cls, csv_file: str, rows: Sequence[Row], image_base_path: str) -> PairSet:
-        """Rows that `load_pairs` has checked."""
+        """Make a set of rows that `load_pairs` has checked."""
         files = same_files((row.image_path for row in rows), image_base_path)
         first: dict[str, Row] = {}  # file → its first row
         for row in rows:
@@ -104,8 +104,8 @@ class PairSet:
         return replace(self, pieces=list(at), piece_of=np.array(piece_of, np.int64), starts=starts)
 
     def row_pieces(self, rows: Indices) -> tuple[Indices, Indices]:
-        """B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in 0..B
-        (M,), row after row.
+        """Map B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in
+        0..B (M,), row after row.
         """
         # (B,)
         first = self.starts[self.text_of[rows]]
@@ -116,8 +116,8 @@ class PairSet:
         return self.piece_of[first[row_of] + place], row_of
 
     def row_slices(self, most: int) -> Iterator[Indices]:
-        """All rows in order, as many at a time as have at most `most` pieces together; a row that
-        has more stands alone.
+        """Yield all rows in order, as many at a time as have at most `most` pieces together; a row
+        that has more stands alone.
         """
         ends = np.cumsum(np.diff(self.starts)[self.text_of])  # (N,) pieces up to and with each row
         first = 0
@@ -134,8 +134,8 @@ class PairSet:
 
 
 def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:
-    """N values → where each different one first stands, in that order (U,), and which of those each
-    value is (N,) in 0..U.
+    """Map N values → where each different one first stands, in that order (U,), and which of those
+    each value is (N,) in 0..U.
     """
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -149,7 +149,9 @@ def _take(items: Sequence[T], chosen: Indices) -> Sequence[T]:
 
 
 def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:
-    """Each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one image."""
+    """Map each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one
+    image.
+    """
     file = file_finder(image_base_path)
     return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
 
@@ -169,8 +171,8 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
 
 
 def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairSet]:
-    """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at
-    least one, is held out.
+    """Return rows to train on and rows to validate on, which share no image. `fraction` of the
+    images, at least one, is held out.
     """
     images = len(pairs.images)
     if images < 2:
@@ -208,8 +210,8 @@ class Batch:
 def make_batches(
     pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0
 ) -> Iterator[Batch]:
-    """Every row once, in an order that is a function of seed and epoch; without the first `skip`
-    batches.
+    """Yield every row once, in an order that is a function of seed and epoch; without the first
+    `skip` batches.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
     for start in range(skip * size, len(pairs), size):

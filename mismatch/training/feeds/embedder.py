@@ -66,7 +66,7 @@ class EmbeddedRows:
 
     @property
     def texts(self) -> Array:
-        """(V, text_width), the mean of each text's pieces."""
+        """Return (V, text_width), the mean of each text's pieces."""
         pairs = self.pairs
         counts = np.diff(self.pairs.starts)
         return np.asarray(
@@ -94,8 +94,8 @@ class Embedder:
         batch_size: int | str = 16,
         progress: Bar = show_progress,
     ) -> EmbeddedRows:
-        """Each unique image and text once; what the cache knows is not encoded again. InputError
-        where no row is left.
+        """Embed each unique image and text once; what the cache knows is not encoded again.
+        InputError where no row is left.
         """
         size = choose_batch_size(self.engine) if isinstance(batch_size, str) else batch_size
         pipeline = Pipeline(self.engine, batch_size=size, workers=workers)
@@ -195,7 +195,7 @@ def _why(
     bad_pieces: Mapping[int, InputError],
     bad_texts: Mapping[int, InputError],
 ) -> str | None:
-    """Why a row has no embedding."""
+    """Return why a row has no embedding."""
     error = bad_images.get(int(pairs.image_of[row])) or bad_texts.get(int(pairs.text_of[row]))
     if error is not None:
         return str(error)

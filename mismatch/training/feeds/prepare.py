@@ -154,7 +154,7 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 def load_sets(
     config: TrainConfig, together: Together | None = None
 ) -> tuple[PairSet, PairSet | None]:
-    """Rows to train on and rows to validate on, None where there shall be none; every row is
+    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
     checked, by one of the processes where there are several.
     """
     pairs = _load(str(config.train_csv), "train", config, together)
@@ -297,7 +297,7 @@ def _embed(
     cache: EmbeddingCache,
     processes: Processes,
 ) -> EmbeddingFeed:
-    """Each process embeds its share, and all get all embeddings."""
+    """Embed this process's share, and give all processes all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))
     with progress(f"embed {Path(pairs.csv_file).name}", total, "item") as advance:
         images, problems = _shared(
@@ -323,7 +323,7 @@ def _embed(
 def _shared(
     items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes
 ) -> tuple[Tensor, dict[int, InputError]]:
-    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
+    """Map N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
     unless some have none, and why those have none, by number.
     """
     places = processes.share(len(items))
@@ -361,7 +361,7 @@ def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError
 
 
 def default_cache() -> Path:
-    """Return the user's cache folder: $XDG_CACHE_HOME/mismatch, or where the platform keeps caches."""
+    """Return the user's cache folder: $XDG_CACHE_HOME/mismatch, or where the platform has one."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "mismatch"
     if sys.platform == "win32":

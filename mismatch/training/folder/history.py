@@ -42,9 +42,9 @@ class Validation:
     def of(
         cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str
     ) -> Validation:
-        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold.
-        Where `objective` is a target that no threshold reaches, the one of the best accuracy is
-        taken.
+        """Validate (N,) logits by (N,) labels; without both labels there is no calibration and no
+        threshold. Where `objective` is a target that no threshold reaches, the one of the best
+        accuracy is taken.
         """
         metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
         # unclipped, as training's
@@ -117,8 +117,8 @@ class History:
         self.best_validation: Validation | None = None
 
     def began(self, at: float, embedding_seconds: float) -> None:
-        """When the run began, by `time.perf_counter`, and how long a frozen backbone's embeddings
-        took, the cache's share included.
+        """Take note of when the run began, by `time.perf_counter`, and how long a frozen backbone's
+        embeddings took, the cache's share included.
         """
         self.mark = at
         self.facts["embedding_seconds"] = embedding_seconds
@@ -225,7 +225,7 @@ class History:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; figures that do not exist are null."""
+        """Return it with plain JSON types; figures that do not exist are null."""
         best = (
             None
             if self.best_validation is None

@@ -38,7 +38,7 @@ class Tower:
 
     @property
     def depth(self) -> int:
-        """How many blocks there are."""
+        """Return how many blocks there are."""
         return len(self.blocks)
 
 
@@ -60,7 +60,7 @@ def find_towers(backbone: Backbone) -> tuple[Tower, Tower]:
 
 @contextmanager
 def _differentiable(backbone: Backbone) -> Iterator[None]:
-    """In eval mode, every weight asking for a gradient; then as before."""
+    """Put the backbone in eval mode, every weight asking for a gradient; then as it was before."""
     modes = {module: module.training for module in backbone.modules()}
     asked = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
     try:
@@ -116,8 +116,8 @@ def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any
 
 
 def _is_passed(block: nn.Module, doors: dict[nn.Module, list[Node]], root: Node) -> bool:
-    """Whether every gradient on its way to what was computed before the block goes through it; a
-    branch of two is passed by.
+    """Return whether every gradient on its way to what was computed before the block goes through
+    it; a branch of two is passed by.
     """
     earlier = _reached(doors[block], ()) & {nodes[0] for nodes in doors.values()} - set(
         doors[block]
@@ -126,7 +126,7 @@ def _is_passed(block: nn.Module, doors: dict[nn.Module, list[Node]], root: Node)
 
 
 def _innermost(blocks: list[nn.Module]) -> list[nn.Module]:
-    """Without those that hold others: of stages, their blocks."""
+    """Return the blocks without those that hold others: of stages, their blocks."""
     return [
         block
         for block in blocks
