@@ -54,7 +54,7 @@ class Adviser:
         self.said: set[WarningKind] = set()
 
     def look(self, history: History) -> None:
-        """After each epoch."""
+        """Warn, once of each, of what the figures show after an epoch."""
         findings: dict[WarningKind, str | None] = {
             "one_side": self._one_side(history),
             "overfitting": self._overfitting(history),
@@ -65,7 +65,9 @@ class Adviser:
                 warn(kind, line)
 
     def _one_side(self, history: History) -> str | None:
-        """Two epochs in a row or at the end: the first epoch of a long run may well begin so."""
+        """Return a warning after two such epochs in a row or at the end: the first epoch of a long
+        run may well begin so.
+        """
         matrices = history.lists["confusion_matrices"]
         last = [_side(matrix) for matrix in matrices[-2:]]
         if (
@@ -100,8 +102,8 @@ class Adviser:
 
 
 def _side(matrix: list[list[int]]) -> int | None:
-    """[[true mismatch, false match], [false mismatch, true match]] → 0 or 1 where both labels occur
-    and all rows are called that, else None.
+    """Return the label, 0 or 1, that all rows are called where both labels occur, else None.
+    `matrix`: [[true mismatch, false match], [false mismatch, true match]].
     """
     (tn, fp), (fn, tp) = matrix
     if not tn + fp or not fn + tp:

@@ -76,14 +76,14 @@ class CheckpointMeta:
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """The part that a bundle's manifest carries too."""
+        """Return the part that a bundle's manifest carries too."""
         return {
             name: getattr(self, name)
             for name in ("family", "model_id", "distribution", "version", "api_version")
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return it with plain JSON types."""
         return {
             "format_version": FORMAT_VERSION,
             "mismatch_version": self.mismatch_version,
@@ -109,7 +109,7 @@ class CheckpointMeta:
         return meta
 
     def _check_types(self) -> None:
-        """InputError for a value of another type than the annotations say."""
+        """Raise InputError for a value of another type than the annotations say."""
         for name in ("family", "model_id", "distribution", "version", "mismatch_version"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} is no text")
@@ -123,7 +123,7 @@ class CheckpointMeta:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name with / between its parts is one of a file below a folder."""
+    """Return whether a name with / between its parts is one of a file below a folder."""
     return (
         "\0" not in name
         and "\\" not in name
@@ -140,8 +140,8 @@ def meta_for(
     score: ScoreSpec | None = None,
     train: dict[str, Any] | None = None,
 ) -> CheckpointMeta:
-    """The meta of a detector made here and now; without a score spec it scores by plain probability
-    and 0.5.
+    """Return the meta of a detector made here and now. Without a score spec it scores by plain
+    probability and 0.5.
     """
     plugin = families()[family]
     score = score or ScoreSpec("probability", 0.5)
@@ -159,7 +159,7 @@ def meta_for(
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether the folder is one that `save_checkpoint` wrote."""
+    """Return whether the folder is one that `save_checkpoint` wrote."""
     return (Path(path) / META).is_file()
 
 
@@ -212,8 +212,8 @@ def save_checkpoint(
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """A full disk as the OSError that it is: safetensors says `I/O error: No space left on device
-    (os error 28)`, of no class but Exception.
+    """Raise a full disk as the OSError that it is: safetensors says `I/O error: No space left on
+    device (os error 28)`, of no class but Exception.
     """
     try:
         yield
@@ -226,8 +226,8 @@ def _system_errors() -> Iterator[None]:
 
 
 def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> None:
-    """The same checkpoint under another name with other statistics; weights are hard-linked where
-    the file system can.
+    """Write the same checkpoint under another name with other statistics. Weights are hard-linked
+    where the file system can.
     """
     with atomic_directory(folder) as part:
         _share_files(source, part)
@@ -237,14 +237,14 @@ def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> No
 
 
 def _known_hashes(folder: Path | None) -> dict[str, str]:
-    """Of the backbone's files in a checkpoint whose files are shared."""
+    """Return the hashes of the backbone's files in a checkpoint whose files are shared."""
     if folder is None:
         return {}
     return {name: digest for name, digest in read_meta(folder).files.items() if name not in OURS}
 
 
 def _hashes(folder: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """Of all files in a checkpoint that nothing rewrites later."""
+    """Return the hashes of all files in a checkpoint that nothing rewrites later."""
     names = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
@@ -285,8 +285,8 @@ def write_stats(folder: Path, stats: Mapping[str, Any]) -> None:
 
 
 def read_meta(folder: Path) -> CheckpointMeta:
-    """What a checkpoint says of itself; CheckpointError where it is none, damaged or of another
-    format.
+    """Return what a checkpoint says of itself; CheckpointError where it is none, damaged or of
+    another format.
     """
     path = folder / META
     try:
@@ -319,7 +319,7 @@ def read_meta(folder: Path) -> CheckpointMeta:
 
 
 def _other_folder(folder: Path) -> str:
-    """What to do about a folder that isn't a checkpoint."""
+    """Return what to do about a folder that isn't a checkpoint."""
     nested = sorted(path.parent.name for path in folder.glob(f"*/{META}"))
     if nested:
         return f"pass one of the checkpoints in it: {', '.join(nested)}"
@@ -330,7 +330,9 @@ def _other_folder(folder: Path) -> str:
 
 
 def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
-    """A checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of itself."""
+    """Return a checkpoint's detector on the CPU, in eval mode, and what the checkpoint says of
+    itself.
+    """
     folder = Path(folder)
     meta = read_meta(folder)
     _check_files(folder, meta.files)
@@ -347,7 +349,7 @@ def load_detector(folder: str | Path) -> tuple[Detector, CheckpointMeta]:
 
 
 def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
-    """CheckpointError for the first file that is not as it was written."""
+    """Raise CheckpointError for the first file that is not as it was written."""
     for name, digest in sorted(hashes.items()):
         try:
             check_regular(folder / name)

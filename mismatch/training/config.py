@@ -294,7 +294,7 @@ class TrainConfig:
 
     @property
     def columns(self) -> Columns:
-        """How the rows are read."""
+        """Return how the rows are read."""
         return Columns(
             image=self.image_column,
             text=self.text_column,
@@ -306,7 +306,7 @@ class TrainConfig:
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        """The names in `track`, each once."""
+        """Return the names in `track`, each once."""
         if not self.track:
             return ()
         names = [name.strip() for name in self.track.split(",")]
@@ -338,12 +338,12 @@ class TrainConfig:
 
     @property
     def mode(self) -> str:
-        """`tune` as a key of MODES: last-N for last-1, last-2 and so on."""
+        """Return `tune` as a key of MODES: last-N for last-1, last-2 and so on."""
         return "last-N" if LAST.fullmatch(self.tune) else self.tune
 
     @property
     def last_blocks(self) -> int:
-        """The N of last-N; 0 in other modes."""
+        """Return the N of last-N; 0 in other modes."""
         match = LAST.fullmatch(self.tune)
         return int(match[1]) if match else 0
 
@@ -354,7 +354,7 @@ class TrainConfig:
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """The features asked for; None for all that the backbone offers."""
+        """Return the features asked for; None for all that the backbone offers."""
         if self.features == "auto":
             return None
         if self.features == "none":

@@ -80,8 +80,8 @@ class CrossFit:
         *,
         long_text: LongText = "truncate",
     ) -> None:
-        """`images`: (U, image_width), `pieces`: (W, text_width), of `pairs`. InputError where there
-        is too little to learn from.
+        """Take `images` (U, image_width) and `pieces` (W, text_width), of `pairs`. InputError where
+        there is too little to learn from.
         """
         self.pairs = pairs
         self.spec = spec
@@ -92,7 +92,7 @@ class CrossFit:
         self.groups = _contents(images)[pairs.image_of]
 
     def fit(self, plan: Plan, *, advance: Callable[[int], object] = lambda done: None) -> Fitted:
-        """Every row scored once a repeat; `advance` is told of the heads that are done. Chance
+        """Score every row once a repeat; `advance` is told of the heads that are done. Chance
         depends on the seed alone.
         """
         labels = self.pairs.labels
@@ -116,7 +116,7 @@ class CrossFit:
         )
 
     def _folds(self, plan: Plan, repeat: int) -> Iterator[tuple[Indices, Indices, bool]]:
-        """Rows to train on, rows to score, and whether they share no text."""
+        """Yield rows to train on, rows to score, and whether they share no text."""
         fold_of = folds_of(self.groups, plan.folds, (plan.seed, repeat))
         for fold in range(plan.folds):
             test = np.flatnonzero(fold_of == fold)
@@ -158,8 +158,8 @@ class CrossFit:
 
 
 def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
-    """(N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each as
-    can be. InputError for fewer groups than folds.
+    """Map (N,) which rows belong together → (N,) the fold of each, 0..folds; as many groups in each
+    as can be. InputError for fewer groups than folds.
     """
     count = len(np.unique(groups))
     if count < folds:
@@ -173,7 +173,7 @@ def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
 def _trained(
     pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, long_text: LongText, seed: int
 ) -> Objective:
-    """By the recipe of tune='head', without validation."""
+    """Train by the recipe of tune='head', without validation."""
     mode = MODES["head"]
     epochs = int(mode["epochs"])
     rows = min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS))
@@ -209,21 +209,21 @@ def _trained(
 
 
 def _contents(images: NDArray[np.float32]) -> Indices:
-    """(U,) the same number for rows that are the same to the last bit: one picture under several
-    names.
+    """Return (U,) the same number for rows that are the same to the last bit: one picture under
+    several names.
     """
     known: dict[bytes, int] = {}
     return np.array([known.setdefault(row.tobytes(), len(known)) for row in images], np.int64)
 
 
 def _probabilities(logits: Floats, labels: NDArray[np.float32]) -> Floats:
-    """By Platt scaling on the rows themselves; two numbers don't remember a row."""
+    """Calibrate by Platt scaling on the rows themselves; two numbers don't remember a row."""
     calibrated = ScoreSpec("probability", 0.5, fit_platt(logits, labels.astype(np.int64)))
     return np.asarray(scores_from_logits(logits, calibrated), np.float64)
 
 
 def _kept(probabilities: Floats, labels: NDArray[np.float32]) -> Mask:
-    """(N,) whether later heads learn from a row: not from those whose label the others deny."""
+    """Return (N,) whether later heads learn from a row: not where the others deny its label."""
     belief = np.where(labels == 1, probabilities, 1 - probabilities)
     limit = min(0.2, float(np.quantile(belief, DROPPED_MOST)))
     return np.asarray(belief >= limit, np.bool_)

@@ -23,24 +23,24 @@ class Detector(nn.Module):
         self.head = head
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, 3, S, S), (B, L), (B, L) → (B,) logits."""
+        """Map (B, 3, S, S), (B, L), (B, L) → (B,) logits."""
         logits: Tensor = self.head(
             self.encode_image(pixel_values), self.encode_text(input_ids, attention_mask)
         )
         return logits
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_width), all that the head sees of an image."""
+        """Embed images: (B, 3, S, S) → (B, image_width), all that the head sees of an image."""
         return encode_image(self.backbone, pixel_values, self.head.spec.image_features)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_width), all that the head sees of a text."""
+        """Embed texts: (B, L), twice → (B, text_width), all that the head sees of a text."""
         return encode_text(self.backbone, input_ids, attention_mask, self.head.spec.text_features)
 
 
 def tower_methods(detector: Detector) -> list[str]:
-    """The backbone's methods that the detector calls: `encode_image` and `encode_text`, or those
-    that give the levels too where the head takes them.
+    """Return the backbone's methods that the detector calls: `encode_image` and `encode_text`, or
+    those that give the levels too where the head takes them.
     """
     head = detector.head.spec
     features = {"encode_image": head.image_features, "encode_text": head.text_features}
@@ -50,9 +50,9 @@ def tower_methods(detector: Detector) -> list[str]:
 def row_cosines(
     images: Tensor, pieces: Tensor, row_of: Tensor, long_text: LongText
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A row's image (B, D), its text's pieces row after row (M, D), all of length 1, and their rows
-    (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M; None where
-    no text is in pieces, or none alone is chosen.
+    """Map images (B, D), their texts' pieces row after row (M, D), all of length 1, and the pieces'
+    rows (M,) in 0..B → cosine (B,), text (B, D), and which piece that text is (B,) in 0..M. The
+    last is None where no text is in pieces, or none alone is chosen.
 
     The text of a row in several pieces is the one with the lowest cosine, or the mean of all under
     chunk-mean: since the logit rises in a line with the cosine, these are the lowest and the mean
@@ -69,8 +69,8 @@ def row_cosines(
 
 
 def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that it
-    shows.
+    """Map (B, D), (M, D), (M,) → (B,) in 0..M; a cosine that is no number counts as lowest, so that
+    it shows.
     """
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     starts = counts.cumsum(0) - counts  # (B,)
@@ -81,13 +81,13 @@ def _worst_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
 
 
 def _mean_piece(images: Tensor, pieces: Tensor, row_of: Tensor) -> Tensor:
-    """(B, D), (M, D), (M,) → (B, D), shorter than 1 where the pieces differ."""
+    """Map (B, D), (M, D), (M,) → (B, D), shorter than 1 where the pieces differ."""
     counts = torch.bincount(row_of, minlength=len(images))  # (B,)
     return torch.zeros_like(images).index_add(0, row_of, pieces) / counts[:, None]
 
 
 def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
+    """Map auto, cpu, cuda, cuda:N or mps → a device that is there; DeviceError otherwise."""
     if name == "auto":
         return torch.device(
             "cuda"

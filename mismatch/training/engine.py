@@ -45,7 +45,9 @@ class TorchEngine:
     def __init__(
         self, detector: Detector, meta: CheckpointMeta, *, device: torch.device | None = None
     ) -> None:
-        """`meta` says where the weights come from and how logits become scores."""
+        """Take a detector and its `meta`, which says where the weights come from and how logits
+        become scores.
+        """
         self.device = device or torch.device("cpu")
         self.detector = detector.float().to(self.device).eval()
         self.meta = meta
@@ -63,35 +65,35 @@ class TorchEngine:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex; of the backbone's weights, specs, engine, precision and the features taken: what a
-        row depends on, so not of the head's weights.
+        """Return a hash, hex, of the backbone's weights, specs, engine, precision and the features
+        taken. A row depends on these, and not on the head's weights.
         """
         return _fingerprint(self.detector, self.name)
 
     def encode_images(self, pixel_values: Array) -> Array:
-        """(B, 3, S, S) → (B, image_width)."""
+        """Embed images: (B, 3, S, S) → (B, image_width)."""
         return self._run(self.detector.encode_image, pixel_values)
 
     def encode_texts(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Array:
-        """(B, L), twice → (B, text_width)."""
+        """Embed texts: (B, L), twice → (B, text_width)."""
         return self._run(self.detector.encode_text, input_ids, attention_mask)
 
     def logits(self, image_embeddings: Array, text_embeddings: Array) -> Array:
-        """(B, image_width), (B, text_width) → (B,)."""
+        """Map (B, image_width), (B, text_width) → (B,)."""
         return self._run(self.detector.head, image_embeddings, text_embeddings)
 
     def common_images(self, image_embeddings: Array) -> Array:
-        """(B, image_width) → (B, D), of length 1, in the space where the head compares."""
+        """Map (B, image_width) → (B, D), of length 1, in the space where the head compares."""
         return self._run(self.detector.head.embed_image, image_embeddings)
 
     def common_texts(self, text_embeddings: Array) -> Array:
-        """(B, text_width) → (B, D), of length 1."""
+        """Map (B, text_width) → (B, D), of length 1."""
         return self._run(self.detector.head.embed_text, text_embeddings)
 
     def logits_of_cosines(self, cosines: Array) -> Array:
-        """Any shape → the same: the logits of pairs by their cosine in that space."""
+        """Map any shape → the same: the logits of pairs by their cosine in that space."""
         return self._run(self.detector.head.logit, cosines)
 
     def after_fork(self) -> None:
@@ -106,7 +108,7 @@ class TorchEngine:
         torch.set_num_threads(1)
 
     def describe(self) -> dict[str, Any]:
-        """What runs and where."""
+        """Return what runs and where."""
         return {
             "engine": self.name,
             "torch": torch.__version__,
@@ -165,8 +167,8 @@ def open_checkpoint(
 
 
 def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngine:
-    """A backbone's name or an older pipeline's folder; a folder that isn't a checkpoint and a name
-    that nobody knows are refused in words.
+    """Open a backbone by its name, or an older pipeline's folder. A folder that isn't a checkpoint
+    and a name that nobody knows are refused in words.
     """
     if reference.partition(":")[0] in families():
         return open_backbone(reference, provider=provider, threads=threads)
@@ -182,8 +184,8 @@ def _open_other(reference: str, provider: str, threads: int | None) -> TorchEngi
 
 
 def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine:
-    """The fine-tuned towers with their own cosine for a score, as that pipeline's threshold was one
-    of similarity.
+    """Open the fine-tuned towers with their own cosine for a score, as that pipeline's threshold
+    was one of similarity.
     """
     engine = open_backbone(f"{FAMILY}:{folder}", provider=provider, threads=threads)
     if line := head_line(folder):
@@ -203,8 +205,8 @@ def _open_legacy(folder: str, provider: str, threads: int | None) -> TorchEngine
 def open_backbone(
     reference: str, *, provider: str = "auto", threads: int | None = None
 ) -> TorchEngine:
-    """A raw backbone with the plain cosine for a score; BackboneError where its towers share no
-    space.
+    """Open a raw backbone with the plain cosine for a score; BackboneError where its towers share
+    no space.
     """
     device = _prepare(provider, threads)
     family, model_id = parse_reference(reference)

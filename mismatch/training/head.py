@@ -34,8 +34,8 @@ COMMON_DIM = 256  # width in which unlike widths are compared
 
 
 def normalise(x: Tensor) -> Tensor:
-    """(…, D) → (…, D) of length 1; zeros stay zeros, and no branch that an exporter would trip
-    over.
+    """Map (…, D) → (…, D) of length 1; zeros stay zeros, and there is no branch that an exporter
+    would trip over.
     """
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-12)
 
@@ -49,18 +49,18 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def embed_image(self, image_embedding: Tensor) -> Tensor:
-        """(B, image_width) → (B, D), length 1."""
+        """Map (B, image_width) → (B, D), length 1."""
 
     @abstractmethod
     def embed_text(self, text_embedding: Tensor) -> Tensor:
-        """(B, text_width) → (B, D), length 1."""
+        """Map (B, text_width) → (B, D), length 1."""
 
     @abstractmethod
     def logit(self, cosine: Tensor) -> Tensor:
-        """(B,) → (B,); above 0 is a match by the head's own reckoning."""
+        """Map (B,) → (B,); above 0 is a match by the head's own reckoning."""
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
-        """(B, image_width), (B, text_width) → (B,) logits."""
+        """Map (B, image_width), (B, text_width) → (B,) logits."""
         return self.logit(
             (self.embed_image(image_embedding) * self.embed_text(text_embedding)).sum(-1)
         )
@@ -70,15 +70,15 @@ class ZeroShotHead(Head):
     """The plain cosine, no parameters."""
 
     def embed_image(self, image_embedding: Tensor) -> Tensor:
-        """(B, D) → (B, D), length 1."""
+        """Map (B, D) → (B, D), length 1."""
         return normalise(image_embedding)
 
     def embed_text(self, text_embedding: Tensor) -> Tensor:
-        """(B, D) → (B, D), length 1."""
+        """Map (B, D) → (B, D), length 1."""
         return normalise(text_embedding)
 
     def logit(self, cosine: Tensor) -> Tensor:
-        """The cosine itself."""
+        """Return the cosine itself."""
         return cosine
 
 
@@ -94,7 +94,7 @@ class CosineHead(ZeroShotHead):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(SCALE)))
 
     def logit(self, cosine: Tensor) -> Tensor:
-        """(B,) → (B,), scale · cosine + bias."""
+        """Map (B,) → (B,), scale · cosine + bias."""
         return self.log_scale.exp() * cosine + self.bias
 
     def fit(self, images: Tensor, texts: Tensor) -> None:
@@ -103,8 +103,8 @@ class CosineHead(ZeroShotHead):
         """
 
     def members(self, embedded: Tensor) -> Tensor:
-        """(B, D) of either side → (members, B, D / members), each as long as a whole row is: what
-        is taught apart.
+        """Map (B, D) of either side → (members, B, D / members), each as long as a whole row is:
+        what is taught apart.
         """
         return embedded[None]
 
@@ -135,11 +135,11 @@ class AdapterHead(CosineHead):
         self.text_adapter = _adapters(spec.text_width, spec, self.residual)
 
     def embed_image(self, image_row: Tensor) -> Tensor:
-        """(B, image_width) → (B, members · common_dim), length 1."""
+        """Map (B, image_width) → (B, members · common_dim), length 1."""
         return self._embed(self.image_adapter, self.image_norm, image_row, self.spec.image_dim)
 
     def embed_text(self, text_row: Tensor) -> Tensor:
-        """(B, text_width) → (B, members · common_dim), length 1."""
+        """Map (B, text_width) → (B, members · common_dim), length 1."""
         return self._embed(self.text_adapter, self.text_norm, text_row, self.spec.text_dim)
 
     def fit(self, images: Tensor, texts: Tensor) -> None:
@@ -184,8 +184,8 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def fit(self, rows: Tensor) -> None:
-        """(N, width), N ≥ 1; a column that hardly varies keeps a spread that its noise doesn't
-        fill.
+        """Standardise by (N, width), N ≥ 1; a column that hardly varies keeps a spread that its
+        noise doesn't fill.
         """
         variance, mean = torch.var_mean(rows.float(), 0, correction=0)
         self.mean.copy_(mean)
@@ -193,7 +193,7 @@ class Standardise(nn.Module):
         self.spread.copy_(variance.sqrt() + self.OWN * size + self.ALL * size.mean() + 1e-6)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, width) → (B, width)."""
+        """Map (B, width) → (B, width)."""
         return ((rows - self.mean) / self.spread).clamp(-self.LIMIT, self.LIMIT)
 
 
@@ -203,7 +203,7 @@ class ByteDropout(nn.Dropout):
     """
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, width) → (B, width)."""
+        """Map (B, width) → (B, width)."""
         dropped = min(round(self.p * 256), 255)
         if not self.training or dropped == 0 or rows.device.type != "cpu":
             return super().forward(rows)
@@ -236,8 +236,8 @@ KINDS: dict[str, type[Head]] = {
 
 
 def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
-    """A fresh head; with a backbone that knows its cosine's scale and threshold it starts from
-    those.
+    """Build a fresh head. One that is a plain cosine starts from the scale and threshold of a
+    backbone whose towers share a space.
     """
     head = KINDS[spec.kind](spec)
     if isinstance(head, CosineHead) and backbone is not None and backbone.shared_space:
@@ -246,8 +246,8 @@ def build_head(spec: HeadSpec, backbone: Backbone | None = None) -> Head:
 
 
 def cosine_threshold(backbone: Backbone) -> float:
-    """Cosine from which an untrained pair counts as a match, and at which a head's logit starts as
-    0: stated, else implied by the bias, else CLIP's.
+    """Return the cosine from which an untrained pair counts as a match, and at which a head's logit
+    starts as 0: stated, else implied by the bias, else CLIP's.
     """
     if backbone.zero_shot_threshold is not None:
         return backbone.zero_shot_threshold
@@ -257,7 +257,7 @@ def cosine_threshold(backbone: Backbone) -> float:
 
 
 def head_options(spec: HeadSpec) -> dict[str, Any]:
-    """A head as the options that make it."""
+    """Return a head as the options that make it."""
     features = ",".join(feature_names(spec)) or "none"
     options = {
         "head": spec.kind,
@@ -278,8 +278,8 @@ def head_spec_for(
     members: int = 1,
     features: tuple[str, ...] = (),
 ) -> HeadSpec:
-    """The spec that fits a backbone's widths; equal widths are compared in that width unless
-    another is asked for. `features`: of specs.FEATURES.
+    """Return the spec that fits a backbone's widths. Equal widths are compared in that width unless
+    another is asked for. `features`: of specs.FEATURES. InputError for an unknown kind.
     """
     equal = backbone.image_dim == backbone.text_dim
     if kind not in KINDS:

@@ -44,8 +44,8 @@ def check_widths(folder: Path, backbone: Backbone, head: HeadSpec) -> None:
 
 
 def check_head_size(path: Path, head: HeadSpec) -> None:
-    """CheckpointError where the file is too small for the head that was described: making that
-    first could take all memory.
+    """Raise CheckpointError where the file is too small for the head that was described: making
+    that first could take all memory.
     """
     try:
         check_regular(path)

@@ -64,7 +64,7 @@ class Interruption:
 
     @property
     def came(self) -> bool:
-        """Whether the run shall end."""
+        """Return whether the run shall end."""
         return self.number is not None
 
     def follow(self) -> None:
@@ -72,7 +72,7 @@ class Interruption:
         self.number = self.number or signal.SIGTERM
 
     def check(self) -> None:
-        """KeyboardInterrupt where a signal has come."""
+        """Raise KeyboardInterrupt where a signal has come."""
         if self.came:
             raise KeyboardInterrupt
 

@@ -27,7 +27,7 @@ SHOWN = 4  # tensors of a head that a line names
 
 
 def is_legacy(path: str | Path) -> bool:
-    """Whether the folder is laid out so: config.json with pytorch_model.bin or
+    """Return whether the folder is laid out so: config.json with pytorch_model.bin or
     classification_head.pt, and not a checkpoint of ours.
     """
     folder = Path(path)
@@ -39,7 +39,7 @@ def is_legacy(path: str | Path) -> bool:
 
 
 def check_not_above(path: str | Path) -> None:
-    """CheckpointError for the folder of a whole run, with the names of the models in it."""
+    """Raise CheckpointError for the folder of a whole run, with the names of the models in it."""
     nested = sorted(
         found.parent.name for found in Path(path).glob(f"*/{CONFIG}") if is_legacy(found.parent)
     )
@@ -50,8 +50,8 @@ def check_not_above(path: str | Path) -> None:
 
 
 def head_line(path: str | Path) -> str | None:
-    """What is known of the folder's head, for people: its tensors but not what they are multiplied
-    with; None where there is none. Runs nothing of it.
+    """Return what is known of the folder's head, for people: its tensors but not what they are
+    multiplied with; None where there is none. Nothing of it is run.
     """
     file = Path(path) / HEAD
     if not file.is_file():
@@ -74,7 +74,7 @@ def head_line(path: str | Path) -> str | None:
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:
-    """Of a state dict, or of one inside another dict."""
+    """Return the tensors of a state dict, or of one inside another dict."""
     if not isinstance(state, Mapping):
         return {}
     inner = next((state[name] for name in NESTED if isinstance(state.get(name), Mapping)), state)

@@ -12,7 +12,7 @@ __all__ = ["binary_loss", "contrastive_loss"]
 
 
 def binary_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) logits, (B,) labels 0 or 1 → mean binary cross-entropy, nats."""
+    """Map (B,) logits, (B,) labels 0 or 1 → mean binary cross-entropy, nats."""
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
@@ -24,8 +24,8 @@ def contrastive_loss(
     temperature: Tensor,
     piece_ids: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE (CLIP) over M matched pairs, nats: each image should find its text among
-    the others', and each text its image.
+    """Return symmetric InfoNCE (CLIP) over M matched pairs, nats: each image should find its text
+    among the others', and each text its image.
 
     `images`, `texts`: (M, D), length 1; `image_ids`, `text_ids`: (M,); `temperature` multiplies the
     cosine; `piece_ids`: (M,), which piece of its text stands for each pair, where long ones are in
@@ -45,5 +45,5 @@ def contrastive_loss(
 
 
 def _cross_entropy(logits: Tensor) -> Tensor:
-    """(M, M) → (M,), the diagonal being right."""
+    """Map (M, M) → (M,), the diagonal being right."""
     return logits.logsumexp(1) - logits.diagonal()

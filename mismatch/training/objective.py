@@ -32,8 +32,9 @@ class Objective:
         self.contrastive_weight = contrastive_weight
 
     def losses(self, batch: Batch, images: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's unique images (U, image_width) and pieces (W, text_width) → binary and
-        contrastive loss, nats, means over the head's members; 0 for one that has no weight.
+        """Map a batch's unique images (U, image_width) and pieces (W, text_width) → binary and
+        contrastive loss, nats. Both are means over the head's members; 0 for one that has no
+        weight.
         """
         _, image_rows, text_rows, piece_of = self._cosines(batch, images, pieces)
         labels = batch.labels.to(images.device)
@@ -53,7 +54,7 @@ class Objective:
         return binary, contrastive
 
     def total(self, binary: Tensor, contrastive: Tensor) -> Tensor:
-        """What is minimised."""
+        """Return what is minimised."""
         return binary + self.contrastive_weight * contrastive
 
     @torch.no_grad()
@@ -69,8 +70,8 @@ class Objective:
         self.head.start(float(self.head.log_scale.detach().exp()), float(cosine.mean()))
 
     def logits(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> NDArray[np.float32]:
-        """Embeddings of all unique images (U, image_width) and pieces (W, text_width) → (N,) logits
-        of all rows.
+        """Map embeddings of all unique images (U, image_width) and pieces (W, text_width) → (N,)
+        logits of all rows.
         """
         # (U, D), (W, D)
         images = self.head.embed_image(images)
@@ -84,9 +85,9 @@ class Objective:
     def _cosines(
         self, batch: Batch, images: Tensor, pieces: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Embeddings of unique images (U, image_width) and pieces (W, text_width) → cosine (B,),
-        both sides a row (B, D), length 1 but for mean texts, and which piece is a row's text (B,)
-        in 0..W, where one of several was chosen.
+        """Map embeddings of unique images (U, image_width) and pieces (W, text_width) → cosine
+        (B,), both sides a row (B, D), length 1 but for mean texts, and which piece is a row's text
+        (B,) in 0..W, where one of several was chosen.
         """
         piece_of = batch.piece_of.to(images.device)
         image_rows = self.head.embed_image(images)[batch.image_of.to(images.device)]
@@ -115,7 +116,7 @@ class Objective:
     def _row_cosines(
         self, pairs: PairSet, rows: NDArray[np.int64], images: Tensor, pieces: Tensor
     ) -> Tensor:
-        """Both sides of length 1, of all images (U, D) and pieces (W, D) → (B,) of these rows."""
+        """Map all images (U, D) and pieces (W, D), of length 1 → (B,) cosines of these rows."""
         row_pieces, row_of = map(torch.from_numpy, pairs.row_pieces(rows))
         image_rows = images[torch.from_numpy(pairs.image_of[rows])]
         return row_cosines(

@@ -27,8 +27,9 @@ def build_optimizer(
     weight_decay: float,
     factors: Mapping[nn.Parameter, float] = ALIKE,
 ) -> torch.optim.AdamW:
-    """Trainable parameters in groups: backbone or head, with decay or without (biases, norms and
-    scalars); `factors` of the backbone's rate, 0..1, each in groups of its own, the largest first.
+    """Put trainable parameters in groups: backbone or head, with decay or without (biases, norms
+    and scalars). Each of `factors`, of the backbone's rate, 0..1, has groups of its own, the
+    largest first.
     """
     groups: list[dict[str, Any]] = []
     for part, module, rate in (
@@ -58,8 +59,8 @@ def build_optimizer(
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Fraction of the peak rate at a step, 0..steps: up in a line over the first `warmup` of all
-    steps, then down along half a cosine.
+    """Return the fraction of the peak rate at a step, 0..steps: up in a line over the first
+    `warmup` of all steps, then down along half a cosine.
     """
     rising = math.ceil(warmup * steps)
     if step < rising:
@@ -74,12 +75,12 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def rate_of(optimizer: torch.optim.Optimizer, part: str) -> float:
-    """The highest rate in use for the backbone or the head; 0 for one that isn't trained."""
+    """Return the highest rate in use for the backbone or the head; 0 for one that isn't trained."""
     return next(
         (float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0
     )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training changes."""
+    """Return the parameters that training changes."""
     return [p for p in module.parameters() if p.requires_grad]

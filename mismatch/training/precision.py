@@ -21,8 +21,8 @@ LAUNCHED = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch --mixed_preci
 
 
 def choose_precision(asked: str, tune: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; auto takes the launcher's, else bf16 where the device has it in hardware.
-    InputError for one that can't be had.
+    """Choose fp32, bf16 or fp16; auto takes the launcher's, else bf16 where the device has it in
+    hardware. InputError for one that can't be had.
     """
     if tune == "head":
         if asked not in ("auto", "fp32"):
@@ -48,8 +48,8 @@ def choose_precision(asked: str, tune: str, device: torch.device) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether it multiplies matrices in bf16 in hardware: a CPU with AVX512_BF16 or AMX, CUDA from
-    Ampere on.
+    """Return whether it multiplies matrices in bf16 in hardware: a CPU with AVX512_BF16 or AMX,
+    CUDA from Ampere on.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -62,7 +62,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """For one pass through the towers: its cache of cast weights must not outlive it, as one made
-    without a graph has no gradient.
+    """Cast for one pass through the towers: its cache of cast weights shall not outlive it, as one
+    made without a graph has no gradient.
     """
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])

@@ -68,12 +68,12 @@ class Setup:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows that all processes take together before gradients are accumulated."""
+        """Return the rows that all processes take together before gradients are accumulated."""
         return int(self.config.value("batch_size")) * self.processes.count
 
     @property
     def rows_of_a_step(self) -> int:
-        """Rows of a step, of all processes together."""
+        """Return the rows of a step, of all processes together."""
         return self.rows_per_step or self.rows_at_once * self.config.gradient_accumulation_steps
 
 
@@ -118,7 +118,7 @@ class Run:
             self.saver.resume_from(plan, plan.folder)
 
     def train(self) -> TrainResult:
-        """All epochs, or as many as early stopping lets pass."""
+        """Train all epochs, or as many as early stopping lets pass."""
         try:
             self._begin()
             self._all_epochs()
@@ -215,8 +215,8 @@ class Run:
         self.trackers.epoch(self.history, step=epoch * self.steps_per_epoch)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over the rows, or what is left of it → mean binary and mean contrastive loss,
-        nats.
+        """Make one pass over the rows, or what is left of it → mean binary and mean contrastive
+        loss, nats.
         """
         self.model.train_mode()
         position = self.position
@@ -265,8 +265,8 @@ class Run:
         return binary, contrastive
 
     def _ends_here(self) -> bool:
-        """Whether a signal ends the epoch behind this step; checkpoint_last is written for one, and
-        every `checkpoint_steps`.
+        """Return whether a signal ends the epoch behind this step; checkpoint_last is written for
+        one, and every `checkpoint_steps`.
         """
         every = self.config.checkpoint_steps
         step = self.position.step

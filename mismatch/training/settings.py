@@ -112,7 +112,9 @@ def _yaml(path: Path, text: str) -> Any:
 
 
 def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
-    """The value as the option's type; a number that YAML takes for text is one."""
+    """Return the value as the option's type; a number that YAML takes for text is one. InputError
+    for a value of another type.
+    """
     if kind is float and isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         return float(value)
     if (
@@ -129,7 +131,7 @@ def _checked(path: str | Path, name: str, value: Any, kind: type) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """As it stands in the file, nearly: true, "many", [1, 2]."""
+    """Show it as it stands in the file, nearly: true, "many", [1, 2]."""
     try:
         # one by one: aliases of YAML can make gigabytes of a few lines
         pieces = json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value)

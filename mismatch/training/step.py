@@ -51,8 +51,8 @@ class Step:
         seed: int = 0,
         shards: Shards | None = None,
     ) -> None:
-        """`rows`: of a batch; `parts`: in which each process takes its share of it; `shards`: of
-        the backbone, where no process has all of it.
+        """Take `rows`, of a batch; `parts`, in which each process takes its share of it; `shards`,
+        of the backbone, where no process has all of it.
         """
         self.detector = detector
         self.objective = objective
@@ -68,11 +68,11 @@ class Step:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows of which one process holds what their gradients need."""
+        """Return the rows of which one process holds what their gradients need."""
         return math.ceil(self.rows / (self.parts * self.processes.count))
 
     def __call__(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor:
-        """One update → (2,) binary and contrastive loss before it, nats."""
+        """Make one update → (2,) binary and contrastive loss before it, nats."""
         losses = self.gradients(feed, batch, inputs, moment)
         self.scaler.unscale_(self.optimizer)
         if self.shards is None:
@@ -106,8 +106,8 @@ class Step:
         return losses
 
     def embed(self, feed: Feed, batch: Batch, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings of a batch's unique images (U, image_width) and pieces (W, text_width), fp32,
-        with no graph.
+        """Return embeddings of a batch's unique images (U, image_width) and pieces (W, text_width),
+        fp32, with no graph.
         """
         parts = feed.parts(inputs, self.parts)
         with torch.no_grad():
@@ -116,7 +116,7 @@ class Step:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What exact resumption needs of it."""
+        """Return what exact resumption needs of it."""
         return {"parts": self.parts, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Step:
         self.scaler.load_state_dict(state["scaler"])
 
     def _try(self, feed: Feed, batch: Batch, inputs: Any, moment: Moment) -> Tensor | None:
-        """The losses, gradients set; None, in every process, where memory ran out in one."""
+        """Return the losses, gradients set; None, in every process, where memory ran out in one."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = feed.parts(inputs, self.parts)
         outputs = self._unless_full(
@@ -144,15 +144,15 @@ class Step:
         return None if self.processes.any(losses is None) else losses
 
     def _keeps(self, parts: Sequence[Part], i: int) -> bool:
-        """Whether the first pass already makes the graph: of all there is, or of the last, whose
-        turn is next.
+        """Return whether the first pass already makes the graph: of all there is, or of the last,
+        whose turn is next.
         """
         return self.parts == 1 or i == len(parts) - 1
 
     def _encode(
         self, feed: Feed, parts: Sequence[Part], i: int, moment: Moment, graph: bool
     ) -> Tensor:
-        """(n, D) of a part, alike each time."""
+        """Embed a part, (n, D), alike each time."""
         self._draw(moment, 1 + self.processes.index, i)
         with torch.set_grad_enabled(graph), autocast(self.precision, self.processes.device):
             return feed.embed(self.detector, parts[i])
@@ -160,8 +160,8 @@ class Step:
     def _join(
         self, feed: Feed, batch: Batch, parts: Sequence[Part], outputs: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """All processes' embeddings of unique images (U, image_width) and pieces (W, text_width),
-        fp32, each a leaf of the graph.
+        """Return all processes' embeddings of unique images (U, image_width) and pieces (W,
+        text_width), fp32, each a leaf of the graph.
         """
         if (known := feed.known(batch)) is not None:
             return known
@@ -186,7 +186,7 @@ class Step:
         embeddings: tuple[Tensor, Tensor],
         moment: Moment,
     ) -> Tensor:
-        """From the loss to the head and the embeddings, and from there through the towers, last
+        """Go from the loss to the head and the embeddings, and from there through the towers, last
         part first; `outputs` is used up.
         """
         images, pieces = (
@@ -207,7 +207,7 @@ class Step:
         return torch.stack([binary.detach(), contrastive.detach()])
 
     def _draw(self, moment: Moment, who: int, part: int) -> None:
-        """Chance is a function of seed, epoch and step, and of who draws: 0 the head, alike
+        """Make chance a function of seed, epoch and step, and of who draws: 0 the head, alike
         everywhere, else a process's towers.
         """
         torch.manual_seed(
@@ -219,7 +219,7 @@ class Step:
         )
 
     def _halve(self) -> None:
-        """Twice as many parts from here on; DeviceError where a part is one row already."""
+        """Make twice as many parts from here on; DeviceError where a part is one row already."""
         device = self.processes.device
         if self.rows_at_once == 1:
             advice = (
@@ -237,8 +237,8 @@ class Step:
         )
 
     def _unless_full(self, work: Callable[[], Any]) -> Any:
-        """None where memory runs out; what was half done is freed with the frames that held it.
-        DeviceError with shards, which others wait for by then.
+        """Return what `work` does; None where memory runs out. What was half done is freed with the
+        frames that held it. DeviceError with shards, which others wait for by then.
         """
         try:
             return work()
@@ -256,8 +256,8 @@ class Step:
 
 
 def compile_towers(detector: Detector) -> None:
-    """Both towers through torch.compile, for any batch and any length, with the levels that the
-    head takes; compiled when they are first called.
+    """Put both towers through torch.compile, for any batch and any length, with the levels that the
+    head takes. They are compiled when they are first called.
     """
     for name in tower_methods(detector):
         setattr(

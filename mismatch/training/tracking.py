@@ -39,7 +39,7 @@ PLAIN |= {
 
 
 def require_trackers(config: TrainConfig) -> None:
-    """MissingExtraError for a tracker that isn't installed, with the line that installs it."""
+    """Refuse a tracker that isn't installed: MissingExtraError, with the line that installs it."""
     for name in config.trackers:
         if find_spec(name) is None:
             raise MissingExtraError(f"`track={name}`", package=name)
@@ -73,8 +73,8 @@ class Trackers:
         self._each(lambda tracker: tracker.store_init_configuration(options))
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
-        """Figures by name at a step, counted from the run's first; those that do not exist are left
-        out.
+        """Log figures by name at a step, counted from the run's first; those that do not exist are
+        left out.
         """
         known = {
             name: float(value)
@@ -84,7 +84,7 @@ class Trackers:
         self._each(lambda tracker: tracker.log(known, step=step))
 
     def epoch(self, history: History, step: int) -> None:
-        """The last epoch's figures, at its last step."""
+        """Log the last epoch's figures, at its last step."""
         figures = {
             PLAIN.get(name, name.replace("val_", "val/")): value
             for name, value in history.last().items()

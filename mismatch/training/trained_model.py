@@ -24,8 +24,8 @@ class TrainedModel:
     def __init__(
         self, config: TrainConfig, start: Start, processes: Processes, *, sharded: bool
     ) -> None:
-        """`sharded`: whether the backbone is spread over the processes. InputError for a head that
-        can't be trained.
+        """Take what a run starts from; `sharded`: whether the backbone is spread over the
+        processes. InputError for a head that can't be trained.
         """
         self.start = start
         self.detector = start.detector
@@ -51,7 +51,7 @@ class TrainedModel:
         self.head.train()
 
     def whole_weights(self) -> AbstractContextManager[None]:
-        """Within, every weight is whole in the main process."""
+        """Make every weight whole in the main process until the block ends."""
         return nullcontext() if self.shards is None else self.shards.gathered()
 
     def stateful_parts(self) -> dict[str, Stateful]:

@@ -38,9 +38,9 @@ class Watch:
         self.before: tuple[Tensor, int] | None = None  # sums and rows when trackers were last told
 
     def after(self, step: int, sums: Tensor, rows: int) -> Callable[[], str]:
-        """Called after each step, `step` counted from the run's first and from 1; `sums`: (2,) of
-        the binary and the contrastive loss over the epoch's `rows` so far. Returns what writes the
-        note for the bar, for as long as no further step is made.
+        """Take note of a step; `step` counts from the run's first and from 1. `sums`: (2,) of the
+        binary and the contrastive loss over the epoch's `rows` so far. Return what writes the note
+        for the bar, for as long as no further step is made.
         """
         if self.began is None:
             self.began = time.perf_counter(), step
@@ -51,7 +51,7 @@ class Watch:
         )
 
     def _log(self, step: int, sums: Tensor, rows: int) -> None:
-        """The mean since they were last told."""
+        """Log the mean losses since they were last told, and the rates."""
         # an epoch starts at 0 again
         before = (
             self.before
@@ -69,8 +69,8 @@ class Watch:
         return rate_of(self.optimizer, "backbone") or rate_of(self.optimizer, "head")
 
     def _left(self, step: int) -> str:
-        """`, 3:20 left in all`: validation and saving are in it, as the time that went by has them;
-        nothing before the second step.
+        """Return `, 3:20 left in all`: validation and saving are in it, as the time that went by
+        has them; nothing before the second step.
         """
         if self.began is None or step <= self.began[1]:
             return ""
@@ -82,7 +82,7 @@ class Watch:
 
 
 def duration(seconds: float) -> str:
-    """0:07, 12:31, 1:02:03."""
+    """Return a duration as 0:07, 12:31, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

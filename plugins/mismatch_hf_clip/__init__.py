@@ -37,7 +37,7 @@ MODELS = [
 
 
 def load(model_id: str) -> Backbone:
-    """A hub id, a local directory, or `tiny`."""
+    """Load a hub id, a local directory, or `tiny`."""
     from mismatch_hf_clip.backbone import load
 
     return load(model_id)
@@ -45,7 +45,7 @@ def load(model_id: str) -> Backbone:
 
 @hookimpl
 def register_backbones(register: Any) -> None:
-    """Called once by the registry."""
+    """Register the family; called once by the registry."""
     register(
         "hf-clip",
         load,

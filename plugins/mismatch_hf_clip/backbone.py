@@ -94,18 +94,18 @@ class HfClipBackbone(Backbone):
         self.zero_shot_threshold = self._threshold() if trained else None
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim), not normalised."""
+        """Embed images: (B, 3, S, S) → (B, image_dim), not normalised."""
         return self._one(self.model.get_image_features(pixel_values), "image")
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask is left out
-        where it changes nothing, or upstream passes none.
+        """Embed texts: (B, L), twice → (B, text_dim), not normalised; L ≤ context_length. The mask
+        is left out where it changes nothing, or upstream passes none.
         """
         return self._text(input_ids, attention_mask if self._mask else None)
 
     def save_pretrained(self, directory: Path) -> None:
-        """config.json, model.safetensors, preprocessor_config.json and the tokenizer's files, as
-        transformers' Auto classes read them.
+        """Write config.json, model.safetensors, preprocessor_config.json and the tokenizer's files,
+        as transformers' Auto classes read them.
         """
         with _quiet():
             self.model.save_pretrained(directory)
@@ -113,7 +113,7 @@ class HfClipBackbone(Backbone):
             self.tokenizer.save_pretrained(directory)
 
     def checkpoint_gradients(self) -> None:
-        """Layer by layer, as far as transformers offers it for this model."""
+        """Checkpoint layer by layer, as far as transformers offers it for this model."""
         # its newer name
         enable = getattr(
             self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable
@@ -124,21 +124,21 @@ class HfClipBackbone(Backbone):
             super().checkpoint_gradients()
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
-        """Transformers' own preprocessing of an RGB image → (3, S, S)."""
+        """Preprocess an RGB image as transformers itself does → (3, S, S)."""
         return torch.from_numpy(pixels(self.image_processor, image))
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor:
-        """Transformers' own ids, (B, context_length)."""
+        """Return transformers' own ids, (B, context_length)."""
         return upstream_ids(self.tokenizer, texts, self.text_spec.context_length)["input_ids"]
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor:
-        """Transformers' own processor and tower → (N, image_dim)."""
+        """Embed images by transformers' own processor and tower → (N, image_dim)."""
         inputs = self.image_processor(images, return_tensors="pt")["pixel_values"].to(self.device)
         return self._one(self.model.get_image_features(pixel_values=inputs), "image")
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor:
-        """Transformers' own tokenizer and tower, given all that the tokenizer gives → (N,
-        text_dim).
+        """Embed texts by transformers' own tokenizer and tower, given all that the tokenizer gives
+        → (N, text_dim).
         """
         inputs = upstream_ids(self.tokenizer, texts, self.text_spec.context_length)
         known = {
@@ -156,8 +156,8 @@ class HfClipBackbone(Backbone):
         )
 
     def _one(self, features: Any, tower: str) -> Tensor:
-        """Projected already, since transformers 5: as a tensor, or as what an output calls its
-        pooler's.
+        """Return the one vector, which is projected already, since transformers 5: as a tensor, or
+        as what an output calls its pooler's.
         """
         vector = (
             features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
@@ -177,7 +177,7 @@ class HfClipBackbone(Backbone):
         return vector
 
     def _try_image(self) -> int:
-        """The width of an image embedding."""
+        """Return the width of an image embedding; BackboneError for a tower of another size."""
         size = self.image_spec.size
         try:
             with torch.no_grad():
@@ -210,8 +210,8 @@ class HfClipBackbone(Backbone):
                 self._settle_eagerly(spec)
 
     def _settle_eagerly(self, spec: TextSpec) -> None:
-        """AIMv2's text tower is causal by its mask alone, and sdpa skips a mask of ones, as a text
-        at its own length has; eager attention doesn't.
+        """Settle padding by eager attention too. AIMv2's text tower is causal by its mask alone,
+        and sdpa skips a mask of ones, as a text at its own length has; eager attention doesn't.
         """
         before = self.model.config.text_config._attn_implementation
         self.model.set_attn_implementation({"text_config": "eager"})
@@ -222,8 +222,8 @@ class HfClipBackbone(Backbone):
             self.model.set_attn_implementation({"text_config": before})
 
     def _threshold(self) -> float | None:
-        """Cosine from which a pair is a match: where a sigmoid of scale and bias says 0.5; by
-        experience for CLIP; else unknown.
+        """Return the cosine from which a pair is a match: where a sigmoid of scale and bias says
+        0.5; by experience for CLIP; else unknown.
         """
         if self.logit_bias is not None and self.logit_scale:
             return 0.0 - self.logit_bias / self.logit_scale
@@ -231,7 +231,9 @@ class HfClipBackbone(Backbone):
 
 
 def _scale(model: Any) -> float | None:
-    """What the model multiplies its cosine with: exp(logit_scale), or 1 / temperature."""
+    """Return what the model multiplies its cosine with: exp(logit_scale), or 1 / temperature; None
+    where it has neither.
+    """
     scale = _number(getattr(model, "logit_scale", None))
     temperature = _number(getattr(model, "temperature", None))
     if scale is not None:
@@ -249,7 +251,7 @@ def _number(parameter: Any) -> float | None:
 
 
 def load(model_id: str) -> HfClipBackbone:
-    """A hub id, a local directory, or `tiny`; raises BackboneError in one line."""
+    """Load a hub id, a local directory, or `tiny`; BackboneError in one line."""
     with _quiet():
         return _tiny() if model_id == TINY else _pretrained(model_id)
 
@@ -297,7 +299,7 @@ def _on_hub(model_id: str) -> str:
 
 
 def _from(kind: Any, source: str, model_id: str, **options: Any) -> Any:
-    """`kind.from_pretrained`, its many ways to fail in one line."""
+    """Call `kind.from_pretrained`, its many ways to fail in one line."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
@@ -320,8 +322,8 @@ def _explain(source: str, model_id: str, part: str, error: Exception) -> str:
 
 @contextmanager
 def _in_one_line(part: str, model_id: str) -> Iterator[None]:
-    """Files hold anything: whatever a part of the wrong type or value makes transformers, numpy or
-    torch raise.
+    """Raise in one line whatever a part of the wrong type or value makes transformers, numpy or
+    torch raise: files hold anything.
     """
     try:
         yield
@@ -348,7 +350,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_kind(config: Any, model_id: str) -> None:
-    """Before the weights are read: its class has both towers."""
+    """Refuse, before the weights are read, a class without both towers: BackboneError."""
     try:
         kind = transformers.MODEL_MAPPING.get(type(config), None)
         towers = all(
@@ -369,8 +371,8 @@ def _check_kind(config: Any, model_id: str) -> None:
 
 
 def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
-    """The model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary and no
-    tokenizer, as older pipelines saved it.
+    """Return the model's own tokenizer; CLIP's where a directory has weights of CLIP's vocabulary
+    and no tokenizer, as older pipelines saved it.
     """
     if Path(source).is_dir() and not any(
         all((Path(source) / name).is_file() for name in names) for names in _TOKENIZERS
@@ -395,8 +397,8 @@ def _tokenizer(source: str, config: Any, vocabulary: int, model_id: str) -> Any:
 
 
 def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
-    """SigLIP 2 of fixed resolution names Gemma's tokenizer, which keeps capitals; it was trained on
-    lower case, padded on the right.
+    """Return SigLIP 2's own tokenizer where one of fixed resolution names Gemma's, which keeps
+    capitals. It was trained on lower case, padded on the right.
     """
     if not type(tokenizer).__name__.startswith("Gemma"):
         return tokenizer
@@ -405,8 +407,8 @@ def _siglip2_tokenizer(tokenizer: Any, source: str, model_id: str) -> Any:
 
 
 def _fast_tokenizer(source: str, model_id: str, reason: BackboneError) -> Any:
-    """The directory's tokenizer.json, where its own class (SiglipTokenizer) needs a package that is
-    not installed.
+    """Return the tokenizer of the directory's tokenizer.json, where its own class (SiglipTokenizer)
+    needs a package that is not installed.
     """
     try:
         return transformers.PreTrainedTokenizerFast.from_pretrained(source)
@@ -432,8 +434,8 @@ def _check_tokenizer(tokenizer: Any, vocabulary: int, model_id: str) -> None:
 
 
 def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
-    """CLIP's text tower and its kin read the embedding at the end token; configurations of the old
-    kinds that say 2 mean the highest id.
+    """Check the end token, at which CLIP's text tower and its kin read the embedding.
+    Configurations of the old kinds that say 2 mean the highest id.
     """
     end = getattr(getattr(model, "text_model", None), "eos_token_id", None)
     if end is None:
@@ -452,8 +454,8 @@ def _check_end(tokenizer: Any, model: Any, model_id: str) -> None:
 
 
 def _tiny() -> HfClipBackbone:
-    """4-layer image and 2-layer text tower, 128 wide, on 64 pixels; the same random weights every
-    time.
+    """Make a 4-layer image and a 2-layer text tower, 128 wide, on 64 pixels; the same random
+    weights every time.
     """
     shape = {
         "hidden_size": 128,
@@ -476,8 +478,8 @@ def _tiny() -> HfClipBackbone:
 
 
 def _clip_tokenizer() -> Any:
-    """CLIP's tokenizer from the vocabulary file that open_clip ships (installed with [train]; not
-    imported).
+    """Return CLIP's tokenizer from the vocabulary file that open_clip ships (installed with
+    [train]; not imported).
     """
     package = find_spec("open_clip")
     if package is None or package.origin is None:
@@ -503,8 +505,8 @@ def _clip_tokenizer() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers says in many lines what one line of ours says; its settings are
-    put back after.
+    """Silence transformers until the block ends: it says in many lines what one line of ours says.
+    Its settings are put back after.
     """
     log = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

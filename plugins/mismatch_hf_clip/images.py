@@ -30,8 +30,8 @@ _INTERPOLATIONS: dict[int, Interpolation] = {
 
 
 def image_spec(processor: Any, model_id: str) -> ImageSpec:
-    """What the processor does to an image. BackboneError in one line where an ImageSpec can't say
-    it.
+    """Return what the processor does to an image. BackboneError in one line where an ImageSpec
+    can't say it.
     """
     if not getattr(processor, "do_resize", True):
         raise BackboneError(
@@ -54,7 +54,7 @@ def image_spec(processor: Any, model_id: str) -> ImageSpec:
 
 
 def pixels(processor: Any, image: Image.Image) -> NDArray[np.float32]:
-    """The processor's own preprocessing of an RGB image → (3, H, W)."""
+    """Preprocess an RGB image as the processor itself does → (3, H, W)."""
     values: NDArray[np.float32] = np.asarray(
         processor(image, return_tensors="np")["pixel_values"][0], np.float32
     )
@@ -62,8 +62,8 @@ def pixels(processor: Any, image: Image.Image) -> NDArray[np.float32]:
 
 
 def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
-    """(size, resize, mode): a square crop of the resized shorter side, or of
-    both sides squashed.
+    """Return (size, resize, mode): a square crop of the resized shorter side, or of both sides
+    squashed.
     """
     if (
         getattr(processor, "resample", None) is None
@@ -91,8 +91,8 @@ def _sizes(processor: Any, model_id: str) -> tuple[int, int, ResizeMode]:
 
 
 def _statistics(processor: Any, side: int, model_id: str) -> tuple[RGB, RGB]:
-    """(mean, std) on 0..1, from what becomes of black and white: rescaling, offsets and normalising
-    are all one line through those two.
+    """Return (mean, std) on 0..1, from what becomes of black and white: rescaling, offsets and
+    normalising are all one line through those two.
     """
     black, white = (
         pixels(processor, Image.new("RGB", (side, side), (level,) * 3))
@@ -124,8 +124,8 @@ def _three(values: Any) -> RGB:
 
 
 def _check(processor: Any, spec: ImageSpec, model_id: str) -> None:
-    """On a noise image whose sides both shrink, by unlike factors and to odd remainders, so that
-    each way of resizing shows.
+    """Compare on a noise image whose sides both shrink, by unlike factors and to odd remainders, so
+    that each way of resizing shows.
     """
     image = _noise(spec.resize_to * 3 // 2 + 1, spec.resize_to * 2 + 3)
     theirs = pixels(processor, image)

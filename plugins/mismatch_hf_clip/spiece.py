@@ -21,8 +21,8 @@ _WHITE = r"[\s\x1c-\x1f]+"
 
 
 def backends(tokenizer: Any) -> Iterator[Tokenizer]:
-    """What may give the tokenizer's ids, the likeliest first: its own backend, the tokenizer.json
-    beside a slow one, its SentencePiece model converted.
+    """Yield what may give the tokenizer's ids, the likeliest first: its own backend, the
+    tokenizer.json next to a slow one, its SentencePiece model converted.
     """
     if (own := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         yield own
@@ -42,8 +42,8 @@ def _beside(tokenizer: Any) -> Tokenizer | None:
 
 
 def _siglip(tokenizer: Any) -> Tokenizer:
-    """What SiglipTokenizer does to a text, in its order. Two corners differ: an empty text, which
-    is never embedded, and what follows a literal </s>.
+    """Return what does to a text what SiglipTokenizer does, in its order. Two corners differ: an
+    empty text, which is never embedded, and what follows a literal </s>.
     """
     from transformers.convert_slow_tokenizer import import_protobuf
 

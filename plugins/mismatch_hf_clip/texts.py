@@ -40,8 +40,8 @@ ODD_TEXTS = (
 
 
 def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
-    """The tokenizer as data, with `padding="context"` until the tower has been tried. BackboneError
-    where our ids differ from its own.
+    """Return the tokenizer as data, with `padding="context"` until the tower has been tried.
+    BackboneError where our ids differ from its own.
     """
     for setting, does in (("padding_side", "pads"), ("truncation_side", "truncates")):
         if (side := getattr(tokenizer, setting)) != "right":
@@ -76,8 +76,8 @@ def text_spec(tokenizer: Any, length: int, model_id: str) -> TextSpec:
 
 
 def upstream_ids(tokenizer: Any, texts: list[str], length: int) -> dict[str, Tensor]:
-    """What the tokenizer itself gives the tower: `input_ids` and whatever goes with them, each (B,
-    L).
+    """Return what the tokenizer itself gives the tower: `input_ids` and whatever goes with them,
+    each (B, L).
     """
     encoded = tokenizer(
         texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
@@ -86,8 +86,8 @@ def upstream_ids(tokenizer: Any, texts: list[str], length: int) -> dict[str, Ten
 
 
 def _plain(backend: FastTokenizer) -> str:
-    """As JSON, without the truncation and padding of the last call; transformers sets both anew at
-    each call.
+    """Return it as JSON, without the truncation and padding of the last call; transformers sets
+    both again at each call.
     """
     backend.no_truncation()
     backend.no_padding()
@@ -95,8 +95,8 @@ def _plain(backend: FastTokenizer) -> str:
 
 
 def context_length(config: Any, tokenizer: Any, encode: EncodeText, model_id: str) -> int:
-    """Tokens that the tower takes: the smaller of its own limit and the tokenizer's, less what
-    RoBERTa's positions keep for padding.
+    """Return how many tokens the tower takes: the smaller of its own limit and the tokenizer's,
+    less what RoBERTa's positions keep for padding.
     """
     limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
     length = min((int(limit) for limit in limits if limit and 2 < limit <= LONGEST), default=USUAL)
@@ -123,8 +123,8 @@ def _takes(encode: EncodeText, length: int, tokenizer: Any) -> bool:
 def settle_padding(
     spec: TextSpec, encode: EncodeText, *, masks: bool
 ) -> tuple[TextSpec, bool, int]:
-    """(spec, mask, width): whether a shorter text has the same embedding, whether the tower needs a
-    mask, and the embedding's width.
+    """Return (spec, mask, width): whether a shorter text has the same embedding, whether the tower
+    needs a mask, and the embedding's width.
 
     `masks`: upstream hands one over. A causal tower that reads its end token needs none; SigLIP's
     reads the last position, so that each text has to have every one. Tried at the texts' own
@@ -150,7 +150,7 @@ def settle_padding(
 def _encode(
     encode: EncodeText, ids: list[list[int]], length: int, pad_id: int, *, mask: bool
 ) -> Tensor:
-    """Texts of any lengths ≤ `length`, padded to it → (B, D)."""
+    """Embed texts of any lengths ≤ `length`, padded to it → (B, D)."""
     batch = torch.tensor([row + [pad_id] * (length - len(row)) for row in ids])  # (B, L)
     lengths = torch.tensor([len(row) for row in ids])
     return encode(batch, (torch.arange(length) < lengths[:, None]).long() if mask else None)

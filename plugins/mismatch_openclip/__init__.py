@@ -32,7 +32,7 @@ MODELS = [
 
 
 def load(model_id: str) -> Backbone:
-    """`ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
+    """Load `ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained`, a local directory, or `tiny`."""
     from mismatch_openclip.loading import load
 
     return load(model_id)
@@ -40,7 +40,7 @@ def load(model_id: str) -> Backbone:
 
 @hookimpl
 def register_backbones(register: Any) -> None:
-    """Called once by the registry."""
+    """Register the family; called once by the registry."""
     register(
         "openclip",
         load,

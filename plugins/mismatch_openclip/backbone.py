@@ -62,12 +62,12 @@ class OpenClipBackbone(Backbone):
         self.eval()
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, image_dim), not normalised."""
+        """Embed images: (B, 3, S, S) → (B, image_dim), not normalised."""
         return _pooled(self.model.visual(pixel_values))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L), twice → (B, text_dim), not normalised; L ≤ context_length. A tower that needs a
-        mask makes its own of the ids, as upstream does.
+        """Embed texts: (B, L), twice → (B, text_dim), not normalised; L ≤ context_length. A tower
+        that needs a mask makes its own of the ids, as upstream does.
         """
         tower = _text_tower(self.model)
         if isinstance(tower, HFTextEncoder):
@@ -82,8 +82,8 @@ class OpenClipBackbone(Backbone):
         )
 
     def save_pretrained(self, directory: Path) -> None:
-        """open_clip_config.json and open_clip_model.safetensors, as open_clip's `local-dir:` reads
-        them, and the tokenizer where it is not CLIP's.
+        """Write open_clip_config.json and open_clip_model.safetensors, as open_clip's `local-dir:`
+        reads them, and the tokenizer where it is not CLIP's.
 
         A text tower of transformers adds its config.json, which open_clip itself would ask the
         model hub for.
@@ -106,7 +106,7 @@ class OpenClipBackbone(Backbone):
             tower.config.to_json_file(folder / TEXT_CONFIG, use_diff=True)
 
     def checkpoint_gradients(self) -> None:
-        """Layer by layer, as far as open_clip offers it for this model."""
+        """Checkpoint layer by layer, as far as open_clip offers it for this model."""
         # which open_clip calls with too many arguments
         if any(isinstance(module, CustomResidualAttentionBlock) for module in self.model.modules()):
             super().checkpoint_gradients()
@@ -120,25 +120,25 @@ class OpenClipBackbone(Backbone):
             super().checkpoint_gradients()
 
     def upstream_transform(self, image: Image.Image) -> Tensor:
-        """open_clip's own preprocessing of an RGB image → (3, S, S)."""
+        """Preprocess an RGB image as open_clip itself does → (3, S, S)."""
         pixels: Tensor = image_transform_v2(
             PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False
         )(image)
         return pixels
 
     def upstream_tokenizer(self, texts: list[str]) -> Tensor:
-        """open_clip's own ids, (B, context_length); without the class token that CLIPS appends to
-        every text, which `encode_text` adds.
+        """Return open_clip's own ids, (B, context_length); without the class token that CLIPS
+        appends to every text, which `encode_text` adds.
         """
         return self.texts.upstream(texts)[:, : self.text_spec.context_length]
 
     def upstream_encode_image(self, images: list[Image.Image]) -> Tensor:
-        """open_clip's own preprocessing and tower."""
+        """Embed images by open_clip's own preprocessing and tower."""
         pixels = torch.stack([self.upstream_transform(image) for image in images])  # (N, 3, S, S)
         return _pooled(self.model.encode_image(pixels.to(self.device)))
 
     def upstream_encode_text(self, texts: list[str]) -> Tensor:
-        """open_clip's own tokenizer and tower, padded to context_length."""
+        """Embed texts by open_clip's own tokenizer and tower, padded to context_length."""
         return _pooled(self.model.encode_text(self.texts.upstream(texts).to(self.device)))
 
 
@@ -150,13 +150,13 @@ def _text_tower(model: Any) -> Any:
 
 
 def _pooled(output: Any) -> Tensor:
-    """A tower that also gives its tokens (CoCa's) gives them second."""
+    """Return a tower's embedding; one that also gives its tokens (CoCa's) gives them second."""
     embedding: Tensor = output[0] if isinstance(output, tuple) else output
     return embedding
 
 
 def _ignores_padding(tower: Any, texts: TextSource) -> bool:
-    """Whether a text embeds the same at its own length as padded to context_length: pads are
+    """Return whether a text embeds the same at its own length as padded to context_length: pads are
     masked, or nothing looks past the end token.
     """
     pad = texts.spec.pad_id
@@ -178,8 +178,8 @@ def _ignores_padding(tower: Any, texts: TextSource) -> bool:
 
 
 def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
-    """What open_clip's encode_text computes, for any length: a causal tower never looks past its
-    end token.
+    """Compute what open_clip's encode_text does, for any length: a causal tower never looks past
+    its end token.
     """
     length = input_ids.shape[1]
     dtype = tower.transformer.get_cast_dtype()
@@ -198,8 +198,8 @@ def _encode_causal(tower: Any, input_ids: Tensor) -> Tensor:
 
 
 def _encode_masked(tower: Any, input_ids: Tensor) -> Tensor:
-    """What HFTextEncoder computes, without the tokens that it picks out with a mask, which has no
-    ONNX form.
+    """Compute what HFTextEncoder does, without the tokens that it picks out with a mask, which has
+    no ONNX form.
     """
     mask = (input_ids != tower.config.pad_token_id).long()  # (B, L)
     output = tower.transformer(input_ids=input_ids, attention_mask=mask)
@@ -208,7 +208,7 @@ def _encode_masked(tower: Any, input_ids: Tensor) -> Tensor:
 
 
 def _pooling(tower: Any) -> tuple[str, int]:
-    """CLIP keeps its text tower's parts under other names than TextTransformer."""
+    """Return how the tower pools; CLIP keeps its parts under other names than TextTransformer."""
     return (
         (tower.text_pool_type, tower.text_eos_id)
         if isinstance(tower, open_clip.CLIP)
@@ -220,7 +220,7 @@ def _pooling(tower: Any) -> tuple[str, int]:
 
 
 def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
-    """What the model's own preprocess_cfg says."""
+    """Return what the model's own preprocess_cfg says; BackboneError where images aren't square."""
     size = preprocess["size"]
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:
@@ -241,7 +241,7 @@ def _image_spec(preprocess: dict[str, Any], model_id: str) -> ImageSpec:
 
 
 def _three(values: Any) -> tuple[float, float, float]:
-    """One number stands for all channels."""
+    """Return three numbers; one stands for all channels."""
     red, green, blue = (
         float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3)
     )

@@ -47,8 +47,8 @@ TINY_CONFIG: dict[str, Any] = {
 
 
 def load(model_id: str) -> OpenClipBackbone:
-    """`ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained` (random weights), `hf-hub:ORG/REPO`, a
-    local directory, or `tiny`.
+    """Load `ARCH/TAG`, `ARCH/checkpoint.pt`, `ARCH/untrained` (random weights), `hf-hub:ORG/REPO`,
+    a local directory, or `tiny`.
 
     Raises BackboneError in one line.
     """
@@ -62,7 +62,7 @@ def load(model_id: str) -> OpenClipBackbone:
 
 
 def _tiny() -> OpenClipBackbone:
-    """4-layer image and 2-layer text tower, 128 wide, on 64 pixels."""
+    """Make a 4-layer image and a 2-layer text tower, 128 wide, on 64 pixels."""
     with _seeded():
         model = open_clip.CLIP(**deepcopy(TINY_CONFIG))
     set_model_preprocess_cfg(
@@ -75,7 +75,7 @@ def _tiny() -> OpenClipBackbone:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """The same random weights every time, and the caller's random numbers untouched."""
+    """Draw the same random weights every time, and leave the caller's random numbers untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
         yield
@@ -113,8 +113,8 @@ def _from_directory(directory: Path, model_id: str) -> OpenClipBackbone:
 
 
 def _own_text_tower(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Options that build a text tower of transformers by the directory's own config.json, where
-    there is one, and not by the model hub's.
+    """Return options that build a text tower of transformers by the directory's own config.json,
+    where there is one, and not by the model hub's.
     """
     text = config["text_cfg"]
     if "hf_model_name" not in text or not (directory / TEXT_CONFIG).is_file():
@@ -123,7 +123,7 @@ def _own_text_tower(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_hub(model_id: str) -> OpenClipBackbone:
-    """A repository in open_clip's own format."""
+    """Load a repository in open_clip's own format."""
     _reach_hub(model_id.removeprefix(HUB), [CONFIG], model_id)
     try:
         config = open_clip.get_model_config(model_id)
@@ -137,7 +137,7 @@ def _from_hub(model_id: str) -> OpenClipBackbone:
 
 
 def _from_name(model_id: str) -> OpenClipBackbone:
-    """`ARCH/TAG`, `ARCH/checkpoint.pt` or `ARCH/untrained`."""
+    """Load `ARCH/TAG`, `ARCH/checkpoint.pt` or `ARCH/untrained`."""
     architecture, _, weights = model_id.partition("/")
     config = (
         open_clip.get_model_config(architecture)
@@ -172,8 +172,8 @@ def _from_name(model_id: str) -> OpenClipBackbone:
 
 
 def _settled(model: Any) -> Any:
-    """open_clip leaves a part of CoCa's decoder, which nothing here uses, as the memory was: nan
-    would come back from a checkpoint as another value.
+    """Fill a part of CoCa's decoder, which nothing here uses, and which open_clip leaves as the
+    memory was: nan would come back from a checkpoint as another value.
     """
     projection = getattr(getattr(model, "text_decoder", None), "text_projection", None)
     if projection is not None:
@@ -182,7 +182,7 @@ def _settled(model: Any) -> Any:
 
 
 def _texts(source: str, config: dict[str, Any], model_id: str) -> TextSource:
-    """The tokenizer that open_clip.get_tokenizer takes for `source`."""
+    """Return the tokenizer that open_clip.get_tokenizer takes for `source`."""
     text = config["text_cfg"]
     name = text.get("hf_tokenizer_name")
     if not name:
@@ -249,7 +249,7 @@ def _check_tag(tag: dict[str, Any], config: dict[str, Any], model_id: str) -> No
 
 
 def _create(name: str, model_id: str, **options: Any) -> Any:
-    """open_clip.create_model, its many ways to fail in one line; weights are never unpickled."""
+    """Call open_clip.create_model, any failure told in one line; weights are never unpickled."""
     try:
         return open_clip.create_model(name, weights_only=True, **options)
     except Exception as error:
@@ -336,8 +336,8 @@ def check(config: dict[str, Any], model_id: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip logs to the root logger, and would give it a handler; that and the hub's retries
-    are put back after.
+    """Silence the root logger, to which open_clip logs and would give a handler, and the hub's
+    retries until the block ends; both are put back after.
     """
     root = logging.getLogger()
     silent = logging.NullHandler()

@@ -70,7 +70,7 @@ class TextSource:
 
 
 def clip_vocabulary(options: dict[str, Any]) -> TextSource:
-    """CLIP's own vocabulary, by a configuration's `text_cfg`."""
+    """Return CLIP's own vocabulary, by a configuration's `text_cfg`."""
     length = options.get("context_length", CONTEXT_LENGTH)
     clean = (options.get("tokenizer_kwargs") or {}).get("clean", "lower")
     spec = TextSpec(
@@ -86,19 +86,19 @@ def clip_vocabulary(options: dict[str, Any]) -> TextSource:
 
 
 def _ids(length: int, clean: str, texts: list[str]) -> Tensor:
-    """SimpleTokenizer's, (N, length)."""
+    """Return SimpleTokenizer's ids, (N, length)."""
     ids: Tensor = _simple_tokenizer(length, clean)(texts)
     return ids
 
 
 @cache
 def _simple_tokenizer(length: int, clean: str) -> Any:
-    """Only where it is asked for, and once: reading its merges takes 0.1 s."""
+    """Make it only where it is asked for, and once: reading its merges takes 0.1 s."""
     return open_clip.SimpleTokenizer(context_length=length, clean=clean)
 
 
 def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str) -> TextSource:
-    """A tokenizer of transformers, as open_clip wraps it; `options` is the configuration's
+    """Return a tokenizer of transformers as open_clip wraps it; `options` is the configuration's
     `text_cfg`.
 
     Raises BackboneError where a tokenizer.json can't say what it does.
@@ -134,13 +134,15 @@ def own_vocabulary(upstream: HFTokenizer, options: dict[str, Any], model_id: str
 
 
 def _file_of(inner: Any) -> dict[str, Any]:
-    """Its tokenizer.json, without what the last call left behind and what only decoding needs."""
+    """Return its tokenizer.json, without what the last call left behind and what only decoding
+    needs.
+    """
     data: dict[str, Any] = json.loads(inner.backend_tokenizer.to_str())
     return data | {"truncation": None, "padding": None, "decoder": None}
 
 
 def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
-    """`strip_sep_token` writes 0 over the separator; here it has id 0 from the start."""
+    """Give the separator id 0 from the start, where `strip_sep_token` writes 0 over it."""
     vocabulary = data["model"]["vocab"]
     token = inner.sep_token
     number = inner.sep_token_id
@@ -160,7 +162,7 @@ def _zero_separator(data: dict[str, Any], inner: Any, model_id: str) -> None:
 
 
 def _replaced(node: Any, old: int, new: int) -> Any:
-    """A post-processor with one id replaced, wherever it stands."""
+    """Return a post-processor with one id replaced, wherever it stands."""
     if isinstance(node, dict):
         return {
             key: value if key == "type_id" else _replaced(value, old, new)
@@ -172,7 +174,7 @@ def _replaced(node: Any, old: int, new: int) -> Any:
 
 
 def _between(inner: Any) -> dict[str, Any]:
-    """The post-processor of CLIPS: a start token, the text, an end token."""
+    """Return the post-processor of CLIPS: a start token, the text, an end token."""
     ends = [(inner.bos_token, inner.bos_token_id), (inner.eos_token, inner.eos_token_id)]
     start, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token, _ in ends)
     return {
@@ -213,7 +215,7 @@ def _unlike(model_id: str, reason: str) -> BackboneError:
 
 @cache
 def tokenizer_json(*, any_case: bool = False) -> str:
-    """open_clip's SimpleTokenizer as the text of a file; what cleans a text before it is
+    """Return open_clip's SimpleTokenizer as the text of a file; what cleans a text before it is
     TextSpec.cleaning. `any_case`: upper case is kept.
     """
     vocabulary, merges = _vocabulary()
@@ -246,7 +248,7 @@ def tokenizer_json(*, any_case: bool = False) -> str:
 
 
 def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Token → id, and the merges in order."""
+    """Return token → id, and the merges in order."""
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
     merges = [(left, right) for left, right in (line.split() for line in lines[1 : _MERGES + 1])]

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def as_launched(config: TrainConfig) -> TrainConfig:
-    """The options with what `accelerate launch --use_fsdp` adds to them: `fsdp`, and
+    """Return the options with what `accelerate launch --use_fsdp` adds to them: `fsdp`, and
     `gradient_checkpointing` for accelerate's activation checkpointing. InputError for what of
     accelerate's options there is no counterpart to.
     """
@@ -59,8 +59,8 @@ def as_launched(config: TrainConfig) -> TrainConfig:
 
 
 def shards_towers(config: TrainConfig, processes: Processes, precision: str) -> bool:
-    """Whether the run is a sharded one, which takes `fsdp` and several processes. InputError or
-    DeviceError where it can't be one.
+    """Return whether the run is a sharded one, which takes `fsdp` and several processes. InputError
+    or DeviceError where it can't be one.
     """
     if not config.fsdp:
         return False
@@ -116,7 +116,7 @@ class Shards:
 
     @property
     def whole_parameters(self) -> list[nn.Parameter]:
-        """The backbone's trainable parameters that every process has whole."""
+        """Return the backbone's trainable parameters that every process has whole."""
         return [parameter for parameter in trainable(self.backbone) if parameter in self._whole]
 
     @torch.no_grad()
@@ -156,8 +156,8 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Within, in the main process, whole weights on the CPU stand in the shards' places, for
-        `save_pretrained`. All processes enter together.
+        """Put whole weights on the CPU in the shards' places until the block ends, in the main
+        process, for `save_pretrained`. All processes enter together.
         """
         self.reshard()
         parts = [
@@ -242,8 +242,8 @@ class ShardedOptimizer:
 
 
 def gather(state: T, keep: bool) -> T:
-    """A state, nested in dicts and lists, with each sharded tensor whole and on the CPU, or empty
-    where it is not to be kept. All processes call it alike.
+    """Return a state, nested in dicts and lists, with each sharded tensor whole and on the CPU, or
+    empty where it is not to be kept. All processes call it alike.
     """
     if isinstance(state, DTensor):
         whole = state.full_tensor()
@@ -254,7 +254,9 @@ def gather(state: T, keep: bool) -> T:
 
 
 def _spread(value: Any, like: Tensor | None) -> Any:
-    """A whole tensor as this process's shard of it, where `like` is a sharded one of its shape."""
+    """Return this process's shard of a whole tensor, where `like` is a sharded one of its shape;
+    else the value as it is.
+    """
     if not isinstance(value, Tensor) or not isinstance(like, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(
@@ -267,8 +269,8 @@ def _launched() -> bool:
 
 
 def _plugin() -> Any:
-    """accelerate's plugin, which reads what its launcher and its configuration say; InputError for
-    what mismatch has no counterpart to.
+    """Return accelerate's plugin, which reads what its launcher and its configuration say.
+    InputError for what mismatch has no counterpart to.
     """
     from accelerate.utils import FullyShardedDataParallelPlugin, disable_fsdp_ram_efficient_loading
 
@@ -299,8 +301,8 @@ def _plugin() -> Any:
 
 
 def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
-    """The modules that are gathered one by one: those of the classes that accelerate was told, else
-    the blocks of both towers.
+    """Return the modules that are gathered one by one: those of the classes that accelerate was
+    told, else the blocks of both towers. InputError for a class that the backbone doesn't have.
     """
     if not names:
         return list(
@@ -321,8 +323,8 @@ def _blocks(backbone: Backbone, names: Sequence[str] | None) -> list[nn.Module]:
 
 
 def _indivisible(backbone: nn.Module, blocks: Sequence[nn.Module]) -> set[nn.Parameter]:
-    """Scalars, and weights that are in two blocks, or in a block and around it:
-    FSDP takes neither.
+    """Return scalars, and weights that are in two blocks, or in a block and around it: FSDP takes
+    neither.
     """
     inside = {module for block in blocks for module in block.modules()}
     around = [
@@ -346,8 +348,8 @@ def _sum(module: FSDPModule) -> None:
 
 
 def _no_view(output: Any) -> Any:
-    """What a module gives, with copies in place of views: one that is changed in place would lose
-    the hook by which FSDP gathers for the backward pass.
+    """Return what a module gives, with copies in place of views. A view that is changed in place
+    would lose the hook by which FSDP gathers for the backward pass.
     """
     if isinstance(output, Tensor):
         return output.clone() if output._is_view() else output

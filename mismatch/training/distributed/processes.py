@@ -36,8 +36,8 @@ class Processes:
     def __init__(
         self, device: torch.device, index: int = 0, count: int = 1, *, own_group: bool = False
     ) -> None:
-        """`index`: of this process, 0..count; `device`: its own; `own_group`: whether torch's group
-        of processes was made for this run.
+        """Take this process's `index`, 0..count, and its own `device`. `own_group`: whether torch's
+        group of processes was made for this run.
         """
         self.device = device
         self.index = index
@@ -46,8 +46,8 @@ class Processes:
 
     @classmethod
     def start(cls, device: str) -> Processes:
-        """Those that a launcher's environment speaks of, brought together; `device`: auto, cpu,
-        cuda, cuda:N or mps.
+        """Bring together those that a launcher's environment speaks of; `device`: auto, cpu, cuda,
+        cuda:N or mps.
         """
         count = _number(("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"), 1)
         if count == 1:
@@ -64,7 +64,7 @@ class Processes:
         return cls(own, state.process_index, state.num_processes, own_group=own_group)
 
     def end(self) -> None:
-        """All is done: part when the interpreter ends, since a process that ends while the group's
+        """Part when the interpreter ends, as all is done: a process that ends while the group's
         threads still run may be taken for one that failed.
         """
         if self.own_group:
@@ -72,32 +72,33 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Return whether this is the one that writes files and speaks."""
         return self.index == 0
 
     def share(self, size: int) -> Indices:
-        """Which of `size` items this process takes: every `count`-th, so that what is sorted by
-        length is spread evenly.
+        """Return which of `size` items this process takes: every `count`-th, so that what is sorted
+        by length is spread evenly.
         """
         return np.arange(self.index, size, self.count)
 
     def even_share(self, size: int) -> Indices:
-        """`share` and, where that is one item short of the first process's, the last of the `size`
-        items once more: as long in every process.
+        """Return `share` and, where that is one item short of the first process's, the last of the
+        `size` items once more: as long in every process.
         """
         return np.minimum(
             np.arange(self.index, math.ceil(size / self.count) * self.count, self.count), size - 1
         )
 
     def part(self, size: int) -> slice:
-        """Which of `size` items this process takes where neighbours stay together; the parts of all
-        processes, in order, are everything.
+        """Return which of `size` items this process takes where neighbours stay together. The parts
+        of all processes, in order, are everything.
         """
         return slice(size * self.index // self.count, size * (self.index + 1) // self.count)
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns in each process, plain JSON types, in order. Where it fails in any of
-        them, the first one's error is raised in all, so that none waits for one that has ended.
+        """Return what `work` returns in each process, plain JSON types, in order. Where it fails in
+        any of them, the first one's error is raised in all, so that none waits for one that has
+        ended.
         """
         if self.count == 1:
             return [work()]
@@ -122,7 +123,7 @@ class Processes:
         return [value for _, value in answers]
 
     def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """Each process's array (n, …), of one type and width, in order; `n` may differ."""
+        """Return each process's array (n, …), of one type and width, in order; `n` may differ."""
         if self.count == 1:
             return [array]
         sizes = self._gathered(torch.tensor([len(array)], device=self.device))
@@ -138,17 +139,17 @@ class Processes:
         return [one.view(array.dtype).reshape(-1, *array.shape[1:]) for one in found]
 
     def _gathered(self, tensor: Tensor) -> list[Tensor]:
-        """Each process's tensor, all of one size."""
+        """Return each process's tensor, all of one size."""
         found = [torch.empty_like(tensor) for _ in range(self.count)]
         torch.distributed.all_gather(found, tensor)
         return found
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all are here."""
         self.largest(0)
 
     def largest(self, number: int) -> int:
-        """Of all processes' numbers."""
+        """Return the largest of all processes' numbers."""
         if self.count == 1:
             return number
         tensor = torch.tensor(number, device=self.device)
@@ -156,12 +157,12 @@ class Processes:
         return int(tensor)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Return whether it is so in any process."""
         return self.largest(int(flag)) > 0
 
     def assemble(self, size: int, parts: Sequence[tuple[Indices, Tensor]]) -> Tensor:
-        """Each process's rows and their places in 0..size, (n,) and (n, D) → all rows (size, D),
-        fp32, the same in every process.
+        """Map each process's rows and their places in 0..size, (n,) and (n, D) → all rows (size,
+        D), fp32, the same in every process.
         """
         width = self.largest(max((rows.shape[1] for _, rows in parts), default=0))
         table = torch.zeros(size, width, device=self.device)
@@ -172,7 +173,7 @@ class Processes:
         return table
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Each gradient becomes its sum over the processes; one that no process has stays none."""
+        """Replace each gradient by its sum over the processes; where none has one, it stays so."""
         if self.count == 1:
             return
         present = torch.tensor(
@@ -195,7 +196,7 @@ class Processes:
         )
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Each becomes its mean over the processes, in place; of integers nothing changes."""
+        """Replace each by its mean over the processes, in place; integers stay as they are."""
         floating = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
         if self.count > 1:
             self._together(floating, torch.distributed.all_reduce)
@@ -203,7 +204,7 @@ class Processes:
                 tensor.div_(self.count)
 
     def follow_main(self, tensors: Sequence[Tensor]) -> None:
-        """Each becomes what it is in the main process, in place."""
+        """Replace each by what it is in the main process, in place."""
         if self.count > 1:
             self._together(
                 [tensor.detach() for tensor in tensors],
@@ -212,7 +213,7 @@ class Processes:
 
     @torch.no_grad()
     def _together(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:
-        """`exchange` in place, many small ones together."""
+        """Call `exchange` in place, on many small ones together."""
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).to(self.device) for tensor in bucket])
             exchange(flat)
@@ -228,7 +229,7 @@ def _part() -> None:
 
 
 def _number(variables: Sequence[str], otherwise: int) -> int:
-    """Of the first that is set, by torchrun or accelerate, or by a kind of MPI."""
+    """Return the first number that is set, by torchrun or accelerate, or by a kind of MPI."""
     return next(
         (int(text) for text in map(os.environ.get, variables) if text and text.isdecimal()),
         otherwise,
@@ -236,7 +237,9 @@ def _number(variables: Sequence[str], otherwise: int) -> int:
 
 
 def _device_of(asked: str, place: int) -> str:
-    """The device of the process at `place` on its machine."""
+    """Return the device of the process at `place` on its machine; DeviceError where one is named
+    for all.
+    """
     if asked not in ("auto", "cuda"):
         if asked.startswith("cuda:"):
             raise DeviceError(
@@ -250,7 +253,7 @@ def _device_of(asked: str, place: int) -> str:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Neighbours of one type, about `BUCKET` numbers each."""
+    """Return neighbours of one type together, about `BUCKET` numbers each."""
     buckets: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:

@@ -62,14 +62,14 @@ class Together:
     folder: Path  # seen by all
 
     def file(self, name: str, index: int | None = None) -> Path:
-        """Of the strings that a process writes, this one by default."""
+        """Return the file of the strings that a process writes, this one by default."""
         return self.folder / f"{name}.{self.processes.index if index is None else index}"
 
 
 @contextmanager
 def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together | None]:
-    """A hidden folder in `output_dir` for as long as the block takes; None for one process alone.
-    CheckpointError where a process doesn't see it.
+    """Yield what brings the processes together, a hidden folder in `output_dir`, for as long as the
+    block takes; None for one process alone. CheckpointError where a process doesn't see it.
     """
     if processes.count == 1:
         yield None
@@ -97,7 +97,7 @@ def gathering(output_dir: str | Path, processes: Processes) -> Iterator[Together
 
 
 def _make_folder(output_dir: Path) -> str:
-    """Its name."""
+    """Make the folder, and return its name."""
     check_usable(output_dir)
     folder = output_dir / f".rows.{uuid.uuid4().hex[:8]}.part"
     folder.mkdir()
@@ -107,8 +107,8 @@ def _make_folder(output_dir: Path) -> str:
 def read_together(
     path: str, name: str, image_base_path: str, columns: Columns, together: Together
 ) -> PairSet:
-    """The same set in every process as `PairSet.from_rows` makes of `load_pairs`, and the same
-    errors. `name`: of the files of its strings.
+    """Return in every process the same set as `PairSet.from_rows` makes of `load_pairs`, or raise
+    the same errors. `name`: of the files of its strings.
 
     Each process reads a span of the rows, where the file can be taken apart; else the main one
     reads all.
@@ -202,7 +202,7 @@ class _Share:
         self.labels.append(float(row.label or 0))
 
     def joined(self, path: str, images: Sequence[int], texts: Sequence[int]) -> PairSet:
-        """All processes' shares as one set; `images`, `texts`: how many each process has."""
+        """Return all processes' shares as one set; `images`, `texts`: how many each process has."""
         gather = self.together.processes.gather
         index = self.together.processes.index
         first_image, image_at = first_seen(np.concatenate(gather(_keys(self.image_at))))
@@ -229,7 +229,7 @@ class _Share:
 
 
 def _mapped(name: str, counts: Sequence[int], together: Together) -> list[StringFile]:
-    """Every process's file of that name, with how many strings each holds."""
+    """Return every process's file of that name, with how many strings each holds."""
     files: list[StringFile] = []
     together.processes.each(
         lambda: files.extend(
@@ -240,7 +240,7 @@ def _mapped(name: str, counts: Sequence[int], together: Together) -> list[String
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
-    """(N,) hashes that stand for texts."""
+    """Return (N,) hashes that stand for texts."""
     return _keys(map(_key, texts))
 
 
@@ -255,8 +255,8 @@ def _keys(known: Iterable[bytes]) -> Keys:
 def cut_together(
     sets: Sequence[PairSet], tokenizer: Tokenizer, together: Together, *, cut: bool
 ) -> tuple[list[PairSet], int]:
-    """The sets, their long texts in pieces where they shall be `cut`, and how many different texts
-    are long. Each process looks at its part of the texts.
+    """Return the sets, their long texts in pieces where they shall be `cut`, and how many different
+    texts are long. Each process looks at its part of the texts.
     """
     processes = together.processes
     long: list[list[bool]] = []
@@ -275,8 +275,8 @@ def cut_together(
 
 
 def _are_long(pairs: PairSet, processes: Processes, tokenizer: Tokenizer) -> list[bool]:
-    """Which texts of this process's part are over the context; InputError, with the file, for one
-    that can't be tokenized.
+    """Return which texts of this process's part are over the context; InputError, with the file,
+    for one that can't be tokenized.
     """
     texts = pairs.texts[processes.part(len(pairs.texts))]
     try:
@@ -302,8 +302,8 @@ def _cut_flags(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[bool]:
 def _cut(
     pairs: PairSet, name: str, long: Sequence[bool], tokenizer: Tokenizer, together: Together
 ) -> PairSet:
-    """As `PairSet.cut`; `long`: which texts of this process's part are. Only pieces of long ones
-    are written, the others are there.
+    """Cut as `PairSet.cut` does; `long`: which texts of this process's part are. Only pieces of
+    long ones are written, the others are there.
     """
     processes = together.processes
     texts = cast("Stored[str]", pairs.texts)
@@ -341,7 +341,7 @@ def _cut(
 
 
 def _pieces(pairs: PairSet, text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """InputError, with the file, for a text that can't be split."""
+    """Split a text into pieces; InputError, with the file, for one that can't be split."""
     [pieces] = split_each([text], tokenizer)
     if isinstance(pieces, InputError):
         raise InputError(f"{pairs.csv_file}: text {shown(text)!r}: {pieces}")

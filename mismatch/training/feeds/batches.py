@@ -56,7 +56,7 @@ class PairSet:
 
     @classmethod
     def from_rows(cls, csv_file: str, rows: Sequence[Row], image_base_path: str) -> PairSet:
-        """Rows that `load_pairs` has checked."""
+        """Make a set of rows that `load_pairs` has checked."""
         files = same_files((row.image_path for row in rows), image_base_path)
         first: dict[str, Row] = {}  # file → its first row
         for row in rows:
@@ -78,7 +78,7 @@ class PairSet:
         )
 
     def of_images(self, chosen: NDArray[np.bool_]) -> PairSet:
-        """The rows of these images, (U,), as a set of their own. No text is cut yet."""
+        """Return the rows of these images, (U,), as a set of their own. No text is cut yet."""
         rows = chosen[self.image_of]  # (N,)
         images, (first, text_of) = np.flatnonzero(chosen), first_seen(self.text_of[rows])
         texts = _take(self.texts, self.text_of[rows][first])
@@ -96,7 +96,7 @@ class PairSet:
         )
 
     def cut(self, pieces_of: Mapping[str, Sequence[str]]) -> PairSet:
-        """The same rows, with these texts in pieces."""
+        """Return the same rows, with these texts in pieces."""
         parts = [pieces_of.get(text, (text,)) for text in self.texts]
         at: dict[str, int] = {}
         piece_of = [at.setdefault(piece, len(at)) for pieces in parts for piece in pieces]
@@ -104,8 +104,8 @@ class PairSet:
         return replace(self, pieces=list(at), piece_of=np.array(piece_of, np.int64), starts=starts)
 
     def row_pieces(self, rows: Indices) -> tuple[Indices, Indices]:
-        """B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in 0..B
-        (M,), row after row.
+        """Map B rows → of each of their M pieces its place in `pieces` (M,), and whose it is, in
+        0..B (M,), row after row.
         """
         # (B,)
         first = self.starts[self.text_of[rows]]
@@ -116,8 +116,8 @@ class PairSet:
         return self.piece_of[first[row_of] + place], row_of
 
     def row_slices(self, most: int) -> Iterator[Indices]:
-        """All rows in order, as many at a time as have at most `most` pieces together; a row that
-        has more stands alone.
+        """Yield all rows in order, as many at a time as have at most `most` pieces together; a row
+        that has more stands alone.
         """
         ends = np.cumsum(np.diff(self.starts)[self.text_of])  # (N,) pieces up to and with each row
         first = 0
@@ -128,14 +128,14 @@ class PairSet:
             first = last
 
     def image_error(self, image: int, error: Exception) -> ImageError:
-        """What is wrong with an image, with the file and line that name it."""
+        """Return what is wrong with an image, with the file and line that name it."""
         kind = type(error) if isinstance(error, ImageError) else ImageError
         return kind(f"{place(self.csv_file, self.lines[image])}: {error}")
 
 
 def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:
-    """N values → where each different one first stands, in that order (U,), and which of those each
-    value is (N,) in 0..U.
+    """Map N values → where each different one first stands, in that order (U,), and which of those
+    each value is (N,) in 0..U.
     """
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -149,13 +149,17 @@ def _take(items: Sequence[T], chosen: Indices) -> Sequence[T]:
 
 
 def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:
-    """Each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one image."""
+    """Map each spelling → the file that it means: `a.jpg`, `./a.jpg` and a link to it are one
+    image.
+    """
     file = file_finder(image_base_path)
     return {spelling: file(spelling) for spelling in dict.fromkeys(image_paths)}
 
 
 def file_finder(image_base_path: str) -> Callable[[str], str]:
-    """What tells the file that a spelling means. Looks a folder up once, as there are few."""
+    """Return what tells the file that a spelling means. It looks a folder up once, as there are
+    few.
+    """
     real = cache(os.path.realpath)
 
     def file(spelling: str) -> str:
@@ -167,8 +171,8 @@ def file_finder(image_base_path: str) -> Callable[[str], str]:
 
 
 def hold_out(pairs: PairSet, fraction: float, seed: int) -> tuple[PairSet, PairSet]:
-    """Rows to train on and rows to validate on, which share no image; `fraction` of the images, at
-    least one, is held out.
+    """Return rows to train on and rows to validate on, which share no image. `fraction` of the
+    images, at least one, is held out.
     """
     images = len(pairs.images)
     if images < 2:
@@ -206,8 +210,8 @@ class Batch:
 def make_batches(
     pairs: PairSet, size: int, seed: int, epoch: int, *, skip: int = 0
 ) -> Iterator[Batch]:
-    """Every row once, in an order that is a function of seed and epoch; without the first `skip`
-    batches.
+    """Yield every row once, in an order that is a function of seed and epoch; without the first
+    `skip` batches.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
     for start in range(skip * size, len(pairs), size):

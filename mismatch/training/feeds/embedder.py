@@ -66,7 +66,7 @@ class EmbeddedRows:
 
     @property
     def texts(self) -> Array:
-        """(V, text_width), the mean of each text's pieces."""
+        """Return (V, text_width), the mean of each text's pieces."""
         pairs = self.pairs
         counts = np.diff(self.pairs.starts)
         return np.asarray(
@@ -94,8 +94,8 @@ class Embedder:
         batch_size: int | str = 16,
         progress: Bar = show_progress,
     ) -> EmbeddedRows:
-        """Each unique image and text once; what the cache knows is not encoded again. InputError
-        where no row is left.
+        """Embed each unique image and text once; what the cache knows is not encoded again.
+        InputError where no row is left.
         """
         size = choose_batch_size(self.engine) if isinstance(batch_size, str) else batch_size
         pipeline = Pipeline(self.engine, batch_size=size, workers=workers)
@@ -130,8 +130,8 @@ class Embedder:
 def open_embedder(
     reference: str, *, provider: str = "auto", threads: int | None = None
 ) -> Embedder:
-    """A checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]; the towers
-    need share no space, as heads are trained.
+    """Open a checkpoint or bundle folder, a folder of an older pipeline, or FAMILY[:MODEL]. The
+    towers need share no space, as heads are trained.
     """
     if is_bundle(reference):
         engine: Any = load(reference, provider, threads)  # type: ignore[arg-type]
@@ -155,8 +155,8 @@ def open_embedder(
 
 
 def _open(reference: str) -> tuple[Backbone, str, str, ScoreSpec | None, str]:
-    """A backbone, its family and model, how a checkpoint scores, and what is to be said of weights
-    that may have seen the labels.
+    """Return a backbone, its family and model, how a checkpoint scores, and what is to be said of
+    weights that may have seen the labels.
     """
     if is_checkpoint(reference):
         detector, meta = load_detector(reference)
@@ -195,7 +195,7 @@ def _why(
     bad_pieces: Mapping[int, InputError],
     bad_texts: Mapping[int, InputError],
 ) -> str | None:
-    """Why a row has no embedding."""
+    """Return why a row has no embedding."""
     error = bad_images.get(int(pairs.image_of[row])) or bad_texts.get(int(pairs.text_of[row]))
     if error is not None:
         return str(error)
@@ -211,8 +211,8 @@ def _only(
     rows: Indices,
     problems: dict[int, str],
 ) -> EmbeddedRows:
-    """These rows of `pairs`, with the images and texts that they name and no others; the pieces
-    stay.
+    """Return these rows of `pairs`, with the images and texts that they name and no others. The
+    pieces stay.
     """
     seen, image_of = np.unique(pairs.image_of[good], return_inverse=True)
     said, text_of = np.unique(pairs.text_of[good], return_inverse=True)

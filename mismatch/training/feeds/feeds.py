@@ -65,26 +65,26 @@ class Feed(Protocol):
     pairs: PairSet
 
     def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Any]]:
-        """Each batch with what `parts` needs for this process's share of it; gets ready ahead of
-        time where that takes time.
+        """Yield each batch with what `parts` needs for this process's share of it. It gets ready
+        ahead of time where that takes time.
         """
 
     def known(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Embeddings of a batch's unique images (U', image_width) and unique pieces of texts (W',
-        text_width), where they need no tower.
+        """Return embeddings of a batch's unique images (U', image_width) and unique pieces of texts
+        (W', text_width), where they need no tower.
         """
 
     def parts(self, inputs: Any, count: int) -> list[Part]:
-        """Images and texts of this process's share, in at most `count` parts each and in as many in
-        every process; none where the embeddings are known.
+        """Return images and texts of this process's share, in at most `count` parts each and in as
+        many in every process; none where the embeddings are known.
         """
 
     def embed(self, detector: Detector, part: Part) -> Tensor:
-        """Embeddings of a part (n, image_width) or (n, text_width)."""
+        """Return embeddings of a part (n, image_width) or (n, text_width)."""
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all unique images (U, image_width) and pieces of texts (W, text_width),
-        `size` at a time.
+        """Return embeddings of all unique images (U, image_width) and pieces of texts (W,
+        text_width), `size` at a time.
         """
 
 
@@ -92,7 +92,7 @@ class EmbeddingFeed:
     """Pairs whose embeddings are known already: the backbone is frozen."""
 
     def __init__(self, pairs: PairSet, images: Tensor, pieces: Tensor) -> None:
-        """`images`: (U, image_width), `pieces`: (W, text_width), on the device to train on."""
+        """Take `images` (U, image_width), `pieces` (W, text_width), on the device to train on."""
         self.pairs = pairs
         self.images = images
         self.pieces = pieces
@@ -209,8 +209,8 @@ class PixelFeed:
         )
 
     def _slices(self, items: Indices, size: int) -> Iterator[tuple[Indices, Indices]]:
-        """The process's share, `size` at a time: its own items, and those with one more that keep
-        the processes in step; as many slices in every process.
+        """Yield the process's share, `size` at a time: its own items, and those with one more that
+        keep the processes in step. There are as many slices in every process.
         """
         own = items[self.processes.share(len(items))]
         even = items[self.processes.even_share(len(items))]
@@ -218,15 +218,17 @@ class PixelFeed:
             yield own[start : start + size], even[start : start + size]
 
     def _by_length(self, pieces: Indices) -> Indices:
-        """(W,) pieces → their places, short ones first."""
+        """Map (W,) pieces → their places, short ones first."""
         return np.argsort(self.lengths[pieces], kind="stable")
 
     def _pixels(self, images: Indices) -> Tensor:
-        """(B, 3, S, S)."""
+        """Return pixel values, (B, 3, S, S)."""
         return torch.from_numpy(self.store.load(self.pairs, images))
 
     def _tokens(self, pieces: Indices) -> Tensors:
-        """(B, L), twice; L is the longest in the batch where the tower allows it."""
+        """Return ids and mask, (B, L), twice; L is the longest in the batch where the tower allows
+        it.
+        """
         batch = self.tokenizer.pad(
             [
                 self.ids[end - length : end].tolist()
@@ -239,8 +241,8 @@ class PixelFeed:
 def _tokenized(
     pieces: Sequence[str], tokenizer: Tokenizer, processes: Processes
 ) -> tuple[NDArray[np.int32], Indices]:
-    """W pieces, of which each process takes its part → the ids of all, piece after piece (T,), and
-    how many each piece has (W,).
+    """Map W pieces, of which each process takes its part → the ids of all, piece after piece (T,),
+    and how many each piece has (W,).
     """
     own = pieces[processes.part(len(pieces))]
     ids = array("i")
@@ -259,7 +261,7 @@ def _tokenized(
 
 
 def _split(size: int, count: int) -> list[slice]:
-    """Of `size` items at most `count` runs, none of them empty."""
+    """Split `size` items into at most `count` runs, none of them empty."""
     return [
         slice(run[0], run[-1] + 1) for run in np.array_split(np.arange(size), count) if len(run)
     ]
@@ -279,8 +281,8 @@ class PixelStore:
         self.known: dict[Path, NDArray[np.uint8]] = {}
 
     def load(self, pairs: PairSet, images: Indices) -> NDArray[np.float32]:
-        """Pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with file and
-        line for one that can't be used.
+        """Return pixel values (B, 3, S, S) of images by their place in `pairs`; ImageError with
+        file and line for one that can't be used.
         """
         pixel_values = np.empty((len(images), 3, self.size, self.size), np.float32)
         for out, image in zip(pixel_values, images, strict=True):
@@ -288,7 +290,7 @@ class PixelStore:
         return pixel_values
 
     def _resized(self, pairs: PairSet, image: int) -> NDArray[np.uint8]:
-        """(S, S, 3)."""
+        """Return an image resized, (S, S, 3)."""
         path = pairs.images[image]
         if (found := self.known.get(path)) is not None:
             return found
@@ -303,8 +305,8 @@ class PixelStore:
 
 
 def ahead(work: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T]:
-    """`work` of each item, in order, done on threads while the caller is busy; at most workers + 1
-    results wait. In the caller's thread for 0 workers.
+    """Yield `work` of each item, in order, done on threads while the caller is busy; at most
+    workers + 1 results wait. For 0 workers it is done in the caller's thread.
     """
     if workers == 0:
         yield from map(work, items)

@@ -67,7 +67,7 @@ class Start:
 
 
 def load_start(config: TrainConfig) -> Start:
-    """A backbone with a fresh head, or a checkpoint's backbone and head."""
+    """Load a backbone with a fresh head, or a checkpoint's backbone and head."""
     if is_legacy(config.output_dir):
         raise InputError(
             f"`output_dir` {config.output_dir} is a model of an older pipeline, whose"
@@ -106,7 +106,7 @@ def _features(config: TrainConfig, backbone: Backbone) -> tuple[str, ...]:
 
 
 def _long_text(config: TrainConfig, otherwise: LongText) -> LongText:
-    """What the option says, which TrainConfig has checked, else what holds without it."""
+    """Return what the option says, which TrainConfig has checked, else what holds without it."""
     return otherwise if config.long_text is None else config.long_text
 
 
@@ -139,7 +139,9 @@ def _from_checkpoint(folder: Path, config: TrainConfig) -> Start:
 
 
 def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
-    """A checkpoint brings its head; an option that asks for another one is refused, not ignored."""
+    """Refuse, not ignore, an option that asks for another head than the one that a checkpoint
+    brings.
+    """
     for name, value in head_options(head).items():
         asked: Any = getattr(config, name)
         if asked not in (value, TrainConfig.__dataclass_fields__[name].default):
@@ -152,7 +154,7 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 def load_sets(
     config: TrainConfig, together: Together | None = None
 ) -> tuple[PairSet, PairSet | None]:
-    """Rows to train on and rows to validate on, None where there shall be none; every row is
+    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
     checked, by one of the processes where there are several.
     """
     pairs = _load(str(config.train_csv), "train", config, together)
@@ -212,8 +214,8 @@ def _warn_of_one_label(held: PairSet) -> None:
 def cut_long_texts(
     start: Start, sets: Sequence[PairSet], together: Together | None = None
 ) -> tuple[list[PairSet], int]:
-    """The sets with their long texts in pieces, where `start` asks for that, and how many different
-    texts are long, which is also reported.
+    """Return the sets with their long texts in pieces, where `start` asks for that, and how many
+    different texts are long. That number is also reported.
     """
     spec = start.detector.backbone.text_spec
     cut = start.long_text != "truncate"
@@ -252,7 +254,7 @@ def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list
 
 
 def _text_error(sets: Sequence[PairSet], text: str, error: InputError) -> InputError:
-    """What is wrong with a text, with the file that it stands in."""
+    """Return what is wrong with a text, with the file that it stands in."""
     file = next(pairs.csv_file for pairs in sets if text in pairs.texts)
     return InputError(f"{file}: text {shown(text)!r}: {error}")
 
@@ -263,7 +265,7 @@ def make_feeds(
     sets: Sequence[PairSet],
     processes: Processes,
 ) -> list[Feed]:
-    """A feed per set; with a frozen backbone every image and text is embedded here, once."""
+    """Return a feed per set. With a frozen backbone every image and text is embedded here, once."""
     if config.tune == "head":
         return _embedded(config, start, sets, processes)
     backbone = start.detector.backbone
@@ -295,7 +297,7 @@ def _embed(
     cache: EmbeddingCache,
     processes: Processes,
 ) -> EmbeddingFeed:
-    """Each process embeds its share, and all get all embeddings."""
+    """Embed this process's share, and give all processes all embeddings."""
     total = len(processes.share(len(pairs.images))) + len(processes.share(len(pairs.pieces)))
     with progress(f"embed {Path(pairs.csv_file).name}", total, "item") as advance:
         images, problems = _shared(
@@ -321,7 +323,7 @@ def _embed(
 def _shared(
     items: Sequence[Item], embed: Callable[[list[Item]], Embedded], processes: Processes
 ) -> tuple[Tensor, dict[int, InputError]]:
-    """N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
+    """Map N items, of which each process gives its share to `embed` → the embeddings of all (N, D),
     unless some have none, and why those have none, by number.
     """
     places = processes.share(len(items))
@@ -345,7 +347,7 @@ def _shared(
 
 
 def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError:
-    """The first ten together; of the kind of the first."""
+    """Return the first ten together; of the kind of the first."""
     errors = [
         pairs.image_error(i, error)
         for i, error in sorted(problems.items(), key=lambda item: pairs.lines[item[0]])
@@ -359,7 +361,7 @@ def _all_problems(pairs: PairSet, problems: dict[int, InputError]) -> InputError
 
 
 def default_cache() -> Path:
-    """The user's cache folder: $XDG_CACHE_HOME/mismatch, or where the platform keeps caches."""
+    """Return the user's cache folder: $XDG_CACHE_HOME/mismatch, or where the platform has one."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "mismatch"
     if sys.platform == "win32":

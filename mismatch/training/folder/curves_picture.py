@@ -29,7 +29,7 @@ FEW = 12  # epochs that are shown as dots on the lines
 
 
 def curves_png(stats: Mapping[str, Any]) -> bytes:
-    """`training_stats.json` as a PNG."""
+    """Return `training_stats.json` as a PNG."""
     buffer = io.BytesIO()
     draw_curves(stats).savefig(
         buffer, format="png", dpi=150, facecolor="white", metadata=dict([SOFTWARE])
@@ -38,8 +38,8 @@ def curves_png(stats: Mapping[str, Any]) -> bytes:
 
 
 def draw_curves(stats: Mapping[str, Any]) -> Any:
-    """`training_stats.json` as a figure of matplotlib that belongs to no window and leaves pyplot's
-    state alone. At least one epoch is needed.
+    """Draw `training_stats.json` as a figure of matplotlib that belongs to no window and leaves
+    pyplot's state alone. At least one epoch is needed.
     """
     from matplotlib.figure import Figure
 
@@ -68,8 +68,8 @@ def draw_curves(stats: Mapping[str, Any]) -> Any:
 
 
 def _margins(panels: int) -> dict[str, float]:
-    """Fixed, in inches over 4.3 a panel: fitting them to the texts would take as long as the
-    drawing.
+    """Return fixed margins, in inches over 4.3 a panel. Fitting them to the texts would take as
+    long as the drawing.
     """
     width = 4.3 * panels
     return {
@@ -115,14 +115,14 @@ def _scores(axes: Any, stats: Mapping[str, Any]) -> None:
 
 
 def _best_value(stats: Mapping[str, Any], name: str) -> str:
-    """Of the best epoch, for the legend."""
+    """Return the value of the best epoch, for the legend."""
     best = stats["best_epoch"]
     value = stats[name][best - 1] if 0 < best <= len(stats[name]) else None
     return "" if value is None else f"{value:.3f}"
 
 
 def _rates(axes: Any, stats: Mapping[str, Any]) -> None:
-    """Both parts follow one schedule, so one line stands for them, as a share of their peaks."""
+    """Draw one line for both parts, as a share of their peaks: they follow one schedule."""
     config = stats.get("config", {})
     names = {
         "backbone": ("learning_rates", "learning_rate"),

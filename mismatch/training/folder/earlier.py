@@ -36,7 +36,9 @@ WITH_STATE = re.compile(rf"{LAST}|{EPOCH}\d+")
 
 
 def resumable(folder: Path) -> tuple[Path, Note] | None:
-    """The newest checkpoint in a run's folder that has a state, and that state's note."""
+    """Return the newest checkpoint in a run's folder that has a state, and that state's note; None
+    where there is none.
+    """
     found = [
         (path, note)
         for path in earlier_checkpoints(folder)
@@ -46,14 +48,14 @@ def resumable(folder: Path) -> tuple[Path, Note] | None:
 
 
 def unfinished(folder: Path) -> tuple[Path, Note] | None:
-    """As `resumable`; None for a state that can't be read too."""
+    """Return what `resumable` does; None for a state that can't be read too."""
     with suppress(CheckpointError):
         return resumable(folder)
     return None
 
 
 def is_own(folder: Path, path: Path) -> bool:
-    """Whether a path names a checkpoint that a run writes into `folder`, there or not."""
+    """Return whether a path names a checkpoint that a run writes into `folder`, there or not."""
     return (
         path.parent.resolve() == folder.resolve()
         and bool(OWN_NAMES.fullmatch(path.name))

@@ -42,9 +42,9 @@ class Validation:
     def of(
         cls, logits: NDArray[np.float32], labels: NDArray[np.float32], objective: str
     ) -> Validation:
-        """(N,) logits, (N,) labels; without both labels there is no calibration and no threshold.
-        Where `objective` is a target that no threshold reaches, the one of the best accuracy is
-        taken.
+        """Validate (N,) logits by (N,) labels; without both labels there is no calibration and no
+        threshold. Where `objective` is a target that no threshold reaches, the one of the best
+        accuracy is taken.
         """
         metrics = binary_metrics(labels, scores_from_logits(logits, PLAIN), PLAIN.default_threshold)
         # unclipped, as training's
@@ -64,7 +64,7 @@ class Validation:
 
 
 def threshold_objective(config: TrainConfig) -> str:
-    """What the stored threshold is chosen for; InputError for something unknown."""
+    """Return what the stored threshold is chosen for; InputError for something unknown."""
     return str(
         Objective.parse(
             config.threshold_objective or ("f1" if config.best_metric == "f1" else "accuracy")
@@ -117,8 +117,8 @@ class History:
         self.best_validation: Validation | None = None
 
     def began(self, at: float, embedding_seconds: float) -> None:
-        """When the run began, by `time.perf_counter`, and how long a frozen backbone's embeddings
-        took, the cache's share included.
+        """Take note of when the run began, by `time.perf_counter`, and how long a frozen backbone's
+        embeddings took, the cache's share included.
         """
         self.mark = at
         self.facts["embedding_seconds"] = embedding_seconds
@@ -172,11 +172,11 @@ class History:
             self.lists.setdefault(name, []).append(value)
 
     def last(self) -> dict[str, Any]:
-        """The last epoch's figures by the names of their lists."""
+        """Return the last epoch's figures by the names of their lists."""
         return {name: values[-1] for name, values in self.lists.items() if values}
 
     def line(self, epochs: int, best: bool) -> str:
-        """The last epoch for people."""
+        """Return the last epoch as a line for people."""
         last = self.last()
         parts = [
             f"epoch {len(self.lists['train_losses'])}/{epochs}",
@@ -200,7 +200,7 @@ class History:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been found out so far; `facts` are those of the process."""
+        """Return what has been found out so far; `facts` are those of the process."""
         best = self.best_validation
         known = (
             None
@@ -225,7 +225,7 @@ class History:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; figures that do not exist are null."""
+        """Return it with plain JSON types; figures that do not exist are null."""
         best = (
             None
             if self.best_validation is None
@@ -248,8 +248,8 @@ def _number(value: Any) -> Any:
 
 
 def _rank(metric: str, metrics: dict[str, Any]) -> tuple[float, float]:
-    """What best_model is chosen by: the metric, then the lower loss; a metric that does not exist
-    counts as worst.
+    """Return what best_model is chosen by: the metric, then the lower loss. A metric that does not
+    exist counts as worst.
     """
     loss = -float(metrics["log_loss"])
     value = loss if metric == "loss" else float(metrics[metric])

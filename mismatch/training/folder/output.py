@@ -76,9 +76,10 @@ class RunFolder:
         settings: str | None = None,
         keep: int | None = None,
     ) -> None:
-        """`start`: the checkpoint that training goes on from; it is kept even where it lies in
-        `folder`. `settings`: the text of run.yaml. `keep`: how many of the newest epochs'
-        checkpoints stay, all by default. CheckpointError where `folder` can't be used.
+        """Take the folder of a run. `start`: the checkpoint that training goes on from; it is kept
+        even where it lies in `folder`. `settings`: the text of run.yaml. `keep`: how many of the
+        newest epochs' checkpoints stay, all by default. CheckpointError where `folder` can't be
+        used.
         """
         self.folder = Path(folder)
         self.start = start
@@ -91,19 +92,21 @@ class RunFolder:
 
     @property
     def holds_this_run(self) -> bool:
-        """Whether something is written that this run can be resumed from."""
+        """Return whether something is written that this run can be resumed from."""
         return bool(self.written) or (is_checkpoint(self.folder / LAST) and not self.guards_other)
 
     def newest(self) -> int:
-        """When the newest state here was saved, nanoseconds since 1970; 0 without any. The next one
-        counts as later, whatever the clock says.
+        """Return when the newest state here was saved, nanoseconds since 1970; 0 without any. The
+        next one counts as later, whatever the clock says.
         """
         found = unfinished(self.folder)
         return 0 if found is None else found[1].saved
 
     @property
     def starts_from_own(self) -> bool:
-        """Whether the run started from a checkpoint in this folder, which is now started_from."""
+        """Return whether the run started from a checkpoint in this folder, which is now
+        started_from.
+        """
         return self.start == self.folder / STARTED_FROM
 
     def take_up(self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]) -> None:
@@ -187,7 +190,7 @@ class RunFolder:
             )
 
     def save_stats(self, stats: Mapping[str, Any]) -> None:
-        """The run so far, at the top and in best_model, which covers the whole run."""
+        """Write the run so far, at the top and in best_model, which covers the whole run."""
         write_stats(self.folder / BEST, stats)
         write_json(self.folder / STATS, stats)
 
@@ -206,7 +209,7 @@ class RunFolder:
             draw_curves(self.folder, stats)
 
     def contents(self) -> str:
-        """What this run has written, for people."""
+        """Return what this run has written, for people."""
         if not self.holds_this_run:
             return "nothing has been written"
         own = (*self.written, self.folder / BEST, self.folder / FINAL) if self.written else ()
@@ -216,7 +219,9 @@ class RunFolder:
         )
 
     def _write_settings(self) -> None:
-        """run.yaml; one that somebody wrote by hand stays, and the run's own stands beside it."""
+        """Write run.yaml; one that somebody wrote by hand stays, and the run's own stands next to
+        it.
+        """
         if self.settings is None:
             return
         place = self.folder / SETTINGS
@@ -230,7 +235,9 @@ class RunFolder:
             file.write(self.settings)
 
     def _shared(self, same_backbone: bool) -> Path | None:
-        """A checkpoint of this run whose backbone's files serve the next one too."""
+        """Return a checkpoint of this run whose backbone's files serve the next one too; None if
+        none do.
+        """
         return self.written[-1] if same_backbone and self.written else None
 
     def _begin(self) -> list[Path]:
@@ -264,8 +271,8 @@ class RunFolder:
         return [path for path in earlier if path not in kept]
 
     def _remove_earlier_run(self, earlier: Sequence[Path]) -> None:
-        """Two runs are never mixed; foreign files stay. Called when the first checkpoint of this
-        run is whole, which may have replaced one.
+        """Remove the earlier run, as two runs are never mixed; foreign files stay. Called when the
+        first checkpoint of this run is whole, which may have replaced one.
         """
         removed = [path for path in earlier if path.name != LAST]
         for path in removed:
@@ -275,7 +282,7 @@ class RunFolder:
             announce(f"{self.folder}: removed the earlier run's {_listing(removed)}")
 
     def _complete_epoch(self, stats: Mapping[str, Any], *, best: bool) -> None:
-        """All that follows when an epoch's checkpoint is whole."""
+        """Do all that follows when an epoch's checkpoint is whole."""
         place = self.written[-1]
         if best:
             clone_checkpoint(place, self.folder / BEST, stats)
@@ -299,7 +306,7 @@ def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
 
 
 def _best_epoch(folder: Path) -> int | None:
-    """Which epoch best_model is of."""
+    """Return which epoch best_model is of."""
     with suppress(CheckpointError):
         return int(read_json(folder / BEST / STATS).get("best_epoch"))
     return None
@@ -307,7 +314,7 @@ def _best_epoch(folder: Path) -> int | None:
 
 @contextmanager
 def _how_to_go_on() -> Iterator[None]:
-    """Of a full disk say what to do; what was there before is whole."""
+    """Say of a full disk what to do; what was there before is whole."""
     try:
         yield
     except CheckpointError as error:
@@ -319,8 +326,8 @@ def _how_to_go_on() -> Iterator[None]:
 
 
 def check_usable(folder: Path) -> None:
-    """Make it where it is missing; CheckpointError where it can't be written to, or something else
-    stands in the way.
+    """Make the folder where it is missing; CheckpointError where it can't be written to, or
+    something else stands in the way.
     """
     refuse_model_folder(folder, "`output_dir`")
     try:
@@ -358,12 +365,12 @@ def check_usable(folder: Path) -> None:
 
 
 def _is_beside_stats(folder: Path, name: str) -> bool:
-    """Whether it is a picture of a run: older versions did not sign them."""
+    """Return whether a file is the picture of a run: older versions did not sign them."""
     return name == CURVES and (folder / STATS).is_file()
 
 
 def _listing(paths: Sequence[Path]) -> str:
-    """Names for people; more than three epochs are shown by the first and the last."""
+    """Return names for people; more than three epochs are shown by the first and the last."""
     epochs = [path.name for path in paths if path.name.startswith(EPOCH)]
     others = [path.name for path in paths if path.name not in epochs]
     return ", ".join([*(epochs if len(epochs) < 4 else [f"{epochs[0]} to {epochs[-1]}"]), *others])

@@ -46,14 +46,14 @@ class Plan:
 
     @property
     def rows_per_step(self) -> int | None:
-        """Those that a step took, and takes again whatever the number of processes; None for a new
-        run.
+        """Return the rows that a step took, and takes again whatever the number of processes; None
+        for a new run.
         """
         return None if self.note is None else self.note.rows_per_step
 
     def check_rows(self, digest: str, sets: Sequence[PairSet], config: TrainConfig) -> None:
-        """InputError where the rows, with that digest, are no longer those that the run has trained
-        on.
+        """Raise InputError where the rows, with that digest, are no longer those that the run has
+        trained on.
         """
         known = (
             self.note.rows
@@ -76,7 +76,7 @@ class Plan:
             )
 
     def check_weights(self, now: Note, config: TrainConfig) -> None:
-        """CheckpointError where the weights that aren't trained are others."""
+        """Raise CheckpointError where the weights that aren't trained are others."""
         then = self.note
         if then and then.frozen != now.frozen:
             name = config.model_name or config.backbone
@@ -86,7 +86,7 @@ class Plan:
             )
 
     def remarks(self, now: Note) -> list[str]:
-        """What makes the last digits differ from those of a run that was never interrupted."""
+        """Return what makes the last digits differ from those of an uninterrupted run."""
         if self.note is None:
             return []
         changes = (
@@ -132,8 +132,8 @@ def make_plan(config: TrainConfig) -> Plan:
 
 
 def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
-    """The same options, naming the checkpoint that a run starts from by where it is now: one in the
-    run's own folder has become started_from.
+    """Return the same options, naming the checkpoint that a run starts from by where it is now. One
+    in the run's own folder has become started_from.
     """
     started = Path(config.output_dir) / STARTED_FROM
     if not is_checkpoint(started):
@@ -151,8 +151,8 @@ def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
 
 
 def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Processes) -> str:
-    """Of image paths below the base, texts and labels, in order: the folder itself may have moved.
-    Each process takes its part, and the digest is the same whatever their number.
+    """Return a hash of image paths below the base, texts and labels, in order: the folder itself
+    may have moved. Each process takes its part, and the digest is the same whatever their number.
     """
     digest = hashlib.sha256()
     for pairs in sets:
@@ -168,7 +168,7 @@ def rows_digest(sets: Sequence[PairSet], image_base_path: str, processes: Proces
 
 
 def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
-    """What stands for rows in runs that were begun when each process read all of them."""
+    """Return what stands for rows in runs that were begun when each process read all of them."""
     digest = hashlib.sha256()
     for pairs in sets:
         digest.update(
@@ -182,7 +182,7 @@ def _older_digest(sets: Sequence[PairSet], image_base_path: str) -> str:
 
 
 def frozen_digest(detector: Detector) -> str:
-    """Hex; of the parameters that aren't trained."""
+    """Return a hash, hex, of the parameters that aren't trained."""
     digest = hashlib.sha256()
     for name, parameter in sorted(detector.named_parameters()):
         if not parameter.requires_grad:
@@ -192,7 +192,7 @@ def frozen_digest(detector: Detector) -> str:
 
 
 def embeddings_digest(feeds: Sequence[Feed | None]) -> str | None:
-    """Hex; of what `tune='head'` trains on; None where the towers run in each step."""
+    """Return a hash, hex, of what `tune='head'` trains on; None where the towers run each step."""
     known = [feed for feed in feeds if isinstance(feed, EmbeddingFeed)]
     digest = hashlib.sha256()
     for feed in known:
@@ -214,7 +214,7 @@ def _below(path: Path, base: str) -> str:
 
 
 def _finished(folder: Path) -> Mapping[str, Any] | None:
-    """The statistics of a run that is done."""
+    """Return the statistics of a run that is done; None where it isn't."""
     if not (folder / STATS).is_file() or not is_checkpoint(folder / FINAL):
         return None
     stats = read_json(folder / STATS)
@@ -226,7 +226,7 @@ def _finished(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
-    """InputError for the first option that would alter the result."""
+    """Raise InputError for the first option that would alter the result."""
     asked = json.loads(json.dumps(config.to_dict()))
     for one in fields(config):
         name = one.name

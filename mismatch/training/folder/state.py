@@ -39,8 +39,8 @@ class Stateful(Protocol):
     """A part of a run that changes from step to step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values, nested in dicts and lists: what `torch.load(weights_only=True)`
-        reads.
+        """Return tensors and plain values, nested in dicts and lists: what
+        `torch.load(weights_only=True)` reads.
         """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> object:
@@ -61,7 +61,7 @@ class Position:
     sums: Tensor = field(default_factory=lambda: torch.zeros(2))
 
     def next_epoch(self) -> None:
-        """The epoch is done."""
+        """Go on to the next epoch, of which nothing is done yet."""
         self.epoch, self.step, self.rows, self.seconds, self.sums = (
             self.epoch + 1,
             0,
@@ -71,7 +71,7 @@ class Position:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all of it."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Weights:
         self.detector = detector
 
     def state_dict(self) -> dict[str, Any]:
-        """Name → tensor, none copied."""
+        """Return name → tensor, none copied."""
         frozen = {
             name
             for name, parameter in self.detector.named_parameters()
@@ -139,7 +139,7 @@ class Note:
 
     @property
     def place(self) -> str:
-        """How far the run is, for people."""
+        """Return how far the run is, for people."""
         epochs = self.config["epochs"]
         return (
             f"in epoch {self.epoch} of {epochs}, {self.step:,} step{'s' * (self.step != 1)} done"
@@ -149,7 +149,7 @@ class Note:
 
 
 def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
-    """Each part's state; no tensor is copied."""
+    """Return each part's state; no tensor is copied."""
     return {name: part.state_dict() for name, part in parts.items()}
 
 
@@ -169,8 +169,8 @@ def write_state(folder: Path, note: Note, states: Mapping[str, Any]) -> None:
 
 
 def read_note(folder: Path) -> Note | None:
-    """What the state in a checkpoint says of itself; None where there is none. CheckpointError for
-    one of another format or damaged.
+    """Return what the state in a checkpoint says of itself; None where there is none.
+    CheckpointError for one of another format or damaged.
     """
     if not ((folder / NOTE).is_file() and (folder / PARTS).is_file()):
         return None

@@ -29,7 +29,7 @@ class LowRank(nn.Module):
     """A weight plus a product of two thin matrices, which begins as zero."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
-        """`weight`: (out, …), of which all but the first axis count as one."""
+        """Take a `weight`, (out, …), of which all but the first axis count as one."""
         super().__init__()
         out_width, in_width = weight.flatten(1).shape
         self.down = nn.Parameter(weight.new_empty(rank, in_width))
@@ -38,7 +38,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # as peft does
 
     def forward(self, weight: Tensor) -> Tensor:
-        """(out, …) → the same shape."""
+        """Map (out, …) → the same shape."""
         return weight + self.scale * (self.up @ self.down).view_as(weight)
 
 
@@ -70,16 +70,16 @@ def add_adapters(
 
 
 def adapter_layers(backbone: nn.Module) -> list[nn.Module]:
-    """The layers that `add_adapters` has put in place of plain ones, and the attentions that it has
-    adapted.
+    """Return the layers that `add_adapters` has put in place of plain ones, and the attentions that
+    it has adapted.
     """
     return [module for module in backbone.modules() if _is_adapted(module)]
 
 
 @contextmanager
 def merged(backbone: nn.Module) -> Iterator[None]:
-    """Within, plain layers with the adapters' share added stand in the adapted layers' places; then
-    these stand there again, untouched.
+    """Put plain layers with the adapters' share added in the adapted layers' places until the block
+    ends. Then these stand there again, untouched.
     """
     places = [
         (parent, name, layer)
@@ -101,8 +101,8 @@ def merged(backbone: nn.Module) -> Iterator[None]:
 
 
 def _targets(backbone: nn.Module, tower: Tower) -> list[nn.Module]:
-    """The layers of a tower's blocks that can be adapted; of the whole tower where it has no
-    blocks, or none in them.
+    """Return the layers of a tower's blocks that can be adapted; those of the whole tower where it
+    has no blocks, or none in them.
     """
     inner = [layer for block in tower.blocks for layer in block.modules()]
     return _adaptable(inner, tower) or _adaptable(backbone.modules(), tower)
@@ -133,8 +133,8 @@ def _adaptable(modules: Iterable[nn.Module], tower: Tower) -> list[nn.Module]:
 
 
 def _can_adapt(layer: nn.Module) -> bool:
-    """Attention, a convolution over all channels, or a linear layer that adds to its output what is
-    added to its weight.
+    """Return whether a layer can be adapted: attention, a convolution over all channels, or a
+    linear layer that adds to its output what is added to its weight.
     """
     if isinstance(layer, nn.Linear):
         return _is_linear(layer)
@@ -145,7 +145,7 @@ def _can_adapt(layer: nn.Module) -> bool:
 
 @torch.no_grad()
 def _is_linear(layer: nn.Linear) -> bool:
-    """Whether it computes what its class says; a subclass may do anything."""
+    """Return whether it computes what its class says; a subclass may do anything."""
     x = torch.linspace(
         -1, 1, 2 * layer.in_features, device=layer.weight.device, dtype=layer.weight.dtype
     ).reshape(2, -1)
@@ -155,7 +155,7 @@ def _is_linear(layer: nn.Linear) -> bool:
 
 
 def _is_pefts(layer: nn.Module) -> bool:
-    """Whether peft adapts it."""
+    """Return whether peft adapts it."""
     return isinstance(layer, nn.Linear) or (
         type(layer) is nn.Conv2d and layer.padding_mode == "zeros"
     )
@@ -206,7 +206,7 @@ def _is_adapted(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _plain(layer: Any) -> Any:
-    """What the adapted layer computes in eval mode, as the layer that it was."""
+    """Return what the adapted layer computes in eval mode, as the layer that it was."""
     if parametrize.is_parametrized(layer):
         plain = _unparametrized(layer)
         if isinstance(layer, nn.MultiheadAttention):
@@ -218,8 +218,8 @@ def _plain(layer: Any) -> Any:
 
 
 def _unparametrized(module: nn.Module) -> Any:
-    """The module as it was before, with what its parametrizations compute. torch's own way back
-    would change the class that the live one shares.
+    """Return the module as it was before, with what its parametrizations compute. torch's own way
+    back would change the class that the live one shares.
     """
     parametrizations: Any = module.parametrizations
     kind: Any = parametrize.type_before_parametrizations(module)

@@ -33,18 +33,18 @@ class Tower:
     places: dict[nn.Parameter, int]
 
     def from_block(self, block: int) -> set[nn.Parameter]:
-        """The weights of this block and of all that comes after it; STEM: every weight."""
+        """Return the weights of this block and of all that comes after it; STEM: every weight."""
         return {parameter for parameter, place in self.places.items() if place >= block}
 
     @property
     def depth(self) -> int:
-        """How many blocks there are."""
+        """Return how many blocks there are."""
         return len(self.blocks)
 
 
 def find_towers(backbone: Backbone) -> tuple[Tower, Tower]:
-    """The image tower and the text tower. Costs one forward pass of one image and one text; leaves
-    the backbone as it was.
+    """Return the image tower and the text tower. This costs one forward pass of one image and one
+    text, and leaves the backbone as it was.
     """
     device = backbone.device
     pixels = torch.zeros(1, 3, backbone.image_spec.size, backbone.image_spec.size, device=device)
@@ -60,7 +60,7 @@ def find_towers(backbone: Backbone) -> tuple[Tower, Tower]:
 
 @contextmanager
 def _differentiable(backbone: Backbone) -> Iterator[None]:
-    """In eval mode, every weight asking for a gradient; then as before."""
+    """Put the backbone in eval mode, every weight asking for a gradient; then as it was before."""
     modes = {module: module.training for module in backbone.modules()}
     asked = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
     try:
@@ -94,7 +94,7 @@ def _trace(name: str, backbone: Backbone, run: Callable[[], Tensor]) -> Tower:
 
 
 def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any]]:
-    """A hook that gives a block its inputs through nodes of their own."""
+    """Return a hook that gives a block its inputs through nodes of their own."""
 
     def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         nodes: list[Node] = []
@@ -116,8 +116,8 @@ def _door_of(doors: dict[nn.Module, list[Node]]) -> Callable[..., tuple[Any, Any
 
 
 def _is_passed(block: nn.Module, doors: dict[nn.Module, list[Node]], root: Node) -> bool:
-    """Whether every gradient on its way to what was computed before the block goes through it; a
-    branch of two is passed by.
+    """Return whether every gradient on its way to what was computed before the block goes through
+    it; a branch of two is passed by.
     """
     earlier = _reached(doors[block], ()) & {nodes[0] for nodes in doors.values()} - set(
         doors[block]
@@ -126,7 +126,7 @@ def _is_passed(block: nn.Module, doors: dict[nn.Module, list[Node]], root: Node)
 
 
 def _innermost(blocks: list[nn.Module]) -> list[nn.Module]:
-    """Without those that hold others: of stages, their blocks."""
+    """Return the blocks without those that hold others: of stages, their blocks."""
     return [
         block
         for block in blocks
@@ -155,7 +155,7 @@ def _places(
 
 
 def _reached(start: Iterable[Node], stop: Iterable[Node]) -> set[Node]:
-    """The nodes that a gradient visits from `start` on, not going through `stop`."""
+    """Return the nodes that a gradient visits from `start` on, not going through `stop`."""
     closed = set(stop)
     seen = set[Node]()
     todo = list(start)

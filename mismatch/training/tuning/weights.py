@@ -44,12 +44,14 @@ class Tuning:
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of the backbone changes, so that all checkpoints may share its files."""
+        """Return whether nothing of the backbone changes, so that all checkpoints may share its
+        files.
+        """
         return self.mode == "head"
 
     def train_mode(self) -> None:
-        """What trains into training mode, all else into eval mode: no dropout there, and batch norm
-        keeps its statistics.
+        """Put what trains into training mode, all else into eval mode: no dropout there, and batch
+        norm keeps its statistics.
         """
         self.backbone.train(self.mode == "full")
         if self.mode == "last-N":
@@ -58,15 +60,15 @@ class Tuning:
             self._train_adapters()
 
     def plain(self) -> AbstractContextManager[None]:
-        """Within, the backbone is one that `save_pretrained` can write: adapters are merged into
-        its weights. Nothing that trains is touched.
+        """Make the backbone one that `save_pretrained` can write, until the block ends: adapters
+        are merged into its weights. Nothing that trains is touched.
         """
         return merged(self.backbone) if self.mode == "lora" else nullcontext()
 
     @contextmanager
     def replacing(self) -> Iterator[None]:
-        """Within, others may take the places of the backbone's parameters, which then have their
-        factors; the ones before are let go.
+        """Let others take the places of the backbone's parameters within the block. They then have
+        their factors; the ones before are let go.
         """
         factors = {
             name: self.factors[parameter]
@@ -82,8 +84,8 @@ class Tuning:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """What training changes in the backbone, by name, without what a fresh start has as well:
-        the weights that train, and all buffers. No copies.
+        """Return what training changes in the backbone, by name: the weights that train, and all
+        buffers. What a fresh start has as well is left out. Nothing is copied.
         """
         if self.frozen:
             return {}
@@ -111,8 +113,8 @@ class Tuning:
             tensor.copy_(state[name])
 
     def _train_adapters(self) -> None:
-        """Their dropout alone; and, for gradient checkpointing, which transformers leaves out in
-        eval mode, the blocks themselves without what is in them.
+        """Put the adapters' dropout alone in training mode. For gradient checkpointing, which
+        transformers leaves out in eval mode, so are the blocks themselves, without what is in them.
         """
         for layer in adapter_layers(self.backbone):
             dropout = getattr(layer, "lora_dropout", None)
@@ -156,8 +158,8 @@ class Tuning:
 
 
 def decayed(towers: tuple[Tower, ...], decay: float) -> dict[nn.Parameter, float]:
-    """Each weight's factor: 1 in a tower's last block and after it, in each block below `decay`
-    times that of the block above, least before the first.
+    """Return each weight's factor: 1 in a tower's last block and after it, in each block below
+    `decay` times that of the block above, least before the first.
     """
     factors: dict[nn.Parameter, float] = {}
     for tower in towers:
@@ -168,8 +170,8 @@ def decayed(towers: tuple[Tower, ...], decay: float) -> dict[nn.Parameter, float
 
 
 def _set_modes(module: nn.Module, *, inside: bool) -> None:
-    """A module all of whose weights train is in training mode; one without weights as the one
-    around it.
+    """Put a module all of whose weights train into training mode, and others into eval mode. One
+    without weights is put into the mode of the one around it.
     """
     weights = list(module.parameters())
     module.training = all(weight.requires_grad for weight in weights) if weights else inside
