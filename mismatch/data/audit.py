@@ -45,7 +45,7 @@ MIN_SHARE = 0.2  # of the rarer label
 MAX_PROBLEMS = 50  # that are kept and shown, per file
 
 
-def validate_files(
+def validate_files(  # noqa: PLR0913
     paths: Sequence[str | Path],
     image_base_path: str | Path = "",
     *,

@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
     auroc_interval: Interval
 
 
-def compare(
+def compare(  # noqa: PLR0913
     labels: ArrayLike,
     first: ArrayLike,
     second: ArrayLike,

@@ -78,7 +78,7 @@ def _keeps_above(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
     return np.asarray((above == 0) | (counts.false_match <= max_risk * above))
 
 
-def coverage(
+def coverage(  # noqa: PLR0913
     labels: ArrayLike,
     scores: ArrayLike,
     band: ReviewBand,

@@ -143,7 +143,7 @@ def _between(lower: Floats, upper: Floats) -> Floats:
     return np.where(middle > lower, middle, upper)
 
 
-def expected_figures(
+def expected_figures(  # noqa: PLR0913
     labels: ArrayLike,
     scores: ArrayLike,
     objective: Objective | None,

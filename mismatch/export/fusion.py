@@ -82,7 +82,7 @@ _attention = onnxscript.values.Op(
 )
 
 
-def _scaled_dot_product_attention(  # torch's own signature
+def _scaled_dot_product_attention(  # torch's own signature  # noqa: PLR0913
     query: Any,
     key: Any,
     value: Any,
@@ -153,7 +153,7 @@ def plain_attention_modules() -> Iterator[None]:
         nn.MultiheadAttention.forward = original  # type: ignore[method-assign]
 
 
-def _multi_head_attention(
+def _multi_head_attention(  # noqa: PLR0913
     self: nn.MultiheadAttention,
     query: Tensor,
     key: Tensor,

@@ -84,14 +84,14 @@ class Rows:
     labels: Sequence[int | None] = ()
 
 
-def export_bundle(
+def export_bundle(  # noqa: PLR0913
     engine: TorchEngine,
     output: Path,
     *,
     precision: str = "fp32",
     rows: Rows | None = None,
-    tolerance: Tolerance = Tolerance(),  # noqa: B008 (frozen)
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    tolerance: Tolerance = Tolerance(),
+    limits: Limits = Limits(),
     provider: str = "cpu",
     progress: Progress | None = None,
 ) -> ExportResult:

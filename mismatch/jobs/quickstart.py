@@ -139,7 +139,7 @@ class _Scored:
 
 
 def quickstart(
-    dir: str | Path,  # noqa: A002 (the option's name)
+    dir: str | Path,
     *,
     seed: int = 0,
 ) -> QuickstartResult:

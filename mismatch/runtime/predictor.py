@@ -60,7 +60,7 @@ class Predictor:
     process a bundle is loaded again at its first use, and a checkpoint runs on one thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         engine: Engine,
         *,
@@ -344,7 +344,7 @@ class Predictor:
         )
 
 
-def load(
+def load(  # noqa: PLR0913
     path: str | Path,
     provider: Provider = "auto",
     threads: int | None = None,

@@ -2,8 +2,6 @@
 documentation read it from here.
 """
 
-# ruff: noqa: RUF009  `option` is dataclasses.field
-
 from __future__ import annotations
 
 from collections.abc import Mapping

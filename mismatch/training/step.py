@@ -38,7 +38,7 @@ class Step:
     (GradCache, Gao et al. 2021); dropout is drawn alike both times.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         detector: Detector,
         objective: Objective,
