@@ -231,7 +231,7 @@ def _ask(
         plugin = point.load()
         _call_hook(manager, plugin, origin, _collector(offered, origin))
     # a plugin may fail in any way; the others go on
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         message = f"plugin {origin} is broken and left out: {_one_line(error)}"
         return [], [_problem(origin, message, "".join(traceback.format_exception(error)))]
     if not offered:

@@ -31,7 +31,7 @@ __all__ = ["closing", "command"]
     show_default=True,
     help="Of the drawings, the split and the training.",
 )
-def command(dir: Path, seed: int) -> None:
+def command(dir: Path, seed: int) -> None:  # noqa: A002 (the option's name)
     """Draw a product catalogue, train on it, evaluate, export, predict: no network, no data, a few
     minutes.
 

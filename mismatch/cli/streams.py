@@ -54,9 +54,9 @@ def open_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, flags)  # takes the lowest free number, which is this one
     if sys.stdout is None:
-        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def show_all_letters(stream: TextIO | None) -> None:

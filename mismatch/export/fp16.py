@@ -10,7 +10,7 @@ from mismatch.runtime.libraries import send_nothing
 
 send_nothing("onnxruntime")
 # it reads its switch as it is loaded
-from onnxruntime.transformers.float16 import (
+from onnxruntime.transformers.float16 import (  # noqa: E402
     DEFAULT_OP_BLOCK_LIST,
     convert_float_to_float16,
 )

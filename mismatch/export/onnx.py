@@ -90,8 +90,8 @@ def export_bundle(  # noqa: PLR0913
     *,
     precision: str = "fp32",
     rows: Rows | None = None,
-    tolerance: Tolerance = Tolerance(),
-    limits: Limits = Limits(),
+    tolerance: Tolerance = Tolerance(),  # noqa: B008 (frozen)
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
     provider: str = "cpu",
     progress: Progress | None = None,
 ) -> ExportResult:

@@ -139,7 +139,7 @@ class _Scored:
 
 
 def quickstart(
-    dir: str | Path,
+    dir: str | Path,  # noqa: A002 (the option's name)
     *,
     seed: int = 0,
 ) -> QuickstartResult:

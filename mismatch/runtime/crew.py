@@ -197,7 +197,7 @@ class Crew:
         # whoever waits has to hear of it, whatever goes wrong, and the next picture must not suffer
         try:
             worker = self._take_worker(job)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return _EndedError(_Cause.ACCIDENT, error)
         try:
             job.finish(worker.decode(job))
@@ -206,7 +206,7 @@ class Crew:
         except _EndedError as error:
             _end(worker)
             return error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             _end(worker)
             return _EndedError(_Cause.ACCIDENT, error)
         self._put_back(worker)

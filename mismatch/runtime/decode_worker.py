@@ -122,7 +122,7 @@ def _work(connection: Connection, *, niceness: int, memory: int) -> NoReturn:
                 connection.send_bytes(pixels)
     except (EOFError, OSError):
         os._exit(0)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, the pool sees that this worker is gone
         os._exit(1)
 
 

@@ -22,7 +22,7 @@ from mismatch.runtime.libraries import send_nothing
 from mismatch.runtime.time_limit import OverdueError, within
 
 send_nothing("onnxruntime")
-import onnxruntime as ort
+import onnxruntime as ort  # noqa: E402 - it reads its switch as it is loaded
 
 __all__ = [
     "CAPTURE_ENV",

@@ -41,5 +41,5 @@ def orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
         return 1

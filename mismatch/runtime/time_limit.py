@@ -49,5 +49,5 @@ class _Call(Generic[Result]):
     def __call__(self) -> None:
         try:
             self.results.append(self._act())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised where its outcome is taken
             self.error = error

@@ -159,7 +159,7 @@ class _Reader:
             for pair in self._pairs:
                 if not self._add(pair):
                     return
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the rows are asked for
             self._error = error
         finally:
             with self._changed:

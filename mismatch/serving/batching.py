@@ -268,7 +268,7 @@ class Batcher:
             found = await loop.run_in_executor(self._pool, self._score, rows)
             pairs = list(zip(taken, found, strict=True))
         # whatever it is, those who wait have to hear of it, and the next batch must not suffer
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             for request in requests:
                 self._drop(request, error)
             return

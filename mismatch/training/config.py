@@ -2,6 +2,8 @@
 documentation read it from here.
 """
 
+# ruff: noqa: RUF009  `option` is dataclasses.field
+
 from __future__ import annotations
 
 from collections.abc import Mapping

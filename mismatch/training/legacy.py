@@ -58,7 +58,7 @@ def head_line(path: str | Path) -> str | None:
         return None
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever is in the file, it is not needed
         return f"{file} is damaged or holds more than tensors, so nothing of it was read or run"
     tensors = _tensors(state)
     if not tensors:

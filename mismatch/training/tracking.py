@@ -102,7 +102,7 @@ class Trackers:
             try:
                 tell(tracker)
             # a service far away may fail in any way; the run goes on
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 del self.open[name]
                 warn(
                     "tracker",

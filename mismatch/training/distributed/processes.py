@@ -105,7 +105,7 @@ class Processes:
         failure: Exception | None = None
         try:
             said: list[Any] = [None, work()]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised below, when all know of it
             expected = (
                 ""
                 if isinstance(error, MismatchError)

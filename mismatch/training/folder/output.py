@@ -301,7 +301,7 @@ def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
     """Write training_curves.png; one that can't be drawn is a warning."""
     try:
         write_bytes(folder / CURVES, curves_png(stats))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a run is never lost for its picture
         warn("curves", f"{folder / CURVES} can't be drawn: {one_line(error)}")
 
 
