@@ -159,7 +159,7 @@ def test_a_foreign_folder_is_not_overwritten(
         ),
         (
             {"precision": "int8"},
-            "--precision int8 needs --verify-csv: rows on which its decisions are compared",
+            "`precision='int8'` needs `verify_rows`: rows on which its decisions are compared",
         ),
         (
             {
@@ -167,7 +167,7 @@ def test_a_foreign_folder_is_not_overwritten(
                 "provider": "cuda",
                 "rows": Rows([Pair("a.png", "red")], "rows.csv"),
             },
-            "--precision int8 runs on CPUs: use --provider cpu",
+            "`precision='int8'` runs on CPUs: use `provider='cpu'`",
         ),
     ],
 )
