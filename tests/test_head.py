@@ -112,7 +112,7 @@ def test_unlike_widths_are_refused_by_heads_that_only_compare(kind: str) -> None
     with pytest.raises(
         InputError,
         match=(
-            rf"the {kind} head needs equal widths, but images are 12 wide and texts 7; use --head"
+            rf"the {kind} head needs equal widths, but images are 12 wide and texts 7; use the"
             r" adapter"
         ),
     ):

@@ -126,7 +126,8 @@ def test_the_server_has_that_handler(colour_engine: Any, caplog: pytest.LogCaptu
 
 
 LIMITS = """
-import resource, sys
+import logging, resource, sys
+logging.basicConfig()
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 from mismatch.serving.listening import connections_within_limits
 print(connections_within_limits(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
