@@ -398,6 +398,7 @@ with gathering(folder / "run", processes) as together:
         refused = [type(error).__name__, str(error)]
 said = {"exchanged": exchanged, "unforeseen": unforeseen, "sets": [strings, numbers], "digest": digest, "lines": lines, "refused": refused}
 (folder / f"said{processes.index}.json").write_text(json.dumps(said))
+processes.end()
 """
 
 
