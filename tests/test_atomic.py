@@ -418,3 +418,12 @@ def test_the_umask_alone_gives_modes(
     modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert {mode for path, mode in modes.items() if path.is_file()} == {file_mode}
     assert {mode for path, mode in modes.items() if path.is_dir()} == {folder_mode}
+
+
+def test_the_former_home_still_leads_there() -> None:
+    from mismatch import files as former
+
+    with pytest.warns(DeprecationWarning, match=r"mismatch\.io\.reading"):
+        assert former.read_json is reading.read_json
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = former.nothing

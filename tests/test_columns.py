@@ -213,7 +213,9 @@ def test_only_a_url_as_base_makes_an_image_of_a_row_remote() -> None:
 
 @pytest.mark.parametrize("image", ["../a.jpg", "s3://shop/a.jpg", "s3://other/images/a.jpg"])
 def test_names_that_leave_a_url(image: str) -> None:
-    wanted = "leaves the image base path s3://shop/images; allow outside images if it may lie elsewhere"
+    wanted = (
+        "leaves the image base path s3://shop/images; allow outside images if it may lie elsewhere"
+    )
     assert str(Columns(inside="s3://shop/images/").path_problem(image)).endswith(wanted)
     assert str(
         Columns(inside="s3://shop/images/", multi_image="all").path_problem(f"b.jpg;{image}")

@@ -112,7 +112,8 @@ def _resolver(base: str | Path) -> Resolver:
 
 def _print_of(row: Sampled, where: Resolver, columns: Columns, seen: Mapping[str, Seen]) -> Any:
     images = [] if columns.path_problem(row.image) else columns.images(row.image)
-    return seen[where(images[0])].print if images else None
+    first = seen.get(where(images[0])) if images else None  # none of a row without a path
+    return None if first is None else first.print
 
 
 def size_advice(rows: int) -> str | None:

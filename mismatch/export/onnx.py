@@ -112,7 +112,8 @@ def export_bundle(  # noqa: PLR0913
         need = (
             "runs on CPUs: use `provider='cpu'`"
             if rows
-            else "needs `verify_rows`: rows on which its decisions are compared with the model's own"
+            else "needs `verify_rows`: rows on which its decisions are compared with the"
+            " model's own"
         )
         raise InputError(f"`precision='int8'` {need}")
     with locked(output, parents=True, inside=OWN):
