@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import threading
+import weakref
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -365,3 +367,53 @@ def test_explanations_of_clients_take_turns_and_all_are_finished(
 
     asyncio.run(work())
     assert order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4", "a5"]
+
+
+def test_replaced_models_are_let_go_of_at_once(tiny_bundles: dict[str, Path]) -> None:
+    """Without waiting for a collection of cycles."""
+
+    async def replaced() -> list[bool]:
+        models = Models(Settings(model=str(tiny_bundles["openclip"])), Metrics(), {})
+        kept = []
+        for _ in range(4):
+            await models.load()
+            kept.append(weakref.ref(models.get(None)))
+            await asyncio.sleep(0.1)
+        alive = [reference() is not None for reference in kept]
+        await models.close()
+        return alive
+
+    gc.disable()
+    try:
+        assert asyncio.run(replaced()) == [False, False, False, True]
+    finally:
+        gc.enable()
+
+
+def test_a_damaged_picture_that_comes_again_costs_no_memory(tiny_bundles: dict[str, Path]) -> None:
+    """An error that is raised again and again holds the frames, and these the picture."""
+    settings = Settings(model=str(tiny_bundles["openclip"]))
+    data = bytearray(image("red"))
+    at = data.index(b"IDAT")
+    data[at + 6 : at + 12] = b"\xff" * 6
+
+    async def refused(decoder: ImageDecoder, served: Served) -> int:
+        with pytest.raises(MismatchError) as failure:
+            await decoder.prepared(bytes(data), served, None)
+        frames = 0
+        trace = failure.value.__traceback__
+        while trace is not None:
+            frames += 1
+            trace = trace.tb_next
+        return frames
+
+    async def often() -> list[int]:
+        models = Models(settings, Metrics(), {})
+        await models.load()
+        decoder = ImageDecoder(settings)
+        found = [await refused(decoder, models.get(None)) for _ in range(8)]
+        await models.close()
+        return found
+
+    found = asyncio.run(often())
+    assert max(found[1:]) == min(found[1:])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +15,9 @@ from mismatch.data.columns import Columns
 from mismatch.data.rows import Row
 from mismatch.errors import InputError, MisuseError
 from mismatch.runtime.predictions import Prediction, decisive, table_like
-from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.predictor import Predictor, load
+from mismatch.runtime.score_file import write_score
+from mismatch.specs import Calibration, SliceThresholds
 
 GOOD = Prediction("a.png", "red", 0.7, 0.5, True, "match", "ok", 1.0)
 WORSE = Prediction("b.png", "red", 0.2, 0.5, False, "mismatch", "ok", -1.0)
@@ -138,3 +143,38 @@ def test_one_image_that_can_not_be_read_is_named(of_several: Any, mode: str) -> 
 def test_without_a_mode_a_row_has_one_image(of_several: Any) -> None:
     [(_, said)] = of_several([("red.png;blue.png", "red")], None)
     assert "/red.png;blue.png' not found" in said.status
+
+
+def test_a_slice_of_a_table_has_the_threshold_of_its_value(colour_engine: Any) -> None:
+    values = {"true": 0.9, "": 0.1, "2": 0.8}
+    predictor = Predictor(colour_engine())
+    predictor.slices = SliceThresholds("premium", values, dict.fromkeys(values, 50))
+    found = [predictor.threshold_for(value) for value in (True, "true", None, float("nan"), 2, "x")]
+    assert found == [0.9, 0.9, 0.1, 0.1, 0.8, predictor.threshold]
+
+
+def test_a_copy_keeps_the_calibration_that_its_threshold_belongs_to(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], tmp_path / "bundle")
+    predictor = load(tmp_path / "bundle", "cpu", 1)
+    changed = replace(predictor.score, calibration=Calibration(0.5, 1.0, 10))
+    write_score(tmp_path / "bundle", changed)
+    assert copy.copy(predictor).score == predictor.score
+    assert load(tmp_path / "bundle", "cpu", 1).score == changed
+
+
+@pytest.mark.parametrize("image", ["../secret.png", {"bytes": None, "path": "../secret.png"}])
+def test_a_path_in_the_column_image_stays_below_the_base(
+    colour_engine: Any, colour_images: Path, image: Any
+) -> None:
+    predictor = Predictor(colour_engine())
+    base = colour_images / "deep"
+    rows = [{"image": image, "text": "red"}, {"image": "../red.png", "text": "red"}]
+    found = list(predictor.predict_pairs(rows, image_base_path=base))
+    assert [one.prediction for one in found] == ["error", "error"]
+    assert all("leaves" in one.status for one in found)
+    [inside] = predictor.predict_pairs(
+        [{"image": "red.png", "text": "red"}], image_base_path=colour_images
+    )
+    assert inside.status == "ok"

@@ -668,7 +668,7 @@ def test_paths_stay_below_the_base(
     [own] = predictor.predict_pairs(
         [{"image": linked / "out.png", "text": "red"}], image_base_path=linked, outside_images=False
     )
-    assert own.status == "ok", "an `image` is the caller's own"
+    assert "leaves" in own.status, "a path in `image` is held alike"
 
 
 @pytest.mark.parametrize(
@@ -789,7 +789,7 @@ def test_a_copy_loads_the_model_again(
 
 def test_a_predictor_of_an_engine_cannot_be_copied(predictor: Predictor) -> None:
     for act in (pickle.dumps, copy.deepcopy):
-        with pytest.raises(mismatch.MismatchError, match=r"mismatch\.load"):
+        with pytest.raises(mismatch.MismatchError, match="load the model there"):
             act(predictor)
 
 

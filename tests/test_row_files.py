@@ -13,7 +13,7 @@ from PIL import Image
 
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import read_rows
-from mismatch.data.row_files import row_mappings, rows_file
+from mismatch.data.row_files import row_mappings, rows_file, value_text
 from mismatch.errors import InputError
 
 ROWS = [
@@ -148,3 +148,20 @@ def test_what_holds_no_rows_is_refused_by_its_type(rows: Any, words: str) -> Non
 def test_a_kind_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InputError, match="a path, a table"):
         row_mappings(object())
+
+
+def test_paths_among_images_in_memory_are_those_below_the_base(tmp_path: Path) -> None:
+    rows = [{"image": png("red"), "text": "a"}, {"image": "images/5.png;6.png", "text": "b"}]
+    with rows_file(rows, Columns(multi_image="all"), str(tmp_path)) as (path, _):
+        found = list(read_rows(path, require_label=False))
+    assert found[1].image_path == f"{tmp_path}/images/5.png;{tmp_path}/6.png"
+
+
+def test_a_value_is_the_same_text_in_a_file_and_in_a_table() -> None:
+    values = {"a": True, "b": None, "c": 2, "d": 1.5, "e": np.float64(2.5), "f": float("nan")}
+    rows = [{"image_path": "x.png", "text": "t", **values}]
+    with rows_file(rows, Columns()) as (path, _):
+        [row] = read_rows(path, require_label=False)
+    assert {name: value_text(value) for name, value in values.items()} == {
+        name: row.columns[name] for name in values
+    }

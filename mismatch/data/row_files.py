@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mismatch.data.columns import Columns
+from mismatch.data.columns import SEPARATOR, Columns
+from mismatch.data.rows import as_text
 from mismatch.errors import InputError
 from mismatch.images import ImageSource, as_image_source, encoded_image
 from mismatch.io.remote import Remote, is_url, located
 
-__all__ = ["RowsFile", "RowsLike", "row_mappings", "rows_file"]
+__all__ = ["RowsFile", "RowsLike", "row_mappings", "rows_file", "value_text"]
 
 # A path or URL; a table of pandas, polars or pyarrow; a datasets.Dataset; an iterable of mappings.
 RowsLike = Any
@@ -38,15 +39,15 @@ class RowsFile(NamedTuple):
 
 @contextmanager
 def rows_file(
-    rows: RowsLike, columns: Columns, *, absolute_images: bool = False
+    rows: RowsLike, columns: Columns, base: str = "", *, absolute_images: bool = False
 ) -> Iterator[RowsFile]:
     """Yield a file of these rows: a path as it is, anything else as JSON lines in a temporary
     folder, which is removed when the block ends.
 
     Images in memory are written there once each, as they are where they are encoded, else as PNG.
     Where the first row's image is in memory, image paths are relative to that folder, so that they
-    are the same whenever the rows are; `absolute_images`: they are absolute. InputError for what
-    holds no rows.
+    are the same whenever the rows are; `absolute_images`: they are absolute. `base`: folder that
+    paths among the rows are relative to. InputError for what holds no rows.
     """
     if isinstance(rows, (str, os.PathLike, Remote)):
         yield RowsFile(rows if isinstance(rows, Remote) else located(os.fspath(rows)), None)
@@ -54,7 +55,7 @@ def rows_file(
     records = row_mappings(rows)
     with tempfile.TemporaryDirectory(prefix="mismatch-") as folder:
         path = Path(folder) / f"{type(rows).__name__}.jsonl"
-        spooled = _Spooled(Path(folder), columns, absolute=absolute_images)
+        spooled = _Spooled(Path(folder), columns, base, absolute=absolute_images)
         with path.open("w", encoding="utf-8", newline="\n") as file:
             for record in spooled.records(records):
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
@@ -109,10 +110,11 @@ def _with_encoded_images(dataset: Any) -> Any:
 class _Spooled:
     """Rows on their way to a file: their images beside it, their values as JSON has them."""
 
-    def __init__(self, folder: Path, columns: Columns, *, absolute: bool) -> None:
+    def __init__(self, folder: Path, columns: Columns, base: str, *, absolute: bool) -> None:
         self.image_folder: Path | None = None  # that paths are relative to
         self._folder = folder
         self._columns = columns
+        self._base = base
         self._absolute = absolute
         self._written_as: dict[bytes, Path] = {}  # digests of images → their files
 
@@ -137,12 +139,18 @@ class _Spooled:
         except InputError as error:
             raise InputError(f"row {number}: {error}") from error
         if isinstance(source, (str, Path, Remote)):
-            relative = self.image_folder is not None and not is_url(str(source))
-            return os.path.abspath(str(source)) if relative else str(source)
+            return self._kept(str(source))
         if number == 1 and not self._absolute:
             self.image_folder = self._folder
         path = self._written(source, number)
         return path.name if self.image_folder is not None else str(path)
+
+    def _kept(self, path: str) -> str:
+        """Return a path among images in memory, absolute where those are not."""
+        if self.image_folder is None or is_url(path):
+            return path
+        images = self._columns.images(path)
+        return SEPARATOR.join(os.path.abspath(os.path.join(self._base, one)) for one in images)
 
     def _written(self, source: ImageSource, number: int) -> Path:
         if self._columns.inside:
@@ -157,6 +165,16 @@ class _Spooled:
             path = self._written_as[digest] = self._folder / f"row-{number}"
             path.write_bytes(data)
         return path
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a table as a file of rows has it: `true`, `1.5`, nothing where it is
+    missing.
+    """
+    plain = _plain(value)
+    if plain is None or isinstance(plain, (str, bool, int, float, list, dict)):
+        return as_text(plain)
+    return str(plain)
 
 
 def _plain(value: Any) -> Any:

@@ -168,7 +168,7 @@ def _opened(stack: ExitStack, rows: Sequence[RowsLike], options: RowOptions) -> 
     """Return all rows as files. One pool decodes the images of all of them, if any."""
     sources = []
     for source in rows:
-        sources.append(stack.enter_context(open_rows(source, options)))
+        sources.append(stack.enter_context(open_rows(source, options, absolute_images=True)))
         options = {**options, "isolate_decoding": False}
     return sources
 

@@ -89,10 +89,13 @@ class RowSource:
 
 
 @contextmanager
-def open_rows(rows: RowsLike, options: Mapping[str, Any]) -> Iterator[RowSource]:
+def open_rows(
+    rows: RowsLike, options: Mapping[str, Any], *, absolute_images: bool = False
+) -> Iterator[RowSource]:
     """Yield rows as a file, read as the `RowOptions` among `options` say, until the block ends.
 
-    A table or an iterable is written to a temporary file first.
+    A table or an iterable is written to a temporary file first; `absolute_images`: with absolute
+    paths of images that are in memory, as several sources with one base need.
     """
     chosen = ROW_DEFAULTS | {name: options[name] for name in ROW_DEFAULTS if name in options}
     base = str(chosen["image_base_path"])
@@ -104,7 +107,8 @@ def open_rows(rows: RowsLike, options: Mapping[str, Any]) -> Iterator[RowSource]
         multi_image=chosen["multi_image"],
         inside="" if chosen["allow_outside_images"] else base,
     )
-    with rows_file(rows, columns) as file, isolated_decoding(chosen["isolate_decoding"]):
+    spooled = rows_file(rows, columns, base, absolute_images=absolute_images)
+    with spooled as file, isolated_decoding(chosen["isolate_decoding"]):
         folder = base if file.image_folder is None else str(file.image_folder)
         yield RowSource(_name(rows), file.path, folder, columns)
 
@@ -181,7 +185,8 @@ def model_name(model: str | Path | Predictor) -> str:
     """Return what a model is called in messages and reports: its folder or name as given."""
     if isinstance(model, (str, Path)):
         return str(model)
-    return str(model.engine.describe().get("model", "the model"))
+    origin = model.origin
+    return "(a model without a folder)" if origin is None else str(origin)
 
 
 def check_options(options: Mapping[str, Any], *known: Mapping[str, Any]) -> None:

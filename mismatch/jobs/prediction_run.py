@@ -97,6 +97,7 @@ def run_settings(
         option_key("shard"): str(shard or "none"),
         option_key("keep_columns"): list(kept.items()),
         "the format": kind,
+        **({} if predictor.slices is None else {"slices' thresholds": asdict(predictor.slices)}),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.row_files import row_mappings
+from mismatch.data.row_files import row_mappings, value_text
 from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,
@@ -117,7 +117,7 @@ class Predictor:
         """
         if self.slices is None:
             return self.threshold
-        return self.slices.values.get(str(slice_value), self.threshold)
+        return self.slices.values.get(value_text(slice_value), self.threshold)
 
     def predict(
         self,
@@ -157,8 +157,8 @@ class Predictor:
 
         `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an
         absolute path or through a link; by default only where no base is given. False without a
-        base holds paths to the working directory. An `image` is the caller's own and may lie
-        anywhere. `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name
+        base holds paths to the working directory. A path in `image` is held alike.
+        `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name
         objects below it, or with `outside_images` any in stores of its kind.
 
         `live`: score rows as they come, and read them on a thread, so that one that is late holds
@@ -265,6 +265,11 @@ class Predictor:
         """
         return embed_texts(self.pipeline, texts)[:, : self.engine.text_dim]
 
+    @property
+    def origin(self) -> str | Path | None:
+        """Return the folder or name that it was loaded by; None where it was made of an engine."""
+        return None if self._model.origin is None else self._model.origin.path
+
     def close(self) -> None:
         """Let go of the model. Calls that run go on; later ones raise InputError."""
         self._model.close()
@@ -282,17 +287,13 @@ class Predictor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         model = self._model
-        if model.origin is None:
+        if model.origin is None or model.settings.decoder is not None:
+            what = "made of an engine" if model.origin is None else "with a `decoder`"
             raise MisuseError(
-                "a predictor that was made of an engine can't be pickled or copied; make it with"
-                " mismatch.load, or make another one there"
+                f"a predictor {what} can't be pickled or copied; load the model there"
             )
-        if model.settings.decoder is not None:
-            raise MisuseError(
-                "a predictor with a `decoder` can't be pickled or copied; load the model there with"
-                " a decoder of its own"
-            )
-        chosen = {"threshold": self.threshold, "review": self.review, "slices": self.slices}
+        names = ("threshold", "review", "slices", "_score")  # the folder may have others by now
+        chosen = {name: getattr(self, name) for name in names}
         return _reload, (model.origin, model.settings, chosen)
 
     def _predict(

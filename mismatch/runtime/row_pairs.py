@@ -229,6 +229,8 @@ class PairReader:
         name = str(path) if isinstance(path, (str, os.PathLike)) else ""
         if "image" in row:
             image, problem = self._received(row["image"])
+            if problem is None and isinstance(image, (str, Path)):
+                image, problem = self._located(str(image), None)
         else:
             image, problem = self._located(name, _path_problem(path))
         text = row["text"]

@@ -99,6 +99,10 @@ class _Client:
         self.cost -= request.cost
 
 
+def _nothing(*_: Any) -> Any:
+    """Stand for what a closed batcher no longer calls."""
+
+
 class Batcher:
     """Requests in, predictions out, in the order of each request's pairs.
 
@@ -158,6 +162,12 @@ class Batcher:
         if self._worker is not None:
             await self._worker
         self._pool.shutdown()
+
+    def release(self) -> None:
+        """Let go of what scored its pairs, once it is closed."""
+        self._score = _nothing
+        self._seen = _nothing
+        self._worker = None
 
     def expected_wait(
         self, client: str = ANYONE, reading: Mapping[str, int] = NONE_READING, cost: int = PAIR_COST

@@ -118,14 +118,16 @@ class ImageDecoder:
         if remembered is not None:
             return remembered
         if digest in self._failures:
-            raise self._failures[digest]
+            failure = self._failures[digest]
+            # a fresh one: each raise adds frames to an error, and these hold the picture
+            raise type(failure)(str(failure))
         try:
             return PreparedImage(
                 digest, await self._decoded(data, served.predictor.engine.image_spec, request)
             )
         except ImageError as error:
             self._note_failure(digest, error)
-            raise
+            raise type(error)(str(error)) from None
 
     async def _decoded(self, data: bytes, spec: ImageSpec, request: Hashable) -> NDArray[np.uint8]:
         if self._pool is None:

@@ -96,6 +96,7 @@ class Served:
         """Close it once no request uses it any more."""
         await self._unused.wait()
         await self.close()
+        self._release()
 
     async def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -103,6 +104,10 @@ class Served:
         await self.batcher.close()
         await self._turns.finished()
         await asyncio.to_thread(self._explainer.shutdown)
+
+    def _release(self) -> None:
+        """Let go of the batcher: the two hold each other, and a collection may be far."""
+        self.batcher.release()
 
     def remembered(self, digest: bytes) -> RememberedImage | None:
         """Return an image of these bytes that was embedded before, if that is still known."""

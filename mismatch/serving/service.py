@@ -185,8 +185,8 @@ class Service:
         else:
             question = await self._json(request, Question)
         served = self._served(question)
-        text = await self._text(served, question.text)
         async with self._in_time(served):
+            text = await self._text(served, question.text)
             row = await self._row(
                 request,
                 served,
@@ -240,8 +240,8 @@ class Service:
         """Answer POST /v1/explain."""
         question = await self._json(request, ExplainQuestion)
         served = self._served(question)
-        text = await self._text(served, question.text)
         async with self._in_time(served):
+            text = await self._text(served, question.text)
             image = await self._prepared(request, served, await self._bytes(question), pixels=True)
             self._read(request, served, 1)
             return await served.explanation(
