@@ -789,7 +789,7 @@ def test_a_copy_loads_the_model_again(
 
 def test_a_predictor_of_an_engine_cannot_be_copied(predictor: Predictor) -> None:
     for act in (pickle.dumps, copy.deepcopy):
-        with pytest.raises(mismatch.MismatchError, match="load the model there"):
+        with pytest.raises(mismatch.MismatchError, match="load the model"):
             act(predictor)
 
 

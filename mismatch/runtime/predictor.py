@@ -157,9 +157,9 @@ class Predictor:
 
         `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an
         absolute path or through a link; by default only where no base is given. False without a
-        base holds paths to the working directory. A path in `image` is held alike.
-        `image_base_path` may be a URL of a store: s3://bucket/images. Then rows name
-        objects below it, or with `outside_images` any in stores of its kind.
+        base holds paths to the working directory. A path in `image` is held alike. With a URL of a
+        store, s3://bucket/images, rows name objects below it, or with `outside_images` any in
+        stores of its kind.
 
         `live`: score rows as they come, and read them on a thread, so that one that is late holds
         up none that is there; by default where `rows` is an iterator or has no length. False: read
@@ -281,17 +281,14 @@ class Predictor:
         self.close()
 
     def __repr__(self) -> str:
-        origin = self._model.origin
-        model = "" if origin is None else f"{str(origin.path)!r}, "
+        model = "" if self.origin is None else f"{str(self.origin)!r}, "
         return f"<Predictor {model}{self._model.state}, threshold {self.threshold:g}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         model = self._model
         if model.origin is None or model.settings.decoder is not None:
             what = "made of an engine" if model.origin is None else "with a `decoder`"
-            raise MisuseError(
-                f"a predictor {what} can't be pickled or copied; load the model there"
-            )
+            raise MisuseError(f"a predictor {what} can't be pickled or copied; load the model")
         names = ("threshold", "review", "slices", "_score")  # the folder may have others by now
         chosen = {name: getattr(self, name) for name in names}
         return _reload, (model.origin, model.settings, chosen)
