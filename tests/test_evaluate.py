@@ -535,7 +535,10 @@ def test_from_python_on_rows_in_memory(
     predictor = Predictor(colour_engine())
     result = mismatch.evaluate(predictor, Path("rows.csv"), stress=True)
     assert isinstance(result, mismatch.Evaluation)
-    assert repr(result) == "Evaluation(model='the model', scored=6, accuracy=0.6667, auroc=0.6667)"
+    assert (
+        repr(result)
+        == "Evaluation(model='(a model without a folder)', scored=6, accuracy=0.6667, auroc=0.6667)"
+    )
     report = result.to_dict()
     assert json.loads(json.dumps(finite(report)))["metrics"]["confusion_matrix"] == [[2, 1], [1, 2]]
     assert list(report)[-2:] == ["stress", "provenance"]
