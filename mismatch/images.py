@@ -14,6 +14,7 @@ from PIL import Image
 
 from mismatch.errors import ImageError
 from mismatch.io.remote import Remote
+from mismatch.io.text import article
 
 __all__ = ["ImageSource", "as_image_source", "encoded_image", "no_image"]
 
@@ -51,7 +52,7 @@ def as_image_source(value: object) -> ImageSource:
 
 def no_image(value: object) -> ImageError:
     """Return what to raise for a value that is no image: it says its type and what is needed."""
-    return ImageError(f"an image is {_type_name(value)}; {NEEDED}")
+    return ImageError(f"an image is {article(type(value).__name__)}; {NEEDED}")
 
 
 def encoded_image(source: ImageSource) -> bytes:
@@ -98,13 +99,9 @@ def _of_array(value: Any) -> NDArray[np.uint8]:
             value = value.detach().cpu()
         array = np.asarray(value)
     except Exception as error:  # each library has its own
-        raise ImageError(f"an image is {_type_name(value)} without pixels; {NEEDED}") from error
+        raise ImageError(
+            f"an image is {article(type(value).__name__)} without pixels; {NEEDED}"
+        ) from error
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     return array
-
-
-def _type_name(value: object) -> str:
-    name = type(value).__name__
-    article = "an" if name[:1].lower() in "aeiou" else "a"
-    return f"{article} {name}"

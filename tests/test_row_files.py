@@ -132,7 +132,7 @@ def test_missing_values_and_numbers_of_other_libraries() -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (7, "the rows are a int"),
+        (7, "the rows are an int"),
         (b"a.csv", "the rows are a bytes"),
         ({"image_path": ["a"]}, "the rows are a dict"),
         ([("a.png", "red")], "row 1 is a tuple"),

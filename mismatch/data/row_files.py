@@ -19,6 +19,7 @@ from mismatch.data.rows import as_text
 from mismatch.errors import InputError
 from mismatch.images import ImageSource, as_image_source, encoded_image
 from mismatch.io.remote import Remote, is_url, located
+from mismatch.io.text import article
 
 __all__ = ["RowsFile", "RowsLike", "row_mappings", "rows_file", "value_text"]
 
@@ -69,7 +70,7 @@ def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
     at once, for what holds no rows.
     """
     if isinstance(rows, (str, bytes, bytearray, Mapping)):
-        raise InputError(f"the rows are a {type(rows).__name__}; {NEEDED}")
+        raise InputError(f"the rows are {article(type(rows).__name__)}; {NEEDED}")
     if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
         return iter(rows.iter_rows(named=True))
     if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
@@ -79,7 +80,7 @@ def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
     if hasattr(rows, "cast_column") and hasattr(rows, "features"):  # datasets
         return iter(_with_encoded_images(rows))
     if not isinstance(rows, Iterable):
-        raise InputError(f"the rows are a {type(rows).__name__}; {NEEDED}")
+        raise InputError(f"the rows are {article(type(rows).__name__)}; {NEEDED}")
     return _checked(rows)
 
 
@@ -87,8 +88,8 @@ def _checked(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise InputError(
-                f"row {number} is a {type(row).__name__}; a mapping with `image_path` (or `image`)"
-                " and `text` is needed"
+                f"row {number} is {article(type(row).__name__)}; a mapping with `image_path`"
+                " (or `image`) and `text` is needed"
             )
         yield row
 

@@ -6,9 +6,14 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "one_line", "plural", "printable"]
+__all__ = ["article", "did_you_mean", "one_line", "plural", "printable"]
 
 DIRECTIONS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+
+
+def article(name: str) -> str:
+    """Return `an int` or `a str`."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -10,11 +10,12 @@ import torch
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import CheckpointError, ContractError, InputError
+from mismatch.io.text import article
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import ImageSpec, TextSpec
 from mismatch.testing import samples
 from mismatch.testing.checks import Checks
-from mismatch.testing.outcomes import article, fail
+from mismatch.testing.outcomes import fail
 
 __all__ = ["DeclarationChecks", "changed_fields"]
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from mismatch.errors import ContractError, MismatchError
 
-__all__ = ["CLOSE", "LONGEST", "NEAR", "SAME", "article", "fail", "one_line", "percent", "skip"]
+__all__ = ["CLOSE", "LONGEST", "NEAR", "SAME", "fail", "one_line", "percent", "skip"]
 
 
 # How far two results that should be equal may lie apart, as a share of how far the embeddings of
@@ -36,11 +36,6 @@ def one_line(error: Exception) -> str:
     """Return an error in one line, with its type unless it is one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, MismatchError) else f"{type(error).__name__}: {text}"
-
-
-def article(name: str) -> str:
-    """Put an article before a name: `int` → `an int`."""
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def percent(gap: float) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from mismatch.backbones.base import Backbone
 from mismatch.errors import ContractError
+from mismatch.io.text import article
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import TokenBatch, Tokenizer
 from mismatch.specs import TextSpec
 from mismatch.testing import samples
-from mismatch.testing.outcomes import article, fail, one_line
+from mismatch.testing.outcomes import fail, one_line
 
 __all__ = [
     "Array",

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from mismatch.backbones.base import Backbone
+from mismatch.io.text import article
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.testing import samples
 from mismatch.testing.checks import Checks
-from mismatch.testing.outcomes import CLOSE, SAME, article, fail, percent, skip
+from mismatch.testing.outcomes import CLOSE, SAME, fail, percent, skip
 from mismatch.testing.probes import (
     ImageProbe,
     LevelsProbe,
