@@ -61,10 +61,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rows")
-    write_rows(folder)
-    return folder
+def rows(module_folder: Path) -> Path:
+    write_rows(module_folder)
+    return module_folder
 
 
 # --- two processes

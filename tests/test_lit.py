@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import WHOLE, first_photos, install, wheel_of
+from tests.conftest import WHOLE, first_photos, install, install_beside, wheel_of
 
 PHOTOS = 800  # to train on, of 5,625; two rows each
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,13 +34,14 @@ def run(*command: Any, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with mismatch's wheel and its [train], the plugin's wheel and
-    pytest; its bin folder.
+def stranger(module_folder: Path) -> Path:
+    """A virtual environment with mismatch's wheel, the plugin's wheel and pytest; its bin folder.
+    In a whole run it is a fresh one with mismatch's [train] and nothing else.
     """
-    folder = tmp_path_factory.mktemp("stranger")
-    own, plugin = wheel_of(ROOT, folder), wheel_of(EXAMPLE, folder)
-    return install(folder / "venv", f"{own}[train]", plugin, "pytest>=8.4")
+    own, plugin = wheel_of(ROOT, module_folder), wheel_of(EXAMPLE, module_folder)
+    if WHOLE:
+        return install(module_folder / "venv", f"{own}[train]", plugin, "pytest>=8.4")
+    return install_beside(module_folder / "venv", own, plugin)
 
 
 def test_it_keeps_the_contract_and_passes_its_own_tests(stranger: Path, tmp_path: Path) -> None:

@@ -97,10 +97,9 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rows")
-    write_rows(folder)
-    return folder
+def rows(module_folder: Path) -> Path:
+    write_rows(module_folder)
+    return module_folder
 
 
 def check_agreement(rows: Path, launcher: str, *options: object) -> None:
