@@ -401,19 +401,21 @@ def install(folder: Path, *requirements: object) -> Path:
     return bin_folder
 
 
-def install_beside(folder: Path, *wheels: Path) -> Path:
-    """A virtual environment with those wheels, and behind them the packages that this process
-    uses; its bin folder. It spares the gigabytes and minutes of a fresh one.
+def install_beside(folder: Path, own: Path, *requirements: object) -> Path:
+    """A virtual environment with our wheel and those, and behind them the packages that this
+    process uses; its bin folder. It spares the gigabytes and minutes of a fresh one.
     """
     venv.create(folder, with_pip=True)
     bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
     paths = {"base": str(folder), "platbase": str(folder)}
-    own = Path(sysconfig.get_path("purelib", "venv", paths))
+    site_packages = Path(sysconfig.get_path("purelib", "venv", paths))
     behind = [path for path in sys.path if Path(path).name == "site-packages"]
-    (own / "packages_behind.pth").write_text("\n".join(behind))
+    (site_packages / "packages_behind.pth").write_text("\n".join(behind))
     pip = [str(bin_folder / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    wanted = ("--no-compile", "--no-deps", "--force-reinstall", *map(str, wheels))
-    subprocess.run([*pip, "install", "--ignore-installed", *wanted], check=True)
+    install = [*pip, "install", "--no-compile"]
+    # ours beside the one that is tested, not in place of it
+    subprocess.run([*install, "--no-deps", "--ignore-installed", str(own)], check=True)
+    subprocess.run([*install, *map(str, requirements)], check=True)
     return bin_folder
 
 
