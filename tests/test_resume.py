@@ -300,10 +300,10 @@ def wait_for(kind: str, moment: float, reader: int, out: Path) -> None:
 
 def driven(act: Callable[[Path], None], folder: Path) -> str:
     """What it prints, in a process of its own."""
-    command = [sys.executable, __file__, act.__name__, str(folder)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    command = [sys.executable, "-m", "tests.test_resume", act.__name__, str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
