@@ -127,7 +127,7 @@ def test_a_pair_that_waits_leaves_the_queue_with_its_client(
 ) -> None:
     engine = colour_engine()
     with (
-        stuck("score", engine, monkeypatch),
+        stuck("score", engine, monkeypatch) as stage,
         server(Predictor(engine), batch=1, wait=0.0) as port,
     ):
         lines = [send(port, "/v1/predict", message("/v1/predict", None)) for _ in range(3)]
@@ -135,6 +135,7 @@ def test_a_pair_that_waits_leaves_the_queue_with_its_client(
         for line in lines:
             reset(line)
         wait_for(port, 'mismatch_queue_pairs{model="default"} 0.0')
+        stage.go.set()
 
 
 class Client:
