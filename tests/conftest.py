@@ -36,6 +36,9 @@ from tests.training_lines import training_lines
 # in the background of a shell, where children would ignore Ctrl-C as well
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# and under nohup this one is
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -58,5 +58,5 @@ def test_an_iterable_is_kept_as_a_list_and_a_path_as_it_is() -> None:
     assert keep_rows("rows.csv") == "rows.csv"
     assert in_memory(ROWS)
     assert not in_memory(Path("rows.csv"))
-    with pytest.raises(InputError, match="the rows are a int"):
+    with pytest.raises(InputError, match="the rows are an int"):
         keep_rows(3)
