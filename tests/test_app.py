@@ -256,6 +256,23 @@ def test_bands_and_slices_are_those_of_the_model(colour_engine: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("column", ["image", "text", "problem"])
+def test_a_slice_column_of_any_name_takes_the_place_of_nothing(
+    colour_engine: Any, column: str
+) -> None:
+    question = {"image": text64(image()), "text": "red"}
+    score = ScoreSpec(
+        "probability", 0.5, slices=SliceThresholds(column, {"strict": 0.9}, {"strict": 40})
+    )
+    with serving(Predictor(colour_engine(score=score))) as client:
+        plain = client.post("/v1/predict", json=question).json()
+        for value in ("strict", "/etc/passwd", "blue"):
+            answer = client.post("/v1/predict", json=question | {"slice_value": value}).json()
+            assert answer["status"] == "ok"
+            assert answer["similarity_score"] == plain["similarity_score"]
+            assert answer["threshold"] == (0.9 if value == "strict" else 0.5)
+
+
 def test_what_it_says_of_itself(client: TestClient) -> None:
     facts = client.get("/v1/model").json()
     assert (

@@ -71,6 +71,16 @@ def test_one_request_of_the_largest_size_always_has_room_when_it_is_alone() -> N
             account.take(1)
 
 
+def test_nothing_is_taken_once_a_request_has_ended() -> None:
+    budget = Budget(4 * SMALL, 4 * SMALL)
+    with budget.account("a") as account:
+        account.take(1)
+    with pytest.raises(HTTPException):
+        account.take(4 * SMALL)
+    with budget.account("b") as other:
+        other.take(4 * SMALL)
+
+
 def test_the_account_of_a_request_is_found_while_it_is_answered() -> None:
     assert current_account() is None
     assert current_client() == "unknown"

@@ -15,8 +15,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from mismatch.errors import InputError
 from mismatch.runtime.predictor import Predictor
-from mismatch.serving.disconnects import ended_by_disconnect
+from mismatch.serving.disconnects import ended_by_disconnect, together
 from mismatch.serving.images import ImageDecoder
 from tests.serving import image, server, text64
 
@@ -187,5 +188,26 @@ def test_who_cancels_the_request_itself_is_obeyed() -> None:
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
+
+    asyncio.run(work())
+
+
+def test_an_error_of_one_ends_what_is_done_with_it_before_it_is_raised() -> None:
+    ended = []
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(20)
+        finally:
+            ended.append("long")
+
+    async def wrong() -> None:
+        await asyncio.sleep(0)
+        raise InputError("no")
+
+    async def work() -> None:
+        with pytest.raises(InputError):
+            await together([long(), wrong(), long()])
+        assert ended == ["long", "long"]
 
     asyncio.run(work())

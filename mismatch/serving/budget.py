@@ -77,6 +77,7 @@ class Budget:
             yield account
         finally:
             _CURRENT.reset(token)
+            account.closed = True
             self.hold(client, -account.size)
 
 
@@ -88,10 +89,13 @@ class Account:
         self.client = client
         self.size = 0  # bytes
         self.fetched = 0  # bytes of images from addresses, which are part of `size`
+        self.closed = False  # the request has ended, and nothing more would be given back
 
     def take(self, size: int) -> None:
-        """Hold `size` bytes more; HTTPException (503) where all, or this client's, are too many."""
-        if not self._budget.fits(self.client, self.size + size, self.size):
+        """Hold `size` bytes more; HTTPException (503) where all, or this client's, are too many,
+        or the request has ended.
+        """
+        if self.closed or not self._budget.fits(self.client, self.size + size, self.size):
             raise HTTPException(503, FULL, RETRY)
         self._budget.hold(self.client, size)
         self.size += size

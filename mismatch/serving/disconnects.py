@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Message, Receive
 
-__all__ = ["ended_by_disconnect"]
+__all__ = ["ended_by_disconnect", "together"]
+
+T = TypeVar("T")
 
 GONE: Message = {"type": "http.disconnect"}
 
@@ -67,3 +69,16 @@ class _Watch:
         if not self._is_answered():
             self.has_cancelled = True
             self._task.cancel()
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what each gives, in order. An error of one ends the others before it is raised: none
+    goes on for a request that was answered.
+    """
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -121,11 +121,10 @@ class Served:
         slice_value: str | None,
         problem: str | None = None,
     ) -> dict[str, Any]:
-        """Return a pair as `_score` takes it; `problem`: why it can't be scored."""
-        row: dict[str, Any] = {"image": image, "text": text, "problem": problem}
-        if self.predictor.slices is not None:
-            row[self.predictor.slices.column] = slice_value
-        return row
+        """Return a pair as `_score` takes it; `problem`: why it can't be scored. Its keys are
+        ours: a slice column may be called "image", and its value is never one.
+        """
+        return {"image": image, "text": text, "problem": problem, "slice_value": slice_value}
 
     async def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Return one answer a row, in order."""
@@ -203,8 +202,7 @@ class Served:
         return found
 
     def _pair(self, row: Mapping[str, Any]) -> Pair:
-        slices = self.predictor.slices
-        value = None if slices is None else row.get(slices.column)
+        value = None if self.predictor.slices is None else row["slice_value"]
         image = NO_PIXELS if row["image"] is None else row["image"]
         return Pair(image, row["text"], row["problem"], slice_value=value)
 

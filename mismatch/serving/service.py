@@ -21,6 +21,7 @@ from mismatch.runtime.preprocess import PreparedImage
 from mismatch.runtime.tokenize import EMPTY
 from mismatch.serving.bodies import LARGE, read_message
 from mismatch.serving.configuration import Settings
+from mismatch.serving.disconnects import together
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
 from mismatch.serving.hangups import can_hang_up
@@ -312,10 +313,8 @@ class Service:
     ) -> dict[str, PreparedImage | ImageError]:
         """Return by name each image that a pair has, decoded, or why it can't be."""
         names = list(dict.fromkeys(pair.image for pair in question.pairs))
-        found = await asyncio.gather(
-            *(self._named(request, served, question, name) for name in names)
-        )
-        return dict(zip(names, found, strict=True))
+        images = await together(self._named(request, served, question, name) for name in names)
+        return dict(zip(names, images, strict=True))
 
     async def _named(
         self, request: Request, served: Served, question: BatchQuestion, name: str
