@@ -16,7 +16,17 @@ from mismatch.errors import ImageError
 from mismatch.io.remote import Remote
 from mismatch.io.text import article
 
-__all__ = ["ImageSource", "as_image_source", "encoded_image", "no_image"]
+__all__ = [
+    "ORIENTATION",
+    "ImageSource",
+    "as_image_source",
+    "encoded_image",
+    "from_array",
+    "no_image",
+    "to_8_bits",
+]
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 # a path, an encoded image, a Pillow image, or an (H, W, 3) uint8 array
 ImageSource = str | Path | Remote | bytes | Image.Image | NDArray[Any]
@@ -57,18 +67,78 @@ def no_image(value: object) -> ImageError:
 
 def encoded_image(source: ImageSource) -> bytes:
     """Return an image that is not a path as the bytes of a file: encoded ones as they are, pixels
-    as PNG, which loses nothing.
+    as PNG, which reads as they do. ImageError for pixels that no model takes.
     """
     if isinstance(source, bytes):
         return source
     if isinstance(source, np.ndarray):
-        source = Image.fromarray(source)
+        source = from_array(source, "an image in memory")
     if not isinstance(source, Image.Image):
         raise ImageError(f"{source} is a path, and pixels or encoded bytes are needed")
+    if source.mode == "F" or not source.width * source.height:
+        raise ImageError("an image in memory has no pixels, or floating-point ones")
+    source.load()  # a TIFF turns itself upright then
+    image = source
+    if source.mode.startswith("I"):
+        image = _of_16_bits(source)
+    elif source.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        image = source.convert("RGB")
     file = io.BytesIO()
-    image = source if source.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else source.convert("RGB")
-    image.save(file, "PNG", compress_level=1)
+    image.save(file, "PNG", compress_level=1, exif=_orientation(source))
     return file.getvalue()
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Return modes I and I;16 as I;16, which PNG keeps."""
+    levels = np.asarray(image)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise ImageError(
+            f"an image in memory has pixels from {levels.min()} to {levels.max()}; convert it to"
+            " 8 or 16 bits"
+        )
+    return Image.fromarray(levels.astype(np.uint16))
+
+
+def _orientation(image: Image.Image) -> bytes:
+    """Return the part of a picture's EXIF data that says how it is turned."""
+    kept = Image.Exif()
+    try:
+        kept[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        return kept.tobytes()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing, and the picture itself is whole
+        return b""
+
+
+def from_array(array: NDArray[Any], name: str) -> Image.Image:
+    """Make an image of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16.
+
+    ImageError, which calls it `name`, for anything else.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ImageError(
+            f"{name} is an array of shape {array.shape}; (height, width), or that and 3 or 4"
+            " channels, is needed"
+        )
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint16:
+        array = to_8_bits(array)
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"{name} is an array of {array.dtype}; uint8 (0..255), uint16 or bool is needed"
+        )
+    if 0 in array.shape:
+        raise ImageError(f"{name} has no pixels (shape {array.shape})")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale 0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _of_mapping(value: Mapping[str, Any]) -> ImageSource:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mismatch.errors import ImageError
 from mismatch.images import as_image_source, encoded_image
+from mismatch.runtime.preprocess import open_image
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -65,6 +66,57 @@ def test_pixels_are_kept_in_a_file_without_loss() -> None:
     assert encoded_image(Image.new("CMYK", (3, 3))).startswith(b"\x89PNG")
     with pytest.raises(ImageError, match="is a path"):
         encoded_image("x.png")
+
+
+def turned() -> Image.Image:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(PIXELS, 8, axis=1)).save(file, "PNG", exif=exif)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+DEEP = (np.arange(20, dtype=np.uint16) * 3000).reshape(4, 5)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        turned(),
+        DEEP,
+        Image.fromarray(DEEP),
+        Image.fromarray(DEEP.astype(np.int32)),
+        PIXELS[:, :, :1],
+        np.dstack([DEEP, DEEP, DEEP]),
+        PIXELS > 20,
+        Image.fromarray(PIXELS).convert("CMYK"),
+    ],
+    ids=["turned", "uint16", "I;16", "I", "one channel", "uint16 colours", "bool", "CMYK"],
+)
+def test_a_file_of_pixels_reads_as_they_do(source: Any) -> None:
+    read = open_image(encoded_image(source))
+    np.testing.assert_array_equal(read, open_image(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        DEEP.astype(np.float32),
+        DEEP.astype(np.int32),
+        PIXELS[:, :, :2],
+        PIXELS.astype(np.int8),
+        PIXELS.astype(np.float64),
+        PIXELS[None],
+        PIXELS[:0],
+        Image.fromarray(DEEP.astype(np.float32)),
+        Image.fromarray(DEEP.astype(np.int32) - 5),
+    ],
+)
+def test_pixels_that_no_model_takes_are_refused_as_a_model_does(source: Any) -> None:
+    with pytest.raises(ImageError):
+        open_image(source)
+    with pytest.raises(ImageError):
+        encoded_image(source)
 
 
 def test_a_number_is_no_file() -> None:

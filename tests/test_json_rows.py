@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -305,3 +306,15 @@ def test_more_keys_than_a_table_has_columns(tmp_path: Path) -> None:
         InputError, match=r":1: there are 5,400 columns; a file of rows has at most 4,096"
     ):
         read_header(save(tmp_path, b"\n".join(lines)), require_label=False)
+
+
+def test_a_key_that_comes_late_takes_no_asked_columns_place(tmp_path: Path) -> None:
+    first = {"p": "a.png", "t": "red", "y": 1}
+    last = {"p": "b.png", "t": "right", "y": 0, "image_path": "c.png", "text": "other", "label": 1}
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row) for row in (*[first] * 100, last, dict(reversed(last.items())))]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    columns = Columns("p", "t", "y")
+    for row in list(read_rows(path, require_label=True, columns=columns))[100:]:
+        assert (row.image_path, row.text, row.label) == ("b.png", "right", 0)
+        assert row.columns["input_text"] == "other"

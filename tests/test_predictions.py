@@ -146,11 +146,15 @@ def test_without_a_mode_a_row_has_one_image(of_several: Any) -> None:
 
 
 def test_a_slice_of_a_table_has_the_threshold_of_its_value(colour_engine: Any) -> None:
-    values = {"true": 0.9, "": 0.1, "2": 0.8}
+    values = {"true": 0.9, "": 0.1, "2": 0.8, "3.0": 0.7}
     predictor = Predictor(colour_engine())
     predictor.slices = SliceThresholds("premium", values, dict.fromkeys(values, 50))
-    found = [predictor.threshold_for(value) for value in (True, "true", None, float("nan"), 2, "x")]
-    assert found == [0.9, 0.9, 0.1, 0.1, 0.8, predictor.threshold]
+    found = [predictor.threshold_for(value) for value in (True, "true", None, float("nan"), "x")]
+    assert found == [0.9, 0.9, 0.1, 0.1, predictor.threshold]
+    # integers are floating-point where one of the column is missing
+    assert [predictor.threshold_for(value) for value in (2, 2.0, "2.0", 3, "3")] == [0.8] * 3 + [
+        0.7
+    ] * 2
 
 
 def test_a_copy_keeps_the_calibration_that_its_threshold_belongs_to(

@@ -69,6 +69,9 @@ def json_rows(reading: Reading) -> Iterator[Row]:
             return
         present = reading.present(header, names)
         renamed = {name: new for name, new in zip(header, names, strict=True) if name != new}
+        for new in list(renamed.values()):
+            # a key that only a later object has doesn't stand for the column that was asked for
+            renamed.setdefault(new, f"input_{new}")
         file.seek(0)
         for line in _lines(file) if reading.span is None else _span_lines(reading, reading.span):
             row = _row(line, renamed, present, reading)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mismatch.data.columns import SEPARATOR, Columns
 from mismatch.data.rows import as_text
-from mismatch.errors import InputError
+from mismatch.errors import ImageError, InputError
 from mismatch.images import ImageSource, as_image_source, encoded_image
 from mismatch.io.remote import Remote, is_url, located
 from mismatch.io.text import article
@@ -159,7 +159,10 @@ class _Spooled:
                 f"row {number}: its image is in memory, and `image_base_path` goes with images"
                 " that are paths; leave it out"
             )
-        data = encoded_image(source)
+        try:
+            data = encoded_image(source)
+        except ImageError as error:
+            raise ImageError(f"row {number}: {error}") from error
         digest = hashlib.sha256(data).digest()
         path = self._written_as.get(digest)
         if path is None:

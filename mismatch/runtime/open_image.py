@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from PIL import Image
 
 from mismatch import images
 from mismatch.errors import ImageError, ImageNotFoundError, ImageRefusedError, MachineError
+from mismatch.images import from_array, to_8_bits
 from mismatch.io.remote import Remote, is_url
 from mismatch.io.retries import (
     NO_MEMORY,
@@ -187,7 +188,7 @@ def _decode(
         _checked(source, name).load()  # a TIFF turns itself upright while it loads
         return source, source.size
     if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
+        image = _checked(from_array(source, name), name)
         return image, image.size
     if isinstance(source, bytes):
         return _load(io.BytesIO(source), name, reduction, limits)
@@ -328,33 +329,6 @@ def _checked(image: Image.Image, name: str, max_pixels: int | None = None) -> Im
     return image
 
 
-def _from_array(array: NDArray[Any], name: str) -> Image.Image:
-    """Make an image of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); bool, uint8 or uint16."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise ImageError(
-            f"{name} is an array of shape {array.shape}; (height, width), or that and 3 or 4"
-            " channels, is needed"
-        )
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    if array.dtype == np.uint16:
-        array = _to_8_bits(array)
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"{name} is an array of {array.dtype}; uint8 (0..255), uint16 or bool is needed"
-        )
-    if 0 in array.shape:
-        raise ImageError(f"{name} has no pixels (shape {array.shape})")
-    return _checked(Image.fromarray(np.ascontiguousarray(array)), name)
-
-
-def _to_8_bits(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale 0..65535 → 0..255, to the nearest; Pillow's own conversion would saturate."""
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _to_rgb(image: Image.Image, background: RGB8, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = _from_integers(image, name)
@@ -375,4 +349,4 @@ def _from_integers(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(
             f"{name} has pixels from {levels.min()} to {levels.max()}; convert it to 8 or 16 bits"
         )
-    return Image.fromarray(_to_8_bits(levels))
+    return Image.fromarray(to_8_bits(levels))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
+from mismatch.images import ORIENTATION
 from mismatch.runtime.image_bounds import is_costly_exif
 
 __all__ = ["TURNS", "orientation", "upright"]
 
-ORIENTATION = 0x0112  # EXIF tag
 TURNS = {  # EXIF orientation → what puts the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
