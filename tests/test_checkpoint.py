@@ -85,6 +85,20 @@ def test_a_clone_shares_its_weights_and_has_its_own_statistics(
     assert load_detector(tmp_path / "best")[1] == load_detector(folder)[1]
 
 
+def test_files_that_somebody_put_there_stay(folder: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best"
+    clone_checkpoint(folder, best, {})
+    (best / ".git").mkdir()
+    for name in ("notes.txt", ".git/HEAD"):
+        (best / name).write_text("mine")
+    clone_checkpoint(folder, best, {"best_epoch": 2})
+    detector, meta = load_detector(folder)
+    save_checkpoint(best, detector, meta, {"best_epoch": 3})
+    assert (best / "notes.txt").read_text() == (best / ".git" / "HEAD").read_text() == "mine"
+    assert json.loads((best / "training_stats.json").read_text()) == {"best_epoch": 3}
+    assert set(load_detector(best)[1].files) == set(meta.files)
+
+
 def test_where_links_fail_weights_are_copied(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,20 @@ def test_what_a_user_keeps_in_a_checkpoint_does_not_go_with_it(
     assert place.read_text() == "mine"
 
 
+def test_an_epoch_in_which_a_user_keeps_something_is_not_removed(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path, keep=1)
+    save(run, loaded, 1)
+    (tmp_path / "checkpoint_epoch_1" / "notes.txt").write_text("mine")
+    (tmp_path / "best_model" / "notes.txt").write_text("mine")
+    for epoch in (2, 3):
+        save(run, loaded, epoch)
+    assert names(tmp_path)[:3] == ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_3"]
+    assert (tmp_path / "checkpoint_epoch_1" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "best_model" / "notes.txt").read_text() == "mine"
+
+
 def test_no_run_is_written_into_a_checkpoint(loaded: Loaded, tmp_path: Path) -> None:
     save(RunFolder(tmp_path), loaded, 1)
     with pytest.raises(CheckpointError, match=r"`output_dir` .* lies in the model"):

@@ -208,6 +208,7 @@ def save_checkpoint(
         write_json(part / STATS, stats)
         if write_more is not None:
             write_more(part)
+        _keep_foreign_files(folder, part)
 
 
 @contextlib.contextmanager
@@ -234,6 +235,14 @@ def clone_checkpoint(source: Path, folder: Path, stats: Mapping[str, Any]) -> No
         shutil.copyfile(source / HEAD, part / HEAD)
         shutil.copyfile(source / META, part / META)
         write_json(part / STATS, stats)
+        _keep_foreign_files(folder, part)
+
+
+def _keep_foreign_files(folder: Path, part: Path) -> None:
+    """Copy to the folder that takes a checkpoint's place what somebody has put there meanwhile."""
+    for name in foreign_files(folder):
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / name, part / name, follow_symlinks=False)
 
 
 def _known_hashes(folder: Path | None) -> dict[str, str]:

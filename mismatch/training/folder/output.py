@@ -293,8 +293,11 @@ class RunFolder:
             elif path != place:
                 drop_state(path)
         for path in self.written[: -self.keep] if self.keep else []:
-            remove_directory(path)
             self.written.remove(path)
+            if others := foreign_files(path):
+                announce(f"{path} is kept, as it holds other files too ({', '.join(others[:3])})")
+            else:
+                remove_directory(path)
 
 
 def draw_curves(folder: Path, stats: Mapping[str, Any]) -> None:
