@@ -16,7 +16,7 @@ import pytest
 from mismatch.errors import ImageError
 from mismatch.serving.budget import Budget
 from mismatch.serving.fetch_turns import HOST_SHARE, SHARE
-from mismatch.serving.fetching import FairFetcher, Fetcher
+from mismatch.serving.fetching import FairFetcher, Fetcher, _Pinned
 
 FINISHED: list[str] = []  # paths that the host has sent slowly to their end
 LOOPBACK = ("127.0.0.0/8",)
@@ -334,3 +334,23 @@ def test_other_addresses_are_refused_unasked(port: int, url: str) -> None:
 def test_a_line_break_in_a_path_reaches_no_host(port: int) -> None:
     with pytest.raises(ImageError):
         fetcher(port)(f"http://localhost:{port}/a b")
+
+
+def test_a_host_that_is_connected_to_after_the_time_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.create_connection
+
+    def late(*args: Any, **more: Any) -> socket.socket:
+        line = real(*args, **more)
+        time.sleep(0.1)
+        return line
+
+    monkeypatch.setattr(socket, "create_connection", late)
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        port = host.getsockname()[1]
+        until = time.monotonic() + 0.05
+        connection = _Pinned("a", port, "127.0.0.1", secure=False, until=until)
+        with pytest.raises(TimeoutError):
+            connection.connect()
+        assert connection.sock.fileno() == -1

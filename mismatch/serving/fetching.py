@@ -278,6 +278,9 @@ class _Pinned(http.client.HTTPConnection):
                 self.sock, server_hostname=self.host
             )
         self.line = self.sock
+        if time.monotonic() >= self._until:  # when `_cut_off` may have found no line to cut
+            self.sock.close()
+            raise TimeoutError
 
 
 @contextmanager
