@@ -77,7 +77,10 @@ def encoded_image(source: ImageSource) -> bytes:
         raise ImageError(f"{source} is a path, and pixels or encoded bytes are needed")
     if source.mode == "F" or not source.width * source.height:
         raise ImageError("an image in memory has no pixels, or floating-point ones")
-    source.load()  # a TIFF turns itself upright then
+    try:
+        source.load()  # a TIFF turns itself upright then
+    except OSError as error:
+        raise ImageError(f"an image in memory can't be decoded: {error}") from error
     image = source
     if source.mode.startswith("I"):
         image = _of_16_bits(source)

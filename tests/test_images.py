@@ -119,6 +119,14 @@ def test_pixels_that_no_model_takes_are_refused_as_a_model_does(source: Any) -> 
         encoded_image(source)
 
 
+def test_a_picture_that_is_cut_short_is_an_image_error() -> None:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "PNG")
+    cut = Image.open(io.BytesIO(file.getvalue()[:2000]))
+    with pytest.raises(ImageError, match="can't be decoded"):
+        encoded_image(cut)
+
+
 def test_a_number_is_no_file() -> None:
     """It would be taken for a file descriptor, read and closed."""
     read, write = os.pipe()
