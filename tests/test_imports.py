@@ -32,7 +32,7 @@ def lint(root: Path) -> subprocess.CompletedProcess[str]:
 def test_the_contracts_hold() -> None:
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 kept, 0 broken" in done.stdout
+    assert "6 kept, 0 broken" in done.stdout
 
 
 BREACHES = [

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from mismatch.data.arrow_rows import arrow_header, arrow_rows
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
-from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
-from mismatch.data.dataset_folder import STATE, dataset_files
-from mismatch.data.json_rows import json_header, json_rows
+from mismatch.data.readers.arrow import arrow_header, arrow_rows
+from mismatch.data.readers.csv import bad_bytes, csv_header, csv_rows, not_utf8, open_text
+from mismatch.data.readers.dataset_folder import STATE, dataset_files
+from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.pairs import Row, one_image_each, read_header, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.label_errors import (
     LabelFinding,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from mismatch.data.pairs import one_image_each, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.speed import Contender, Plan, measure, turns

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Unpack
 
 from mismatch.data.pairs import Row, read_header, rows_files, source_digest
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
 from mismatch.io.atomic import atomic_file, write_json

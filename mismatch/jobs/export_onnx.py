@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from mismatch.data.pairs import LABELS, one_image_each, read_rows, resolve_image
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
 from mismatch.io.outputs import refuse_model_folder

@@ -14,7 +14,7 @@ import numpy as np
 from mismatch.data import negatives
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import place, read_header, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.data.unimodal_baselines import LEAST_ROWS, Telltale, blind_text_auroc, telltales
 from mismatch.errors import InputError

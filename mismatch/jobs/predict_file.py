@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack
 
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.long_texts import long_texts_note

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from mismatch.data.pairs import all_columns, place, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.io.outputs import check_outputs

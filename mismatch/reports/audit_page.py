@@ -13,7 +13,7 @@ from mismatch.io.atomic import atomic_file
 from mismatch.reports.gallery import STYLE, thumbnail
 
 if TYPE_CHECKING:
-    from mismatch.data.audit_report import Audit, FileAudit
+    from mismatch.data.audit.report import Audit, FileAudit
 
 __all__ = ["TITLE", "write_audit_page"]
 

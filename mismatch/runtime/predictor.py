@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.row_files import row_mappings, value_text
+from mismatch.data.readers.memory import row_mappings, value_text
 from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,

@@ -14,7 +14,7 @@ import numpy as np
 from mismatch.data.columns import Columns, locate_image
 from mismatch.data.confined import ConfinedFolder
 from mismatch.data.pairs import read_rows
-from mismatch.data.row_files import row_mappings
+from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
+from mismatch.data.audit.files import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.io.locks import locked
 from mismatch.io.outputs import refuse_model_folder

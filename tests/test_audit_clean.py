@@ -1,4 +1,4 @@
-"""mismatch.data.fix: each row is fit or has a reason, and none is lost."""
+"""mismatch.data.audit.clean: each row is fit or has a reason, and none is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data.fix import sorted_out
+from mismatch.data.audit.clean import sorted_out
 from mismatch.errors import InputError
 
 ROWS = """image_path,text,label,sku

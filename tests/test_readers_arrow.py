@@ -1,4 +1,4 @@
-"""mismatch.data.arrow_rows: Parquet, and folders as save_to_disk of Hugging Face datasets writes
+"""mismatch.data.readers.arrow: Parquet, and folders as save_to_disk of Hugging Face datasets writes
 them.
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.data import arrow_rows, arrow_values, parquet_pages
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
+from mismatch.data.readers import arrow as arrow_rows
+from mismatch.data.readers import arrow_values, parquet_pages
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.remote import Remote
 

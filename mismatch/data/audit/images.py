@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mismatch.data.findings import Finding, in_lines
+from mismatch.data.audit.findings import Finding, in_lines
 from mismatch.data.near_duplicates import Fingerprint, fingerprint
 from mismatch.errors import InputError, untraced
 

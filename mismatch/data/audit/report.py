@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mismatch.data.findings import Finding, Sampled
+from mismatch.data.audit.findings import Finding, Sampled
 from mismatch.data.pairs import place
 from mismatch.errors import InputError
 from mismatch.io.text import plural
