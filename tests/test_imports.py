@@ -42,6 +42,11 @@ BREACHES = [
         "a file imports only from lower floors",
     ),
     (
+        "mismatch/data/readers/csv.py",
+        "import mismatch.data.audit.findings",
+        "an audit reads rows; no reader audits",
+    ),
+    (
         "mismatch/runtime/scoring.py",
         "def f():\n    import torch",
         "no torch is reachable from what predicts in production",
