@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "mismatch.jobs.audit": "test_validate",
     "mismatch.evaluation.machine": "test_speed",
     "mismatch.evaluation.timing": "test_speed",
+    "mismatch.export.triton_check": "test_triton",
     "mismatch.export.triton_names": "test_triton",
     "mismatch.io.reading": "test_atomic",
     "mismatch.io.stores": "test_remote",
