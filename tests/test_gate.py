@@ -16,7 +16,7 @@ from PIL import Image
 import mismatch
 from mismatch.cli import main
 from mismatch.errors import DeviceError, MismatchWarning
-from mismatch.export.gate import LEAST_ROWS, Limits, Verdict, judge
+from mismatch.export.gate import LEAST_ROWS, GateLimits, Verdict, judge
 from mismatch.export.onnx import Rows
 from mismatch.export.onnx import _wanted as wanted
 from mismatch.export.parity import Outputs
@@ -103,9 +103,9 @@ def test_flips_and_ranks_are_counted(colour_engine: Any) -> None:
         verdict.refitted,
     ) == (4, 1, 1.0, 0.75, False)
     assert verdict.auroc_loss == 0.25
-    assert not verdict.within(Limits(auroc_loss=0.3, flips=0.2))
-    assert not verdict.within(Limits(auroc_loss=0.2, flips=0.3))
-    assert verdict.within(Limits(auroc_loss=0.25, flips=0.25))
+    assert not verdict.within(GateLimits(auroc_loss=0.3, flips=0.2))
+    assert not verdict.within(GateLimits(auroc_loss=0.2, flips=0.3))
+    assert verdict.within(GateLimits(auroc_loss=0.25, flips=0.25))
     assert (
         verdict.summary()
         == "AUROC 1.0000 in fp32, 0.7500 in int8; 1 of 4 decisions flipped (25.00%)"

@@ -137,7 +137,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(
 
 def test_the_memo_is_bounded(colour_engine: Any) -> None:
     most = 3 * (memo.ENTRY + 12)
-    known = module.Known.nothing(most)
+    known = module.EmbeddingMemo.empty(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
         Pipeline(colour_engine(), batch_size=4).score(

@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Unusable",
     "all_columns",
+    "format_location",
     "kind_of",
     "load_pairs",
     "no_fault",
@@ -37,7 +38,6 @@ __all__ = [
     "one_image_each",
     "open_text",
     "parse_label",
-    "place",
     "read_header",
     "read_rows",
     "refusal",
@@ -163,7 +163,7 @@ def all_columns(
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
                 raise InputError(
-                    f"{place(path, row.line)}: the keys of all objects are more than"
+                    f"{format_location(path, row.line)}: the keys of all objects are more than"
                     f" {MAX_COLUMNS:,}; a file of rows has no more columns"
                 )
     return list(header)
@@ -248,11 +248,12 @@ class Unusable:
         )
         kind = LabelError if self.only_labels else InputError
         return kind(
-            "; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more
+            "; ".join(f"{format_location(path, line)}: {problem}" for line, problem in self.first)
+            + more
         )
 
 
-def place(path: str | Path | Remote, line: int) -> str:
+def format_location(path: str | Path | Remote, line: int) -> str:
     """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
     lines, `train.parquet:row 17`.
     """
@@ -315,6 +316,6 @@ def _needed(require_label: bool) -> tuple[str, ...]:
 
 def _raise_at(path: str | Path | Remote) -> Fault:
     def fault(line: int, message: str) -> NoReturn:
-        raise InputError(f"{place(path, line)}: {message}")
+        raise InputError(f"{format_location(path, line)}: {message}")
 
     return fault

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import InputError
 
-__all__ = ["NAMES", "Counts", "Objective"]
+__all__ = ["NAMES", "CutCounts", "Objective"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
@@ -26,7 +26,7 @@ WRITTEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Counts:
+class CutCounts:
     """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,)
     each.
     """
@@ -168,7 +168,7 @@ class Objective:
         names = {"f1": "F1 of the matches", "mcc": "Matthews correlation"}
         return f"best {names.get(self.kind, self.kind)}"
 
-    def worth(self, counts: Counts) -> Floats:
+    def worth(self, counts: CutCounts) -> Floats:
         """Return (K,): the more the better; -inf where a target is not reached."""
         if self.kind == "cost":
             return -(

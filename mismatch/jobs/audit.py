@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Unpack
 
-from mismatch.data.audit.clean import sorted_out
+from mismatch.data.audit.clean import split_usable_rows
 from mismatch.data.audit.files import MAX_PROBLEMS, validate_files
 from mismatch.data.audit.findings import TextReader
 from mismatch.data.audit.report import Audit
@@ -256,7 +256,7 @@ def _fix(
     other = _rejected(target)
     header = _header(first)
     counts = [0, 0]
-    rows = sorted_out(
+    rows = split_usable_rows(
         _path(first),
         first.base,
         broken=report.broken,

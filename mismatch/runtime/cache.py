@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import CheckpointError, ImageError, untraced
+from mismatch.errors import CheckpointError, ImageError, without_traceback
 from mismatch.io.remote import Remote
 from mismatch.io.retries import reason, retried
 from mismatch.runtime.cache_folder import (
@@ -271,7 +271,7 @@ def hash_file(path: Path | str | Remote) -> HashedFile | ImageError:
     try:
         return retried(lambda: _hash_file(path))
     except ImageError as error:
-        return untraced(error)
+        return without_traceback(error)
     except OSError as error:
         return ImageError(f"image '{path}' can't be read: {reason(error)}")
 

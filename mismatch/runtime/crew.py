@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError, MismatchError
-from mismatch.runtime.lanes import OVERBOOKED, Job, Lane, Pixels, Turns
+from mismatch.runtime.lanes import OVERBOOKED, DecodingTurns, Job, Lane, Pixels
 from mismatch.runtime.nursery import Nursery, closed
 
 __all__ = ["Crew"]
@@ -143,7 +143,7 @@ class Crew:
         """
         self._nursery = nursery
         self._memory = memory
-        self._turns = Turns(workers, lanes)
+        self._turns = DecodingTurns(workers, lanes)
         self._max_threads = OVERBOOKED * sum(lane.room for lane in lanes)
         self._max_idle = workers
         self._lock = threading.Lock()

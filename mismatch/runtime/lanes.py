@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mismatch.runtime.nursery import closed
 
-__all__ = ["OVERBOOKED", "Job", "Lane", "Pixels", "Turns"]
+__all__ = ["OVERBOOKED", "DecodingTurns", "Job", "Lane", "Pixels"]
 
 MEGABYTE = 2**20  # bytes
 OVERBOOKED = 2  # times its room, up to which a lane takes clients that have nothing there yet
@@ -132,7 +132,7 @@ class _Client:
         return any(count for lane, count in self.pictures.items() if not lane.is_fast)
 
 
-class Turns:
+class DecodingTurns:
     """Which picture is decoded next. Thread-safe.
 
     All CPUs are one client's while it is alone. Beside others it has its share of them, twice: for

@@ -27,7 +27,7 @@ __all__ = [
     "Locate",
     "Pair",
     "PairReader",
-    "RowSource",
+    "PairSource",
     "as_asked",
     "image_name",
     "image_source",
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
     slice_value: object = None  # of the column by which the model has thresholds
 
 
-class RowSource(NamedTuple):
+class PairSource(NamedTuple):
     """Rows, from where their images come, and how their columns are read."""
 
     rows: Any
@@ -62,7 +62,7 @@ class RowSource(NamedTuple):
     columns: Columns | None
 
     @classmethod
-    def of(cls, rows: Any, base: str, columns: Columns | None) -> RowSource:
+    def of(cls, rows: Any, base: str, columns: Columns | None) -> PairSource:
         """Open a file by its path, or a source that has `path`, `base` and `columns`; take any
         other rows as they are.
         """

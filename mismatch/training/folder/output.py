@@ -109,7 +109,9 @@ class RunFolder:
         """
         return self.start == self.folder / STARTED_FROM
 
-    def take_up(self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]) -> None:
+    def resume_from(
+        self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]
+    ) -> None:
         """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do
         what was cut short after its checkpoint was whole.
         """
