@@ -129,20 +129,20 @@ def test_a_shift_of_all_logits_is_taken_back_by_fitting_anew(colour_engine: Any)
     labels = [i % 2 for i in range(LEAST_ROWS)]
     logits = [4.0 * label - 2 + float(random.normal()) for label in labels]
     shifted = [3 * value + 5 for value in logits]
-    anew = judge(
+    refitted = judge(
         outputs(logits, STORED, colour_engine), outputs(shifted, STORED, colour_engine), labels
     )
-    assert anew.refitted
-    assert anew.score.threshold is not None
-    assert anew.score.threshold.objective == "f1"
-    assert anew.score.calibration is not None
-    assert anew.score.calibration.slope < 1
+    assert refitted.refitted
+    assert refitted.score.threshold is not None
+    assert refitted.score.threshold.objective == "f1"
+    assert refitted.score.calibration is not None
+    assert refitted.score.calibration.slope < 1
     kept = judge(
         outputs(logits, STORED, colour_engine),
         outputs(shifted, STORED, colour_engine),
         [None] * LEAST_ROWS,
     )
-    assert anew.flipped < LEAST_ROWS // 10 < kept.flipped
+    assert refitted.flipped < LEAST_ROWS // 10 < kept.flipped
     bare = judge(
         outputs(logits, PLAIN, colour_engine), outputs(shifted, PLAIN, colour_engine), labels
     )

@@ -547,7 +547,7 @@ def test_cached_embeddings_of_another_width_are_made_anew(
 def replaced_after_hashing(
     module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
 ) -> None:
-    """Let each of `paths` be written anew between the look at its content and its decoding."""
+    """Let each of `paths` be written again between the look at its content and its decoding."""
     real = memo.hash_file
 
     def hash_file(path: Any) -> Any:

@@ -101,7 +101,7 @@ def test_a_text_beside_each_image(folder: Path) -> None:
     ]
     assert [row.problem for row in images.rows()] == [
         None,
-        "there is no image beside alone.txt",
+        "there is no image next to alone.txt",
         None,
         None,
         None,

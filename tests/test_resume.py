@@ -373,7 +373,7 @@ def chosen_moments(operations: list[str]) -> list[int]:
 
 def kill_everywhere(folder: Path) -> None:
     """A run that starts where an earlier one is, is killed before operations on files from its
-    first to its last, each time anew, and resumed.
+    first to its last, each time again, and resumed.
     """
     run(folder, "full", "earlier", epochs=2)
     moments = [0]  # where it is not killed
@@ -466,7 +466,7 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
             {"batch_size": 8},
             (
                 r"`resume`: `batch_size` is 8, but the run in .*out was started with 16; give that,"
-                r" or start anew without `resume`"
+                r" or start again without `resume`"
             ),
         ),
         ({"seed": 1}, "`seed` is 1, but the run in .* was started with 0"),

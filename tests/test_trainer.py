@@ -108,7 +108,7 @@ class Unlike(Backbone):
 
 @pytest.fixture
 def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install the family `unlike` beside the others."""
+    """Install the family `unlike` next to the others."""
     family = registry.BackboneFamily(
         "unlike",
         lambda model_id: Unlike(colour_engine(), model_id),

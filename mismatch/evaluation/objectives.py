@@ -37,7 +37,7 @@ class CutCounts:
     true_mismatch: Floats
 
     def precision(self, label: Label) -> Floats:
-        """Return the share that is so, of what is called so; nan where nothing is called so."""
+        """Return the precision of the label; nan where nothing is called so."""
         right, wrong = (
             (self.true_match, self.false_match)
             if label == "match"
@@ -46,7 +46,7 @@ class CutCounts:
         return _share(right, right + wrong)
 
     def recall(self, label: Label) -> Floats:
-        """Return the share that is called so, of what is so."""
+        """Return the recall of the label."""
         right, missed = (
             (self.true_match, self.false_mismatch)
             if label == "match"

@@ -188,8 +188,8 @@ def stress(
     pair should have (`right`). It has the mean `change` of the score over all rows. It has both
     intervals: Wilson's with as many trials as images, and a bootstrap over images.
 
-    Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each
-    change that is done. InputError without rows.
+    Every choice depends on `seed`, the change and the row's number alone. `advance` is called for
+    each change that is done. InputError without rows.
     """
     if not rows:
         raise InputError("there are no matched rows to stress")

@@ -22,7 +22,7 @@ from mismatch.specs import ScoreSpec
 
 __all__ = ["CHOICES", "HALF", "LEAST_ROWS", "GateLimits", "LayerChoice", "Verdict", "judge"]
 
-LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted anew
+LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted again
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def judge(
     Both scored the same pairs.
 
     In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and
-    of a threshold is fitted anew to the candidate's logits; fp16 is too near to need it.
+    of a threshold is fitted again to the candidate's logits; fp16 is too near to need it.
     """
     score = reference.engine.score
     known = [labels[i] for i in reference.good]

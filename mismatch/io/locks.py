@@ -39,7 +39,7 @@ def locked(
     """Be the only one that writes this file or folder. CheckpointError, which names the other
     process, while somebody else is.
 
-    What a killed writer has left beside it under a temporary name is removed, and in the folder
+    What a killed writer has left next to it under a temporary name is removed, and in the folder
     what it has left of files `inside`. `parents`: make missing folders above it. A device, a pipe
     or a file that is open already, as /dev/stdout is, has no lock.
     """
@@ -51,7 +51,7 @@ def locked(
         yield
         return
     if parents:
-        with contextlib.suppress(OSError):  # which whoever writes there says better
+        with contextlib.suppress(OSError):  # which the writing itself reports better
             target.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquired(target)
     try:
@@ -78,16 +78,16 @@ class _OutputLock:
 
 
 def _acquired(target: Path) -> _OutputLock:
-    beside = target.with_name(f".{target.name}.lock") if target.name else target / ".lock"
+    sibling = target.with_name(f".{target.name}.lock") if target.name else target / ".lock"
     within = target / ".lock"
     try:
-        return _lock(target, beside)
+        return _lock(target, sibling)
     except OSError as error:
         # a volume that is mounted below a folder of somebody else's
         if error.errno in NOT_BESIDE and target.is_dir():
             with explained(target, within):
                 return _lock(target, within)
-        with explained(target, beside):
+        with explained(target, sibling):
             raise
 
 

@@ -74,7 +74,7 @@ class Job:
         return self.result.cancelled()
 
     def finish(self, pixels: Pixels) -> None:
-        """Give the picture (H, W, 3) to whoever waits."""
+        """Give the picture (H, W, 3) to the caller that waits."""
         with suppress(InvalidStateError):
             self.result.set_result(pixels)
 
@@ -135,7 +135,7 @@ class _Client:
 class DecodingTurns:
     """Which picture is decoded next. Thread-safe.
 
-    All CPUs are one client's while it is alone. Beside others it has its share of them, twice: for
+    All CPUs are one client's while it is alone. Next to others it has its share of them, twice: for
     pictures that begin, and for those that turned out costly. A client that has nothing in a lane
     yet does not wait there for pictures of others to end: the system divides the CPUs among all
     workers, and those of a client that sends many costly pictures yield to all else.

@@ -32,7 +32,7 @@ __all__ = [
 
 Array = NDArray[np.float32]
 KEY_BYTES = 16  # of BLAKE2b
-ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
+ENTRY = 256  # bytes of what is remembered, its key included, besides the numbers
 MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 
 Embedded = Array | InputError  # an embedding, or why there is none

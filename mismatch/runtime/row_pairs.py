@@ -197,7 +197,7 @@ class PairReader:
             return self._of_row(row)
         if isinstance(row, Pair):
             return [row]
-        if isinstance(row, (dict, Mapping)):  # a dict is told apart faster
+        if isinstance(row, (dict, Mapping)):  # a dict is recognised faster
             return [self._of_mapping(row, number)]
         raise InputError(
             f"row {number} is a {type(row).__name__}; a mapping with `image_path` (or `image`) and"

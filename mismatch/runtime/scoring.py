@@ -58,7 +58,7 @@ def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     # (K,) each
     knots = np.array(calibration.knots)
     bent = np.array(calibration.bent)
-    # the outer lines go on for ever
+    # the outer lines go on without end
     part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)
     slopes = np.diff(bent) / np.diff(knots)
     return np.asarray(bent[part - 1] + slopes[part - 1] * (straight - knots[part - 1]), np.float64)

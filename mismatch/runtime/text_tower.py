@@ -28,7 +28,7 @@ Progress = Callable[[int], object]  # is called with how many more texts are don
 
 @dataclass
 class TextCounts:
-    """Different texts that a call has met; one that it has forgotten again counts anew."""
+    """Different texts that a call has met; one that it has forgotten counts again."""
 
     long_texts: int = 0  # longer than the backbone's context
     truncated: int = 0  # that lost their end: long ones that were not scored in pieces

@@ -117,7 +117,7 @@ class _Reader:
         self._is_stopped = False
         self._error: BaseException | None = None
         context = contextvars.copy_context()
-        # a daemon: where the source blocks for ever, the process still ends
+        # a daemon: where the source blocks without end, the process still ends
         self._thread = threading.Thread(
             target=lambda: context.run(self._read), name="mismatch-rows", daemon=True
         )

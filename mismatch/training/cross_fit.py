@@ -94,7 +94,7 @@ class CrossFit:
     def fit(
         self, plan: CrossFitPlan, *, advance: Callable[[int], object] = lambda done: None
     ) -> Fitted:
-        """Score every row once a repeat; `advance` is told of the heads that are done. Chance
+        """Score every row once a repeat; `advance` is called for the heads that are done. Chance
         depends on the seed alone.
         """
         labels = self.pairs.labels

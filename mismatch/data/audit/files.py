@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 
-# label, total, unit → what is told how many more are done
+# label, total, unit → what receives how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
 # to train on

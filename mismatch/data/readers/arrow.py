@@ -185,7 +185,8 @@ class _Source:
                 )
                 if self._characters > max(FREE, PACKED * self.size):
                     raise InputError(
-                        f"{self.path} unpacks to more than {PACKED:,} times its size; write it anew"
+                        f"{self.path} unpacks to more than {PACKED:,} times its size;"
+                        " write it again"
                         " without what repeats"
                     )
                 yield before, lists, problems
@@ -307,7 +308,7 @@ class _Source:
             if is_compressed(message.type, message.metadata.to_pybytes()):
                 raise InputError(
                     f"{self.path} holds compressed batches, which save_to_disk does not write;"
-                    " write the dataset anew with it"
+                    " write the dataset again with it"
                 )
 
 

@@ -129,7 +129,7 @@ class ProcessShare:
 
 
 class PixelFeed:
-    """Pairs that are decoded on threads, tokenized once and encoded anew in each epoch."""
+    """Pairs that are decoded on threads, tokenized once and encoded again in each epoch."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ __all__ = [
     "with_start",
 ]
 
-ANEW = "or start anew without `resume`"
+START_AGAIN = "or start again without `resume`"
 # how a digest of the rows begins that is made of hashes of each image's path and each text
 DIGEST = "keys:"
 
@@ -79,7 +79,7 @@ class ResumePlan:
             )
             raise InputError(
                 f"`resume`: {files} has other rows than the run in {config.output_dir} was started"
-                f" with; restore them, {ANEW}"
+                f" with; restore them, {START_AGAIN}"
             )
 
     def check_weights(self, now: Note, config: TrainConfig) -> None:
@@ -89,7 +89,7 @@ class ResumePlan:
             name = config.model_name or config.backbone
             raise CheckpointError(
                 f"`resume`: the weights of {name} are not those that the run in {config.output_dir}"
-                f" was started with; restore them, {ANEW}"
+                f" was started with; restore them, {START_AGAIN}"
             )
 
     def remarks(self, now: Note) -> list[str]:
@@ -102,7 +102,7 @@ class ResumePlan:
         )
         found = [f"{then} then, {here} now" for then, here in changes if then != here]
         if self.note.embeddings != now.embeddings:
-            found.append("cached embeddings were made anew, in other batches")
+            found.append("cached embeddings were made again, in other batches")
         return (
             [
                 (
@@ -247,7 +247,7 @@ def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
         )
         raise InputError(
             f"`resume`: `{name}` is {_shown(asked[name])}, but the run in {config.output_dir} was"
-            f" started with {_shown(stored[name])}{why}; give that, {ANEW}"
+            f" started with {_shown(stored[name])}{why}; give that, {START_AGAIN}"
         )
 
 
