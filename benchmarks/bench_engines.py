@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from mismatch.backbones.registry import load_backbone
 from mismatch.data.pairs import read_rows
-from mismatch.export.gate import Limits
+from mismatch.export.gate import GateLimits
 from mismatch.export.onnx import Rows, export_bundle
 from mismatch.export.parity import built_in_pairs
 from mismatch.jobs.output.tables import COLUMNS
@@ -140,7 +140,7 @@ def open_model(
             bundle,
             precision=precision,
             rows=Rows(built_in_pairs(), "built-in pairs"),
-            limits=Limits(1, 1),
+            limits=GateLimits(1, 1),
         )
         click.echo(f"{family}, {precision}: {result.parity.summary()}")
         engines[f"onnxruntime {precision}"] = load(bundle, "cpu", threads).engine

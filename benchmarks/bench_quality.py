@@ -50,7 +50,7 @@ from mismatch.training.feeds.batches import Batch, PairSet, make_batches
 from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import COMMON_DIM, AdapterHead, Standardise, build_head, head_spec_for
 from mismatch.training.losses import contrastive_loss
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import CLIP_NORM, build_optimizer, rate_factor, set_rates
 from mismatch.training.tuning.modes import MODES
 
@@ -314,12 +314,12 @@ def _image_columns(backbone: Backbone, features: tuple[str, ...], width: int) ->
 
 def fit(
     head: AdapterHead, feed: EmbeddingFeed, detector: Detector, options: dict[str, Any], seed: int
-) -> Objective:
+) -> TrainingObjective:
     """What the trainer does with a frozen backbone, without its folder."""
     detector = Detector(detector.backbone.requires_grad_(False), head)
     candidate = Candidate(**options["candidate"]) if "candidate" in options else None
     objective = (
-        Objective(head, "truncate", options["contrastive_weight"])
+        TrainingObjective(head, "truncate", options["contrastive_weight"])
         if candidate is None
         else Trial(head, candidate, options["contrastive_weight"])
     )
@@ -357,7 +357,7 @@ def fit(
     return objective
 
 
-class Trial(Objective):
+class Trial(TrainingObjective):
     """The recipe's losses with a candidate's changes; texts in one piece."""
 
     def __init__(self, head: AdapterHead, candidate: Candidate, contrastive_weight: float) -> None:

@@ -104,7 +104,7 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     """One process: what `mismatch train` does with its rows before the first step; its figures are
     written to `folder`. Unless `shared`, as one alone does.
     """
-    from mismatch.data import csv_rows
+    from mismatch.data.readers import csv as csv_rows
     from mismatch.runtime.tokenize import Tokenizer
     from mismatch.training.config import TrainConfig
     from mismatch.training.distributed.processes import Processes

@@ -447,7 +447,7 @@ def batch_predictor(
 
 def export(folder: Path, tiny: bool) -> str:
     """A bundle in int8 with random weights."""
-    from mismatch.export.gate import Limits
+    from mismatch.export.gate import GateLimits
     from mismatch.export.onnx import Rows, export_bundle
     from mismatch.export.parity import built_in_pairs
     from mismatch.training.engine import open_backbone
@@ -458,7 +458,7 @@ def export(folder: Path, tiny: bool) -> str:
         folder / "bundle",
         precision="int8",
         rows=Rows(built_in_pairs(), "built-in pairs"),
-        limits=Limits(1, 1),
+        limits=GateLimits(1, 1),
     )
     return str(folder / "bundle")
 

@@ -43,7 +43,7 @@ from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet, make_batches
 from mismatch.training.feeds.feeds import PixelFeed, PixelStore
 from mismatch.training.feeds.prepare import load_start
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.precision import has_bf16
 from mismatch.training.step import Step
@@ -296,7 +296,7 @@ def ours(model: str, pairs: PairSet, precision: str) -> Callable[[], object]:
     here = Processes(torch.device("cpu"))
     step = Step(
         detector,
-        Objective(detector.head, "truncate", 0.5),
+        TrainingObjective(detector.head, "truncate", 0.5),
         optimizer,
         here,
         rows=BATCH,

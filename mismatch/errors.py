@@ -40,7 +40,7 @@ __all__ = [
     "ParityError",
     "is_panic",
     "named",
-    "untraced",
+    "without_traceback",
 ]
 
 Failure = TypeVar("Failure", bound=Exception)
@@ -147,7 +147,7 @@ def named(kind: str, message: str) -> MismatchError:
     return MismatchError(message)
 
 
-def untraced(error: Failure) -> Failure:
+def without_traceback(error: Failure) -> Failure:
     """Return the same error to keep for later, without the frames of its traceback and causes. They
     would keep half-decoded images alive, 24 MB and more each.
     """

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a job reports it here, and whoever called may show it."""
+"""How far a long piece of work is: a job reports it here, and the caller may show it."""
 
 from __future__ import annotations
 

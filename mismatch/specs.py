@@ -126,7 +126,7 @@ class TextSpec(Spec):
 
 HeadKind = Literal["adapter", "cosine", "zero-shot"]
 Normalisation = Literal["layer", "standard"]
-# what a head may see of an image beside its embedding, in this order
+# what a head may see of an image besides its embedding, in this order
 IMAGE_FEATURES = ("levels", "colour")
 TEXT_FEATURES = ("levels",)  # and of a text
 FEATURES = ("image-levels", "colour", "text-levels")  # both, by the names that users give
@@ -214,7 +214,7 @@ class Calibration(Spec):
     """probability = sigmoid(bend(slope · logit + intercept)).
 
     `temperature` has no intercept, `platt` both; `piecewise` bends the log-odds along straight
-    lines between knots, the outer ones going on for ever.
+    lines between knots, the outer ones going on without end.
     """
 
     slope: float  # > 0, so that ranks stay

@@ -145,7 +145,7 @@ WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "green", "blue", "grey", "shirt
 
 @pytest.fixture(scope="session")
 def fashion() -> Path:
-    """Real product photos and titles, kept beside the checkout and not part of the project."""
+    """Real product photos and titles, kept next to the checkout and not part of the project."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "fashion"
     if not (folder / "test.csv").is_file():
         pytest.skip(f"the fashion photos are not at {folder}")
@@ -416,7 +416,7 @@ def install_beside(folder: Path, own: Path, *requirements: object) -> Path:
     (site_packages / "packages_behind.pth").write_text("\n".join(behind))
     pip = [str(bin_folder / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     install = [*pip, "install", "--no-compile"]
-    # ours beside the one that is tested, not in place of it
+    # ours next to the one that is tested, not in place of it
     subprocess.run([*install, "--no-deps", "--ignore-installed", str(own)], check=True)
     subprocess.run([*install, *map(str, requirements)], check=True)
     return bin_folder

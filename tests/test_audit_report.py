@@ -1,11 +1,11 @@
-"""mismatch.data.audit_report: what was found, for people and for programs."""
+"""mismatch.data.audit.report: what was found, for people and for programs."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from mismatch.data.audit_report import Audit, FileAudit
-from mismatch.data.findings import Finding
+from mismatch.data.audit.findings import Finding
+from mismatch.data.audit.report import Audit, FileAudit
 
 
 def file_audit(path: str = "train.csv") -> FileAudit:

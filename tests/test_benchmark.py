@@ -34,7 +34,7 @@ def compared(
     tiny_checkpoints: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, Any]:
-    """A bundle beside the checkpoint that it was made from, with a CSV: what is printed, and what
+    """A bundle next to the checkpoint that it was made from, with a CSV: what is printed, and what
     is written.
     """
     from PIL import Image

@@ -32,9 +32,11 @@ GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
     "mismatch.backbones.families": "test_registry",
-    "mismatch.data.dataset_folder": "test_arrow_rows",
+    "mismatch.data.readers.dataset_folder": "test_readers_arrow",
+    "mismatch.jobs.audit": "test_validate",
     "mismatch.evaluation.machine": "test_speed",
     "mismatch.evaluation.timing": "test_speed",
+    "mismatch.export.triton_check": "test_triton",
     "mismatch.export.triton_names": "test_triton",
     "mismatch.io.reading": "test_atomic",
     "mismatch.io.stores": "test_remote",
@@ -101,9 +103,19 @@ ABOUT_THE_WHOLE = {
 }
 
 
+# Rooms whose modules say half of what they are: the name of their test file says the room, too.
+ROOMS = {"mismatch.data.audit", "mismatch.data.readers"}
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def name_of_test_file(module: str) -> str:
+    """Return `test_<module>`, in one of the ROOMS `test_<room>_<module>`."""
+    package, _, name = module.rpartition(".")
+    return f"test_{package.rpartition('.')[2]}_{name}" if package in ROOMS else f"test_{name}"
 
 
 # former homes, which warn; where they lead is tested with the new home
@@ -260,7 +272,7 @@ def test_a_module_lists_its_public_names(name: str) -> None:
 
 def test_every_module_has_a_test_file_and_every_test_file_a_module() -> None:
     plain = [name for name in MODULES if name not in TESTED_ELSEWHERE and (name not in PACKAGES)]
-    expected = {f"test_{name.rpartition('.')[2]}" for name in plain}
+    expected = {name_of_test_file(name) for name in plain}
     assert sorted(expected - TEST_FILES) == []
     assert sorted(TEST_FILES - expected - ABOUT_THE_WHOLE) == []
     assert sorted(set(TESTED_ELSEWHERE) - set(MODULES)) == []

@@ -15,7 +15,7 @@ import torch
 from mismatch.errors import InputError
 from mismatch.specs import HeadSpec
 from mismatch.training import cross_fit
-from mismatch.training.cross_fit import CrossFit, Plan, folds_of
+from mismatch.training.cross_fit import CrossFit, CrossFitPlan, folds_of
 from mismatch.training.feeds.batches import PairSet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +29,7 @@ SPEC = HeadSpec(
     normalisation="standard",
     members=1,
 )
-ONCE = Plan(folds=3, repeats=1)
+ONCE = CrossFitPlan(folds=3, repeats=1)
 
 
 def pair_set(image_of: Any, text_of: Any, labels: Any) -> PairSet:
@@ -75,7 +75,7 @@ def planted(data: tuple[PairSet, Any, Any]) -> tuple[CrossFit, Any]:
 def test_planted_errors_stand_in_front(planted: tuple[CrossFit, Any]) -> None:
     cross, wrong = planted
     done: list[int] = []
-    fitted = cross.fit(Plan(folds=4, repeats=2), advance=done.append)
+    fitted = cross.fit(CrossFitPlan(folds=4, repeats=2), advance=done.append)
     assert len(done) == 8
     assert fitted.repeats.shape == (2, 480)
     assert fitted.probabilities.min() >= 0
@@ -121,7 +121,7 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PairSet, PairSet]]
 def test_no_image_and_no_text_is_on_both_sides(
     data: tuple[PairSet, Any, Any], trained_on: list[tuple[PairSet, PairSet]]
 ) -> None:
-    fitted = CrossFit(*data, SPEC).fit(Plan(folds=4, repeats=2))
+    fitted = CrossFit(*data, SPEC).fit(CrossFitPlan(folds=4, repeats=2))
     assert fitted.texts_apart
     assert len(trained_on) == 8
     for train, scored in trained_on:
@@ -182,7 +182,7 @@ def test_later_heads_don_t_learn_from_what_the_first_deny(
         return Denies()
 
     monkeypatch.setattr(cross_fit, "_trained", train)
-    CrossFit(*data, SPEC).fit(Plan(folds=4, repeats=2))
+    CrossFit(*data, SPEC).fit(CrossFitPlan(folds=4, repeats=2))
     assert sum(seen[:4]) > 0
     assert sum(seen[4:]) == 0
 

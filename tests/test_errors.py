@@ -34,7 +34,7 @@ def test_all_is_all() -> None:
         for name, value in vars(errors).items()
         if isinstance(value, type) and value.__module__ == errors.__name__
     }
-    assert set(errors.__all__) == defined | {"is_panic", "named", "untraced"}
+    assert set(errors.__all__) == defined | {"is_panic", "named", "without_traceback"}
     assert len(defined) == 15
 
 
@@ -92,7 +92,7 @@ def test_an_untraced_error_holds_no_frames() -> None:
         except OSError as cause:
             raise ImageError("a.jpg is damaged") from cause
     except ImageError as error:
-        kept = errors.untraced(error)
+        kept = errors.without_traceback(error)
     assert str(kept) == "a.jpg is damaged"
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
 

@@ -21,7 +21,7 @@ from mismatch.jobs.evaluation_parts import (
     worst_errors,
 )
 from mismatch.jobs.labelled_rows import Labelled
-from mismatch.runtime.pipeline import Known
+from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction
 
 
@@ -88,7 +88,7 @@ def test_texts_and_images_that_give_the_label_away_are_found() -> None:
     labels = [int(label) for label in rng.integers(0, 2, 200)]
     told = [f"{'genuine' if label else 'fake'} item {i}" for i, label in enumerate(labels)]
     plain = [f"item {i}" for i in range(200)]
-    known = Known.nothing()
+    known = EmbeddingMemo.empty()
     for i, label in enumerate(labels):
         known.images.add(
             resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32)
@@ -96,7 +96,7 @@ def test_texts_and_images_that_give_the_label_away_are_found() -> None:
     found = measure_baselines(tally(labels, [0.5] * 200, texts=told), known, "")
     assert found["text_auroc"] > 0.95
     assert found["image_auroc"] > 0.95
-    found = measure_baselines(tally(labels, [0.5] * 200, texts=plain), Known.nothing(), "")
+    found = measure_baselines(tally(labels, [0.5] * 200, texts=plain), EmbeddingMemo.empty(), "")
     assert found["text_auroc"] == pytest.approx(0.5, abs=0.15)
     assert found["image_auroc"] is None
 
@@ -106,7 +106,7 @@ def test_without_the_extra_there_is_a_line_and_no_baseline(monkeypatch: pytest.M
         raise MissingExtraError("a blind baseline", "audit")
 
     monkeypatch.setattr("mismatch.jobs.evaluation_parts.blind_text_auroc", missing)
-    found = measure_baselines(tally([0, 1] * 60, [0.5] * 120), Known.nothing(), "")
+    found = measure_baselines(tally([0, 1] * 60, [0.5] * 120), EmbeddingMemo.empty(), "")
     assert (found["text_auroc"], found["image_auroc"]) == (None, None)
     assert 'pip install "mismatch-clip[audit]"' in found["why"]
 

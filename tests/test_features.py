@@ -1,4 +1,4 @@
-"""What a head sees beside the embeddings: colour statistics against numpy, widths, refusals, and
+"""What a head sees besides the embeddings: colour statistics against numpy, widths, refusals, and
 that torch and onnxruntime agree on them.
 """
 

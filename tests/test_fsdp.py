@@ -28,9 +28,9 @@ from mismatch.training.distributed import fsdp
 from mismatch.training.distributed.fsdp import Shards, as_launched, gather, shards_towers
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import Batch, PairSet
-from mismatch.training.feeds.feeds import Part
+from mismatch.training.feeds.feeds import TowerPart
 from mismatch.training.head import CosineHead, build_head, head_spec_for
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.step import Step
 from tests.launching import (
@@ -417,7 +417,7 @@ def test_memory_that_runs_out_in_one_process_ends_all(group: Processes) -> None:
     shards = Shards(detector, group)
     step = Step(
         detector,
-        Objective(detector.head, "truncate", 0.5),
+        TrainingObjective(detector.head, "truncate", 0.5),
         build_optimizer(detector, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.0),
         group,
         rows=4,
@@ -429,10 +429,10 @@ def test_memory_that_runs_out_in_one_process_ends_all(group: Processes) -> None:
 
         pairs: PairSet
 
-        def parts(self, inputs: Any, count: int) -> list[Part]:
-            return [Part(True, np.arange(4), ())]
+        def parts(self, inputs: Any, count: int) -> list[TowerPart]:
+            return [TowerPart(True, np.arange(4), ())]
 
-        def embed(self, detector: Detector, part: Part) -> torch.Tensor:
+        def embed(self, detector: Detector, part: TowerPart) -> torch.Tensor:
             raise torch.OutOfMemoryError("no more")
 
     batch: Any = Batch

@@ -16,7 +16,7 @@ from PIL import Image
 import mismatch
 from mismatch.cli import main
 from mismatch.errors import DeviceError, MismatchWarning
-from mismatch.export.gate import LEAST_ROWS, Limits, Verdict, judge
+from mismatch.export.gate import LEAST_ROWS, GateLimits, Verdict, judge
 from mismatch.export.onnx import Rows
 from mismatch.export.onnx import _wanted as wanted
 from mismatch.export.parity import Outputs
@@ -103,9 +103,9 @@ def test_flips_and_ranks_are_counted(colour_engine: Any) -> None:
         verdict.refitted,
     ) == (4, 1, 1.0, 0.75, False)
     assert verdict.auroc_loss == 0.25
-    assert not verdict.within(Limits(auroc_loss=0.3, flips=0.2))
-    assert not verdict.within(Limits(auroc_loss=0.2, flips=0.3))
-    assert verdict.within(Limits(auroc_loss=0.25, flips=0.25))
+    assert not verdict.within(GateLimits(auroc_loss=0.3, flips=0.2))
+    assert not verdict.within(GateLimits(auroc_loss=0.2, flips=0.3))
+    assert verdict.within(GateLimits(auroc_loss=0.25, flips=0.25))
     assert (
         verdict.summary()
         == "AUROC 1.0000 in fp32, 0.7500 in int8; 1 of 4 decisions flipped (25.00%)"
@@ -129,20 +129,20 @@ def test_a_shift_of_all_logits_is_taken_back_by_fitting_anew(colour_engine: Any)
     labels = [i % 2 for i in range(LEAST_ROWS)]
     logits = [4.0 * label - 2 + float(random.normal()) for label in labels]
     shifted = [3 * value + 5 for value in logits]
-    anew = judge(
+    refitted = judge(
         outputs(logits, STORED, colour_engine), outputs(shifted, STORED, colour_engine), labels
     )
-    assert anew.refitted
-    assert anew.score.threshold is not None
-    assert anew.score.threshold.objective == "f1"
-    assert anew.score.calibration is not None
-    assert anew.score.calibration.slope < 1
+    assert refitted.refitted
+    assert refitted.score.threshold is not None
+    assert refitted.score.threshold.objective == "f1"
+    assert refitted.score.calibration is not None
+    assert refitted.score.calibration.slope < 1
     kept = judge(
         outputs(logits, STORED, colour_engine),
         outputs(shifted, STORED, colour_engine),
         [None] * LEAST_ROWS,
     )
-    assert anew.flipped < LEAST_ROWS // 10 < kept.flipped
+    assert refitted.flipped < LEAST_ROWS // 10 < kept.flipped
     bare = judge(
         outputs(logits, PLAIN, colour_engine), outputs(shifted, PLAIN, colour_engine), labels
     )

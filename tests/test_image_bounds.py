@@ -40,7 +40,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_a_costly_file_is_refused_by_its_structure(kind: str) -> None:
     make, words = COSTLY[kind]
     file = io.BytesIO(make())
-    with pytest.raises(ImageRefusedError, match=f"image 'a' has .*{words}.*; save it anew"):
+    with pytest.raises(ImageRefusedError, match=f"image 'a' has .*{words}.*; save it again"):
         check_structure(file, "image 'a'")
     assert file.tell() == 0
 

@@ -32,7 +32,7 @@ def lint(root: Path) -> subprocess.CompletedProcess[str]:
 def test_the_contracts_hold() -> None:
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 kept, 0 broken" in done.stdout
+    assert "6 kept, 0 broken" in done.stdout
 
 
 BREACHES = [
@@ -40,6 +40,11 @@ BREACHES = [
         "mismatch/data/pairs.py",
         "import mismatch.runtime.scoring",
         "a file imports only from lower floors",
+    ),
+    (
+        "mismatch/data/readers/csv.py",
+        "import mismatch.data.audit.findings",
+        "an audit reads rows; no reader audits",
     ),
     (
         "mismatch/runtime/scoring.py",

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from mismatch.errors import MachineError
-from mismatch.runtime.lanes import Job, Lane, Turns
+from mismatch.runtime.lanes import DecodingTurns, Job, Lane
 
 WORKERS = 2
 LAST = Lane("last", 10.0, 1, is_fast=False)
@@ -16,15 +16,15 @@ SLOW = Lane("slow", 2.0, WORKERS, is_fast=False, slower=LAST)
 FAST = Lane("fast", 0.1, WORKERS, slower=SLOW)
 
 
-def new_turns(workers: int = WORKERS) -> Turns:
-    return Turns(workers, (FAST, SLOW, LAST))
+def new_turns(workers: int = WORKERS) -> DecodingTurns:
+    return DecodingTurns(workers, (FAST, SLOW, LAST))
 
 
 def a_job(data: bytes, client: str = "a", request: int = 1, lane: Lane = FAST) -> Job:
     return Job({}, data, lane, client, request)
 
 
-def taken(turns: Turns, count: int) -> list[bytes]:
+def taken(turns: DecodingTurns, count: int) -> list[bytes]:
     """The next pictures, each of which ends before the next one begins."""
     found = []
     for _ in range(count):
@@ -35,7 +35,7 @@ def taken(turns: Turns, count: int) -> list[bytes]:
     return found
 
 
-def begun(turns: Turns) -> list[Job]:
+def begun(turns: DecodingTurns) -> list[Job]:
     """Every picture that need not wait for another one to end."""
     found = []
     while (job := turns._next()) is not None:

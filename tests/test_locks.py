@@ -177,6 +177,25 @@ def test_a_lock_that_nobody_could_sign_is_respected(tmp_path: Path, content: byt
     end(process)
 
 
+def test_a_child_of_a_killed_process_does_not_have_it(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from mismatch.io.locks import locked
+with locked(sys.argv[1]):
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], stdin=subprocess.PIPE
+    )
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    with locked(tmp_path / "out"):
+        assert names(tmp_path) == [".out.lock"]
+    process.communicate()
+
+
 def test_a_stopped_process_still_has_it(tmp_path: Path) -> None:
     process = holding(tmp_path / "out")
     os.kill(process.pid, signal.SIGSTOP)

@@ -124,7 +124,7 @@ def test_live_layers_stand_again_where_saving_fails() -> None:
 
 class Padded(nn.Conv2d):
     """Pads by itself and is built in a way of its own, as a few libraries' convolutions are: a
-    second one beside it would have another size.
+    second one next to it would have another size.
     """
 
     def __init__(self, width: int, *, name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mismatch.errors import InputError
-from mismatch.runtime.memo import ENTRY, Known, image_digest, image_key
+from mismatch.runtime.memo import ENTRY, EmbeddingMemo, image_digest, image_key
 
 
 def test_paths_and_bytes_are_known_again_and_pixels_are_new() -> None:
@@ -20,7 +20,7 @@ def test_paths_and_bytes_are_known_again_and_pixels_are_new() -> None:
 
 
 def test_the_oldest_are_forgotten_between_windows() -> None:
-    known = Known.nothing(2 * ENTRY)
+    known = EmbeddingMemo.empty(2 * ENTRY)
     for text in "abc":
         known.texts.add(text, InputError("why"))
     assert len(known.texts.values) == 3
@@ -29,10 +29,10 @@ def test_the_oldest_are_forgotten_between_windows() -> None:
 
 
 def test_a_long_text_is_known_by_its_pieces() -> None:
-    known = Known.nothing()
+    known = EmbeddingMemo.empty()
     known.pieces.add("ab", ("a", "b"))
     known.texts.add("a", np.zeros(2, np.float32))
-    first, second = known.said("ab")
+    first, second = known.text("ab")
     assert first is not None
     assert second is None
     assert known.image("a.png") is None

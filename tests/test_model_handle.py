@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.runtime.model_handle import ModelHandle, Origin, Settings
+from mismatch.runtime.model_handle import EngineSettings, ModelHandle, ModelOrigin
 
 
 def test_settings_are_checked() -> None:
-    assert Settings.checked("auto", None, "chunk", None, None).long_text == "chunk"
+    assert EngineSettings.checked("auto", None, "chunk", None, None).long_text == "chunk"
     for wrong in (("x", None, None), (16, 1.5, None), (16, None, "cut")):
         with pytest.raises(InputError):
-            Settings.checked(*wrong, None, None)
+            EngineSettings.checked(*wrong, None, None)
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert Origin.of("model", "cpu", 1).path == tmp_path / "model"
-    assert Origin.of("hf-clip:tiny", "cpu", 1).path == "hf-clip:tiny"
+    assert ModelOrigin.of("model", "cpu", 1).path == tmp_path / "model"
+    assert ModelOrigin.of("hf-clip:tiny", "cpu", 1).path == "hf-clip:tiny"
 
 
 def test_a_model_is_let_go(colour_engine: Any) -> None:
-    handle = ModelHandle(colour_engine(), Settings.checked(16, None, None, None, None))
+    handle = ModelHandle(colour_engine(), EngineSettings.checked(16, None, None, None, None))
     assert handle.state == "numpy cpu"
     assert handle.pipeline.batch_size == 16
     handle.close()

@@ -1,4 +1,4 @@
-"""mismatch.data.near_duplicates: pictures encoded anew are found, other pictures are not, and a million
+"""mismatch.data.near_duplicates: pictures encoded again are found, other pictures are not, and a million
 fit.
 """
 

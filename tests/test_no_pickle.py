@@ -201,7 +201,7 @@ def test_the_state_of_a_run_that_is_resumed(
 def test_a_cache_of_embeddings(
     tiny_bundles: dict[str, Path], colour_images: Path, tmp_path: Path, mark: Path
 ) -> None:
-    """An array of objects is a pickle; it is not read, and what it stood for is encoded anew."""
+    """An array of objects is a pickle; it is not read, and what it stood for is encoded again."""
     rows = [{"image_path": f"{name}.png", "text": "red"} for name in ("red", "green", "blue")]
 
     def scores() -> list[float | None]:

@@ -1,4 +1,4 @@
-"""The nursery as the pool asks it: it starts by itself, anew where it has ended, holds no secrets,
+"""The nursery as the pool asks it: it starts by itself, again where it has ended, holds no secrets,
 and ends for good.
 """
 

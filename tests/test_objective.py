@@ -12,7 +12,7 @@ from mismatch.specs import HeadSpec
 from mismatch.training.feeds.batches import Batch
 from mismatch.training.head import AdapterHead
 from mismatch.training.losses import binary_loss, contrastive_loss
-from mismatch.training.objective import MAX_TEMPERATURE, Objective
+from mismatch.training.objective import MAX_TEMPERATURE, TrainingObjective
 
 
 def one_piece_a_text() -> Batch:
@@ -42,7 +42,7 @@ def head_of(members: int) -> AdapterHead:
 def test_losses_are_the_members_means(members: int) -> None:
     head, batch = head_of(members), one_piece_a_text()
     images, texts = torch.randn(4, 12), torch.randn(5, 7)
-    binary, contrastive = Objective(head, "truncate", 0.5).losses(batch, images, texts)
+    binary, contrastive = TrainingObjective(head, "truncate", 0.5).losses(batch, images, texts)
     # (K, 4, 8), (K, 5, 8)
     u, v = head.members(head.embed_image(images)), head.members(head.embed_text(texts))
     alone = []
@@ -64,7 +64,7 @@ def test_losses_are_the_members_means(members: int) -> None:
 
 
 def test_a_term_without_weight_is_not_computed() -> None:
-    objective = Objective(head_of(2), "truncate", 0.0)
+    objective = TrainingObjective(head_of(2), "truncate", 0.0)
     binary, contrastive = objective.losses(
         one_piece_a_text(), torch.randn(4, 12), torch.randn(5, 7)
     )
@@ -73,7 +73,7 @@ def test_a_term_without_weight_is_not_computed() -> None:
 
 
 def test_the_temperature_stays_in_clips_bounds() -> None:
-    objective = Objective(head_of(1), "truncate", 0.5)
+    objective = TrainingObjective(head_of(1), "truncate", 0.5)
     with torch.no_grad():
         objective.head.log_temperature.fill_(9.0)
     objective.clamp()

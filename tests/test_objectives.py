@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.evaluation.objectives import Counts, Objective
+from mismatch.evaluation.objectives import CutCounts, Objective
 
 # 10 of each, three cuts
-COUNTS = Counts(
+COUNTS = CutCounts(
     np.array([8.0, 6.0, 0.0]),
     np.array([4.0, 1.0, 0.0]),
     np.array([2.0, 4.0, 10.0]),

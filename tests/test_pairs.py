@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mismatch.data import csv_rows
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import (
     load_pairs,
@@ -22,6 +21,7 @@ from mismatch.data.pairs import (
     scan_rows,
     source_digest,
 )
+from mismatch.data.readers import csv as csv_rows
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.remote import Remote
 

@@ -137,7 +137,7 @@ def test_rows_are_read_lazily_and_decoding_stays_bounded(
 
 def test_the_memo_is_bounded(colour_engine: Any) -> None:
     most = 3 * (memo.ENTRY + 12)
-    known = module.Known.nothing(most)
+    known = module.EmbeddingMemo.empty(most)
     images = {i: Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)}
     results = list(
         Pipeline(colour_engine(), batch_size=4).score(
@@ -547,7 +547,7 @@ def test_cached_embeddings_of_another_width_are_made_anew(
 def replaced_after_hashing(
     module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
 ) -> None:
-    """Let each of `paths` be written anew between the look at its content and its decoding."""
+    """Let each of `paths` be written again between the look at its content and its decoding."""
     real = memo.hash_file
 
     def hash_file(path: Any) -> Any:

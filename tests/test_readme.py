@@ -111,7 +111,7 @@ def test_the_plugin_guide_works_as_it_stands(workplace: Path, tmp_path: Path) ->
     [commands] = re.findall(r"<!-- run: plugin -->\n```bash\n(.*?)```", GUIDE, re.DOTALL)
     new, install, check = (shlex.split(line) for line in commands.splitlines())
     installed = str(tmp_path / "installed")
-    # of this environment, and beside it
+    # of this environment, and next to it
     options = [
         "--quiet",
         "--disable-pip-version-check",

@@ -38,7 +38,7 @@ from mismatch.training import TrainConfig, TrainResult, checkpoint, train
 from mismatch.training import run as run_module
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet
-from mismatch.training.folder.resume import Plan, rows_digest
+from mismatch.training.folder.resume import ResumePlan, rows_digest
 from tests.training_lines import training_lines
 
 TIMES = {"seconds", "rows_per_second", "val_seconds", "elapsed_seconds", "embedding_seconds"}
@@ -373,7 +373,7 @@ def chosen_moments(operations: list[str]) -> list[int]:
 
 def kill_everywhere(folder: Path) -> None:
     """A run that starts where an earlier one is, is killed before operations on files from its
-    first to its last, each time anew, and resumed.
+    first to its last, each time again, and resumed.
     """
     run(folder, "full", "earlier", epochs=2)
     moments = [0]  # where it is not killed
@@ -466,7 +466,7 @@ def test_options_that_alter_the_result_are_refused_with_both_values(begun: Path)
             {"batch_size": 8},
             (
                 r"`resume`: `batch_size` is 8, but the run in .*out was started with 16; give that,"
-                r" or start anew without `resume`"
+                r" or start again without `resume`"
             ),
         ),
         ({"seed": 1}, "`seed` is 1, but the run in .* was started with 0"),
@@ -506,7 +506,7 @@ def test_a_run_that_was_begun_before_digests_were_made_of_keys_is_recognised_by_
         Row(4, "a.png", "blue é", 0, {}, None),
     ]
     # of these rows, by that version
-    then = Plan(
+    then = ResumePlan(
         finished={"rows_digest": "c3ca17390a5142ead9c537d16098bf459c2215a09ac4fc96084a909dc746ae2e"}
     )
     config, alone = (
@@ -522,7 +522,7 @@ def test_a_run_that_was_begun_before_digests_were_made_of_keys_is_recognised_by_
             else pytest.raises(InputError, match=r"t\.csv has other rows than the run in")
         ):
             then.check_rows(digest, sets, config)
-        Plan(finished={"rows_digest": digest}).check_rows(digest, sets, config)
+        ResumePlan(finished={"rows_digest": digest}).check_rows(digest, sets, config)
 
 
 def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returned(

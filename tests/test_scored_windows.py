@@ -9,7 +9,7 @@ import pytest
 
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.prediction_rows import open_prediction_rows
-from mismatch.jobs.scored_windows import Counts, kept_columns, scored_windows
+from mismatch.jobs.scored_windows import RunCounts, kept_columns, scored_windows
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Predictor
 
@@ -29,7 +29,7 @@ def test_windows_are_counted_each_on_its_own(
             ("red.png", LONG, "3"),
         )
     ]
-    counts = Counts()
+    counts = RunCounts()
     with open_prediction_rows(
         rows, None, None, {"image_base_path": colour_images}, whole_header=False
     ) as source:
@@ -40,7 +40,7 @@ def test_windows_are_counted_each_on_its_own(
         (2, 1, 0),
         (1, 0, 1),
     ]
-    assert counts == Counts(rows=3, failed=1, long_texts=1)
+    assert counts == RunCounts(rows=3, failed=1, long_texts=1)
     assert [entry.kept for one in windows for entry in one.entries] == [["1"], ["2"], ["3"]]
 
 

@@ -353,7 +353,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mismatch.data import csv_rows, spans
+from mismatch.data import spans
+from mismatch.data.readers import csv as csv_rows
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
 from mismatch.training.feeds.prepare import load_sets

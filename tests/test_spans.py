@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from mismatch.data import spans as module
-from mismatch.data.arrow_rows import import_pyarrow
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import Row, read_rows, span_rows
+from mismatch.data.readers.arrow import import_pyarrow
 from mismatch.data.rows import SpanError
 from mismatch.data.spans import find_spans
 from mismatch.errors import InputError

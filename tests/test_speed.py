@@ -22,12 +22,20 @@ from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation import machine as machine_module
 from mismatch.evaluation import speed, timing
 from mismatch.evaluation.machine import machine
-from mismatch.evaluation.speed import Contender, Plan, first_score, measure, photo, title_ids, turns
+from mismatch.evaluation.speed import (
+    BenchmarkPlan,
+    Contender,
+    first_score,
+    measure,
+    photo,
+    title_ids,
+    turns,
+)
 from mismatch.evaluation.timing import in_turns, seconds_per_call
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import open_image
 
-PLAN = Plan(batch_sizes=(1, 3), repeats=2)
+PLAN = BenchmarkPlan(batch_sizes=(1, 3), repeats=2)
 
 
 @pytest.fixture

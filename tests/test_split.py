@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 rows over 100 images; image 2k + 1 is image 2k encoded anew, for the first twenty. One
+    """200 rows over 100 images; image 2k + 1 is image 2k encoded again, for the first twenty. One
     image is broken, one row has no text.
     """
     folder, draw = tmp_path_factory.mktemp("rows"), np.random.default_rng(0)

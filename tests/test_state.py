@@ -110,7 +110,7 @@ def test_a_state_that_is_damaged_or_of_other_parts_is_refused(tmp_path: Path) ->
         CheckpointError,
         match=(
             r"training_state.pt can't be resumed from: it has position, weights; position are"
-            r" needed; train anew"
+            r" needed; train again"
         ),
     ):
         load_parts(tmp_path, {"position": Position()})

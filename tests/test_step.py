@@ -23,9 +23,9 @@ from mismatch.runtime.tokenize import Tokenizer
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import Batch, PairSet, make_batches
-from mismatch.training.feeds.feeds import EmbeddingFeed, Part, PixelFeed, PixelStore
+from mismatch.training.feeds.feeds import EmbeddingFeed, PixelFeed, PixelStore, TowerPart
 from mismatch.training.head import CosineHead, build_head, head_spec_for
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.step import Step, compile_towers
 
@@ -96,7 +96,11 @@ def stepper(backbone: Backbone, **options: Any) -> Step:
     detector = Detector(backbone, head).train()
     optimizer = build_optimizer(detector, backbone_rate=1e-2, head_rate=1e-2, weight_decay=0.01)
     return Step(
-        detector, Objective(head, "truncate", 0.5), optimizer, ALONE, **{"rows": 32} | options
+        detector,
+        TrainingObjective(head, "truncate", 0.5),
+        optimizer,
+        ALONE,
+        **{"rows": 32} | options,
     )
 
 
@@ -276,7 +280,7 @@ def test_known_embeddings_need_no_tower_and_no_parts(pairs: PairSet, colour_engi
     assert all(name.startswith("head.") for name in found[1])
     assert gap(found[4], found[1]) == 0
     with pytest.raises(NotImplementedError):
-        feed.embed(backbone, Part(True, np.arange(1), ()))
+        feed.embed(backbone, TowerPart(True, np.arange(1), ()))
 
 
 def test_a_frozen_tower_gets_no_gradient_and_the_other_its_own(

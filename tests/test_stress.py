@@ -14,7 +14,7 @@ from PIL import Image
 from mismatch.errors import InputError
 from mismatch.evaluation.intervals import wilson_interval
 from mismatch.evaluation.stress import CEILING, CHANGES, IMAGE_EDITS, StressRow, Z, stress
-from mismatch.runtime.pipeline import Known
+from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Predictor
 
 
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_figures_and_images_are_encoded_once_for_te
     rows: list[StressRow], colour_engine: Any
 ) -> None:
     engine = colour_engine()
-    known = Known.nothing()
+    known = EmbeddingMemo.empty()
     first = stress(Predictor(engine), rows, seed=4, known=known, resamples=50)
     assert repr(stress(Predictor(colour_engine()), rows, seed=4, resamples=50)) == repr(first)
     assert sum(engine.image_batches) == 3 + len(IMAGE_EDITS) * 12 - (

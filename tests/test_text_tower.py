@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mismatch.errors import InputError
-from mismatch.runtime.memo import Known
+from mismatch.runtime.memo import EmbeddingMemo
 from mismatch.runtime.text_tower import TextCounts, TextTower
 
 LONG = "red shirt bag shoe\nblue shirt"
@@ -19,11 +19,11 @@ LONG = "red shirt bag shoe\nblue shirt"
 )
 def test_new_texts_count_once(colour_engine: Any, long_text: Any, counts: tuple[int, int]) -> None:
     tower = TextTower(colour_engine(), batch_size=4, long_text=long_text)
-    known = Known.nothing()
+    known = EmbeddingMemo.empty()
     own = TextCounts()
     tower.embed_new([LONG, "red"], known, own)
     assert (own.long_texts, own.truncated) == counts
-    assert all(isinstance(one, np.ndarray) for one in known.said(LONG))
+    assert all(isinstance(one, np.ndarray) for one in known.text(LONG))
 
 
 def test_counts_of_two_calls_are_apart(colour_engine: Any) -> None:

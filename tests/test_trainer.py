@@ -108,7 +108,7 @@ class Unlike(Backbone):
 
 @pytest.fixture
 def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install the family `unlike` beside the others."""
+    """Install the family `unlike` next to the others."""
     family = registry.BackboneFamily(
         "unlike",
         lambda model_id: Unlike(colour_engine(), model_id),
@@ -534,7 +534,11 @@ def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(
 def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(
     wordy: Path, monkeypatch: pytest.MonkeyPatch, long_text: str
 ) -> None:
-    logits, sizes, real = watch_logits(monkeypatch), list[int](), objective.Objective._row_cosines
+    logits, sizes, real = (
+        watch_logits(monkeypatch),
+        list[int](),
+        objective.TrainingObjective._row_cosines,
+    )
 
     def watched(self: Any, pairs: Any, rows: Any, images: Tensor, pieces: Tensor) -> Tensor:
         sizes.append(len(pairs.row_pieces(rows)[0]))
@@ -548,7 +552,7 @@ def test_validation_takes_so_many_pieces_at_a_time_as_it_may_hold(
         "long_text": long_text,
     }
     quietly(config(wordy, **options))
-    monkeypatch.setattr(objective.Objective, "_row_cosines", watched)
+    monkeypatch.setattr(objective.TrainingObjective, "_row_cosines", watched)
     monkeypatch.setattr(objective, "VAL_PIECES", 10)
     quietly(config(wordy, output_dir=str(wordy / "again"), **options))
     assert (max(sizes), sum(sizes)) == (10, 90), "54 rows, 36 of them in two pieces"

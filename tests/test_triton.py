@@ -22,13 +22,15 @@ import mismatch
 from mismatch.cli import main
 from mismatch.errors import CheckpointError, ParityError
 from mismatch.export import triton
-from mismatch.export.pbtxt import each, from_text, to_text
-from mismatch.export.triton import check_repository, check_target, write_repository
+from mismatch.export.pbtxt import Config
+from mismatch.export.triton import check_target, write_repository
+from mismatch.export.triton_check import check_repository
 from mismatch.export.triton_head import with_score
 from mismatch.export.triton_names import ENSEMBLE, HEAD, IMAGE, TEXT
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec
+from tests.triton_configs import read_config
 
 MODELS = (IMAGE, TEXT, HEAD)
 TEXTS = [
@@ -49,7 +51,17 @@ def repository(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(folder: Path, name: str = "config.pbtxt") -> dict[str, Any]:
-    return from_text((folder / name).read_text(encoding="utf-8"))
+    return read_config(folder / name)
+
+
+def configs_of(repository: Path) -> dict[str, dict[str, Config]]:
+    return {
+        name: {
+            path.relative_to(repository / name).as_posix(): Config(read_config(path), [])
+            for path in (repository / name).rglob("*.pbtxt")
+        }
+        for name in (*MODELS, ENSEMBLE)
+    }
 
 
 def run_ensemble(repository: Path, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,9 +72,9 @@ def run_ensemble(repository: Path, tensors: Mapping[str, Any]) -> dict[str, Any]
         session = ort.InferenceSession(
             repository / step["model_name"] / "1" / "model.onnx", providers=["CPUExecutionProvider"]
         )
-        outputs = {one["key"]: one["value"] for one in each(step, "output_map")}
+        outputs = {one["key"]: one["value"] for one in step["output_map"]}
         values = session.run(
-            list(outputs), {one["key"]: known[one["value"]] for one in each(step, "input_map")}
+            list(outputs), {one["key"]: known[one["value"]] for one in step["input_map"]}
         )
         known |= dict(zip(outputs.values(), values, strict=True))
     return {one["name"]: known[one["name"]] for one in config["output"]}
@@ -92,18 +104,16 @@ def test_the_layout_is_a_model_repository(repository: Path, bundle: Path) -> Non
     assert (repository / ENSEMBLE / "1" / "manifest.json").read_bytes() == (
         bundle / "manifest.json"
     ).read_bytes()
-    check_repository(repository)
+    check_repository(repository, configs_of(repository))
 
 
 def test_the_configs_say_what_the_graphs_take(repository: Path, bundle: Path) -> None:
     manifest = read_bundle(bundle)
     size = manifest.image_spec.size
     image, text, head = (config_of(repository / name) for name in MODELS)
-    assert image["input"] == {
-        "name": "pixel_values",
-        "data_type": "TYPE_FP32",
-        "dims": [3, size, size],
-    }
+    assert image["input"] == [
+        {"name": "pixel_values", "data_type": "TYPE_FP32", "dims": [3, size, size]}
+    ]
     assert [(one["name"], one["data_type"], one["dims"]) for one in text["input"]] == [
         ("input_ids", "TYPE_INT64", [-1]),
         ("attention_mask", "TYPE_INT64", [-1]),
@@ -112,11 +122,11 @@ def test_the_configs_say_what_the_graphs_take(repository: Path, bundle: Path) ->
         ("logit", [1]),
         ("similarity_score", [1]),
     ]
-    assert {each(config, "max_batch_size")[0] for config in (image, text, head)} == {64}
+    assert {config["max_batch_size"] for config in (image, text, head)} == {64}
     assert image["dynamic_batching"]["max_queue_delay_microseconds"] == 2000
-    assert image["instance_group"] == {"kind": "KIND_CPU", "count": 1}
+    assert image["instance_group"] == [{"kind": "KIND_CPU", "count": 1}]
     gpu = config_of(repository / IMAGE, "configs/gpu.pbtxt")
-    assert gpu["instance_group"]["kind"] == "KIND_GPU"
+    assert gpu["instance_group"][0]["kind"] == "KIND_GPU"
     assert (gpu["input"], gpu["output"]) == (image["input"], image["output"])
     facts = {
         one["key"]: one["value"]["string_value"]
@@ -165,7 +175,7 @@ def test_tritons_own_schema_reads_every_config(repository: Path) -> None:
         config = text_format.Parse(path.read_text(encoding="utf-8"), schema.ModelConfig())
         assert config.name == path.relative_to(repository).parts[0]
         assert [one.name for one in config.input] == [
-            one["name"] for one in each(from_text(path.read_text()), "input")
+            one["name"] for one in read_config(path)["input"]
         ]
 
 
@@ -321,7 +331,7 @@ def test_scores_that_differ_leave_nothing_behind(
 
 
 def _rename_output(config: dict[str, Any]) -> None:
-    config["ensemble_scheduling"]["step"][0]["output_map"]["key"] = "nothing"
+    config["ensemble_scheduling"]["step"][0]["output_map"][0]["key"] = "nothing"
 
 
 def _drop_step(config: dict[str, Any]) -> None:
@@ -351,7 +361,7 @@ WRONG = [
     ),
     (
         IMAGE,
-        lambda config: config["input"].update(dims=[3, -1, -1]),
+        lambda config: config["input"][0].update(dims=[3, -1, -1]),
         "the inputs of mismatch_image_encoder/config.pbtxt are not those of its graph",
     ),
     (TEXT, lambda config: config.pop("backend"), "has no backend"),
@@ -366,24 +376,19 @@ WRONG = [
 
 @pytest.mark.parametrize(("model", "change", "words"), WRONG, ids=[words for _, _, words in WRONG])
 def test_the_check_notices_what_triton_would_refuse(
-    repository: Path, tmp_path: Path, model: str, change: Any, words: str
+    repository: Path, model: str, change: Any, words: str
 ) -> None:
-    copy = Path(shutil.copytree(repository, tmp_path / "copy"))
-    config = config_of(copy / model)
-    change(config)
-    (copy / model / "config.pbtxt").write_text(to_text(config))
+    configs = configs_of(repository)
+    change(configs[model]["config.pbtxt"].message)
     with pytest.raises(CheckpointError, match=words):
-        check_repository(copy)
+        check_repository(repository, configs)
 
 
 def test_a_version_that_is_missing_is_noticed(repository: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(repository, tmp_path / "copy"))
     shutil.rmtree(copy / ENSEMBLE / "1")
     with pytest.raises(CheckpointError, match="mismatch has no folder of a version"):
-        check_repository(copy)
-    (copy / HEAD / "config.pbtxt").write_text("name: ")
-    with pytest.raises(CheckpointError, match="can't be read"):
-        check_repository(copy)
+        check_repository(copy, configs_of(repository))
 
 
 def test_a_file_of_somebody_elses_in_an_older_repository_stays(

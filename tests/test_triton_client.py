@@ -24,8 +24,8 @@ import onnxruntime as ort
 import pytest
 
 import mismatch
-from mismatch.export.pbtxt import each, from_text
 from mismatch.export.triton import write_repository
+from tests.triton_configs import read_config
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "triton_client.py"
 TYPES = {"FP32": np.float32, "INT64": np.int64}
@@ -40,8 +40,7 @@ class StandIn:
 
     def __init__(self, repository: Path) -> None:
         self.configs = {
-            path.parent.name: from_text(path.read_text(encoding="utf-8"))
-            for path in repository.glob("*/config.pbtxt")
+            path.parent.name: read_config(path) for path in repository.glob("*/config.pbtxt")
         }
         plain = [name for name, config in self.configs.items() if "backend" in config]
         self.sessions = {
@@ -57,7 +56,7 @@ class StandIn:
         config = self.configs[name]
         return {
             "name": name,
-            "parameters": {one["key"]: one["value"] for one in each(config, "parameters")},
+            "parameters": {one["key"]: one["value"] for one in config.get("parameters", [])},
         }
 
     def infer(self, name: str, feeds: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
@@ -66,11 +65,11 @@ class StandIn:
             raise RefusalError(503, "Exceeds maximum queue size")
         self.requests.append((name, {key: value.shape for key, value in feeds.items()}))
         config = self.configs[name]
-        inputs = {one["name"]: one for one in each(config, "input")}
+        inputs = {one["name"]: one for one in config["input"]}
         if set(inputs) != set(feeds):
             raise RefusalError(400, f"expected inputs {sorted(inputs)} but got {sorted(feeds)}")
         for key, value in feeds.items():
-            dims = each(inputs[key], "dims")
+            dims = inputs[key]["dims"]
             fits = len(value) <= config["max_batch_size"] and all(
                 axis in (-1, got) for axis, got in zip(dims, value.shape[1:], strict=True)
             )
@@ -87,9 +86,9 @@ class StandIn:
         for step in self.configs[name]["ensemble_scheduling"]["step"]:
             made = self._run(
                 step["model_name"],
-                {one["key"]: known[one["value"]] for one in each(step, "input_map")},
+                {one["key"]: known[one["value"]] for one in step["input_map"]},
             )
-            known |= {one["value"]: made[one["key"]] for one in each(step, "output_map")}
+            known |= {one["value"]: made[one["key"]] for one in step["output_map"]}
         return known
 
 

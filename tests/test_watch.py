@@ -1,4 +1,4 @@
-"""The note beside the bar, what trackers hear of single steps, and how often the loss is read."""
+"""The note next to the bar, what trackers hear of single steps, and how often the loss is read."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from mismatch.runtime.row_pairs import Pair
-from mismatch.runtime.windows import Limits, live_windows, windows
+from mismatch.runtime.windows import WindowLimits, live_windows, windows
 
-LIMITS = Limits(rows=3)
+LIMITS = WindowLimits(rows=3)
 
 
 def pairs(count: int) -> Iterator[Pair]:
@@ -37,8 +37,8 @@ def test_a_live_source_is_read_in_order_to_its_end(count: int) -> None:
     assert all(0 < len(one) <= 3 for one in found)
 
 
-@pytest.mark.parametrize("limits", [Limits(encoded=4), Limits(letters=2)])
-def test_a_window_ends_where_it_holds_enough(limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [WindowLimits(encoded=4), WindowLimits(letters=2)])
+def test_a_window_ends_where_it_holds_enough(limits: WindowLimits) -> None:
     source = [Pair(b"ab", "a")] * 5
     assert [len(one) for one in windows(source, limits)] == [2, 2, 1]
     assert max(len(one) for one in live_windows(source, limits)) <= 2

@@ -1,4 +1,4 @@
-"""What the head may see of an image and of a text beside their embeddings: the backbone's earlier
+"""What the head may see of an image and of a text besides their embeddings: the backbone's earlier
 layers, and plain statistics of colour.
 
 A last embedding forgets colour and texture, which mismatches in a catalogue are about; earlier

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mismatch.data.pairs import place
+from mismatch.data.pairs import format_location
 from mismatch.reports.evaluation_words import (
     FIGURES,
     SHARES,
@@ -158,7 +158,7 @@ def _unscorable(result: Mapping[str, Any]) -> Iterator[str]:
         " these figures:"
     )
     yield from (
-        f"{place(result['csv'], row['line'])}: {row['status']}"
+        f"{format_location(result['csv'], row['line'])}: {row['status']}"
         for row in result["first_unscorable"]
     )
     if more := result["unscorable"] - len(result["first_unscorable"]):

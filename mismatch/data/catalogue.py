@@ -39,7 +39,7 @@ __all__ = [
 
 T = TypeVar("T")
 Rng = np.random.Generator
-Progress = Callable[[int], object]  # is told how many more photos are done
+Progress = Callable[[int], object]  # receives how many more photos are done
 Kind = Literal["match", "article", "colour", "pattern", "count", "random"]
 
 
@@ -189,7 +189,7 @@ def write_catalogue(
     for each, one match and one mismatch.
 
     No combination of val or test occurs in a row of train, neither as photo nor as title. The same
-    `seed` gives the same files. `workers` processes draw; `progress` is told how many more photos
+    `seed` gives the same files. `workers` processes draw; `progress` receives how many more photos
     are done.
     """
     parts = split_combinations(seed)

@@ -1,4 +1,4 @@
-"""Near-duplicate images: the same picture encoded, scaled or saved anew. The same article in
+"""Near-duplicate images: the same picture encoded, scaled or saved again. The same article in
 another colour is another picture.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "fingerprint", "fingerprint_images", "groups_of", "near_duplicate_groups"]
 
-# On 7,031 product photos: pictures encoded anew (JPEG 30 to 95, WebP 60, half and double size) are
+# On 7,031 product photos: pictures encoded again (JPEG 30 to 95, WebP 60, half and double size) are
 # at most 6 bits and 4 levels away, and different articles or colours with hashes as near at least
 # 11 levels. A crop of 3 % moves edges by 9 levels on average, so it is not told from another
 # article.
@@ -63,7 +63,7 @@ def fingerprint_images(
     """Yield each source's fingerprint, in order, or what `open_image` raised for it (an
     InputError); on `workers` threads, a few ahead.
 
-    `advance` is told of each one that is done.
+    `advance` receives 1 for each one that is done.
     """
 
     def work(source: Source) -> Fingerprint | Exception:

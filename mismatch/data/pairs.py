@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from mismatch.data.arrow_rows import arrow_header, arrow_rows
 from mismatch.data.columns import ALIASES, COLUMNS, LABELS, Columns, parse_label, resolve_image
-from mismatch.data.csv_rows import bad_bytes, csv_header, csv_rows, not_utf8, open_text
-from mismatch.data.dataset_folder import STATE, dataset_files
-from mismatch.data.json_rows import json_header, json_rows
+from mismatch.data.readers.arrow import arrow_header, arrow_rows
+from mismatch.data.readers.csv import bad_bytes, csv_header, csv_rows, not_utf8, open_text
+from mismatch.data.readers.dataset_folder import STATE, dataset_files
+from mismatch.data.readers.json import json_header, json_rows
 from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file
@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Unusable",
     "all_columns",
+    "format_location",
     "kind_of",
     "load_pairs",
     "no_fault",
@@ -37,7 +38,6 @@ __all__ = [
     "one_image_each",
     "open_text",
     "parse_label",
-    "place",
     "read_header",
     "read_rows",
     "refusal",
@@ -163,7 +163,7 @@ def all_columns(
             header |= dict.fromkeys(row.columns)
             if len(header) > MAX_COLUMNS:
                 raise InputError(
-                    f"{place(path, row.line)}: the keys of all objects are more than"
+                    f"{format_location(path, row.line)}: the keys of all objects are more than"
                     f" {MAX_COLUMNS:,}; a file of rows has no more columns"
                 )
     return list(header)
@@ -248,11 +248,12 @@ class Unusable:
         )
         kind = LabelError if self.only_labels else InputError
         return kind(
-            "; ".join(f"{place(path, line)}: {problem}" for line, problem in self.first) + more
+            "; ".join(f"{format_location(path, line)}: {problem}" for line, problem in self.first)
+            + more
         )
 
 
-def place(path: str | Path | Remote, line: int) -> str:
+def format_location(path: str | Path | Remote, line: int) -> str:
     """Return where a row stands, for people: `train.csv:17`; of Parquet and datasets, which have no
     lines, `train.parquet:row 17`.
     """
@@ -315,6 +316,6 @@ def _needed(require_label: bool) -> tuple[str, ...]:
 
 def _raise_at(path: str | Path | Remote) -> Fault:
     def fault(line: int, message: str) -> NoReturn:
-        raise InputError(f"{place(path, line)}: {message}")
+        raise InputError(f"{format_location(path, line)}: {message}")
 
     return fault

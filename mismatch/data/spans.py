@@ -11,10 +11,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mismatch.data.arrow_rows import count_rows
 from mismatch.data.columns import COLUMNS, Columns
-from mismatch.data.csv_rows import csv_begin
 from mismatch.data.pairs import DELIMITERS, kind_of, no_fault
+from mismatch.data.readers.arrow import count_rows
+from mismatch.data.readers.csv import csv_begin
 from mismatch.data.rows import Reading, Span, SpanError
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote, located

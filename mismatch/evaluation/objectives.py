@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mismatch.errors import InputError
 
-__all__ = ["NAMES", "Counts", "Objective"]
+__all__ = ["NAMES", "CutCounts", "Objective"]
 
 Floats = NDArray[np.float64]
 Kind = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost", "precision", "recall"]
@@ -26,7 +26,7 @@ WRITTEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Counts:
+class CutCounts:
     """At each of K cuts: how many matches and mismatches lie at or above it, and below it. (K,)
     each.
     """
@@ -37,7 +37,7 @@ class Counts:
     true_mismatch: Floats
 
     def precision(self, label: Label) -> Floats:
-        """Return the share that is so, of what is called so; nan where nothing is called so."""
+        """Return the precision of the label; nan where nothing is called so."""
         right, wrong = (
             (self.true_match, self.false_match)
             if label == "match"
@@ -46,7 +46,7 @@ class Counts:
         return _share(right, right + wrong)
 
     def recall(self, label: Label) -> Floats:
-        """Return the share that is called so, of what is so."""
+        """Return the recall of the label."""
         right, missed = (
             (self.true_match, self.false_mismatch)
             if label == "match"
@@ -168,7 +168,7 @@ class Objective:
         names = {"f1": "F1 of the matches", "mcc": "Matthews correlation"}
         return f"best {names.get(self.kind, self.kind)}"
 
-    def worth(self, counts: Counts) -> Floats:
+    def worth(self, counts: CutCounts) -> Floats:
         """Return (K,): the more the better; -inf where a target is not reached."""
         if self.kind == "cost":
             return -(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.errors import InputError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.evaluation.metrics import checked
-from mismatch.evaluation.objectives import Counts
+from mismatch.evaluation.objectives import CutCounts
 from mismatch.evaluation.threshold import Cuts
 from mismatch.specs import ReviewBand
 
@@ -66,13 +66,13 @@ def _edges(cuts: Cuts, threshold: float) -> Floats:
     return np.unique(np.concatenate([cuts.distinct[:1], middle, [above, threshold]]))
 
 
-def _keeps_below(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
+def _keeps_below(counts: CutCounts, max_risk: float) -> NDArray[np.bool_]:
     """Return at which cuts at most this share of the rows below are matches. (E,)."""
     below = counts.false_mismatch + counts.true_mismatch
     return np.asarray((below == 0) | (counts.false_mismatch <= max_risk * below))
 
 
-def _keeps_above(counts: Counts, max_risk: float) -> NDArray[np.bool_]:
+def _keeps_above(counts: CutCounts, max_risk: float) -> NDArray[np.bool_]:
     """Return at which cuts at most this share of the rows from there on are mismatches. (E,)."""
     above = counts.true_match + counts.false_match
     return np.asarray((above == 0) | (counts.false_match <= max_risk * above))

@@ -27,8 +27,8 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.tokenize import TokenBatch
 
 __all__ = [
+    "BenchmarkPlan",
     "Contender",
-    "Plan",
     "first_score",
     "measure",
     "photo",
@@ -67,7 +67,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What is measured, and how often."""
 
     batch_sizes: tuple[int, ...] = (1, 4, 16, 64)  # items a tower call
@@ -80,7 +80,7 @@ class Plan:
 
 
 def measure(
-    contenders: Sequence[Contender], plan: Plan, advance: Advance = lambda done: None
+    contenders: Sequence[Contender], plan: BenchmarkPlan, advance: Advance = lambda done: None
 ) -> dict[str, Any]:
     """Return all figures, ready for JSON; each table has a figure a model in each row, and its
     ratio to the first model's.
@@ -115,13 +115,15 @@ def measure(
     }
 
 
-def turns(models: int, plan: Plan) -> int:
+def turns(models: int, plan: BenchmarkPlan) -> int:
     """Return how many turns `measure` tells of."""
     cases = 3 * len(plan.batch_sizes) + 1 + bool(plan.rows)
     return models * (cases * (plan.repeats + 1) + min(plan.repeats, STARTS))
 
 
-def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+def _image_tower(
+    contenders: Sequence[Contender], plan: BenchmarkPlan, advance: Advance
+) -> dict[str, Any]:
     rng = np.random.default_rng(0)
 
     def call(one: Contender, batch: int) -> Call:
@@ -140,7 +142,11 @@ def _image_tower(contenders: Sequence[Contender], plan: Plan, advance: Advance) 
 
 
 def _text_tower(
-    what: str, contenders: Sequence[Contender], tokens: Sequence[int], plan: Plan, advance: Advance
+    what: str,
+    contenders: Sequence[Contender],
+    tokens: Sequence[int],
+    plan: BenchmarkPlan,
+    advance: Advance,
 ) -> dict[str, Any]:
     """Measure the text tower; `tokens`: of a text, for each model."""
 
@@ -163,7 +169,7 @@ def _text_tower(
 
 
 def _rates(
-    plan: Plan, advance: Advance, calls: Callable[[int], Sequence[Call]]
+    plan: BenchmarkPlan, advance: Advance, calls: Callable[[int], Sequence[Call]]
 ) -> Iterator[tuple[str, list[float]]]:
     """Yield for each batch size the items a second of each model; `calls` makes the tower calls of
     a batch size.
@@ -198,7 +204,9 @@ def photo() -> bytes:
     return file.getvalue()
 
 
-def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+def _one_pair(
+    contenders: Sequence[Contender], plan: BenchmarkPlan, advance: Advance
+) -> dict[str, Any]:
     image = photo()
     runs = -(-PAIR_RUNS // plan.repeats)
 
@@ -222,7 +230,9 @@ def _one_pair(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> 
     )
 
 
-def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+def _whole_job(
+    contenders: Sequence[Contender], plan: BenchmarkPlan, advance: Advance
+) -> dict[str, Any]:
     """Measure rows to scores, as `mismatch predict` makes them."""
     columns = Columns()  # images may lie anywhere
 
@@ -251,7 +261,9 @@ def _whole_job(contenders: Sequence[Contender], plan: Plan, advance: Advance) ->
     return _table(name, "rows", "pairs/s", [(f"{len(plan.rows):,}", rates)])
 
 
-def _start_up(contenders: Sequence[Contender], plan: Plan, advance: Advance) -> dict[str, Any]:
+def _start_up(
+    contenders: Sequence[Contender], plan: BenchmarkPlan, advance: Advance
+) -> dict[str, Any]:
     """Measure without warm-up: each model's files have just been read."""
     seconds: list[list[float]] = [[] for _ in contenders]
     peaks: list[list[float | None]] = [[] for _ in contenders]

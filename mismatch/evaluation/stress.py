@@ -22,7 +22,7 @@ from mismatch.evaluation.intervals import wilson_interval
 from mismatch.runtime.preprocess import open_image
 
 if TYPE_CHECKING:
-    from mismatch.runtime.pipeline import Known
+    from mismatch.runtime.pipeline import EmbeddingMemo
     from mismatch.runtime.predictor import Predictor
 
 __all__ = ["CEILING", "CHANGES", "IMAGE_EDITS", "Change", "StressRow", "stress"]
@@ -179,7 +179,7 @@ def stress(
     rows: Sequence[StressRow],
     *,
     seed: int = 0,
-    known: Known | None = None,
+    known: EmbeddingMemo | None = None,
     resamples: int = RESAMPLES,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Any]]:
@@ -188,8 +188,8 @@ def stress(
     pair should have (`right`). It has the mean `change` of the score over all rows. It has both
     intervals: Wilson's with as many trials as images, and a bootstrap over images.
 
-    Every choice depends on `seed`, the change and the row's number alone. `advance` is told of each
-    change that is done. InputError without rows.
+    Every choice depends on `seed`, the change and the row's number alone. `advance` is called for
+    each change that is done. InputError without rows.
     """
     if not rows:
         raise InputError("there are no matched rows to stress")
@@ -265,7 +265,7 @@ def _changed(change: Change, row: StressRow, other: str) -> Image.Image | None:
 
 
 def _scores(
-    predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: Known | None
+    predictor: Predictor, pairs: Iterator[dict[str, Any]], count: int, known: EmbeddingMemo | None
 ) -> NDArray[np.float64]:
     said = (one.similarity_score for one in predictor.predict_pairs(pairs, known=known, live=False))
     return np.fromiter((np.nan if score is None else score for score in said), np.float64, count)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mismatch.errors import InputError
 from mismatch.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, percentiles, resamples_of
 from mismatch.evaluation.metrics import checked
-from mismatch.evaluation.objectives import NAMES, Counts, Objective
+from mismatch.evaluation.objectives import NAMES, CutCounts, Objective
 from mismatch.specs import Threshold
 
 __all__ = [
@@ -34,7 +34,9 @@ __all__ = [
 Floats = NDArray[np.float64]
 OBJECTIVES = NAMES
 MISSED = "missed mismatches<="  # begins the objective of `limit_missed`
-FIGURES: dict[str, Callable[[Counts], Floats]] = {  # what is said of a threshold → from its counts
+FIGURES: dict[
+    str, Callable[[CutCounts], Floats]
+] = {  # what is said of a threshold → from its counts
     "accuracy": lambda counts: counts.accuracy,
     "mismatch_precision": lambda counts: counts.precision("mismatch"),
     "mismatch_recall": lambda counts: counts.recall("mismatch"),
@@ -93,19 +95,19 @@ class Cuts:
         best = np.flatnonzero(worth >= worth.max() - 1e-12)
         return float(edges[best[np.argmax(gaps[best])]])
 
-    def counts(self, thresholds: ArrayLike, rows: NDArray[np.int64] | None = None) -> Counts:
+    def counts(self, thresholds: ArrayLike, rows: NDArray[np.int64] | None = None) -> CutCounts:
         """Return what each of the thresholds, (T,), does to the rows."""
         whole = _counts(*self.per_score(rows))
         at = np.searchsorted(self.distinct, np.asarray(thresholds, np.float64), side="left")
-        return Counts(*(np.asarray(values)[at] for values in vars(whole).values()))
+        return CutCounts(*(np.asarray(values)[at] for values in vars(whole).values()))
 
 
-def _counts(matches: Floats, mismatches: Floats) -> Counts:
+def _counts(matches: Floats, mismatches: Floats) -> CutCounts:
     """Map (K,) of each distinct score, ascending → of K + 1 cuts; cut k lies below score k."""
     passed, missed = (
         np.concatenate([np.cumsum(values[::-1])[::-1], [0.0]]) for values in (matches, mismatches)
     )
-    return Counts(passed, missed, matches.sum() - passed, mismatches.sum() - missed)
+    return CutCounts(passed, missed, matches.sum() - passed, mismatches.sum() - missed)
 
 
 def choose_threshold(

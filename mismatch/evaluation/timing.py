@@ -8,7 +8,7 @@ from typing import TypeVar
 
 __all__ = ["TURN_SECONDS", "Advance", "Call", "in_turns", "seconds_of_one", "seconds_per_call"]
 
-# is told how many more turns are done
+# receives how many more turns are done
 Advance = Callable[[int], object]
 T = TypeVar("T")
 

@@ -20,13 +20,13 @@ from mismatch.export.parity import Outputs
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import ScoreSpec
 
-__all__ = ["CHOICES", "HALF", "LEAST_ROWS", "Choice", "Limits", "Verdict", "judge"]
+__all__ = ["CHOICES", "HALF", "LEAST_ROWS", "GateLimits", "LayerChoice", "Verdict", "judge"]
 
-LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted anew
+LEAST_ROWS = 100  # with labels, from which a calibration and a threshold are fitted again
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerChoice:
     """Which layers are in lower precision."""
 
     name: str
@@ -35,16 +35,16 @@ class Choice:
 
 
 CHOICES = (  # ever milder
-    Choice("both towers", "none", "none"),
-    Choice("both towers without their first and last blocks", "ends", "ends"),
-    Choice("the text tower", None, "none"),
-    Choice("the text tower without its first and last blocks", None, "ends"),
+    LayerChoice("both towers", "none", "none"),
+    LayerChoice("both towers without their first and last blocks", "ends", "ends"),
+    LayerChoice("the text tower", None, "none"),
+    LayerChoice("the text tower without its first and last blocks", None, "ends"),
 )
-HALF = (Choice("both towers", "none", "none"),)  # fp16 has one
+HALF = (LayerChoice("both towers", "none", "none"),)  # fp16 has one
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """What a lower precision may cost."""
 
     auroc_loss: float = 0.005
@@ -72,7 +72,7 @@ class Verdict:
             else self.auroc - self.auroc_after
         )
 
-    def within(self, limits: Limits) -> bool:
+    def within(self, limits: GateLimits) -> bool:
         """Return whether it is good enough."""
         return self.flipped <= limits.flips * self.rows and (
             self.auroc_loss is None or self.auroc_loss <= limits.auroc_loss
@@ -104,7 +104,7 @@ def judge(
     Both scored the same pairs.
 
     In int8, with `LEAST_ROWS` labelled ones of both kinds, what the model has of a calibration and
-    of a threshold is fitted anew to the candidate's logits; fp16 is too near to need it.
+    of a threshold is fitted again to the candidate's logits; fp16 is too near to need it.
     """
     score = reference.engine.score
     known = [labels[i] for i in reference.good]

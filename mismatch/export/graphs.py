@@ -130,7 +130,7 @@ def write_graph(
 
 
 def _strip(model: Any) -> None:
-    """Drop names of modules, source lines and folders of this machine, which torch writes beside
+    """Drop names of modules, source lines and folders of this machine, which torch writes next to
     every node.
     """
     for graph in model.graphs():

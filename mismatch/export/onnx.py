@@ -22,7 +22,7 @@ from mismatch import __version__
 from mismatch.errors import CheckpointError, InputError, ParityError
 from mismatch.evaluation.drift import reference_of
 from mismatch.export.fp16 import to_half
-from mismatch.export.gate import CHOICES, HALF, Choice, Limits, Verdict, judge
+from mismatch.export.gate import CHOICES, HALF, GateLimits, LayerChoice, Verdict, judge
 from mismatch.export.graphs import OPSET, write_graph, write_image_encoder, write_text_encoder
 from mismatch.export.int8 import quantize
 from mismatch.export.parity import (
@@ -52,7 +52,7 @@ from mismatch.specs import ScoreSpec
 from mismatch.training.detector import Detector
 from mismatch.training.engine import TorchEngine
 
-__all__ = ["PRECISIONS", "ExportResult", "Rows", "export_bundle"]
+__all__ = ["PRECISIONS", "Rows", "WrittenBundle", "export_bundle"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 # files of a bundle
@@ -61,7 +61,7 @@ TOWERS = ("image_encoder.onnx", "text_encoder.onnx")
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class WrittenBundle:
     """Where the bundle lies and what its comparison with torch showed."""
 
     folder: Path
@@ -91,10 +91,10 @@ def export_bundle(  # noqa: PLR0913
     precision: str = "fp32",
     rows: Rows | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 (frozen)
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    limits: GateLimits = GateLimits(),  # noqa: B008 (frozen)
     provider: str = "cpu",
     progress: Progress | None = None,
-) -> ExportResult:
+) -> WrittenBundle:
     """Write a bundle to `output`, replacing one that is there. `rows` (default: built-in pairs) are
     scored by torch and by the bundle.
 
@@ -153,7 +153,7 @@ class _Export:
         self.rows = rows or self.built_in
         self.threshold = engine.score.threshold_in_use
 
-    def in_fp32(self, tolerance: Tolerance) -> ExportResult:
+    def in_fp32(self, tolerance: Tolerance) -> WrittenBundle:
         """Export in fp32, as torch to within `tolerance`."""
         report, outputs = self._parity(self.rows, tolerance)
         self._finish(
@@ -161,11 +161,11 @@ class _Export:
             self._referring(self.engine.score, outputs),
             {**report.to_dict(), "tolerance": vars(tolerance)},
         )
-        return ExportResult(self.folder, report, 0)
+        return WrittenBundle(self.folder, report, 0)
 
     def in_lower(
-        self, precision: str, tolerance: Tolerance, limits: Limits, *, or_fp32: bool
-    ) -> ExportResult:
+        self, precision: str, tolerance: Tolerance, limits: GateLimits, *, or_fp32: bool
+    ) -> WrittenBundle:
         """Export in int8 or fp16: the first choice that keeps to `limits`."""
         # so that what differs later is the precision's doing
         self._parity(self.built_in, tolerance)
@@ -201,14 +201,14 @@ class _Export:
                         self._referring(verdict.score, outputs),
                         {**report.to_dict(), precision: judged, "limits": vars(limits)},
                     )
-                    return ExportResult(self.folder, report, 0, precision, verdict, tuple(tried))
+                    return WrittenBundle(self.folder, report, 0, precision, verdict, tuple(tried))
             for name in TOWERS:
                 shutil.move(full / name, self.folder / name)
         if not or_fp32:
             raise self._too_costly(precision, limits, tried)
         return replace(self.in_fp32(tolerance), tried=tuple(tried))
 
-    def _too_costly(self, precision: str, limits: Limits, tried: Sequence[str]) -> ParityError:
+    def _too_costly(self, precision: str, limits: GateLimits, tried: Sequence[str]) -> ParityError:
         """Return what to raise where no choice keeps to `limits`."""
         allowed = (
             f"AUROC loss up to {limits.auroc_loss:g} and {limits.flips:.2%} of decisions"
@@ -224,7 +224,7 @@ class _Export:
         """Write both towers into the bundle's folder in fp16; return how many weights are."""
         return sum(to_half(full / name, self.folder / name) for name in TOWERS)
 
-    def _quantize(self, full: Path, choice: Choice) -> int:
+    def _quantize(self, full: Path, choice: LayerChoice) -> int:
         """Write both towers into the bundle's folder as the choice says; return how many layers are
         in int8.
         """

@@ -5,7 +5,7 @@ calibration in its graph, and an ensemble of the three.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from mismatch import __version__
-from mismatch.errors import CheckpointError, InputError, ParityError
-from mismatch.export.pbtxt import Word, each, from_text, to_text
+from mismatch.errors import CheckpointError, ParityError
+from mismatch.export.pbtxt import Config, Message, Word
+from mismatch.export.triton_check import check_repository, graph_tensors
 from mismatch.export.triton_head import with_score
 from mismatch.export.triton_names import (
     CONFIG,
@@ -45,12 +45,7 @@ from mismatch.runtime.graph_file import check_self_contained
 from mismatch.runtime.onnx_graph import Graph
 from mismatch.runtime.scoring import scores_from_logits
 
-__all__ = [
-    "Repository",
-    "check_repository",
-    "check_target",
-    "write_repository",
-]
+__all__ = ["Repository", "check_target", "write_repository"]
 
 MAX_BATCH = 64  # rows; an ensemble's may not exceed its models'
 BATCHING = {
@@ -64,13 +59,6 @@ BATCHING = {
 }
 CUDA = {"name": "cuda", "parameters": [{"key": "use_tf32", "value": "0"}]}
 TOLERANCE = 1e-6  # between a score of the repository and mismatch's own
-TYPES = {
-    TensorProto.FLOAT: "TYPE_FP32",
-    TensorProto.FLOAT16: "TYPE_FP16",
-    TensorProto.INT64: "TYPE_INT64",
-    TensorProto.INT32: "TYPE_INT32",
-}
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -101,10 +89,14 @@ def write_repository(bundle: Path, target: Path) -> Repository:
             ),
             folder / HEAD / VERSION / MODEL,
         )
-        for name in GRAPHS:
-            _write_config(folder, name, manifest)
-        _write_ensemble(folder, bundle, manifest)
-        check_repository(folder)
+        configs = {name: _configs(folder, name, manifest) for name in GRAPHS}
+        configs[ENSEMBLE] = _write_ensemble(folder, bundle, manifest)
+        check_repository(folder, configs)
+        for name, files in configs.items():
+            for file, config in files.items():
+                (folder / name / file).parent.mkdir(exist_ok=True)
+                text = config.text()
+                (folder / name / file).write_text(text, encoding="utf-8")
         difference = _compare(bundle, folder, manifest)
         check_target(target, bundle)  # whatever has come there meanwhile is not lost
     return Repository(
@@ -155,9 +147,9 @@ def _copy_graph(graph: Path, version: Path) -> None:
     shutil.copyfile(graph, version / MODEL)
 
 
-def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
-    """Write config.pbtxt for CPUs; a tower that GPUs can run has one for them too."""
-    inputs, outputs = _tensors(folder / name / VERSION / MODEL)
+def _configs(folder: Path, name: str, manifest: Manifest) -> dict[str, Config]:
+    """Return the config.pbtxt for CPUs, and for a tower that GPUs can run one for them too."""
+    inputs, outputs = graph_tensors(folder / name / VERSION / MODEL)
     common = {
         "name": name,
         "backend": "onnxruntime",
@@ -187,10 +179,10 @@ def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
         "intra_op_thread_count 0 is one thread a core that the container sees, whatever its quota"
         " of CPU time: with a quota, set it to that."
     )
-    (folder / name / CONFIG).write_text(to_text(cpu, "\n".join([*notes, note])), encoding="utf-8")
+    configs = {CONFIG: Config(cpu, [*notes, note])}
     # the head is small and in double precision; int8's operators are the CPU's
     if name == HEAD or manifest.precision == "int8":
-        return
+        return configs
     accelerators = {"execution_accelerators": {"gpu_execution_accelerator": [CUDA]}}
     gpu = {
         **common,
@@ -201,42 +193,20 @@ def _write_config(folder: Path, name: str, manifest: Manifest) -> None:
         "For GPUs: tritonserver --model-config-name gpu. fp32 means fp32: TF32 would keep 10 bits"
         " of each factor."
     )
-    (folder / name / GPU).parent.mkdir()
-    (folder / name / GPU).write_text(to_text(gpu, "\n".join([*notes, note])), encoding="utf-8")
+    configs[GPU] = Config(gpu, [*notes, note])
+    return configs
 
 
-def _tensors(path: Path) -> tuple[list[Message], list[Message]]:
-    """Return inputs and outputs of a graph as a config names them: without the batch, which comes
-    first; -1 where a length varies.
-    """
-    graph = onnx.load(path, load_external_data=False).graph
-    weights = {one.name for one in graph.initializer}
-    return [_tensor(one) for one in graph.input if one.name not in weights], [
-        _tensor(one) for one in graph.output
-    ]
-
-
-def _tensor(value: onnx.ValueInfoProto) -> Message:
-    kind = value.type.tensor_type
-    dims = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in kind.shape.dim]
-    if kind.elem_type not in TYPES or len(dims) < 2 or dims[0] != -1:
-        raise CheckpointError(
-            f"{value.name} of the bundle's graph has no batch, or a type that Triton doesn't take;"
-            " export the bundle again"
-        )
-    return {"name": value.name, "data_type": Word(TYPES[kind.elem_type]), "dims": dims[1:]}
-
-
-def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
-    """Write the ensemble's config, and, in its version's folder, what a client needs: a store of
-    objects would not keep an empty one.
+def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> dict[str, Config]:
+    """Write, in the ensemble's folder of a version, what a client needs: a store of objects would
+    not keep an empty one. Return its config.
     """
     (folder / ENSEMBLE / VERSION).mkdir(parents=True)
     for name in (MANIFEST, TOKENIZER):
         shutil.copyfile(bundle / name, folder / ENSEMBLE / VERSION / name)
     image, text = seen_by(manifest.head)
-    inputs = {name: _tensors(folder / name / VERSION / MODEL)[0] for name in (IMAGE, TEXT)}
-    outputs = _tensors(folder / HEAD / VERSION / MODEL)[1]
+    inputs = {name: graph_tensors(folder / name / VERSION / MODEL)[0] for name in (IMAGE, TEXT)}
+    outputs = graph_tensors(folder / HEAD / VERSION / MODEL)[1]
     steps = [
         _step(IMAGE, [one["name"] for one in inputs[IMAGE]], [image]),
         _step(TEXT, [one["name"] for one in inputs[TEXT]], [text]),
@@ -263,7 +233,7 @@ def _write_ensemble(folder: Path, bundle: Path, manifest: Manifest) -> None:
         f"Written by mismatch {__version__}, export-onnx --triton. A pair is a match where"
         " similarity_score is at least the threshold below."
     )
-    (folder / ENSEMBLE / CONFIG).write_text(to_text(config, note), encoding="utf-8")
+    return {CONFIG: Config(config, [note])}
 
 
 def _step(model: str, inputs: Sequence[str], outputs: Sequence[str]) -> Message:
@@ -273,107 +243,6 @@ def _step(model: str, inputs: Sequence[str], outputs: Sequence[str]) -> Message:
         for key, names in (("input_map", inputs), ("output_map", outputs))
     }
     return {"model_name": model, "model_version": -1, **maps}
-
-
-def check_repository(folder: Path) -> None:
-    """Check a repository as Triton does when it loads one; CheckpointError for the first thing that
-    is wrong.
-
-    Every model has a config of its folder's name and a version; a graph's tensors are those of its
-    configs; the ensemble's map fits them.
-    """
-    configs = {
-        path.name: _read_config(path / CONFIG) for path in sorted(folder.iterdir()) if path.is_dir()
-    }
-    for name, config in configs.items():
-        versions = [
-            path.name for path in (folder / name).iterdir() if path.is_dir() and path.name.isdigit()
-        ]
-        _expect(config.get("name") == name, f"{name}/{CONFIG} is called {config.get('name')!r}")
-        _expect(bool(versions), f"{name} has no folder of a version")
-        if config.get("platform") != "ensemble":
-            for path in [folder / name / CONFIG, *(folder / name).glob("configs/*.pbtxt")]:
-                _check_model(
-                    _read_config(path),
-                    f"{name}/{path.name}",
-                    [folder / name / version / MODEL for version in versions],
-                )
-    for name, config in configs.items():
-        if config.get("platform") == "ensemble":
-            _check_ensemble(name, config, configs)
-
-
-def _read_config(path: Path) -> Message:
-    try:
-        return from_text(path.read_text(encoding="utf-8"))
-    except (OSError, InputError) as error:
-        raise CheckpointError(
-            f"{path} can't be read: {error}; export the repository again"
-        ) from error
-
-
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise CheckpointError(f"Triton would refuse the repository: {what}; export it again")
-
-
-def _check_model(config: Message, where: str, graphs: Sequence[Path]) -> None:
-    _expect(config.get("backend") == "onnxruntime", f"{where} has no backend")
-    most = config.get("max_batch_size", 0)
-    preferred = each(config.get("dynamic_batching", {}), "preferred_batch_size")
-    _expect(
-        most > 0 and all(0 < size <= most for size in preferred),
-        f"{where} prefers batches of {preferred} with at most {most} rows",
-    )
-    for graph in graphs:
-        _expect(graph.is_file(), f"{where} has no {graph.name}")
-        for kind, tensors in zip(("input", "output"), _tensors(graph), strict=True):
-            said = [{**one, "dims": each(one, "dims")} for one in each(config, kind)]
-            _expect(said == tensors, f"the {kind}s of {where} are not those of its graph")
-
-
-def _check_ensemble(name: str, config: Message, configs: Mapping[str, Message]) -> None:
-    """Check that each input of each step is an input of the ensemble or an output of another step,
-    of its type and shape. Each output is made once. CheckpointError otherwise.
-    """
-    known = {one["name"]: one for one in each(config, "input")}
-    made: list[str] = []
-    wanted: list[tuple[str, Message]] = [(one["name"], one) for one in each(config, "output")]
-    for step in each(config["ensemble_scheduling"], "step"):
-        model = configs.get(step["model_name"])
-        _expect(model is not None, f"{name} has a step of {step['model_name']}, which is not there")
-        model = model or {}
-        _expect(
-            model["max_batch_size"] >= config["max_batch_size"],
-            f"{name} allows larger batches than {step['model_name']}",
-        )
-        inputs, outputs = (
-            {one["name"]: one for one in each(model, kind)} for kind in ("input", "output")
-        )
-        mapped = {one["key"]: one["value"] for one in each(step, "input_map")}
-        _expect(
-            set(mapped) == set(inputs),
-            f"{name} maps {sorted(mapped)} to the inputs {sorted(inputs)} of {step['model_name']}",
-        )
-        wanted += [(value, inputs[key]) for key, value in mapped.items()]
-        for one in each(step, "output_map"):
-            _expect(
-                one["key"] in outputs,
-                f"{name} maps the output {one['key']}, which {step['model_name']} doesn't have",
-            )
-            made.append(one["value"])
-            known[one["value"]] = outputs[one["key"]]
-    _expect(len(made) == len(set(made)), f"{name} has two steps that make the same tensor")
-    for tensor, one in wanted:
-        _expect(tensor in known, f"no step of {name} makes {tensor}")
-        same = all(known[tensor][key] == one[key] for key in ("data_type", "dims"))
-        _expect(
-            same,
-            f"{tensor} of {name} has one type or shape where it is made and another where it is"
-            " taken",
-        )
-    unused = {one["name"] for one in each(config, "input")} - {tensor for tensor, _ in wanted}
-    _expect(not unused, f"no step of {name} takes {sorted(unused)}")
 
 
 def _compare(bundle: Path, folder: Path, manifest: Manifest) -> float:

@@ -1,4 +1,4 @@
-"""Files on disk, whole or not at all: a temporary name beside the target, then a rename."""
+"""Files on disk, whole or not at all: a temporary name next to the target, then a rename."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def remove_directory(path: str | Path) -> None:
-    """Remove a folder; whoever is cut short leaves it whole or under a temporary name, for `sweep`.
+    """Remove a folder; a removal that is cut short leaves it whole or under a temporary name, for
+    `sweep`.
     Of a link, what it points to stays.
     """
     if Path(path).is_symlink():
@@ -135,7 +136,7 @@ def remove_directory(path: str | Path) -> None:
 
 
 def sweep(folder: str | Path, names: re.Pattern[str]) -> None:
-    """Remove what writers that were killed have left in `folder` beside files and folders of these
+    """Remove what writers that were killed have left in `folder` next to files and folders of these
     names; an older folder that one of them had moved away, and the new one not yet in its place,
     gets its name back.
     """

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock beside what is written, which the kernel lets go when its process
+"""One writer at a time: a lock next to what is written, which the kernel releases when its process
 ends, however that was.
 """
 
@@ -14,20 +14,20 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import explained, sweep
 from mismatch.io.descriptors import descriptor_of
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 __all__ = ["locked"]
 
-TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 # of a file system that has none
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 NOT_BESIDE = {errno.EACCES, errno.EPERM, errno.EROFS}
-# what a link leads to is never overwritten
-OPENED = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 SIGNED = b'{"pid": '  # how a signed lock begins
 PATTERN = re.compile(r"\.(?:.+\.)?lock")  # what a lock's file is called
 
@@ -39,7 +39,7 @@ def locked(
     """Be the only one that writes this file or folder. CheckpointError, which names the other
     process, while somebody else is.
 
-    What a killed writer has left beside it under a temporary name is removed, and in the folder
+    What a killed writer has left next to it under a temporary name is removed, and in the folder
     what it has left of files `inside`. `parents`: make missing folders above it. A device, a pipe
     or a file that is open already, as /dev/stdout is, has no lock.
     """
@@ -51,7 +51,7 @@ def locked(
         yield
         return
     if parents:
-        with contextlib.suppress(OSError):  # which whoever writes there says better
+        with contextlib.suppress(OSError):  # which the writing itself reports better
             target.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquired(target)
     try:
@@ -63,124 +63,107 @@ def locked(
         lock.release()
 
 
-class _Lock:
-    """A file that this process has locked; it is removed while it still is."""
+class _OutputLock:
+    """The lock of one file or folder; its own file goes while it is still held."""
 
-    def __init__(self, place: Path, descriptor: int) -> None:
-        self.place = place
-        self.descriptor = descriptor
+    def __init__(self, file: Path, kernel: BaseFileLock | None) -> None:
+        self.file = file
+        self.kernel = kernel  # None where the file system knows no locks
 
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            self.place.unlink()
-        os.close(self.descriptor)
+            self.file.unlink()
+        if self.kernel is not None:
+            self.kernel.release()
 
 
-def _acquired(target: Path) -> _Lock:
-    beside = target.with_name(f".{target.name}.lock") if target.name else target / ".lock"
+def _acquired(target: Path) -> _OutputLock:
+    sibling = target.with_name(f".{target.name}.lock") if target.name else target / ".lock"
     within = target / ".lock"
     try:
-        return _lock(target, beside)
+        return _lock(target, sibling)
     except OSError as error:
         # a volume that is mounted below a folder of somebody else's
         if error.errno in NOT_BESIDE and target.is_dir():
             with explained(target, within):
                 return _lock(target, within)
-        with explained(target, beside):
+        with explained(target, sibling):
             raise
 
 
-def _lock(target: Path, place: Path) -> _Lock:
+def _lock(target: Path, file: Path) -> _OutputLock:
     """Take the lock. OSError where no file can be made there; CheckpointError where it is taken."""
+    kernel = _kernel_lock(target, file)
+    if kernel is None and _is_held(file):
+        raise CheckpointError(_refusal(target, file, by_kernel=False))
+    if not _may_sign(file):
+        if kernel is not None:
+            kernel.release()
+        raise CheckpointError(
+            f"can't write {target}: {file} is in the way and was not written by mismatch;"
+            " move it, or choose another name"
+        )
+    _sign(file)
+    return _OutputLock(file, kernel)
+
+
+def _kernel_lock(target: Path, file: Path) -> BaseFileLock | None:
+    """Return the kernel's lock of this file; None where the file system knows no locks."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
     while True:
-        descriptor = os.open(place, OPENED, 0o666)
+        if not file.parent.is_dir():  # which filelock would make
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
         try:
-            by_kernel = _flock(descriptor)
-            if by_kernel is False or (by_kernel is None and _is_held(descriptor)):
-                raise CheckpointError(
-                    _refusal(target, place, _owner(descriptor), by_kernel=by_kernel is not None)
-                )
-            if not _may_sign(descriptor):
-                raise CheckpointError(
-                    f"can't write {target}: {place} is in the way and was not written by mismatch;"
-                    " move it, or choose another name"
-                )
-            # else whoever had it has removed it since it was opened
-            if _is_there(descriptor, place):
-                _sign(descriptor)
-                return _Lock(place, descriptor)
-        except BaseException:
-            os.close(descriptor)
+            lock.acquire(blocking=False)
+            return lock
+        except Timeout:
+            if file.exists():  # else its owner has removed it since it was opened
+                raise CheckpointError(_refusal(target, file, by_kernel=True)) from None
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return None
             raise
-        os.close(descriptor)
 
 
-def _flock(descriptor: int) -> bool | None:
-    """Return whether the lock is ours now; None where the file system knows no locks."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in TAKEN:
-            return False
-        if error.errno in NO_LOCKS:
-            return None
-        raise
-    return True
-
-
-def _is_there(descriptor: int, place: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(place))
-    except FileNotFoundError:
-        return False
-
-
-def _may_sign(descriptor: int) -> bool:
+def _may_sign(file: Path) -> bool:
     """Return whether the file is empty or what `_sign` wrote. Somebody else's file under a lock's
     name would be overwritten and removed.
     """
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    head = os.read(descriptor, len(SIGNED))  # a full disk may have cut it
+    with file.open("rb") as stream:
+        head = stream.read(len(SIGNED))  # a full disk may have cut it
     return SIGNED.startswith(head)
 
 
-def _sign(descriptor: int) -> None:
+def _sign(file: Path) -> None:
     """Say who has it; a full disk is no reason not to have it."""
     # not local time, which a TZ such as UTC+30 makes impossible
     since = datetime.now(UTC).isoformat(timespec="seconds")
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        (
-            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
-            if hasattr(os, "pwrite")
-            else os.write(descriptor, json.dumps(owner).encode())
-        )
+        file.write_text(json.dumps(owner))
 
 
-def _owner(descriptor: int) -> dict[str, Any]:
+def _owner(file: Path) -> dict[str, Any]:
     """Return who signed; nothing where nobody has yet, or nobody could."""
     try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        found = json.loads(os.read(descriptor, 4096))
-        return found if isinstance(found, dict) else {}
+        with file.open("rb") as stream:
+            owner = json.loads(stream.read(4096))
     except (OSError, ValueError):
         return {}
+    return owner if isinstance(owner, dict) else {}
 
 
-def _is_held(descriptor: int) -> bool:
+def _is_held(file: Path) -> bool:
     """Return, without the kernel's word, whether who signed still runs. That can be told on the
     same machine only; else it counts as running.
     """
-    owner = _owner(descriptor)
+    owner = _owner(file)
     pid = owner.get("pid")
-    if not isinstance(pid, int) or pid == os.getpid():
-        return isinstance(pid, int)
-    if owner.get("host") != socket.gethostname() or sys.platform == "win32":
+    if not isinstance(pid, int):
+        return False
+    if pid == os.getpid() or owner.get("host") != socket.gethostname() or sys.platform == "win32":
         return True
     try:
         os.kill(pid, 0)
@@ -191,7 +174,8 @@ def _is_held(descriptor: int) -> bool:
     return True
 
 
-def _refusal(target: Path, place: Path, owner: dict[str, Any], *, by_kernel: bool) -> str:
+def _refusal(target: Path, file: Path, *, by_kernel: bool) -> str:
+    owner = _owner(file)
     who = (
         f"process {owner['pid']} on {owner.get('host')} has been writing it since"
         f" {owner.get('since')}"
@@ -200,5 +184,5 @@ def _refusal(target: Path, place: Path, owner: dict[str, Any], *, by_kernel: boo
     )
     remedy = "wait until it is done, or choose another name"
     return f"can't write {target}: {who}; {remedy}" + (
-        "" if by_kernel else f"; if it is gone, remove {place}"
+        "" if by_kernel else f"; if it is gone, remove {file}"
     )

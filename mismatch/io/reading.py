@@ -50,7 +50,7 @@ def check_model_folder(folder: str | Path) -> None:
     try:
         for path in sorted(Path(folder).iterdir()):
             if path.is_dir() or not path.exists():
-                continue  # a link that leads nowhere is missed by whoever needs it
+                continue  # a link that leads nowhere is missed where it is needed
             check_regular(path)
             if path.suffix == ".json" and path.stat().st_size > LARGEST_MODEL_JSON:
                 raise _too_large(path, LARGEST_MODEL_JSON)

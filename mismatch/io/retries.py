@@ -131,7 +131,7 @@ def open_once(path: str | Path) -> io.BufferedReader:
 
 
 class _Strict(io.FileIO):
-    """A file that raises what Python would take for its end: a read that is told to come again."""
+    """A file that raises what Python would take for its end: a read that has to be repeated."""
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         count: int | None = super().readinto(buffer)

@@ -23,8 +23,8 @@ def map_ahead(
     workers: int,
     advance: Callable[[int], object] = lambda done: None,
 ) -> Iterator[Result]:
-    """Yield each item's result, in order, on `workers` threads; `advance` is told of each one that
-    is done. What the function raises ends it, and nothing that still waits is begun.
+    """Yield each item's result, in order, on `workers` threads; `advance` receives 1 for each one
+    that is done. What the function raises ends it, and nothing that still waits is begun.
     """
     rest = iter(items)
     waiting = deque[Future[Result]]()

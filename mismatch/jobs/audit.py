@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Unpack
 
-from mismatch.data.audit import MAX_PROBLEMS, validate_files
-from mismatch.data.audit_report import Audit
-from mismatch.data.findings import TextReader
-from mismatch.data.fix import sorted_out
+from mismatch.data.audit.clean import split_usable_rows
+from mismatch.data.audit.files import MAX_PROBLEMS, validate_files
+from mismatch.data.audit.findings import TextReader
+from mismatch.data.audit.report import Audit
 from mismatch.data.pairs import all_columns, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.atomic import write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, page
@@ -256,7 +256,7 @@ def _fix(
     other = _rejected(target)
     header = _header(first)
     counts = [0, 0]
-    rows = sorted_out(
+    rows = split_usable_rows(
         _path(first),
         first.base,
         broken=report.broken,

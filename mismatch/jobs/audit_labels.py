@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.pairs import Row, one_image_each, read_header, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.evaluation.label_errors import (
     LabelFinding,
@@ -234,7 +234,7 @@ def _embedded(
 
 def _fitted(embedder: Embedder, embedded: EmbeddedRows, plan: _Plan) -> Fitted:
     """Return what heads say of rows that they were not trained on."""
-    from mismatch.training.cross_fit import CrossFit, Plan
+    from mismatch.training.cross_fit import CrossFit, CrossFitPlan
 
     cross = CrossFit(
         embedded.pairs,
@@ -244,7 +244,7 @@ def _fitted(embedder: Embedder, embedded: EmbeddedRows, plan: _Plan) -> Fitted:
         long_text=embedder.engine.score.long_text,
     )
     with progress("train heads", total=plan.folds * plan.repeats, unit="head") as advance:
-        return cross.fit(Plan(plan.folds, plan.repeats, plan.seed), advance=advance)
+        return cross.fit(CrossFitPlan(plan.folds, plan.repeats, plan.seed), advance=advance)
 
 
 def _ranked(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from mismatch.data.pairs import one_image_each, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError
-from mismatch.evaluation.speed import Contender, Plan, measure, turns
+from mismatch.evaluation.speed import BenchmarkPlan, Contender, measure, turns
 from mismatch.io.atomic import write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.locking import lock_file
@@ -71,7 +71,7 @@ def benchmark(
         if target is not None:
             _check_target(target, source)
             stack.enter_context(lock_file(target))
-        plan = Plan(
+        plan = BenchmarkPlan(
             batch_sizes=tuple(dict.fromkeys(batch_sizes)),
             repeats=repeats,
             provider=provider,
@@ -120,7 +120,7 @@ def _check_target(target: Path, source: RowSource | None) -> None:
         raise CheckpointError(f"`json_file` {target} can't be written: its folder does not exist")
 
 
-def _with_rows(plan: Plan, source: RowSource, max_rows: int) -> Plan:
+def _with_rows(plan: BenchmarkPlan, source: RowSource, max_rows: int) -> BenchmarkPlan:
     """Let a whole job of these rows be measured too."""
     return replace(
         plan,

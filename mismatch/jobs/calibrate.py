@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.bootstrap import percentiles, resamples_of
 from mismatch.evaluation.calibration import FOLDS, fit_calibration

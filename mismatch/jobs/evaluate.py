@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Unpack
 
 from mismatch.data.pairs import Row, read_header, rows_files, source_digest
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import CheckpointError, InputError
 from mismatch.evaluation.decisions import Decisions
 from mismatch.io.atomic import atomic_file, write_json
@@ -59,7 +59,7 @@ from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.jobs.table_kinds import table
-from mismatch.runtime.pipeline import Known
+from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText, ReviewBand
 
@@ -235,7 +235,7 @@ class _Scored:
     """Scored rows, and what was encoded for them."""
 
     rows: Labelled
-    known: Known
+    known: EmbeddingMemo
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class _Run:
 
     def score(self, predictor: Predictor, write: WriteRow) -> _Scored:
         """Score all rows, each also given to `write`."""
-        known = Known.nothing()
+        known = EmbeddingMemo.empty()
         rows = score_all(
             predictor,
             self.source,

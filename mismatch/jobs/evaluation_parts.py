@@ -25,7 +25,7 @@ from mismatch.jobs.kept_pictures import kept_picture
 from mismatch.jobs.labelled_rows import Labelled
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
-from mismatch.runtime.pipeline import Known
+from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Predictor
 
 __all__ = [
@@ -170,7 +170,7 @@ def measure_kinds(rows: Labelled, column: str | None) -> dict[str, SliceFigures]
     return by_kind(values, rows.labels, rows.scores, rows.thresholds, rows.images)  # type: ignore[return-value]
 
 
-def measure_baselines(rows: Labelled, known: Known, base: str) -> Baselines:
+def measure_baselines(rows: Labelled, known: EmbeddingMemo, base: str) -> Baselines:
     """Return AUROCs of linear models that see texts or images alone, cross-validated on these rows.
 
     `known`: the images' embeddings, as far as they were encoded.
@@ -188,7 +188,7 @@ def _no_baselines(why: str) -> Baselines:
     return {"text_auroc": None, "image_auroc": None, "why": why}
 
 
-def _image_auroc(rows: Labelled, known: Known, base: str) -> float | None:
+def _image_auroc(rows: Labelled, known: EmbeddingMemo, base: str) -> float | None:
     """Return the AUROC of images alone; None where too few of them are known."""
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows.images))[:MOST_IMAGES])
     embeddings = []
@@ -267,7 +267,7 @@ def log_unscorable(first: Labelled, second: Labelled, name: str) -> None:
 def measure_stress(
     rows: Labelled,
     predictor: Predictor,
-    known: Known,
+    known: EmbeddingMemo,
     source: RowSource,
     plan: StressPlan,
 ) -> Stressed:

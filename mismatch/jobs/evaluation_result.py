@@ -104,7 +104,7 @@ class Evaluation(Result):
         return report
 
     def save(self, path: str | Path) -> None:
-        """Write a page that needs nothing beside it. MissingExtraError without matplotlib,
+        """Write a page that needs no other file. MissingExtraError without matplotlib,
         InputError for a file that is there and is no such page.
         """
         require_matplotlib("Evaluation.save")

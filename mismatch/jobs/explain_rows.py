@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from mismatch.data.columns import resolve_image
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.pairs import read_header, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.jobs.lexicon_file import read_lexicon

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from mismatch.data.pairs import LABELS, one_image_each, read_rows, resolve_image
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
 from mismatch.io.outputs import refuse_model_folder
@@ -189,7 +189,7 @@ def _exported(
             pairs, labels = labelled_pairs(source, checks.max_verify_rows)
             rows = (pairs, source.name, labels)
         engine = _engine(model, checks.threads)
-        from mismatch.export.gate import Limits
+        from mismatch.export.gate import GateLimits
         from mismatch.export.onnx import Rows, export_bundle
         from mismatch.export.parity import Tolerance
 
@@ -201,7 +201,7 @@ def _exported(
             precision=checks.precision,
             rows=None if rows is None else Rows(*rows),
             tolerance=Tolerance(score=checks.max_score_difference),
-            limits=Limits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
+            limits=GateLimits(auroc_loss=checks.max_auroc_loss, flips=checks.max_flips),
             provider=checks.provider,
             progress=advance,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mismatch.data.columns import resolve_image
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import ImageError
 from mismatch.io.remote import Remote
 from mismatch.jobs.options import RowSource

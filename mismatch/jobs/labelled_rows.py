@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mismatch.data.pairs import Row, place, read_header, read_rows, refusal
+from mismatch.data.pairs import Row, format_location, read_header, read_rows, refusal
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.jobs.options import RowSource
 from mismatch.progress import progress
 
 if TYPE_CHECKING:
-    from mismatch.runtime.pipeline import Known
+    from mismatch.runtime.pipeline import EmbeddingMemo
     from mismatch.runtime.predictor import Prediction, Predictor
 
 __all__ = [
@@ -92,7 +92,7 @@ def score_all(
     source: RowSource,
     *,
     wanted: Sequence[str] = (),
-    known: Known | None = None,
+    known: EmbeddingMemo | None = None,
     write: Callable[[Row, Prediction], object] = lambda row, prediction: None,
     label: str = "score",
 ) -> Labelled:
@@ -133,5 +133,5 @@ def score_labelled(
         rows = plural(labelled.unscorable, "row")
         logger.info(f"{rows} could not be scored and {verb} left out:")
         for failure in labelled.first:
-            logger.info(f"{place(source.path, failure['line'])}: {failure['status']}")
+            logger.info(f"{format_location(source.path, failure['line'])}: {failure['status']}")
     return labelled

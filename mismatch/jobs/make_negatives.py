@@ -13,8 +13,8 @@ import numpy as np
 
 from mismatch.data import negatives
 from mismatch.data.lexicon import Lexicon
-from mismatch.data.pairs import place, read_header, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.pairs import format_location, read_header, read_rows, rows_files
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.data.unimodal_baselines import LEAST_ROWS, Telltale, blind_text_auroc, telltales
 from mismatch.errors import InputError
@@ -339,7 +339,7 @@ def _result(
     first_problem = None
     if matches.unusable:
         line, reason = matches.unusable[0]
-        first_problem = f"{place(source.name, line)}: {reason}" if line else reason
+        first_problem = f"{format_location(source.name, line)}: {reason}" if line else reason
     auroc, words = _blind(matches, made, images)
     return NegativesResult(
         matches=len(matches.rows),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.row_files import RowsLike, row_mappings
+from mismatch.data.readers.memory import RowsLike, row_mappings
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from mismatch.data.columns import Columns, MultiImage
-from mismatch.data.row_files import RowsLike, rows_file
+from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError
 from mismatch.io.remote import Remote
 from mismatch.io.text import did_you_mean

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack
 
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.long_texts import long_texts_note
@@ -32,7 +32,7 @@ from mismatch.jobs.prediction_rows import (
 )
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.jobs.results import Result
-from mismatch.jobs.scored_windows import Counts, Entry, Window, scored_windows
+from mismatch.jobs.scored_windows import Entry, RunCounts, Window, scored_windows
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import LongText, ReviewBand
@@ -253,7 +253,7 @@ def _score(
             sink.write(window.entries)
 
 
-def _entries(windows: Iterable[Window], counts: Counts, advance: Advance) -> Iterator[Entry]:
+def _entries(windows: Iterable[Window], counts: RunCounts, advance: Advance) -> Iterator[Entry]:
     """Yield the entries of all windows, and count them."""
     for window in windows:
         advance(len(window.entries))

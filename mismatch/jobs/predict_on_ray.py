@@ -30,7 +30,7 @@ from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.prediction_rows import PredictionRows
 from mismatch.jobs.prediction_run import Cluster, PredictSettings, run_settings
 from mismatch.jobs.row_tables import table_kind
-from mismatch.jobs.scored_windows import Counts, scored_windows
+from mismatch.jobs.scored_windows import RunCounts, scored_windows
 from mismatch.progress import progress
 from mismatch.runtime.decoding import DecodingPool
 from mismatch.scale.ray import Actors, actors
@@ -73,7 +73,7 @@ class ActorJob:
 class RayOutcome:
     """What was done."""
 
-    counts: Counts
+    counts: RunCounts
     parts: int  # in the folder
     long_texts: str | None  # what to say of texts over the context
 
@@ -113,7 +113,7 @@ class BlockScorer:
 
     def score(self, number: int, rows: list[Row]) -> Block:
         """Write a part, whole or not at all."""
-        counts = Counts()
+        counts = RunCounts()
         path = located(self._job.folder) / f"part-{number:05}.parquet"
         source = self._job.source()
         with atomic_binary(path) as file:
@@ -162,7 +162,7 @@ def predict_on_ray(
             )
         )
         log = _score(pool, source, settings, cluster, folder, job.kept)
-        counts = Counts(log.total("rows"), log.total("failed"), log.total("long_texts"))
+        counts = RunCounts(log.total("rows"), log.total("failed"), log.total("long_texts"))
         long_texts = pool.ask("long_texts_note", counts.long_texts)
     return RayOutcome(counts, len(log.blocks), long_texts)
 

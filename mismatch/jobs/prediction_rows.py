@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mismatch.data.columns import Columns
-from mismatch.data.folders import TitledImages
 from mismatch.data.pairs import all_columns, read_header, read_rows, rows_files, source_digest
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.folder import TitledImages
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.io.remote import is_url

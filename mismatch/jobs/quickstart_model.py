@@ -17,7 +17,7 @@ from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.predictor import Predictor, load
 
 if TYPE_CHECKING:
-    from mismatch.export.onnx import ExportResult
+    from mismatch.export.onnx import WrittenBundle
 
 __all__ = ["RECIPE", "export_model", "open_bundle", "open_model", "train_model", "write_backbone"]
 
@@ -103,7 +103,7 @@ def open_bundle(folder: Path) -> Predictor:
 
 def export_model(
     predictor: Predictor, bundle: Path, rows: Sequence[Row], catalogue: Catalogue
-) -> ExportResult:
+) -> WrittenBundle:
     """Write the model of `open_model` as a bundle that agrees with torch on these rows."""
     from mismatch.export.onnx import Rows, export_bundle
     from mismatch.training.engine import TorchEngine

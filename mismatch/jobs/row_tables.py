@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from mismatch.data.arrow_rows import import_pyarrow
 from mismatch.data.pairs import DELIMITERS, SUFFIXES
+from mismatch.data.readers.arrow import import_pyarrow
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
 from mismatch.io.atomic import atomic_binary, atomic_file

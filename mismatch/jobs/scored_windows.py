@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mismatch.runtime.predictor import Prediction, Predictor
 
 __all__ = [
-    "Counts",
     "Entry",
+    "RunCounts",
     "Window",
     "kept_columns",
     "scored_windows",
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Counts:
+class RunCounts:
     """How far a run is."""
 
     rows: int = 0
@@ -66,7 +66,7 @@ def scored_windows(
     Where an embedding depends on its batch, each window forgets what those before it have encoded.
     `kept`: columns whose values are kept.
     """
-    known = pipeline.Known.nothing() if predictor.engine.independent else None
+    known = pipeline.EmbeddingMemo.empty() if predictor.engine.independent else None
     stream = iter(rows)
     while window := list(islice(stream, pipeline.WINDOW)):
         entries = []

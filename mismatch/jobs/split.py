@@ -11,8 +11,8 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, Unpack
 
-from mismatch.data.pairs import all_columns, place, read_rows, rows_files
-from mismatch.data.row_files import RowsLike
+from mismatch.data.pairs import all_columns, format_location, read_rows, rows_files
+from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.io.outputs import check_outputs
@@ -284,7 +284,9 @@ def _assign(found: _Input, table: _Table, choice: _Choice) -> tuple[dict[int, in
     _leave_out(table, image_groups, images.broken)
     if not table.lines:
         line, reason = next(iter(table.reasons.items()), (1, "there are no rows under the header"))
-        raise InputError(f"{place(found.source.name, line)}: {reason}; no row can be used")
+        raise InputError(
+            f"{format_location(found.source.name, line)}: {reason}; no row can be used"
+        )
     groups = join(image_groups, table.joined)
     paths = list(table.pictures.paths)
     first = [row[0] for row in table.pictures.rows]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.arrow_rows import import_pyarrow
-from mismatch.data.csv_rows import MAX_RECORD
 from mismatch.data.pairs import DELIMITERS
+from mismatch.data.readers.arrow import import_pyarrow
+from mismatch.data.readers.csv import MAX_RECORD
 from mismatch.data.rows import MAX_FIELD
 from mismatch.errors import InputError, MismatchError
 from mismatch.io.descriptors import descriptor_of

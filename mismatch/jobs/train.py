@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from mismatch.data.columns import MultiImage
-from mismatch.data.row_files import RowsLike, rows_file
+from mismatch.data.readers.memory import RowsLike, rows_file
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.jobs.options import check_options, isolated_decoding
 from mismatch.specs import LongText

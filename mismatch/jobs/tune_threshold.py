@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Unpack
 
-from mismatch.data.row_files import RowsLike
+from mismatch.data.readers.memory import RowsLike
 from mismatch.errors import InputError
 from mismatch.evaluation.objectives import Objective
 from mismatch.evaluation.review import Coverage, choose_band, coverage

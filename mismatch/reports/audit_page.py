@@ -7,13 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mismatch.data.pairs import place
+from mismatch.data.pairs import format_location
 from mismatch.errors import ImageError
 from mismatch.io.atomic import atomic_file
 from mismatch.reports.gallery import STYLE, thumbnail
 
 if TYPE_CHECKING:
-    from mismatch.data.audit_report import Audit, FileAudit
+    from mismatch.data.audit.report import Audit, FileAudit
 
 __all__ = ["TITLE", "write_audit_page"]
 
@@ -87,7 +87,7 @@ def _file(file: FileAudit) -> Iterator[str]:
     if file.problems:
         yield f"<h3>{file.problem_count:,} problem{'s' * (file.problem_count != 1)}</h3>\n<table>\n"
         yield from (
-            f"<tr><td>{escape(place(file.path, line))}</td><td>{escape(message)}</td></tr>\n"
+            f"<tr><td>{escape(format_location(file.path, line))}</td><td>{escape(message)}</td></tr>\n"
             for line, message in file.problems
         )
         yield "</table>\n"
@@ -109,6 +109,6 @@ def _cards(file: FileAudit, lines: list[int]) -> Iterator[str]:
             picture = f'<p class="small">{escape(str(error))}</p>'
         yield (
             f"<li>{picture}<p"
-            f' class="small">{escape(place(file.path, line))}<br>{escape(Path(images[line]).name)}</p></li>\n'
+            f' class="small">{escape(format_location(file.path, line))}<br>{escape(Path(images[line]).name)}</p></li>\n'
         )
     yield "</ol>\n"

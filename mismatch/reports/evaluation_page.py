@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.pairs import place, resolve_image
+from mismatch.data.pairs import format_location, resolve_image
 from mismatch.errors import ImageError, MismatchError
 from mismatch.evaluation.decisions import Decisions, ErrorKind, WrongRow
 from mismatch.io.atomic import atomic_file
@@ -354,7 +354,7 @@ def _card(error: WrongRow, result: Mapping[str, Any]) -> Iterator[str]:
         f'<p class="text">{escape(error.text)}</p><p class="small">score {error.score:.3f},'
         f" threshold {error.threshold:.3f}<br>"
     )
-    yield f"{escape(place(Path(str(result['csv'])).name, error.line))}</p></li>\n"
+    yield f"{escape(format_location(Path(str(result['csv'])).name, error.line))}</p></li>\n"
 
 
 def _provenance(result: Mapping[str, Any]) -> Iterator[str]:

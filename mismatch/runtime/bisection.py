@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from mismatch.errors import ImageError, InputError, MachineError, MismatchError, untraced
+from mismatch.errors import ImageError, InputError, MachineError, MismatchError, without_traceback
 from mismatch.io.retries import SHORTAGES, shortage_in
 
 __all__ = ["prepare_alone", "run_bisected", "sample_image"]
@@ -112,7 +112,7 @@ def _prepared(
     try:
         return prepare(source)
     except ImageError as error:
-        return untraced(error)
+        return without_traceback(error)
 
 
 def _not_prepared() -> ImageError:

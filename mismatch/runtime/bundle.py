@@ -36,7 +36,7 @@ TOKENIZER = "tokenizer.json"
 PARITY = "parity.json"
 GRAPHS = ("image_encoder.onnx", "text_encoder.onnx", "head.onnx")
 NEEDED = (*GRAPHS, TOKENIZER)
-# that may lie beside: no code opens them
+# that may lie next to them: no code opens them
 UNHASHED = {
     "readme.md",
     "license",

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import CheckpointError, ImageError, untraced
+from mismatch.errors import CheckpointError, ImageError, without_traceback
 from mismatch.io.remote import Remote
 from mismatch.io.retries import reason, retried
 from mismatch.runtime.cache_folder import (
@@ -119,7 +119,7 @@ class EmbeddingCache:
 
     def _trim(self, keep: Path) -> None:
         """Delete the oldest segments of all namespaces beyond `max_bytes`; who looks for one of
-        them later encodes anew.
+        them later encodes again.
         """
         segments = sorted(_sizes(self.root), key=lambda one: (one[0], one[2]))
         excess = sum(size for _, size, _, _ in segments) - self.max_bytes
@@ -147,7 +147,7 @@ class Index:
 
     def __init__(self, segments: Sequence[tuple[Path, bytes]]) -> None:
         """Index `segments`: the oldest first, with their keys. Of two embeddings of one content the
-        older counts: who has read it shall read it again.
+        older counts: who has read it has to read it again.
         """
         self.segments = [segment for segment, _ in segments]
         every = _names(b"".join(names for _, names in segments))
@@ -169,7 +169,7 @@ class Index:
         }
 
     def add(self, segment: Path, keys: bytes) -> None:
-        """Enter a new segment; it replaces what is known of its keys, as who writes them anew has
+        """Enter a new segment; it replaces what is known of its keys, as who writes them again has
         not found them.
         """
         names, rows = np.unique(_names(keys), return_index=True)
@@ -206,7 +206,7 @@ def _with_checksums(embeddings: Mapping[bytes, Array]) -> Array:
 
 def _intact(keys: Sequence[bytes], array: Array) -> Iterator[tuple[bytes, Array]]:
     """Yield, of (N, D + 1) rows, those that are as they were written. A wrong bit would be a wrong
-    score, now and for ever.
+    score, now and later.
     """
     rows = array[:, :-1]
     sums = np.ascontiguousarray(array[:, -1]).view(np.uint32)
@@ -271,7 +271,7 @@ def hash_file(path: Path | str | Remote) -> HashedFile | ImageError:
     try:
         return retried(lambda: _hash_file(path))
     except ImageError as error:
-        return untraced(error)
+        return without_traceback(error)
     except OSError as error:
         return ImageError(f"image '{path}' can't be read: {reason(error)}")
 

@@ -1,4 +1,4 @@
-"""Which folders and files are a cache's own. Nothing else that lies in or beside them is ever
+"""Which folders and files are a cache's own. Nothing else that lies in or next to them is ever
 removed.
 
 `<cache>/<namespace>/<segment>.npy` and `.keys` are the cache's where

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mismatch.errors import ImageError, ImageRefusedError, MachineError, MismatchError
-from mismatch.runtime.lanes import OVERBOOKED, Job, Lane, Pixels, Turns
+from mismatch.runtime.lanes import OVERBOOKED, DecodingTurns, Job, Lane, Pixels
 from mismatch.runtime.nursery import Nursery, closed
 
 __all__ = ["Crew"]
@@ -123,7 +123,7 @@ def _answered(name: str, answer: dict[str, Any], data: bytes) -> Pixels:
         raise _EndedError(_Cause.ACCIDENT)
     if "memory" in answer:
         raise ImageError(
-            f"{name} takes more memory to decode than its pixels explain; save it anew, or drop"
+            f"{name} takes more memory to decode than its pixels explain; save it again, or drop"
             " the row"
         )
     width, height = answer["size"]
@@ -143,7 +143,7 @@ class Crew:
         """
         self._nursery = nursery
         self._memory = memory
-        self._turns = Turns(workers, lanes)
+        self._turns = DecodingTurns(workers, lanes)
         self._max_threads = OVERBOOKED * sum(lane.room for lane in lanes)
         self._max_idle = workers
         self._lock = threading.Lock()
@@ -194,7 +194,8 @@ class Crew:
 
     def _decode(self, job: Job) -> _EndedError | None:
         """Decode one picture; return why its worker has ended, None where it has not."""
-        # whoever waits has to hear of it, whatever goes wrong, and the next picture must not suffer
+        # the caller that waits has to hear of it, whatever goes wrong, and the next picture must
+        # not suffer
         try:
             worker = self._take_worker(job)
         except Exception as error:  # noqa: BLE001
@@ -250,7 +251,7 @@ class Crew:
         job.fail(
             ImageError(
                 f"{job.name} takes more than {seconds:g} seconds of processor time to decode; save"
-                " it anew, or drop the row"
+                " it again, or drop the row"
             )
         )
 

@@ -35,13 +35,13 @@ Found = TypeVar("Found")
 # benchmarks/README.md
 NAMED_FROM = 1 / 3
 MOST_NAMED = 3  # words
-# texts an explanation, beside the text itself: words come first, then phrases, then exchanges
+# texts an explanation, besides the text itself: words come first, then phrases, then exchanges
 MOST_VARIANTS = 256
 MOST_PIECES = 1024  # of texts that go through the text tower in pieces, of all variants together
 # of all variants together; cleaning and tokenizing takes up to 12 microseconds a letter
 MOST_LETTERS = 2**19
 READ_LETTERS = 2**16  # of a text in which words are looked for
-# that are tokenized and encoded between two looks at whether the work shall go on
+# that are tokenized and encoded between two looks at whether the work goes on
 VARIANTS_TOGETHER = 64
 LETTERS_TOGETHER = 2**17  # of these variants, if they are more than one
 

@@ -97,7 +97,7 @@ def check_structure(file: IO[bytes], name: str) -> None:
         _check_kind(file, prefix)
     except CostlyError as error:
         raise ImageRefusedError(
-            f"{name} has {error}, which costs too much to decode; save it anew, or drop the row"
+            f"{name} has {error}, which costs too much to decode; save it again, or drop the row"
         ) from None
     except (struct.error, EOFError):
         pass
@@ -119,7 +119,7 @@ def check_decoder(image: Image.Image, name: str) -> None:
             f"more than {MAX_SLOW_PIXELS:,} pixels in a kind of {image.format} that is slow to"
             " decode"
         )
-        raise ImageRefusedError(f"{name} has {what}; save it anew as PNG or JPEG, or drop the row")
+        raise ImageRefusedError(f"{name} has {what}; save it again as PNG or JPEG, or drop the row")
 
 
 def is_costly_exif(exif: bytes) -> bool:

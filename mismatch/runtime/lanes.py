@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mismatch.runtime.nursery import closed
 
-__all__ = ["OVERBOOKED", "Job", "Lane", "Pixels", "Turns"]
+__all__ = ["OVERBOOKED", "DecodingTurns", "Job", "Lane", "Pixels"]
 
 MEGABYTE = 2**20  # bytes
 OVERBOOKED = 2  # times its room, up to which a lane takes clients that have nothing there yet
@@ -74,7 +74,7 @@ class Job:
         return self.result.cancelled()
 
     def finish(self, pixels: Pixels) -> None:
-        """Give the picture (H, W, 3) to whoever waits."""
+        """Give the picture (H, W, 3) to the caller that waits."""
         with suppress(InvalidStateError):
             self.result.set_result(pixels)
 
@@ -132,10 +132,10 @@ class _Client:
         return any(count for lane, count in self.pictures.items() if not lane.is_fast)
 
 
-class Turns:
+class DecodingTurns:
     """Which picture is decoded next. Thread-safe.
 
-    All CPUs are one client's while it is alone. Beside others it has its share of them, twice: for
+    All CPUs are one client's while it is alone. Next to others it has its share of them, twice: for
     pictures that begin, and for those that turned out costly. A client that has nothing in a lane
     yet does not wait there for pictures of others to end: the system divides the CPUs among all
     workers, and those of a client that sends many costly pictures yield to all else.

@@ -177,7 +177,7 @@ class _Splitter:
         cuts = [start]
         for place in range(start + LETTERS, end, LETTERS):
             # else among accents that were walked over: 20,000 in a row took 26 s where each place
-            # walked anew
+            # walked again
             if place > cuts[-1]:
                 cuts.append(self._before_no_accent(place, end))
         return [cut for cut in cuts[1:] if cut < end] or [(start + end) // 2]

@@ -19,8 +19,8 @@ from mismatch.runtime.preprocess import ImageSource, PreparedImage
 
 __all__ = [
     "Embedded",
+    "EmbeddingMemo",
     "Hashed",
-    "Known",
     "Memo",
     "Pieces",
     "cache_key",
@@ -32,7 +32,7 @@ __all__ = [
 
 Array = NDArray[np.float32]
 KEY_BYTES = 16  # of BLAKE2b
-ENTRY = 256  # bytes of what is remembered, its key included, beside the numbers
+ENTRY = 256  # bytes of what is remembered, its key included, besides the numbers
 MEMO_BYTES = 128 * 2**20  # of embeddings, per tower, that are remembered from window to window
 
 Embedded = Array | InputError  # an embedding, or why there is none
@@ -69,7 +69,7 @@ def _size(value: Embedded | Pieces) -> int:
 
 
 @dataclass
-class Known:
+class EmbeddingMemo:
     """What earlier windows of one call have found out."""
 
     images: Memo[Embedded]
@@ -77,7 +77,7 @@ class Known:
     pieces: Memo[Pieces]  # by text, of long ones
 
     @classmethod
-    def nothing(cls, most: int | None = None) -> Known:
+    def empty(cls, most: int | None = None) -> EmbeddingMemo:
         """Return what is known before the first window. `most` bytes of images, as many of texts
         and of pieces, are remembered from window to window (`MEMO_BYTES`).
         """
@@ -90,7 +90,7 @@ class Known:
         """
         return self.images.values.get(image_key(source))
 
-    def said(self, text: str) -> list[Embedded | None]:
+    def text(self, text: str) -> list[Embedded | None]:
         """Return what is known of a text, or of each of its pieces."""
         pieces = self.pieces.values.get(text, (text,))
         return [self.texts.values.get(piece) for piece in pieces]

@@ -18,7 +18,7 @@ from mismatch.runtime.score_file import score_file
 __all__ = ["copy_model"]
 
 # as training/checkpoint.py names them
-BESIDE = {
+COPIED_WITH = {
     "classification_head.safetensors",
     "training_stats.json",
     "training_state.json",
@@ -28,7 +28,7 @@ BESIDE = {
 
 def copy_model(source: Path, target: Path) -> None:
     """Copy a bundle's or a checkpoint's files into the folder `target`, which is there: listed
-    ones, through links too, and plain ones that may lie beside.
+    ones, through links too, and plain ones that may lie next to them.
 
     Other files stay behind. Of an older checkpoint, which lists none, all files are copied.
     CheckpointError for a link to anything but a listed file, for a pipe, and for what can't be read
@@ -53,7 +53,7 @@ def _beside(folder: Path) -> Iterator[str]:
     """Yield plain files in the folder itself that no list has to name."""
     for path in folder.iterdir():
         if (
-            (path.name in BESIDE or path.name.lower() in UNHASHED)
+            (path.name in COPIED_WITH or path.name.lower() in UNHASHED)
             and path.is_file()
             and not path.is_symlink()
         ):

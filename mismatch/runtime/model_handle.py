@@ -23,11 +23,11 @@ from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.preprocess import Decoder
 from mismatch.specs import LongText
 
-__all__ = ["ModelHandle", "Origin", "Settings"]
+__all__ = ["EngineSettings", "ModelHandle", "ModelOrigin"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class EngineSettings:
     """How an engine is run."""
 
     batch_size: int | Literal["auto"]  # images a tower call
@@ -39,7 +39,7 @@ class Settings:
     @classmethod
     def checked(
         cls, batch_size: object, workers: object, long_text: object, cache: object, decoder: object
-    ) -> Settings:
+    ) -> EngineSettings:
         """Return them as they were given; InputError, by its name, for what is of a wrong type."""
         return cls(
             check_batch_size(batch_size),
@@ -63,7 +63,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ModelOrigin:
     """Where a model came from, so that another process can load it too."""
 
     path: str | Path  # absolute, where it is a folder
@@ -71,7 +71,7 @@ class Origin:
     threads: int | None
 
     @classmethod
-    def of(cls, path: str | Path, provider: Provider, threads: int | None) -> Origin:
+    def of(cls, path: str | Path, provider: Provider, threads: int | None) -> ModelOrigin:
         """Return where a model lies whatever the working directory; a backbone's name as it is."""
         place = Path(path).absolute() if Path(path).exists() else path
         return cls(place, provider, threads)
@@ -84,9 +84,9 @@ class Origin:
 class ModelHandle:
     """A loaded model, until it is let go. Thread-safe."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self.settings = settings
-        self.origin: Origin | None = None  # None: made of an engine that somebody else opened
+        self.origin: ModelOrigin | None = None  # None: made of an engine that somebody else opened
         self._pipeline: Pipeline | None = settings.pipeline(engine)
         self._is_inherited = False
         self._lock = threading.Lock()

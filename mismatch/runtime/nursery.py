@@ -31,7 +31,7 @@ class WorkerId(NamedTuple):
 
 
 class Nursery:
-    """The process that forks workers. Thread-safe; starts itself, anew where it has ended."""
+    """The process that forks workers. Thread-safe; starts itself, again where it has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -69,7 +69,7 @@ class OnnxEngine:
         if provider == "cpu":
             # Each session has threads of its own, and those that spin slow the next one's: one pair
             # took 43 ms with three such pools, and 24 with one. onnxruntime's pool for the whole
-            # process won nothing over that, and it forbids sessions of one's own beside it.
+            # process won nothing over that, and it forbids sessions of one's own next to it.
             self._image = Graph(image, provider, threads, output=self._sees[0], sha256=image_hash)
             self._text = Graph(
                 text, provider, threads, output=self._sees[1], spinning=False, sha256=text_hash

@@ -81,7 +81,7 @@ class Graph:
     ) -> None:
         """Load a graph. `output`: which one `()` gives, by default the graph's only one.
         `spinning`: whether its threads keep a CPU busy while they wait for work. `capture`: as a
-        CUDA graph. `sha256`: that the file shall have.
+        CUDA graph. `sha256`: that the file must have.
 
         Raises CheckpointError for a file that onnxruntime can't load, DeviceError where the
         provider is not to be had.
@@ -313,7 +313,7 @@ def _session(
         raise CheckpointError(
             f"onnxruntime {ort.__version__} can't load {path}: {' '.join(str(error).split())}"
         ) from error
-    # it would keep the whole file in memory, beside its own copy of the weights
+    # it would keep the whole file in memory, next to its own copy of the weights
     session._model_bytes = None
     if (got := session.get_providers()[0]) != PROVIDERS[provider]:
         raise DeviceError(

@@ -63,7 +63,7 @@ RGB8 = tuple[int, int, int]  # 0..255
 # an image's size → how many times smaller a JPEG is decoded: 1, 2, 4 or 8
 Reduction = Callable[[tuple[int, int]], int]
 
-_REFUSED_FORMATS = {  # beside what else Pillow reads
+_REFUSED_FORMATS = {  # besides what else Pillow reads
     "EPS",  # Pillow runs Ghostscript to read it
     "FITS",  # may unpack to any size
     "FPX",
@@ -218,7 +218,7 @@ def open_image_file(path: Path | str | Remote) -> io.BufferedReader | io.BytesIO
     try:
         if isinstance(path, Remote):
             return io.BytesIO(_fetched(path, name))
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait without end
             raise ImageError(
                 f"{name} is a folder or a device, not a file; check the row's image_path"
             )

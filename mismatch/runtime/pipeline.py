@@ -22,8 +22,8 @@ from mismatch.runtime.engines import Engine
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.memo import (
     Embedded,
+    EmbeddingMemo,
     Hashed,
-    Known,
     Pieces,
     cache_key,
     hashed_image,
@@ -40,7 +40,7 @@ from mismatch.runtime.windows import (
     HELD_IMAGES,
     HELD_LETTERS,
     WINDOW,
-    Limits,
+    WindowLimits,
     live_windows,
     windows,
 )
@@ -51,8 +51,8 @@ __all__ = [
     "NO_NUMBER",
     "WINDOW",
     "Embedded",
+    "EmbeddingMemo",
     "Engine",
-    "Known",
     "Pair",
     "Pipeline",
     "ScoredPair",
@@ -116,7 +116,7 @@ class Pipeline:
         pairs: Iterable[Pair],
         *,
         window: int = WINDOW,
-        known: Known | None = None,
+        known: EmbeddingMemo | None = None,
         counts: TextCounts | None = None,
         live: bool = False,
     ) -> Iterator[ScoredPair]:
@@ -128,9 +128,9 @@ class Pipeline:
         this one adds; `counts`: of this call's texts, the totals by default; `live`: score pairs as
         they come.
         """
-        known = Known.nothing() if known is None else known
+        known = EmbeddingMemo.empty() if known is None else known
         counts = self.totals if counts is None else counts
-        limits = Limits(
+        limits = WindowLimits(
             rows=window,
             encoded=HELD_BYTES,
             decoded=max(HELD_IMAGES, self.batch_size),
@@ -143,7 +143,7 @@ class Pipeline:
                 known.trim()
 
     def _score_window(
-        self, rows: list[Pair], known: Known, pool: ThreadPoolExecutor, counts: TextCounts
+        self, rows: list[Pair], known: EmbeddingMemo, pool: ThreadPoolExecutor, counts: TextCounts
     ) -> list[ScoredPair]:
         keys = [image_key(row.image) for row in rows]
         new_images = {
@@ -171,7 +171,7 @@ class Pipeline:
         return self._join(rows, [known.images.values.get(key) for key in keys], known)
 
     def _recall_images(
-        self, images: Mapping[Hashable, ImageSource], known: Known, pool: ThreadPoolExecutor
+        self, images: Mapping[Hashable, ImageSource], known: EmbeddingMemo, pool: ThreadPoolExecutor
     ) -> dict[Hashable, Hashed]:
         """Note what the cache has of new images; returns the cache's keys, where an image has one:
         not where its file can't be read, which decoding explains, nor of what is decoded already.
@@ -196,9 +196,9 @@ class Pipeline:
         )
 
     def _join(
-        self, rows: list[Pair], images: list[Embedded | None], known: Known
+        self, rows: list[Pair], images: list[Embedded | None], known: EmbeddingMemo
     ) -> list[ScoredPair]:
-        texts = [known.said(row.text) for row in rows]
+        texts = [known.text(row.text) for row in rows]
         problems = [
             row.problem or _reason([image, *said])
             for row, image, said in zip(rows, images, texts, strict=True)

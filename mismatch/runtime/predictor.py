@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mismatch.data.columns import Columns
-from mismatch.data.row_files import row_mappings
+from mismatch.data.readers.memory import row_mappings
 from mismatch.errors import MisuseError
 from mismatch.runtime.arguments import (
     check_path,
@@ -25,14 +25,14 @@ from mismatch.runtime.arguments import (
 )
 from mismatch.runtime.common_space import project
 from mismatch.runtime.engines import Engine, Provider, is_bundle, open_engine
-from mismatch.runtime.model_handle import ModelHandle, Origin, Settings
-from mismatch.runtime.pipeline import Known, Pipeline, ScoredPair, scored_pair
+from mismatch.runtime.model_handle import EngineSettings, ModelHandle, ModelOrigin
+from mismatch.runtime.pipeline import EmbeddingMemo, Pipeline, ScoredPair, scored_pair
 from mismatch.runtime.predictions import Prediction, Predictions, check_table, decisive, table_like
 from mismatch.runtime.preprocess import Decoder, ImageSource
 from mismatch.runtime.row_pairs import (
     Pair,
     PairReader,
-    RowSource,
+    PairSource,
     as_asked,
     image_name,
     image_source,
@@ -79,7 +79,7 @@ class Predictor:
         encoded before. `decoder`: who decodes images in place of this process, a `DecodingPool`.
         """
         band = review_band(review)
-        settings = Settings.checked(batch_size, workers, long_text, cache, decoder)
+        settings = EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
         self.threshold = check_threshold(engine.score, threshold)
         self.review = engine.score.review if band is None and threshold is None else band
         self.slices = engine.score.slices if threshold is None else None
@@ -143,7 +143,7 @@ class Predictor:
         rows: Any,
         *,
         image_base_path: str | Path = "",
-        known: Known | None = None,
+        known: EmbeddingMemo | None = None,
         outside_images: bool | None = None,
         live: bool | None = None,
     ) -> Predictions[Prediction]:
@@ -176,7 +176,7 @@ class Predictor:
         *,
         image_base_path: str | Path = "",
         columns: Columns | None = None,
-        known: Known | None = None,
+        known: EmbeddingMemo | None = None,
         live: bool = False,
     ) -> Predictions[tuple[Any, Prediction]]:
         """Yield each row with its prediction, in order, lazily, in bounded memory.
@@ -191,7 +191,7 @@ class Predictor:
         them. If one of them can't be scored, the row can't: its status names the image.
         """
         base = str(check_path(image_base_path, "image_base_path"))
-        source = RowSource.of(rows, base, columns)
+        source = PairSource.of(rows, base, columns)
         columns = source.columns
         outside = columns is not None and not columns.inside
         reader = PairReader.of(
@@ -297,7 +297,7 @@ class Predictor:
         self,
         rows: Iterable[Any],
         reader: PairReader,
-        known: Known | None,
+        known: EmbeddingMemo | None,
         live: bool,
         *,
         is_best: bool = False,
@@ -365,7 +365,7 @@ def load(  # noqa: PLR0913
     what decodes images, as a `mismatch.runtime.decoding.DecodingPool`, within bounds.
     """
     review_band(review)  # what is wrong here is said before a model is loaded
-    Settings.checked(batch_size, workers, long_text, cache, decoder)
+    EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
     place = check_path(path, "model")
     engine = open_engine(place, provider, check_threads(threads))
     predictor = Predictor(
@@ -378,11 +378,11 @@ def load(  # noqa: PLR0913
         review=review,
         decoder=decoder,
     )
-    predictor._model.origin = Origin.of(place, provider, threads)
+    predictor._model.origin = ModelOrigin.of(place, provider, threads)
     return predictor
 
 
-def _reload(origin: Origin, settings: Settings, chosen: Mapping[str, Any]) -> Predictor:
+def _reload(origin: ModelOrigin, settings: EngineSettings, chosen: Mapping[str, Any]) -> Predictor:
     """Load a model again as another process, or a copy, has it."""
     predictor = load(
         origin.path,

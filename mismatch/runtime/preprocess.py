@@ -55,7 +55,7 @@ _LONG = 8  # long side over short side, from where on only the cropped part is r
 
 
 class Decoder(Protocol):
-    """Whoever decodes in place of this process."""
+    """What decodes in place of this process."""
 
     def picture(self, spec: ImageSpec, source: ImageSource) -> Image.Image:
         """Return what `Preprocessor(spec).picture` gives, and raise what it raises."""
@@ -183,7 +183,7 @@ class Preprocessor:
         tensors in that order.
 
         Pillow chose the same order until 12; from 13 on it takes the cheaper one, and upstream
-        transforms of Pillow images with it. The order moves a few pixels beside saturated edges by
+        transforms of Pillow images with it. The order moves a few pixels next to saturated edges by
         up to a dozen levels.
         """
         kind, (left, top, right, bottom) = _FILTERS[self.spec.interpolation], box

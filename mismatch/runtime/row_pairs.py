@@ -14,7 +14,7 @@ import numpy as np
 from mismatch.data.columns import Columns, locate_image
 from mismatch.data.confined import ConfinedFolder
 from mismatch.data.pairs import read_rows
-from mismatch.data.row_files import row_mappings
+from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
 from mismatch.images import as_image_source
@@ -27,7 +27,7 @@ __all__ = [
     "Locate",
     "Pair",
     "PairReader",
-    "RowSource",
+    "PairSource",
     "as_asked",
     "image_name",
     "image_source",
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
     slice_value: object = None  # of the column by which the model has thresholds
 
 
-class RowSource(NamedTuple):
+class PairSource(NamedTuple):
     """Rows, from where their images come, and how their columns are read."""
 
     rows: Any
@@ -62,7 +62,7 @@ class RowSource(NamedTuple):
     columns: Columns | None
 
     @classmethod
-    def of(cls, rows: Any, base: str, columns: Columns | None) -> RowSource:
+    def of(cls, rows: Any, base: str, columns: Columns | None) -> PairSource:
         """Open a file by its path, or a source that has `path`, `base` and `columns`; take any
         other rows as they are.
         """
@@ -197,7 +197,7 @@ class PairReader:
             return self._of_row(row)
         if isinstance(row, Pair):
             return [row]
-        if isinstance(row, (dict, Mapping)):  # a dict is told apart faster
+        if isinstance(row, (dict, Mapping)):  # a dict is recognised faster
             return [self._of_mapping(row, number)]
         raise InputError(
             f"row {number} is a {type(row).__name__}; a mapping with `image_path` (or `image`) and"

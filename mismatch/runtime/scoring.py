@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mismatch.data.row_files import value_text
+from mismatch.data.readers.memory import value_text
 from mismatch.errors import InputError
 from mismatch.specs import Calibration, LongText, ScoreSpec
 
@@ -64,7 +64,7 @@ def log_odds(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     # (K,) each
     knots = np.array(calibration.knots)
     bent = np.array(calibration.bent)
-    # the outer lines go on for ever
+    # the outer lines go on without end
     part = np.searchsorted(knots, straight, side="right").clip(1, len(knots) - 1)
     slopes = np.diff(bent) / np.diff(knots)
     return np.asarray(bent[part - 1] + slopes[part - 1] * (straight - knots[part - 1]), np.float64)

@@ -16,7 +16,7 @@ from mismatch.runtime.bisection import run_bisected
 from mismatch.runtime.cache import EmbeddingCache, text_key
 from mismatch.runtime.engines import Engine
 from mismatch.runtime.long_text import cutting_problem, split_each
-from mismatch.runtime.memo import Embedded, Known, Pieces
+from mismatch.runtime.memo import Embedded, EmbeddingMemo, Pieces
 from mismatch.runtime.tokenize import Tokenizer
 from mismatch.specs import LongText
 
@@ -28,7 +28,7 @@ Progress = Callable[[int], object]  # is called with how many more texts are don
 
 @dataclass
 class TextCounts:
-    """Different texts that a call has met; one that it has forgotten again counts anew."""
+    """Different texts that a call has met; one that it has forgotten counts again."""
 
     long_texts: int = 0  # longer than the backbone's context
     truncated: int = 0  # that lost their end: long ones that were not scored in pieces
@@ -106,7 +106,7 @@ class TextTower:
         """
         return self._embed(texts, counts, self._run, progress, count_long=not are_pieces)
 
-    def embed_new(self, texts: list[str], known: Known, counts: TextCounts) -> None:
+    def embed_new(self, texts: list[str], known: EmbeddingMemo, counts: TextCounts) -> None:
         """Embed texts that are new, long ones in pieces; what they share runs once."""
         if self.long_text == "truncate":
             embeddings = self._embed(texts, counts, self._recall, None, count_long=True)
@@ -131,7 +131,9 @@ class TextTower:
         for text, embedding in zip(fitting, embeddings, strict=True):
             known.texts.add(text, embedding)
 
-    def _split(self, texts: list[str], known: Known, counts: TextCounts) -> dict[str, list[int]]:
+    def _split(
+        self, texts: list[str], known: EmbeddingMemo, counts: TextCounts
+    ) -> dict[str, list[int]]:
         """Return the ids of the texts that fit; for the others, their pieces are noted."""
         usable = []
         for text in dict.fromkeys(texts):

@@ -33,8 +33,8 @@ __all__ = [
     "shown",
 ]
 
-LOOKED_AT = 200  # characters from which a text's language is told
-LEAST_LETTERS = 4  # from which it is told
+LOOKED_AT = 200  # characters from which a text's language is known
+LEAST_LETTERS = 4  # from which it is known
 # and their share
 UNKNOWN = {"[UNK]", "<unk>"}
 FEW = 0.2

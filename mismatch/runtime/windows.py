@@ -20,7 +20,7 @@ __all__ = [
     "HELD_IMAGES",
     "HELD_LETTERS",
     "WINDOW",
-    "Limits",
+    "WindowLimits",
     "live_windows",
     "windows",
 ]
@@ -36,7 +36,7 @@ QUIET = 0.01  # seconds without a row of a live source, after which those that a
 
 
 @dataclass(frozen=True)
-class Limits:
+class WindowLimits:
     """When a window ends."""
 
     rows: int = WINDOW
@@ -48,7 +48,7 @@ class Limits:
 class _Filling:
     """How full a window is."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: WindowLimits) -> None:
         self._limits = limits
         self._rows = 0
         self._encoded = 0
@@ -72,14 +72,14 @@ class _Filling:
         )
 
 
-def windows(pairs: Iterable[Pair], limits: Limits) -> Iterator[list[Pair]]:
+def windows(pairs: Iterable[Pair], limits: WindowLimits) -> Iterator[list[Pair]]:
     """Yield pairs a full window at a time, read when it is asked for."""
     stream = iter(pairs)
     while rows := _window(stream, limits):
         yield rows
 
 
-def _window(stream: Iterator[Pair], limits: Limits) -> list[Pair]:
+def _window(stream: Iterator[Pair], limits: WindowLimits) -> list[Pair]:
     rows = []
     filling = _Filling(limits)
     for pair in islice(stream, limits.rows):
@@ -89,7 +89,7 @@ def _window(stream: Iterator[Pair], limits: Limits) -> list[Pair]:
     return rows
 
 
-def live_windows(pairs: Iterable[Pair], limits: Limits) -> Iterator[list[Pair]]:
+def live_windows(pairs: Iterable[Pair], limits: WindowLimits) -> Iterator[list[Pair]]:
     """Yield pairs as they come: a full window, or what is there when the source is quiet.
 
     A thread reads the source, so that one that blocks holds up no row that it has given. Nothing is
@@ -106,7 +106,7 @@ def live_windows(pairs: Iterable[Pair], limits: Limits) -> Iterator[list[Pair]]:
 class _Reader:
     """A source and the thread that reads it."""
 
-    def __init__(self, pairs: Iterable[Pair], limits: Limits) -> None:
+    def __init__(self, pairs: Iterable[Pair], limits: WindowLimits) -> None:
         self._pairs = pairs
         self._limits = limits
         self._changed = threading.Condition()
@@ -117,7 +117,7 @@ class _Reader:
         self._is_stopped = False
         self._error: BaseException | None = None
         context = contextvars.copy_context()
-        # a daemon: where the source blocks for ever, the process still ends
+        # a daemon: where the source blocks without end, the process still ends
         self._thread = threading.Thread(
             target=lambda: context.run(self._read), name="mismatch-rows", daemon=True
         )

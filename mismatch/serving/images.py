@@ -14,7 +14,7 @@ from collections.abc import Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.errors import ImageError, ImageRefusedError, untraced
+from mismatch.errors import ImageError, ImageRefusedError, without_traceback
 from mismatch.runtime.decoding import DecodingPool, can_isolate
 from mismatch.runtime.pipeline import image_digest
 from mismatch.runtime.preprocess import ImageLimits, PreparedImage, Preprocessor
@@ -140,7 +140,7 @@ class ImageDecoder:
 
     def _note_failure(self, digest: bytes, error: ImageError) -> None:
         """Remember a failure, so that the same picture costs its ten seconds once."""
-        self._failures[digest] = untraced(error)
+        self._failures[digest] = without_traceback(error)
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 

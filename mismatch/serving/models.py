@@ -26,7 +26,7 @@ from mismatch.errors import InputError
 from mismatch.evaluation.drift import Drift
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
-from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, Known, Pair
+from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, EmbeddingMemo, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
@@ -62,7 +62,7 @@ class Served:
         self.model_id = _model_id(predictor)
         reference = predictor.score.reference
         self.drift = None if reference is None else Drift(reference, settings.drift_pairs)
-        self._known = Known.nothing(settings.remember)
+        self._known = EmbeddingMemo.empty(settings.remember)
         self._lexicon = Lexicon()
         self._closing = False
         self._users = 0  # requests that hold this model

@@ -131,8 +131,8 @@ def saved(backbone: Backbone) -> Iterator[Path]:
             fail("save_pretrained wrote nothing to the directory that it was given")
         if ours := sorted(names & OURS):
             fail(
-                f"save_pretrained writes {ours[0]}, which mismatch writes beside it; choose another"
-                " name"
+                f"save_pretrained writes {ours[0]}, which mismatch writes next to it; choose"
+                " another name"
             )
         yield folder
 

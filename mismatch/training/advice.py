@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from mismatch.data.audit import balance_advice
+from mismatch.data.audit.files import balance_advice
 from mismatch.training.callbacks import WarningKind, warn
 from mismatch.training.config import TrainConfig
 from mismatch.training.folder.history import History

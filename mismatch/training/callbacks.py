@@ -133,7 +133,7 @@ class Callback:
 
 @dataclass(frozen=True)
 class _Audience:
-    """Who is told."""
+    """The callbacks that are called."""
 
     callbacks: tuple[Callback, ...] = ()
     ignored: frozenset[WarningKind] = frozenset()

@@ -26,12 +26,12 @@ from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet, make_batches
 from mismatch.training.feeds.feeds import EmbeddingFeed
 from mismatch.training.head import CosineHead, build_head
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer, rate_factor, set_rates
 from mismatch.training.step import Step
 from mismatch.training.tuning.modes import MODES
 
-__all__ = ["CrossFit", "Fitted", "Plan", "folds_of"]
+__all__ = ["CrossFit", "CrossFitPlan", "Fitted", "folds_of"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -47,7 +47,7 @@ DROPPED_MOST = 0.25
 
 
 @dataclass(frozen=True)
-class Plan:
+class CrossFitPlan:
     """How much is trained."""
 
     folds: int = 5
@@ -91,8 +91,10 @@ class CrossFit:
         # (N,) rows with the same picture have the same number
         self.groups = _contents(images)[pairs.image_of]
 
-    def fit(self, plan: Plan, *, advance: Callable[[int], object] = lambda done: None) -> Fitted:
-        """Score every row once a repeat; `advance` is told of the heads that are done. Chance
+    def fit(
+        self, plan: CrossFitPlan, *, advance: Callable[[int], object] = lambda done: None
+    ) -> Fitted:
+        """Score every row once a repeat; `advance` is called for the heads that are done. Chance
         depends on the seed alone.
         """
         labels = self.pairs.labels
@@ -115,7 +117,7 @@ class CrossFit:
             _probabilities(np.mean(scored, axis=0), labels), each, apart, plan.folds * plan.repeats
         )
 
-    def _folds(self, plan: Plan, repeat: int) -> Iterator[tuple[Indices, Indices, bool]]:
+    def _folds(self, plan: CrossFitPlan, repeat: int) -> Iterator[tuple[Indices, Indices, bool]]:
         """Yield rows to train on, rows to score, and whether they share no text."""
         fold_of = folds_of(self.groups, plan.folds, (plan.seed, repeat))
         for fold in range(plan.folds):
@@ -172,13 +174,13 @@ def folds_of(groups: Indices, folds: int, seed: tuple[int, ...]) -> Indices:
 
 def _trained(
     pairs: PairSet, images: Tensor, pieces: Tensor, head: CosineHead, long_text: LongText, seed: int
-) -> Objective:
+) -> TrainingObjective:
     """Train by the recipe of tune='head', without validation."""
     mode = MODES["head"]
     epochs = int(mode["epochs"])
     rows = min(int(mode["batch_size"]), max(LEAST_BATCH, len(pairs) // STEPS))
     detector = Detector(cast("Backbone", nn.Identity()), head)  # the backbone has done its work
-    objective = Objective(head, long_text, DEFAULTS.contrastive_weight)
+    objective = TrainingObjective(head, long_text, DEFAULTS.contrastive_weight)
     feed = EmbeddingFeed(pairs, images, pieces)
     optimizer = build_optimizer(
         detector,

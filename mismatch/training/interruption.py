@@ -64,7 +64,7 @@ class Interruption:
 
     @property
     def came(self) -> bool:
-        """Return whether the run shall end."""
+        """Return whether the run has to end."""
         return self.number is not None
 
     def follow(self) -> None:

@@ -17,13 +17,13 @@ from mismatch.training.feeds.batches import Batch, PairSet
 from mismatch.training.head import CosineHead
 from mismatch.training.losses import binary_loss, contrastive_loss
 
-__all__ = ["Objective"]
+__all__ = ["TrainingObjective"]
 
 VAL_PIECES = 4096  # of texts, whose cosines are taken together: as many rows where no text is cut
 MAX_TEMPERATURE = 100.0  # CLIP's bound on what multiplies the contrastive cosine
 
 
-class Objective:
+class TrainingObjective:
     """A head and how it is taught."""
 
     def __init__(self, head: CosineHead, long_text: LongText, contrastive_weight: float) -> None:

@@ -62,7 +62,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Cast for one pass through the towers: its cache of cast weights shall not outlive it, as one
+    """Cast for one pass through the towers: its cache of cast weights must not outlive it, as one
     made without a graph has no gradient.
     """
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])

@@ -32,11 +32,11 @@ from mismatch.training.feeds.prepare import Start
 from mismatch.training.folder.earlier import BEST, EPOCH, FINAL
 from mismatch.training.folder.history import PLAIN, History, Validation, threshold_objective
 from mismatch.training.folder.output import RunFolder
-from mismatch.training.folder.resume import Plan, embeddings_digest
+from mismatch.training.folder.resume import ResumePlan, embeddings_digest
 from mismatch.training.folder.state import Position
 from mismatch.training.interruption import Interruption
 from mismatch.training.new_head import fit_new_head
-from mismatch.training.objective import Objective
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import rate_factor, set_rates
 from mismatch.training.result import TrainResult
 from mismatch.training.run_lines import interruption_line, start_line
@@ -104,11 +104,11 @@ class Run:
             compile_towers(self.model.detector)
         self.step = _new_step(setup, self.model)
         self.interruption = Interruption()
-        self.plan = Plan()
+        self.plan = ResumePlan()
         self.position = Position(sums=torch.zeros(2, device=self.device))
         self.saver = Saver(self.model, self.step, self.folder, self.history, self.position)
 
-    def take_up(self, plan: Plan, rows: str, interruption: Interruption) -> None:
+    def resume_from(self, plan: ResumePlan, rows: str, interruption: Interruption) -> None:
         """Be where the run is that is resumed; `rows`: their digest."""
         self.plan = plan
         self.interruption = interruption
@@ -295,7 +295,7 @@ def _new_history(setup: Setup) -> History:
 
 def _new_step(setup: Setup, model: TrainedModel) -> Step:
     config = setup.config
-    objective = Objective(model.head, setup.start.long_text, config.contrastive_weight)
+    objective = TrainingObjective(model.head, setup.start.long_text, config.contrastive_weight)
     return Step(
         model.detector,
         objective,

@@ -13,7 +13,7 @@ from mismatch.training.callbacks import announce
 from mismatch.training.checkpoint import CheckpointMeta, meta_for
 from mismatch.training.folder.history import PLAIN, History
 from mismatch.training.folder.output import RunFolder
-from mismatch.training.folder.resume import Plan
+from mismatch.training.folder.resume import ResumePlan
 from mismatch.training.folder.state import (
     Note,
     Position,
@@ -60,7 +60,7 @@ class Saver:
             "position": position,
         }
 
-    def resume_from(self, plan: Plan, folder: Path) -> None:
+    def resume_from(self, plan: ResumePlan, folder: Path) -> None:
         """Be where the run was that wrote the checkpoint `folder`; CheckpointError where its frozen
         weights were others.
         """
@@ -71,7 +71,7 @@ class Saver:
         load_parts(folder, self.parts)
         self.processes.wait()  # until all have read, as the main one writes now
         if self.main:
-            self.folder.take_up(
+            self.folder.resume_from(
                 folder,
                 self.position.epoch - 1,
                 self.history.best_epoch,

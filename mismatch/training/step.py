@@ -17,8 +17,8 @@ from mismatch.training.callbacks import announce
 from mismatch.training.detector import Detector, tower_methods
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import Batch
-from mismatch.training.feeds.feeds import Feed, Part
-from mismatch.training.objective import Objective
+from mismatch.training.feeds.feeds import Feed, TowerPart
+from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import CLIP_NORM, trainable
 from mismatch.training.precision import autocast
 
@@ -41,7 +41,7 @@ class Step:
     def __init__(  # noqa: PLR0913
         self,
         detector: Detector,
-        objective: Objective,
+        objective: TrainingObjective,
         optimizer: torch.optim.Optimizer,
         processes: Processes,
         *,
@@ -143,14 +143,14 @@ class Step:
         )
         return None if self.processes.any(losses is None) else losses
 
-    def _keeps(self, parts: Sequence[Part], i: int) -> bool:
+    def _keeps(self, parts: Sequence[TowerPart], i: int) -> bool:
         """Return whether the first pass already makes the graph: of all there is, or of the last,
         whose turn is next.
         """
         return self.parts == 1 or i == len(parts) - 1
 
     def _encode(
-        self, feed: Feed, parts: Sequence[Part], i: int, moment: Moment, graph: bool
+        self, feed: Feed, parts: Sequence[TowerPart], i: int, moment: Moment, graph: bool
     ) -> Tensor:
         """Embed a part, (n, D), alike each time."""
         self._draw(moment, 1 + self.processes.index, i)
@@ -158,7 +158,7 @@ class Step:
             return feed.embed(self.detector, parts[i])
 
     def _join(
-        self, feed: Feed, batch: Batch, parts: Sequence[Part], outputs: Sequence[Tensor]
+        self, feed: Feed, batch: Batch, parts: Sequence[TowerPart], outputs: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return all processes' embeddings of unique images (U, image_width) and pieces (W,
         text_width), fp32, each a leaf of the graph.
@@ -181,7 +181,7 @@ class Step:
         self,
         feed: Feed,
         batch: Batch,
-        parts: Sequence[Part],
+        parts: Sequence[TowerPart],
         outputs: list[Tensor],
         embeddings: tuple[Tensor, Tensor],
         moment: Moment,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mismatch.data.audit import MIN_ROWS, size_advice, validate_files
+from mismatch.data.audit.files import MIN_ROWS, size_advice, validate_files
 from mismatch.errors import InputError
 from mismatch.io.locks import locked
 from mismatch.io.outputs import refuse_model_folder
@@ -43,7 +43,7 @@ from mismatch.training.folder.curves_picture import CURVES
 from mismatch.training.folder.earlier import BEST, FINAL
 from mismatch.training.folder.output import RunFolder, draw_curves
 from mismatch.training.folder.resume import (
-    Plan,
+    ResumePlan,
     make_plan,
     rows_digest,
     with_start,
@@ -118,7 +118,7 @@ def _train(config: TrainConfig, processes: Processes) -> TrainResult:
 
 
 def _finished(
-    config: TrainConfig, plan: Plan, processes: Processes, together: Together | None
+    config: TrainConfig, plan: ResumePlan, processes: Processes, together: Together | None
 ) -> TrainResult:
     """Return what a run left that `resume` finds done; its rows are compared still."""
     with silenced():
@@ -136,7 +136,7 @@ def _finished(
 
 def _prepare(
     config: TrainConfig,
-    plan: Plan,
+    plan: ResumePlan,
     interruption: Interruption,
     processes: Processes,
     together: Together | None,
@@ -179,7 +179,7 @@ def _prepare(
     )
     run = Run(setup)
     run.history.began(began, embedding)
-    run.take_up(plan, rows, interruption)
+    run.resume_from(plan, rows, interruption)
     return run
 
 

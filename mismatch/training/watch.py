@@ -1,5 +1,5 @@
-"""What is to be seen within an epoch: loss, rate and time left beside the bar, and a step's figures
-for the trackers now and then.
+"""What is to be seen within an epoch: loss, rate and time left next to the bar, and a step's
+figures for the trackers now and then.
 """
 
 from __future__ import annotations

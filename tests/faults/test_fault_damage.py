@@ -119,7 +119,7 @@ def test_a_checkpoint_with_a_wrong_bit(cases: Any, shop: Path) -> None:
 @pytest.mark.fault(
     "bits flipped in each file of a cache of embeddings",
     "predict --cache",
-    "what is damaged is encoded anew: the same bytes as an undisturbed run",
+    "what is damaged is encoded again: the same bytes as an undisturbed run",
 )
 def test_a_cache_with_wrong_bits(cases: Any, shop: Path) -> None:
     cases.predict(shop, "--cache", "cache").fine()
@@ -136,7 +136,7 @@ def test_a_cache_with_wrong_bits(cases: Any, shop: Path) -> None:
 @pytest.mark.fault(
     "files of a cache cut short, emptied, deleted, mixed up",
     "predict --cache",
-    "what is damaged is encoded anew: the same bytes as an undisturbed run",
+    "what is damaged is encoded again: the same bytes as an undisturbed run",
 )
 def test_a_cache_that_was_cut(cases: Any, shop: Path) -> None:
     for damage in ("cut", "empty", "gone", "mixed"):
@@ -176,7 +176,7 @@ def test_a_part_with_half_a_row(cases: Any, begun: Path) -> None:
 @pytest.mark.fault(
     "rows that are done cut off, changed, or gone",
     "predict --resume",
-    "refused in one line that names the file; begun anew, the same bytes",
+    "refused in one line that names the file; begun again, the same bytes",
 )
 def test_a_part_that_is_not_what_was_written(cases: Any, begun: Path) -> None:
     part = begun / "out.csv.part"
@@ -236,7 +236,7 @@ def test_a_state_with_a_wrong_bit(cases: Any, shop: Path, half_trained: Path, fi
             cases.predict(shop, "--model", half_trained).refused(name)
             shutil.rmtree(shop / "run")
             return
-        done.refused(name, "train anew without --resume")
+        done.refused(name, "train again without --resume")
         assert files(shop / "run") == before
         (half_trained / name).write_bytes(whole)
 
@@ -250,7 +250,7 @@ def test_a_state_that_was_cut(cases: Any, shop: Path, half_trained: Path) -> Non
     whole = (half_trained / "training_state.pt").read_bytes()
     (half_trained / "training_state.pt").write_bytes(whole[: len(whole) // 2])
     cases.train(shop, "full", "--resume").refused(
-        "training_state.pt can't be resumed from", "train anew without --resume"
+        "training_state.pt can't be resumed from", "train again without --resume"
     )
     (half_trained / "training_state.pt").write_bytes(whole)
     cases.train_resumed(shop)
@@ -282,7 +282,7 @@ def test_newer_formats(cases: Any, shop: Path, half_trained: Path) -> None:
     edited(half_trained / "training_state.json", format_version=7)
     cases.train(shop, "full", "--resume").refused(
         "training_state.json has format_version 7, this mismatch reads 1; upgrade mismatch-clip or"
-        " train anew"
+        " train again"
     )
 
 

@@ -126,7 +126,7 @@ def test_split_on_a_full_disk(cases: Any, shop: Path, small_disk: Callable[[int]
 @pytest.mark.fault(
     "a disk that is mounted read-only (a real one)",
     "predict, train, export-onnx",
-    "one line before a model is loaded; when it is mounted anew, it works",
+    "one line before a model is loaded; when it is mounted again, it works",
 )
 def test_a_read_only_disk(cases: Any, shop: Path, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(2**20)
@@ -401,7 +401,7 @@ def test_the_output_is_a_pipe(cases: Any, shop: Path) -> None:
 @pytest.mark.fault(
     "the folder of the output is removed during the run",
     "predict",
-    "one line that names the folder; made anew, the run succeeds",
+    "one line that names the folder; made again, the run succeeds",
 )
 def test_the_outputs_folder_vanishes(cases: Any, shop: Path) -> None:
     (shop / "deep").mkdir()

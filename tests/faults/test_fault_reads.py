@@ -52,7 +52,7 @@ PASSING = [
         "read",
         errno.EAGAIN,
         3,
-        marks=pytest.mark.fault("a read is told to come again (EAGAIN)", "predict", SAME),
+        marks=pytest.mark.fault("a read has to be repeated (EAGAIN)", "predict", SAME),
         id="again",
     ),
     pytest.param(

@@ -63,7 +63,7 @@ def test_two_names_of_one_file(cases: Any, shop: Path) -> None:
 
 
 @pytest.mark.fault(
-    "a second training into the same folder, anew and with --resume", "train", REFUSED
+    "a second training into the same folder, from the start and with --resume", "train", REFUSED
 )
 def test_two_trainings_into_one_folder(cases: Any, shop: Path) -> None:
     first = cases.start_train(shop)

@@ -223,7 +223,7 @@ class Kind:
     mask: bool  # passed to the text tower
     padding: str
     length: int  # tokens
-    config: dict[str, Any]  # beside the usual one
+    config: dict[str, Any]  # besides the usual one
     threshold: float | None = None  # cosine
     then: Callable[[Path], Any] = lambda folder: None  # what makes the directory as the hub has it
 

@@ -323,7 +323,7 @@ class Kind:
 
 
 def _louder(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Freshly initialised embeddings of tokens (0.02) hardly show beside others; open_clip leaves a
+    """Freshly initialised embeddings of tokens (0.02) hardly show next to others; open_clip leaves a
     part of CoCa's decoder uninitialised.
     """
     return (

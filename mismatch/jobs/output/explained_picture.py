@@ -1,4 +1,4 @@
-"""An explanation as a picture: the image beside its heat map, the text with its marked words, and
+"""An explanation as a picture: the image next to its heat map, the text with its marked words, and
 what each word does.
 """
 
@@ -34,8 +34,8 @@ FOR = (33, 102, 172)
 AGAINST = (202, 62, 20)
 STRENGTH = 0.75  # of the strongest place's colour
 BARS = 10  # words whose effect is drawn
-EDGE = 5  # pixels, of a mark beside its word
-LABEL = 190  # pixels, of a word beside its bar
+EDGE = 5  # pixels, of a mark next to its word
+LABEL = 190  # pixels, of a word next to its bar
 LINE = 1.35  # of a font's size
 
 

@@ -109,7 +109,7 @@ class ObjectLog:
     be appended to.
 
     A store has no locks. `writer` says who writes, from the first record on until the run ends,
-    unless its process is killed. Whoever does not resume is refused while it is there; whoever
+    unless its process is killed. A run that does not resume is refused while it is there; one that
     resumes takes its place, and the one before ends as soon as it has its next part to note.
     """
 

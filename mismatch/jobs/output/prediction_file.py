@@ -25,7 +25,7 @@ from mismatch.jobs.output.tables import (
     Table,
 )
 from mismatch.jobs.row_tables import table_kind
-from mismatch.jobs.scored_windows import Counts, Entry
+from mismatch.jobs.scored_windows import Entry, RunCounts
 from mismatch.jobs.table_kinds import table
 
 __all__ = ["STDOUT", "PredictionFile", "Sink"]
@@ -40,7 +40,7 @@ class Sink:
 
     table: Table
     # at first of an earlier run's rows, which are there already
-    counts: Counts = field(default_factory=Counts)
+    counts: RunCounts = field(default_factory=RunCounts)
     commit: Callable[[], object] = lambda: None
 
     def write(self, entries: Iterable[Entry]) -> None:
@@ -122,7 +122,7 @@ class PredictionFile:
     ) -> Iterator[Sink]:
         """Yield a sink of a file that can be continued. `run`: all that its bytes depend on."""
         with resumable_file(self.name, run, resume=resume) as part:
-            counts = Counts(**part.counts)
+            counts = RunCounts(**part.counts)
             sink = Sink(
                 self._text_table(part.text, kept), counts, lambda: part.commit(vars(counts))
             )

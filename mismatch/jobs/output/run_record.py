@@ -1,5 +1,5 @@
-"""What a run is, as it is written beside an output that can be continued: all that the bytes depend
-on, by names for people. Another run must not go on with it.
+"""What a run is, as it is written next to an output that can be continued: all that the bytes
+depend on, by names for people. Another run must not go on with it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Protocol, Self, TextIO
 
-from mismatch.data.arrow_rows import import_pyarrow
+from mismatch.data.readers.arrow import import_pyarrow
 from mismatch.jobs.row_tables import GROUP_ROWS, PARQUET_OUTPUT, RowWriter
 
 if TYPE_CHECKING:

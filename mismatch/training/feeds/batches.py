@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mismatch.data.pairs import Row, place, resolve_image
+from mismatch.data.pairs import Row, format_location, resolve_image
 from mismatch.data.strings import Stored
 from mismatch.errors import ImageError, InputError
 
@@ -130,7 +130,7 @@ class PairSet:
     def image_error(self, image: int, error: Exception) -> ImageError:
         """Return what is wrong with an image, with the file and line that name it."""
         kind = type(error) if isinstance(error, ImageError) else ImageError
-        return kind(f"{place(self.csv_file, self.lines[image])}: {error}")
+        return kind(f"{format_location(self.csv_file, self.lines[image])}: {error}")
 
 
 def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:

@@ -30,13 +30,13 @@ __all__ = [
     "TEXTS",
     "EmbeddingFeed",
     "Feed",
-    "Part",
     "PixelFeed",
     "PixelStore",
+    "ProcessShare",
     "S",
-    "Share",
     "T",
     "Tensors",
+    "TowerPart",
     "ahead",
 ]
 
@@ -48,7 +48,7 @@ Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class TowerPart:
     """Some of a batch's unique images, or of its unique pieces of texts, that go through their
     tower together. Of m inputs, n or n + 1, the last one may serve to keep the processes in step
     alone.
@@ -74,12 +74,12 @@ class Feed(Protocol):
         (W', text_width), where they need no tower.
         """
 
-    def parts(self, inputs: Any, count: int) -> list[Part]:
+    def parts(self, inputs: Any, count: int) -> list[TowerPart]:
         """Return images and texts of this process's share, in at most `count` parts each and in as
         many in every process; none where the embeddings are known.
         """
 
-    def embed(self, detector: Detector, part: Part) -> Tensor:
+    def embed(self, detector: Detector, part: TowerPart) -> Tensor:
         """Return embeddings of a part (n, image_width) or (n, text_width)."""
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
@@ -106,10 +106,10 @@ class EmbeddingFeed:
             self.pieces[torch.from_numpy(batch.pieces)],
         )
 
-    def parts(self, inputs: None, count: int) -> list[Part]:
+    def parts(self, inputs: None, count: int) -> list[TowerPart]:
         return []
 
-    def embed(self, detector: Detector, part: Part) -> Tensor:
+    def embed(self, detector: Detector, part: TowerPart) -> Tensor:
         raise NotImplementedError("there are no parts")
 
     def embed_all(self, detector: Detector, size: int) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ class EmbeddingFeed:
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """What one process embeds of a batch, even shares of which the last item may be another
     process's.
     """
@@ -129,7 +129,7 @@ class Share:
 
 
 class PixelFeed:
-    """Pairs that are decoded on threads, tokenized once and encoded anew in each epoch."""
+    """Pairs that are decoded on threads, tokenized once and encoded again in each epoch."""
 
     def __init__(
         self,
@@ -148,24 +148,24 @@ class PixelFeed:
         self.ids, self.lengths = _tokenized(pairs.pieces, tokenizer, processes)
         self.ends = np.cumsum(self.lengths)  # (W,) in `ids`
 
-    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Share]]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, ProcessShare]]:
         return ahead(lambda batch: (batch, self._share(batch)), batches, self.workers)
 
     def known(self, batch: Batch) -> None:
         return None
 
-    def parts(self, inputs: Share, count: int) -> list[Part]:
+    def parts(self, inputs: ProcessShare, count: int) -> list[TowerPart]:
         images = [
-            Part(True, inputs.image_places[chosen], (inputs.pixel_values[chosen],))
+            TowerPart(True, inputs.image_places[chosen], (inputs.pixel_values[chosen],))
             for chosen in _split(len(inputs.pixel_values), count)
         ]
         chosen_pieces = _split(len(inputs.pieces), count)
         return images + [
-            Part(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen]))
+            TowerPart(False, inputs.piece_places[chosen], self._tokens(inputs.pieces[chosen]))
             for chosen in chosen_pieces
         ]
 
-    def embed(self, detector: Detector, part: Part) -> Tensor:
+    def embed(self, detector: Detector, part: TowerPart) -> Tensor:
         inputs = (tensor.to(self.device, non_blocking=True) for tensor in part.inputs)
         return (detector.encode_image(*inputs) if part.is_image else detector.encode_text(*inputs))[
             : len(part.places)
@@ -195,13 +195,13 @@ class PixelFeed:
             len(self.lengths), piece_rows
         )
 
-    def _share(self, batch: Batch) -> Share:
+    def _share(self, batch: Batch) -> ProcessShare:
         images = len(batch.images)
         by_length = self._by_length(batch.pieces)
         pixel_values = self._pixels(batch.images[self.processes.even_share(images)])
         pixel_values = pixel_values.pin_memory() if self.device.type == "cuda" else pixel_values
         pieces = batch.pieces[by_length[self.processes.even_share(len(by_length))]]
-        return Share(
+        return ProcessShare(
             self.processes.share(images),
             pixel_values,
             by_length[self.processes.share(len(by_length))],

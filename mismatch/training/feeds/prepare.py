@@ -154,7 +154,7 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
 def load_sets(
     config: TrainConfig, together: Together | None = None
 ) -> tuple[PairSet, PairSet | None]:
-    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
+    """Return rows to train on and rows to validate on, None where none are wanted. Every row is
     checked, by one of the processes where there are several.
     """
     pairs = _load(str(config.train_csv), "train", config, together)

@@ -52,7 +52,7 @@ RESOLVED = "run.resolved.yaml"  # where a run.yaml of somebody's own is in the w
 WRITTEN = re.compile(
     rf"{OWN_NAMES.pattern}|{re.escape(STATS)}|{re.escape(SETTINGS)}|{re.escape(RESOLVED)}|{re.escape(CURVES)}"
 )
-# of what stands beside the checkpoints; run.yaml is never taken from its author, see
+# of what stands next to the checkpoints; run.yaml is never taken from its author, see
 # `_write_settings`
 _KINDS = {
     STATS: json_report("the figures of a run", ["epochs"]),
@@ -87,7 +87,7 @@ class RunFolder:
         self.keep = keep
         self.written: list[Path] = []
         check_usable(self.folder)
-        # run than this one, which an interruption in the first epoch shall not cost
+        # run than this one, which an interruption in the first epoch must not cost
         self.guards_other = unfinished(self.folder) is not None
 
     @property
@@ -109,7 +109,9 @@ class RunFolder:
         """
         return self.start == self.folder / STARTED_FROM
 
-    def take_up(self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]) -> None:
+    def resume_from(
+        self, place: Path, epoch: int, best_epoch: int, stats: Mapping[str, Any]
+    ) -> None:
         """Go on from `place` with the run whose last complete epoch is `epoch`, 0 for none, and do
         what was cut short after its checkpoint was whole.
         """
@@ -119,7 +121,7 @@ class RunFolder:
             path for n in range(1, epoch + 1) if is_checkpoint(path := self.folder / f"{EPOCH}{n}")
         ]
         if not self.written:
-            return  # in its first epoch, beside what an earlier run has left
+            return  # in its first epoch, next to what an earlier run has left
         if epoch == 1:
             self._remove_earlier_run(
                 [

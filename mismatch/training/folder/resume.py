@@ -29,15 +29,22 @@ from mismatch.training.feeds.feeds import EmbeddingFeed, Feed
 from mismatch.training.folder.earlier import FINAL, STARTED_FROM, is_own, resumable, unfinished
 from mismatch.training.folder.state import Note
 
-__all__ = ["Plan", "embeddings_digest", "frozen_digest", "make_plan", "rows_digest", "with_start"]
+__all__ = [
+    "ResumePlan",
+    "embeddings_digest",
+    "frozen_digest",
+    "make_plan",
+    "rows_digest",
+    "with_start",
+]
 
-ANEW = "or start anew without `resume`"
+START_AGAIN = "or start again without `resume`"
 # how a digest of the rows begins that is made of hashes of each image's path and each text
 DIGEST = "keys:"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResumePlan:
     """What a run goes on from: nothing, a state, or a run that is finished already."""
 
     folder: Path | None = None  # checkpoint with the state
@@ -72,7 +79,7 @@ class Plan:
             )
             raise InputError(
                 f"`resume`: {files} has other rows than the run in {config.output_dir} was started"
-                f" with; restore them, {ANEW}"
+                f" with; restore them, {START_AGAIN}"
             )
 
     def check_weights(self, now: Note, config: TrainConfig) -> None:
@@ -82,7 +89,7 @@ class Plan:
             name = config.model_name or config.backbone
             raise CheckpointError(
                 f"`resume`: the weights of {name} are not those that the run in {config.output_dir}"
-                f" was started with; restore them, {ANEW}"
+                f" was started with; restore them, {START_AGAIN}"
             )
 
     def remarks(self, now: Note) -> list[str]:
@@ -95,7 +102,7 @@ class Plan:
         )
         found = [f"{then} then, {here} now" for then, here in changes if then != here]
         if self.note.embeddings != now.embeddings:
-            found.append("cached embeddings were made anew, in other batches")
+            found.append("cached embeddings were made again, in other batches")
         return (
             [
                 (
@@ -108,7 +115,7 @@ class Plan:
         )
 
 
-def make_plan(config: TrainConfig) -> Plan:
+def make_plan(config: TrainConfig) -> ResumePlan:
     """Look into the output folder; InputError where `resume` is asked for and the run there was
     started with other options.
     """
@@ -119,19 +126,19 @@ def make_plan(config: TrainConfig) -> Plan:
                 f"{folder} holds an unfinished run ({found[1].place}): `resume` would go on with"
                 " it; without, it is removed after the first epoch"
             )
-        return Plan()
+        return ResumePlan()
     if found := resumable(folder):
         _check_options(config, found[1].config)
         announce(f"resuming the run in {found[0]}: {found[1].place}")
-        return Plan(*found)
+        return ResumePlan(*found)
     if stats := _finished(folder):
         _check_options(config, stats["config"])
-        return Plan(finished=stats)
+        return ResumePlan(finished=stats)
     announce(f"`resume`: there is no unfinished run in {folder}, so one is started")
-    return Plan()
+    return ResumePlan()
 
 
-def with_start(config: TrainConfig, plan: Plan) -> TrainConfig:
+def with_start(config: TrainConfig, plan: ResumePlan) -> TrainConfig:
     """Return the same options, naming the checkpoint that a run starts from by where it is now. One
     in the run's own folder has become started_from.
     """
@@ -240,7 +247,7 @@ def _check_options(config: TrainConfig, stored: Mapping[str, Any]) -> None:
         )
         raise InputError(
             f"`resume`: `{name}` is {_shown(asked[name])}, but the run in {config.output_dir} was"
-            f" started with {_shown(stored[name])}{why}; give that, {ANEW}"
+            f" started with {_shown(stored[name])}{why}; give that, {START_AGAIN}"
         )
 
 

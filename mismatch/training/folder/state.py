@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly: the parts that have a state, and the two files beside a
+"""What a run needs to go on exactly: the parts that have a state, and the two files next to a
 checkpoint that hold it.
 """
 
@@ -177,23 +177,24 @@ def read_note(folder: Path) -> Note | None:
     try:
         data = read_json(folder / NOTE)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; train anew without `resume`") from error
+        raise CheckpointError(f"{error}; train again without `resume`") from error
     found = data.pop("format_version", None) if isinstance(data, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder / NOTE} has format_version {found!r}, this mismatch reads {FORMAT_VERSION};"
-            " upgrade mismatch-clip or train anew"
+            " upgrade mismatch-clip or train again"
         )
     if not is_sealed({"format_version": found, **data}):
         raise CheckpointError(
-            f"{folder / NOTE} differs from its own checksum: damaged or changed by hand; train anew"
+            f"{folder / NOTE} differs from its own checksum: damaged or changed by hand;"
+            " train again"
             " without `resume`"
         )
     try:
         return Note(**{name: value for name, value in data.items() if name not in (DIGEST, SEAL)})
     except TypeError as error:
         raise CheckpointError(
-            f"{folder / NOTE} is incomplete or damaged ({error}); train anew without `resume`"
+            f"{folder / NOTE} is incomplete or damaged ({error}); train again without `resume`"
         ) from error
 
 
@@ -214,7 +215,7 @@ def load_parts(folder: Path, parts: Mapping[str, Stateful]) -> None:
             part.load_state_dict(states[name])
     except Exception as error:  # torch and zipfile have many for a damaged file
         raise CheckpointError(
-            f"{path} can't be resumed from: {' '.join(str(error).split())}; train anew without"
+            f"{path} can't be resumed from: {' '.join(str(error).split())}; train again without"
             " `resume`"
         ) from error
 

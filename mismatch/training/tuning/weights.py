@@ -136,8 +136,8 @@ class Tuning:
             f"{count} layers of the {name} tower" for name, count in counts.items()
         )
         announce(
-            f"adapters of rank {rank} in {layers}: {_trained(self.backbone):,} weights train beside"
-            f" the backbone's {weights:,}"
+            f"adapters of rank {rank} in {layers}: {_trained(self.backbone):,} weights train"
+            f" next to the backbone's {weights:,}"
         )
 
     def _thaw(self, towers: tuple[Tower, ...], config: TrainConfig, weights: int) -> None:

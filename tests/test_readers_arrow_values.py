@@ -1,5 +1,5 @@
-"""mismatch.data.arrow_values: which types are read, and what a message of Arrow's streams says of
-itself; the rest is in test_arrow_rows.
+"""mismatch.data.readers.arrow_values: which types are read, and what a message of Arrow's streams
+says of itself; the rest is in test_readers_arrow.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mismatch.data.arrow_values import ArrowValues, is_compressed, is_readable
 from mismatch.data.columns import Columns
+from mismatch.data.readers.arrow_values import ArrowValues, is_compressed, is_readable
 
 pa: Any = pytest.importorskip("pyarrow")
 

@@ -109,7 +109,7 @@ def _with_encoded_images(dataset: Any) -> Any:
 
 
 class _Spooled:
-    """Rows on their way to a file: their images beside it, their values as JSON has them."""
+    """Rows on their way to a file: their images next to it, their values as JSON has them."""
 
     def __init__(self, folder: Path, columns: Columns, base: str, *, absolute: bool) -> None:
         self.image_folder: Path | None = None  # that paths are relative to

@@ -1,4 +1,4 @@
-"""mismatch.data.findings: what is doubtful about rows that could be trained on."""
+"""mismatch.data.audit.findings: what is doubtful about rows that could be trained on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mismatch.data import findings
-from mismatch.data.findings import (
+from mismatch.data.audit import findings
+from mismatch.data.audit.findings import (
     Sampled,
     TextCheck,
     blind_images,

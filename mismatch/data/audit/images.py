@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mismatch.data.findings import Finding, in_lines
+from mismatch.data.audit.findings import Finding, in_lines
 from mismatch.data.near_duplicates import Fingerprint, fingerprint
-from mismatch.errors import InputError, untraced
+from mismatch.errors import InputError, without_traceback
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,7 +66,7 @@ class Look:
         try:
             image = self.check(Path(path))
         except InputError as error:
-            return Seen(untraced(error))
+            return Seen(without_traceback(error))
         return Seen(None, fingerprint(image) if self.prints else None, oddities(path))
 
 

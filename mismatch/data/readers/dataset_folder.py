@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.csv_rows import NEEDED
+from mismatch.data.readers.csv import NEEDED
 from mismatch.errors import InputError
 from mismatch.io.reading import check_regular, parse_json, read_text
 from mismatch.io.retries import reason
@@ -67,7 +67,7 @@ def _split_names(folder: Path) -> str:
 
 
 def _named_wrongly(folder: Path, what: str) -> InputError:
-    return InputError(f"{folder / STATE} names {what}; write the dataset anew with save_to_disk")
+    return InputError(f"{folder / STATE} names {what}; write the dataset again with save_to_disk")
 
 
 def _short(name: str) -> str:
@@ -79,7 +79,7 @@ def _file_problem(folder: Path, name: str) -> str | None:
     """Return what is wrong with a file that a folder names: it must lie in it, and may be a link,
     as hubs' clients put them there.
 
-    A pipe would be waited for without end. One that is not there is said by whoever opens it.
+    A pipe would be waited for without end. One that is not there is reported where it is opened.
     """
     file = folder / name
     if file.parent != folder or file.name in ("", ".."):

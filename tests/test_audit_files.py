@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mismatch.data.audit import size_advice, validate_files
-from mismatch.data.audit_report import Audit
+from mismatch.data.audit.files import size_advice, validate_files
+from mismatch.data.audit.report import Audit
 from mismatch.data.columns import Columns
 from mismatch.errors import ImageError, ImageNotFoundError, InputError
 from mismatch.runtime.preprocess import open_image

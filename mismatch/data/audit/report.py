@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mismatch.data.findings import Finding, Sampled
-from mismatch.data.pairs import place
+from mismatch.data.audit.findings import Finding, Sampled
+from mismatch.data.pairs import format_location
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 
@@ -73,7 +73,7 @@ class FileAudit:
         """Yield it for people: figures, problems as `file:line: …`, warnings."""
         yield from self._figures()
         for line, message in self.problems:
-            yield f"{place(self.path, line)}: {message}"
+            yield f"{format_location(self.path, line)}: {message}"
         more = self.problem_count - len(self.problems)
         if more:
             yield f"{self.path}: … and {more:,} more"

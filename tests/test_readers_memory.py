@@ -13,7 +13,7 @@ from PIL import Image
 
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import read_rows
-from mismatch.data.row_files import row_mappings, rows_file, value_text
+from mismatch.data.readers.memory import row_mappings, rows_file, value_text
 from mismatch.errors import InputError
 
 ROWS = [

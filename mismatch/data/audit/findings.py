@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ftfy.badness import is_bad
 
+from mismatch.data.audit.writing_systems import main_script
 from mismatch.data.near_duplicates import Fingerprint, near_duplicate_groups
 from mismatch.data.pairs import Row
-from mismatch.data.writing_systems import main_script
 from mismatch.errors import InputError
 
 __all__ = [

@@ -1,5 +1,5 @@
 """A folder of images and their titles as rows: one file that holds all titles, or a text file
-beside each image.
+next to each image.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class TitledImages:
             title, problem = self._title(text)
             if not images:
                 self._imageless.add(_printable(text))
-                yield _row(_printable(stem), title, f"there is no image beside {_printable(text)}")
+                yield _row(_printable(stem), title, f"there is no image next to {_printable(text)}")
             for name in images:
                 yield _row(
                     _printable(name),

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from mismatch.data.columns import COLUMNS
-from mismatch.data.csv_rows import open_rows
+from mismatch.data.readers.csv import open_rows
 from mismatch.data.rows import (
     MAX_COLUMNS,
     MAX_FIELD,

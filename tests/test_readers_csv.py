@@ -1,4 +1,4 @@
-"""mismatch.data.csv_rows: what TSV adds; CSV itself is in test_pairs."""
+"""mismatch.data.readers.csv: what TSV adds; CSV itself is in test_pairs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data import csv_rows
 from mismatch.data.pairs import read_header, read_rows, scan_rows
+from mismatch.data.readers import csv as csv_rows
 from mismatch.errors import InputError
 
 HEAD = "image_path\ttext\tlabel\n"

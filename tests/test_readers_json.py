@@ -1,4 +1,4 @@
-"""mismatch.data.json_rows: objects as rows, and each fault with its line."""
+"""mismatch.data.readers.json: objects as rows, and each fault with its line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data import json_rows
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import read_header, read_rows, scan_rows
+from mismatch.data.readers import json as json_rows
 from mismatch.errors import InputError
 
 GOOD = b'{"image_path": "a.jpg", "text": "red", "label": 1}\n'

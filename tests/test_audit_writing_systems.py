@@ -1,10 +1,10 @@
-"""mismatch.data.writing_systems: which script a text is written in."""
+"""mismatch.data.audit.writing_systems: which script a text is written in."""
 
 from __future__ import annotations
 
 import pytest
 
-from mismatch.data.writing_systems import main_script
+from mismatch.data.audit.writing_systems import main_script
 
 
 @pytest.mark.parametrize(

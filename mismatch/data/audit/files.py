@@ -12,8 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mismatch.data.audit_report import LABEL_NAMES, Audit, FileAudit
-from mismatch.data.findings import (
+from mismatch.data.audit.findings import (
     Sampled,
     TextCheck,
     TextReader,
@@ -23,8 +22,9 @@ from mismatch.data.findings import (
     near_duplicates,
     text_key,
 )
+from mismatch.data.audit.images import Look, Seen, oddity_findings
+from mismatch.data.audit.report import LABEL_NAMES, Audit, FileAudit
 from mismatch.data.pairs import Columns, Row, resolve_image, scan_rows, training_problem
-from mismatch.data.seen import Look, Seen, oddity_findings
 from mismatch.errors import InputError
 from mismatch.io.text import plural
 from mismatch.io.threads import map_ahead
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PROBLEMS", "balance_advice", "size_advice", "validate_files"]
 
-# label, total, unit → what is told how many more are done
+# label, total, unit → what receives how many more are done
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
 Resolver = Callable[[str], str]  # an image as written → where it lies
 # to train on

@@ -1,4 +1,4 @@
-"""mismatch.data.arrow_rows: Parquet, and folders as save_to_disk of Hugging Face datasets writes
+"""mismatch.data.readers.arrow: Parquet, and folders as save_to_disk of Hugging Face datasets writes
 them.
 """
 
@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mismatch.data import arrow_rows, arrow_values, parquet_pages
 from mismatch.data.columns import Columns
-from mismatch.data.pairs import load_pairs, place, read_header, read_rows, rows_files, scan_rows
+from mismatch.data.pairs import (
+    format_location,
+    load_pairs,
+    read_header,
+    read_rows,
+    rows_files,
+    scan_rows,
+)
+from mismatch.data.readers import arrow as arrow_rows
+from mismatch.data.readers import arrow_values, parquet_pages
 from mismatch.errors import InputError, MissingExtraError
 from mismatch.io.remote import Remote
 
@@ -81,7 +89,7 @@ def test_rows_are_numbered_from_1(write: Any, monkeypatch: pytest.MonkeyPatch) -
     assert (
         str(caught.value)
         == f"{path}:row 3: the text is empty"
-        == f"{place(path, 3)}: the text is empty"
+        == f"{format_location(path, 3)}: the text is empty"
     )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mismatch.data.pairs import Columns, Row, read_rows, resolve_image, training_problem
 
-__all__ = ["sorted_out"]
+__all__ = ["split_usable_rows"]
 
 
-def sorted_out(
+def split_usable_rows(
     path: str | Path,
     image_base_path: str | Path,
     *,

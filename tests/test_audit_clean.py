@@ -1,4 +1,4 @@
-"""mismatch.data.fix: each row is fit or has a reason, and none is lost."""
+"""mismatch.data.audit.clean: each row is fit or has a reason, and none is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data.fix import sorted_out
+from mismatch.data.audit.clean import split_usable_rows
 from mismatch.errors import InputError
 
 ROWS = """image_path,text,label,sku
@@ -30,7 +30,9 @@ def test_reasons(tmp_path: Path) -> None:
     )
     found = [
         (row.columns["sku"], reason)
-        for row, reason in sorted_out(tmp_path / "rows.csv", tmp_path, broken=broken, leaked=leaked)
+        for row, reason in split_usable_rows(
+            tmp_path / "rows.csv", tmp_path, broken=broken, leaked=leaked
+        )
     ]
     assert found == [
         ("1", None),
@@ -48,4 +50,4 @@ def test_reasons(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("image_path,text\na.jpg,red\n")
     with pytest.raises(InputError, match=r"rows\.csv:1: column 'label' is missing"):
-        list(sorted_out(tmp_path / "rows.csv", tmp_path, broken={}))
+        list(split_usable_rows(tmp_path / "rows.csv", tmp_path, broken={}))

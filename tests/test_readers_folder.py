@@ -1,4 +1,4 @@
-"""mismatch.data.folders: images and titles find each other, and what has no
+"""mismatch.data.readers.folder: images and titles find each other, and what has no
 counterpart is named.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.data.folders import TitledImages
+from mismatch.data.readers.folder import TitledImages
 from mismatch.errors import InputError
 
 
@@ -101,7 +101,7 @@ def test_a_text_beside_each_image(folder: Path) -> None:
     ]
     assert [row.problem for row in images.rows()] == [
         None,
-        "there is no image beside alone.txt",
+        "there is no image next to alone.txt",
         None,
         None,
         None,

@@ -1,4 +1,4 @@
-"""mismatch.data.seen: one look at an image, and what is odd about it."""
+"""mismatch.data.audit.images: one look at an image, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mismatch.data.seen import Look, Seen, oddities, oddity_findings
+from mismatch.data.audit.images import Look, Seen, oddities, oddity_findings
 from mismatch.errors import ImageError
 from mismatch.runtime.preprocess import open_image
 

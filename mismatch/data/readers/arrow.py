@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mismatch.data.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
-from mismatch.data.csv_rows import open_rows
-from mismatch.data.dataset_folder import dataset_files
-from mismatch.data.parquet_pages import Leaf, PageError, rows_at_a_time
+from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
+from mismatch.data.readers.csv import open_rows
+from mismatch.data.readers.dataset_folder import dataset_files
+from mismatch.data.readers.parquet_pages import Leaf, PageError, rows_at_a_time
 from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.io.remote import READ, Remote
@@ -185,7 +185,8 @@ class _Source:
                 )
                 if self._characters > max(FREE, PACKED * self.size):
                     raise InputError(
-                        f"{self.path} unpacks to more than {PACKED:,} times its size; write it anew"
+                        f"{self.path} unpacks to more than {PACKED:,} times its size;"
+                        " write it again"
                         " without what repeats"
                     )
                 yield before, lists, problems
@@ -307,7 +308,7 @@ class _Source:
             if is_compressed(message.type, message.metadata.to_pybytes()):
                 raise InputError(
                     f"{self.path} holds compressed batches, which save_to_disk does not write;"
-                    " write the dataset anew with it"
+                    " write the dataset again with it"
                 )
 
 

@@ -1,5 +1,5 @@
-"""mismatch.data.parquet_pages: heads of pages, as pyarrow writes them and as no writer does; what
-is refused by them is in test_arrow_rows.
+"""mismatch.data.readers.parquet_pages: heads of pages, as pyarrow writes them and as no writer does;
+what is refused by them is in test_readers_arrow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mismatch.data.parquet_pages import Leaf, PageError, page_heads, rows_at_a_time
+from mismatch.data.readers.parquet_pages import Leaf, PageError, page_heads, rows_at_a_time
 
 ROWS = 5_000
 
