@@ -323,7 +323,7 @@ def test_loading_leaves_the_global_random_state(data: Path) -> None:
     [
         ({"epoch": 3}, "there is no option 'epoch'; did you mean 'epochs'?"),
         ({}, "`train_csv` is needed"),
-        ({"train_csv": 7}, "the rows are a int"),
+        ({"train_csv": 7}, "the rows are an int"),
         ({"train_csv": [("a.png", "red", 1)]}, "row 1 is a tuple"),
         ({"config": 7}, "`config` is a int; a TrainConfig or a file is needed"),
         ({"train_csv": "t.csv", "epochs": "3"}, "`epochs` is '3'; a whole number is needed"),
