@@ -132,7 +132,7 @@ def open_model(
     torch_engine = open_backbone(
         f"{family}:{random_model(family, folder, tiny, width)}", provider="cpu", threads=threads
     )
-    engines = {"torch": torch_engine}
+    engines: Model = {"torch": torch_engine}
     for precision in ("fp32", "int8"):
         bundle = folder / f"{family}-{precision}"
         result = export_bundle(
@@ -184,7 +184,7 @@ def bench_roof(threads: int, folder: Path, repeats: int) -> dict[str, float]:
             "fp32": rng.standard_normal((k, n), np.float32),
             "int8": rng.integers(-127, 128, (k, n)).astype(np.int8),
         }
-        rows = {
+        rows: dict[str, Any] = {
             "fp32": rng.standard_normal((TOKENS, k), np.float32),
             "int8": rng.integers(1, 256, (TOKENS, k)).astype(np.uint8),
         }
@@ -232,6 +232,14 @@ def write_product(path: Path, weights: Any) -> Path:
     return path
 
 
+def _encode_images(pixels: Any, engine: Any) -> object:
+    return engine.encode_images(pixels)
+
+
+def _encode_texts(ids: Any, engine: Any) -> object:
+    return engine.encode_texts(ids, np.ones_like(ids))
+
+
 def bench_towers(models: dict[str, Model], repeats: int, threads: int) -> list[dict[str, Any]]:
     """Items a second of each tower in each engine, and operations an item takes in its linear
     layers.
@@ -243,17 +251,11 @@ def bench_towers(models: dict[str, Model], repeats: int, threads: int) -> list[d
         spec = engines["torch"].image_spec
         pixels = rng.standard_normal((IMAGE_BATCH, 3, spec.size, spec.size), dtype=np.float32)
         cases: list[tuple[str, int, Callable[[Any], object]]] = [
-            ("image", IMAGE_BATCH, lambda engine, pixels=pixels: engine.encode_images(pixels))
+            ("image", IMAGE_BATCH, partial(_encode_images, pixels))
         ]
         for length in (FULL_LENGTH, TITLE_LENGTH):
             ids = ids_of(length, engines["torch"])
-            cases.append(
-                (
-                    f"text, length {length}",
-                    TEXT_BATCH,
-                    lambda engine, ids=ids: engine.encode_texts(ids, np.ones_like(ids)),
-                )
-            )
+            cases.append((f"text, length {length}", TEXT_BATCH, partial(_encode_texts, ids)))
         for tower, batch, run in cases:
             seconds = in_turns(
                 {name: partial(run, engine) for name, engine in engines.items()}, repeats
@@ -353,8 +355,8 @@ def bench_job(
     contenders |= job_contenders(plain, rows, base, folder)
     for family, engines in models.items():
         for name, engine in engines.items():
-            contenders[f"mismatch, {family}, {name}"] = lambda engine=engine: predict(
-                engine, rows, base, folder / "ours.csv"
+            contenders[f"mismatch, {family}, {name}"] = partial(
+                predict, engine, rows, base, folder / "ours.csv"
             )
     seconds = in_turns(contenders, repeats)
     same = {

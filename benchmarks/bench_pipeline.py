@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,7 @@ def bench_job(
     }
     contenders |= job_contenders(plain, rows, base, folder / str(size))
     for name, engine in models.items():
-        contenders[f"mismatch, {name}"] = lambda engine=engine: predict(
-            engine, rows, base, folder / "ours.csv"
-        )
+        contenders[f"mismatch, {name}"] = partial(predict, engine, rows, base, folder / "ours.csv")
     seconds = in_turns(contenders, repeats)
     return {
         "size": size,

@@ -368,10 +368,9 @@ class Trial(TrainingObjective):
     def losses(
         self, batch: Batch, images: torch.Tensor, pieces: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        images, pieces = (
-            self._noisy(*side)
-            for side in ((images, self.head.image_norm), (pieces, self.head.text_norm))
-        )
+        head: Any = self.head
+        images = self._noisy(images, head.image_norm)
+        pieces = self._noisy(pieces, head.text_norm)
         # (B, members x D) each
         sides = (
             self.head.embed_image(images)[batch.image_of],
@@ -405,15 +404,12 @@ class Trial(TrainingObjective):
             shared = (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
             hardest = cosines.masked_fill(shared, -1.0).amax(1)
             binary = binary + chosen.mined * F.softplus(self.head.logit(hardest)).mean()
-        ids = ids if chosen.masking else [torch.arange(len(matched))] * 2
-        return torch.stack(
-            [
-                binary,
-                contrastive_loss(
-                    images[matched], texts[matched], *ids, self.head.log_temperature.exp()
-                ),
-            ]
+        image_ids, text_ids = ids if chosen.masking else [torch.arange(len(matched))] * 2
+        temperature = self.head.log_temperature.exp()
+        contrastive = contrastive_loss(
+            images[matched], texts[matched], image_ids, text_ids, temperature
         )
+        return torch.stack([binary, contrastive])
 
 
 def accuracy(held: PairSet, logits: NDArray[np.float32]) -> float:

@@ -12,6 +12,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -116,12 +117,13 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     processes = Processes.start("cpu")
     config = TrainConfig(train_csv=csv_file, model_name="tiny")
     start, parsed = load_start(config), Counter(csv_rows._row)
-    csv_rows._row = parsed
+    module: Any = csv_rows
+    module._row = parsed
     team = processes if shared else Processes(processes.device)
     before, began = memory("VmRSS"), time.perf_counter()
     with gathering(folder / "run", processes) if shared else nullcontext() as together:
         sets = [pairs for pairs in load_sets(config, together) if pairs is not None]
-        rows_digest(sets, config.image_base_path, team)
+        rows_digest(sets, str(config.image_base_path), team)
         read = time.perf_counter() - began
         sets, _ = cut_long_texts(start, sets, together)
         backbone = start.detector.backbone

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -297,7 +297,9 @@ def compare_isolation(
     return found
 
 
-HOSTILE = {  # one a client; some pass all counts, and take what their pixels take
+HOSTILE: dict[
+    str, Callable[[], bytes]
+] = {  # one a client; some pass all counts, and take what their pixels take
     "a JPEG of 3,000 scans": lambda: hostile.jpeg_of_scans(7_000, 3_000),
     "a JPEG of 400,000 segments": lambda: hostile.jpeg_of_exif(400_000),
     "a JPEG of 64 scans": lambda: hostile.jpeg_of_scans(7_000, 64),

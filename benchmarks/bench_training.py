@@ -27,7 +27,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -43,6 +43,7 @@ from mismatch.training.distributed.processes import Processes
 from mismatch.training.feeds.batches import PairSet, make_batches
 from mismatch.training.feeds.feeds import PixelFeed, PixelStore
 from mismatch.training.feeds.prepare import load_start
+from mismatch.training.head import CosineHead
 from mismatch.training.objective import TrainingObjective
 from mismatch.training.optim import build_optimizer
 from mismatch.training.precision import has_bf16
@@ -281,9 +282,11 @@ def sentence_transformers(model_folder: str, rows: Path, precision: str) -> Call
         **quiet,
     )
     dataset = Dataset.from_dict(columns).cast_column("image", ImageColumn())
-    return SentenceTransformerTrainer(
+    trainer = SentenceTransformerTrainer(
         model, arguments, train_dataset=dataset, loss=CoSENTLoss(model)
-    ).train
+    )
+    train: Callable[[], object] = trainer.train
+    return train
 
 
 def ours(model: str, pairs: PairSet, precision: str) -> Callable[[], object]:
@@ -296,7 +299,7 @@ def ours(model: str, pairs: PairSet, precision: str) -> Callable[[], object]:
     here = Processes(torch.device("cpu"))
     step = Step(
         detector,
-        TrainingObjective(detector.head, "truncate", 0.5),
+        TrainingObjective(cast(CosineHead, detector.head), "truncate", 0.5),
         optimizer,
         here,
         rows=BATCH,

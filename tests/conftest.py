@@ -78,8 +78,10 @@ Make = Callable[[Path], object]
 
 
 # files that export, but test something else than how graphs are traced
-EXPORTING = ("calibrate", "export_onnx", "fashion", "fp16", "gate", "int8", "onnx", "predictor")
-EXPORTING += ("quickstart", "torch_free", "triton", "weights", "benchmark", "tune_threshold")
+EXPORTING = (
+    *("calibrate", "export_onnx", "fashion", "fp16", "gate", "int8", "onnx", "predictor"),
+    *("quickstart", "torch_free", "triton", "weights", "benchmark", "tune_threshold"),
+)
 
 
 @pytest.fixture(autouse=True, scope="module")

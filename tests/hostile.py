@@ -91,7 +91,11 @@ def endless(output: str, inputs: dict[str, Any], *, body: bool = True) -> bytes:
         else []
     )
     ends = ("on", "next") if body else ("go", "state")
-    taken = [("i", INT64, []), ("go", TensorProto.BOOL, []), ("state", FLOAT, None)]
+    taken: list[tuple[str, int, list[int] | None]] = [
+        ("i", INT64, []),
+        ("go", TensorProto.BOOL, []),
+        ("state", FLOAT, None),
+    ]
     given = [helper.make_tensor_value_info(label, kind, shape) for label, kind, shape in taken]
     made = [
         helper.make_tensor_value_info(ends[0], TensorProto.BOOL, []),

@@ -81,4 +81,5 @@ def words(value: Any) -> str:
         return f"[{','.join(map(words, value))}]"
     if hasattr(value, "to_json_string"):  # a configuration of transformers
         return str(value.to_json_string())
-    return repr(copy.copy(value)) if type(value).__repr__ is not object.__repr__ else ""
+    own: Any = type(value).__repr__
+    return repr(copy.copy(value)) if own is not object.__repr__ else ""

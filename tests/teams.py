@@ -7,14 +7,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
 from mismatch.training.distributed.processes import Processes
 
-T = TypeVar("T")
 PATIENCE = 30  # seconds, after which one that waits for another that has ended is called hung
 
 
@@ -38,7 +37,7 @@ class Teammate(Processes):
         self.barrier.wait(PATIENCE)
 
 
-def in_team(count: int, work: Callable[[Processes], T]) -> list[T]:
+def in_team(count: int, work: Callable[[Processes], object]) -> list[Any]:
     """What `work` returns in each of `count` teammates, at the same time; an error becomes what is
     returned.
     """

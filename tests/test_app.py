@@ -335,11 +335,13 @@ def test_beyond_its_queue_it_says_503_at_once_and_beyond_its_deadline_504(
 ) -> None:
     predictor, go, begun = Predictor(colour_engine()), threading.Event(), threading.Event()
     real = predictor.predict_pairs
-    monkeypatch.setattr(
-        predictor,
-        "predict_pairs",
-        lambda rows, **known: (begun.set(), go.wait(60), real(rows, **known))[2],
-    )
+
+    def held(rows: Any, **known: Any) -> Any:
+        begun.set()
+        go.wait(60)
+        return real(rows, **known)
+
+    monkeypatch.setattr(predictor, "predict_pairs", held)
     question = {"image": text64(image()), "text": "red"}
     with (
         serving(predictor, queue=2, max_pairs=2, batch=1, wait=0.0, deadline=5.0) as client,

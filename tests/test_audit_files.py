@@ -22,12 +22,13 @@ from mismatch.runtime.preprocess import open_image
 HEADER = ("image_path", "text", "label")
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> Image.Image:
     """A stand-in decoder: the name says what is wrong."""
     if "gone" in path.name:
         raise ImageNotFoundError(f"image {path} not found")
     if "bad" in path.name:
         raise ImageError(f"image {path} is damaged")
+    return Image.new("RGB", (1, 1))
 
 
 @pytest.fixture

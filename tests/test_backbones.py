@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,9 +17,10 @@ from mismatch.backbones.registry import Registry
 from mismatch.cli import main
 from mismatch.testing.contract import check_names
 
+LOAD: Any = str
 LIT = BackboneFamily(
     "lit",
-    str,
+    LOAD,
     ("base", "tiny"),
     "tiny",
     "a stranger",
@@ -44,10 +45,9 @@ def run(*args: str) -> Result:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """One stranger and one broken plugin in the place of what is installed."""
     monkeypatch.setattr(registry, "_installed", lambda: Registry({"lit": LIT}, (ILL,)))
-    return
 
 
 def test_the_built_in_families_are_listed() -> None:

@@ -21,15 +21,14 @@ def test_the_smallest_that_is_fast_enough() -> None:
 def test_sizes_are_tried_until_the_time_is_up(
     colour_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, seen = colour_engine(), []
-    monkeypatch.setattr(
-        pacing,
-        "_seconds",
-        lambda engine, pixels: [
-            seen.append(len(pixels)),
-            1.0 if len(pixels) < 8 else len(pixels) / 4,
-        ][1],
-    )
+    engine = colour_engine()
+    seen: list[int] = []
+
+    def seconds(engine: Any, pixels: Any) -> float:
+        seen.append(len(pixels))
+        return 1.0 if len(pixels) < 8 else len(pixels) / 4
+
+    monkeypatch.setattr(pacing, "_seconds", seconds)
     assert choose_batch_size(engine) == 4
     assert seen == [size for size in SIZES for _ in range(2)]
     monkeypatch.setattr(pacing, "SECONDS", -1.0)

@@ -176,7 +176,7 @@ def test_rows_of_texts_in_pieces_carry_all_their_pieces_and_a_shared_one_once() 
             seen.append(
                 (
                     pairs.images[batch.images[batch.image_of[row]]].name,
-                    pairs.texts[batch.text_of[row]],
+                    pairs.texts[int(batch.text_of[row])],
                     said,
                 )
             )
@@ -295,9 +295,12 @@ def test_work_ahead_keeps_order_and_raises_in_its_place(workers: int) -> None:
 
 def test_work_ahead_runs_on_threads_and_at_most_workers_plus_one_results_wait() -> None:
     started: list[str] = []
-    stream = ahead(
-        lambda item: started.append(threading.current_thread().name) or item, range(50), 2
-    )  # type: ignore[func-returns-value]
+
+    def work(item: int) -> int:
+        started.append(threading.current_thread().name)
+        return item
+
+    stream = ahead(work, range(50), 2)
     assert next(stream) == 0
     time.sleep(0.05)
     assert 1 <= len(started) <= 4

@@ -166,13 +166,14 @@ def test_the_index_is_as_good_as_a_dict(tmp_path: Path) -> None:
     next one.
     """
     chance = np.random.default_rng(0)
-    cache, truth = EmbeddingCache(tmp_path, "aa"), {}
+    cache = EmbeddingCache(tmp_path, "aa")
+    truth: dict[bytes, np.ndarray] = {}
     for _ in range(20):
         chosen = [
             int(i) << 8 * int(shift)
             for i, shift in zip(chance.integers(1, 60, 30), chance.integers(0, 15, 30), strict=True)
         ]
-        fresh = {key(i): np.float32([i % 977, 1]) for i in chosen if key(i) not in truth}
+        fresh = {key(i): np.array([i % 977, 1], np.float32) for i in chosen if key(i) not in truth}
         cache.put_many(fresh)
         truth |= fresh
     absent = [key(i) for i in (0, 61, 2**127)]

@@ -166,7 +166,8 @@ def test_a_catalogue_can_be_trained_on(catalogue: Catalogue) -> None:
 
 
 def test_the_same_seed_gives_the_same_files_however_many_processes_draw(tmp_path: Path) -> None:
-    photos, told = {"train": 9, "val": 3, "test": 3}, []
+    photos = {"train": 9, "val": 3, "test": 3}
+    told: list[int] = []
     write_catalogue(tmp_path / "a", photos=photos, workers=1, progress=told.append)
     write_catalogue(tmp_path / "b", photos=photos, workers=2, progress=told.append)
     write_catalogue(tmp_path / "c", photos=photos, workers=1, seed=1)

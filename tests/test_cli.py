@@ -11,8 +11,9 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -60,7 +61,7 @@ def start(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run `mismatch probe …`, a verb whose body is the given function."""
     monkeypatch.delenv("MISMATCH_DEBUG", raising=False)
 
@@ -129,7 +130,9 @@ def test_the_group_lists_every_verb_in_order() -> None:
 
 
 def test_the_group_cuts_no_verbs_help_short() -> None:
-    helps = [cli.main.get_command(click.Context(cli.main), verb).short_help for verb in cli.VERBS]  # type: ignore[union-attr]
+    context = click.Context(cli.main)
+    commands: list[Any] = [cli.main.get_command(context, verb) for verb in cli.VERBS]
+    helps = [command.short_help for command in commands]
     assert all(text and len(text) <= 60 for text in helps)
     shown = cli.help_text()
     assert all(text in shown for text in helps)

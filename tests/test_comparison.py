@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mismatch.evaluation.bootstrap import Interval
 from mismatch.evaluation.comparison import compare, delong, mcnemar
 
 scipy_stats = pytest.importorskip("scipy.stats")
@@ -66,7 +67,7 @@ def test_the_same_model_twice_is_no_different() -> None:
     found = compare(truth, scores, scores, 0.5, 0.5, resamples=100)
     assert found.decisions == (0, 0, 1.0)
     assert (found.accuracy, found.auroc) == (0, 0)
-    assert found.accuracy_interval == found.auroc_interval == (0, 0)
+    assert found.accuracy_interval == found.auroc_interval == Interval(0, 0)
     assert found.ranking.p_value == 1.0
 
 

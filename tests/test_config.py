@@ -240,4 +240,4 @@ def test_how_rows_are_read() -> None:
     with pytest.raises(InputError, match=r"label.map`? 'a' is not understood"):
         TrainConfig(train_csv="t", label_map="a")
     with pytest.raises(InputError, match="`multi_image` is 'some'; one of best, all is needed"):
-        TrainConfig(train_csv="t", multi_image="some")
+        TrainConfig(train_csv="t", multi_image="some")  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from mismatch.runtime.crew import Crew
 from mismatch.runtime.lanes import Job, Lane
 from mismatch.runtime.nursery import Nursery, WorkerId
 
-HEADER = {
+HEADER: dict[str, Any] = {
     "name": "image 'a'",
     "spec": None,
     "background": (0, 0, 0),

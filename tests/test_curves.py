@@ -14,9 +14,8 @@ SCORES = np.round((LABELS * 0.4 + RNG.random(3000)) / 1.4, 3)
 
 
 def test_roc_by_hand() -> None:
-    np.testing.assert_allclose(
-        roc_curve([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1]), [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
-    )
+    found = roc_curve([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1])
+    np.testing.assert_allclose(found, np.array([[0, 0], [0, 0.5], [0.5, 1], [1, 1]]))
     assert roc_curve([1, 1], [0.2, 0.3]).shape == (0, 2)
 
 

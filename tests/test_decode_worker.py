@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -64,12 +65,12 @@ def forked(line: socket.socket, *, niceness: int = 0, memory: int = 0) -> tuple[
     return Connection(ours.detach()), process_id
 
 
-def decoded(worker: Connection, data: bytes, **options: object) -> dict[str, object]:
+def decoded(worker: Connection, data: bytes, **options: object) -> dict[str, Any]:
     worker.send_bytes(json.dumps(HEADER | options).encode())
     worker.send_bytes(data)
-    answer: dict[str, object] = json.loads(worker.recv_bytes())
+    answer: dict[str, Any] = json.loads(worker.recv_bytes())
     if "size" in answer:
-        width, height = answer["size"]  # type: ignore[misc]
+        width, height = answer["size"]
         assert len(worker.recv_bytes()) == 3 * width * height
     return answer
 

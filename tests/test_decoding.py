@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,16 +75,20 @@ def test_pixels_that_are_decoded_already_stay_here(pool: DecodingPool) -> None:
 def test_all_of_a_process_may_be_decoded_elsewhere(
     pool: DecodingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked = 0
     real = pool.submit
-    monkeypatch.setattr(
-        pool, "submit", lambda *args, **options: (asked.append(1), real(*args, **options))[1]
-    )
+
+    def submit(*args: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return real(*args, **options)
+
+    monkeypatch.setattr(pool, "submit", submit)
     with decoded_by(pool):
         open_image(encoded())
         Preprocessor(SPEC)(encoded())
     open_image(encoded())
-    assert len(asked) == 2
+    assert asked == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mismatch.runtime.preprocess import Preprocessor
 from mismatch.runtime.tokenize import Tokenizer
@@ -86,7 +87,8 @@ def test_what_is_wrong_with_upstreams_pixels_is_said(change: Any, words: str) ->
 
 
 def test_what_no_spec_can_say_is_said() -> None:
-    upstream = [Preprocessor(RIGHT)(image.transpose(0)) for image in IMAGES]  # mirrored
+    mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in IMAGES]
+    upstream = [Preprocessor(RIGHT)(image) for image in mirrored]
     assert (
         "no other mode, interpolation, rounding or usual resize agrees; compare size, resize and"
         " crop" in pixel_fault(RIGHT, IMAGES, upstream)

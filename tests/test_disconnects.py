@@ -99,7 +99,12 @@ def stuck(name: str, engine: Any, patch: pytest.MonkeyPatch) -> Iterator[Stage]:
             patch.setattr(ImageDecoder, "_decoded", stage.decode)
         else:
             real = engine.encode_images
-            engine.encode_images = lambda pixels: (stage.block(), real(pixels))[1]
+
+            def encode_images(pixels: Any) -> Any:
+                stage.block()
+                return real(pixels)
+
+            engine.encode_images = encode_images
         stack.callback(stage.go.set)
         yield stage
 
@@ -155,8 +160,7 @@ class Client:
 
 
 def test_only_a_whole_body_is_followed_by_a_watch_and_an_answer_ends_it() -> None:
-    async def work() -> None:
-        client = Client()
+    async def ended(client: Client) -> None:
         with ended_by_disconnect(client.receive, lambda: False) as receive:
             assert (await receive())["body"] == b"a"
             assert client.pieces == [b"b"], "nothing is read ahead of the application"
@@ -164,6 +168,9 @@ def test_only_a_whole_body_is_followed_by_a_watch_and_an_answer_ends_it() -> Non
             client.gone.set()
             assert (await receive())["type"] == "http.disconnect"
             raise AssertionError("it goes on")
+
+    async def work() -> None:
+        await ended(Client())
         client = Client()
         with ended_by_disconnect(client.receive, lambda: True) as receive:
             await receive()

@@ -14,7 +14,7 @@ import pytest
 
 from mismatch.errors import ImageError, ImageNotFoundError
 from mismatch.runtime import embedding as module
-from mismatch.runtime.cache import EmbeddingCache
+from mismatch.runtime.cache import EmbeddingCache, hash_file
 from mismatch.runtime.embedding import embed_images, embed_texts
 from mismatch.runtime.pipeline import Pipeline
 
@@ -25,7 +25,8 @@ def test_images_are_encoded_once_by_content(colour_engine: Any, colour_images: P
         colour_images / name
         for name in ("red.png", "blue.png", "same.png", "lie.jpg", "absent.png", "blue.png")
     ]
-    engine, done = colour_engine(), []
+    engine = colour_engine()
+    done: list[int] = []
     cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)
     array, problems = embed_images(Pipeline(engine), paths, cache=cache, progress=done.append)
     assert sum(engine.image_batches) == 2
@@ -89,22 +90,24 @@ def test_embeddings_are_the_same_to_the_last_digit_after_an_interruption(
     ]
 
     def embed(folder: Path, chosen: Any, *, stop: int = 0) -> Any:
-        engine, calls = colour_engine(), []
+        engine = colour_engine()
+        calls = 0
         real = engine.encode_texts
         engine.encode_texts = lambda ids, mask: (
             real(ids, mask) + np.float32(len(ids) + ids.sum() / 1000)
         )
         pipeline = Pipeline(engine, batch_size=8)
         encode = pipeline.texts
-        monkeypatch.setattr(
-            pipeline,
-            "texts",
-            lambda texts: interrupted() if len(calls) == stop else calls.append(1) or encode(texts),
-        )  # type: ignore[func-returns-value]
-        return embed_texts(pipeline, chosen, cache=EmbeddingCache(folder, "aa"))[0]
 
-    def interrupted() -> None:
-        raise KeyboardInterrupt
+        def encode_or_stop(texts: Any) -> Any:
+            nonlocal calls
+            if calls == stop:
+                raise KeyboardInterrupt
+            calls += 1
+            return encode(texts)
+
+        monkeypatch.setattr(pipeline, "texts", encode_or_stop)
+        return embed_texts(pipeline, chosen, cache=EmbeddingCache(folder, "aa"))[0]
 
     for folder in ("once", "twice"):
         if half_filled:
@@ -172,10 +175,10 @@ def test_a_file_that_changes_while_it_is_embedded_stands_for_no_other(
 ) -> None:
     shutil.copy(colour_images / "red.png", colour_images / "same.png")
     paths = [colour_images / name for name in ("red.png", "green.png", "same.png", "same.png")]
-    blue, real = (colour_images / "blue.png").read_bytes(), module.hash_file
+    blue = (colour_images / "blue.png").read_bytes()
 
-    def hash_file(path: Any) -> Any:
-        found = real(path)
+    def changing(path: Any) -> Any:
+        found = hash_file(path)
         if path == paths[0]:
             path.write_bytes(blue)
         return found
@@ -183,7 +186,7 @@ def test_a_file_that_changes_while_it_is_embedded_stands_for_no_other(
     engine = colour_engine()
     cache = EmbeddingCache(colour_images / "cache", engine.fingerprint)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "hash_file", hash_file)
+        patch.setattr(module, "hash_file", changing)
         array, problems = embed_images(Pipeline(engine), paths, cache=cache)
     np.testing.assert_allclose(array, [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 0, 0]], atol=1e-6)
     assert not problems
@@ -195,15 +198,14 @@ def test_a_file_that_becomes_damaged_while_it_is_embedded_costs_no_other(
 ) -> None:
     shutil.copy(colour_images / "red.png", colour_images / "same.png")
     paths = [colour_images / name for name in ("red.png", "same.png")]
-    real = module.hash_file
 
-    def hash_file(path: Any) -> Any:
-        found = real(path)
+    def changing(path: Any) -> Any:
+        found = hash_file(path)
         if path == paths[0]:
             path.write_bytes(b"no picture")
         return found
 
-    monkeypatch.setattr(module, "hash_file", hash_file)
+    monkeypatch.setattr(module, "hash_file", changing)
     array, problems = embed_images(Pipeline(colour_engine()), paths)
     assert [*problems] == [0]
     np.testing.assert_allclose(array[1], [1, 0, 0], atol=1e-6)

@@ -92,7 +92,7 @@ def test_the_fingerprint_follows_the_backbone_and_not_the_head(
 ) -> None:
     engines_ = [open_checkpoint(tiny_checkpoints["hf-clip"], provider="cpu") for _ in range(3)]
     with torch.no_grad():
-        engines_[1].detector.head.bias.add_(1)
+        engines_[1].detector.head.get_parameter("bias").add_(1)
         next(engines_[2].detector.backbone.parameters()).view(-1)[0].add_(1e-6)
     first, other_head, other_weights = (engine.fingerprint for engine in engines_)
     assert first == other_head != other_weights
@@ -123,7 +123,7 @@ def test_what_is_neither_a_checkpoint_nor_a_backbone_is_refused(
 def test_a_backbone_without_a_shared_space_cant_score_untrained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backbone = engines.load_backbone("hf-clip:tiny")
+    backbone = load_backbone("hf-clip:tiny")
     backbone.shared_space = False
     monkeypatch.setattr(engines, "load_backbone", lambda _: backbone)
     with pytest.raises(

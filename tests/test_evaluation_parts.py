@@ -28,7 +28,7 @@ from mismatch.runtime.predictor import Prediction
 def tally(labels: list[int], scores: list[float], **more: Any) -> Labelled:
     count = len(labels)
     images = [f"{i}.png" for i in range(count)]
-    values = {
+    values: dict[str, Any] = {
         "thresholds": [0.5] * count,
         "images": images,
         "texts": ["red shirt"] * count,
@@ -94,7 +94,9 @@ def test_texts_and_images_that_give_the_label_away_are_found() -> None:
             resolve_image("", f"{i}.png"), np.array([label, *rng.random(3)], np.float32)
         )
     found = measure_baselines(tally(labels, [0.5] * 200, texts=told), known, "")
+    assert found["text_auroc"] is not None
     assert found["text_auroc"] > 0.95
+    assert found["image_auroc"] is not None
     assert found["image_auroc"] > 0.95
     found = measure_baselines(tally(labels, [0.5] * 200, texts=plain), EmbeddingMemo.empty(), "")
     assert found["text_auroc"] == pytest.approx(0.5, abs=0.15)

@@ -26,7 +26,7 @@ EMPTY: dict[str, Any] = {
 
 
 def evaluation(**more: Any) -> Evaluation:
-    values = dict.fromkeys(field.name for field in fields(Evaluation))
+    values: dict[str, Any] = dict.fromkeys(field.name for field in fields(Evaluation))
     return Evaluation(**(values | EMPTY | more))
 
 

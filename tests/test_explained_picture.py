@@ -89,9 +89,12 @@ def test_a_long_word_is_cut_before_it_is_measured(
 
     def counted(size: int) -> Any:
         real = font(size)
-        return SimpleNamespace(
-            getlength=lambda text: measured.append(len(text)) or real.getlength(text)
-        )
+
+        def getlength(text: str) -> float:
+            measured.append(len(text))
+            return real.getlength(text)
+
+        return SimpleNamespace(getlength=getlength)
 
     for size in (16, 24):
         monkeypatch.setattr(explained_picture, "_font", counted)

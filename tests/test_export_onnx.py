@@ -171,7 +171,7 @@ def test_from_python_on_rows_in_memory(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": (colour_images / f"{name}.png").read_bytes(), "text": f"{name} shirt"}
         for name in ("red", "blue")
     ]

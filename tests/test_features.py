@@ -68,7 +68,8 @@ class Levelled(Backbone):
         return self.text(self.text_levels(input_ids, attention_mask))  # type: ignore[no-any-return]
 
     def text_levels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return (self.words(input_ids) * attention_mask[..., None]).sum(1)
+        words: Tensor = self.words(input_ids)
+        return (words * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Path) -> None:
         save_file(self.state_dict(), directory / "towers.safetensors")

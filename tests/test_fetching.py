@@ -42,7 +42,7 @@ class Host(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         self.close_connection = True
         if self.path.startswith("/ok"):
             self.answer(200, b"image bytes")

@@ -391,7 +391,7 @@ def test_towers_of_every_make_compute_the_same_in_shards(
     for detector in detectors:
         outputs = detector.eval().encode_image(pixel_values), detector.encode_text(ids, mask)
         for output in outputs:
-            output.square().mean().backward()  # type: ignore[no-untyped-call]
+            output.square().mean().backward()
     found = {
         name: gather(part.grad, keep=True)
         for name, part in sharded.named_parameters()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,19 +73,20 @@ class Attending(nn.Module):
         self.register_buffer("hidden", torch.full((8, 8), float("-inf")).triu(1) if mask else None)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.attention(
+        found: Tensor = self.attention(
             rows,
             rows,
             rows[..., : self.value_width],
             need_weights=self.needs_weights,
             attn_mask=self.hidden,
-        )[0]  # type: ignore[no-any-return]
+        )[0]
+        return found
 
 
 class Scoring(nn.Module):
     """Plain attention of heads, whatever `options` say."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
         self.options = options
 
@@ -96,7 +98,7 @@ class Scoring(nn.Module):
             F.scaled_dot_product_attention(heads, heads, values, **options)
             .transpose(1, 2)
             .flatten(2)
-        )  # type: ignore[arg-type]
+        )
 
 
 def masked(**options: object) -> Callable[[], nn.Module]:

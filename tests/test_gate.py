@@ -72,8 +72,8 @@ def outputs(logits: list[float], score: ScoreSpec, colour_engine: Any) -> Output
     return Outputs(
         engine,
         len(logits),
-        np.zeros((1, 1)),
-        np.zeros((1, 1)),
+        np.zeros((1, 1), np.float32),
+        np.zeros((1, 1), np.float32),
         list(range(len(logits))),
         np.array(logits),
         0,
@@ -217,13 +217,15 @@ def test_a_rows_score_depends_on_nothing_but_the_row(bundle: tuple[Path, str], r
 def test_texts_of_one_call_are_equally_long(
     bundle: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, shapes = mismatch.load(bundle[0], "cpu", 1), []
+    predictor = mismatch.load(bundle[0], "cpu", 1)
+    shapes: list[tuple[tuple[int, int], list[int]]] = []
     real = predictor.engine.encode_texts
-    monkeypatch.setattr(
-        predictor.engine,
-        "encode_texts",
-        lambda ids, mask: [shapes.append((ids.shape, mask.sum(1).tolist())), real(ids, mask)][1],
-    )
+
+    def encode_texts(ids: Any, mask: Any) -> Any:
+        shapes.append((ids.shape, mask.sum(1).tolist()))
+        return real(ids, mask)
+
+    monkeypatch.setattr(predictor.engine, "encode_texts", encode_texts)
     predictor.encode_texts([" ".join(["red"] * count) for count in (1, 2, 3, 7, 9, 90)])
     assert [shape for shape, _ in shapes] == [(2, 4), (1, 8), (2, 12), (1, 77)]
     assert all(

@@ -165,7 +165,7 @@ def test_no_damage_brings_anything_but_one_line(tmp_path: Path) -> None:
 
 def varint(value: int, length: int = 1) -> bytes:
     """A number as protobuf writes it, or in more bytes than it needs."""
-    parts = []
+    parts: list[int] = []
     while value > 0x7F or len(parts) < length - 1:
         parts.append(value & 0x7F | 0x80)
         value >>= 7

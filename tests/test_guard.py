@@ -83,10 +83,21 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(colour_engine: Any)
             )
 
 
+def hold(engine: Any, begun: threading.Event, go: threading.Event) -> None:
+    """Let images wait for `go` before they are encoded."""
+    real = engine.encode_images
+
+    def encode_images(pixels: Any) -> Any:
+        begun.set()
+        go.wait(20)
+        return real(pixels)
+
+    engine.encode_images = encode_images
+
+
 def test_where_the_queue_is_full_a_body_is_not_even_parsed(colour_engine: Any) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
-    real = engine.encode_images
-    engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
+    hold(engine, begun, go)
     with (
         serving(Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client,
         ThreadPoolExecutor(2) as pool,
@@ -156,7 +167,11 @@ def below(prefix: str, way: str, predictor: Predictor, **options: Any) -> Iterat
     app.add_api_route("/extra", lambda: "extra")
     outer, root = app, ""
     if way == "mounted":
-        outer = FastAPI(lifespan=lambda _: app.router.lifespan_context(app))
+
+        def lifespan(_: FastAPI) -> Any:
+            return app.router.lifespan_context(app)
+
+        outer = FastAPI(lifespan=lifespan)
         outer.mount(prefix, app)
     elif way == "root path":
         root = prefix
@@ -210,7 +225,7 @@ def test_figures_and_the_description_can_be_opened(colour_engine: Any) -> None:
 def test_a_token_is_taken_in_each_spelling_of_its_scheme(colour_engine: Any, said: str) -> None:
     with serving(Predictor(colour_engine()), tokens=(TOKEN, "ключ-ключ-ключ-ключ")) as client:
         for token in (TOKEN, "ключ-ключ-ключ-ключ"):
-            head = {"authorization": said.format(token).encode()}
+            head = {b"authorization": said.format(token).encode()}
             assert client.get("/v1/models", headers=head).status_code == 200
 
 
@@ -257,8 +272,7 @@ def test_below_a_prefix_a_full_queue_refuses_bodies_unread_too(
     colour_engine: Any, way: str
 ) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
-    real = engine.encode_images
-    engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
+    hold(engine, begun, go)
     with (
         below("/match", way, Predictor(engine), queue=1, max_pairs=1, batch=1, wait=0.0) as client,
         ThreadPoolExecutor(2) as pool,
@@ -664,8 +678,7 @@ def test_a_request_that_ends_otherwise_counts_no_longer() -> None:
 
 def test_another_clients_pair_is_taken_where_one_clients_fill_the_queue(colour_engine: Any) -> None:
     engine, go, begun = colour_engine(), threading.Event(), threading.Event()
-    real = engine.encode_images
-    engine.encode_images = lambda pixels: (begun.set(), go.wait(20), real(pixels))[2]
+    hold(engine, begun, go)
     few: Any = {"queue": 2, "max_pairs": 2, "batch": 1, "wait": 0.0}
     with serving(Predictor(engine), **few) as client, ThreadPoolExecutor(4) as pool:
         other = TestClient(client.app, client=("other", 1))

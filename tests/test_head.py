@@ -49,7 +49,7 @@ def embeddings(
 @pytest.mark.parametrize("kind", ["adapter", "cosine"])
 def test_a_shared_space_starts_with_zero_shots_cosine_scale_and_threshold(kind: str) -> None:
     images, texts = embeddings()
-    head = build_head(head_spec_for(known(), kind), known()).eval()  # type: ignore[arg-type]
+    head = build_head(head_spec_for(known(), kind), known()).eval()
     cosine = torch.cosine_similarity(images, texts)
     torch.testing.assert_close(head(images, texts), 100 * (cosine - 0.25), rtol=1e-4, atol=1e-4)
 
@@ -69,7 +69,7 @@ def test_a_shared_space_starts_with_zero_shots_cosine_scale_and_threshold(kind: 
 def test_scale_and_bias_start_from_what_the_backbone_knows(
     facts: dict[str, Any], scale: float, bias: float
 ) -> None:
-    head = build_head(head_spec_for(known(**facts), "cosine"), known(**facts))  # type: ignore[arg-type]
+    head = build_head(head_spec_for(known(**facts), "cosine"), known(**facts))
     assert isinstance(head, CosineHead)
     assert head.log_scale.exp().item() == pytest.approx(scale, rel=1e-5)
     assert head.bias.item() == pytest.approx(bias, rel=1e-5)
@@ -78,7 +78,7 @@ def test_scale_and_bias_start_from_what_the_backbone_knows(
 
 def test_zero_shot_is_the_plain_cosine_without_parameters() -> None:
     images, texts = embeddings()
-    head = build_head(head_spec_for(known(), "zero-shot"), known())  # type: ignore[arg-type]
+    head = build_head(head_spec_for(known(), "zero-shot"), known())
     assert list(head.parameters()) == []
     torch.testing.assert_close(head(images, texts), torch.cosine_similarity(images, texts))
 
@@ -97,7 +97,7 @@ def test_adapter_compares_in_a_common_width(
 ) -> None:
     backbone = known(image_dim=image_dim, text_dim=text_dim, shared_space=False)
     spec = head_spec_for(backbone, "adapter", common_dim=asked, hidden_dim=16)
-    head = build_head(spec, backbone).eval()  # type: ignore[arg-type]
+    head = build_head(spec, backbone).eval()
     images, texts = embeddings(image_dim=image_dim, text_dim=text_dim)
     assert isinstance(head, AdapterHead)
     assert (spec.common_dim, head.residual) == (common, residual)
@@ -129,7 +129,7 @@ def test_an_unknown_head_is_refused() -> None:
 def test_dropout_and_layer_norm_come_before_each_adapter_and_dropout_only_in_training() -> None:
     head = AdapterHead(HeadSpec("adapter", 12, 7, 9, 16, dropout=0.5))
     for adapter in (head.image_adapter, head.text_adapter):
-        assert [type(layer).__name__ for layer in adapter] == [
+        assert [type(layer).__name__ for layer in adapter.children()] == [
             "LayerNorm",
             "ByteDropout",
             "Linear",

@@ -117,7 +117,8 @@ class Layers(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         rows = self.texture(self.patches(pixel_values)).flatten(2).transpose(1, 2)  # (B, N, 64)
         wide = self.flat(rows.flatten(0, 1)).unflatten(0, (-1, 16))  # a Gemm of all tokens
-        return self.narrow(wide).mean(1)
+        narrow: Tensor = self.narrow(wide)
+        return narrow.mean(1)
 
 
 def test_other_convolutions_and_narrow_layers_stay(tmp_path: Path) -> None:

@@ -98,13 +98,12 @@ def tokenizer_for(kind: str, context_length: int) -> Tokenizer:
         return Tokenizer(
             TextSpec(context_length, spec.pad_id, "longest", spec.cleaning, spec.tokenizer_json)
         )
-    cleaning = "canonicalize" if kind == "unigram" else "none"
     return Tokenizer(
         TextSpec(
             context_length,
             pad_id=0,
             padding="longest",
-            cleaning=cleaning,
+            cleaning="canonicalize" if kind == "unigram" else "none",
             tokenizer_json=made(kind),
         )
     )
@@ -223,10 +222,13 @@ def test_the_work_grows_in_a_line_with_a_run_of_accents(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(
-        "mismatch.runtime.long_text.unicodedata.category",
-        lambda char, real=unicodedata.category: looked.append(char) or real(char),
-    )
+    real = unicodedata.category
+
+    def category(char: str) -> str:
+        looked.append(char)
+        return real(char)
+
+    monkeypatch.setattr("mismatch.runtime.long_text.unicodedata.category", category)
     pieces = split_text(text, tokenizer_for("letters", 77))
     assert len(looked) < 20 * len(text), (
         "each place walking to the end of the run would look at 250 letters for each of the text"

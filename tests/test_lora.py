@@ -183,13 +183,12 @@ def test_convolutions_of_every_kind_are_adapted_but_those_of_single_channels() -
 
 def test_a_backbone_with_nothing_to_adapt_is_refused_in_words() -> None:
     words = nn.Embedding(5, 3)
+    tower = Tower("text", [], dict.fromkeys(words.parameters(), -1))
     with pytest.raises(
         InputError,
         match="`tune='lora'` finds no linear layer, convolution or attention in this backbone",
     ):
-        add_adapters(
-            words, (Tower("text", [], {words.weight: -1}),), rank=2, alpha=2.0, dropout=0.0
-        )
+        add_adapters(words, (tower,), rank=2, alpha=2.0, dropout=0.0)
 
 
 def test_without_peft_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,13 @@ from mismatch.runtime.model_handle import EngineSettings, ModelHandle, ModelOrig
 
 def test_settings_are_checked() -> None:
     assert EngineSettings.checked("auto", None, "chunk", None, None).long_text == "chunk"
-    for wrong in (("x", None, None), (16, 1.5, None), (16, None, "cut")):
+    for batch_size, workers, long_text in (
+        ("x", None, None),
+        (16, 1.5, None),
+        (16, None, "cut"),
+    ):
         with pytest.raises(InputError):
-            EngineSettings.checked(*wrong, None, None)
+            EngineSettings.checked(batch_size, workers, long_text, None, None)
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

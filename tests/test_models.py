@@ -201,7 +201,8 @@ def test_a_model_that_cannot_be_loaded_leaves_all_as_they_were(
         with pytest.raises(MismatchError, match="absent"):
             await models.load()
         assert models.get(None) is served
-        [answer] = await served.answers([served.row(image("red"), "red", None)])
+        red: Any = image("red")
+        [answer] = await served.answers([served.row(red, "red", None)])
         assert answer.prediction == "match"
         await models.close()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mismatch.data.lexicon import Lexicon
 from mismatch.data.negatives import KINDS, by_words, make_negatives, nearest
@@ -35,7 +37,8 @@ SHARES = {"random": 0.4, "hard": 0.3, "attribute": 0.3}
 
 @pytest.fixture(scope="module")
 def made() -> list[tuple[int, str, str]]:
-    return [tuple(one) for one in make_negatives(TEXTS, range(400), shares=SHARES).made]
+    found = make_negatives(TEXTS, range(400), shares=SHARES).made
+    return [(one.row, one.text, one.kind) for one in found]
 
 
 def test_each_row_gets_one_of_the_kinds_asked_for(made: list[tuple[int, str, str]]) -> None:
@@ -159,7 +162,7 @@ def test_several_a_row_are_different_ones() -> None:
 def test_neighbours_of_ones_own() -> None:
     asked: list[int] = []
 
-    def neighbours(texts: list[str], count: int) -> np.ndarray:
+    def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
         asked.append(len(texts))
         return by_words(texts, count)
 

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from mismatch.runtime import nursery as module
 from mismatch.runtime.decode_worker import STATUS
 from mismatch.runtime.nursery import Nursery, WorkerId
 
-HEADER = {
+HEADER: dict[str, Any] = {
     "name": "a",
     "spec": None,
     "background": (0, 0, 0),
@@ -50,12 +51,12 @@ def answer(nursery: Nursery) -> str:
 def test_it_starts_at_the_first_worker_and_anew_where_it_has_ended(nursery: Nursery) -> None:
     assert nursery._process is None
     assert "not an image" in answer(nursery)
-    assert nursery._process is not None
-    first = nursery._process.pid
-    os.kill(first, signal.SIGKILL)
-    nursery._process.wait()
+    first: Any = nursery._process
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
     assert "not an image" in answer(nursery)
-    assert nursery._process.pid != first
+    second: Any = nursery._process
+    assert second.pid != first.pid
 
 
 def test_nobody_knows_how_a_worker_ended_that_is_not_the_nurserys(nursery: Nursery) -> None:

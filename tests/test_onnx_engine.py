@@ -14,7 +14,6 @@ import pytest
 
 from mismatch.errors import CheckpointError, DeviceError, MismatchWarning
 from mismatch.runtime import onnx_engine as sessions
-from mismatch.runtime import onnx_graph
 from mismatch.runtime.bundle import read_bundle, write_manifest
 from mismatch.runtime.onnx_engine import open_bundle
 from mismatch.runtime.onnx_graph import BoundGraph, Graph
@@ -88,9 +87,9 @@ def test_a_fallback_to_cpu_is_an_error(
 ) -> None:
     """onnxruntime lists CUDA, can't load it, and would go on with the CPU."""
     offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnx_graph.ort, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
     monkeypatch.setattr(
-        onnx_graph.ort,
+        ort,
         "InferenceSession",
         lambda *_, **__: SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"]),
     )
@@ -101,17 +100,17 @@ def test_a_fallback_to_cpu_is_an_error(
 def test_auto_takes_the_cpu_in_words_where_cuda_is_listed_but_broken(
     tiny_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = onnx_graph.ort.InferenceSession
+    real = ort.InferenceSession
 
     def session(path: Path, options: Any, providers: list[Any], **others: Any) -> Any:
         return real(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(
-        onnx_graph.ort,
+        ort,
         "get_available_providers",
         lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
-    monkeypatch.setattr(onnx_graph.ort, "InferenceSession", session)
+    monkeypatch.setattr(ort, "InferenceSession", session)
     with pytest.warns(MismatchWarning, match="so the CPU is taken"):
         assert open_bundle(tiny_bundles["hf-clip"]).name == "onnxruntime cpu"
 
@@ -158,7 +157,7 @@ def test_two_onnxruntimes_over_each_other_are_named(
         "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.22.0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(onnx_graph.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(
         DeviceError,
         match=r"onnxruntime and onnxruntime-gpu are both installed and share one folder",
@@ -194,7 +193,7 @@ def test_bound_buffers_give_the_same(tiny_bundles: dict[str, Path], tower: str) 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *providers: str) -> list[Any]:
     """As if this onnxruntime had GPUs; what it is asked for, the work itself done on the CPU."""
-    real, asked = onnx_graph.ort.InferenceSession, []
+    real, asked = ort.InferenceSession, []
 
     def session(path: Path, options: Any, providers: list[Any], **others: Any) -> Any:
         asked.append(providers)
@@ -207,9 +206,9 @@ def offer(monkeypatch: pytest.MonkeyPatch, *providers: str) -> list[Any]:
         )
 
     monkeypatch.setattr(
-        onnx_graph.ort, "get_available_providers", lambda: [*providers, "CPUExecutionProvider"]
+        ort, "get_available_providers", lambda: [*providers, "CPUExecutionProvider"]
     )
-    monkeypatch.setattr(onnx_graph.ort, "InferenceSession", session)
+    monkeypatch.setattr(ort, "InferenceSession", session)
     return asked
 
 

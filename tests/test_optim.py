@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -84,11 +86,11 @@ def test_set_rates_keeps_the_ratio_of_the_peaks() -> None:
 
 
 def test_factors_lower_a_backbones_rate_in_groups_of_their_own_the_highest_first() -> None:
-    module = Parts()
+    module: Any = Parts()
     weights = [p for p in module.backbone.parameters() if p.ndim > 1]
     optimizer = build_optimizer(
         module, backbone_rate=1e-4, head_rate=1e-3, weight_decay=0.01, factors={weights[0]: 0.25}
-    )  # type: ignore[arg-type]
+    )
     backbone = [group for group in optimizer.param_groups if group["part"] == "backbone"]
     assert [group["peak"] for group in backbone] == sorted(
         (group["peak"] for group in backbone), reverse=True

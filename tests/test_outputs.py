@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -17,7 +18,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from mismatch.cli import command_paths, main
 from mismatch.errors import CheckpointError, InputError
-from mismatch.io import outputs
 from mismatch.io.outputs import (
     SOFTWARE,
     OutputKind,
@@ -397,9 +397,14 @@ def test_what_is_called_like_a_models_file_but_is_none_makes_no_model(tmp_path: 
 def test_a_file_too_large_for_a_models_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    read = []
-    real = outputs.json.loads
-    monkeypatch.setattr(outputs.json, "loads", lambda text: (read.append(len(text)), real(text))[1])
+    read: list[int] = []
+    real = json.loads
+
+    def loads(text: str) -> Any:
+        read.append(len(text))
+        return real(text)
+
+    monkeypatch.setattr(json, "loads", loads)
     with (tmp_path / name).open("wb") as file:
         file.truncate(LARGEST_JSON + 1)
     refuse_model_folder(tmp_path / "o.csv", "--output")

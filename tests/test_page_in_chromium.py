@@ -692,11 +692,14 @@ def test_a_busy_or_small_service_gets_smaller_requests_again(
 
 def test_cancelled_rows_can_be_checked_later(opened: Open) -> None:
     tab = opened(may_say="ERR_FAILED")
-    held: list[Any] = []
-    tab.route(
-        "**/v1/predict/batch",
-        lambda route: held.append(route) if held else (held.append(None), route.continue_()),
-    )
+    asked: list[Any] = []
+
+    def answer_the_first(route: Any) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.continue_()
+
+    tab.route("**/v1/predict/batch", answer_the_first)
     tab.wait_for_selector("#model-facts:not(:empty)")
     tab.click("#batch-tab")
     rows = [

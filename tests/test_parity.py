@@ -140,11 +140,11 @@ def test_white_space_is_unscorable_and_a_long_letter_counts_once(
     emoji four each.
     """
     score = ScoreSpec("probability", 0.5, long_text=long_text)
-    engines = [colour_engine(score=score), colour_engine()]
-    for engine in engines:
-        engine.text_spec = bytes_spec(3)
+    engine, other = colour_engine(score=score), colour_engine()
+    engine.text_spec = other.text_spec = bytes_spec(3)
     report = run(
-        *engines,
+        engine,
+        other,
         [Pair(colour_images / "red.png", text) for text in ("red", "\n" * 50, "👍👜", "a")],
     )
     assert (report.pairs, report.unscorable, report.long_texts) == (scored, 1, long)
@@ -159,8 +159,10 @@ def test_nothing_to_compare_proves_nothing(colour_engine: Any, colour_images: Pa
 def test_built_in_pairs_are_of_odd_shapes_and_the_same_each_time() -> None:
     first, second = built_in_pairs(), built_in_pairs()
     assert len(first) == 56
-    assert {pair.image.size for pair in first} >= {(1, 1), (3, 5), (17, 640), (640, 17), (224, 224)}
-    assert [pair.image.tobytes() for pair in first] == [pair.image.tobytes() for pair in second]
+    images: list[Any] = [pair.image for pair in first]
+    again: list[Any] = [pair.image for pair in second]
+    assert {image.size for image in images} >= {(1, 1), (3, 5), (17, 640), (640, 17), (224, 224)}
+    assert [image.tobytes() for image in images] == [image.tobytes() for image in again]
     assert min(len(pair.text) for pair in first) == 1
     assert max(len(pair.text.split()) for pair in first) > 77
 

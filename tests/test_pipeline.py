@@ -9,8 +9,9 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from mismatch.errors import ImageError, InputError
 from mismatch.runtime import memo, text_tower
 from mismatch.runtime import pipeline as module
-from mismatch.runtime.cache import EmbeddingCache, bytes_key, text_key
+from mismatch.runtime.cache import EmbeddingCache, bytes_key, hash_file, text_key
 from mismatch.runtime.pipeline import Pair, Pipeline, ScoredPair
-from mismatch.specs import ScoreSpec, TextSpec
+from mismatch.specs import LongText, ScoreSpec, TextSpec
 
 
 def test_order_is_kept_and_equal_images_and_texts_run_once(
@@ -36,7 +37,8 @@ def test_order_is_kept_and_equal_images_and_texts_run_once(
         Pair(colour_images / f"{name}.png", text) for name, text in itertools.product(names, texts)
     ] * 20
     results = list(Pipeline(engine, batch_size=2, workers=2).score(pairs))
-    assert [round(result.logit, 4) for result in results] == [
+    logits: list[Any] = [result.logit for result in results]
+    assert [round(logit, 4) for logit in logits] == [
         1.0 if name == text.split()[0] else -3.0 for name, text in itertools.product(names, texts)
     ] * 20
     assert engine.image_batches == [2, 1]
@@ -52,14 +54,13 @@ def test_any_window_gives_the_same_logits(
         Pair(colour_images / f"{name}.png", "red bag" if i % 3 else "blue")
         for i, name in enumerate(["red", "green", "blue", "red"] * 5)
     ]
-    results = [
+    logits: list[Any] = [
         result.logit for result in Pipeline(engine, batch_size=4).score(pairs, window=window)
     ]
-    np.testing.assert_allclose(
-        results,
-        [1.0 if (pair.text.split()[0] in str(pair.image.name)) else -3.0 for pair in pairs],
-        atol=1e-5,
-    )
+    expected = [
+        1.0 if pair.text.split()[0] in Path(str(pair.image)).name else -3.0 for pair in pairs
+    ]
+    np.testing.assert_allclose(logits, np.array(expected), atol=1e-5)
     assert sum(engine.image_batches) == 3, "an image of an earlier window is remembered"
 
 
@@ -101,7 +102,7 @@ def test_texts_of_like_length_go_together(
         lambda items, size: (items[i : i + 2] for i in range(0, len(items), 2)),
     )
     texts = ["red", "green bag shoe blue shirt", "blue bag", "green", "red shoe"]
-    embeddings = pipeline.texts(texts)
+    embeddings: list[Any] = pipeline.texts(texts)
     assert engine.text_shapes == expected
     np.testing.assert_array_equal(
         np.stack(embeddings), [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
@@ -144,9 +145,9 @@ def test_the_memo_is_bounded(colour_engine: Any) -> None:
             [Pair(image, "red") for image in images.values()], window=8, known=known
         )
     )
-    np.testing.assert_allclose(
-        [result.logit for result in results], [1 - 2 * (255 - i) / 255 for i in images], atol=1e-5
-    )
+    logits: list[Any] = [result.logit for result in results]
+    expected = np.array([1 - 2 * (255 - i) / 255 for i in images])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert max(known.images.size, known.texts.size, known.pieces.size) <= most
     assert len(known.images.values) == 3
 
@@ -155,7 +156,7 @@ def test_an_images_embedding_streams_in_order_with_errors_in_place(
     colour_engine: Any, colour_images: Path
 ) -> None:
     done: list[int] = []
-    values = list(
+    values: list[Any] = list(
         Pipeline(colour_engine(), batch_size=2).images(
             [colour_images / name for name in ("blue.png", "lie.jpg", "red.png")],
             progress=done.append,
@@ -256,11 +257,11 @@ def test_a_long_texts_pieces_decide_together(
     engine = colour_engine()
     texts = ["red shirt bag shoe\nblue shirt", "red shirt bag shoe\nred bag", "red bag"]
     pipeline = Pipeline(engine, long_text=long_text)
-    results = [
+    results: list[Any] = [
         result.logit
         for result in pipeline.score([Pair(colour_images / "red.png", text) for text in texts * 2])
     ]
-    np.testing.assert_allclose(results, [logit, 1.0, 1.0] * 2, atol=1e-6)
+    np.testing.assert_allclose(results, np.array([logit, 1.0, 1.0] * 2), atol=1e-6)
     assert engine.text_shapes == shapes, (
         "a piece that two texts share, and that is a text of its own, runs once"
     )
@@ -313,7 +314,8 @@ def test_long_and_short_texts_mix_in_any_window_and_memory(
             assert result.logit is None
             assert str(pieces) == "the text is empty"
             continue
-        alone = [one.logit for one in plain.score([Pair(pair.image, piece) for piece in pieces])]
+        parts = [Pair(pair.image, piece) for piece in pieces]
+        alone: list[Any] = [one.logit for one in plain.score(parts)]
         if None in alone:
             assert result.logit is None
             assert "empty" in (result.problem or "") or "absent" in (result.problem or "")
@@ -333,8 +335,8 @@ def test_texts_that_fit_score_to_the_bit_as_ever(colour_engine: Any, colour_imag
     ]
     scored = {
         long_text: list(Pipeline(colour_engine(), long_text=long_text).score(pairs))
-        for long_text in ("truncate", "chunk", "chunk-mean")
-    }  # type: ignore[arg-type]
+        for long_text in get_args(LongText)
+    }
     assert scored["truncate"] == scored["chunk"] == scored["chunk-mean"]
 
 
@@ -361,10 +363,7 @@ def test_a_window_ends_early_where_long_texts_carry_many_letters(
     monkeypatch.setattr(module, "HELD_LETTERS", 100)
     for long_text, expected in (("chunk", 4), ("truncate", 10)):
         taken = itertools.count()
-        rows = (
-            Pair(colour_images / "red.png", "red " * 7)
-            for _ in iter(lambda taken=taken: next(taken), 20)
-        )
+        rows = (Pair(colour_images / "red.png", "red " * 7) for _ in iter(partial(next, taken), 20))
         results = Pipeline(colour_engine(), long_text=long_text).score(rows, window=10)  # type: ignore[arg-type]
         assert next(results).logit == 1.0
         assert next(taken) == expected
@@ -372,9 +371,8 @@ def test_a_window_ends_early_where_long_texts_carry_many_letters(
 
 def test_embeddings_of_texts_are_of_their_beginning(colour_engine: Any) -> None:
     pipeline = Pipeline(colour_engine(), long_text="chunk")
-    np.testing.assert_array_equal(
-        np.stack(pipeline.texts(["red shirt bag shoe\nblue shirt"])), [[1, 0, 0]]
-    )  # type: ignore[arg-type]
+    embeddings: list[Any] = pipeline.texts(["red shirt bag shoe\nblue shirt"])
+    np.testing.assert_array_equal(np.stack(embeddings), [[1, 0, 0]])
     assert pipeline.pieces(["red shirt bag shoe\nblue shirt", "blue"]) == [
         ("red shirt bag shoe", "blue shirt"),
         ("blue",),
@@ -437,14 +435,13 @@ def test_a_long_text_counts_once_though_its_letters_are_too_long_as_well(
     colour_engine: Any, long_text: Any, counts: tuple[int, int]
 ) -> None:
     """An emoji is four bytes, and the context two."""
-    pipeline = Pipeline(spaces_count(colour_engine(), 2), long_text=long_text)
+    engine = spaces_count(colour_engine(), 2)
+    pipeline = Pipeline(engine, long_text=long_text)
     [pieces] = pipeline.pieces(["👍👜👍"])
     assert pieces == (("👍👜👍",) if long_text == "truncate" else ("👍", "👜", "👍"))
     embeddings = pipeline.piece_embeddings(pieces)
     assert len(embeddings) == len(pieces)
-    assert sum(rows for rows, _ in pipeline.engine.text_shapes) == len(set(pieces)), (
-        "equal pieces run once"
-    )  # type: ignore[attr-defined]
+    assert sum(rows for rows, _ in engine.text_shapes) == len(set(pieces)), "equal pieces run once"
     assert (pipeline.totals.long_texts, pipeline.totals.truncated) == counts
 
 
@@ -545,18 +542,17 @@ def test_cached_embeddings_of_another_width_are_made_anew(
 
 
 def replaced_after_hashing(
-    module: Any, monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
+    monkeypatch: pytest.MonkeyPatch, paths: list[Path], content: bytes
 ) -> None:
     """Let each of `paths` be written again between the look at its content and its decoding."""
-    real = memo.hash_file
 
-    def hash_file(path: Any) -> Any:
-        found = real(path)
+    def changing(path: Any) -> Any:
+        found = hash_file(path)
         if path in paths:
             path.write_bytes(content)
         return found
 
-    monkeypatch.setattr(memo, "hash_file", hash_file)
+    monkeypatch.setattr(memo, "hash_file", changing)
 
 
 @pytest.mark.parametrize("settled_ns", [-(10**12), 2 * 10**9], ids=["by-times", "by-content"])
@@ -567,7 +563,7 @@ def test_a_file_that_changes_while_it_is_scored_is_not_cached(
     path, blue = colour_images / "red.png", (colour_images / "blue.png").read_bytes()
     red = path.read_bytes()
     with monkeypatch.context() as patch:
-        replaced_after_hashing(module, patch, [path], blue + b"!")
+        replaced_after_hashing(patch, [path], blue + b"!")
         [changed, steady], _, _ = score_cached(
             [Pair(path, "red"), Pair(colour_images / "green.png", "green")]
         )
@@ -634,9 +630,10 @@ def break_step(pipeline: Pipeline, step: str, *, always: bool = False) -> None:
             ),
         )
     elif step == "prepare":
-        pipeline.preprocess.picture = Failing(
-            pipeline.preprocess.picture, lambda source: always or "green" in str(source)
-        )  # type: ignore[method-assign]
+        preprocess: Any = pipeline.preprocess
+        preprocess.picture = Failing(
+            preprocess.picture, lambda source: always or "green" in str(source)
+        )
     elif step == "head":
         engine.logits = Failing(
             engine.logits,

@@ -97,7 +97,9 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1, result.output
     rejected = rows_of(tmp_path / "fixed.rejected.csv")
     assert len(rows_of(tmp_path / "fixed.csv")) + len(rejected) == len(rows)
-    reasons = {(row["image_path"], row["text"], row["label"]): row["reason"] for row in rejected}
+    reasons: dict[tuple[str, ...], str] = {
+        (row["image_path"], row["text"], row["label"]): row["reason"] for row in rejected
+    }
     words = {name: name for name in ("corrupt", "cut", "missing")}  # their files' names
     words |= {
         "leak": "near-duplicate",
@@ -109,7 +111,7 @@ def test_planted_faults_are_found(fashion: Path, tmp_path: Path) -> None:
         kind
         for line, kind in expected.items()
         if kind in words and words[kind] in reasons.get(tuple(rows[line - 2].values()), "")
-    )  # type: ignore[call-overload]
+    )
     assert found["leak"] >= 0.95 * PLANTED
     assert {kind: found[kind] for kind in words if kind != "leak"} == dict.fromkeys(
         (kind for kind in words if kind != "leak"), PLANTED

@@ -28,6 +28,7 @@ from mismatch.jobs.output.tables import COLUMNS, ParquetTable
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.runtime import pipeline
 from mismatch.runtime.predictor import Prediction, Predictor
+from mismatch.runtime.preprocess import Preprocessor
 from mismatch.specs import Calibration, ScoreSpec
 
 GOLDEN = """\
@@ -445,12 +446,13 @@ def test_a_run_that_was_interrupted_ends_the_same_to_the_byte(
         assert not Path(name).exists()
         repair()
         looked: list[str] = []
-        real = pipeline.Preprocessor.__call__
-        monkeypatch.setattr(
-            pipeline.Preprocessor,
-            "__call__",
-            lambda self, source: looked.append(source) or real(self, source),
-        )
+        real = Preprocessor.__call__
+
+        def prepare(self: Preprocessor, source: Any) -> Any:
+            looked.append(source)
+            return real(self, source)
+
+        monkeypatch.setattr(Preprocessor, "__call__", prepare)
         again = run(*args, "--output", name, "--resume")
         assert again.exit_code == 0, again.output
         assert f"{10 if shard else 20} rows scored" in again.stderr
@@ -604,19 +606,26 @@ def test_the_lowest_rows_are_found_in_bounded_memory(
         assert 4 <= most[0] <= 20
 
 
+def counted_images(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the image tower will see."""
+    counts: list[int] = []
+    real = colour_engine.encode_images
+
+    def encode_images(self: Any, pixels: Any) -> Any:
+        counts.append(len(pixels))
+        return real(self, pixels)
+
+    monkeypatch.setattr(colour_engine, "encode_images", encode_images)
+    return counts
+
+
 def test_a_cache_is_asked_before_anything_is_encoded(
     run: Any, many: Path, monkeypatch: pytest.MonkeyPatch, colour_engine: Any
 ) -> None:
     args = ["--model", "m", "--csv", "rows.csv", "--cache", "cache"]
     first = run(*args)
     assert first.exit_code == 0
-    images: list[int] = []
-    real = colour_engine.encode_images
-    monkeypatch.setattr(
-        colour_engine,
-        "encode_images",
-        lambda self, pixels: images.append(len(pixels)) or real(self, pixels),
-    )
+    images = counted_images(colour_engine, monkeypatch)
     assert run(*args).stdout == first.stdout
     assert images == []
     many.write_text(many.read_text() + "red.png,a new title,x\n")
@@ -750,12 +759,7 @@ def test_windows_share_what_does_not_depend_on_its_batch(
 ) -> None:
     """Twenty rows of three images in five windows, each of which has all three."""
     monkeypatch.setattr(colour_engine, "independent", independent)
-    real, counts = colour_engine.encode_images, []
-    monkeypatch.setattr(
-        colour_engine,
-        "encode_images",
-        lambda self, pixels: [counts.append(len(pixels)), real(self, pixels)][1],
-    )
+    counts = counted_images(colour_engine, monkeypatch)
     assert run("--model", "m", "--csv", many, "--output", "out.csv").exit_code == 0
     assert sum(counts) == encoded
 

@@ -64,7 +64,7 @@ def start(
         "mismatch",
         "predict",
         "--model",
-        bundle,
+        str(bundle),
         "--csv",
         rows,
         "--keep-columns",
@@ -85,6 +85,7 @@ def run(folder: Path, bundle: Path, *options: str) -> str:
 def table(path: Path | Remote) -> list[dict[str, Any]]:
     """The rows of a Parquet file, or of all parts in the order of their names."""
     parquet = pytest.importorskip("pyarrow.parquet")
+    files: list[Any]
     if isinstance(path, Remote):
         files = [
             (path / name).open() for name in sorted(path.listing()) if name.startswith("part-")

@@ -58,17 +58,19 @@ def test_what_is_refused(
 def test_rows_on_standard_output_are_the_bytes_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\r\n")
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", newline="\r\n")
     monkeypatch.setattr(sys, "stdout", stream)
     for name in ("-", tmp_path / "out.csv"):
         with PredictionFile.of(name, [], safe=True).open(["sku"]) as sink:
             sink.write([ENTRY])
     assert stream.encoding == "ascii"
-    assert stream.buffer.getvalue() == (tmp_path / "out.csv").read_bytes()  # type: ignore[attr-defined]
-    monkeypatch.setattr(sys, "stdout", io.StringIO())  # as a notebook's, which has no bytes
+    assert written.getvalue() == (tmp_path / "out.csv").read_bytes()
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", shown)  # as a notebook's, which has no bytes
     with PredictionFile.of("-", [], safe=False).open([]) as sink:
         sink.write([ENTRY])
-    assert "größe" in sys.stdout.getvalue()  # type: ignore[attr-defined]
+    assert "größe" in shown.getvalue()
     monkeypatch.setattr(sys, "stdout", None)
     with (
         pytest.raises(MachineError, match="no standard output"),

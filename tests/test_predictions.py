@@ -98,8 +98,8 @@ def of_several(colour_engine: Any, colour_images: Path) -> Any:
 
     def score(rows: Any, mode: Any) -> Any:
         given = [
-            Row(i, *row, None, {}, "the text is empty" if not row[1] else None)
-            for i, row in enumerate(rows)
+            Row(i, images, text, None, {}, None if text else "the text is empty")
+            for i, (images, text) in enumerate(rows)
         ]
         predictor = Predictor(colour_engine(), workers=1)
         columns = Columns(multi_image=mode)

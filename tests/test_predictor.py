@@ -49,7 +49,7 @@ def test_an_image_may_be_a_path_bytes_a_picture_or_an_array(
     path = colour_images / "red.png"
     encoded = io.BytesIO()
     Image.open(path).save(encoded, "PNG")
-    kinds = [
+    kinds: list[Any] = [
         path,
         str(path),
         encoded.getvalue(),
@@ -411,24 +411,24 @@ def test_a_bundle_agrees_with_its_checkpoint_on_long_texts(
         for text in texts
     ]
     both = [mismatch.load(folder, "cpu") for folder in (checkpoint, bundle)]
-    torch_says, bundle_says = (
+    logits: list[Any] = [
         [p.logit for p in predictor.predict_pairs(rows, image_base_path=colour_images)]
         for predictor in both
-    )
+    ]
+    torch_says, bundle_says = logits
     np.testing.assert_allclose(bundle_says, torch_says, atol=1e-4)
     assert [
         (p.pipeline.totals.long_texts, p.pipeline.totals.truncated, p.score.long_text) for p in both
     ] == [(4, 0, long_text)] * 2
     plain = mismatch.load(bundle, "cpu", long_text="truncate")
-    pieces = both[0].pipeline.pieces([row["text"] for row in rows])
-    alone = [
+    pieces: list[Any] = both[0].pipeline.pieces([row["text"] for row in rows])
+    alone: list[Any] = [
         [plain.predict(colour_images / row["image_path"], piece).logit for piece in own]
         for row, own in zip(rows, pieces, strict=True)
     ]
     assert [len(own) > 1 for own in pieces[:5]] == [True, True, True, True, False]
-    np.testing.assert_allclose(
-        bundle_says, [(min if long_text == "chunk" else np.mean)(own) for own in alone], atol=1e-4
-    )  # type: ignore[operator]
+    pooled: Any = min if long_text == "chunk" else np.mean
+    np.testing.assert_allclose(bundle_says, [pooled(own) for own in alone], atol=1e-4)
     assert plain.pipeline.totals.truncated == 0
 
 
@@ -471,10 +471,8 @@ def test_a_longer_context_takes_longer_texts_whole(
     ]
     assert predictor.pipeline.totals.long_texts == 1, "the last one"
     assert predictor.pipeline.totals.truncated == 0
-    assert [len(own) for own in predictor.pipeline.pieces([text, text + "it is blue. " * 20])] == [
-        1,
-        2,
-    ]
+    pieces: list[Any] = predictor.pipeline.pieces([text, text + "it is blue. " * 20])
+    assert [len(own) for own in pieces] == [1, 2]
     assert len(set(scores)) == 3
 
 

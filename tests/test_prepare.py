@@ -198,7 +198,7 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
     tiny_checkpoints: dict[str, Path],
     write_rows: WriteRows,
     tmp_path: Path,
-    long_text: str | None,
+    long_text: Any,
     line: str,
     pieces: list[int],
 ) -> None:
@@ -221,7 +221,7 @@ def test_long_texts_are_counted_and_cut_where_that_is_asked_for(
 
 @pytest.mark.parametrize("long_text", ["truncate", "chunk"])
 def test_a_text_of_which_cleaning_leaves_nothing_is_named_with_its_file(
-    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: str
+    tiny_checkpoints: dict[str, Path], write_rows: WriteRows, tmp_path: Path, long_text: Any
 ) -> None:
     rows = write_rows(tmp_path / "t.csv", [HEADER, ("a.png", "&nbsp;", 0), ("b.png", "red", 1)])
     config = TrainConfig(
@@ -243,7 +243,7 @@ def test_a_text_that_cannot_be_used_is_named_with_its_file(
     write_rows: WriteRows,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    long_text: str,
+    long_text: Any,
     step: str,
 ) -> None:
     def fail(text: str, *more: object) -> str:
@@ -279,7 +279,7 @@ def test_a_text_that_cannot_be_used_is_named_with_its_file(
     ("option", "expected"), [(None, "chunk-mean"), ("truncate", "truncate"), ("chunk", "chunk")]
 )
 def test_a_checkpoint_keeps_what_it_does_with_long_texts_unless_told_otherwise(
-    tiny_checkpoints: dict[str, Path], tmp_path: Path, option: str | None, expected: str
+    tiny_checkpoints: dict[str, Path], tmp_path: Path, option: Any, expected: str
 ) -> None:
     detector, meta = load_detector(tiny_checkpoints["openclip"])
     save_checkpoint(
@@ -402,14 +402,16 @@ def feeds_for(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[EmbeddingFeed, list[int]]:
     """The feed of frozen towers, and how many images each call of the image tower saw."""
-    start, calls = load_start(config), []
+    start = load_start(config)
+    calls: list[int] = []
     train, _ = load_sets(config)
     encode = start.detector.backbone.encode_image
-    monkeypatch.setattr(
-        start.detector.backbone,
-        "encode_image",
-        lambda pixels: calls.append(len(pixels)) or encode(pixels),
-    )  # type: ignore[func-returns-value]
+
+    def encode_image(pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
+        return encode(pixels)
+
+    monkeypatch.setattr(start.detector.backbone, "encode_image", encode_image)
     [feed] = make_feeds(config, start, [train], Processes(torch.device("cpu")))
     assert isinstance(feed, EmbeddingFeed)
     return feed, calls

@@ -429,11 +429,8 @@ def test_every_size_becomes_a_square(mode: Any, size: tuple[int, int], rounding:
         crop_rounding=rounding,
     )
     pixels = Preprocessor(spec)(picture(*size))
-    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == (
-        (3, 32, 32),
-        np.float32,
-        True,
-    )
+    assert (pixels.shape, pixels.flags.c_contiguous) == ((3, 32, 32), True)
+    assert pixels.dtype == np.float32
     assert np.isfinite(pixels).all()
 
 

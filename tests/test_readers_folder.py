@@ -179,7 +179,7 @@ def test_what_can_not_be_used_is_named(
     (tmp_path / "wrong.csv").write_text("file,price\na.jpg,1\n")
     (tmp_path / "latin.tsv").write_bytes(b"a.jpg\tgr\xfcn\n")
     with pytest.raises(InputError, match=words):
-        list(TitledImages(tmp_path / images, titles and tmp_path / titles).rows())
+        list(TitledImages(tmp_path / images, tmp_path / titles if titles else None).rows())
 
 
 def test_a_title_is_no_link_out_of_the_folder_and_no_pipe(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import mismatch
 from mismatch.backbones import registry
+from mismatch.backbones.families import BackboneFamily
 from mismatch.backbones.hookspecs import API_VERSION, register_backbones
 from mismatch.errors import BackboneError, DeviceError, MismatchWarning, MissingExtraError
 
@@ -78,7 +80,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     registry.refresh()
 
 
-def quietly() -> dict[str, registry.BackboneFamily]:
+def quietly() -> dict[str, BackboneFamily]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MismatchWarning)
         return registry.families()
@@ -449,9 +451,10 @@ def test_the_hook_is_what_the_documentation_says() -> None:
 def test_models_are_listed_by_pattern(
     pattern: str, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def family(name: str, *models: str) -> registry.BackboneFamily:
+    def family(name: str, *models: str) -> BackboneFamily:
         origin = ("d", "1", "e", "m")
-        return registry.BackboneFamily(name, lambda model: model, models, models[0], "", 1, *origin)
+        load: Any = str
+        return BackboneFamily(name, load, models, models[0], "", 1, *origin)
 
     openclip = family("openclip", "ViT-B-32/laion2b_s34b_b79k", "tiny")
     found = registry.Registry({"hf-clip": family("hf-clip", "tiny"), "openclip": openclip}, ())

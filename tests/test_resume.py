@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.families import BackboneFamily
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import sealed
@@ -73,14 +75,15 @@ class Chancy(Backbone):
         return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return (self.text_tower(input_ids) * attention_mask[..., None]).sum(1)
+        words: Tensor = self.text_tower(input_ids)
+        return (words * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Path) -> None:
         save_file(self.state_dict(), directory / "towers.safetensors")
 
 
 def installed(specs: Any) -> registry.Registry:
-    family = registry.BackboneFamily(
+    family = BackboneFamily(
         "chancy",
         lambda model_id: Chancy(specs, model_id),
         ("small",),
@@ -126,7 +129,7 @@ class Killed(BaseException):
 
 
 def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
-    common = {
+    common: dict[str, Any] = {
         "train_csv": str(folder / "train.csv"),
         "val_csv": str(folder / "val.csv"),
         "image_base_path": str(folder),
@@ -143,7 +146,7 @@ def config(folder: Path, tune: str, name: str, **more: Any) -> TrainConfig:
         "batch_size": 16,
     }
     rates = {"head_learning_rate": 1e-2} | ({} if tune == "head" else {"learning_rate": 1e-2})
-    return TrainConfig(**common | rates | more)  # type: ignore[arg-type]
+    return TrainConfig(**common | rates | more)
 
 
 def run(
@@ -160,7 +163,7 @@ def run(
     done = [0]
 
     class Bar:
-        def __init__(self, label: str, total: int, unit: str) -> None:
+        def __init__(self, label: str, total: Any, unit: str) -> None:
             self.steps = label.startswith("epoch")
 
         def __enter__(self) -> Callable[..., None]:
@@ -240,7 +243,7 @@ def fork(act: Callable[[], object]) -> int:
         act()
         os._exit(0)
     finally:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         os._exit(1)
 
 
@@ -265,7 +268,7 @@ def kill_thrice(folder: Path) -> None:
                 "checkpoint_steps": 5,
                 "after": lambda done, writer=writer: os.write(writer, b"."),
             }
-            child = fork(lambda tune=tune, more=more: run(folder, tune, f"killed-{tune}", **more))
+            child = fork(partial(run, folder, tune, f"killed-{tune}", **more))
             os.close(writer)
             wait_for(kind, moment, reader, folder / f"killed-{tune}")
             if kind != "never":
@@ -380,13 +383,13 @@ def kill_everywhere(folder: Path) -> None:
     for count in moments:
         name = f"killed-{count}"
         shutil.copytree(folder / "earlier", folder / name)
-        killed = end_of(fork(lambda name=name, count=count: start_over(folder, name, count)))
+        killed = end_of(fork(partial(start_over, folder, name, count)))
         if count == 0:
             assert killed == 0
             moments += chosen_moments(json.loads((folder / "operations.json").read_text()))
             continue
         assert killed == -signal.SIGKILL, count
-        assert end_of(fork(lambda name=name: go_on(folder, name))) == 0, count
+        assert end_of(fork(partial(go_on, folder, name))) == 0, count
         print(count, flush=True)
 
 
@@ -529,7 +532,7 @@ def test_what_does_not_alter_the_result_may_differ_and_a_finished_run_is_returne
     begun: Path,
 ) -> None:
     (begun / "train.csv").rename(begun / "moved.csv")
-    free = {
+    free: dict[str, Any] = {
         "num_workers": 0,
         "keep_checkpoints": 2,
         "checkpoint_steps": 3,
@@ -580,16 +583,17 @@ def test_an_interruption_while_validating_keeps_the_epoch(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(shop, "full", "straight")
-    real, calls = run_module.Run._validate, []
-    monkeypatch.setattr(
-        run_module.Run,
-        "_validate",
-        lambda self: (
-            calls.append(1),
-            interrupt()() if len(calls) == 2 else None,
-            real(self),
-        )[2],
-    )
+    real = run_module.Run._validate
+    calls = 0
+
+    def validate(self: run_module.Run) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            interrupt()()
+        return real(self)
+
+    monkeypatch.setattr(run_module.Run, "_validate", validate)
     with pytest.raises(KeyboardInterrupt) as caught:
         run(shop, "full", "out")
     assert "interrupted in epoch 2 after 14 of 14 steps" in caught.value.__notes__[0]
@@ -598,7 +602,12 @@ def test_an_interruption_while_validating_keeps_the_epoch(
 
 
 def test_early_stopping_counts_on(shop: Path) -> None:
-    options = {"epochs": 12, "early_stopping": 2, "best_metric": "loss", "head_learning_rate": 5e-2}
+    options: dict[str, Any] = {
+        "epochs": 12,
+        "early_stopping": 2,
+        "best_metric": "loss",
+        "head_learning_rate": 5e-2,
+    }
     straight, said = run(shop, "head", "straight", **options)
     assert any(line.startswith("stopped early") for line in said)
     with pytest.raises(KeyboardInterrupt):
@@ -615,7 +624,7 @@ def test_early_stopping_counts_on(shop: Path) -> None:
 
 def test_other_frozen_weights_are_refused(shop: Path) -> None:
     run(shop, "head", "base", epochs=1)
-    more = {"backbone": str(shop / "base" / "best_model")}
+    more: dict[str, Any] = {"backbone": str(shop / "base" / "best_model")}
     with pytest.raises(KeyboardInterrupt):
         run(shop, "head", "out", after=at(3, interrupt()), **more)
     towers = shop / "base" / "best_model" / "towers.safetensors"

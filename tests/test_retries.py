@@ -6,7 +6,9 @@ import errno
 import io
 import os
 import re
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from mismatch.runtime.preprocess import open_image
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that it would have slept."""
     slept: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     return slept
 
 
@@ -91,7 +93,7 @@ def test_a_file_is_read_on_where_a_read_failed(
             assert file.read() == content
         flaky(first, len(PAUSES))
         with open_patiently(tmp_path / "a") as file:
-            assert b"".join(iter(lambda file=file: file.read(70_000), b"")) == content
+            assert b"".join(iter(partial(file.read, 70_000), b"")) == content
     flaky(1, 99)
     with pytest.raises(OSError, match="Input/output error"), open_patiently(tmp_path / "a") as file:
         file.read()

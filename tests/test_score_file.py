@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,9 +93,8 @@ def test_checkpoint_and_bundle_predict_alike(
     ]
     assert len({prediction.prediction for prediction in one}) > 1
     assert ("review" in {prediction.prediction for prediction in one}) == (name == "band")
-    np.testing.assert_allclose(
-        [one.similarity_score for one in one], [one.similarity_score for one in other], atol=1e-5
-    )
+    scores: list[list[Any]] = [[prediction.similarity_score for prediction in of] for of in said]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
 
 
 def test_earlier_thresholds_are_remembered(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:

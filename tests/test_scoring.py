@@ -85,4 +85,5 @@ def test_a_piecewise_calibration_follows_its_lines_and_goes_on_beyond_them() -> 
         scores_from_logits(logits, ScoreSpec("probability", 0.5, bent)),
         sigmoid(np.array([-3, -1, -0.5, 0, 4, 8, 16])),
     )
-    assert float(log_odds(np.float64(-1.0), bent)) == -0.5
+    scalar: Any = np.float64(-1.0)
+    assert float(log_odds(scalar, bent)) == -0.5

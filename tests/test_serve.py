@@ -169,10 +169,12 @@ def test_hosts_that_it_answers_to_come_from_options_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(
-        "mismatch.serving.app.create_app",
-        lambda settings, given: seen.append(settings.hosts) or sys.exit(3),
-    )
+
+    def create_app(settings: Any, given: Any) -> None:
+        seen.append(settings.hosts)
+        sys.exit(3)
+
+    monkeypatch.setattr("mismatch.serving.app.create_app", create_app)
     monkeypatch.setattr("mismatch.runtime.predictor.load", lambda *args: None)
     (tmp_path / "s.json").write_text(json.dumps({"model": "m", "hosts": ["file.example"]}))
     monkeypatch.setenv("MISMATCH_SERVE_HOSTS", "environment.example")

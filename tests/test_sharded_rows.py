@@ -291,12 +291,10 @@ def test_the_digest_of_the_rows_is_one_whatever_the_number_of_processes(tmp_path
         for digest in in_team(count, lambda processes: rows_digest([pairs], "photos", processes))
     }
     assert len(digests) == 1
-    [found] = in_team(
-        1,
-        lambda processes: rows_digest(
-            [alone(write(path, 60, label=lambda i: int(i != 7)), "photos")], "photos", processes
-        ),
-    )  # type: ignore[list-item]
+    changed = alone(write(path, 60, label=lambda i: int(i != 7)), "photos")
+    assert isinstance(changed, PairSet)
+    [found] = in_team(1, lambda processes: rows_digest([changed], "photos", processes))
+    assert isinstance(found, str)
     assert found not in digests
 
 
@@ -317,7 +315,7 @@ def test_the_folder_of_the_strings_goes_and_so_does_the_one_that_was_made_for_it
     assert not (tmp_path / "a" / "run").exists()
     (tmp_path / "a" / "run").mkdir()
     (tmp_path / "a" / "run" / "mine").touch()
-    in_team(2, look)
+    assert in_team(2, look) == [None, None]
     assert [path.name for path in (tmp_path / "a" / "run").iterdir()] == ["mine"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -271,8 +272,8 @@ def test_an_interrupt_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_pat
         return started[-1]
 
     monkeypatch.setattr(speed, "START", "import time; time.sleep(600)")
-    monkeypatch.setattr(speed.subprocess, "Popen", popen)
-    monkeypatch.setattr(speed.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

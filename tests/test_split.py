@@ -248,9 +248,12 @@ def test_an_image_is_decoded_once(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(
-        preprocess, "open_image", lambda path: [opened.append(path), open_image(path)][1]
-    )
+
+    def open_and_count(path: Path) -> Image.Image:
+        opened.append(path)
+        return open_image(path)
+
+    monkeypatch.setattr(preprocess, "open_image", open_and_count)
     assert (
         run(
             rows, "--image-base-path", rows.parent, "--output-dir", tmp_path, "--num-workers", 1

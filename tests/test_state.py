@@ -114,13 +114,12 @@ def test_a_state_that_is_damaged_or_of_other_parts_is_refused(tmp_path: Path) ->
         ),
     ):
         load_parts(tmp_path, {"position": Position()})
+    other: Any = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(
         CheckpointError,
         match=r"the weights 0\.bias, 0\.weight, 1\.bias are not those of this model",
     ):
-        load_parts(
-            tmp_path, {"position": Position(), "weights": Weights(nn.Sequential(nn.Linear(2, 3)))}
-        )  # type: ignore[arg-type]
+        load_parts(tmp_path, {"position": Position(), "weights": Weights(other)})
     (tmp_path / "training_state.pt").write_bytes(
         (tmp_path / "training_state.pt").read_bytes()[:900]
     )

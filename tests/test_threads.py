@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,9 +21,13 @@ def test_results_come_in_order_and_each_is_told_of() -> None:
 
 def test_few_items_wait_at_any_time() -> None:
     asked: list[int] = []
-    found = map_ahead(
-        lambda number: number, (asked.append(number) or number for number in range(1000)), workers=2
-    )
+
+    def numbers() -> Iterator[int]:
+        for number in range(1000):
+            asked.append(number)
+            yield number
+
+    found = map_ahead(lambda number: number, numbers(), workers=2)
     assert next(found) == 0
     assert len(asked) == 2 * LOOK_AHEAD + 1
     assert len(list(found)) == 999

@@ -40,15 +40,13 @@ def upstream() -> Upstream:
 
 
 def spec(**changes: Any) -> TextSpec:
-    return TextSpec(
-        **{
-            "context_length": 6,
-            "pad_id": PAD,
-            "padding": "longest",
-            "tokenizer_json": upstream().to_str(),
-        }
-        | changes
-    )
+    values: dict[str, Any] = {
+        "context_length": 6,
+        "pad_id": PAD,
+        "padding": "longest",
+        "tokenizer_json": upstream().to_str(),
+    }
+    return TextSpec(**(values | changes))
 
 
 def test_a_batch_is_padded_to_its_longest_text() -> None:
@@ -56,11 +54,9 @@ def test_a_batch_is_padded_to_its_longest_text() -> None:
     assert batch.input_ids.tolist() == [[0, 4, 5, 6, 1], [0, 7, 1, PAD, PAD], [0, 1, PAD, PAD, PAD]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
     assert batch.truncated.tolist() == [False, False, False]
-    assert (batch.input_ids.dtype, batch.attention_mask.dtype, batch.truncated.dtype) == (
-        np.int64,
-        np.int64,
-        np.bool_,
-    )
+    assert batch.input_ids.dtype == np.int64
+    assert batch.attention_mask.dtype == np.int64
+    assert batch.truncated.dtype == np.bool_
 
 
 def test_padding_context_is_always_the_context_length() -> None:

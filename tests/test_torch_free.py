@@ -77,11 +77,9 @@ def test_a_bundle_predicts_there_as_torch_does_here(
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         out = list(csv.DictReader(file))
     assert [row["status"] == "ok" for row in out] == [True] * len(pairs) + [False]
-    np.testing.assert_allclose(
-        [float(row["similarity_score"]) for row in out[:-1]],
-        [p.similarity_score for p in expected],
-        atol=1e-4,
-    )
+    found = np.array([float(row["similarity_score"]) for row in out[:-1]])
+    scores: list[Any] = [p.similarity_score for p in expected]
+    np.testing.assert_allclose(found, scores, atol=1e-4)
     assert [row["is_match"] for row in out[:-1]] == [str(p.is_match) for p in expected]
 
     box = run(
@@ -119,7 +117,7 @@ def test_what_needs_torch_says_which_extra_is_missing(
 def test_a_repository_for_triton_needs_onnx_alone_and_says_so(
     light: Path, tiny_bundles: dict[str, Path], tmp_path: Path
 ) -> None:
-    command = [
+    command: list[str | Path] = [
         light / "mismatch",
         "export-onnx",
         "--model",

@@ -77,7 +77,8 @@ class Staged(Backbone):
         return self.stages[1](self.middle(x)) * self.scale  # type: ignore[no-any-return]
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return (self.words(input_ids) * attention_mask[..., None]).sum(1)
+        words: Tensor = self.words(input_ids)
+        return (words * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Any) -> None:
         raise NotImplementedError

@@ -125,9 +125,12 @@ def test_a_run_has_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_name: str | None, begins: str
 ) -> None:
     names: list[str] = []
-    monkeypatch.setattr(
-        tracking, "_MAKERS", {"wandb": lambda name, config: names.append(name) or Tracker()}
-    )
+
+    def make(name: str, config: Any) -> Tracker:
+        names.append(name)
+        return Tracker()
+
+    monkeypatch.setattr(tracking, "_MAKERS", {"wandb": make})
     Trackers(config(tmp_path, track="wandb", run_name=run_name)).start()
     assert [name[: len(begins)] for name in names] == [begins]
     assert (names[0] == run_name) == (run_name is not None)

@@ -351,5 +351,5 @@ def test_its_options_are_the_fields_of_train_config() -> None:
     hints = {name: str(hint) for name, hint in TrainOptions.__annotations__.items()}
     for field in dataclasses.fields(TrainConfig):
         if field.name not in ("train_csv", "val_csv"):
-            assert field.type in hints[field.name], field.name
+            assert str(field.type) in hints[field.name], field.name
     assert set(hints) == {field.name for field in dataclasses.fields(TrainConfig)}

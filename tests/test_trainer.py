@@ -27,18 +27,21 @@ from torch import Tensor, nn
 import mismatch
 from mismatch.backbones import registry
 from mismatch.backbones.base import Backbone
+from mismatch.backbones.families import BackboneFamily
 from mismatch.errors import CheckpointError, DeviceError, ImageNotFoundError, InputError
 from mismatch.evaluation.metrics import auroc
 from mismatch.io.locks import locked
 from mismatch.progress import shown_by
 from mismatch.training import TrainConfig, TrainResult, objective, train
 from mismatch.training import config as config_module
-from mismatch.training import run as run_module
 from mismatch.training import trainer as trainer_module
+from mismatch.training.advice import Adviser
 from mismatch.training.callbacks import Callback, EpochInfo, RunInfo
 from mismatch.training.checkpoint import load_detector, read_meta
+from mismatch.training.feeds.prepare import load_start
 from mismatch.training.folder import output
 from mismatch.training.folder.history import Validation
+from mismatch.training.losses import contrastive_loss
 from mismatch.training.tuning.modes import MODES
 
 WriteRows = Callable[[Path, Iterable[Iterable[Any]]], Path]
@@ -100,7 +103,8 @@ class Unlike(Backbone):
         return self.image_tower(pixel_values.mean((2, 3)))  # type: ignore[no-any-return]
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return (self.text_tower(input_ids) * attention_mask[..., None]).sum(1)
+        words: Tensor = self.text_tower(input_ids)
+        return (words * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Path) -> None:
         save_file(self.state_dict(), directory / "towers.safetensors")
@@ -109,7 +113,7 @@ class Unlike(Backbone):
 @pytest.fixture
 def unlike(colour_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the family `unlike` next to the others."""
-    family = registry.BackboneFamily(
+    family = BackboneFamily(
         "unlike",
         lambda model_id: Unlike(colour_engine(), model_id),
         ("small",),
@@ -426,15 +430,16 @@ def watch_logits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The validation logits of each epoch."""
     seen: list[Any] = []
     real = Validation.of
-    monkeypatch.setattr(
-        Validation,
-        "of",
-        lambda logits, labels, objective: seen.append(logits) or real(logits, labels, objective),
-    )
+
+    def of(logits: Any, labels: Any, objective: Any) -> Validation:
+        seen.append(logits)
+        return real(logits, labels, objective)
+
+    monkeypatch.setattr(Validation, "of", of)
     return seen
 
 
-def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[float | None], Any]:
+def predicted(model: Path, folder: Path, **options: Any) -> tuple[list[Any], Any]:
     """The logits that a loaded model has for the rows of val.csv, and its pipeline."""
     with (folder / "val.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -497,7 +502,7 @@ def test_what_stands_behind_the_context_is_learnt_from_pieces_and_predicted_alik
 def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(
     wordy: Path, monkeypatch: pytest.MonkeyPatch, tune: str
 ) -> None:
-    same, real = list[int](), objective.contrastive_loss
+    same = list[int]()
 
     def watched(
         images: Tensor,
@@ -512,7 +517,7 @@ def test_texts_whose_worst_piece_is_the_same_are_no_negatives_of_each_other(
         masked = torch.zeros_like(alike) if piece_ids is None else piece_ids[:, None] == piece_ids
         assert not (alike & ~masked).any(), "an identical vector is no negative"
         same.append(int(alike.sum()))
-        return real(
+        return contrastive_loss(
             images,
             texts,
             image_ids,
@@ -608,10 +613,10 @@ def test_each_family_scores_long_texts_as_it_was_trained(
     ) * 2
     np.testing.assert_allclose(found, logits[-1], atol=1e-4)
     cut, _ = predicted(result.final_model, catalogue, long_text="truncate")
-    differ = [abs(a - b) > 1e-4 for a, b in zip(found, cut, strict=True)]  # type: ignore[operator]
+    differ = [abs(a - b) > 1e-4 for a, b in zip(found, cut, strict=True)]
     assert differ == [
         abs(a - b) > 1e-4 and i % 4 > 1 for i, (a, b) in enumerate(zip(found, cut, strict=True))
-    ]  # type: ignore[operator]
+    ]
     assert sum(differ) > 10
 
 
@@ -742,16 +747,15 @@ def test_a_temperature_at_its_bound_can_come_down(
     catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CLIP starts at 100, the bound; a clamp in the graph would freeze it there."""
-    real = trainer_module.load_start
 
     def at_the_bound(*args: Any) -> Any:
-        start = real(*args)
+        start: Any = load_start(*args)
         start.detector.head.start(100.0, 0.25)
         return start
 
     monkeypatch.setattr(trainer_module, "load_start", at_the_bound)
     detector, _ = load_detector(quietly(config(catalogue, epochs=2)).final_model)
-    temperature = float(detector.head.log_temperature.detach().exp())  # type: ignore[union-attr,operator]
+    temperature = float(detector.head.get_parameter("log_temperature").detach().exp())
     assert 50 < temperature < 99.999
 
 
@@ -891,7 +895,7 @@ def test_progress_counts_every_row_and_says_loss_rate_and_time_left(catalogue: P
     notes: list[str] = []
 
     class Bar:
-        def __init__(self, label: str, total: int, unit: str) -> None:
+        def __init__(self, label: str, total: Any, unit: str) -> None:
             seen[label] = [total, 0]
             self.label = label
 
@@ -943,14 +947,12 @@ def test_weights_that_diverge_in_the_last_step_end_the_run_in_words(catalogue: P
 def test_the_options_that_a_run_saves_repeat_it_to_the_bit(
     catalogue: Path, monkeypatch: pytest.MonkeyPatch, tune: str
 ) -> None:
-    monkeypatch.setattr(
-        config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 2, "batch_size": 54}}
-    )
+    changed = {**MODES[tune], "epochs": 2, "batch_size": 54}
+    monkeypatch.setattr(config_module, "MODES", {**MODES, tune: changed})
     result = quietly(config(catalogue, tune=tune, epochs=None, batch_size=None, warmup=0.2))
     # of a later release
-    monkeypatch.setattr(
-        config_module, "MODES", MODES | {tune: MODES[tune] | {"epochs": 4, "batch_size": 10}}
-    )
+    changed = {**MODES[tune], "epochs": 4, "batch_size": 10}
+    monkeypatch.setattr(config_module, "MODES", {**MODES, tune: changed})
     again = quietly(
         TrainConfig.from_file(catalogue / "out" / "run.yaml", output_dir=str(catalogue / "again"))
     )
@@ -1060,7 +1062,7 @@ def test_what_looks_wrong_is_said_in_words(
 ) -> None:
     looked: list[int] = []
     monkeypatch.setattr(
-        run_module.Adviser,
+        Adviser,
         "look",
         lambda self, history: looked.append(len(history.lists["train_losses"])),
     )

@@ -151,10 +151,10 @@ def compare_with_predictor(repository: Path, bundle: Path, colour_images: Path) 
     )
     expected = [predictor.predict(image, text) for image, text in zip(images, TEXTS, strict=True)]
     assert found["similarity_score"].shape == found["logit"].shape == (3, 1)
-    np.testing.assert_allclose(found["logit"][:, 0], [one.logit for one in expected], atol=1e-5)
-    np.testing.assert_allclose(
-        found["similarity_score"][:, 0], [one.similarity_score for one in expected], atol=1e-6
-    )
+    logits: list[Any] = [one.logit for one in expected]
+    scores: list[Any] = [one.similarity_score for one in expected]
+    np.testing.assert_allclose(found["logit"][:, 0], logits, atol=1e-5)
+    np.testing.assert_allclose(found["similarity_score"][:, 0], scores, atol=1e-6)
     np.testing.assert_allclose(
         found["similarity_score"], scores_from_logits(found["logit"], predictor.score), atol=1e-6
     )

@@ -84,7 +84,8 @@ class Normed(Backbone):
         return self.last(x)  # type: ignore[no-any-return]
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return (self.words(input_ids) * attention_mask[..., None]).sum(1)
+        words: Tensor = self.words(input_ids)
+        return (words * attention_mask[..., None]).sum(1)
 
     def save_pretrained(self, directory: Path) -> None:
         raise NotImplementedError
@@ -341,11 +342,12 @@ def test_a_checkpoint_is_one_plain_folder_that_predicts_as_the_run_did(
 ) -> None:
     logits: list[Any] = []
     real = Validation.of
-    monkeypatch.setattr(
-        Validation,
-        "of",
-        lambda found, labels, objective: logits.append(found) or real(found, labels, objective),
-    )
+
+    def of(found: Any, labels: Any, objective: Any) -> Validation:
+        logits.append(found)
+        return real(found, labels, objective)
+
+    monkeypatch.setattr(Validation, "of", of)
     rows = str(catalogue / "train.csv")
     options: dict[str, Any] = {
         "train_csv": rows,
@@ -372,7 +374,8 @@ def test_a_checkpoint_is_one_plain_folder_that_predicts_as_the_run_did(
             dict(zip(("image_path", "text"), line.split(","), strict=False))
             for line in Path(rows).read_text().splitlines()[1:]
         ]
-        found = [p.logit for p in predictor.predict_pairs(pairs, image_base_path=catalogue)]
+        scored = predictor.predict_pairs(pairs, image_base_path=catalogue)
+        found: list[Any] = [p.logit for p in scored]
         np.testing.assert_allclose(found, logits[epoch - 1], atol=1e-4)
     assert np.abs(logits[1] - logits[0]).max() > 0.01
 

@@ -78,7 +78,10 @@ def _model_config() -> type[Message]:
                 field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.ModelConfig"))
+    model_config: type[Any] = message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("t.ModelConfig")
+    )
+    return model_config
 
 
 MODEL_CONFIG = _model_config()

@@ -25,7 +25,7 @@ class Checks:
     # FAMILY or FAMILY:MODEL as installed: turns on the checks of the plugin itself
     reference: ClassVar[str] = ""
     # a staticmethod: directory → backbone; the family's own where `reference` is given
-    load: ClassVar[Callable[[str], Backbone] | None] = None
+    load: ClassVar[staticmethod[[str], Backbone] | None] = None
 
     def _loader(self) -> Callable[[str], Backbone] | None:
         return type(self).load or (self._family().load if self.reference else None)

@@ -34,7 +34,7 @@ class TrainingChecks(Checks):
                         f"{tower.name} cuts the gradient: it runs under no_grad or inference_mode,"
                         " or detaches; it would never learn"
                     )
-                output.square().sum().backward()  # type: ignore[no-untyped-call]
+                output.square().sum().backward()
                 reached = [
                     name
                     for name, parameter in backbone.named_parameters()
@@ -57,7 +57,7 @@ class TrainingChecks(Checks):
                 )
         pixels = torch.from_numpy(pixels_of(backbone)).requires_grad_()
         with thawed(backbone):
-            backbone.encode_image(pixels).square().sum().backward()  # type: ignore[no-untyped-call]
+            backbone.encode_image(pixels).square().sum().backward()
         if pixels.grad is None or not bool(pixels.grad.abs().sum() > 0):
             fail(
                 "no gradient of encode_image reaches the pixels; is something detached on the way?"
@@ -135,7 +135,7 @@ def gradient_of(tower: Probe, backbone: Backbone) -> Tensor:
     """
     with thawed(backbone), torch.random.fork_rng():
         torch.manual_seed(0)
-        tower().square().sum().backward()  # type: ignore[no-untyped-call]
+        tower().square().sum().backward()
         return torch.cat(
             [
                 parameter.grad.reshape(-1)

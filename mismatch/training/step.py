@@ -194,7 +194,7 @@ class Step:
         )
         self._draw(moment, 0, 0)
         binary, contrastive = self.objective.losses(batch, images, pieces)
-        self.scaler.scale(self.objective.total(binary, contrastive)).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(self.objective.total(binary, contrastive)).backward()
         for i in reversed(range(len(parts))):
             output = outputs.pop()
             if not output.requires_grad and not self._keeps(parts, i):
@@ -203,7 +203,7 @@ class Step:
             if output.requires_grad and gradient is not None:  # a tower may be frozen
                 output.backward(
                     gradient[torch.from_numpy(parts[i].places).to(gradient.device)].to(output.dtype)
-                )  # type: ignore[no-untyped-call]
+                )
         return torch.stack([binary.detach(), contrastive.detach()])
 
     def _draw(self, moment: Moment, who: int, part: int) -> None:

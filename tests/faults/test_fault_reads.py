@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -257,13 +258,14 @@ KINDS = [
 def test_what_is_no_image(cases: Any, shop: Path, kind: str, said: str) -> None:
     place = shop / "images" / "05.png"
     place.unlink()
-    {
+    make: dict[str, Callable[[], None]] = {
         "loop": lambda: place.symlink_to(place),
         "pipe": lambda: os.mkfifo(place),
         "folder": place.mkdir,
         "empty": place.touch,
         "dangling": lambda: place.symlink_to(shop / "nowhere"),
-    }[kind]()
+    }
+    make[kind]()
     cases.predict(shop).fine()
     assert said in others_are_as_ever(cases, shop, "images/05.png")
 

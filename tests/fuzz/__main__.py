@@ -33,8 +33,6 @@ PIECES = (
     b"1e999",
     b"NaN",
     b"-1",
-)
-PIECES += (
     b"9" * 5000,
     b"../",
     b"null",

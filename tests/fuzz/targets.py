@@ -274,7 +274,7 @@ def read_specs(data: bytes) -> None:
     ):
         # both are caught where manifests are read
         with contextlib.suppress(TypeError, AttributeError), one_line():
-            kind.from_dict(found, **more)  # type: ignore[attr-defined]
+            kind.from_dict(found, **more)
 
 
 def specs_seeds() -> list[bytes]:

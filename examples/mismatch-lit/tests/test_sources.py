@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -20,7 +21,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append((url, more))
         raise OSError("no route to host.\nhave a look at your cable")
 
-    monkeypatch.setattr(sources.huggingface_hub, "get_hf_file_metadata", fail)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail)
     with pytest.raises(BackboneError) as caught:
         sources.reach_hub("some/model", ["config.json"], "some/model")
     assert str(caught.value).startswith(
@@ -34,12 +35,12 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_cached_file_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        sources.huggingface_hub,
+        huggingface_hub,
         "try_to_load_from_cache",
         lambda repository, file: "/cache/b" if file == "b" else None,
     )
     monkeypatch.setattr(
-        sources.huggingface_hub,
+        huggingface_hub,
         "get_hf_file_metadata",
         lambda *args, **more: pytest.fail("the hub was asked"),
     )
@@ -52,7 +53,7 @@ def test_a_file_that_the_hub_lacks_is_none(monkeypatch: pytest.MonkeyPatch, tmp_
             raise LocalEntryNotFoundError("not there")
         return str(tmp_path / name)
 
-    monkeypatch.setattr(sources.huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert sources.hub_file("some/model", "modules.json") is None
     assert sources.hub_file("some/model", "config.json") == tmp_path / "config.json"
 
