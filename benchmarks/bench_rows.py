@@ -103,7 +103,7 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     """One process: what `mismatch train` does with its rows before the first step; its figures are
     written to `folder`. Unless `shared`, as one alone does.
     """
-    import pyarrow  # noqa: F401  no memory of the rows
+    import pyarrow as pa  # noqa: F401  its memory is not the rows'
 
     from mismatch.data import csv_rows
     from mismatch.runtime.tokenize import Tokenizer
