@@ -1,15 +1,16 @@
-"""Rows that several processes read together: the same numbers, strings and errors as one process
-has, and none of them reads all.
+"""Rows that several processes share: the same numbers, strings and errors as `load_pairs` has, of
+which the first process of a machine alone reads the file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from mismatch.data import spans
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import load_pairs
+from mismatch.data.readers.arrow import import_pyarrow
 from mismatch.errors import CheckpointError, InputError, LabelError, MismatchError
 from mismatch.runtime.long_text import split_long_text
 from mismatch.runtime.tokenize import Tokenizer
-from mismatch.training.callbacks import silenced
+from mismatch.training.distributed import shared_rows as module
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.distributed.sharded_rows import (
-    Together,
-    cut_together,
-    gathering,
-    read_together,
-)
+from mismatch.training.distributed.shared_rows import cut_together, read_together
 from mismatch.training.feeds.batches import PairSet, hold_out
 from mismatch.training.folder.resume import rows_digest
 from tests.teams import in_team
@@ -47,21 +43,11 @@ quick = settings(
 PLAIN = Columns()
 
 
-@pytest.fixture(autouse=True)
-def _no_file_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spans, "LEAST_BYTES", 0)
-
-
 def shared(path: Path, count: int, base: str = "", columns: Columns = PLAIN) -> list[Any]:
     """The set of each of `count` processes, plain, or its error."""
-
-    def read(processes: Processes) -> PairSet:
-        quiet = nullcontext() if processes.main else silenced()
-        with quiet, gathering(path.parent / "run", processes) as together:
-            assert together is not None
-            return plain(read_together(str(path), "train", base, columns, together))
-
-    return in_team(count, read)
+    return in_team(
+        count, lambda processes: plain(read_together(str(path), base, columns, processes))
+    )
 
 
 def plain(pairs: PairSet) -> PairSet:
@@ -140,7 +126,7 @@ def tables(draw: Any) -> bytes:
 
 
 @quick
-@given(tables(), some.integers(2, 4))
+@given(tables(), some.integers(1, 4))
 def test_several_processes_have_the_rows_and_the_errors_of_one(
     tmp_path: Path, table: bytes, count: int
 ) -> None:
@@ -210,33 +196,14 @@ def test_rows_of_several_images_and_other_columns_are_read_as_the_options_say(
         check_same(found, expected)
 
 
-def test_a_file_that_cant_be_shared_is_read_by_one_process_and_that_is_said(
-    logged: list[str], tmp_path: Path
-) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text('image_path,text,label\na.jpg,5" screen,1\n' + 'b.jpg,"two\nlines",0\n' * 20)
-    for found in shared(path, 2):
-        check_same(found, alone(path))
-    assert logged == [
-        (
-            f"{path}: one process reads all of it, since a row is damaged or double quotes stand in a"
-            " text that is not in quotes itself; write such texts in quotes"
-        )
-    ]
-
-
 def test_what_is_held_out_is_the_same(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 200)
     whole = alone(path)
     assert isinstance(whole, PairSet)
 
     def held(processes: Processes) -> list[PairSet]:
-        with gathering(tmp_path / "run", processes) as together:
-            assert together is not None
-            return [
-                plain(part)
-                for part in hold_out(read_together(str(path), "train", "", PLAIN, together), 0.2, 3)
-            ]
+        pairs = read_together(str(path), "", PLAIN, processes)
+        return [plain(part) for part in hold_out(pairs, 0.2, 3)]
 
     for parts in in_team(3, held):
         for found, expected in zip(parts, hold_out(whole, 0.2, 3), strict=True):
@@ -259,16 +226,17 @@ def test_long_texts_are_cut_into_the_same_pieces_and_counted_once(
     assert len(long) == 3
 
     def cut(processes: Processes, cut: bool) -> tuple[list[PairSet], int]:
-        with gathering(tmp_path / "run", processes) as together:
-            assert together is not None
-            sets = [
-                read_together(str(tmp_path / name), name, "", PLAIN, together)
-                for name in ("train.csv", "val.csv")
-            ]
-            found, count = cut_together(sets, tokenizer, together, cut=cut)
-            return [plain(pairs) for pairs in found], count
+        sets = [
+            read_together(str(tmp_path / name), "", PLAIN, processes)
+            for name in ("train.csv", "val.csv")
+        ]
+        found, count = cut_together(sets, tokenizer, processes, cut=cut)
+        return [plain(pairs) for pairs in found], count
 
-    for found, count in in_team(3, lambda processes: cut(processes, True)):
+    for found, count in (
+        *in_team(1, lambda processes: cut(processes, True)),
+        *in_team(3, lambda processes: cut(processes, True)),
+    ):
         assert count == 3
         for pairs, expected in zip(found, whole, strict=True):
             assert isinstance(expected, PairSet)
@@ -298,50 +266,102 @@ def test_the_digest_of_the_rows_is_one_whatever_the_number_of_processes(tmp_path
     assert found not in digests
 
 
-def test_the_folder_of_the_strings_goes_and_so_does_the_one_that_was_made_for_it(
-    tmp_path: Path,
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the file of the rows is written, and nothing else."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_the_file_of_the_rows_is_gone_once_it_is_mapped_and_after_an_error(
+    tmp_path: Path, scratch: Path
 ) -> None:
-    seen: list[list[Path]] = []
+    path = write(tmp_path / "rows.csv", 60)
 
-    def look(processes: Processes) -> None:
-        with gathering(tmp_path / "a" / "run", processes) as together:
-            assert isinstance(together, Together)
-            (together.folder / str(processes.index)).touch()
-            processes.wait()
-            seen.append(sorted((tmp_path / "a" / "run").glob(".*/*")))
+    def read(processes: Processes) -> list[str]:
+        pairs = read_together(str(path), "", PLAIN, processes)
+        assert not [*scratch.iterdir()]
+        return list(pairs.texts)
 
-    assert in_team(2, look) == [None, None]
-    assert [[path.name for path in paths] for paths in seen] == [["0", "1"], ["0", "1"]]
-    assert not (tmp_path / "a" / "run").exists()
-    (tmp_path / "a" / "run").mkdir()
-    (tmp_path / "a" / "run" / "mine").touch()
-    assert in_team(2, look) == [None, None]
-    assert [path.name for path in (tmp_path / "a" / "run").iterdir()] == ["mine"]
+    assert len({tuple(texts) for texts in in_team(3, read)}) == 1
+    write(path, 60, label=lambda i: "yes")
+    assert all(isinstance(error, LabelError) for error in in_team(2, read))
+    assert not [*scratch.iterdir()]
 
 
-def test_one_process_alone_makes_no_folder(tmp_path: Path) -> None:
-    def look(processes: Processes) -> bool:
-        with gathering(tmp_path / "run", processes) as together:
-            return together is None and not (tmp_path / "run").exists()
+def test_rows_of_several_batches_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 7)
+    monkeypatch.setattr(module, "BATCH_LETTERS", 90)
+    path = write(tmp_path / "rows.csv", 100)
+    for found in shared(path, 3):
+        check_same(found, alone(path))
 
-    assert in_team(1, look) == [True]
 
-
-def test_a_process_that_doesn_t_see_the_folder_is_an_error_in_all(tmp_path: Path) -> None:
-    def look(processes: Processes) -> None:
-        with gathering(tmp_path / f"machine{processes.index // 2}", processes):
-            raise AssertionError("not reached")
-
-    found = in_team(3, look)
-    assert {(type(error), str(error).partition("machine")[2][2:]) for error in found} == {
-        (
-            CheckpointError,
-            (
-                "is another folder for process 2 of 3 than for process 0; give them all a folder"
-                " that they share"
-            ),
+def test_a_full_disk_is_one_line_in_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    full = tmp_path / "full.arrow"
+    full.touch()
+    monkeypatch.setattr(
+        tempfile,
+        "mkstemp",
+        lambda **_: (os.open("/dev/full", os.O_WRONLY), str(full)),
+    )
+    for error in shared(write(tmp_path / "rows.csv", 9_000), 2):
+        assert type(error) is CheckpointError
+        assert str(error) == (
+            "the rows can't be written to a temporary file: No space left on device; free space in"
+            f" {tmp_path}, or let TMPDIR name another folder"
         )
-    }
+    assert not full.exists()
+
+
+def test_a_process_that_sees_no_file_of_its_machine_is_an_error_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["one", "other", "other", "other"])
+    monkeypatch.setattr(socket, "gethostname", lambda: next(names))
+    for error in shared(write(tmp_path / "rows.csv", 9), 2):
+        assert type(error) is CheckpointError
+        assert "of 2 sees no rows in" in str(error)
+        assert "let TMPDIR name a folder that they share" in str(error)
+
+
+def test_machines_that_see_different_files_are_told_so(tmp_path: Path) -> None:
+    for index in range(2):
+        (tmp_path / str(index)).mkdir()
+        write(tmp_path / str(index) / "rows.csv", 5, label=lambda i, index=index: i % 2 or index)  # type: ignore[misc]
+
+    def read(processes: Processes) -> PairSet:
+        processes.first_of_machine = True
+        path = tmp_path / str(processes.index) / "rows.csv"
+        return read_together(str(path), "", PLAIN, processes)
+
+    for index, error in enumerate(in_team(2, read)):
+        assert type(error) is InputError
+        assert str(error) == (
+            f"{tmp_path / str(index) / 'rows.csv'}: process 1 of 2 finds another file there than"
+            " process 0; give all of them the same one"
+        )
+
+
+def test_parquet_and_datasets_are_shared_too(tmp_path: Path) -> None:
+    pa, pq = import_pyarrow("this test")
+    path = tmp_path / "rows.parquet"
+    table = pa.table(
+        {
+            "image_path": [f"{i % 7}.jpg" for i in range(50)],
+            "text": ["é" * (1 + i % 4) for i in range(50)],
+            "label": [i % 2 for i in range(50)],
+        }
+    )
+    pq.write_table(table, path, row_group_size=9)
+    for found in shared(path, 3):
+        check_same(found, alone(path))
 
 
 REAL = """
@@ -351,16 +371,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mismatch.data import spans
 from mismatch.data.readers import csv as csv_rows
 from mismatch.errors import InputError
 from mismatch.training.config import TrainConfig
 from mismatch.training.feeds.prepare import load_sets
 from mismatch.training.distributed.processes import Processes
 from mismatch.training.folder.resume import rows_digest
-from mismatch.training.distributed.sharded_rows import gathering
 
-spans.LEAST_BYTES = 0
 parsed, folder = [], Path(sys.argv[1])
 
 
@@ -386,24 +403,25 @@ try:
 except Exception as error:
     unforeseen = [type(error).__name__, str(error)]
 config = TrainConfig(train_csv=str(folder / "rows.csv"), image_base_path="photos", seed=5)
-with gathering(folder / "run", processes) as together:
-    sets = load_sets(config, together)
-    strings = [[list(map(str, pairs.images)), list(pairs.texts)] for pairs in sets]
-    numbers = [[getattr(pairs, name).tolist() for name in ("image_of", "text_of", "labels", "lines", "piece_of", "starts")] for pairs in sets]
-    digest, lines = rows_digest(sets, "photos", processes), list(parsed)
-    try:
-        load_sets(TrainConfig(train_csv=str(folder / "bad.csv")), together)
-    except InputError as error:
-        refused = [type(error).__name__, str(error)]
+sets = load_sets(config, processes)
+strings = [[list(map(str, pairs.images)), list(pairs.texts)] for pairs in sets]
+numbers = [[getattr(pairs, name).tolist() for name in ("image_of", "text_of", "labels", "lines", "piece_of", "starts")] for pairs in sets]
+digest, lines = rows_digest(sets, "photos", processes), list(parsed)
+try:
+    load_sets(TrainConfig(train_csv=str(folder / "bad.csv")), processes)
+except InputError as error:
+    refused = [type(error).__name__, str(error)]
 said = {"exchanged": exchanged, "unforeseen": unforeseen, "sets": [strings, numbers], "digest": digest, "lines": lines, "refused": refused}
 (folder / f"said{processes.index}.json").write_text(json.dumps(said))
 processes.end()
 """
 
 
-def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_sets(
+def test_of_two_real_processes_the_first_reads_all_rows_and_both_have_the_same_sets(
     tmp_path: Path,
 ) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     write(tmp_path / "rows.csv", 400)
     write(tmp_path / "bad.csv", 400, label=lambda i: "no" if i in (3, 390) else 1)
     (tmp_path / "real.py").write_text(REAL)
@@ -423,14 +441,16 @@ def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_set
         [sys.executable, str(tmp_path / "real.py"), str(tmp_path)],
     ):
         done = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            command,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         )
         assert done.returncode == 0, done.stderr
         if command[0:2] == launch[0:2]:
             two = [json.loads((tmp_path / f"said{index}.json").read_text()) for index in range(2)]
     one = json.loads((tmp_path / "said0.json").read_text())
-    assert [len(said["lines"]) for said in (one, *two)] == [400, 201, 199]
-    assert two[0]["lines"] + two[1]["lines"] == one["lines"]
+    assert [len(said["lines"]) for said in (one, *two)] == [400, 400, 0]
     for said in two:
         assert said["exchanged"] == [
             ["int64", []],
@@ -445,7 +465,7 @@ def test_of_two_real_processes_neither_reads_all_rows_and_both_have_the_same_set
             one["digest"],
             one["refused"],
         )
-    assert not (tmp_path / "run").exists()
+    assert not [*scratch.glob("mismatch-*")]
     assert "bad.csv:8: label 'no'" in one["refused"][1]
     assert "bad.csv:782: label 'no'" in one["refused"][1]
     assert [said["unforeseen"] for said in two] == [
