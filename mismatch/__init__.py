@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.jobs.quickstart import QuickstartResult, quickstart
+    from mismatch.jobs.serve import serve
     from mismatch.jobs.split import SplitResult, split
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
@@ -116,6 +117,7 @@ __all__ = [
     "make_negatives",
     "predict_file",
     "quickstart",
+    "serve",
     "split",
     "train",
     "tune_threshold",
@@ -150,7 +152,7 @@ _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
 _HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}
-_HOMES |= {"train": "jobs.train"}
+_HOMES |= {"serve": "jobs.serve", "train": "jobs.train"}
 _HOMES |= dict.fromkeys(
     (
         "Calibration",
