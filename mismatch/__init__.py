@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.jobs.quickstart import QuickstartResult, quickstart
     from mismatch.jobs.serve import serve
-    from mismatch.jobs.split import SplitResult, split
+    from mismatch.jobs.split import split
+    from mismatch.jobs.split_result import SplitResult
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
     from mismatch.runtime.explain import explain
@@ -137,7 +138,7 @@ _HOMES = {
 _HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
-_HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
+_HOMES |= {"SplitResult": "jobs.split_result", "split": "jobs.split"}
 _HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")

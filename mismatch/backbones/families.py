@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mismatch.backbones.hookspecs import Load
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "BackboneFamily",
@@ -44,6 +41,11 @@ class BackboneFamily:
     version: str  # of the distribution
     entry_point: str
     module: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with plain JSON types only, without `load`."""
+        facts = {name: value for name, value in vars(self).items() if name != "load"}
+        return facts | {"models": list(self.models)}
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ every error is one line on stderr.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,15 +16,16 @@ import click
 
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import logs_as_lines
-from mismatch.cli.streams import (
+from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.io.endings import ENDINGS, terminate_as_interrupt
+from mismatch.io.retries import shortage_in
+from mismatch.io.streams import (
     open_closed_streams,
     settle,
     show_all_letters,
     start_in_utf8,
     stream_error,
 )
-from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
-from mismatch.io.retries import shortage_in
 from mismatch.progress import Advance, shown_by
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
@@ -50,10 +49,6 @@ HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-# signals that end a command as Ctrl-C does, and what is said then; 128 + their number
-ENDINGS = {signal.SIGTERM: ("terminated", 143)}
-if sys.platform != "win32":
-    ENDINGS[signal.SIGHUP] = ("hung up", 129)  # its terminal was closed
 # import names
 TRAIN_EXTRA = frozenset(
     {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
@@ -111,7 +106,7 @@ class LazyGroup(click.Group):
         show_all_letters(sys.stdout)
         code: object = 0
         try:
-            with _terminate_as_interrupt() as signals:
+            with terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except click.Abort:
             code = _say(*ENDINGS[signals[0]]) if signals else _say("interrupted", INTERRUPT_EXIT)
@@ -203,35 +198,6 @@ def _debug_option() -> click.Option:
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.meta[DEBUG] = True
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
-    """Let the signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yield
-    those that came. One that somebody else handles, or that `nohup` has switched off, is left
-    alone.
-    """
-    came: list[signal.Signals] = []
-    ours = (
-        [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
-        if threading.current_thread() is threading.main_thread()
-        else []
-    )
-
-    def stop(number: int, _frame: object) -> None:
-        for one in ours:
-            # `timeout` sends it twice: the second one must not end the cleaning up
-            signal.signal(one, signal.SIG_IGN)
-        came.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield came
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
