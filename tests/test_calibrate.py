@@ -189,7 +189,7 @@ def test_what_can_not_be_printed_is_not_stored(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mismatch.cli.calibrate._lines", full)
+    monkeypatch.setattr("mismatch.jobs.calibrate.calibration_lines", full)
     result = run("--model", "bundle")
     assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
 

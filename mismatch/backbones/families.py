@@ -58,3 +58,8 @@ class Problem:
     version: str
     message: str  # one line, for people
     trace: str = field(default="", repr=False)  # the traceback, for its author
+
+    def origin(self) -> dict[str, Any]:
+        """Return where the plugin comes from, with plain JSON types only."""
+        names = ("distribution", "version", "entry_point", "module")
+        return {name: getattr(self, name) for name in names}

@@ -16,9 +16,10 @@ import click
 
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import logs_as_lines
-from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
+from mismatch.cli.progress import progress_bar
+from mismatch.errors import MismatchError, MismatchWarning
 from mismatch.io.endings import ENDINGS, terminate_as_interrupt
-from mismatch.io.retries import shortage_in
+from mismatch.io.explained_errors import explained
 from mismatch.io.streams import (
     open_closed_streams,
     settle,
@@ -26,7 +27,7 @@ from mismatch.io.streams import (
     start_in_utf8,
     stream_error,
 )
-from mismatch.progress import Advance, shown_by
+from mismatch.progress import shown_by
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -34,25 +35,13 @@ __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 # mismatch/cli/export_onnx.py.
 VERBS = (
     *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
-    *(
-        "calibrate",
-        "tune-threshold",
-        "predict",
-        "explain",
-        "export-onnx",
-        "serve",
-        "benchmark",
-        "backbones",
-    ),
+    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "serve", "benchmark"),
+    "backbones",
 )
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-# import names
-TRAIN_EXTRA = frozenset(
-    {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
-)
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
 
@@ -84,7 +73,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _warnings_as_lines(), logs_as_lines(), shown_by(_bar):
+            with _warnings_as_lines(), logs_as_lines(), shown_by(progress_bar):
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
@@ -92,7 +81,9 @@ class LazyGroup(click.Group):
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             verb = ctx.invoked_subcommand
-            raise _Failure(_explained(error, verb), self.commands.get(verb or "")) from error
+            raise _Failure(
+                explained(error, f"mismatch {verb}"), self.commands.get(verb or "")
+            ) from error
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any
@@ -220,15 +211,6 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Show a job's progress as a bar on a terminal."""
-    from mismatch.cli.progress import progress_bar
-
-    with progress_bar(label, total, unit) as advance:
-        yield advance
-
-
 def _say(text: str, code: int) -> int:
     click.echo(f"mismatch: {text}", err=True)
     return code
@@ -237,23 +219,6 @@ def _say(text: str, code: int) -> int:
 def _where_help_is(error: click.ClickException) -> str:
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
     return f" (see `{path} --help`)" if path else ""
-
-
-def _explained(error: Exception, verb: str | None) -> Exception:
-    """Return the error as people are told it. A module of an extra that isn't installed becomes the
-    pip line that installs it; what the machine lacks is said in words.
-    """
-    if not isinstance(error, MismatchError):
-        if short := shortage_in(error):
-            return short
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            return stream_error(error)
-    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return (
-        MissingExtraError(f"mismatch {verb} (no {missing} here)", "train")
-        if missing in TRAIN_EXTRA
-        else error
-    )
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

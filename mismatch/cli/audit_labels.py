@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import SEED
 from mismatch.cli.options import MODEL_OPTIONS, PATH, ROW_OPTIONS, SAFE_CSV
-from mismatch.cli.output_file import OutputFile
+from mismatch.cli.value_types import SEED, OutputFile
 from mismatch.cli.verb import echo_lines, option, verb
 
 __all__ = ["command"]

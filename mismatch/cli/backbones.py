@@ -8,7 +8,6 @@ import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -50,12 +49,7 @@ def show_family(name: str, as_json: bool) -> None:
     family = registry.family_of(name)
     if family is None and not problems:
         registry.family(name)  # raises, with the nearest name
-    facts: dict[str, Any] = {"name": name}
-    if family is not None:
-        facts = family.to_dict()
-    else:
-        for key in ("distribution", "version", "entry_point", "module"):
-            facts[key] = getattr(problems[0], key)
+    facts = {"name": name} | problems[0].origin() if family is None else family.to_dict()
     if as_json:
         echo_json(facts | {"problems": [asdict(problem) for problem in problems]})
     else:
@@ -137,14 +131,9 @@ def _shows_traces() -> bool:
     return bool(click.get_current_context().meta.get("mismatch.debug"))
 
 
-command = click.Group(
-    "command",
-    commands={
-        "list": list_families,
-        "show": show_family,
-        "check": check_family,
-        "new": new_plugin,
-    },
-    help="Show, check and begin backbone families.",
-    short_help="Show, check and begin backbone families.",
-)
+WHAT = "Show, check and begin backbone families."
+command = click.Group("command", help=WHAT, short_help=WHAT)
+command.add_command(list_families, "list")
+command.add_command(show_family, "show")
+command.add_command(check_family, "check")
+command.add_command(new_plugin, "new")

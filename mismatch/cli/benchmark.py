@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import Parsed
 from mismatch.cli.options import MODEL_ENV, PATH, PROVIDER, ROW_OPTIONS, THREADS_OPTION
-from mismatch.cli.output_file import OutputFile
+from mismatch.cli.value_types import OutputFile, Parsed
 from mismatch.cli.verb import echo_result, option, verb
 
 __all__ = ["command"]

@@ -9,16 +9,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import SEED
-from mismatch.cli.options import (
-    LONG_TEXT,
-    MODEL_OPTIONS,
-    PATH,
-    REVIEW_BAND,
-    ROW_OPTIONS,
-    SAFE_CSV,
-    THRESHOLD,
-)
+from mismatch.cli import options as shared
+from mismatch.cli.value_types import SEED
 from mismatch.cli.verb import echo_result, flag, option, verb
 
 __all__ = ["command"]
@@ -26,12 +18,12 @@ __all__ = ["command"]
 
 @verb(
     "Measure a model on labelled rows.",
-    *MODEL_OPTIONS,
-    option("--csv rows", PATH, required=True),
-    *ROW_OPTIONS,
-    THRESHOLD,
-    REVIEW_BAND,
-    LONG_TEXT,
+    *shared.MODEL_OPTIONS,
+    option("--csv rows", shared.PATH, required=True),
+    *shared.ROW_OPTIONS,
+    shared.THRESHOLD,
+    shared.REVIEW_BAND,
+    shared.LONG_TEXT,
     option("--slice slices", multiple=True, metavar="COLUMN"),
     option("--kind-column", metavar="COLUMN"),
     option("--against", metavar="DIR"),
@@ -40,7 +32,7 @@ __all__ = ["command"]
     option("--brand-column", metavar="COLUMN"),
     option("--seed", SEED, 0),
     option("--report", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
-    SAFE_CSV,
+    shared.SAFE_CSV,
     flag("--json as_json"),
 )
 def command(model: str, rows: Path, as_json: bool, **options: Any) -> None:

@@ -5,21 +5,15 @@ for or against; see `mismatch.explain` and `mismatch.explain_rows`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mismatch.cli.options import (
-    LEXICON,
-    LONG_TEXT,
-    MODEL_OPTIONS,
-    PATH,
-    ROW_OPTIONS,
-    THRESHOLD,
-)
-from mismatch.cli.output_file import names_folder
+from mismatch.cli import options as shared
 from mismatch.cli.pairs import PAIR_OPTIONS, SLICE_VALUE, check_pair, check_rows
+from mismatch.cli.value_types import Parsed, names_folder
 from mismatch.cli.verb import echo_json, flag, option, verb
 
 if TYPE_CHECKING:
@@ -30,38 +24,31 @@ __all__ = ["command"]
 FILES = (".png", ".json")  # endings of --output that name a file; anything else is a folder
 
 
-class FileOrFolder(click.Path):
-    """A path; NAME.json/ would be a folder, and is refused: whether there is a slash
-    is lost later.
-    """
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
-        if names_folder(value) and Path(value).suffix.lower() in FILES:
-            self.fail(
-                f"{value} names a folder, and {' and '.join(FILES)} are files; leave out what"
-                " follows the name",
-                param,
-                ctx,
-            )
-        return super().convert(value, param, ctx)
+def _file_or_folder(word: str) -> Path:
+    """Return a path; NAME.json/ would be a folder, and whether there is a slash is lost later."""
+    if names_folder(word) and Path(word).suffix.lower() in FILES:
+        raise ValueError(
+            f"{word} names a folder, and {' and '.join(FILES)} are files; leave out what follows"
+            " the name"
+        )
+    return Path(word)
 
 
 @verb(
     "Which words don't fit, and where in the image that shows.",
-    *MODEL_OPTIONS,
+    *shared.MODEL_OPTIONS,
     *PAIR_OPTIONS,
-    option("--csv rows", PATH),
-    *ROW_OPTIONS,
+    option("--csv rows", shared.PATH),
+    *shared.ROW_OPTIONS,
     option("--worst", click.IntRange(1), 10, metavar="N"),
-    option("--output", FileOrFolder(path_type=Path), metavar="PATH"),
+    option("--output", Parsed("path", _file_or_folder)),
     flag("--json as_json"),
     flag("--no-heat-map"),
     flag("--no-lexicon"),
-    LEXICON,
-    THRESHOLD,
+    shared.LEXICON,
+    shared.THRESHOLD,
     SLICE_VALUE,
-    LONG_TEXT,
+    shared.LONG_TEXT,
 )
 def command(model: str, rows: Path | None, as_json: bool, **options: Any) -> None:
     """Say which words of a text don't fit its image (--image, --text), or those of the worst rows
@@ -103,7 +90,7 @@ def command(model: str, rows: Path | None, as_json: bool, **options: Any) -> Non
         click.echo(f"written to {output}", err=True)
 
 
-def _show(found: list[tuple[int | None, Explanation]], data: Any) -> None:
+def _show(found: Sequence[tuple[int | None, Explanation]], data: Any) -> None:
     """Print explanations: as JSON, where there is `data`, or for people."""
     if data is not None:
         echo_json(data)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import THREADS, FiniteRange
 from mismatch.cli.options import MODEL, PATH, ROW_OPTIONS
+from mismatch.cli.value_types import THREADS, FiniteRange
 from mismatch.cli.verb import choice, echo_result, option, verb
 
 __all__ = ["command"]

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import SEED
 from mismatch.cli.options import LEXICON, PATH, PICTURE_OPTIONS, ROW_OPTIONS
-from mismatch.cli.output_file import OutputFile
+from mismatch.cli.value_types import SEED, OutputFile
 from mismatch.cli.verb import echo_lines, flag, option, verb
 
 __all__ = ["command"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from mismatch.cli.number_types import SEED, THREADS, WORKERS, FiniteRange, Parsed
+from mismatch.cli.value_types import SEED, THREADS, WORKERS, FiniteRange, Parsed
 from mismatch.cli.verb import choice, described, flag, option
 from mismatch.data.columns import MultiImage
 from mismatch.io.remote import is_url, located
@@ -15,7 +16,7 @@ from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
     "FETCHING_ROW_OPTIONS",
-    "ISOLATE_HELP",
+    "ISOLATE",
     "LEXICON",
     "LOCATION",
     "LONG_TEXT",
@@ -36,16 +37,12 @@ __all__ = [
 ]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
-ISOLATE_HELP = (
-    "Decode images in processes of their own, with bounds of time and memory: for images from"
-    " people you don't trust."
-)
 PATH = click.Path(path_type=Path)
 LOCATION = Parsed("path", located)  # or a URL of a store
 
 
-def _batch_size(word: str) -> int | str:
-    return "auto" if word == "auto" else click.IntRange(1).convert(word, None, None)
+def _batch_size(word: str) -> Any:
+    return "auto" if word == "auto" else click.IntRange(1)(word)
 
 
 def _band(word: str) -> ReviewBand:
@@ -57,21 +54,17 @@ def _band(word: str) -> ReviewBand:
         raise ValueError(f"{word!r} is no band; write LOW,HIGH as in 0.3,0.7") from None
 
 
-def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if is_url(value):
-        raise click.BadParameter(
+def _folder(word: str) -> str:
+    if is_url(word):
+        raise ValueError(
             "it is a URL, which `mismatch predict` alone takes; mount the store, or copy the images"
             " to a folder"
         )
-    return value
+    return word
 
 
-def _folder_or_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    return str(located(value)) if is_url(value) else value
-
-
-def _base(callback: Any) -> click.Option:
-    return click.Option(["--image-base-path"], default="", metavar="D", callback=callback)
+def _folder_or_url(word: str) -> str:
+    return str(located(word)) if is_url(word) else word
 
 
 MODEL_OPTIONS = described(
@@ -90,47 +83,44 @@ MODEL_OPTIONS = described(
     option("--threads", THREADS),
 )
 MODEL, PROVIDER, _, NUM_WORKERS, THREADS_OPTION = MODEL_OPTIONS
-HOW_ROWS_ARE_READ = described(
-    f"""
-    --image-column: Column of the images' paths.
-    --text-column: Column of the texts.
-    --label-column: Column of the labels, where labels are needed.
-    --label-map: Names of labels: match=1,mismatch=0, or match/mismatch for short.
-        [default: 0 and 1 only]
-    --multi-image: Several images a row, separated by ;, and whether a row matches by its best one
-        or by all.  [default: one image a row]
-    --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
-        through links.
-    --isolate-decoding: {ISOLATE_HELP}
-    """,
-    option("--image-column", default="image_path", metavar="NAME"),
-    option("--text-column", default="text", metavar="NAME"),
-    option("--label-column", default="label", metavar="NAME"),
-    option("--label-map", default="", metavar="MAP", show_default=False),
-    choice("--multi-image", get_args(MultiImage)),
-    flag("--allow-outside-images"),
-    flag("--isolate-decoding"),
-)
-ROW_OPTIONS = (
-    *described(
-        """
-        --image-base-path: Folder that image paths of rows are relative to.
-            [default: the working directory]
+
+
+def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[click.Parameter, ...]:
+    """Return how rows are read."""
+    return described(
+        f"""
+        --image-base-path: {base_help}  [default: the working directory]
+        --image-column: Column of the images' paths.
+        --text-column: Column of the texts.
+        --label-column: Column of the labels, where labels are needed.
+        --label-map: Names of labels: match=1,mismatch=0, or match/mismatch for short.
+            [default: 0 and 1 only]
+        --multi-image: Several images a row, separated by ;, and whether a row matches by its best
+            one or by all.  [default: one image a row]
+        --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
+            through links.
+        --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
+            for images from people you don't trust.
         """,
-        _base(_folder),
-    ),
-    *HOW_ROWS_ARE_READ,
+        option(
+            "--image-base-path", Parsed("text", parse_base), "", metavar="D", show_default=False
+        ),
+        option("--image-column", default="image_path", metavar="NAME"),
+        option("--text-column", default="text", metavar="NAME"),
+        option("--label-column", default="label", metavar="NAME"),
+        option("--label-map", default="", metavar="MAP", show_default=False),
+        choice("--multi-image", get_args(MultiImage)),
+        flag("--allow-outside-images"),
+        flag("--isolate-decoding"),
+    )
+
+
+ROW_OPTIONS = _row_options(_folder, "Folder that image paths of rows are relative to.")
+FETCHING_ROW_OPTIONS = _row_options(
+    _folder_or_url,
+    "Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to.",
 )
-FETCHING_ROW_OPTIONS = (
-    *described(
-        """
-        --image-base-path: Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are
-            relative to.  [default: the working directory]
-        """,
-        _base(_folder_or_url),
-    ),
-    *HOW_ROWS_ARE_READ,
-)
+ISOLATE = ROW_OPTIONS[-1]
 PICTURE_OPTIONS = (
     *described(
         "--near-duplicates: Look at the images for near-duplicates.  [default: yes]",

@@ -9,17 +9,7 @@ from typing import Any
 
 import click
 
-from mismatch.cli.options import (
-    FETCHING_ROW_OPTIONS,
-    LOCATION,
-    LONG_TEXT,
-    MODEL_OPTIONS,
-    PATH,
-    REVIEW_BAND,
-    SAFE_CSV,
-    SPREAD_OPTIONS,
-    THRESHOLD,
-)
+from mismatch.cli import options as shared
 from mismatch.cli.pairs import PAIR_OPTIONS, SLICE_VALUE, check_pair, check_rows
 from mismatch.cli.verb import choice, echo_lines, flag, option, verb
 from mismatch.io.remote import Remote
@@ -34,24 +24,24 @@ RAY = ("actors", "ray_address", "block_rows")
 
 @verb(
     "Score one pair, a CSV of pairs, or a folder.",
-    *MODEL_OPTIONS,
+    *shared.MODEL_OPTIONS,
     *PAIR_OPTIONS,
-    option("--csv rows", LOCATION),
-    option("--images", PATH, metavar="DIR"),
-    option("--titles", PATH, metavar="FILE"),
-    *FETCHING_ROW_OPTIONS,
+    option("--csv rows", shared.LOCATION),
+    option("--images", shared.PATH, metavar="DIR"),
+    option("--titles", shared.PATH, metavar="FILE"),
+    *shared.FETCHING_ROW_OPTIONS,
     option("--output", default=STANDARD_OUTPUT),
     flag("--resume"),
     option("--cache", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
     option("--shard", metavar="I/N"),
     choice("--sort", ["score"]),
     option("--top", click.IntRange(1), metavar="N"),
-    THRESHOLD,
-    REVIEW_BAND,
+    shared.THRESHOLD,
+    shared.REVIEW_BAND,
     SLICE_VALUE,
-    LONG_TEXT,
-    *SPREAD_OPTIONS,
-    SAFE_CSV,
+    shared.LONG_TEXT,
+    *shared.SPREAD_OPTIONS,
+    shared.SAFE_CSV,
     flag("--keep-columns"),
 )
 def command(model: str, rows: Path | Remote | None, output: str, **options: Any) -> None:

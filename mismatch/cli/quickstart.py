@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mismatch.cli.logs import lines_on_stdout
-from mismatch.cli.number_types import SEED
 from mismatch.cli.options import PATH
+from mismatch.cli.value_types import SEED
 from mismatch.cli.verb import echo_result, option, verb
 
 __all__ = ["command"]

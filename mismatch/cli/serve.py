@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import FINITE
 from mismatch.cli.options import MODEL_ENV, PROVIDER, THREADS_OPTION
+from mismatch.cli.value_types import FINITE
 from mismatch.cli.verb import option, verb
 
 __all__ = ["command"]

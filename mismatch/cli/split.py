@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import Parsed
 from mismatch.cli.options import PATH, PICTURE_OPTIONS, ROW_OPTIONS
+from mismatch.cli.value_types import Parsed
 from mismatch.cli.verb import echo_result, flag, option, verb
 
 __all__ = ["command"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from mismatch.cli.number_types import FINITE, FiniteRange, Parsed
 from mismatch.cli.options import MODEL_OPTIONS, PATH, REVIEW_BAND, ROW_OPTIONS, fitting_options
+from mismatch.cli.value_types import FINITE, FiniteRange, Parsed
 from mismatch.cli.verb import choice, echo_result, option, verb
 
 __all__ = ["command"]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mismatch.cli.options import NUM_WORKERS, PATH, ROW_OPTIONS
-from mismatch.cli.output_file import OutputFile
+from mismatch.cli.value_types import OutputFile
 from mismatch.cli.verb import echo_json, echo_lines, flag, option, verb
 from mismatch.io.text import printable
 

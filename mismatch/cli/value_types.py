@@ -1,18 +1,29 @@
 """Values of options that are what they say: numbers that are finite, no more threads than a
-machine could have, and what a function makes of a word.
+machine could have, names of files that are to be written, and what a function makes of a word.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mismatch.runtime.hardware import MAX_THREADS
 
-__all__ = ["FINITE", "SEED", "THREADS", "WORKERS", "FiniteRange", "Parsed"]
+__all__ = [
+    "FINITE",
+    "SEED",
+    "THREADS",
+    "WORKERS",
+    "FiniteRange",
+    "OutputFile",
+    "Parsed",
+    "names_folder",
+]
 
 SEED = click.IntRange(0, 2**63 - 1)  # what numpy and torch both take
 THREADS = click.IntRange(1, MAX_THREADS)
@@ -53,6 +64,33 @@ class Parsed(click.ParamType[Any]):
             return self.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class OutputFile(click.Path):
+    """A path of a file, there or not; a name that only a folder can have is refused, as pathlib
+    would drop its last slash.
+    """
+
+    def __init__(self) -> None:
+        """Refuse a folder that is there too."""
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; refuse one that names a folder."""
+        if names_folder(value):
+            self.fail(
+                f"{os.fspath(value)} names a folder, and a file is written; leave out what follows"
+                " its name",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+def names_folder(value: str | os.PathLike[str]) -> bool:
+    """Return whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
+    name = os.fspath(value).replace(os.sep, "/")
+    return name.endswith(("/", "/.", "/.."))
 
 
 FINITE = Finite()
