@@ -16,9 +16,9 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import ImageError, InputError
+from mismatch.reports.explanation_lines import explanation_lines
 from mismatch.runtime.explain import explain
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ScoreSpec

@@ -20,6 +20,7 @@ from mismatch.jobs.evaluation_parts import (
     Stressed,
 )
 from mismatch.jobs.results import Result, as_json
+from mismatch.reports.evaluation_lines import result_lines
 from mismatch.specs import LongText
 
 __all__ = ["PAGE", "Evaluation", "Provenance", "ThresholdInUse", "require_matplotlib"]
@@ -90,6 +91,10 @@ class Evaluation(Result):
         from mismatch.reports.evaluation_page import evaluation_fragment
 
         return evaluation_fragment(self.to_dict())
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return list(result_lines(self.to_dict(), self.long_text_note))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what report.json says, with plain JSON types; without `errors`, `decisions` and

@@ -16,6 +16,7 @@ MIN_AUROC = 0.75  # of heads whose word counts
 MOST_PICTURES = 100  # rows in the page, unless `top` says how many
 NOTEBOOK_PICTURES = 10
 PAGE = page("a page of labels", "<title>Labels of ")
+MOST_LETTERS = 60  # of a text in a line
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +52,17 @@ class LabelAudit(Result):
     def summary(self) -> list[str]:
         """Return what is to be said of all rows, a sentence each."""
         return list(_sentences(self))
+
+    def first_lines(self, count: int = 5) -> list[str]:
+        """Return the most suspicious rows for people, a line each."""
+        lines = []
+        for finding in self.ranked(count):
+            text = finding.text
+            if len(text) > MOST_LETTERS:
+                text = text[: MOST_LETTERS - 1] + "…"
+            where = f"{finding.rank:>3}. line {finding.line}: {finding.image_path}"
+            lines.append(f"{where} {text!r}: {finding.reason}")
+        return lines
 
     def save(self, path: str | Path, *, top: int | None = None) -> None:
         """Write a page with pictures of the first rows: `top`, by default 100. InputError for a

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from mismatch.io.text import printable
 
 if TYPE_CHECKING:
-    from mismatch.runtime.explanation import Explanation, Part
+    from mismatch.runtime.explanation import Explanation, Part, Swap
 
-__all__ = ["explanation_lines"]
+__all__ = ["explanation_lines", "raising_swaps"]
 
+RED = "\x1b[31m\x1b[1m"  # and bold, on a terminal
+PLAIN = "\x1b[0m"
+MIN_RISE = 0.01  # of the score, by another word
 WORDS_SHOWN = 12
 PHRASES_SHOWN = 3
 WORSE = 1.1  # times the effect of its worst word, from which a phrase is worth a line
@@ -25,8 +26,6 @@ def explanation_lines(
     """Yield an explanation for people: its named words in red where there is `colour`, else in
     brackets. What a terminal would obey is shown by its code.
     """
-    from mismatch.jobs.output.explanation_files import raising_swaps
-
     place = "" if line is None else f"line {line}: "
     yield f"{place}{printable(found.image_path)}"
     yield f"  {_marked(found, colour)}"
@@ -51,6 +50,14 @@ def explanation_lines(
         )
     if found.unseen:
         yield f"beyond the model's context, so without any effect: {_shown(found.unseen)}"
+
+
+def raising_swaps(explanation: Explanation) -> list[Swap]:
+    """Return the swaps that are worth a line: those whose best word raises the score by 0.01 or
+    more.
+    """
+    lowest = explanation.similarity_score + MIN_RISE
+    return [swap for swap in explanation.swaps if swap.alternatives[0][1] >= lowest]
 
 
 def _word_lines(found: Explanation) -> Iterator[str]:
@@ -99,7 +106,7 @@ def _marked(found: Explanation, colour: bool) -> str:
     for word in sorted(found.named, key=lambda word: word.start):
         name = _shown(word.text)
         marked += _spaced(text[end : word.start])
-        marked += click.style(name, fg="red", bold=True) if colour else f"[{name}]"
+        marked += f"{RED}{name}{PLAIN}" if colour else f"[{name}]"
         end = word.end
     return (marked + _spaced(text[end:])).strip()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mismatch.cli.figures import figure_lines, percent_range
+from mismatch.reports.figures import figure_lines, percent_range
 
 if TYPE_CHECKING:
     from mismatch.jobs.tune_threshold import ThresholdResult
@@ -23,8 +23,8 @@ COLUMNS = (
 HEADS = f"{'precision':<11}{'recall':<8}F1"
 
 
-def threshold_lines(result: ThresholdResult, level: float) -> list[str]:
-    """Return the result, with `level` of its intervals."""
+def threshold_lines(result: ThresholdResult) -> list[str]:
+    """Return the result for people."""
     from mismatch.evaluation.threshold import describe_objective
 
     threshold = result.threshold
@@ -32,7 +32,7 @@ def threshold_lines(result: ThresholdResult, level: float) -> list[str]:
     lines = [
         f"threshold {threshold.value:.4f}: {words}, on {result.rows:,} rows",
         "",
-        f"{'':<21}  these   {level:.0%} of the times, on new rows",
+        f"{'':<21}  these   {result.level:.0%} of the times, on new rows",
     ]
     values = {name: figure.value for name, figure in result.figures.items()}
     lines += figure_lines(values, {name: one.interval for name, one in result.figures.items()})

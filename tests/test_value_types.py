@@ -1,5 +1,5 @@
-"""mismatch.cli.number_types: what is no number that a command could use is refused in one line,
-before any work.
+"""mismatch.cli.value_types: what is no number that a command could use is refused in one line,
+before any work; and so is a file that is named as a folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import mismatch
 from mismatch.cli import command_paths, main
-from mismatch.cli.number_types import FINITE, THREADS, FiniteRange
+from mismatch.cli.value_types import FINITE, THREADS, FiniteRange, OutputFile, Parsed, names_folder
 from mismatch.data.negatives import make_negatives
 from mismatch.errors import InputError
 from mismatch.evaluation.objectives import Objective
@@ -122,3 +122,57 @@ def test_no_option_is_an_unbounded_number() -> None:
                 assert isinstance(param.type, FiniteRange), (path, param.name)
             if param.name == "threads" and path != ("train",):
                 assert param.type is THREADS, path
+
+
+FOLDERS = ("q.csv/", "q.csv//", "q.csv/.", "q.csv/..", "./q.csv/")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_such_a_name_is_a_folders(name: str) -> None:
+    assert names_folder(name)
+    assert not names_folder("q.csv")
+    assert not names_folder("q.")
+    assert OutputFile().convert("a/q.csv", None, None) == Path("a/q.csv")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("predict", "--model", "none", "--csv", "rows.csv", "--output", "q.csv"),
+        ("make-negatives", "rows.csv", "--output", "q.csv"),
+        ("validate", "rows.csv", "--fix", "q.csv"),
+        ("validate", "rows.csv", "--report", "q.json"),
+        ("audit-labels", "--model", "none", "--csv", "rows.csv", "--output", "q.csv"),
+        (
+            "audit-labels",
+            "--model",
+            "none",
+            "--csv",
+            "rows.csv",
+            "--output",
+            "o.csv",
+            "--report",
+            "q.html",
+        ),
+        ("benchmark", "--model", "none", "--json", "q.json"),
+        ("explain", "--model", "none", "--csv", "rows.csv", "--output", "q.json"),
+    ],
+)
+@pytest.mark.parametrize("end", ["/", "/."])
+def test_every_command_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], end: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("image_path,text,label\na.png,red,1\n")
+    result = CliRunner().invoke(main, [*args[:-1], f"{args[-1]}{end}"])
+    assert result.exit_code == 2
+    assert f"{args[-1]}{end} names a folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_a_word_is_what_a_function_makes_of_it() -> None:
+    number = Parsed("number", int)
+    assert number.convert("3", None, None) == 3
+    assert number.convert((3,), None, None) == (3,), "a default is no word"
+    with pytest.raises(click.BadParameter, match="invalid literal"):
+        number.convert("three", None, None)
