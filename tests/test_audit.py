@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import mismatch
 from mismatch.cli import main
 from mismatch.data.audit import size_advice, validate_files
 from mismatch.data.audit_report import Audit
@@ -382,3 +383,9 @@ def test_nothing_is_fetched_and_nothing_runs(page: str) -> None:
     assert "&lt;script&gt;" in page
     assert "<b>" not in page
     assert "<i>" not in page
+
+
+def test_a_notebook_shows_the_same(page: str) -> None:
+    html = mismatch.audit("train.csv", "test.csv")._repr_html_()
+    assert html in page
+    assert "<title>" not in html

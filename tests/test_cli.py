@@ -30,6 +30,8 @@ HEAVY = (
     "open_clip",
     "onnx",
     "onnxruntime",
+    "jinja2",
+    "mismatch.jobs",
     "numpy",
     "PIL",
     "tokenizers",

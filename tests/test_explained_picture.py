@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mismatch.data.lexicon import Lexicon
-from mismatch.jobs.output import explained_picture
+from mismatch.reports import explained_picture
 from mismatch.reports.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation

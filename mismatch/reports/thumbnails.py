@@ -7,10 +7,12 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from mismatch.data.columns import resolve_image
 from mismatch.errors import ImageError
 
-__all__ = ["Thumbnail", "thumbnail", "thumbnail_of"]
+__all__ = ["Thumbnail", "data_url", "thumbnail", "thumbnail_of"]
 
 SIDE = 200  # pixels
 QUALITY = 80  # of its JPEG
@@ -43,6 +45,11 @@ def thumbnail(path: Path) -> str:
 
     picture = open_image(path).convert("RGB")
     picture.thumbnail((SIDE, SIDE))
+    return data_url(picture)
+
+
+def data_url(picture: Image.Image) -> str:
+    """Return an RGB picture as it stands in a page."""
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
