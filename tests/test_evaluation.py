@@ -27,6 +27,7 @@ pytest.importorskip("matplotlib")
 EVIL = (
     'red shirt</script><script>alert(1)</script><img src="http://evil.example/x.png"'
     ' onerror="alert(2)">'
+    " '{{ 7 * 7 }}{% raw %} \u202egnp.exe"
 )
 STATS = {
     "train_losses": [0.7, 0.5],
@@ -147,6 +148,7 @@ def test_what_comes_from_files_is_escaped(page: Path) -> None:
     assert "a&lt;b" in text
     assert "other&lt;model&gt;" in text
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text  # the missed mismatch of EVIL
+    assert "&#39;{{ 7 * 7 }}{% raw %} \u202egnp.exe</p>" in text
     assert text.count("</script>") == 2
 
 
