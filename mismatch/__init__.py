@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.explain import Explanation, explain
     from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
     from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
     from mismatch.jobs.label_audit import LabelAudit
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from mismatch.jobs.split_result import SplitResult
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
-    from mismatch.runtime.explain import explain
-    from mismatch.runtime.explanation import Explanation
     from mismatch.runtime.predictions import Predictions
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -148,7 +147,7 @@ _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_fil
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
-_HOMES |= {"Explanation": "runtime.explanation", "explain": "runtime.explain"}
+_HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")

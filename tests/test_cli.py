@@ -31,6 +31,8 @@ HEAVY = (
     "open_clip",
     "onnx",
     "onnxruntime",
+    "jinja2",
+    "mismatch.jobs",
     "numpy",
     "PIL",
     "tokenizers",

@@ -88,7 +88,7 @@ class Evaluation(Result):
         return f"{type(self).__name__}({', '.join(facts)})"
 
     def _repr_html_(self) -> str:
-        from mismatch.reports.evaluation_page import evaluation_fragment
+        from mismatch.reports.evaluation import evaluation_fragment
 
         return evaluation_fragment(self.to_dict())
 
@@ -118,7 +118,7 @@ class Evaluation(Result):
 
     def write_page(self, path: Path) -> None:
         """Write the page over whatever is there."""
-        from mismatch.reports.evaluation_page import write_evaluation_page
+        from mismatch.reports.evaluation import write_evaluation_page
 
         write_evaluation_page(path, self.to_dict(), self.decisions, self.errors)
 

@@ -14,6 +14,7 @@ from mismatch.data.pairs import read_header, read_rows, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
+from mismatch.jobs.explain import Explanation, explain
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file, lock_folder
 from mismatch.jobs.options import (
@@ -34,8 +35,6 @@ from mismatch.jobs.output.explanation_files import (
 )
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
-from mismatch.runtime.explain import explain
-from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText
 
@@ -57,6 +56,9 @@ class RowExplanation(Result):
         """Return it with plain JSON types only: the line, then the explanation's own names."""
         return {"line": self.line} | self.explanation.to_dict()
 
+    def _repr_html_(self) -> str:
+        return self.explanation._repr_html_()
+
 
 @dataclass(frozen=True)
 class ExplainRowsResult(Result):
@@ -65,6 +67,9 @@ class ExplainRowsResult(Result):
     rows: int  # that were read
     failed: int  # of them: could not be scored
     explanations: tuple[RowExplanation, ...]  # none where no row is scored against its label
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.explanations)
 
 
 def explain_rows(

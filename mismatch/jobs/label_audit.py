@@ -40,10 +40,10 @@ class LabelAudit(Result):
         return f"LabelAudit(csv={self.csv!r}, rows={self.share.rows}, wrong={share:.1f} %)"
 
     def _repr_html_(self) -> str:
-        from mismatch.reports.gallery import gallery_fragment
+        from mismatch.reports.labels import labels_fragment
 
         shown = self.ranked(NOTEBOOK_PICTURES)
-        return "".join(gallery_fragment(_plain(self.summary()), shown, self.image_base_path))
+        return labels_fragment(_plain(self.summary()), shown, self.image_base_path)
 
     def ranked(self, count: int | None = None) -> list[LabelFinding]:
         """Return the rows that have a rank, or the first `count` of them."""
@@ -73,11 +73,11 @@ class LabelAudit(Result):
 
     def write_page(self, path: Path, top: int | None = None) -> None:
         """Write the page over whatever is there."""
-        from mismatch.reports.gallery import write_gallery
+        from mismatch.reports.labels import write_labels_page
 
         title = f"Labels of {Path(self.csv).name}"
         shown = self.ranked(top or MOST_PICTURES)
-        write_gallery(path, title, _plain(self.summary()), shown, self.image_base_path)
+        write_labels_page(path, title, _plain(self.summary()), shown, self.image_base_path)
 
 
 def _plain(lines: Iterable[str]) -> list[str]:

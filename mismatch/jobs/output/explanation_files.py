@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import write_bytes, write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
-from mismatch.jobs.output.explained_picture import explanation_png
+from mismatch.reports.explained_picture import explanation_png
 from mismatch.reports.explanation_lines import raising_swaps
 
 if TYPE_CHECKING:

@@ -1,11 +1,9 @@
-"""The gallery: a page of its own, with pictures in it, in which what rows say is text and nothing
+"""The page of suspicious labels: pictures in it, in which what rows say is text and nothing
 else.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from dataclasses import replace
 from html import unescape
@@ -14,9 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mismatch.errors import ImageError
 from mismatch.evaluation.label_errors import LabelFinding
-from mismatch.reports.gallery import SIDE, gallery_fragment, thumbnail, write_gallery
+from mismatch.reports.labels import labels_fragment, write_labels_page
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -45,7 +42,7 @@ def page(colour_images: Path) -> str:
         finding("wide.png", HOSTILE, 2, 0),
         finding(f"gone{HOSTILE}.png", "a\nb", 3),
     ]
-    write_gallery(
+    write_labels_page(
         colour_images / "page.html",
         HOSTILE,
         ["5 % look wrong", HOSTILE],
@@ -88,24 +85,9 @@ def test_a_picture_that_is_gone_is_said_in_its_place(page: str) -> None:
     assert "not found" in page
 
 
-def test_a_thumbnail_is_small_and_shows_the_picture(colour_images: Path) -> None:
-    Image.new("RGB", (900, 300), (0, 0, 255)).save(colour_images / "wide.png")
-    head, _, data = thumbnail(colour_images / "wide.png").partition(",")
-    picture = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert head == "data:image/jpeg;base64"
-    assert max(picture.size) == SIDE
-    red, _, blue = picture.convert("RGB").getpixel((50, 30))  # type: ignore[misc]
-    assert (red < 10, blue > 240) == (True, True)
-
-
-def test_a_broken_picture_has_no_thumbnail(colour_images: Path) -> None:
-    with pytest.raises(ImageError):
-        thumbnail(colour_images / "cut.jpg")
-
-
 def test_a_picture_that_was_kept_is_shown() -> None:
     kept = replace(finding("gone.png"), picture="data:image/jpeg;base64,AAAA")
-    fragment = "".join(gallery_fragment(["a < b"], [kept], ""))
+    fragment = labels_fragment(["a < b"], [kept], "")
     assert 'src="data:image/jpeg;base64,AAAA"' in fragment
     assert "a &lt; b" in fragment
     assert "<html" not in fragment

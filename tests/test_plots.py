@@ -11,7 +11,7 @@ import pytest
 
 from mismatch.evaluation.curves import sweep
 from mismatch.evaluation.decisions import Decisions
-from mismatch.reports.evaluation_plots import (
+from mismatch.reports.plots import (
     VARIABLES,
     precision_recall_plot,
     reliability_plot,

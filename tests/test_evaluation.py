@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mismatch.cli import main
-from mismatch.reports.evaluation_page import training_stats
+from mismatch.evaluation.decisions import Decisions
+from mismatch.reports.evaluation import _slider, training_stats
+from mismatch.reports.plots import VARIABLES
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import ScoreSpec, Threshold
 
@@ -25,6 +27,7 @@ pytest.importorskip("matplotlib")
 EVIL = (
     'red shirt</script><script>alert(1)</script><img src="http://evil.example/x.png"'
     ' onerror="alert(2)">'
+    " '{{ 7 * 7 }}{% raw %} \u202egnp.exe"
 )
 STATS = {
     "train_losses": [0.7, 0.5],
@@ -33,6 +36,11 @@ STATS = {
     "best_epoch": 2,
 }
 
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "mismatch" / "reports" / "templates"
+STYLE, SCRIPT = (
+    (TEMPLATES / f"evaluation.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
+)
 
 Evaluate = Callable[..., Path]
 
@@ -140,6 +148,7 @@ def test_what_comes_from_files_is_escaped(page: Path) -> None:
     assert "a&lt;b" in text
     assert "other&lt;model&gt;" in text
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text  # the missed mismatch of EVIL
+    assert "&#39;{{ 7 * 7 }}{% raw %} \u202egnp.exe</p>" in text
     assert text.count("</script>") == 2
 
 
@@ -169,6 +178,36 @@ def test_training_stats_that_are_none(tmp_path: Path, content: str | None) -> No
         (tmp_path / "training_stats.json").write_text(content)
     assert training_stats(str(tmp_path)) is None
     assert training_stats("hf-clip:tiny") is None
+
+
+def test_style_and_script_name_no_address() -> None:
+    for text in (STYLE, SCRIPT):
+        assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|import\(", text)
+        assert "</" not in text
+
+
+def test_light_dark_and_print_define_the_same_colours() -> None:
+    blocks = [
+        set(re.findall(r"(--[a-z]+):", part))
+        for part in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    ]
+    assert len(blocks) == 3
+    assert blocks[0] == blocks[1] == blocks[2] >= set(VARIABLES.values())
+
+
+def test_the_script_fills_every_live_figure(page: Path) -> None:
+    live = re.findall(r' id="(live-[a-z0-9-]+)"', page.read_text(encoding="utf-8"))
+    assert len(live) == 9
+    assert set(live) == set(re.findall(r'put\("(live-[a-z0-9-]+)"', SCRIPT))
+
+
+@pytest.mark.parametrize(("scores", "span"), [([0.2, 0.7, 0.9], (0, 1)), ([-0.2, 0.1, 0.3], None)])
+def test_the_slider_begins_at_the_threshold_in_use(
+    scores: list[float], span: tuple[float, float] | None
+) -> None:
+    data = _slider(Decisions([0, 1, 1], scores, [0.25] * 3), 0.25)
+    assert data["threshold"][data["chosen"]] == 0.25
+    assert data["span"] == (span or (data["threshold"][0], data["threshold"][-1]))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mismatch.runtime.explanation import Explanation, Part, Swap
 
-__all__ = ["explanation_png"]
+__all__ = ["explanation_png", "heated", "strongest_words"]
 
 Colour = tuple[int, int, int]
 SIDE = 360  # pixels, of the image and of its heat map
@@ -135,7 +135,7 @@ def _pictures(
 ) -> int:
     plain = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     canvas.paste(plain, (MARGIN, top))
-    canvas.paste(_heated(plain, heat), (2 * MARGIN + SIDE, top))
+    canvas.paste(heated(plain, heat), (2 * MARGIN + SIDE, top))
     for edge in (MARGIN, 2 * MARGIN + SIDE):
         pen.rectangle((edge - 1, top - 1, edge + SIDE, top + SIDE), outline=(200, 200, 200))
     top += SIDE + 8
@@ -148,13 +148,13 @@ def _pictures(
     return top + 34
 
 
-def _heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
+def heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
     """Show the picture in grey under the colours of its heat map, the strongest place fullest."""
-    grey = np.asarray(plain.convert("L").convert("RGB"), np.float64)  # (SIDE, SIDE, 3)
+    grey = np.asarray(plain.convert("L").convert("RGB"), np.float64)  # (H, W, 3)
     scaled = Image.fromarray((heat / (np.abs(heat).max() or 1.0)).astype(np.float32)).resize(
-        (SIDE, SIDE), Image.Resampling.BILINEAR
+        plain.size, Image.Resampling.BILINEAR
     )
-    share = np.asarray(scaled)[..., None]  # (SIDE, SIDE, 1), -1..1
+    share = np.asarray(scaled)[..., None]  # (H, W, 1), -1..1
     colour = np.where(share > 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
     weight = STRENGTH * np.abs(share)
     return Image.fromarray(
@@ -162,12 +162,15 @@ def _heated(plain: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
     )
 
 
+def strongest_words(words: Sequence[Part]) -> list[Part]:
+    """Return the words that matter most, those that lower the score first."""
+    strongest = sorted(words, key=lambda word: -abs(word.effect))[:BARS]
+    return sorted(strongest, key=lambda word: -word.effect)
+
+
 def _bars(pen: ImageDraw.ImageDraw, found: Explanation, top: int) -> int:
     """Draw a line for each word, those that matter most; return where they end."""
-    shown: Sequence[Part] = sorted(
-        sorted(found.words, key=lambda word: -abs(word.effect))[:BARS],
-        key=lambda word: -word.effect,
-    )
+    shown = strongest_words(found.words)
     if not shown:
         return top
     top = _line(pen, "Without the word, the score would be", top, 16, FAINT) + 2
