@@ -30,8 +30,8 @@ from tokenizers.processors import TemplateProcessing
 
 from mismatch.io.remote import Remote
 from mismatch.specs import ImageSpec, ScoreSpec, TextSpec
-from tests.remembered import remembering
-from tests.training_lines import training_lines
+from tests.support.remembered import remembering
+from tests.support.training_lines import training_lines
 
 # in the background of a shell, where children would ignore Ctrl-C as well
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

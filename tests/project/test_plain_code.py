@@ -1,0 +1,67 @@
+"""How dense the package is: what a reader meets on a line, in a function and in a file."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "mismatch"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# contexts and operators are no thoughts of their own
+NOT_COUNTED = (ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop)
+MOST_NODES = 4.8  # syntax nodes a code line, on average over the package
+MOST_LINES_OF_FILE = 400
+MOST_LINES_OF_FUNCTION = 50
+MOST_LINES_OF_MOST = 30  # of nine functions in ten
+
+
+def code_lines(text: str) -> int:
+    """Lines that are neither blank nor a comment."""
+    lines = [line.strip() for line in text.splitlines()]
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [
+        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_a_line_holds_one_thought() -> None:
+    nodes = 0
+    lines = 0
+    for path in FILES:
+        text = path.read_text()
+        nodes += sum(not isinstance(node, NOT_COUNTED) for node in ast.walk(ast.parse(text)))
+        lines += code_lines(text)
+    assert nodes / lines <= MOST_NODES, f"{nodes / lines:.3f} syntax nodes a line"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_fits_in_a_head(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MOST_LINES_OF_FILE, "split it by what its parts are about"
+    long = {
+        node.name: length(node)
+        for node in functions(ast.parse(text))
+        if length(node) > MOST_LINES_OF_FUNCTION and not is_public_job(path, node)
+    }
+    assert long == {}
+
+
+def is_public_job(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether it is a task's function, whose signature and docstring list all of its options."""
+    return path.parent.name == "jobs" and path.stem == node.name
+
+
+def test_most_functions_are_short() -> None:
+    lengths = sorted(
+        length(node) for path in FILES for node in functions(ast.parse(path.read_text()))
+    )
+    assert lengths[int(0.9 * len(lengths))] <= MOST_LINES_OF_MOST

@@ -1,0 +1,147 @@
+"""The README's examples run as they stand, its commands and its Python, and so does the guide for
+plugins.
+
+Two things are changed on the way: training gets `--model-name tiny --epochs 1`, since the default
+backbone needs a network, and the files that the examples name are drawn first.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mismatch.backbones.template import plugin_files
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
+GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text(encoding="utf-8")
+COLOURS = {"Red": (200, 30, 30), "Blue": (30, 30, 200), "Green": (30, 160, 40)}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/train.csv, val.csv, test.csv and data/images, as the examples have it."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "data" / "images").mkdir(parents=True)
+    rows = []
+    for i in range(60):
+        colour = list(COLOURS)[i % 3]
+        Image.new("RGB", (40 + i, 50), COLOURS[colour]).save(
+            folder / "data" / "images" / f"{1001 + i}.jpg"
+        )
+        said = list(COLOURS)[(i + i % 2) % 3]
+        rows.append(
+            (f"images/{1001 + i}.jpg", f"{said} leather handbag no. {i}", int(said == colour))
+        )
+    for name, part in {"train": rows[:36], "val": rows[36:48], "test": rows[48:]}.items():
+        with (folder / "data" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("image_path", "text", "label"), *part])
+    with (folder / "data" / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [("image_path", "text"), *((image, text) for image, text, label in rows if label)]
+        )
+    return folder
+
+
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def small(command: str) -> list[str]:
+    words = shlex.split(command)
+    return (
+        [*words, "--model-name", "tiny", "--epochs", "1"]
+        if words[:2] == ["mismatch", "train"]
+        else words
+    )
+
+
+def test_the_examples_run_one_after_the_other(workplace: Path) -> None:
+    assert len(EXAMPLES) == 7
+    for language, text in EXAMPLES:
+        commands = (
+            [[sys.executable, "-c", text]]
+            if language == "python"
+            else [small(line) for line in text.strip().splitlines()]
+        )
+        for command in commands:
+            run(command, workplace)
+    assert (workplace / "bundle" / "parity.json").is_file()
+    with (workplace / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 12
+    with (workplace / "made" / "train-labelled.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"0", "1"}
+
+
+def test_the_launcher_of_a_checkout_is_the_command(workplace: Path) -> None:
+    options = (
+        "--train_csv data/train.csv --val_csv data/val.csv --image_base_path data/ --output_dir"
+        " ./from_cli "
+    )
+    options += "--epochs 1 --batch_size 16 --learning_rate 1e-5 --model_name tiny"
+    run([sys.executable, str(ROOT / "cli.py"), "train", *options.split()], workplace)
+    assert (workplace / "from_cli" / "best_model" / "model.safetensors").is_file()
+    pair = "--model from_cli/best_model --image data/images/1001.jpg --text x --threshold 0.25"
+    done = run([sys.executable, str(ROOT / "cli.py"), "predict", *pair.split()], workplace)
+    assert "\nThreshold: 0.25\n" in done.stdout
+
+
+def test_the_plugin_guide_works_as_it_stands(workplace: Path, tmp_path: Path) -> None:
+    """From `backbones new` through its wheel to a passing contract, then trained, exported and
+    used.
+    """
+    [commands] = re.findall(r"<!-- run: plugin -->\n```bash\n(.*?)```", GUIDE, re.DOTALL)
+    new, install, check = (shlex.split(line) for line in commands.splitlines())
+    installed = str(tmp_path / "installed")
+    # of this environment, and next to it
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        installed,
+    ]
+
+    def mismatch(words: str) -> str:
+        return run(["mismatch", *words.split()], workplace, PYTHONPATH=installed).stdout
+
+    run(new, tmp_path)
+    run([sys.executable, "-m", *install, *options], tmp_path)
+    assert "mismatch-bag" in mismatch("backbones show bag")
+    report = mismatch(" ".join(check[1:]))
+    assert "FAIL" not in report
+    assert "ok    entry point" in report  # the wheel's, since nothing is installed in editable mode
+    mismatch(
+        "train --backbone bag --train-csv data/train.csv --val-csv data/val.csv --image-base-path"
+        " data --output-dir bag --epochs 1"
+    )
+    assert "0 decisions flipped" in mismatch(
+        "export-onnx --model bag/best_model --output bag-bundle"
+    )
+    assert "Similarity Score:" in mismatch(
+        "predict --model bag-bundle --image data/images/1001.jpg --text handbag"
+    )
+
+
+def test_the_plugin_of_the_guide_is_small() -> None:
+    code = [text for name, text in plugin_files("bag").items() if name.startswith("mismatch_bag/")]
+    assert len([line for line in "".join(code).splitlines() if line.strip()]) < 65

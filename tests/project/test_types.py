@@ -1,0 +1,32 @@
+"""What the static tools say: mypy --strict, ruff, and ruff's formatting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TOOLS = {
+    "mypy --strict": ["mypy", "--no-error-summary", "--cache-dir", "{cache}"],
+    "ruff check": ["ruff", "check", "--no-cache", "."],
+    "ruff format": ["ruff", "format", "--no-cache", "--check", "."],
+}
+
+
+@pytest.mark.parametrize("command", TOOLS.values(), ids=TOOLS)
+def test_the_tool_has_nothing_to_say(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *(part.format(cache=tmp_path) for part in command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_package_ships_its_types() -> None:
+    assert (ROOT / "mismatch" / "py.typed").is_file()
