@@ -57,7 +57,8 @@ class Predictor:
     """Scores pairs of images and texts. Thread-safe; a context manager that closes itself.
 
     One that `load` has made can be pickled and copied: the copy loads the model again. In a forked
-    process a bundle is loaded again at its first use, and a checkpoint runs on one thread.
+    process a bundle is loaded again at its first use, and a checkpoint runs on one thread. Both
+    raise CheckpointError where another model has taken its place.
     """
 
     def __init__(  # noqa: PLR0913
@@ -270,6 +271,11 @@ class Predictor:
         """Return the folder or name that it was loaded by; None where it was made of an engine."""
         return None if self._model.origin is None else self._model.origin.path
 
+    def check_folder(self, folder: str | Path) -> None:
+        """Raise CheckpointError where a folder does not hold the model that was loaded."""
+        if self._model.origin is not None:
+            self._model.origin.check(folder)
+
     def close(self) -> None:
         """Let go of the model. Calls that run go on; later ones raise InputError."""
         self._model.close()
@@ -365,34 +371,20 @@ def load(  # noqa: PLR0913
     what decodes images, as a `mismatch.runtime.decoding.DecodingPool`, within bounds.
     """
     review_band(review)  # what is wrong here is said before a model is loaded
-    EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
+    settings = EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
     place = check_path(path, "model")
+    origin = ModelOrigin.of(place, provider, threads)
     engine = open_engine(place, provider, check_threads(threads))
-    predictor = Predictor(
-        engine,
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        long_text=long_text,
-        cache=cache,
-        review=review,
-        decoder=decoder,
-    )
-    predictor._model.origin = ModelOrigin.of(place, provider, threads)
+    origin.check(place)
+    predictor = Predictor(engine, threshold=threshold, review=review, **vars(settings))
+    predictor._model.origin = origin
     return predictor
 
 
 def _reload(origin: ModelOrigin, settings: EngineSettings, chosen: Mapping[str, Any]) -> Predictor:
-    """Load a model again as another process, or a copy, has it."""
-    predictor = load(
-        origin.path,
-        origin.provider,
-        origin.threads,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        long_text=settings.long_text,
-        cache=settings.cache,
-    )
+    """Load the same model again as another process, or a copy, has it."""
+    predictor = Predictor(origin.open(), **vars(settings))
+    predictor._model.origin = origin
     for name, value in chosen.items():
         setattr(predictor, name, value)
     return predictor
