@@ -165,6 +165,7 @@ def evaluate(
             _make_folder(folder)
             inside = re.compile("|".join(map(re.escape, FILES)))
             stack.enter_context(lock_folder(folder, inside=inside))
+            _check_report(folder, source)  # what has come there while models were loaded
         run = _Run(source, model_name(model), wanted, temporary_folder(rows, source))
         with _row_writer(folder, safe=safe_csv) as write:
             scored = run.score(predictor, write)

@@ -16,6 +16,7 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.io.outputs import check_outputs
+from mismatch.io.replacing import remove_earlier
 from mismatch.jobs.earlier_split import is_earlier_split
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
@@ -173,7 +174,7 @@ def split(
         else:
             parts, rejected = _write(found, part_of, reasons, _targets(target, choice))
         for path in stale:
-            path.unlink()
+            remove_earlier(path)
     return _result(report, len(reasons), parts, rejected)
 
 
@@ -349,7 +350,7 @@ def _write(
                 tables[part_of[row.line]].writerow(values)
     if not reasons:
         # of an earlier split, whose place the new one has taken
-        other.unlink(missing_ok=True)
+        remove_earlier(other)
     parts = dict(zip(NAMES, targets, strict=False))
     return parts, other if reasons else None
 
