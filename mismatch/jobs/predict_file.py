@@ -228,7 +228,7 @@ def _sink(
     names = list(kept.values())
     if order.ranked or file.kind == "parquet" or not file.is_plain:
         return file.open(names)
-    run = run_settings(predictor, source, settings.shard, kept, file.format)
+    run = run_settings(predictor, source, settings, kept, file.format)
     run["the rows"] = [source.digest()]
     return file.open_resumable(names, run, resume=settings.resume)
 
