@@ -25,6 +25,7 @@ from mismatch.io.replacing import earlier_output, take_name
 from mismatch.io.retries import open_patiently
 
 __all__ = [
+    "FULL",
     "SEAL",
     "SHOWN",
     "atomic_binary",

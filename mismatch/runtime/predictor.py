@@ -151,10 +151,10 @@ class Predictor:
         """Yield one prediction a row, in order, lazily, in bounded memory.
 
         `rows`: a table of pandas, polars, pyarrow or datasets, or an iterable of mappings. A row
-        has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes)
-        and `text`; other keys are ignored, but for the column by which the model has thresholds of
-        slices. A row that can't be scored gets a status and no score. `known`: what other calls
-        have encoded, for those that stand together.
+        has `image_path` (relative to `image_base_path`; where that key is missing, `image`,
+        anything that `predict` takes) and `text`; other keys are ignored, but for the column by
+        which the model has thresholds of slices. A row that can't be scored gets a status and no
+        score. `known`: what other calls have encoded, for those that stand together.
 
         `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an
         absolute path or through a link; by default only where no base is given. False without a
@@ -214,7 +214,7 @@ class Predictor:
         the same kind: similarity_score, threshold, is_match, prediction, status and logit of each
         row, in order; of pandas with the frame's own index, so that `frame.join` fits.
 
-        `image_column`: of paths, or of images in memory; `image` where that is missing;
+        `image_column`: of paths, or of images in memory; where that column is missing, `image`;
         `outside_images`: as for `predict_pairs`.
         """
         check_table(frame)  # before anything is scored
