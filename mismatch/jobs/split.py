@@ -24,6 +24,7 @@ from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_opt
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
+from mismatch.jobs.same_rows import same_rows
 from mismatch.jobs.table_kinds import exact_table
 
 __all__ = ["SplitPart", "SplitResult", "split"]
@@ -342,7 +343,7 @@ def _write(
         tables = [stack.enter_context(row_table(path, header)) for path in targets]
         if reasons:
             rejected = stack.enter_context(row_table(other, rejected_header(header)))
-        for row in found.read():
+        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
             if row.line in reasons:
                 rejected.writerow(rejected_values(row, header, reasons[row.line]))
             else:
@@ -365,7 +366,7 @@ def _in_memory(
     else:
         given = []
         places = {}
-        for row in found.read():
+        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
             places[row.line] = len(given)
             given.append({name: row.columns.get(name, "") for name in found.header})
     parts = {}
