@@ -149,9 +149,14 @@ def test_a_number_is_no_file() -> None:
 
 def test_what_is_in_memory_and_what_is_a_path() -> None:
     data = b"\x89PNG"
-    for value in (data, bytearray(data), memoryview(data), io.BytesIO(data), {"bytes": data}):
-        assert is_in_memory(value)
-    for value in (Image.new("RGB", (1, 1)), np.zeros((1, 1, 3), np.uint8)):
-        assert is_in_memory(value)
-    for value in ("a.png", Path("a.png"), None, 5, float("nan"), np.float64(1), ["a.png"]):
-        assert not is_in_memory(value)
+    encoded: list[Any] = [
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        {"bytes": data},
+    ]
+    pixels: list[Any] = [Image.new("RGB", (1, 1)), np.zeros((1, 1, 3), np.uint8)]
+    others: list[Any] = ["a.png", Path("a.png"), None, 5, float("nan"), np.float64(1), ["a.png"]]
+    assert [is_in_memory(value) for value in encoded + pixels] == [True] * 7
+    assert [is_in_memory(value) for value in others] == [False] * 7

@@ -206,7 +206,7 @@ def test_an_image_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> 
     (tmp_path / "b.png").write_bytes(b"no image")
     rows = tmp_path / "in.csv"
     rows.write_text("image_path,text\na.png,red\nb.png,blue\n,none\n")
-    options = {"output": tmp_path / "out.csv", "image_base_path": tmp_path}
+    options: dict[str, Any] = {"output": tmp_path / "out.csv", "image_base_path": tmp_path}
     with pytest.raises(InputError, match=r"in\.csv: two or more .*; line 3: .*b\.png"):
         mismatch.make_negatives(rows, **options)
     rows.write_text(rows.read_text() + "c.png,green\n")

@@ -74,7 +74,7 @@ def test_an_output_depends_on_which_images_may_be_used(
     rows = [{"image_path": "../red.png", "text": "red"}]
     base = {"image_base_path": colour_images / "base"}
     isolated = replace(SETTINGS, isolate_decoding=True)
-    found = {}
+    found: dict[int, list[str]] = {}
     for options, settings in (
         (base, SETTINGS),
         (base | {"allow_outside_images": True}, SETTINGS),

@@ -793,9 +793,12 @@ def test_a_copy_is_not_made_of_another_model_that_has_come_since(
     data = pickle.dumps(predictor)
     shutil.rmtree(tmp_path / "bundle")
     shutil.copytree(tiny_bundles["hf-clip"], tmp_path / "bundle")
-    for act in (copy.copy, copy.deepcopy, lambda _: pickle.loads(data)):  # noqa: S301 - its own
-        with pytest.raises(CheckpointError, match=r"bundle holds another model .* load"):
+    words = r"bundle holds another model .* load"
+    for act in (copy.copy, copy.deepcopy):
+        with pytest.raises(CheckpointError, match=words):
             act(predictor)
+    with pytest.raises(CheckpointError, match=words):
+        pickle.loads(data)  # noqa: S301 - its own
 
 
 def test_a_predictor_of_an_engine_cannot_be_copied(predictor: Predictor) -> None:

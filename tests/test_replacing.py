@@ -17,6 +17,7 @@ from mismatch.io import replacing
 from mismatch.io.atomic import atomic_file, write_json
 from mismatch.io.replacing import earlier_output, remembered, remove_earlier, take_name
 from mismatch.jobs.locking import lock_file, lock_folder
+from mismatch.jobs.output.resumable_file import resumable_file
 from mismatch.runtime.predictor import Predictor
 
 MINE = "my own file\n"
@@ -65,6 +66,23 @@ def test_what_was_there_is_replaced_and_what_went_meanwhile_is_made(target: Path
         target.unlink()
     assert target.read_text() == "result"
     assert names(target.parent) == ["out.csv"]
+
+
+def test_a_run_that_was_killed_between_its_two_names_goes_on(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    with resumable_file(output, {}, resume=False) as file:
+        file.text.write("1\n")
+        file.commit({"rows": 1})
+        left = {path: path.read_bytes() for path in (file.path, file.record)}
+    for path, data in left.items():
+        path.write_bytes(data)
+    output.unlink()
+    output.hardlink_to(tmp_path / "out.csv.part")
+    with resumable_file(output, {}, resume=True) as file:
+        file.text.write("2\n")
+        file.commit({"rows": 2})
+    assert output.read_text() == "1\n2\n"
+    assert names(tmp_path) == ["out.csv"]
 
 
 def test_a_folder_under_the_name_stays(target: Path) -> None:

@@ -50,7 +50,9 @@ def take_name(part: Path, target: Path, earlier: Identity | None) -> None:
 
     CheckpointError where something else does: it stays, and the file lies next to it.
     """
-    if earlier is not None and _identity(target) == earlier:
+    if _is_same(part, target):  # a run was killed in `_named`
+        part.unlink()
+    elif earlier is not None and _identity(target) == earlier:
         part.replace(target)
     elif not _named(part, target):
         raise CheckpointError(
@@ -94,6 +96,14 @@ def _named(part: Path, target: Path) -> bool:
             return False
         part.rename(target)
     return True
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two names are links to one file."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _listed(folder: Path) -> dict[str, Identity | None]:

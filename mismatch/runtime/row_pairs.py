@@ -231,6 +231,7 @@ class PairReader:
             )
         path = row.get("image_path")
         name = str(path) if isinstance(path, (str, os.PathLike)) else ""
+        image: ImageSource
         if "image_path" in row:
             image, problem = self._located(name, _path_problem(path))
         else:
