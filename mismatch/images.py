@@ -22,6 +22,7 @@ __all__ = [
     "as_image_source",
     "encoded_image",
     "from_array",
+    "is_in_memory",
     "no_image",
     "to_8_bits",
 ]
@@ -58,6 +59,17 @@ def as_image_source(value: object) -> ImageSource:
     if hasattr(value, "__array__") and not isinstance(value, np.generic):
         return _of_array(value)
     raise no_image(value)
+
+
+def is_in_memory(value: object) -> bool:
+    """Return whether a value may be an image and is no path: bytes, a file, pixels, or Hugging
+    Face's mapping.
+    """
+    if value is None or isinstance(value, (str, os.PathLike, Remote, np.generic)):
+        return False
+    if isinstance(value, (bytes, bytearray, memoryview, Mapping, Image.Image)):
+        return True
+    return hasattr(value, "__array__") or callable(getattr(value, "read", None))
 
 
 def no_image(value: object) -> ImageError:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mismatch.errors import ImageError
-from mismatch.images import as_image_source, encoded_image
+from mismatch.images import as_image_source, encoded_image, is_in_memory
 from mismatch.runtime.preprocess import open_image
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -145,3 +145,18 @@ def test_a_number_is_no_file() -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_what_is_in_memory_and_what_is_a_path() -> None:
+    data = b"\x89PNG"
+    encoded: list[Any] = [
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        {"bytes": data},
+    ]
+    pixels: list[Any] = [Image.new("RGB", (1, 1)), np.zeros((1, 1, 3), np.uint8)]
+    others: list[Any] = ["a.png", Path("a.png"), None, 5, float("nan"), np.float64(1), ["a.png"]]
+    assert [is_in_memory(value) for value in encoded + pixels] == [True] * 7
+    assert [is_in_memory(value) for value in others] == [False] * 7

@@ -21,9 +21,11 @@ from typing import IO, Any, TextIO
 from mismatch.errors import CheckpointError
 from mismatch.io.descriptors import descriptor_of, writing_to
 from mismatch.io.remote import Remote
+from mismatch.io.replacing import earlier_output, take_name
 from mismatch.io.retries import open_patiently
 
 __all__ = [
+    "FULL",
     "SEAL",
     "SHOWN",
     "atomic_binary",
@@ -58,7 +60,8 @@ def atomic_file(path: str | Path) -> Iterator[TextIO]:
     ends, and vanishes if the block fails.
 
     A link is followed; a device, a pipe or a file that is open already, as /dev/stdout is, is
-    written to directly. CheckpointError for a folder, a missing folder, a full disk.
+    written to directly. CheckpointError for a folder, a missing folder, a full disk; and for a file
+    that has come there since the block or the job that has locked it began, see `take_name`.
     """
     with _atomic(path, "w", encoding="utf-8", errors=SHOWN, newline="") as file:
         yield file
@@ -84,13 +87,14 @@ def _atomic(path: str | Path, mode: str, **options: str) -> Iterator[Any]:
             yield file
         return
     part = _sibling(target)
+    earlier = earlier_output(target)
     with explained(target, part):
         try:
             with part.open(mode, **options) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(target)
+            take_name(part, target, earlier)
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -38,10 +38,11 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.score_update import ScoreUpdate
 from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
-from mismatch.runtime.score_file import score_file, write_score
+from mismatch.runtime.score_file import write_score
 from mismatch.runtime.scoring import scores_from_logits
 from mismatch.specs import Calibration, ScoreSpec, Threshold
 
@@ -135,7 +136,8 @@ def calibrate(
     `seed`: of folds and resamples. `dry_run`: store nothing. `before_storing` is called with the
     result when all else is done.
 
-    Raises InputError for rows that can't be used, CheckpointError where nothing can be stored.
+    Raises InputError for rows that can't be used, CheckpointError where nothing can be stored, as
+    in a folder that holds another model by now than a `Predictor` that was loaded from it.
     """
     check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
     fit = _Fit(kind, objective, level, seed)
@@ -147,14 +149,15 @@ def calibrate(
         if not dry_run:
             _lock_target(stack, name, target)
         predictor = open_predictor(model, options)
+        update = ScoreUpdate(predictor, None if dry_run else _folder(name, target), rescaled=True)
         labelled = score_labelled(predictor, source, min_rows=min_rows)
-        before = predictor.engine.score
+        before = update.before
         after = _fitted(labelled, before, fit)
         result = _result(name, labelled, before, after, fit)
         if before_storing is not None:
             before_storing(result)
         if not dry_run:  # behind all that can fail: an error has changed nothing
-            _store(predictor, name, target, after)
+            _store(predictor, name, target, update, after)
     return result
 
 
@@ -202,18 +205,26 @@ def _fitted(rows: Labelled, before: ScoreSpec, fit: _Fit) -> ScoreSpec:
         ) from error
 
 
-def _store(predictor: Predictor, model: str, output: Path | None, score: ScoreSpec) -> None:
+def _folder(model: str, output: Path | None) -> str | None:
+    """Return the folder whose score is replaced or copied; None for a raw backbone's name."""
+    is_folder = output is None or (Path(model).is_dir() and ":" not in model)
+    return model if is_folder else None
+
+
+def _store(
+    predictor: Predictor, model: str, output: Path | None, update: ScoreUpdate, score: ScoreSpec
+) -> None:
     """Write the score to the model, or to a copy of it."""
     if output is None:
-        write_score(model, score)
-    elif Path(model).is_dir() and ":" not in model:
-        score_file(model)
+        update.store(score)
+    elif _folder(model, output) is None:
+        _store_backbone(predictor, model, output, score)
+    else:
         with atomic_directory(output) as part:
             copy_model(Path(model), part)
+            update.check()  # so the copy is what was scored
             write_score(part, score)
             _check_free(output)  # what has come there since is not lost
-    else:
-        _store_backbone(predictor, model, output, score)
 
 
 def _store_backbone(predictor: Predictor, model: str, output: Path, score: ScoreSpec) -> None:

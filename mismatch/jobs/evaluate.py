@@ -58,17 +58,18 @@ from mismatch.jobs.options import (
 from mismatch.jobs.output.tables import COLUMNS
 from mismatch.jobs.output.tables import fields as row_fields
 from mismatch.jobs.row_tables import RowWriter
-from mismatch.jobs.table_kinds import table
+from mismatch.jobs.table_kinds import exact_table
 from mismatch.runtime.pipeline import EmbeddingMemo
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = ["evaluate"]
 
+HEADER = [*COLUMNS, "label", "line"]  # of predictions.csv
 FILES = {  # in the folder of `report`
     "report.html": PAGE,
     "report.json": json_report("an evaluation", ("model", "engine", "csv")),
-    "predictions.csv": table("a table of predictions", COLUMNS),
+    "predictions.csv": exact_table("the table of an evaluation", lambda: HEADER),
 }
 KIND = "kind"  # column that is taken for the mismatches' kinds where it is there
 PACKAGES = (
@@ -165,6 +166,7 @@ def evaluate(
             _make_folder(folder)
             inside = re.compile("|".join(map(re.escape, FILES)))
             stack.enter_context(lock_folder(folder, inside=inside))
+            _check_report(folder, source)  # what has come there while models were loaded
         run = _Run(source, model_name(model), wanted, temporary_folder(rows, source))
         with _row_writer(folder, safe=safe_csv) as write:
             scored = run.score(predictor, write)
@@ -226,7 +228,7 @@ def _row_writer(folder: Path | None, *, safe: bool) -> Iterator[WriteRow]:
         return
     with atomic_file(folder / "predictions.csv") as file:
         out = RowWriter(file, safe=safe)
-        out.writerow((*COLUMNS, "label", "line"))
+        out.writerow(HEADER)
         yield lambda row, prediction: out.writerow((*row_fields(prediction), row.label, row.line))
 
 

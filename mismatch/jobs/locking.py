@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from mismatch.io.locks import locked
+from mismatch.io.replacing import remembered
 from mismatch.runtime.score_file import score_file
 
 __all__ = ["lock_file", "lock_folder", "lock_score"]
 
 
-def lock_file(path: str | Path) -> AbstractContextManager[None]:
-    """Let no other job write this file until the block ends; see `locked`."""
-    return locked(path)
+@contextmanager
+def lock_file(path: str | Path) -> Iterator[None]:
+    """Let no other job write this file until the block ends; see `locked`. What another program
+    puts there meanwhile is not replaced.
+    """
+    with locked(path), remembered(path):
+        yield
 
 
-def lock_folder(
-    path: str | Path, *, inside: re.Pattern[str] | None = None
-) -> AbstractContextManager[None]:
-    """Let no other job write this folder until the block ends.
+@contextmanager
+def lock_folder(path: str | Path, *, inside: re.Pattern[str] | None = None) -> Iterator[None]:
+    """Let no other job write this folder until the block ends. What another program puts into it
+    meanwhile is not replaced.
 
     What a killed writer has left of files `inside` under temporary names is removed.
     """
-    return locked(path, parents=True, inside=inside)
+    with locked(path, parents=True, inside=inside), remembered(path, is_folder=True):
+        yield
 
 
 def lock_score(model: str | Path) -> AbstractContextManager[None]:

@@ -90,7 +90,7 @@ class _Matches:
     lines: list[int] = field(default_factory=list)  # where each row stands
     pictures: Pictures = field(default_factory=Pictures)
     mismatches: int = 0  # rows labelled 0, which are left out
-    # line, 0 where it is not told, and why; of rows that can't be used
+    # line and why, of rows that can't be used
     unusable: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -250,7 +250,8 @@ def _grouped(source: RowSource, matches: _Matches, choice: _Choice) -> list[int]
         source.base, look=choice.near_duplicates, workers=choice.num_workers
     )
     good = [row not in images.broken for row in range(len(images.groups))]
-    matches.unusable += [(0, reason) for reason in images.broken.values()]
+    broken = [(matches.lines[row], reason) for row, reason in images.broken.items()]
+    matches.unusable = sorted([*matches.unusable, *broken])
     matches.rows = list(compress(matches.rows, good))
     matches.lines = list(compress(matches.lines, good))
     if len(matches.rows) < 2:
@@ -344,7 +345,7 @@ def _result(
     first_problem = None
     if matches.unusable:
         line, reason = matches.unusable[0]
-        first_problem = f"{format_location(source.name, line)}: {reason}" if line else reason
+        first_problem = f"{format_location(source.name, line)}: {reason}"
     auroc, words = _blind(matches, made, images)
     return NegativesResult(
         matches=len(matches.rows),

@@ -32,7 +32,7 @@ from mismatch.jobs.prediction_rows import (
 )
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.jobs.results import Result
-from mismatch.jobs.scored_windows import Entry, RunCounts, Window, scored_windows
+from mismatch.jobs.scored_windows import Entry, RunCounts, Window, kept_columns, scored_windows
 from mismatch.progress import Advance, progress
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import LongText, ReviewBand
@@ -96,7 +96,7 @@ def predict_file(
 
     `output`: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other name CSV; "-"
     is CSV on standard output. It takes its name at the end. What is there is replaced only if it is
-    such a table.
+    such a table, with no columns but those of the rows.
 
     `rows`: None with `images`, a folder; then `titles` is a CSV image_path,text or lines NAME, tab,
     TITLE, and without it the title of a/b.jpg is what a/b.txt says. `resume`: go on with an output
@@ -178,7 +178,8 @@ def _predict(
     safe_csv: bool,
 ) -> PredictFileResult:
     """Score all rows in this process, into one file."""
-    file = PredictionFile.of(output, source.files, safe=safe_csv)
+    copied = list(kept_columns(source.header).values())
+    file = PredictionFile.of(output, source.files, safe=safe_csv, copied=copied)
     if settings.resume:
         _check_resumable(file, order)
     with ExitStack() as stack:
@@ -228,7 +229,7 @@ def _sink(
     names = list(kept.values())
     if order.ranked or file.kind == "parquet" or not file.is_plain:
         return file.open(names)
-    run = run_settings(predictor, source, settings.shard, kept, file.format)
+    run = run_settings(predictor, source, settings, kept, file.format)
     run["the rows"] = [source.digest()]
     return file.open_resumable(names, run, resume=settings.resume)
 

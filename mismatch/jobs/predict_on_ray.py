@@ -102,7 +102,7 @@ class BlockScorer:
         return run_settings(
             self._predictor,
             self._job.source(),
-            self._job.settings.shard,
+            self._job.settings,
             self._job.kept,
             "parts of Parquet",
         )

@@ -81,7 +81,11 @@ class Cluster:
 
 
 def run_settings(
-    predictor: Predictor, source: PredictionRows, shard: object, kept: dict[str, str], kind: str
+    predictor: Predictor,
+    source: PredictionRows,
+    settings: PredictSettings,
+    kept: dict[str, str],
+    kind: str,
 ) -> dict[str, Any]:
     """Return all that the bytes of the output depend on but the rows, by a name for people."""
     engine = predictor.engine
@@ -94,11 +98,23 @@ def run_settings(
         option_key("review_band"): predictor.review and asdict(predictor.review),
         option_key("long_text"): predictor.pipeline.long_text,
         option_key("batch_size"): "any" if engine.independent else predictor.pipeline.batch_size,
-        option_key("shard"): str(shard or "none"),
+        option_key("shard"): str(settings.shard or "none"),
         option_key("keep_columns"): list(kept.items()),
         "the format": kind,
         **({} if predictor.slices is None else {"slices' thresholds": asdict(predictor.slices)}),
+        **_image_settings(source, settings),
     }
+
+
+def _image_settings(source: PredictionRows, settings: PredictSettings) -> dict[str, bool]:
+    """Return what decides which images can be used, where it is not as by default: earlier versions
+    did not write it.
+    """
+    given = {
+        "allow_outside_images": bool(source.base) and not source.columns.inside,
+        "isolate_decoding": settings.isolate_decoding,
+    }
+    return {option_key(name): True for name, is_given in given.items() if is_given}
 
 
 def _head_digest(engine: Engine) -> str:

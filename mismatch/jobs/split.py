@@ -16,12 +16,14 @@ from mismatch.data.readers.memory import RowsLike
 from mismatch.data.split import NAMES, SplitReport, assign, join, report_of
 from mismatch.errors import InputError
 from mismatch.io.outputs import check_outputs
+from mismatch.io.replacing import remove_earlier
 from mismatch.jobs.earlier_split import is_earlier_split
 from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
 from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
+from mismatch.jobs.same_rows import same_rows
 from mismatch.jobs.split_result import SplitPart, SplitResult
 from mismatch.jobs.table_kinds import exact_table
 
@@ -127,7 +129,7 @@ def split(
         else:
             parts, rejected = _write(found, part_of, reasons, _targets(target, choice))
         for path in stale:
-            path.unlink()
+            remove_earlier(path)
     return _result(report, choice.fractions, len(reasons), parts, rejected)
 
 
@@ -295,7 +297,7 @@ def _write(
         tables = [stack.enter_context(row_table(path, header)) for path in targets]
         if reasons:
             rejected = stack.enter_context(row_table(other, rejected_header(header)))
-        for row in found.read():
+        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
             if row.line in reasons:
                 rejected.writerow(rejected_values(row, header, reasons[row.line]))
             else:
@@ -303,7 +305,7 @@ def _write(
                 tables[part_of[row.line]].writerow(values)
     if not reasons:
         # of an earlier split, whose place the new one has taken
-        other.unlink(missing_ok=True)
+        remove_earlier(other)
     parts = dict(zip(NAMES, targets, strict=False))
     return parts, other if reasons else None
 
@@ -318,7 +320,7 @@ def _in_memory(
     else:
         given = []
         places = {}
-        for row in found.read():
+        for row in same_rows(found.read(), [part_of, reasons], found.source.name):
             places[row.line] = len(given)
             given.append({name: row.columns.get(name, "") for name in found.header})
     parts = {}

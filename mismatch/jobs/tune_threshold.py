@@ -33,9 +33,9 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
+from mismatch.jobs.score_update import ScoreUpdate
 from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
-from mismatch.runtime.score_file import write_score
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
 
 __all__ = ["ThresholdResult", "tune_threshold"]
@@ -215,7 +215,8 @@ def tune_threshold(
     is done.
 
     Raises InputError for rows that can't be used and for what no threshold reaches, CheckpointError
-    where nothing can be stored.
+    where nothing can be stored, as in a folder that holds another model or calibration by now than
+    a `Predictor` that was loaded from it.
     """
     check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
     wanted = _Wanted(
@@ -241,14 +242,15 @@ def tune_threshold(
         if not dry_run:
             stack.enter_context(lock_score(name))  # refuses what nothing can be stored in
         predictor = open_predictor(model, options)
+        update = ScoreUpdate(predictor, None if dry_run else name, rescaled=False)
         labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
-        score = _chosen(labelled, predictor.engine.score, wanted)
+        score = _chosen(labelled, update.before, wanted)
         origin = _Origin(name, source.name, stored=not dry_run)
         result = _result(labelled, score, wanted, _Drawing(level, seed), origin)
         if before_storing is not None:
             before_storing(result)
         if not dry_run:  # behind all that can fail: an error has changed nothing
-            write_score(name, score)
+            update.store(score)
     return result
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mismatch.errors import InputError, MachineError
+from mismatch.errors import CheckpointError, InputError, MachineError
 from mismatch.runtime.arguments import (
     check_batch_size,
     check_decoder,
@@ -21,6 +22,7 @@ from mismatch.runtime.engines import Engine, Provider, open_engine
 from mismatch.runtime.forking import has_threads, keep_alive, watch
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.preprocess import Decoder
+from mismatch.runtime.score_file import weights_digest
 from mismatch.specs import LongText
 
 __all__ = ["EngineSettings", "ModelHandle", "ModelOrigin"]
@@ -69,16 +71,28 @@ class ModelOrigin:
     path: str | Path  # absolute, where it is a folder
     provider: Provider
     threads: int | None
+    weights: str | None  # see `weights_digest`, before it was opened
 
     @classmethod
     def of(cls, path: str | Path, provider: Provider, threads: int | None) -> ModelOrigin:
         """Return where a model lies whatever the working directory; a backbone's name as it is."""
-        place = Path(path).absolute() if Path(path).exists() else path
-        return cls(place, provider, threads)
+        place = Path(path).absolute() if os.path.exists(path) else path
+        return cls(place, provider, threads, weights_digest(place))
 
     def open(self) -> Engine:
-        """Load the model."""
-        return open_engine(self.path, self.provider, self.threads)
+        """Load the same model again; CheckpointError where another one lies there by now."""
+        self.check(self.path)
+        engine = open_engine(self.path, self.provider, self.threads)
+        self.check(self.path)
+        return engine
+
+    def check(self, folder: str | Path) -> None:
+        """Refuse a folder that holds another model."""
+        if weights_digest(folder) != self.weights:
+            raise CheckpointError(
+                f"{folder} holds another model than the one that was loaded from it: it was"
+                " replaced since; load the model again"
+            )
 
 
 class ModelHandle:

@@ -57,7 +57,8 @@ class Predictor:
     """Scores pairs of images and texts. Thread-safe; a context manager that closes itself.
 
     One that `load` has made can be pickled and copied: the copy loads the model again. In a forked
-    process a bundle is loaded again at its first use, and a checkpoint runs on one thread.
+    process a bundle is loaded again at its first use, and a checkpoint runs on one thread. Both
+    raise CheckpointError where another model has taken its place.
     """
 
     def __init__(  # noqa: PLR0913
@@ -150,10 +151,10 @@ class Predictor:
         """Yield one prediction a row, in order, lazily, in bounded memory.
 
         `rows`: a table of pandas, polars, pyarrow or datasets, or an iterable of mappings. A row
-        has `image_path` (relative to `image_base_path`; or `image`, anything that `predict` takes)
-        and `text`; other keys are ignored, but for the column by which the model has thresholds of
-        slices. A row that can't be scored gets a status and no score. `known`: what other calls
-        have encoded, for those that stand together.
+        has `image_path` (relative to `image_base_path`; where that key is missing, `image`,
+        anything that `predict` takes) and `text`; other keys are ignored, but for the column by
+        which the model has thresholds of slices. A row that can't be scored gets a status and no
+        score. `known`: what other calls have encoded, for those that stand together.
 
         `outside_images`: whether `image_path` may lie outside `image_base_path`, by `..`, as an
         absolute path or through a link; by default only where no base is given. False without a
@@ -213,7 +214,7 @@ class Predictor:
         the same kind: similarity_score, threshold, is_match, prediction, status and logit of each
         row, in order; of pandas with the frame's own index, so that `frame.join` fits.
 
-        `image_column`: of paths, or of images in memory; `image` where that is missing;
+        `image_column`: of paths, or of images in memory; where that column is missing, `image`;
         `outside_images`: as for `predict_pairs`.
         """
         check_table(frame)  # before anything is scored
@@ -269,6 +270,11 @@ class Predictor:
     def origin(self) -> str | Path | None:
         """Return the folder or name that it was loaded by; None where it was made of an engine."""
         return None if self._model.origin is None else self._model.origin.path
+
+    def check_folder(self, folder: str | Path) -> None:
+        """Raise CheckpointError where a folder does not hold the model that was loaded."""
+        if self._model.origin is not None:
+            self._model.origin.check(folder)
 
     def close(self) -> None:
         """Let go of the model. Calls that run go on; later ones raise InputError."""
@@ -365,34 +371,20 @@ def load(  # noqa: PLR0913
     what decodes images, as a `mismatch.runtime.decoding.DecodingPool`, within bounds.
     """
     review_band(review)  # what is wrong here is said before a model is loaded
-    EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
+    settings = EngineSettings.checked(batch_size, workers, long_text, cache, decoder)
     place = check_path(path, "model")
+    origin = ModelOrigin.of(place, provider, threads)
     engine = open_engine(place, provider, check_threads(threads))
-    predictor = Predictor(
-        engine,
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        long_text=long_text,
-        cache=cache,
-        review=review,
-        decoder=decoder,
-    )
-    predictor._model.origin = ModelOrigin.of(place, provider, threads)
+    origin.check(place)
+    predictor = Predictor(engine, threshold=threshold, review=review, **vars(settings))
+    predictor._model.origin = origin
     return predictor
 
 
 def _reload(origin: ModelOrigin, settings: EngineSettings, chosen: Mapping[str, Any]) -> Predictor:
-    """Load a model again as another process, or a copy, has it."""
-    predictor = load(
-        origin.path,
-        origin.provider,
-        origin.threads,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        long_text=settings.long_text,
-        cache=settings.cache,
-    )
+    """Load the same model again as another process, or a copy, has it."""
+    predictor = Predictor(origin.open(), **vars(settings))
+    predictor._model.origin = origin
     for name, value in chosen.items():
         setattr(predictor, name, value)
     return predictor

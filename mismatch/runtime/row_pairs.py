@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from mismatch.data.columns import Columns, locate_image
 from mismatch.data.confined import ConfinedFolder
@@ -17,7 +16,7 @@ from mismatch.data.pairs import read_rows
 from mismatch.data.readers.memory import row_mappings
 from mismatch.data.rows import Row, not_text
 from mismatch.errors import ImageError, InputError
-from mismatch.images import as_image_source
+from mismatch.images import as_image_source, is_in_memory
 from mismatch.io.remote import Remote, located
 from mismatch.runtime.arguments import check_path
 from mismatch.runtime.preprocess import ImageSource, PreparedImage, own_pixels
@@ -37,6 +36,11 @@ __all__ = [
     "text_problem",
 ]
 
+HALF = re.compile("[\ud800-\udfff]")  # of a character that UTF-16 writes as two
+HALF_A_CHARACTER = (
+    "half of a character (\\ud800 to \\udfff) stands in the text; write both halves, or the"
+    " character itself"
+)
 NUL = "a NUL character stands in the text; take it out"
 TABLE_METHODS = ("iter_rows", "itertuples", "to_batches", "cast_column")  # one for each library
 Locate = Callable[[str], Path | Remote]  # raises InputError for a path that can't be had
@@ -114,6 +118,8 @@ def text_problem(text: object) -> str | None:
     """Return why a value can't be a text; None where it can."""
     if not isinstance(text, str):
         return not_text("text", text)
+    if not text.isascii() and HALF.search(text):
+        return HALF_A_CHARACTER
     return NUL if "\0" in text else None
 
 
@@ -121,12 +127,10 @@ def as_asked(row: Mapping[str, Any], image_column: str, text_column: str) -> dic
     """Return a row with the columns that are asked for as `image_path` or `image`, and `text`."""
     asked = dict(row)
     if image_column in row:
-        image = asked.pop(image_column)
-        asked.pop("image", None)
-        in_memory = isinstance(image, (bytes, bytearray, Mapping)) or hasattr(image, "__array__")
-        in_memory = in_memory and not isinstance(image, np.generic)
-        asked["image" if in_memory else "image_path"] = image
-    if text_column != "text" and text_column in row:
+        image = row[image_column]
+        asked.pop("image_path", None)
+        asked["image" if is_in_memory(image) else "image_path"] = image
+    if text_column in row:
         asked["text"] = row[text_column]
     return asked
 
@@ -227,12 +231,13 @@ class PairReader:
             )
         path = row.get("image_path")
         name = str(path) if isinstance(path, (str, os.PathLike)) else ""
-        if "image" in row:
+        image: ImageSource
+        if "image_path" in row:
+            image, problem = self._located(name, _path_problem(path))
+        else:
             image, problem = self._received(row["image"])
             if problem is None and isinstance(image, (str, Path)):
                 image, problem = self._located(str(image), None)
-        else:
-            image, problem = self._located(name, _path_problem(path))
         text = row["text"]
         value = None if self._slice_column is None else row.get(self._slice_column)
         return Pair(image, str(text), problem or text_problem(text), name, value)

@@ -4,18 +4,22 @@ JSON file and no weights.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
-from mismatch.errors import CheckpointError
-from mismatch.io.atomic import is_sealed, sealed, write_json
+from mismatch.errors import CheckpointError, InputError
+from mismatch.io.atomic import SEAL, is_sealed, sealed, write_json
 from mismatch.io.reading import parse_json, read_text
 from mismatch.runtime.bundle import MANIFEST
 from mismatch.specs import ScoreSpec
 
-__all__ = ["score_file", "write_score"]
+__all__ = ["read_score", "score_file", "weights_digest", "write_score"]
 
 CHECKPOINT = "mismatch.json"  # as training/checkpoint.py names it
 FORMAT_VERSION = 1  # of both
+WEIGHTS = (".safetensors", ".bin", ".pt")  # how files of weights end
 
 
 def score_file(folder: str | Path) -> Path:
@@ -34,6 +38,42 @@ def score_file(folder: str | Path) -> Path:
 def write_score(folder: str | Path, score: ScoreSpec) -> None:
     """Replace a checkpoint's or a bundle's calibration and thresholds, at once or not at all."""
     path = score_file(folder)
+    write_json(path, sealed(_record(path) | {"score": score.to_dict()}))
+
+
+def read_score(folder: str | Path) -> ScoreSpec:
+    """Return the score that a checkpoint or a bundle carries."""
+    path = score_file(folder)
+    try:
+        return ScoreSpec.from_dict(_record(path)["score"])
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}); copy the model again") from error
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """Return a hash, hex, of all that a model's folder says of the model but its score: another one
+    is another model. None where it says nothing.
+    """
+    try:
+        path = score_file(folder)
+        record = _record(path)
+    except (CheckpointError, OSError, ValueError):  # for the engine to put into words
+        return None
+    said = {name: value for name, value in record.items() if name not in ("score", SEAL)}
+    if not said.get("files"):  # the first versions wrote no hashes of the files
+        said["files"] = _weights_files(path.parent)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Return the name, bytes and time of each file of weights."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS)
+    found = [(path.name, path.stat()) for path in files]
+    return [(name, about.st_size, about.st_mtime_ns) for name, about in found]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return what a score file says; CheckpointError where it can't be read as one."""
     try:
         data = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -52,4 +92,4 @@ def write_score(folder: str | Path, score: ScoreSpec) -> None:
             f"{path} differs from its own checksum: damaged or changed by hand; copy the model"
             " again"
         )
-    write_json(path, sealed(data | {"score": score.to_dict()}))
+    return data

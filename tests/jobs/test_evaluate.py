@@ -515,6 +515,24 @@ def test_an_older_report_stays_whole_where_a_later_step_fails(
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 
 
+def test_a_report_replaces_no_predictions_but_its_own(run: Any, colour_engine: Any) -> None:
+    pytest.importorskip("matplotlib")
+    predictions = Path("out/predictions.csv")
+    predictions.parent.mkdir()
+    mismatch.predict_file(Predictor(colour_engine()), "rows.csv", predictions)
+    before = predictions.read_bytes()
+    result = run("--report", "out")
+    assert (result.exit_code, predictions.read_bytes()) == (2, before)
+    assert "predictions.csv is there already" in result.stderr
+    predictions.unlink()
+    for _ in range(2):
+        assert run("--report", "out").exit_code == 0
+    own = predictions.read_bytes()
+    with pytest.raises(InputError, match="is there already"):
+        mismatch.predict_file(Predictor(colour_engine()), "rows.csv", predictions)
+    assert predictions.read_bytes() == own
+
+
 def test_a_review_band_next_to_the_threshold_is_refused(run: Any) -> None:
     result = run("--review-band", "0.1,0.3")
     assert result.exit_code == 2

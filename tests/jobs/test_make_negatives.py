@@ -199,6 +199,22 @@ def test_too_few_rows(tmp_path: Path) -> None:
     assert "two or more matching rows are needed; line 2: the text is empty" in result.stderr
 
 
+def test_an_image_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
+    pytest.importorskip("imagehash")
+    for name in ("a", "c"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    rows = tmp_path / "in.csv"
+    rows.write_text("image_path,text\na.png,red\nb.png,blue\n,none\n")
+    options: dict[str, Any] = {"output": tmp_path / "out.csv", "image_base_path": tmp_path}
+    with pytest.raises(InputError, match=r"in\.csv: two or more .*; line 3: .*b\.png"):
+        mismatch.make_negatives(rows, **options)
+    rows.write_text(rows.read_text() + "c.png,green\n")
+    result = mismatch.make_negatives(rows, **options)
+    assert (result.matches, result.unusable) == (2, 2)
+    assert (result.first_problem or "").startswith(f"{rows}:3: ")
+
+
 def test_texts_that_give_labels_away_are_said(tmp_path: Path) -> None:
     """Each text has two colours, of which few are left to exchange with: edited texts are unlike
     the others.

@@ -37,9 +37,10 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
 ) -> None:
     predictor = Predictor(colour_engine(), threshold=0.25)
     rows = [{"image_path": "red.png", "text": "red"}]
+    sharded = replace(SETTINGS, shard=Shard(1, 2))
     with open_prediction_rows(rows, None, None, {}, whole_header=False) as source:
-        run = run_settings(predictor, source, Shard(1, 2), {"a": "b"}, "csv")
-        other = run_settings(Predictor(colour_engine()), source, None, {}, "csv")
+        run = run_settings(predictor, source, sharded, {"a": "b"}, "csv")
+        other = run_settings(Predictor(colour_engine()), source, SETTINGS, {}, "csv")
     assert list(run) == [
         "the model",
         "the engine",
@@ -64,3 +65,29 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
 def test_options_of_a_cluster_that_are_given() -> None:
     assert Cluster(None, None, BLOCK_ROWS).given() == []
     assert Cluster(2, "auto", 9).given() == ["actors", "ray_address", "block_rows"]
+
+
+def test_an_output_depends_on_which_images_may_be_used(
+    colour_engine: Any, colour_images: Path
+) -> None:
+    (colour_images / "base").mkdir()
+    rows = [{"image_path": "../red.png", "text": "red"}]
+    base = {"image_base_path": colour_images / "base"}
+    isolated = replace(SETTINGS, isolate_decoding=True)
+    found: dict[int, list[str]] = {}
+    for options, settings in (
+        (base, SETTINGS),
+        (base | {"allow_outside_images": True}, SETTINGS),
+        (base, isolated),
+        ({"allow_outside_images": True}, SETTINGS),
+    ):
+        with open_prediction_rows(rows, None, None, options, whole_header=False) as source:
+            run = run_settings(Predictor(colour_engine()), source, settings, {}, "csv")
+        found[len(found)] = [name for name in run if "images" in name or "decoding" in name]
+    own = "the images' folder"
+    assert found == {
+        0: [own],
+        1: [own, "--allow-outside-images"],
+        2: [own, "--isolate-decoding"],
+        3: [own],
+    }

@@ -785,6 +785,22 @@ def test_a_copy_loads_the_model_again(
         assert (again.threshold, again.review) == (0.125, ReviewBand(0.0, 1.1))
 
 
+def test_a_copy_is_not_made_of_another_model_that_has_come_since(
+    tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_bundles["openclip"], tmp_path / "bundle")
+    predictor = mismatch.load(tmp_path / "bundle", "cpu", 1)
+    data = pickle.dumps(predictor)
+    shutil.rmtree(tmp_path / "bundle")
+    shutil.copytree(tiny_bundles["hf-clip"], tmp_path / "bundle")
+    words = r"bundle holds another model .* load"
+    for act in (copy.copy, copy.deepcopy):
+        with pytest.raises(CheckpointError, match=words):
+            act(predictor)
+    with pytest.raises(CheckpointError, match=words):
+        pickle.loads(data)  # noqa: S301 - its own
+
+
 def test_a_predictor_of_an_engine_cannot_be_copied(predictor: Predictor) -> None:
     for act in (pickle.dumps, copy.deepcopy):
         with pytest.raises(mismatch.MismatchError, match="load the model"):

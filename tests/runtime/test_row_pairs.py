@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mismatch
 from mismatch.data.columns import Columns
 from mismatch.data.rows import Row
 from mismatch.errors import ImageError, InputError
@@ -34,7 +36,7 @@ def reader(**options: Any) -> PairReader:
 
 @pytest.mark.parametrize("value", [3, True, 1.5, None, np.int64(3), ["a.png"], object()])
 def test_what_is_no_image_is_an_error_of_its_row(value: Any) -> None:
-    [pair] = reader().pairs({"image": value, "image_path": "a.png", "text": "red"}, 1)
+    [pair] = reader().pairs({"image": value, "text": "red"}, 1)
     assert type(value).__name__ in (pair.problem or "")
     with pytest.raises(ImageError, match=type(value).__name__):
         image_source(value)
@@ -79,6 +81,58 @@ def test_every_kind_of_image_is_scored(colour_engine: Any, colour_images: Path) 
         found = list(Predictor(colour_engine()).predict_pairs(rows))
     assert [one.status for one in found] == ["ok"] * len(kinds)
     assert all(one.is_match for one in found)
+
+
+def test_of_two_images_in_a_row_the_same_one_counts_everywhere(
+    colour_engine: Any, colour_images: Path, tmp_path: Path
+) -> None:
+    """`image` counts where a row has no `image_path`, as in a file, where it is any column."""
+    pandas = pytest.importorskip("pandas")
+    green = (colour_images / "green.png").read_bytes()
+    paths = [str(colour_images / "red.png"), None]
+    rows = [{"image": green, "image_path": path, "text": "red"} for path in paths]
+    predictor = Predictor(colour_engine())
+    mismatch.predict_file(predictor, rows, tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {
+        "predict_pairs": [row.prediction for row in predictor.predict_pairs(rows)],
+        "predict_frame": [*predictor.predict_frame(pandas.DataFrame(rows))["prediction"]],
+        "predict_file": [json.loads(line)["prediction"] for line in lines],
+    }
+    assert found == {name: ["match", "error"] for name in found}
+
+
+def test_a_frame_holds_every_kind_of_image(colour_engine: Any, colour_images: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = colour_images / "red.png"
+    data = path.read_bytes()
+    with Image.open(path) as picture:
+        kinds: list[Any] = [path, str(path), data, io.BytesIO(data), picture, RED, {"bytes": data}]
+        for name in ("image_path", "image", "photo"):
+            frame = pandas.DataFrame({name: pandas.Series(kinds, dtype=object), "text": "red"})
+            frame["image_path" if name == "photo" else "other"] = "nowhere.png"
+            found = Predictor(colour_engine()).predict_frame(
+                frame, image_column="photo" if name == "photo" else "image_path"
+            )
+            assert list(found["status"]) == ["ok"] * len(kinds)
+
+
+def test_half_a_character_in_a_text_is_an_error_of_its_row_everywhere(
+    colour_engine: Any, colour_images: Path, tmp_path: Path
+) -> None:
+    path = str(colour_images / "red.png")
+    rows = [{"image_path": path, "text": text} for text in ("red \udc00", "red")]
+    predictor = Predictor(colour_engine())
+    mismatch.predict_file(predictor, rows, tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    for found in (
+        [row.status for row in predictor.predict_pairs(rows)],
+        [json.loads(line)["status"] for line in lines],
+    ):
+        assert found[0].startswith("half of a character"), found
+        assert found[1] == "ok"
+    with pytest.raises(InputError, match="half of a character"):
+        predictor.predict(path, "\ud800")
 
 
 def test_a_column_called_problem_is_a_column() -> None:

@@ -14,7 +14,14 @@ from typing import Any
 from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compressed, is_readable
 from mismatch.data.readers.csv import open_rows
 from mismatch.data.readers.dataset_folder import dataset_files
-from mismatch.data.readers.parquet_pages import Leaf, PageError, rows_at_a_time
+from mismatch.data.readers.parquet_footer import read_chunks
+from mismatch.data.readers.parquet_pages import (
+    DELTA_STRINGS,
+    Chunk,
+    Leaf,
+    PageError,
+    rows_at_a_time,
+)
 from mismatch.data.rows import MAX_FIELD, Reading, Row, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.io.remote import READ, Remote
@@ -33,9 +40,7 @@ ROW_BYTES = 16  # that a row counts for, however little it says
 # characters for each byte of a file, from which on, above `FREE`, it is taken for a bomb
 PACKED = 1_000
 FREE = 2**28  # characters
-# a type and an encoding of Parquet; pyarrow reads no indices of that encoding
-STRINGS = "BYTE_ARRAY"
-DELTA = "DELTA_BYTE_ARRAY"
+STRINGS = "BYTE_ARRAY"  # a type of Parquet
 BATCH = 4096  # rows that are held at a time
 
 
@@ -200,9 +205,10 @@ class _Source:
 
     def _parquet_batches(self) -> Iterator[tuple[int, Any]]:
         """Yield those of all row groups, each with how many rows stand before it."""
-        with self._parquet() as described:
+        with self._parquet() as described, self._pages() as file:
             metadata = described.metadata
-            leaves = self._leaves(described)
+            chunks = read_chunks(file, groups=metadata.num_row_groups, columns=metadata.num_columns)
+            leaves = self._leaves(described, chunks)
             columns = {leaf: described.schema.column(leaf.number) for leaf in leaves}
         indexed = [
             column.path
@@ -214,8 +220,8 @@ class _Source:
             self._pages() as pages,
         ):
             before = 0
-            for group in range(metadata.num_row_groups):
-                count = rows_at_a_time(pages, metadata.row_group(group), leaves, most=BATCH)
+            for group, pieces in enumerate(chunks):
+                count = rows_at_a_time(pages, pieces, leaves, most=BATCH)
                 for batch in parquet.iter_batches(
                     batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
                 ):
@@ -230,19 +236,17 @@ class _Source:
             self.path.open() if isinstance(self.path, Remote) else self.path.open("rb", buffering=0)
         )
 
-    def _leaves(self, parquet: Any) -> list[Leaf]:
+    def _leaves(self, parquet: Any, chunks: list[list[Chunk]]) -> list[Leaf]:
         """Return those of the kept columns."""
         kept = {*self.kept}
-        groups = [
-            parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)
-        ]
         found = []
         for number in range(len(parquet.schema)):
             column = parquet.schema.column(number)
             parts = column.path.split(".")
             if any(".".join(parts[:count]) in kept for count in range(1, len(parts) + 1)):
+                # pyarrow reads no indices of that encoding
                 is_expanded = column.physical_type == STRINGS and any(
-                    DELTA in group.column(number).encodings for group in groups
+                    DELTA_STRINGS in group[number].encodings for group in chunks
                 )
                 found.append(Leaf(number, column.max_repetition_level > 0, is_expanded))
         return found

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ import numpy as np
 
 from mismatch.data.columns import SEPARATOR, Columns
 from mismatch.data.rows import as_text
-from mismatch.errors import ImageError, InputError
+from mismatch.errors import ImageError, InputError, MachineError
 from mismatch.images import ImageSource, as_image_source, encoded_image
+from mismatch.io.atomic import FULL, SHOWN
 from mismatch.io.remote import Remote, is_url, located
 from mismatch.io.text import article
 
@@ -54,13 +56,38 @@ def rows_file(
         yield RowsFile(rows if isinstance(rows, Remote) else located(os.fspath(rows)), None)
         return
     records = row_mappings(rows)
-    with tempfile.TemporaryDirectory(prefix="mismatch-") as folder:
-        path = Path(folder) / f"{type(rows).__name__}.jsonl"
-        spooled = _Spooled(Path(folder), columns, base, absolute=absolute_images)
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            for record in spooled.records(records):
-                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+    with _temporary_folder() as folder:
+        path = folder / f"{type(rows).__name__}.jsonl"
+        spooled = _Spooled(folder, columns, base, absolute=absolute_images)
+        try:
+            # half a character becomes an escape, which is a problem of its row
+            with path.open("w", encoding="utf-8", errors=SHOWN, newline="\n") as file:
+                for number, record in enumerate(spooled.records(records), start=1):
+                    file.write(_json_line(record, number))
+        except OSError as error:
+            if error.errno in FULL and error.filename is None:
+                raise _no_room(error) from error
+            raise
         yield RowsFile(path, spooled.image_folder)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="mismatch-")
+    except OSError as error:
+        raise _no_room(error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _no_room(error: OSError) -> MachineError:
+    """Return what to raise where rows can't be written to the temporary folder."""
+    folder = tempfile.tempdir or ""
+    return MachineError(
+        f"rows in memory can't be written to the temporary folder {folder}: {error.strerror}; make"
+        " room there, set TMPDIR to another folder, or pass a file"
+    )
 
 
 def row_mappings(rows: RowsLike) -> Iterator[Mapping[str, Any]]:
@@ -96,6 +123,13 @@ def _checked(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 def _pandas_rows(frame: Any) -> Iterator[Mapping[str, Any]]:
     names = [str(name) for name in frame.columns]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"the table has two columns {twice[0]!r}; rename one")
+    return _tuples_as_rows(frame, names)
+
+
+def _tuples_as_rows(frame: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     for values in frame.itertuples(index=False, name=None):
         yield dict(zip(names, values, strict=True))
 
@@ -127,6 +161,8 @@ class _Spooled:
         for number, row in enumerate(rows, start=1):
             name = asked if asked in row or IMAGE not in row else IMAGE
             record = {str(key): _plain(value) for key, value in row.items() if key != name}
+            if len(record) < len(row) - (name in row):
+                raise InputError(f"row {number}: two of its keys are the same text; rename one")
             if name in row:
                 record[asked] = self._path(row[name], number)
             yield record
@@ -190,6 +226,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value
+
+
+def _json_line(record: dict[str, Any], number: int) -> str:
+    """Return a row as a line; InputError for a value that holds itself or is nested too deeply."""
+    try:
+        try:
+            return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+        except TypeError:  # a key in a value is no text
+            return json.dumps(_with_text_keys(record), ensure_ascii=False, default=str) + "\n"
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"row {number}: a value holds itself, or is nested too deeply; take it out"
+        ) from error
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(one) for key, one in value.items()}
+    return [_with_text_keys(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _is_missing(value: Any) -> bool:

@@ -7,7 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-__all__ = ["Leaf", "PageError", "PageHead", "page_heads", "rows_at_a_time"]
+__all__ = [
+    "Chunk",
+    "CompactReader",
+    "Leaf",
+    "PageError",
+    "PageHead",
+    "page_heads",
+    "rows_at_a_time",
+]
 
 FIRST_READ = 2**8  # bytes; most heads have fewer than a hundred
 MAX_HEAD = 2**24  # bytes, as pyarrow has it
@@ -53,27 +61,32 @@ class Leaf(NamedTuple):
     is_expanded: bool
 
 
-def rows_at_a_time(file: IO[bytes], group: Any, leaves: list[Leaf], *, most: int) -> int:
+class Chunk(NamedTuple):
+    """A column's piece of a row group."""
+
+    start: int  # byte of the file
+    size: int  # bytes, packed
+    is_packed: bool
+    encodings: frozenset[int]  # as Parquet numbers them
+
+
+def rows_at_a_time(file: IO[bytes], group: list[Chunk], leaves: list[Leaf], *, most: int) -> int:
     """Return how many rows of a row group, `most` at most, can be read together; PageError for a
     page that would take too much.
 
-    `group`: pyarrow's metadata of it; `leaves`: those that are read.
+    `group`: its columns' pieces; `leaves`: those that are read.
     """
-    largest = max((_largest(file, group.column(leaf.number), leaf) for leaf in leaves), default=1.0)
+    largest = max((_largest(file, group[leaf.number], leaf) for leaf in leaves), default=1.0)
     return int(max(1, min(most, HELD // largest)))
 
 
-def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
+def _largest(file: IO[bytes], chunk: Chunk, leaf: Leaf) -> float:
     """Return the bytes of a value, on average of the page where that is most; at least 1."""
     largest = 1.0
     dictionary = 0
     values = 0
-    start = chunk.data_page_offset
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        start = min(start, chunk.dictionary_page_offset)
-    values = 0
-    for head in page_heads(file, start, chunk.total_compressed_size):
-        size = head.packed if chunk.compression == "UNCOMPRESSED" else head.unpacked
+    for head in page_heads(file, chunk.start, chunk.size):
+        size = head.unpacked if chunk.is_packed else head.packed
         _check(head, size)
         if head.is_dictionary:
             dictionary = max(dictionary, size)
@@ -89,10 +102,8 @@ def _largest(file: IO[bytes], chunk: Any, leaf: Leaf) -> float:
                 f" {MAX_PAGE:,} are read"
             )
         largest = max(largest, longest, size / max(1, head.values))
-    if leaf.is_list and values > max(MAX_LISTED, 8 * chunk.total_compressed_size):
-        raise PageError(
-            f"{values:,} values of lists stand in {chunk.total_compressed_size:,} bytes"
-        )
+    if leaf.is_list and values > max(MAX_LISTED, 8 * chunk.size):
+        raise PageError(f"{values:,} values of lists stand in {chunk.size:,} bytes")
     return largest
 
 
@@ -123,7 +134,7 @@ def _head_at(file: IO[bytes], start: int, end: int) -> tuple[PageHead, int]:
     while True:
         file.seek(start)
         data = file.read(min(size, end - start))
-        reader = _Compact(data)
+        reader = CompactReader(data)
         try:
             fields = reader.struct()
             return _head(fields), reader.at
@@ -148,7 +159,7 @@ def _head(fields: dict[int, Any]) -> PageHead:
     return PageHead(is_dictionary, *counts, encoding)  # type: ignore[arg-type]
 
 
-class _Compact:
+class CompactReader:
     """A reader of Thrift's compact protocol that takes numbers as Thrift does: of a longer one the
     lower 32 bits. IndexError behind the end of the data.
     """
@@ -168,13 +179,14 @@ class _Compact:
         while kind_byte := self._byte():
             kind = kind_byte & 15
             step = kind_byte >> 4
-            number = number + step if step else self._zigzag()
-            fields[number] = self._value(kind, depth)
+            number = number + step if step else self.zigzag()
+            fields[number] = self.value(kind, depth)
         return fields
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def value(self, kind: int, depth: int) -> Any:
+        """Return what a field of this type holds, where `struct` keeps it; else None."""
         if kind == I32:
-            return self._zigzag()
+            return self.zigzag()
         if kind == STRUCT:
             return self.struct(depth + 1)
         if kind in (I16, I64):
@@ -184,12 +196,13 @@ class _Compact:
         elif kind in (BYTE, DOUBLE):
             self._skip(1 if kind == BYTE else 8)
         elif kind in (LIST, SET, MAP):
-            self._items(kind, depth)
+            self.items(kind, depth)
         elif kind not in (TRUE, FALSE):
             raise PageError("the head of a page is damaged")
         return None
 
-    def _items(self, kind: int, depth: int) -> None:
+    def items(self, kind: int, depth: int) -> list[Any]:
+        """Return what a list, a set or a map holds, in order."""
         if depth > MAX_DEPTH:
             raise PageError("the head of a page is damaged")
         if kind == MAP:
@@ -201,12 +214,14 @@ class _Compact:
             count = types >> 4
             count = self._varint() if count == 15 else count
             kinds = [types & 15]
+        found = []
         for _ in range(count):
             for item in kinds:
                 if item in (TRUE, FALSE):  # a byte each, other than in a struct
                     self._skip(1)
                 else:
-                    self._value(item, depth + 1)
+                    found.append(self.value(item, depth + 1))
+        return found
 
     def _byte(self) -> int:
         value = self.data[self.at]
@@ -218,16 +233,17 @@ class _Compact:
         if self.at > len(self.data):
             raise IndexError
 
-    def _varint(self) -> int:
+    def _varint(self, *, bits: int = 32) -> int:
         """Read an unsigned number."""
         value = 0
         for shift in range(0, 70, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
-                return value & 0xFFFFFFFF
+                return value & ((1 << bits) - 1)
         raise PageError("the head of a page is damaged")
 
-    def _zigzag(self) -> int:
-        value = self._varint()
+    def zigzag(self, *, bits: int = 32) -> int:
+        """Read a signed number."""
+        value = self._varint(bits=bits)
         return (value >> 1) ^ -(value & 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import write_bytes, write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
+from mismatch.io.replacing import remove_earlier
 from mismatch.reports.explained_picture import explanation_png
 from mismatch.reports.explanation_lines import raising_swaps
 
@@ -80,7 +81,7 @@ def write_row_explanations(
         names.add(name)
     for path in _own_files(output):
         if ROW_PICTURE.fullmatch(path.name) and path.name not in names:
-            path.unlink(missing_ok=True)
+            remove_earlier(path)
     write_json(output / ROWS, data)
 
 

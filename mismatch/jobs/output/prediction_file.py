@@ -14,7 +14,7 @@ from mismatch.data.pairs import DELIMITERS
 from mismatch.errors import InputError, MachineError
 from mismatch.io.atomic import SHOWN, atomic_binary, atomic_file
 from mismatch.io.descriptors import STANDARD_OUTPUT, descriptor_of
-from mismatch.io.outputs import check_outputs
+from mismatch.io.outputs import OutputKind, check_outputs
 from mismatch.io.remote import is_url, located
 from mismatch.jobs.output.resumable_file import resumable_file
 from mismatch.jobs.output.tables import (
@@ -24,14 +24,13 @@ from mismatch.jobs.output.tables import (
     ParquetTable,
     Table,
 )
-from mismatch.jobs.row_tables import table_kind
+from mismatch.jobs.row_tables import harmless, table_kind
 from mismatch.jobs.scored_windows import Entry, RunCounts
-from mismatch.jobs.table_kinds import table
+from mismatch.jobs.table_kinds import read_names
 
 __all__ = ["STDOUT", "PredictionFile", "Sink"]
 
 STDOUT = "-"  # the name of standard output
-SCORES = table("a table of predictions", COLUMNS)
 
 
 @dataclass
@@ -59,9 +58,17 @@ class PredictionFile:
     safe: bool  # no cell is a formula
 
     @classmethod
-    def of(cls, output: str | Path, inputs: Iterable[Path], *, safe: bool) -> PredictionFile:
+    def of(
+        cls,
+        output: str | Path,
+        inputs: Iterable[Path],
+        *,
+        safe: bool,
+        copied: Sequence[str] = (),
+    ) -> PredictionFile:
         """Return the file of this name; InputError where it can't be written, or would replace an
-        input or what is no table of predictions.
+        input or what is no table of predictions. `copied`: names of columns that may stand behind
+        the scores there; a table with others is somebody's own.
         """
         name = os.fspath(output)
         if descriptor_of(name) == STANDARD_OUTPUT:
@@ -77,7 +84,7 @@ class PredictionFile:
                 " name"
             )
         if name != STDOUT:
-            check_outputs([("`output`", Path(name), SCORES)], inputs)
+            check_outputs([("`output`", Path(name), _replaceable(copied))], inputs)
         kind = table_kind(name)
         if safe and kind not in DELIMITERS:
             raise InputError(
@@ -136,6 +143,16 @@ class PredictionFile:
         if self.kind == "jsonl":
             return JsonLinesTable(file, kept)
         return CsvTable(file, kept, safe=self.safe, delimiter=DELIMITERS[self.kind])
+
+
+def _replaceable(copied: Sequence[str]) -> OutputKind:
+    """Return the kind of a table of predictions, with copied columns or without."""
+    headers = [
+        [*COLUMNS],
+        [*COLUMNS, *copied],
+        [*COLUMNS, *(str(harmless(name)) for name in copied)],
+    ]
+    return OutputKind("an unchanged table of predictions", lambda path: read_names(path) in headers)
 
 
 def _whole(table: Table, commit: Callable[[], object] = lambda: None) -> Iterator[Sink]:

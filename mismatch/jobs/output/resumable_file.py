@@ -18,6 +18,7 @@ from typing import IO, Any
 from mismatch.errors import CheckpointError, InputError
 from mismatch.io.atomic import SHOWN, explained, finite, is_sealed, sealed, sweep, write_json
 from mismatch.io.reading import read_json
+from mismatch.io.replacing import Identity, earlier_output, take_name
 from mismatch.jobs.output.run_record import BEGIN_AGAIN, check_same_run
 
 __all__ = ["ResumableFile", "resumable_file"]
@@ -44,6 +45,7 @@ class ResumableFile:
         self._size = 0
         self._digest = hashlib.sha256()
         self._file: IO[bytes] | None = None
+        self._earlier_output: Identity | None = None  # that is replaced
 
     def open(self, *, resume: bool) -> None:
         """Begin, or go on behind the last commit of the same run; InputError for a part of another
@@ -51,6 +53,7 @@ class ResumableFile:
         """
         state = self._earlier() if resume else None
         self._check_own()
+        self._earlier_output = earlier_output(self.target)
         if self.target.parent.is_dir():
             sweep(self.target.parent, re.compile(re.escape(self.record.name)))
         if state is None:  # the record first: a part without one is not ours
@@ -103,10 +106,10 @@ class ResumableFile:
                 )
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Give the file its name; CheckpointError where somebody else has taken it."""
         self.close()
         with explained(self.target, self.path):
-            self.path.replace(self.target)
+            take_name(self.path, self.target, self._earlier_output)
             self.record.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -178,7 +181,7 @@ def resumable_file(
         file.discard()
         raise
     except BaseException:
-        if not file.counts["rows"]:
+        if not file.counts["rows"] or not file.path.exists():  # it may have another name by now
             file.discard()
             raise
         file.close()

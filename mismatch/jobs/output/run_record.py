@@ -33,8 +33,10 @@ def check_same_run(output: object, before: Mapping[str, Any], now: Mapping[str, 
 
 
 def _difference(name: str, before: object, now: object) -> str:
-    """Return `threshold (0.5 before, 0.25 now)`; the name alone where values mean nothing."""
+    """Return `threshold (0.5 before, 0.25 now)`; the name alone where values mean nothing, or one
+    is missing.
+    """
     shown = f"`{name[2:].replace('-', '_')}`" if name.startswith("--") else name
-    if isinstance(before, (dict, list)) or isinstance(now, (dict, list)):
+    if any(value is None or isinstance(value, (dict, list)) for value in (before, now)):
         return shown
     return f"{shown} ({before} before, {now} now)"

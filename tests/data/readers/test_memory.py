@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from PIL import Image
 from mismatch.data.columns import Columns
 from mismatch.data.pairs import read_rows
 from mismatch.data.readers.memory import row_mappings, rows_file, value_text
-from mismatch.errors import InputError
+from mismatch.errors import InputError, MachineError
 
 ROWS = [
     {"image_path": "a.png", "text": "red", "label": 1, "price": 1.5, "note": None},
@@ -165,3 +168,66 @@ def test_a_value_is_the_same_text_in_a_file_and_in_a_table() -> None:
     assert {name: value_text(value) for name, value in values.items()} == {
         name: row.columns[name] for name in values
     }
+
+
+def test_half_a_character_is_a_problem_of_its_row() -> None:
+    rows = [{"image_path": "a.png", "text": "a \ud800"}, {"image_path": "b.png", "text": "b"}]
+    with rows_file(rows, Columns()) as (path, _):
+        first, second = read_rows(path, require_label=False)
+    assert "half of a character" in (first.problem or "")
+    assert (second.problem, second.text) == (None, "b")
+
+
+def test_keys_that_are_no_texts() -> None:
+    [row] = records([{"text": "a", "x": {("t", 1): [{2: 3}]}, "y": ({(): 1},)}])
+    assert row == {"text": "a", "x": {"('t', 1)": [{"2": 3}]}, "y": [{"()": 1}]}
+    with pytest.raises(InputError, match="row 1: two of its keys are the same text"):
+        records([{"text": "a", 1: 2, "1": 3}])
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (loop, deep, {(): loop}):
+        with pytest.raises(InputError, match="row 2: a value holds itself, or is nested too"):
+            records([{"text": "a"}, {"text": "b", "x": value}])
+
+
+def test_a_table_has_no_two_columns_of_one_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    for names in (["image_path", "text", "text"], ["image_path", 1, "1"]):
+        frame = pandas.DataFrame([["a.png", "red", "blue"]], columns=names)
+        with pytest.raises(InputError, match=f"two columns '{names[-1]}'; rename one"):
+            row_mappings(frame)
+
+
+@pytest.mark.parametrize("what", ["rows", "images", "folder"])
+def test_a_full_temporary_folder_is_one_line_that_names_it(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path if what != "folder" else tmp_path / "no"))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    image: Any = "a.png" if what == "rows" else png("red")
+    rows = ({"image_path": image, "text": f"{number} {'x' * 9_000}"} for number in range(9))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10 if what == "images" else 20_000, before[1]))
+    try:
+        with (
+            pytest.raises(MachineError, match=rf"{tmp_path}.*: .*set TMPDIR to another") as error,
+            rows_file(rows, Columns()),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_rows_themselves_passes_through() -> None:
+    def failing() -> Any:
+        yield {"text": "a"}
+        raise OSError(errno.ENOENT, "a user's own")
+
+    with pytest.raises(OSError, match="own"), rows_file(failing(), Columns()):
+        pass

@@ -41,7 +41,7 @@ def test_standard_output_has_one_name(tmp_path: Path) -> None:
         ("s3://shop/out.csv", False, "is a URL, and one file is written here"),
         ("out.csv/", False, "names a folder"),
         ("rows.csv", False, "is the input"),
-        ("notes.csv", False, "is not a table of predictions of mismatch"),
+        ("notes.csv", False, "is not an unchanged table of predictions of mismatch"),
         ("out.jsonl", True, "`safe_csv` goes with CSV"),
     ],
 )
@@ -77,3 +77,23 @@ def test_rows_on_standard_output_are_the_bytes_of_a_file(
         PredictionFile.of("-", [], safe=False).open([]),
     ):
         pytest.fail("never reached")
+
+
+def test_a_table_with_a_column_of_somebodys_own_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    for kept, may_replace in (
+        ([], True),
+        (["sku", "=1"], True),
+        (["sku", "=1", "my_verdict"], False),
+        (["my_verdict"], False),
+        (["label", "line"], False),
+    ):
+        for safe in (False, True):
+            path.unlink(missing_ok=True)
+            with PredictionFile.of(path, [], safe=safe).open(kept):
+                pass
+            if may_replace:
+                PredictionFile.of(path, [], safe=safe, copied=["sku", "=1"])
+                continue
+            with pytest.raises(InputError, match="out.csv is there already"):  # noqa: RUF043
+                PredictionFile.of(path, [], safe=safe, copied=["sku", "=1"])

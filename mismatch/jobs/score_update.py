@@ -1,0 +1,71 @@
+"""The score of a model, replaced only while its folder still holds the model that was scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mismatch.errors import CheckpointError, InputError
+from mismatch.runtime.predictor import Predictor
+from mismatch.runtime.score_file import read_score, write_score
+from mismatch.specs import ScoreSpec
+
+__all__ = ["ScoreUpdate"]
+
+
+class ScoreUpdate:
+    """What is stored at the end of a job, and what it was chosen for."""
+
+    def __init__(self, predictor: Predictor, folder: str | Path | None, *, rescaled: bool) -> None:
+        """Look at the score so far. `folder`: of the model; None for a raw backbone, and where
+        nothing is stored. `rescaled`: the calibration is replaced too.
+
+        InputError for a predictor that reads long texts as the model does not, CheckpointError
+        where the folder holds another model or calibration than the predictor has.
+        """
+        stored_as = predictor.engine.score.long_text
+        self.before = replace(predictor.score, long_text=stored_as)  # the score so far
+        self._predictor = predictor
+        self._folder = folder
+        if folder is None:
+            return
+        self.before = read_score(folder)
+        predictor.check_folder(folder)
+        _check_long_text(predictor, self.before)
+        if not rescaled and _scale(self.before) != _scale(predictor.score):
+            raise _replaced(folder)
+
+    def check(self) -> None:
+        """Raise CheckpointError where the folder holds another model or score than at the start."""
+        if self._folder is None:
+            return
+        self._predictor.check_folder(self._folder)
+        if read_score(self._folder) != self.before:
+            raise _replaced(self._folder)
+
+    def store(self, score: ScoreSpec) -> None:
+        """Put a score in the place of the one so far."""
+        self.check()
+        if self._folder is not None:
+            write_score(self._folder, score)
+
+
+def _scale(score: ScoreSpec) -> tuple[object, ...]:
+    """Return what maps logits to scores."""
+    return score.kind, score.calibration
+
+
+def _check_long_text(predictor: Predictor, stored: ScoreSpec) -> None:
+    read_as = predictor.pipeline.long_text
+    if read_as != stored.long_text:
+        raise InputError(
+            f"the model is loaded with `long_text={read_as}` and stored with {stored.long_text},"
+            " whose scores differ; load it without `long_text`, or pass `dry_run=True`"
+        )
+
+
+def _replaced(folder: str | Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} has another calibration or threshold than the model had that was scored: it was"
+        " replaced since; load the model again"
+    )
