@@ -340,6 +340,16 @@ def test_a_body_shorter_than_its_length_ends_the_connection(colour_engine: Any) 
             assert client.post(path, json=PAIR, headers=offering).headers["connection"] == "close"
 
 
+def test_a_body_where_none_is_expected_ends_the_connection(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        for method in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            for head in ({"content-length": "2"}, {"transfer-encoding": "chunked"}):
+                answer = client.request(method, "/healthz", content=b"{}", headers=head)
+                assert answer.headers["connection"] == "close", (method, head)
+            answer = client.request(method, "/healthz", headers={"content-length": "0"})
+            assert "connection" not in answer.headers
+
+
 def test_other_names_and_other_sites_pages_are_refused(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine()), hosts=("match.example.com",), reload=True) as client:
         for path, method in (*ROUTES.items(), *((path, "GET") for path in OPEN_ROUTES)):

@@ -98,8 +98,7 @@ class Guard:
         answer = _Answer(send, _request_id(headers), scope["method"])
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server's own stays HEAD
-        if "upgrade" in headers and scope["method"] in WITH_BODY:
-            answer.closes = True  # this server may take the body for the next request
+        answer.closes = _may_be_misread(scope, headers)
         scope["mismatch.start"] = start
         route = _route(scope)
         try:
@@ -289,6 +288,21 @@ def _client(scope: Scope) -> str:
 def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
     asks: Collection[str] = ("origin", "access-control-request-method")
     return scope["method"] == "OPTIONS" and all(name in headers for name in asks)
+
+
+def _may_be_misread(scope: Scope, headers: Headers) -> bool:
+    """Return whether some server takes what follows the head for the next request: the bytes behind
+    an offered upgrade, or a body where the method has none.
+    """
+    if "upgrade" in headers:
+        return True
+    return scope["method"] not in WITH_BODY and _has_body(headers)
+
+
+def _has_body(headers: Headers) -> bool:
+    """Return whether a head announces a body (RFC 9112, 6.3)."""
+    lengths = headers.getlist("content-length")
+    return "transfer-encoding" in headers or any(length.strip(BLANKS) != "0" for length in lengths)
 
 
 def _token(scope: Scope) -> bytes:
