@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -23,9 +21,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from mismatch.serving.batching import ClosedError, FullError
-from mismatch.serving.budget import FULL, RETRY, Account, Budget, client_of
+from mismatch.serving.budget import FULL, RETRY, Account, Budget
 from mismatch.serving.configuration import DESCRIBING, Settings
 from mismatch.serving.disconnects import ended_by_disconnect
+from mismatch.serving.heads import (
+    WITH_BODY,
+    bearer_token,
+    body_length,
+    client_of_scope,
+    is_preflight,
+    may_be_misread,
+    request_id,
+)
 from mismatch.serving.hosts import Hosts
 from mismatch.serving.models import Queue
 from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
@@ -33,11 +40,8 @@ from mismatch.serving.telemetry import Metrics, log
 
 __all__ = ["Guard"]
 
-REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-WITH_BODY = ("POST", "PUT", "PATCH")
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
-BLANKS = " \t"  # that may stand around a header's value
 OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
 # routes that work for their client, and the queue in which that work waits
 QUEUES: Mapping[str, Queue] = {
@@ -95,10 +99,10 @@ class Guard:
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
-        answer = _Answer(send, _request_id(headers), scope["method"])
+        answer = _Answer(send, request_id(headers), scope["method"])
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server's own stays HEAD
-        answer.closes = _may_be_misread(scope, headers)
+        answer.closes = may_be_misread(scope, headers)
         scope["mismatch.start"] = start
         route = _route(scope)
         try:
@@ -117,12 +121,12 @@ class Guard:
         if refusal is not None:
             await self._refuse(refusal, scope, headers, receive, answer)
             return
-        client = _client(scope)
+        client = client_of_scope(scope)
         with self._budget.account(client) as account:
             if scope["method"] not in WITH_BODY:
                 await self._guarded(scope, receive, answer)
                 return
-            length = _length(headers)
+            length = body_length(headers)
             queue = QUEUES.get(route or "")
             if queue is None:
                 await self._guarded(scope, _weighed(receive, account, length), answer)
@@ -190,7 +194,7 @@ class Guard:
         """Answer a refusal. A short body is taken off the line, so that the client goes on with its
         connection.
         """
-        if 0 < _length(headers) <= SHORT:
+        if 0 < body_length(headers) <= SHORT:
             try:
                 async with asyncio.timeout(self._settings.deadline):
                     while (await receive()).get("more_body"):
@@ -218,23 +222,23 @@ class Guard:
         queue = QUEUES.get(route)
         if scope["method"] not in WITH_BODY or queue is None:
             return None
-        busy = self._busy(queue, _client(scope), self._reading[queue])
+        busy = self._busy(queue, client_of_scope(scope), self._reading[queue])
         return None if busy is None else problem_of(busy)
 
     def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:
         """Return whether a route is open, there are no tokens, or the request has one of them."""
         if route is None or route in self._open or not self._tokens:
             return True
-        if _is_preflight(scope, headers) and self._settings.origins:
+        if is_preflight(scope, headers) and self._settings.origins:
             return True  # the browser's own question, which has no token and reaches no route
-        given = _token(scope)
+        given = bearer_token(scope)
         # All of them are compared, so that time tells nothing.
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
     def _body_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Say why a body is not read; None where it is."""
         most = self._settings.max_body
-        length = _length(headers)
+        length = body_length(headers)
         if not self._hosts.allows(headers):
             return problem(403, NO_ORIGIN)
         if length < 0:
@@ -243,7 +247,7 @@ class Guard:
         if length > most:
             words = f"the request has more than {most:,} bytes; send fewer pairs, or smaller images"
             return problem(413, words)
-        fits = self._budget.fits(_client(scope), length)
+        fits = self._budget.fits(client_of_scope(scope), length)
         return None if fits else problem(503, FULL, RETRY)
 
     def _note(self, route: str | None, scope: Scope, answer: _Answer, seconds: float) -> None:
@@ -279,50 +283,6 @@ def _route(scope: Scope) -> str | None:
     return partial
 
 
-def _client(scope: Scope) -> str:
-    """Return the client that a request comes from."""
-    address = scope.get("client")
-    return client_of(address[0] if address else None)
-
-
-def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
-    asks: Collection[str] = ("origin", "access-control-request-method")
-    return scope["method"] == "OPTIONS" and all(name in headers for name in asks)
-
-
-def _may_be_misread(scope: Scope, headers: Headers) -> bool:
-    """Return whether some server takes what follows the head for the next request: the bytes behind
-    an offered upgrade, or a body where the method has none.
-    """
-    if "upgrade" in headers:
-        return True
-    return scope["method"] not in WITH_BODY and _has_body(headers)
-
-
-def _has_body(headers: Headers) -> bool:
-    """Return whether a head announces a body (RFC 9112, 6.3)."""
-    lengths = headers.getlist("content-length")
-    return "transfer-encoding" in headers or any(length.strip(BLANKS) != "0" for length in lengths)
-
-
-def _token(scope: Scope) -> bytes:
-    """Return the bearer token, as bytes; nothing where there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.strip().partition(b" ")
-            return bytes(token.strip()) if scheme.lower() == b"bearer" else b""
-    return b""
-
-
-def _length(headers: Headers) -> int:
-    """Return the bytes of the body; -1 where it isn't said, or said in two ways."""
-    lengths = {length.strip(BLANKS) for length in headers.getlist("content-length")}
-    if len(lengths) != 1 or "transfer-encoding" in headers:
-        return -1
-    [length] = lengths
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else -1
-
-
 def _weighed(
     receive: Receive, account: Account, length: int, whole: Callable[[], None] = lambda: None
 ) -> Receive:
@@ -350,14 +310,6 @@ def _weighed(
         return message
 
     return weigh
-
-
-def _request_id(headers: Headers) -> str:
-    """Return the client's own id where it is harmless, so that logs of several services can be
-    joined; else a new one.
-    """
-    given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 class _Answer:
