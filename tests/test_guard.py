@@ -83,6 +83,36 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(colour_engine: Any)
             )
 
 
+def test_an_allowed_origins_page_reads_refusals_too(colour_engine: Any) -> None:
+    origin = "https://shop.test"
+    bearer = {"authorization": "Bearer " + "a" * 16}
+    options: Any = {"origins": (origin,), "tokens": ("a" * 16,), "max_body": 1000}
+    with serving(Predictor(colour_engine()), **options) as client:
+
+        def asked(**headers: str) -> Any:
+            return client.post("/v1/predict", content=b"x" * 2000, headers=headers)
+
+        answers = [
+            asked(origin=origin),
+            asked(origin=origin, **bearer),
+            asked(origin=origin, host="evil.test", **bearer),
+            asked(origin=origin, **bearer, **{"transfer-encoding": "chunked"}),
+            client.get("/v1/model", headers={"origin": origin} | bearer),
+        ]
+        assert [answer.status_code for answer in answers] == [401, 413, 421, 411, 200]
+        for answer in answers:
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert answer.headers["vary"] == "Origin"
+        others = asked(origin="https://evil.test", **bearer)
+        assert others.status_code == 403
+        assert "access-control-allow-origin" not in others.headers
+        question = {"origin": origin, "access-control-request-method": "POST"}
+        assert client.options("/v1/predict", headers=question).status_code == 200
+        elsewhere = client.options("/v1/predict", headers=question | {"host": "evil.test"})
+        assert elsewhere.status_code == 421
+        assert "access-control-allow-origin" not in elsewhere.headers
+
+
 def hold(engine: Any, begun: threading.Event, go: threading.Event) -> None:
     """Let images wait for `go` before they are encoded."""
     real = engine.encode_images

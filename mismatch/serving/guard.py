@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
@@ -78,6 +80,7 @@ class Guard:
         read of each client: then a body isn't even read. `ready`: whether the models are loaded.
         """
         self._app = app
+        self._origins = _origins(app, settings) if settings.origins else None
         self._settings = settings
         self._metrics = metrics
         self._busy = busy
@@ -99,6 +102,9 @@ class Guard:
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
+        if self._origins is not None and not is_preflight(scope, headers):
+            # also a refusal is for the page that has asked
+            send = partial(self._origins.send, send=send, request_headers=headers)
         answer = _Answer(send, request_id(headers), scope["method"])
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server's own stays HEAD
@@ -120,6 +126,9 @@ class Guard:
         refusal = self._refusal(route, scope, headers)
         if refusal is not None:
             await self._refuse(refusal, scope, headers, receive, answer)
+            return
+        if self._origins is not None and is_preflight(scope, headers):
+            await self._origins.preflight_response(headers)(scope, receive, answer.send)
             return
         client = client_of_scope(scope)
         with self._budget.account(client) as account:
@@ -265,6 +274,16 @@ class Guard:
             "ms": round(1000 * seconds, 1),
         }
         log.info(line | scope.get("mismatch.log", {}))
+
+
+def _origins(app: ASGIApp, settings: Settings) -> CORSMiddleware:
+    """Return what tells browsers which other sites' pages may read an answer."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )
 
 
 def _route(scope: Scope) -> str | None:
