@@ -370,6 +370,21 @@ def test_a_body_shorter_than_its_length_ends_the_connection(colour_engine: Any) 
             assert client.post(path, json=PAIR, headers=offering).headers["connection"] == "close"
 
 
+def test_a_route_without_a_body_needs_no_length(colour_engine: Any) -> None:
+    """As `curl -X POST` asks."""
+    heads = b""
+    for path in (b"/v1/reload", b"/nowhere", b"/v1/reload"):
+        heads += b"POST " + path + b" HTTP/1.1\r\nhost: a\r\n\r\n"
+    heads += b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n\r\n"
+    with (
+        server(Predictor(colour_engine())) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+    ):
+        line.sendall(heads)
+        said = b"".join(iter(lambda: line.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"403", b"404", b"403", b"411"]
+
+
 def test_a_body_where_none_is_expected_ends_the_connection(colour_engine: Any) -> None:
     with serving(Predictor(colour_engine())) as client:
         for method in ("GET", "HEAD", "DELETE", "OPTIONS"):

@@ -30,7 +30,10 @@ def headers_of(pairs: Pairs) -> Headers:
 @pytest.mark.parametrize(
     ("pairs", "length"),
     [
+        ([], 0),
         ([("content-length", "0")], 0),
+        ([("content-length", "0"), ("content-length", "0")], 0),
+        ([("content-length", "0"), ("transfer-encoding", "chunked")], -1),
         ([("content-length", " 12\t")], 12),
         ([("content-length", "5"), ("content-length", "5")], 5),
         ([("content-length", "5"), ("content-length", "6")], -1),

@@ -221,7 +221,7 @@ class Guard:
         if not self._may(route, scope, headers):
             return problem(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
         if scope["method"] in WITH_BODY:
-            refusal = self._body_refusal(scope, headers)
+            refusal = self._body_refusal(route, scope, headers)
             if refusal is not None:
                 return refusal
         if route is None or route in WITHOUT_MODELS:
@@ -244,13 +244,13 @@ class Guard:
         # All of them are compared, so that time tells nothing.
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
-    def _body_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _body_refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Say why a body is not read; None where it is."""
         most = self._settings.max_body
         length = body_length(headers)
         if not self._hosts.allows(headers):
             return problem(403, NO_ORIGIN)
-        if length < 0:
+        if length < 0 or (route in QUEUES and "content-length" not in headers):
             words = "the request has no Content-Length, or none that holds; send the body whole"
             return problem(411, words)
         if length > most:

@@ -71,7 +71,11 @@ def bearer_token(scope: Scope) -> bytes:
 
 
 def body_length(headers: Headers) -> int:
-    """Return the bytes of the body; -1 where it isn't said, or said in two ways."""
+    """Return the bytes of the body; -1 where its length isn't said, or said in two ways. A head
+    that says nothing of a body has none (RFC 9112, 6.3).
+    """
+    if not _has_body(headers):
+        return 0
     lengths = {length.strip(BLANKS) for length in headers.getlist("content-length")}
     if len(lengths) != 1 or "transfer-encoding" in headers:
         return -1
