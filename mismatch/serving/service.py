@@ -5,17 +5,16 @@ deadline.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
+from mismatch.errors import ImageError, ImageRefusedError, InputError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.runtime.tokenize import EMPTY
@@ -24,7 +23,6 @@ from mismatch.serving.configuration import Settings
 from mismatch.serving.disconnects import together
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
-from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
@@ -36,7 +34,8 @@ from mismatch.serving.messages import (
     Question,
 )
 from mismatch.serving.models import Models, Served
-from mismatch.serving.telemetry import Metrics, log
+from mismatch.serving.reloading import Reloading
+from mismatch.serving.telemetry import Metrics
 
 __all__ = ["Service"]
 
@@ -54,6 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.ready = False
         self.models = Models(settings, self.metrics, given)
+        self.reload = Reloading(self.models)
         self._decoder = ImageDecoder(settings)
         fetch = Fetcher(
             settings.fetch,
@@ -62,7 +62,6 @@ class Service:
             most=settings.max_image,
         )
         self._fetch = FairFetcher(fetch, settings.max_body)
-        self._tasks: set[asyncio.Task[Any]] = set()
         watch = self.metrics.watch
         watch(
             "mismatch_queue_pairs",
@@ -90,65 +89,13 @@ class Service:
         """
         await self.models.load()
         self.ready = True
-        with self._hangups():
+        with self.reload.at_hangups():
             yield
         self.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reload.close()
         await self.models.close()
         await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
-
-    @contextmanager
-    def _hangups(self) -> Iterator[None]:
-        """Load the models again at SIGHUP, where signals can be had: in the main thread."""
-        if not can_hang_up():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        before = signal.getsignal(signal.SIGHUP)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
-            if before is not None:
-                signal.signal(signal.SIGHUP, before)
-
-    def _hang_up(self) -> None:
-        async def quietly() -> None:
-            with suppress(HTTPException):  # the log has said why
-                await self.reload()
-
-        task = asyncio.get_running_loop().create_task(quietly())
-        self._tasks.add(task)  # the loop itself would let it be collected
-        task.add_done_callback(self._tasks.discard)
-
-    async def reload(self) -> list[str]:
-        """Load all models again; return the names of those whose answers are other ones now.
-        HTTPException where one can't be: then all stay.
-        """
-        try:
-            changed = await self.models.load()
-        except MismatchError as error:
-            log.error(
-                {
-                    "message": "a model could not be loaded anew; all stay as they are",
-                    "error": str(error),
-                }
-            )
-            raise HTTPException(
-                500, "a model could not be loaded anew, the log says why; all stay as they are"
-            ) from None
-        log.info(
-            {
-                "message": "loaded anew",
-                "models": {one.name: one.model_id for one in self.models},
-                "changed": changed,
-            }
-        )
-        return changed
 
     def state(self) -> dict[str, Any]:
         """Return the state for /readyz."""
