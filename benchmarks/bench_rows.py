@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -105,11 +104,12 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     """One process: what `mismatch train` does with its rows before the first step; its figures are
     written to `folder`. Unless `shared`, as one alone does.
     """
+    import pyarrow as pa  # noqa: F401  its memory is not the rows'
+
     from mismatch.data.readers import csv as csv_rows
     from mismatch.runtime.tokenize import Tokenizer
     from mismatch.training.config import TrainConfig
     from mismatch.training.distributed.processes import Processes
-    from mismatch.training.distributed.sharded_rows import gathering
     from mismatch.training.feeds.feeds import PixelFeed, PixelStore
     from mismatch.training.feeds.prepare import cut_long_texts, load_sets, load_start
     from mismatch.training.folder.resume import rows_digest
@@ -121,27 +121,24 @@ def get_ready(folder: Path, csv_file: str, *, shared: bool) -> None:
     module._row = parsed
     team = processes if shared else Processes(processes.device)
     before, began = memory("VmRSS"), time.perf_counter()
-    with gathering(folder / "run", processes) if shared else nullcontext() as together:
-        sets = [pairs for pairs in load_sets(config, together) if pairs is not None]
-        rows_digest(sets, str(config.image_base_path), team)
-        read = time.perf_counter() - began
-        sets, _ = cut_long_texts(start, sets, together)
-        backbone = start.detector.backbone
-        feeds = [
-            PixelFeed(
-                pairs, PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec), 1, team
-            )
-            for pairs in sets
-        ]
-        said = {
-            "read": read,
-            "ready": time.perf_counter() - began,
-            "peak": memory("VmHWM") - before,
-            "held": memory("VmRSS") - before,
-            "parsed": parsed.count,
-        }
-        (folder / f"said.{processes.index}.json").write_text(json.dumps(said))
-        processes.wait()
+    sets = [pairs for pairs in load_sets(config, team) if pairs is not None]
+    rows_digest(sets, str(config.image_base_path), team)
+    read = time.perf_counter() - began
+    sets, _ = cut_long_texts(start, sets, team)
+    backbone = start.detector.backbone
+    feeds = [
+        PixelFeed(pairs, PixelStore(backbone.image_spec), Tokenizer(backbone.text_spec), 1, team)
+        for pairs in sets
+    ]
+    said = {
+        "read": read,
+        "ready": time.perf_counter() - began,
+        "peak": memory("VmHWM") - before,
+        "held": memory("VmRSS") - before,
+        "parsed": parsed.count,
+    }
+    (folder / f"said.{processes.index}.json").write_text(json.dumps(said))
+    processes.wait()
     del feeds
 
 

@@ -32,17 +32,18 @@ if TYPE_CHECKING:
     from mismatch.jobs.calibrate import CalibrationResult, calibrate
     from mismatch.jobs.evaluate import evaluate
     from mismatch.jobs.evaluation_result import Evaluation
+    from mismatch.jobs.explain import Explanation, explain
     from mismatch.jobs.explain_rows import ExplainRowsResult, RowExplanation, explain_rows
     from mismatch.jobs.export_onnx import ExportResult, TritonRepository, export_onnx
     from mismatch.jobs.label_audit import LabelAudit
     from mismatch.jobs.make_negatives import NegativesResult, make_negatives
     from mismatch.jobs.predict_file import PredictFileResult, predict_file
     from mismatch.jobs.quickstart import QuickstartResult, quickstart
-    from mismatch.jobs.split import SplitResult, split
+    from mismatch.jobs.serve import serve
+    from mismatch.jobs.split import split
+    from mismatch.jobs.split_result import SplitResult
     from mismatch.jobs.train import train
     from mismatch.jobs.tune_threshold import ThresholdResult, tune_threshold
-    from mismatch.runtime.explain import explain
-    from mismatch.runtime.explanation import Explanation
     from mismatch.runtime.predictions import Predictions
     from mismatch.runtime.predictor import Prediction, Predictor, load
     from mismatch.specs import (
@@ -116,6 +117,7 @@ __all__ = [
     "make_negatives",
     "predict_file",
     "quickstart",
+    "serve",
     "split",
     "train",
     "tune_threshold",
@@ -135,7 +137,7 @@ _HOMES = {
 _HOMES |= dict.fromkeys(("AuditReport", "audit"), "jobs.audit")
 _HOMES |= dict.fromkeys(("CalibrationResult", "calibrate"), "jobs.calibrate")
 _HOMES |= dict.fromkeys(("NegativesResult", "make_negatives"), "jobs.make_negatives")
-_HOMES |= dict.fromkeys(("SplitResult", "split"), "jobs.split")
+_HOMES |= {"SplitResult": "jobs.split_result", "split": "jobs.split"}
 _HOMES |= {"LabelAudit": "jobs.label_audit", "audit_labels": "jobs.audit_labels"}
 _HOMES |= {"Evaluation": "jobs.evaluation_result", "evaluate": "jobs.evaluate"}
 _HOMES |= dict.fromkeys(("ThresholdResult", "tune_threshold"), "jobs.tune_threshold")
@@ -145,12 +147,12 @@ _HOMES |= dict.fromkeys(("PredictFileResult", "predict_file"), "jobs.predict_fil
 _HOMES |= dict.fromkeys(
     ("ExplainRowsResult", "RowExplanation", "explain_rows"), "jobs.explain_rows"
 )
-_HOMES |= {"Explanation": "runtime.explanation", "explain": "runtime.explain"}
+_HOMES |= dict.fromkeys(("Explanation", "explain"), "jobs.explain")
 _HOMES |= dict.fromkeys(("QuickstartResult", "quickstart"), "jobs.quickstart")
 _HOMES |= {"hookimpl": "backbones.hookspecs"}
 _HOMES |= dict.fromkeys(("list_models", "load_backbone"), "backbones.registry")
 _HOMES |= {"TrainConfig": "training.config", "TrainResult": "training.result"}
-_HOMES |= {"train": "jobs.train"}
+_HOMES |= {"serve": "jobs.serve", "train": "jobs.train"}
 _HOMES |= dict.fromkeys(
     (
         "Calibration",

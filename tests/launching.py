@@ -44,11 +44,8 @@ LAUNCHERS = {
 PROGRAM = """
 import os, signal
 from mismatch.cli import main
-from mismatch.data import spans
 from mismatch.training.run import Run
 from mismatch.training.saving import Saver
-
-spans.LEAST_BYTES = 0
 
 def end(part):
     if part.main:
@@ -98,7 +95,7 @@ def started(
 ) -> Any:
     """The process of a run, or of all that were launched, ended; its main process is killed behind
     the epoch `stop_after`, or behind a checkpoint_last. `launcher`: FORKED, one of LAUNCHERS, or
-    the words of one. Small files are read in shares too.
+    the words of one.
     """
     place = {
         "--train-csv": "train.csv",

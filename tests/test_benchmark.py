@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.benchmark import report
 from mismatch.cli.options import MODEL_ENV
 from mismatch.errors import InputError
 from mismatch.evaluation import speed, timing
+from mismatch.reports.benchmark_lines import benchmark_lines
 
 QUICK = ("--batch-sizes", "1,2", "--repeats", "1", "--threads", "1", "--provider", "cpu")
 
@@ -66,7 +66,7 @@ def compared(
 
 def test_what_is_written_is_what_is_printed(compared: tuple[str, Any]) -> None:
     printed, written = compared
-    assert printed == report(mismatch.BenchmarkResult(**written)) + "\n"
+    assert printed == "\n".join(mismatch.BenchmarkResult(**written).summary()) + "\n"
 
 
 def test_every_figure_is_positive_and_every_ratio_is_that_of_the_figures(
@@ -138,7 +138,7 @@ def test_the_markdown_of_one_and_of_several() -> None:
         {"name": "u", "case": "figure", "unit": "", "rows": [bare]},
     ]
     result = mismatch.BenchmarkResult(machine, models, {}, tables)
-    assert report(result).splitlines() == [
+    assert benchmark_lines(result) == [
         "- machine: C, avx2, 2 CPUs available, Python 3.11",
         "- A: mA; engine e, threads 2",
         "- B: mB; engine e, threads 2",
@@ -157,7 +157,7 @@ def test_the_markdown_of_one_and_of_several() -> None:
     ]
     alone = [{**tables[0], "rows": [{"case": "16", "figures": [3.0], "ratios": [1.0]}]}]
     few = mismatch.BenchmarkResult(machine | {"instructions": []}, models[:1], {}, alone)
-    lines = report(few).splitlines()
+    lines = benchmark_lines(few)
     assert lines[0] == "- machine: C, 2 CPUs available, Python 3.11"
     assert lines[-3:] == ["| batch | A, items/s |", "|---|---|", "| 16 | 3 |"]
 

@@ -158,7 +158,7 @@ def test_what_it_refuses(run: Any, write_rows: Any, args: list[str], words: str)
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("failing", ["jobs.calibrate._result", "cli.calibrate._lines"])
+@pytest.mark.parametrize("failing", ["jobs.calibrate._result", "jobs.calibrate.calibration_lines"])
 @pytest.mark.parametrize("output", [(), ("--output", "new")])
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
     run: Any,
@@ -189,7 +189,7 @@ def test_what_can_not_be_printed_is_not_stored(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mismatch.cli.calibrate._lines", full)
+    monkeypatch.setattr("mismatch.jobs.calibrate.calibration_lines", full)
     result = run("--model", "bundle")
     assert (result.exit_code, sha256_file("bundle/manifest.json")) == (2, before), result.output
 

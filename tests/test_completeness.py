@@ -31,6 +31,20 @@ GUIDE = (ROOT / "docs" / "backbone-plugins.md").read_text()
 
 # Modules without a test file of their own, and where they are tested.
 TESTED_ELSEWHERE = {
+    "mismatch.cli.pairs": "test_predict",
+    "mismatch.io.endings": "test_cli",
+    "mismatch.io.explained_errors": "test_cli",
+    "mismatch.jobs.predict_pair": "test_predict",
+    "mismatch.jobs.split_result": "test_split",
+    "mismatch.reports.backbone_lines": "test_backbones",
+    "mismatch.reports.benchmark_lines": "test_benchmark",
+    "mismatch.reports.calibration_lines": "test_calibrate",
+    "mismatch.reports.export_lines": "test_export_onnx",
+    "mismatch.reports.negatives_lines": "test_make_negatives",
+    "mismatch.reports.prediction_lines": "test_predict",
+    "mismatch.reports.quickstart_lines": "test_quickstart",
+    "mismatch.reports.split_lines": "test_split",
+    "mismatch.testing.backbone_check": "test_backbones",
     "mismatch.backbones.families": "test_registry",
     "mismatch.data.readers.dataset_folder": "test_readers_arrow",
     "mismatch.jobs.audit": "test_validate",

@@ -23,8 +23,8 @@ import yaml
 
 import mismatch
 from mismatch.cli.options import MODEL_ENV
-from mismatch.cli.serve import GRACE
 from mismatch.cli.serve import command as serve
+from mismatch.jobs.serve import GRACE
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import TOKENS_ENV, Settings
 from mismatch.serving.setting_rules import SHORTEST_TOKEN

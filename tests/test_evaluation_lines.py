@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mismatch.cli.evaluation_lines import result_lines
 from mismatch.evaluation.metrics import binary_metrics
+from mismatch.reports.evaluation_lines import result_lines
 
 
 def report(**more: Any) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from PIL import Image
 
 import mismatch
 from mismatch.cli import main
-from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.data.lexicon import Lexicon
 from mismatch.errors import ImageError, InputError
+from mismatch.reports.explanation_lines import explanation_lines
 from mismatch.runtime.explain import explain
+from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor
 from mismatch.specs import Calibration, ScoreSpec
 
@@ -33,7 +34,7 @@ def predictor(colour_engine: Any) -> Predictor:
     return Predictor(colour_engine())
 
 
-def named(found: mismatch.Explanation) -> list[str]:
+def named(found: Explanation) -> list[str]:
     return [word.text for word in found.named]
 
 

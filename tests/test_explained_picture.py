@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from mismatch.data.lexicon import Lexicon
-from mismatch.jobs.output import explained_picture
-from mismatch.jobs.output.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
+from mismatch.reports import explained_picture
+from mismatch.reports.explained_picture import AGAINST, FOR, SIDE, WIDTH, explanation_png
 from mismatch.runtime.explain import explain
 from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Predictor

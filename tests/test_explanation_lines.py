@@ -1,4 +1,4 @@
-"""mismatch.cli.explanation_lines: what people read of an explanation, which obeys no row."""
+"""mismatch.reports.explanation_lines: what people read of an explanation, which obeys no row."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mismatch.cli.explanation_lines import explanation_lines
 from mismatch.data.lexicon import Lexicon
+from mismatch.reports.explanation_lines import explanation_lines
 from mismatch.runtime.explain import explain
 from mismatch.runtime.predictor import Predictor
 

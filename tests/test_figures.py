@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mismatch.cli.figures import FIGURE_NAMES, bounds, figure_lines, percent_range
 from mismatch.evaluation.threshold import FIGURES
+from mismatch.reports.figures import FIGURE_NAMES, bounds, figure_lines, percent_range
 
 
 def test_figures_have_a_line_each() -> None:

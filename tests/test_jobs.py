@@ -27,6 +27,7 @@ FUNCTIONS = {
     "make-negatives": "make_negatives",
     "predict": "predict_file",
     "quickstart": "quickstart",
+    "serve": "serve",
     "split": "split",
     "train": "train",
     "tune-threshold": "tune_threshold",
@@ -38,7 +39,7 @@ OF_OTHERS = {
     "predict": {"image", "text", "slice_value"},
 }
 # defaults that the command line writes otherwise
-WRITTEN = {("benchmark", "batch_sizes"): "1,4,16,64"}
+WRITTEN = {("benchmark", "batch_sizes"): "1,4,16,64", ("serve", "also"): ()}
 # parameters that a function has no default for, where the command has one
 NEEDED = {
     ("explain", "rows"),

@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from mismatch.cli.options import (
+    FETCHING_ROW_OPTIONS,
+    LOCATION,
+    LONG_TEXT,
+    MODEL,
     MODEL_ENV,
-    LocationType,
-    fetching_row_options,
-    job_row_options,
-    long_text_option,
-    model_option,
-    model_options,
+    MODEL_OPTIONS,
+    ROW_OPTIONS,
+    fitting_options,
 )
 from mismatch.data.columns import Columns
 from mismatch.errors import InputError
@@ -39,12 +40,11 @@ from mismatch.specs import ReviewBand
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a command that shows what it was given."""
-
-    @click.command()
-    @model_options
-    def show(**options: Any) -> None:
-        click.echo(sorted(options.items()))
-
+    show = click.Command(
+        "show",
+        params=list(MODEL_OPTIONS),
+        callback=lambda **options: click.echo(sorted(options.items())),
+    )
     monkeypatch.delenv(MODEL_ENV, raising=False)
     return lambda *args: CliRunner().invoke(show, args)
 
@@ -92,7 +92,7 @@ def test_the_environment_names_the_model_and_the_option_wins(
 
 
 def test_the_model_alone() -> None:
-    command = click.command()(model_option(lambda model: click.echo(f"model {model}")))
+    command = click.Command("a", params=[MODEL], callback=lambda model: print(f"model {model}"))
     assert CliRunner().invoke(command, ["--model", "m"]).output == "model m\n"
 
 
@@ -105,7 +105,9 @@ def test_the_model_alone() -> None:
     ],
 )
 def test_what_becomes_of_long_texts(args: list[str], shown: str) -> None:
-    command = click.command()(long_text_option(lambda long_text: click.echo(str(long_text))))
+    command = click.Command(
+        "a", params=[LONG_TEXT], callback=lambda long_text: click.echo(str(long_text))
+    )
     assert CliRunner().invoke(command, args).output == f"{shown}\n"
     assert (
         "'split' is not one of 'truncate', 'chunk', 'chunk-mean'"
@@ -141,7 +143,7 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=problem), open_rows("rows.csv", options):
             pass
-    command = click.command()(job_row_options(lambda **options: None))
+    command = click.Command("a", params=list(ROW_OPTIONS), callback=lambda **options: None)
     assert (
         "'any' is not one of 'best', 'all'"
         in CliRunner().invoke(command, ["--multi-image", "any"]).output
@@ -150,9 +152,12 @@ def test_options_about_rows_that_make_no_sense_are_refused() -> None:
 
 def test_options_of_rows_are_those_of_a_job() -> None:
     chosen: dict[str, Any] = {}
-    command = click.command(
-        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")}
-    )(job_row_options(lambda **options: chosen.update(options)))
+    command = click.Command(
+        "a",
+        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+        params=list(ROW_OPTIONS),
+        callback=lambda **options: chosen.update(options),
+    )
     assert CliRunner().invoke(command, []).exit_code == 0
     assert chosen == ROW_DEFAULTS
     assert CliRunner().invoke(command, ["--text_column", "b"]).exit_code == 0
@@ -169,15 +174,12 @@ def test_decoding_elsewhere_is_over_with_the_job() -> None:
 
 
 def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
-    @click.command()
-    @job_row_options
-    def other(**options: Any) -> None:
-        """Never come to."""
-
-    @click.command()
-    @fetching_row_options
-    def fetching(**options: Any) -> None:
-        click.echo(options["image_base_path"])
+    other = click.Command("other", params=list(ROW_OPTIONS))
+    fetching = click.Command(
+        "fetching",
+        params=list(FETCHING_ROW_OPTIONS),
+        callback=lambda **options: click.echo(options["image_base_path"]),
+    )
 
     said = CliRunner().invoke(other, ["--image-base-path", "s3://shop/images"]).output
     assert "it is a URL, which `mismatch predict` alone takes" in " ".join(said.split())
@@ -188,9 +190,19 @@ def test_a_url_as_base_is_for_verbs_that_fetch(run: Any) -> None:
     assert CliRunner().invoke(fetching, ["--image-base-path", "data/"]).output == "data/\n"
 
 
+def test_what_fits_and_stores_has_its_own_number_of_rows() -> None:
+    chosen: dict[str, Any] = {}
+    params = list(fitting_options(4, "Of folds."))
+    command = click.Command("a", params=params, callback=lambda **options: chosen.update(options))
+    assert "--min-rows" in CliRunner().invoke(command, ["--min-rows", "3"]).output
+    assert CliRunner().invoke(command, ["--min-rows", "4", "--dry-run"]).exit_code == 0
+    assert chosen == {"min_rows": 4, "level": 0.95, "seed": 0, "dry_run": True, "as_json": False}
+    assert [param.help for param in params if param.name == "seed"] == ["Of folds."]
+
+
 def test_a_location_is_a_path_or_what_a_url_names() -> None:
-    assert LocationType()("a.csv") == Path("a.csv")
-    assert LocationType()("s3://shop/a.csv") == Remote("s3://shop", "a.csv")
+    assert LOCATION("a.csv") == Path("a.csv")
+    assert LOCATION("s3://shop/a.csv") == Remote("s3://shop", "a.csv")
 
 
 def test_a_job_reads_rows_as_its_options_say(tmp_path: Path, write_rows: Any) -> None:

@@ -122,7 +122,7 @@ def test_two_processes_train_all_weights_as_one_does(rows: Path) -> None:
 
 
 def test_bad_rows_end_every_process_with_the_line_that_one_would_say(rows: Path) -> None:
-    """One in each process's part of the file."""
+    """One at the file's beginning and one at its end."""
     lines = (rows / "train.csv").read_text().splitlines()
     (rows / "bad.csv").write_text(
         "\n".join([lines[0], "0.png,,1", *lines[1:], "0.png,red,maybe"]) + "\n"
@@ -187,9 +187,6 @@ def test_a_run_goes_on_with_more_or_fewer_processes(rows: Path, then: int) -> No
         rows, f"moved-{then}", *options, launcher=FORKED if then == 2 else None, stop_after=1
     )
     assert killed.returncode != 0
-    assert len([*(rows / f"moved-{then}").glob(".rows.*")]) == (then == 2), (
-        "what several processes share is left by one that is killed"
-    )
     assert "epoch 1/3" in killed.stdout
     assert "epoch 2/3" not in killed.stdout
     moved, went_on, said = trained(

@@ -21,7 +21,6 @@ from click.testing import CliRunner
 
 import mismatch
 from mismatch import cli
-from mismatch.cli.quickstart import closing
 from mismatch.data.pairs import Row
 from mismatch.errors import CheckpointError, MissingExtraError
 from mismatch.jobs import quickstart as module
@@ -66,7 +65,7 @@ class Run:
             logger.setLevel(logging.NOTSET)
         self.printed = printed.getvalue()
         self.measured = self.result.to_dict()
-        self.text = "\n".join([*handler.lines, closing(self.result)])
+        self.text = "\n".join([*handler.lines, *self.result.summary()])
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +136,8 @@ def test_the_command_prints_what_is_logged_and_then_the_closing(
     monkeypatch.setattr(module, "quickstart", logs)
     result = CliRunner().invoke(cli.main, ["quickstart", "--dir", "q", "--seed", "3"])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"an epoch\n\n[2/5] a step\n{closing(run.result)}\n"
+    closing = "\n".join(run.result.summary())
+    assert result.stdout == f"an epoch\n\n[2/5] a step\n{closing}\n"
 
 
 def test_the_measurements_are_whole(run: Run) -> None:

@@ -99,21 +99,6 @@ def test_a_file_is_read_on_where_a_read_failed(
         file.read()
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(0, 0), (0, 5), (3, 200_000), (70_000, 70_001), (5, 10**9)]
-)
-def test_a_part_of_a_file_is_read_as_if_there_were_no_more(
-    tmp_path: Path, flaky: Callable[..., None], start: int, end: int
-) -> None:
-    (tmp_path / "a").write_bytes(content := os.urandom(300_000))
-    flaky(1, len(PAUSES))
-    with open_patiently(tmp_path / "a", start, end) as file:
-        assert b"".join(iter(lambda: file.read(1_000), b"")) == content[start:end]
-    with open_patiently(tmp_path / "a", start, end) as file:
-        assert list(file) == io.BytesIO(content[start:end]).readlines()
-        assert file.read() == b""
-
-
 def test_an_absent_file_is_said_at_once(tmp_path: Path, pauses: list[float]) -> None:
     with pytest.raises(FileNotFoundError):
         open_patiently(tmp_path / "absent")

@@ -23,7 +23,10 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner
 
-from mismatch.cli import main, serve
+import mismatch
+from mismatch.cli import main
+from mismatch.errors import InputError
+from mismatch.jobs import serve
 from mismatch.serving.configuration import Settings
 from tests.serving import free_port, image, post, served_process, text64
 
@@ -290,6 +293,7 @@ def test_it_serves_where_standard_error_is_a_full_disk() -> None:
 
 SLOW = """
 import os, signal
+import mismatch
 from mismatch.cli import main
 from mismatch.runtime import predictor
 
@@ -346,3 +350,57 @@ def test_a_second_interrupt_ends_it_at_once_and_without_a_trace(tmp_path: Path) 
             assert process.wait(60) == 130
     assert "Traceback" not in said
     assert codes == [503]
+
+
+SCRIPT = """
+import logging, signal, sys, mismatch
+
+def show(record):
+    sys.stderr.write(record.getMessage() + chr(10))
+    sys.stderr.flush()
+    return False
+
+logging.basicConfig(level=logging.INFO)
+logging.getLogger("mismatch.jobs.serve").addFilter(show)
+try:
+    mismatch.serve({model}, port=0, batch=4)
+except KeyboardInterrupt:
+    print(sys.getswitchinterval(), logging.getLogger("mismatch.serving").handlers)
+"""
+
+
+@pytest.mark.parametrize("model", ["{!r}", "mismatch.load({!r})"], ids=["path", "predictor"])
+def test_a_script_serves_until_it_is_interrupted(model: str) -> None:
+    with script(model.format(str(BUNDLE))) as process:
+        url = announced(process)
+        assert json.loads(urllib.request.urlopen(f"{url}/v1/model").read())
+        process.send_signal(signal.SIGINT)
+        left, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert left == "0.005 []\n", "its own loggers and the interpreter are as they were"
+    assert json.loads(log.splitlines()[-1])["route"] == "/v1/model"
+
+
+def test_a_script_that_is_terminated_has_written_its_log() -> None:
+    with script(repr(str(BUNDLE))) as process:
+        url = announced(process)
+        assert urllib.request.urlopen(f"{url}/v1/model").read()
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert json.loads(log.splitlines()[-1])["route"] == "/v1/model"
+
+
+def script(model: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT.format(model=model)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_service_needs_a_model_with_a_folder() -> None:
+    with pytest.raises(InputError, match="give `model`, or a `settings_file`"):
+        mismatch.serve()
+    predictor = mismatch.load(BUNDLE)
+    predictor._model.origin = None
+    with pytest.raises(InputError, match="loads models from their folders"):
+        mismatch.serve(predictor)

@@ -1,4 +1,4 @@
-"""mismatch.cli.streams: a closed or full standard stream, a locale of ASCII and names that are no
+"""mismatch.io.streams: a closed or full standard stream, a locale of ASCII and names that are no
 text end no command as a bug.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatch.cli.streams import open_closed_streams, settle, show_all_letters, stream_error
+from mismatch.io.streams import open_closed_streams, settle, show_all_letters, stream_error
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="streams are closed by a POSIX shell, names are bytes"

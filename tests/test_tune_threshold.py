@@ -171,7 +171,7 @@ def test_rows_that_can_not_be_scored_are_named(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "failing", ["jobs.tune_threshold._result", "cli.threshold_lines.threshold_lines"]
+    "failing", ["jobs.tune_threshold._result", "jobs.tune_threshold.threshold_lines"]
 )
 def test_a_command_that_ends_in_an_error_has_stored_nothing(
     run: Any, monkeypatch: pytest.MonkeyPatch, failing: str

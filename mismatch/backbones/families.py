@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mismatch.backbones.hookspecs import Load
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "BackboneFamily",
@@ -45,6 +42,11 @@ class BackboneFamily:
     entry_point: str
     module: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with plain JSON types only, without `load`."""
+        facts = {name: value for name, value in vars(self).items() if name != "load"}
+        return facts | {"models": list(self.models)}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -56,3 +58,8 @@ class Problem:
     version: str
     message: str  # one line, for people
     trace: str = field(default="", repr=False)  # the traceback, for its author
+
+    def origin(self) -> dict[str, Any]:
+        """Return where the plugin comes from, with plain JSON types only."""
+        names = ("distribution", "version", "entry_point", "module")
+        return {name: getattr(self, name) for name in names}

@@ -4,9 +4,7 @@ every error is one line on stderr.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,16 +16,18 @@ import click
 
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import logs_as_lines
-from mismatch.cli.streams import (
+from mismatch.cli.progress import progress_bar
+from mismatch.errors import MismatchError, MismatchWarning
+from mismatch.io.endings import ENDINGS, terminate_as_interrupt
+from mismatch.io.explained_errors import explained
+from mismatch.io.streams import (
     open_closed_streams,
     settle,
     show_all_letters,
     start_in_utf8,
     stream_error,
 )
-from mismatch.errors import MismatchError, MismatchWarning, MissingExtraError
-from mismatch.io.retries import shortage_in
-from mismatch.progress import Advance, shown_by
+from mismatch.progress import shown_by
 
 __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 
@@ -35,29 +35,13 @@ __all__ = ["VERBS", "LazyGroup", "command_paths", "help_text", "main"]
 # mismatch/cli/export_onnx.py.
 VERBS = (
     *("quickstart", "validate", "split", "make-negatives", "audit-labels", "train", "evaluate"),
-    *(
-        "calibrate",
-        "tune-threshold",
-        "predict",
-        "explain",
-        "export-onnx",
-        "serve",
-        "benchmark",
-        "backbones",
-    ),
+    *("calibrate", "tune-threshold", "predict", "explain", "export-onnx", "serve", "benchmark"),
+    "backbones",
 )
 HELP_WIDTH = 100  # columns at most, so that help reads alike on wide terminals
 INPUT_EXIT = 2  # a wrong option, file or row; an absent device, extra or backbone
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPT_EXIT = 130  # 128 + SIGINT, as shells have it
-# signals that end a command as Ctrl-C does, and what is said then; 128 + their number
-ENDINGS = {signal.SIGTERM: ("terminated", 143)}
-if sys.platform != "win32":
-    ENDINGS[signal.SIGHUP] = ("hung up", 129)  # its terminal was closed
-# import names
-TRAIN_EXTRA = frozenset(
-    {"onnx", "onnxscript", "open_clip", "safetensors", "torch", "torchvision", "transformers"}
-)
 DEBUG = "mismatch.debug"  # key in the meta that click's contexts share
 
 
@@ -89,7 +73,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _warnings_as_lines(), logs_as_lines(), shown_by(_bar):
+            with _warnings_as_lines(), logs_as_lines(), shown_by(progress_bar):
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
@@ -97,7 +81,9 @@ class LazyGroup(click.Group):
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             verb = ctx.invoked_subcommand
-            raise _Failure(_explained(error, verb), self.commands.get(verb or "")) from error
+            raise _Failure(
+                explained(error, f"mismatch {verb}"), self.commands.get(verb or "")
+            ) from error
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = "mismatch", **extra: Any
@@ -111,7 +97,7 @@ class LazyGroup(click.Group):
         show_all_letters(sys.stdout)
         code: object = 0
         try:
-            with _terminate_as_interrupt() as signals:
+            with terminate_as_interrupt() as signals:
                 code = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except click.Abort:
             code = _say(*ENDINGS[signals[0]]) if signals else _say("interrupted", INTERRUPT_EXIT)
@@ -206,35 +192,6 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[list[signal.Signals]]:
-    """Let the signals of `ENDINGS` unwind as Ctrl-C does, so that no half-written file stays; yield
-    those that came. One that somebody else handles, or that `nohup` has switched off, is left
-    alone.
-    """
-    came: list[signal.Signals] = []
-    ours = (
-        [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
-        if threading.current_thread() is threading.main_thread()
-        else []
-    )
-
-    def stop(number: int, _frame: object) -> None:
-        for one in ours:
-            # `timeout` sends it twice: the second one must not end the cleaning up
-            signal.signal(one, signal.SIG_IGN)
-        came.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield came
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     """Print a MismatchWarning as `mismatch: warning: …`; other warnings stay as they are, but for
     those of Pillow's of images, whose rows have a status.
@@ -254,15 +211,6 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Show a job's progress as a bar on a terminal."""
-    from mismatch.cli.progress import progress_bar
-
-    with progress_bar(label, total, unit) as advance:
-        yield advance
-
-
 def _say(text: str, code: int) -> int:
     click.echo(f"mismatch: {text}", err=True)
     return code
@@ -271,23 +219,6 @@ def _say(text: str, code: int) -> int:
 def _where_help_is(error: click.ClickException) -> str:
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
     return f" (see `{path} --help`)" if path else ""
-
-
-def _explained(error: Exception, verb: str | None) -> Exception:
-    """Return the error as people are told it. A module of an extra that isn't installed becomes the
-    pip line that installs it; what the machine lacks is said in words.
-    """
-    if not isinstance(error, MismatchError):
-        if short := shortage_in(error):
-            return short
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            return stream_error(error)
-    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return (
-        MissingExtraError(f"mismatch {verb} (no {missing} here)", "train")
-        if missing in TRAIN_EXTRA
-        else error
-    )
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

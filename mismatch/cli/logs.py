@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import click
 
@@ -18,7 +18,7 @@ LOGGER = "mismatch"
 @contextmanager
 def logs_as_lines() -> Iterator[None]:
     """Print records of INFO on stderr as they are, more severe ones as `mismatch: warning: …`."""
-    with _handled_by(LOGGER, _ErrorLines()):
+    with _handled_by(LOGGER, _Lines("mismatch: warning: ", err=True)):
         yield
 
 
@@ -27,7 +27,7 @@ def lines_on_stdout(name: str) -> Iterator[None]:
     """Print what this logger and those below it log on stdout: records of INFO as they are, more
     severe ones as `warning: …`.
     """
-    with _handled_by(name, _OutputLines()):
+    with _handled_by(name, _Lines("warning: ", err=False)):
         yield
 
 
@@ -48,24 +48,20 @@ def _handled_by(name: str, handler: logging.Handler) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _ErrorLines(logging.Handler):
-    """Writes each record as one line on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = _message(record)
-        severe = record.levelno >= logging.WARNING
-        with suppress(OSError):  # stderr may be closed; the work goes on
-            click.echo(f"mismatch: warning: {message}" if severe else message, err=True)
-
-
-class _OutputLines(logging.Handler):
-    """Writes each record as one line on stdout; one that is closed ends the work, as of any
-    command.
+class _Lines(logging.Handler):
+    """Writes each record as one line. A stdout that is closed ends the work, as of any command; a
+    closed stderr does not.
     """
 
+    def __init__(self, before_warnings: str, *, err: bool) -> None:
+        super().__init__()
+        self.before_warnings = before_warnings
+        self.err = err
+
     def emit(self, record: logging.LogRecord) -> None:
-        message = _message(record)
-        click.echo(f"warning: {message}" if record.levelno >= logging.WARNING else message)
+        start = self.before_warnings if record.levelno >= logging.WARNING else ""
+        with suppress(OSError) if self.err else nullcontext():
+            click.echo(start + _message(record), err=self.err)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -4,302 +4,177 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 
-from mismatch.cli.number_types import THREADS, WORKERS
+from mismatch.cli.value_types import SEED, THREADS, WORKERS, FiniteRange, Parsed
+from mismatch.cli.verb import choice, described, flag, option
 from mismatch.data.columns import MultiImage
-from mismatch.io.remote import Remote, is_url, located
+from mismatch.io.remote import is_url, located
 from mismatch.specs import LongText, ReviewBand
 
 __all__ = [
-    "ISOLATE_HELP",
+    "FETCHING_ROW_OPTIONS",
+    "ISOLATE",
+    "LEXICON",
+    "LOCATION",
+    "LONG_TEXT",
+    "MODEL",
     "MODEL_ENV",
-    "LocationType",
-    "fetching_row_options",
-    "job_row_options",
-    "long_text_option",
-    "model_option",
-    "model_options",
-    "provider_option",
-    "review_band_option",
-    "safe_csv_option",
-    "shard_option",
-    "spread_options",
-    "threads_option",
+    "MODEL_OPTIONS",
+    "NUM_WORKERS",
+    "PATH",
+    "PICTURE_OPTIONS",
+    "PROVIDER",
+    "REVIEW_BAND",
+    "ROW_OPTIONS",
+    "SAFE_CSV",
+    "SPREAD_OPTIONS",
+    "THREADS_OPTION",
+    "THRESHOLD",
+    "fitting_options",
 ]
 
 MODEL_ENV = "CLIP_FINE_TUNED_MODEL_PATH"
-ISOLATE_HELP = (
-    "Decode images in processes of their own, with bounds of time and memory: for images from"
-    " people you don't trust."
-)
-F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+LOCATION = Parsed("path", located)  # or a URL of a store
 
 
-class BatchSize(click.ParamType[int | str]):
-    """A number from 1 on, or auto."""
-
-    name = "N|auto"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Return auto, or the number."""
-        return "auto" if value == "auto" else click.IntRange(1).convert(value, param, ctx)
+def _batch_size(word: str) -> Any:
+    return "auto" if word == "auto" else click.IntRange(1)(word)
 
 
-def model_option(function: F) -> F:
-    """Add `--model`."""
-    text = (
-        "Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.  [default:"
-        f" ${MODEL_ENV}]"
-    )
-    return click.option("--model", required=True, envvar=MODEL_ENV, metavar="DIR", help=text)(
-        function
-    )
+def _band(word: str) -> ReviewBand:
+    """Return the band of LOW,HIGH."""
+    try:
+        low, high = map(float, word.split(","))
+        return ReviewBand(low, high)
+    except ValueError:
+        raise ValueError(f"{word!r} is no band; write LOW,HIGH as in 0.3,0.7") from None
 
 
-def threads_option(function: F) -> F:
-    """Add `--threads`."""
-    return click.option(
-        "--threads", type=THREADS, help="Threads of the towers.  [default: the engine's own choice]"
-    )(function)
-
-
-def provider_option(function: F) -> F:
-    """Add `--provider`, or `--device`."""
-    kinds = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
-    text = "Where it runs; cuda where there is none is an error; tensorrt: bundles only."
-    return click.option(
-        "--provider",
-        "--device",
-        "provider",
-        type=kinds,
-        default="auto",
-        show_default=True,
-        help=text,
-    )(function)
-
-
-def model_options(function: F) -> F:
-    """Add `--model`, and how to run it."""
-    for decorate in (
-        threads_option,
-        click.option(
-            "--num-workers",
-            type=WORKERS,
-            help="Threads that decode images.  [default: one per CPU]",
-        ),
-        click.option(
-            "--batch-size",
-            type=BatchSize(),
-            default=16,
-            show_default=True,
-            help="Images a tower call (auto tries first); four times as many texts.",
-        ),
-        provider_option,
-        model_option,
-    ):
-        function = decorate(function)
-    return function
-
-
-def long_text_option(function: F) -> F:
-    """Add `--long-text`."""
-    text = (
-        "Texts over the backbone's context: truncate scores them without their end, chunk in"
-        " pieces, the worst of which decides, chunk-mean by the pieces' mean.  [default: as the"
-        " model was trained]"
-    )
-    return click.option("--long-text", type=click.Choice(get_args(LongText)), help=text)(function)
-
-
-def safe_csv_option(function: F) -> F:
-    """Add `--safe-csv`."""
-    text = (
-        "Put an apostrophe before cells that a spreadsheet would run as a formula (= + - @);"
-        " numbers stay as they are."
-    )
-    return click.option("--safe-csv", is_flag=True, help=text)(function)
-
-
-class Band(click.ParamType[ReviewBand]):
-    """LOW,HIGH."""
-
-    name = "LOW,HIGH"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ReviewBand:
-        """Return the band of two scores, the lower one first."""
-        if isinstance(value, ReviewBand):
-            return value
-        parts = str(value).split(",")
-        try:
-            low, high = map(float, parts)
-            return ReviewBand(low, high)
-        except ValueError:
-            self.fail(f"{value!r} is no band; write LOW,HIGH as in 0.3,0.7", param, ctx)
-
-
-def review_band_option(function: F) -> F:
-    """Add `--review-band`."""
-    text = (
-        "Scores that a person should look at: LOW <= score < HIGH has the prediction `review`. "
-        " [default: the model's own, if any]"
-    )
-    return click.option("--review-band", type=Band(), help=text)(function)
-
-
-class LocationType(click.ParamType[Path | Remote]):
-    """A path, or a URL of a store."""
-
-    name = "path"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Path | Remote:
-        """Return what it names."""
-        return located(value)
-
-
-def job_row_options(function: F) -> F:
-    """Add how rows are read; the function is given the options as a job takes them."""
-    for decorate in reversed((BASE, *ROW_OPTIONS)):
-        function = decorate(function)
-    return function
-
-
-def fetching_row_options(function: F) -> F:
-    """Add the options of `job_row_options`; `--image-base-path` may be a URL of a store."""
-    for decorate in reversed((BASE_OR_URL, *ROW_OPTIONS)):
-        function = decorate(function)
-    return function
-
-
-def _folder(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if is_url(value):
-        raise click.BadParameter(
+def _folder(word: str) -> str:
+    if is_url(word):
+        raise ValueError(
             "it is a URL, which `mismatch predict` alone takes; mount the store, or copy the images"
             " to a folder"
         )
-    return value
+    return word
 
 
-def _folder_or_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    return str(located(value)) if is_url(value) else value
+def _folder_or_url(word: str) -> str:
+    return str(located(word)) if is_url(word) else word
 
 
-BASE = click.option(
-    "--image-base-path",
-    default="",
-    metavar="D",
-    callback=_folder,
-    help="Folder that image paths of rows are relative to.  [default: the working directory]",
+MODEL_OPTIONS = described(
+    f"""
+    --model: Folder of a trained model or an ONNX bundle, or FAMILY:MODEL for zero-shot.
+        [default: ${MODEL_ENV}]
+    --provider: Where it runs; cuda where there is none is an error; tensorrt: bundles only.
+    --batch-size: Images a tower call (auto tries first); four times as many texts.
+    --num-workers: Threads that decode images.  [default: one per CPU]
+    --threads: Threads of the towers.  [default: the engine's own choice]
+    """,
+    option("--model", required=True, envvar=MODEL_ENV, metavar="DIR"),
+    choice("--provider --device provider", ("auto", "cpu", "cuda", "tensorrt"), "auto"),
+    option("--batch-size", Parsed("N|auto", _batch_size), 16),
+    option("--num-workers", WORKERS),
+    option("--threads", THREADS),
 )
-BASE_OR_URL = click.option(
-    "--image-base-path",
-    default="",
-    metavar="D",
-    callback=_folder_or_url,
-    help=(
-        "Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to. "
-        " [default: the working directory]"
-    ),
+MODEL, PROVIDER, _, NUM_WORKERS, THREADS_OPTION = MODEL_OPTIONS
+
+
+def _row_options(parse_base: Callable[[str], str], base_help: str) -> tuple[click.Parameter, ...]:
+    """Return how rows are read."""
+    return described(
+        f"""
+        --image-base-path: {base_help}  [default: the working directory]
+        --image-column: Column of the images' paths.
+        --text-column: Column of the texts.
+        --label-column: Column of the labels, where labels are needed.
+        --label-map: Names of labels: match=1,mismatch=0, or match/mismatch for short.
+            [default: 0 and 1 only]
+        --multi-image: Several images a row, separated by ;, and whether a row matches by its best
+            one or by all.  [default: one image a row]
+        --allow-outside-images: Let image paths leave --image-base-path, by .., as absolute ones or
+            through links.
+        --isolate-decoding: Decode images in processes of their own, with bounds of time and memory:
+            for images from people you don't trust.
+        """,
+        option(
+            "--image-base-path", Parsed("text", parse_base), "", metavar="D", show_default=False
+        ),
+        option("--image-column", default="image_path", metavar="NAME"),
+        option("--text-column", default="text", metavar="NAME"),
+        option("--label-column", default="label", metavar="NAME"),
+        option("--label-map", default="", metavar="MAP", show_default=False),
+        choice("--multi-image", get_args(MultiImage)),
+        flag("--allow-outside-images"),
+        flag("--isolate-decoding"),
+    )
+
+
+ROW_OPTIONS = _row_options(_folder, "Folder that image paths of rows are relative to.")
+FETCHING_ROW_OPTIONS = _row_options(
+    _folder_or_url,
+    "Folder, or URL as in s3://BUCKET/NAME, that image paths of rows are relative to.",
 )
-ROW_OPTIONS = (
-    click.option(
-        "--image-column",
-        default="image_path",
-        metavar="NAME",
-        show_default=True,
-        help="Column of the images' paths.",
+ISOLATE = ROW_OPTIONS[-1]
+PICTURE_OPTIONS = (
+    *described(
+        "--near-duplicates: Look at the images for near-duplicates.  [default: yes]",
+        option("--near-duplicates/--no-near-duplicates", default=True, show_default=False),
     ),
-    click.option(
-        "--text-column",
-        default="text",
-        metavar="NAME",
-        show_default=True,
-        help="Column of the texts.",
-    ),
-    click.option(
-        "--label-column",
-        default="label",
-        metavar="NAME",
-        show_default=True,
-        help="Column of the labels, where labels are needed.",
-    ),
-    click.option(
-        "--label-map",
-        default="",
-        metavar="MAP",
-        help=(
-            "Names of labels: match=1,mismatch=0, or match/mismatch for short.  [default: 0 and 1"
-            " only]"
-        ),
-    ),
-    click.option(
-        "--multi-image",
-        type=click.Choice(get_args(MultiImage)),
-        help=(
-            "Several images a row, separated by ;, and whether a row matches by its best one or by"
-            " all.  [default: one image a row]"
-        ),
-    ),
-    click.option(
-        "--allow-outside-images",
-        is_flag=True,
-        help="Let image paths leave --image-base-path, by .., as absolute ones or through links.",
-    ),
-    click.option("--isolate-decoding", is_flag=True, help=ISOLATE_HELP),
+    NUM_WORKERS,
+)
+LONG_TEXT, SAFE_CSV, REVIEW_BAND, THRESHOLD, LEXICON = described(
+    """
+    --long-text: Texts over the backbone's context: truncate scores them without their end, chunk in
+        pieces, the worst of which decides, chunk-mean by the pieces' mean.
+        [default: as the model was trained]
+    --safe-csv: Put an apostrophe before cells that a spreadsheet would run as a formula
+        (= + - @); numbers stay as they are.
+    --review-band: Scores that a person should look at: LOW <= score < HIGH has the prediction
+        `review`.  [default: the model's own, if any]
+    --threshold: Score from which a pair is a match.  [default: the model's own]
+    --lexicon: YAML with classes of words of your own, as `shape: [round, square]`.
+    """,
+    choice("--long-text", get_args(LongText)),
+    flag("--safe-csv"),
+    option("--review-band", Parsed("LOW,HIGH", _band)),
+    option("--threshold", float),
+    option("--lexicon", click.Path(path_type=Path, dir_okay=False)),
+)
+SPREAD_OPTIONS = described(
+    """
+    --engine: local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a
+        folder, or URL, of Parquet parts and manifest.json.
+    --actors: Actors of --engine ray, a predictor each.  [default: all that have room]
+    --ray-address: Ray cluster to join, auto or HOST:PORT.
+        [default: one on this machine, for this run]
+    --block-rows: Rows of a part: what a lost actor costs.
+    """,
+    choice("--engine", ("local", "ray"), "local"),
+    option("--actors", click.IntRange(1), metavar="N"),
+    option("--ray-address", metavar="ADDRESS"),
+    option("--block-rows", click.IntRange(1), 4096, metavar="N"),
 )
 
 
-def shard_option(function: F) -> F:
-    """Add `--shard`."""
-    text = "Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once."
-    return click.option("--shard", metavar="I/N", help=text)(function)
-
-
-def spread_options(function: F) -> F:
-    """Add `--engine`, and the options of its ray."""
-    for decorate in reversed(SPREAD_OPTIONS):
-        function = decorate(function)
-    return function
-
-
-SPREAD_OPTIONS = (
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        help=(
-            "local: this process. ray: actors on a Ray cluster, --threads CPUs each; --output is a"
-            " folder, or URL, of Parquet parts and manifest.json."
-        ),
-    ),
-    click.option(
-        "--actors",
-        metavar="N",
-        type=click.IntRange(1),
-        help="Actors of --engine ray, a predictor each.  [default: all that have room]",
-    ),
-    click.option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help=(
-            "Ray cluster to join, auto or HOST:PORT.  [default: one on this machine, for this run]"
-        ),
-    ),
-    click.option(
-        "--block-rows",
-        metavar="N",
-        type=click.IntRange(1),
-        default=4096,
-        show_default=True,
-        help="Rows of a part: what a lost actor costs.",
-    ),
-)
+def fitting_options(min_rows: int, seed_help: str) -> tuple[click.Parameter, ...]:
+    """Return the options of verbs that fit something to labelled rows and store it."""
+    return described(
+        f"""
+        --min-rows: Fewer labelled rows are refused.
+        --level: Of the intervals.
+        --seed: {seed_help}
+        --dry-run: Show all, store nothing.
+        --json: Print the result as JSON.
+        """,
+        option("--min-rows", click.IntRange(min_rows), 50),
+        option("--level", FiniteRange(0.5, 0.999), 0.95),
+        option("--seed", SEED, 0),
+        flag("--dry-run"),
+        flag("--json as_json"),
+    )

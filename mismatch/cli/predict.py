@@ -5,133 +5,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mismatch.cli.flags import with_flags
-from mismatch.cli.options import (
-    LocationType,
-    fetching_row_options,
-    long_text_option,
-    model_options,
-    review_band_option,
-    safe_csv_option,
-    shard_option,
-    spread_options,
-)
-from mismatch.errors import CheckpointError
-from mismatch.io.remote import Remote, located
+from mismatch.cli import options as shared
+from mismatch.cli.pairs import PAIR_OPTIONS, SLICE_VALUE, check_pair, check_rows
+from mismatch.cli.verb import choice, echo_lines, flag, option, verb
+from mismatch.io.remote import Remote
 
-if TYPE_CHECKING:
-    from mismatch.runtime.predictor import Prediction
+__all__ = ["command"]
 
-__all__ = ["box", "command"]
-
-RULE = "=" * 50
 STANDARD_OUTPUT = "-"
 # options that one pair has no use for
 MANY = ("keep_columns", "safe_csv", "resume", "cache", "shard", "sort", "top")
-# options of one pair alone
-PLAIN = {  # options of rows, as they are where one pair is scored
-    "image_column": "image_path",
-    "text_column": "text",
-    "label_column": "label",
-    "label_map": "",
-    "multi_image": None,
-}
-OF_ONE = ("image", "text", "slice_value")
+RAY = ("actors", "ray_address", "block_rows")
 
 
-@click.command(short_help="Score one pair, a CSV of pairs, or a folder.")
-@model_options
-@click.option("--image", type=click.Path(path_type=Path), help="One image; goes with --text.")
-@click.option("--text", help="One text; goes with --image.")
-@click.option(
-    "--csv",
-    "rows",
-    type=LocationType(),
-    help=(
-        "Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:"
-        " s3://, gs://, abfs://."
-    ),
-)
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of images; --titles says what they show, or a .txt beside each.",
-)
-@click.option(
-    "--titles",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=(
-        "CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below"
-        " --images."
-    ),
-)
-@fetching_row_options
-@click.option(
-    "--output",
-    default=STANDARD_OUTPUT,
-    show_default=True,
-    help=(
-        "Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any other"
-        " name CSV; - is CSV on standard output."
-    ),
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help=(
-        "Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the"
-        " byte."
-    ),
-)
-@click.option(
-    "--cache",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of embeddings: only images and texts that it lacks are encoded.  [default: none]",
-)
-@shard_option
-@click.option(
-    "--sort",
-    type=click.Choice(["score"]),
-    help=(
-        "Lowest score first, ties in the rows' order, rows without a score last. All rows are held"
-        " in memory; with --top only N."
-    ),
-)
-@click.option(
-    "--top",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Only the N rows that --sort score puts first, which it implies.",
-)
-@click.option(
-    "--threshold",
-    type=float,
-    help="Score from which a pair is a match.  [default: the model's own]",
-)
-@review_band_option
-@click.option(
-    "--slice-value",
-    metavar="VALUE",
-    help="Of one pair, in the column by which the model has thresholds; rows have the column.",
-)
-@long_text_option
-@spread_options
-@safe_csv_option
-@click.option(
-    "--keep-columns",
-    is_flag=True,
-    help="Copy the CSV's other columns behind the scores, a `status` as `input_status`.",
+@verb(
+    "Score one pair, a CSV of pairs, or a folder.",
+    *shared.MODEL_OPTIONS,
+    *PAIR_OPTIONS,
+    option("--csv rows", shared.LOCATION),
+    option("--images", shared.PATH, metavar="DIR"),
+    option("--titles", shared.PATH, metavar="FILE"),
+    *shared.FETCHING_ROW_OPTIONS,
+    option("--output", default=STANDARD_OUTPUT),
+    flag("--resume"),
+    option("--cache", click.Path(path_type=Path, file_okay=False), metavar="DIR"),
+    option("--shard", metavar="I/N"),
+    choice("--sort", ["score"]),
+    option("--top", click.IntRange(1), metavar="N"),
+    shared.THRESHOLD,
+    shared.REVIEW_BAND,
+    SLICE_VALUE,
+    shared.LONG_TEXT,
+    *shared.SPREAD_OPTIONS,
+    shared.SAFE_CSV,
+    flag("--keep-columns"),
 )
 def command(model: str, rows: Path | Remote | None, output: str, **options: Any) -> None:
     """Score one pair (--image, --text), a CSV of pairs (--csv) or a folder of images with titles
     (--images).
+
+    Options:
+    --csv: Rows image_path,text; also TSV, JSONL, Parquet, a datasets folder. A path, or a URL:
+        s3://, gs://, abfs://.
+    --images: Folder of images; --titles says what they show, or a .txt beside each.
+    --titles: CSV with columns image_path,text or file,title, or lines NAME, tab, TITLE; names below
+        --images.
+    --output: Table to write: NAME.tsv is TSV, NAME.jsonl JSON lines, NAME.parquet Parquet, any
+        other name CSV; - is CSV on standard output.
+    --resume: Go on with an --output that was cut short, CSV or JSON lines; it ends the same to the
+        byte.
+    --cache: Folder of embeddings: only images and texts that it lacks are encoded.
+        [default: none]
+    --shard: Score every N-th row, from row I on: 1/4 to 4/4 together are all rows, each once.
+    --sort: Lowest score first, ties in the rows' order, rows without a score last. All rows are
+        held in memory; with --top only N.
+    --top: Only the N rows that --sort score puts first, which it implies.
+    --keep-columns: Copy the CSV's other columns behind the scores, a `status` as `input_status`.
     """
     one = options["image"] is not None or options["text"] is not None
     if (one, rows is not None, options["images"] is not None).count(True) != 1:
@@ -139,36 +72,23 @@ def command(model: str, rows: Path | Remote | None, output: str, **options: Any)
             "give either --image and --text for one pair, or --csv or --images for many"
         )
     if one:
-        _check_pair(output, options)
-        _predict_one(model, options)
+        _check(output, options)
+        _predict_pair(model, options)
         return
-    if options["slice_value"] is not None:
-        raise click.UsageError(
-            "--slice-value goes with --image and --text; rows have their value in a column"
-        )
+    check_rows(options)
     from mismatch.jobs.predict_file import predict_file, summary_line
 
-    for name in OF_ONE:
-        del options[name]
     result = predict_file(model, rows, output, **options)
-    for line in (summary_line(result, options["top"]), *result.notes):
-        click.echo(with_flags(line, click.get_current_context().command), err=True)
+    echo_lines([summary_line(result, options["top"]), *result.notes], err=True)
 
 
-def _check_pair(output: str, options: dict[str, Any]) -> None:
+def _check(output: str, options: dict[str, Any]) -> None:
     """Raise UsageError for options that don't go with one pair, before a model is loaded."""
     if options["titles"] is not None:
         raise click.UsageError(
             "--titles goes with --images, the folder that its names are relative to"
         )
-    if any(options[name] != default for name, default in PLAIN.items()):
-        raise click.UsageError(
-            "--image-column, --text-column, --label-column, --label-map and --multi-image go with"
-            " --csv"
-        )
-    missing = [name for name in ("image", "text") if options[name] is None]
-    if missing:
-        raise click.UsageError(f"--image and --text go together; --{missing[0]} is missing")
+    check_pair(options)
     if options["engine"] == "ray":
         raise click.UsageError("--engine ray goes with --csv and --images")
     if any(options[name] for name in MANY) or output != STANDARD_OUTPUT:
@@ -176,50 +96,12 @@ def _check_pair(output: str, options: dict[str, Any]) -> None:
         raise click.UsageError(f"--output, {names} go with --csv and --images; one pair is printed")
 
 
-def _predict_one(model: str, options: dict[str, Any]) -> None:
-    from mismatch.data.columns import locate_image
-    from mismatch.jobs.long_texts import long_texts_note
-    from mismatch.jobs.options import MODEL_DEFAULTS, isolated_decoding, open_predictor
-    from mismatch.runtime.text_tower import TextCounts
+def _predict_pair(model: str, options: dict[str, Any]) -> None:
+    from mismatch.jobs.predict_pair import predict_pair
 
-    image = locate_image(located(options["image_base_path"]), str(options["image"]))
-    counts = TextCounts()
-    with isolated_decoding(options["isolate_decoding"]):
-        predictor = open_predictor(
-            model,
-            {name: options[name] for name in MODEL_DEFAULTS},
-            threshold=options["threshold"],
-            review_band=options["review_band"],
-            long_text=options["long_text"],
-        )
-        result = predictor.predict(
-            image, options["text"], slice_value=options["slice_value"], counts=counts
-        )
-    if result.similarity_score is None:
-        raise CheckpointError(f"{model}: {result.status}")
-    click.echo(box(result))
-    note = long_texts_note(predictor, counts.long_texts)
-    if note is not None:
-        click.echo(with_flags(note, click.get_current_context().command), err=True)
-
-
-def box(result: Prediction) -> str:
-    """Return a prediction for people; programs read the CSV."""
-    lines = [
-        RULE,
-        "CLIP Mismatch Detection Result",
-        RULE,
-        f"Image: {result.image_path}",
-        f"Text: {result.text}",
-        f"Similarity Score: {result.similarity_score:.4f}",
-        f"Threshold: {_short(result.threshold)}",
-        f"Prediction: {result.prediction.upper()}",
-        f"Is Match: {result.is_match}",
-        RULE,
-    ]
-    return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    """Return at most four decimals, no trailing zeros: 0.25."""
-    return f"{value:.4f}".rstrip("0").removesuffix(".")
+    for name in (*MANY, *RAY, "engine", "images", "titles"):
+        del options[name]
+    result = predict_pair(model, **options)
+    click.echo("\n".join(result.summary()))
+    if result.note is not None:
+        echo_lines([result.note], err=True)

@@ -9,27 +9,23 @@ import click
 
 from mismatch.cli.flags import with_flags
 from mismatch.cli.logs import lines_on_stdout
-from mismatch.cli.options import ISOLATE_HELP
+from mismatch.cli.options import ISOLATE
+from mismatch.cli.verb import option, verb
 from mismatch.training.config import TrainConfig, default_text, help_text, kinds
 from mismatch.training.options import Kind
-from mismatch.training.settings import SETTINGS, read_settings
+from mismatch.training.settings import read_settings
 
 __all__ = ["command"]
 
 METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "X"}
 SHAPES = {
-    "train_csv": "F",
-    "val_csv": "F",
-    "image_base_path": "D",
-    "image_column": "NAME",
-    "text_column": "NAME",
-    "label_column": "NAME",
+    **dict.fromkeys(("train_csv", "val_csv"), "F"),
+    **dict.fromkeys(("image_base_path", "output_dir", "cache"), "D"),
+    **dict.fromkeys(("image_column", "text_column", "label_column"), "NAME"),
     "label_map": "MAP",
-    "output_dir": "D",
-    "cache": "D",
-    "tune": "full|head|lora|last-N",
     "backbone": "B",
     "model_name": "M",
+    "tune": "full|head|lora|last-N",
 }
 
 
@@ -46,59 +42,35 @@ def _option(field: Field[Any], kind: Kind) -> click.Option:
     return click.Option([flag, field.name], type=kind.type, metavar=metavar, help=text, **start)
 
 
-def _options() -> list[click.Parameter]:
-    known = kinds()
-    isolate = click.Option(["--isolate-decoding"], is_flag=True, help=ISOLATE_HELP)
-    return [
-        _config_option(),
-        *(_option(field, known[field.name]) for field in fields(TrainConfig)),
-        isolate,
-    ]
-
-
-def _config_option() -> click.Option:
-    text = (
-        "YAML or TOML file with options under these names; options given here win over it."
-        " Relative paths in it are relative to the working directory. Every run writes its own as"
-        f" {SETTINGS}."
-    )
-    return click.Option(
-        ["--config"],
-        metavar="F",
-        is_eager=True,
-        expose_value=False,
-        callback=_read_config,
-        help=text,
-    )
-
-
 def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
     """Make what the file says this call's defaults, so that click lets the command line win."""
     if path is not None and not ctx.resilient_parsing:
         ctx.default_map = read_settings(path, kinds())
 
 
-def _run(**options: Any) -> None:
+@verb(
+    "Fine-tune a backbone on labelled rows.",
+    option("--config", metavar="F", is_eager=True, expose_value=False, callback=_read_config),
+    *(_option(field, kinds()[field.name]) for field in fields(TrainConfig)),
+    ISOLATE,
+)
+def command(**options: Any) -> None:
+    """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
+
+    Writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png and
+    run.yaml to the output folder.
+    --model-name takes one of those checkpoints too, to go on from.
+
+    Options:
+    --config: YAML or TOML file with options under these names; options given here win over it.
+        Relative paths in it are relative to the working directory. Every run writes its own as
+        run.yaml.
+    """
     from mismatch.jobs.train import train
 
     with lines_on_stdout("mismatch.training"):
         train(**options)
 
-
-HELP = """Fine-tune a backbone on rows image_path,text,label (1 = the text describes the image).
-
-Writes best_model, final_model, checkpoint_epoch_N, training_stats.json, training_curves.png and
-run.yaml to the output folder.
---model-name takes one of those checkpoints too, to go on from.
-"""
-
-command = click.Command(
-    "train",
-    params=_options(),
-    callback=_run,
-    help=HELP,
-    short_help="Fine-tune a backbone on labelled rows.",
-)
 
 for _param in command.params:
     if isinstance(_param, click.Option) and _param.help:

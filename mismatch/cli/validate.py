@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mismatch.cli.flags import with_flags
-from mismatch.cli.number_types import WORKERS
-from mismatch.cli.options import job_row_options
-from mismatch.cli.output_file import OutputFile
+from mismatch.cli.options import NUM_WORKERS, PATH, ROW_OPTIONS
+from mismatch.cli.value_types import OutputFile
+from mismatch.cli.verb import echo_json, echo_lines, flag, option, verb
 from mismatch.io.text import printable
 
 __all__ = ["command"]
 
 
-@click.command(short_help="Check rows and images before training.")
-@click.argument("rows", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@job_row_options
-@click.option(
-    "--num-workers", type=WORKERS, help="Threads that decode images.  [default: one per CPU]"
+@verb(
+    "Check rows and images before training.",
+    click.Argument(["rows"], metavar="CSV...", nargs=-1, required=True, type=PATH),
+    *ROW_OPTIONS,
+    NUM_WORKERS,
+    option("--max-problems", click.IntRange(1), 50),
+    option("--report", OutputFile(), multiple=True, metavar="FILE"),
+    flag("--json as_json"),
+    option("--backbone", metavar="FAMILY[:MODEL]"),
+    flag("--strict"),
+    option("--fix", OutputFile(), metavar="FILE"),
+    flag("--overwrite"),
 )
-@click.option(
-    "--max-problems",
-    type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="Problems to list per file; the rest is counted.",
-)
-@click.option(
-    "--report",
-    multiple=True,
-    type=OutputFile(),
-    metavar="FILE",
-    help=(
-        "Write the report to FILE too, with pictures if it ends in .html, else as JSON; repeatable."
-    ),
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option(
-    "--backbone",
-    metavar="FAMILY[:MODEL]",
-    help=(
-        "Name texts that are longer than this backbone's context or in a language that it can't"
-        " read."
-    ),
-)
-@click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
-@click.option(
-    "--fix",
-    type=OutputFile(),
-    metavar="FILE",
-    help=(
-        "Write the first CSV's rows that are fit to train on to FILE, the others with reason, line"
-        " and raw text to out.rejected.csv for out.csv; the name says the format: .csv, .tsv,"
-        " .jsonl, .parquet."
-    ),
-)
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace tables that an earlier --fix wrote, of rows with the same columns.",
-)
-@click.pass_context
-def command(
-    ctx: click.Context, /, rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any
-) -> None:
+def command(rows: tuple[Path, ...], as_json: bool, strict: bool, **options: Any) -> None:
     """Check files of image_path,text,label before training: train.csv val.csv test.csv, in this
     order.
 
@@ -81,21 +42,30 @@ def command(
     file can't be opened. --fix loses no row: first CSV = FILE + rejected; repeated rows,
     contradictions, and rows whose image (or a near-duplicate) stands in a later CSV are rejected
     too.
+
+    Options:
+    --max-problems: Problems to list per file; the rest is counted.
+    --report: Write the report to FILE too, with pictures if it ends in .html, else as JSON;
+        repeatable.
+    --json: Print the report as JSON.
+    --backbone: Name texts that are longer than this backbone's context or in a language that it
+        can't read.
+    --strict: Exit 1 for warnings too.
+    --fix: Write the first CSV's rows that are fit to train on to FILE, the others with reason, line
+        and raw text to out.rejected.csv for out.csv; the name says the format: .csv, .tsv, .jsonl,
+        .parquet.
+    --overwrite: Replace tables that an earlier --fix wrote, of rows with the same columns.
     """
     from mismatch.jobs.audit import audit
 
     report = audit(*rows, **options)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        echo_json(report.to_dict())
     else:
-        lines = (with_flags(printable(line), ctx.command) for line in report.lines())
-        click.echo("\n".join(lines))
-    if report.fixed is not None:
-        fixed = report.fixed
-        click.echo(
-            f"{fixed.rows:,} rows written to {fixed.path}, {fixed.rejected:,} to"
-            f" {fixed.rejected_path}",
-            err=True,
-        )
+        echo_lines(map(printable, report.lines()))
+    fixed = report.fixed
+    if fixed is not None:
+        where = f"{fixed.path}, {fixed.rejected:,} to {fixed.rejected_path}"
+        click.echo(f"{fixed.rows:,} rows written to {where}", err=True)
     if not report.ok or (strict and report.doubtful):
         raise click.exceptions.Exit(1)

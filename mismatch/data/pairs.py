@@ -15,7 +15,7 @@ from mismatch.data.readers.arrow import arrow_header, arrow_rows
 from mismatch.data.readers.csv import bad_bytes, csv_header, csv_rows, not_utf8, open_text
 from mismatch.data.readers.dataset_folder import STATE, dataset_files
 from mismatch.data.readers.json import json_header, json_rows
-from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row, Span, SpanError
+from mismatch.data.rows import MAX_COLUMNS, Fault, Reading, Row
 from mismatch.errors import InputError, LabelError, MachineError
 from mismatch.io.atomic import sha256_file
 from mismatch.io.remote import Remote, located
@@ -28,13 +28,10 @@ __all__ = [
     "SUFFIXES",
     "Columns",
     "Row",
-    "Unusable",
     "all_columns",
     "format_location",
     "kind_of",
     "load_pairs",
-    "no_fault",
-    "no_rows",
     "one_image_each",
     "open_text",
     "parse_label",
@@ -45,8 +42,8 @@ __all__ = [
     "rows_files",
     "scan_rows",
     "source_digest",
-    "span_rows",
     "training_problem",
+    "usable_rows",
 ]
 
 SUFFIXES = {
@@ -113,20 +110,6 @@ def scan_rows(path: str | Path, fault: Fault, columns: Columns = PLAIN) -> Itera
     yield from _rows(Reading(path, columns, COLUMNS, fault, strict=False))
 
 
-def span_rows(path: str | Path, span: Span, columns: Columns = PLAIN) -> Iterator[Row]:
-    """Stream the records of a span of a file with labels; SpanError where they can't be read
-    without what stands before them.
-    """
-    yield from _rows(Reading(path, columns, COLUMNS, no_fault, span=span))
-
-
-def no_fault(line: int, message: str) -> NoReturn:
-    """Raise SpanError: the fault of a reading that leaves it to others to say what is wrong with
-    the file.
-    """
-    raise SpanError(f"{line}: {message}")
-
-
 def load_pairs(
     path: str | Path,
     image_base_path: str | Path = "",
@@ -134,21 +117,31 @@ def load_pairs(
     require_label: bool = True,
     columns: Columns = PLAIN,
 ) -> list[Row]:
-    """Return all rows, each usable and of one image; else InputError (LabelError where all faults
-    are labels) with the first ten and the count.
+    """Return all rows, checked as `usable_rows` says."""
+    return list(usable_rows(path, require_label=require_label, columns=columns))
+
+
+def usable_rows(
+    path: str | Path, *, require_label: bool = True, columns: Columns = PLAIN
+) -> Iterator[Row]:
+    """Stream the rows, each usable and of one image. Where one is not, the rest is only checked;
+    then InputError (LabelError where all faults are labels) with the first ten and the count.
 
     A row of several images is as many rows; see `one_image_each`.
     """
-    rows = [
-        one
-        for row in read_rows(path, require_label=require_label, columns=columns)
-        for one in one_image_each(row, columns)
-    ]
-    if not rows:
-        raise no_rows(path)
-    if bad := [row for row in rows if row.problem]:
-        raise refusal(path, bad)
-    return rows
+    unusable = _Unusable()
+    is_empty = True
+    for row in read_rows(path, require_label=require_label, columns=columns):
+        for one in one_image_each(row, columns):
+            is_empty = False
+            if one.problem:
+                unusable.add(one)
+            if not unusable.count:
+                yield one
+    if is_empty:
+        raise InputError(f"{path}: there are no rows under the header; nothing to do")
+    if unusable.count:
+        raise unusable.error(path)
 
 
 def all_columns(
@@ -167,11 +160,6 @@ def all_columns(
                     f" {MAX_COLUMNS:,}; a file of rows has no more columns"
                 )
     return list(header)
-
-
-def no_rows(path: str | Path) -> InputError:
-    """Return what to raise of a file that holds none."""
-    return InputError(f"{path}: there are no rows under the header; nothing to do")
 
 
 def one_image_each(row: Row, columns: Columns) -> Iterator[Row]:
@@ -211,14 +199,14 @@ def refusal(path: str | Path | Remote, bad: Sequence[Row]) -> InputError:
     """Return one error for rows that can't be used: the first ten and the count; a LabelError where
     all faults are labels.
     """
-    unusable = Unusable()
+    unusable = _Unusable()
     for row in bad:
         unusable.add(row)
     return unusable.error(path)
 
 
 @dataclass
-class Unusable:
+class _Unusable:
     """Rows that can't be used, as far as one error speaks of them."""
 
     count: int = 0
@@ -232,12 +220,6 @@ class Unusable:
         self.only_labels = self.only_labels and row.only_label
         if len(self.first) < SHOWN:
             self.first.append((row.line, problem))
-
-    def join(self, later: Unusable) -> None:
-        """Count those of a later part of the file too."""
-        self.count = self.count + later.count
-        self.only_labels = self.only_labels and later.only_labels
-        self.first = [*self.first, *later.first][:SHOWN]
 
     def error(self, path: str | Path | Remote) -> InputError:
         """Return what to raise; see `refusal`."""

@@ -24,8 +24,6 @@ __all__ = [
     "Fault",
     "Reading",
     "Row",
-    "Span",
-    "SpanError",
     "as_text",
     "is_too_long",
     "not_text",
@@ -59,21 +57,6 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Span:
-    """Rows of a file that stand together, and no others."""
-
-    start: int  # of its bytes the first, from 0; of Parquet and datasets, of the rows
-    end: int  # behind the last
-    line: int  # how many lines, or rows, stand before it
-
-
-class SpanError(Exception):
-    """A span does not end where a record ends, or has a fault: the file may be faulty or not, which
-    only a reading from its beginning can tell.
-    """
-
-
-@dataclass(frozen=True)
 class Reading:
     """A file that is being read."""
 
@@ -85,7 +68,6 @@ class Reading:
     # whether the first byte that is not UTF-8 is a fault where it is met; else it has been said
     # before
     strict: bool = True
-    span: Span | None = None  # whose rows alone are read; None: all of the file's
 
     def names(self, header: list[str]) -> list[str] | None:
         """Return the columns as rows have them, None for a header that can't be one; a fault where

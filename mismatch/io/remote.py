@@ -156,14 +156,10 @@ class Remote:
             )
         return place
 
-    def open(self, start: int = 0, end: int | None = None) -> io.RawIOBase:
-        """Open the object, to read from byte `start` to `end`: a request for each read, tried again
-        where what fails may pass.
-        """
+    def open(self) -> io.RawIOBase:
+        """Open the object: a request for each read, tried again where what fails may pass."""
         size = retried(lambda: int(self._asked(lambda store: store.info(str(self))["size"])))
-        found = _Object(self, size if end is None else min(size, end))
-        found.seek(start)
-        return found
+        return _Object(self, size)
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes `start` to `end`, or to where the object ends, by one request. What may pass
@@ -332,12 +328,10 @@ def located(place: str | Path | Remote) -> Path | Remote:
     return Path(place[7:]) if place.lower().startswith("file:///") else Remote.of(place)
 
 
-def open_located(
-    place: str | Path | Remote, start: int = 0, end: int | None = None
-) -> io.BufferedReader:
+def open_located(place: str | Path | Remote) -> io.BufferedReader:
     """Open a file as `open_patiently`, or an object, which is read in pieces of `READ` bytes."""
     return (
-        io.BufferedReader(place.open(start, end), READ)
+        io.BufferedReader(place.open(), READ)
         if isinstance(place, Remote)
-        else open_patiently(place, start, end)
+        else open_patiently(place)
     )

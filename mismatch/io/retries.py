@@ -114,13 +114,11 @@ def shortage_in(error: Exception) -> MachineError | None:
     return None
 
 
-def open_patiently(path: str | Path, start: int = 0, end: int | None = None) -> io.BufferedReader:
+def open_patiently(path: str | Path) -> io.BufferedReader:
     """Open a file as `open(path, "rb")`; errors that may pass are retried, at opening and at each
-    reading. With `end`, as if the bytes from `start` up to it were all that there is.
+    reading.
     """
-    return io.BufferedReader(
-        retried(lambda: _Patient(path) if end is None else _Window(path, start, end)), 2**16
-    )
+    return io.BufferedReader(retried(lambda: _Patient(path)), 2**16)
 
 
 def open_once(path: str | Path) -> io.BufferedReader:
@@ -153,17 +151,3 @@ class _Patient(_Strict):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         return retried(lambda: super(_Patient, self).readinto(buffer))
-
-
-class _Window(_Patient):
-    """Some bytes of a file, as if it had no others."""
-
-    def __init__(self, path: str | Path, start: int, end: int) -> None:
-        super().__init__(path)
-        self.seek(start)
-        self.left = end - start
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        count = super().readinto(memoryview(buffer)[: self.left])
-        self.left -= count
-        return count

@@ -28,7 +28,7 @@ from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_opt
 from mismatch.jobs.results import Result
 from mismatch.jobs.row_tables import check_table, rejected_header, rejected_values, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
-from mismatch.reports.audit_page import TITLE, write_audit_page
+from mismatch.reports.audit import TITLE, audit_fragment, write_audit_page
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.preprocess import open_image
 
@@ -95,6 +95,9 @@ class AuditReport(Audit, Result):
     def __repr__(self) -> str:
         """Return the verdict."""
         return f"<AuditReport: {self.verdict()}>"
+
+    def _repr_html_(self) -> str:
+        return audit_fragment(self)
 
 
 def audit(

@@ -20,6 +20,7 @@ from mismatch.jobs.locking import lock_file
 from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
+from mismatch.reports.benchmark_lines import benchmark_lines
 from mismatch.runtime.predictor import load
 
 __all__ = ["BenchmarkResult", "benchmark"]
@@ -36,6 +37,10 @@ class BenchmarkResult(Result):
     models: list[dict[str, Any]]  # letter, model, engine
     settings: dict[str, Any]  # batch_sizes, repeats, provider, threads, csv
     tables: list[dict[str, Any]]  # name, case, unit, rows: case, figures, ratios
+
+    def summary(self) -> list[str]:
+        """Return it as lines of Markdown."""
+        return benchmark_lines(self)
 
 
 def benchmark(

@@ -38,6 +38,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
+from mismatch.reports.calibration_lines import calibration_lines
 from mismatch.runtime.model_copy import copy_model
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.score_file import score_file, write_score
@@ -83,6 +84,11 @@ class CalibrationResult(Result):
     after: dict[str, float]  # of rows that the fit has not seen
     figures: dict[str, Figure]  # accuracy, precision, recall and F1 to expect of new rows
     points: list[Point]
+    level: float  # of the intervals, 0.5..0.999
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return calibration_lines(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return it with plain JSON types only, under the names of its fields."""
@@ -90,7 +96,9 @@ class CalibrationResult(Result):
             name: {"value": figure.value, "interval": list(figure.interval)}
             for name, figure in self.figures.items()
         }
-        return super().to_dict() | {"figures": figures}
+        facts = super().to_dict() | {"figures": figures}
+        del facts["level"]  # known to whoever asked
+        return facts
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,7 @@ def _result(
         after={name: quality(rows.labels, held_out) for name, quality in QUALITY.items()},
         figures=_figures(rows, after, after.threshold, fit),
         points=_points(rows, after, after.calibration, fit),
+        level=fit.level,
     )
 
 

@@ -20,6 +20,7 @@ from mismatch.jobs.evaluation_parts import (
     Stressed,
 )
 from mismatch.jobs.results import Result, as_json
+from mismatch.reports.evaluation_lines import result_lines
 from mismatch.specs import LongText
 
 __all__ = ["PAGE", "Evaluation", "Provenance", "ThresholdInUse", "require_matplotlib"]
@@ -87,9 +88,13 @@ class Evaluation(Result):
         return f"{type(self).__name__}({', '.join(facts)})"
 
     def _repr_html_(self) -> str:
-        from mismatch.reports.evaluation_page import evaluation_fragment
+        from mismatch.reports.evaluation import evaluation_fragment
 
         return evaluation_fragment(self.to_dict())
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return list(result_lines(self.to_dict(), self.long_text_note))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what report.json says, with plain JSON types; without `errors`, `decisions` and
@@ -113,7 +118,7 @@ class Evaluation(Result):
 
     def write_page(self, path: Path) -> None:
         """Write the page over whatever is there."""
-        from mismatch.reports.evaluation_page import write_evaluation_page
+        from mismatch.reports.evaluation import write_evaluation_page
 
         write_evaluation_page(path, self.to_dict(), self.decisions, self.errors)
 

@@ -14,6 +14,7 @@ from mismatch.data.pairs import read_header, read_rows, rows_files
 from mismatch.data.readers.memory import RowsLike
 from mismatch.data.rows import Row
 from mismatch.errors import InputError
+from mismatch.jobs.explain import Explanation, explain
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file, lock_folder
 from mismatch.jobs.options import (
@@ -22,22 +23,22 @@ from mismatch.jobs.options import (
     ModelRowOptions,
     RowSource,
     check_options,
+    isolated_decoding,
     open_predictor,
     open_rows,
 )
 from mismatch.jobs.output.explanation_files import (
     check_explanation_output,
     names_file,
+    write_explanation,
     write_row_explanations,
 )
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
-from mismatch.runtime.explain import explain
-from mismatch.runtime.explanation import Explanation
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.specs import LongText
 
-__all__ = ["ExplainRowsResult", "RowExplanation", "explain_rows", "open_lexicon"]
+__all__ = ["ExplainRowsResult", "RowExplanation", "explain_pair", "explain_rows"]
 
 HELD = 1000  # rows beyond twice those that are explained, after which the others are let go
 
@@ -55,6 +56,9 @@ class RowExplanation(Result):
         """Return it with plain JSON types only: the line, then the explanation's own names."""
         return {"line": self.line} | self.explanation.to_dict()
 
+    def _repr_html_(self) -> str:
+        return self.explanation._repr_html_()
+
 
 @dataclass(frozen=True)
 class ExplainRowsResult(Result):
@@ -63,6 +67,9 @@ class ExplainRowsResult(Result):
     rows: int  # that were read
     failed: int  # of them: could not be scored
     explanations: tuple[RowExplanation, ...]  # none where no row is scored against its label
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.explanations)
 
 
 def explain_rows(
@@ -93,17 +100,13 @@ def explain_rows(
     check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
     if worst < 1:
         raise InputError(f"`worst` is {worst}; 1 or more is needed")
-    words = open_lexicon(lexicon, no_lexicon=no_lexicon)
+    words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
     target = None if output is None else Path(output)
     if target is not None and target.suffix.lower() == ".png":
         raise InputError("a .png holds one pair; with `rows`, give `output` a folder or a .json")
     with ExitStack() as stack:
         source = stack.enter_context(open_rows(rows, options))
-        if target is not None:
-            inputs = [*rows_files(source.path), *([] if lexicon is None else [Path(lexicon)])]
-            check_explanation_output(target, inputs)
-            lock = lock_file if names_file(target) else lock_folder
-            stack.enter_context(lock(target))
+        _lock_output(stack, target, [*rows_files(source.path), *_files(lexicon)])
         # a wrong file is refused before a model is loaded
         labelled = "label" in read_header(source.path, require_label=False, columns=source.columns)
         predictor = open_predictor(model, options, threshold=threshold, long_text=long_text)
@@ -115,7 +118,56 @@ def explain_rows(
     return ExplainRowsResult(scored.rows, scored.failed, tuple(found))
 
 
-def open_lexicon(lexicon: str | Path | None, *, no_lexicon: bool) -> Lexicon | None:
+def explain_pair(
+    model: str | Path | Predictor,
+    image: str | Path,
+    text: str,
+    *,
+    output: str | Path | None = None,
+    no_heat_map: bool = False,
+    no_lexicon: bool = False,
+    lexicon: str | Path | None = None,
+    threshold: float | None = None,
+    slice_value: str | None = None,
+    long_text: LongText | None = None,
+    **options: Unpack[ModelRowOptions],
+) -> Explanation:
+    """Explain one pair, and write it: as `explain_rows` does with rows. NAME.png for `output` is a
+    picture; `slice_value` is the pair's in the column by which the model has thresholds.
+    """
+    words = _open_lexicon(lexicon, no_lexicon=no_lexicon)
+    target = None if output is None else Path(output)
+    path = Path(options.get("image_base_path", "")) / image
+    with ExitStack() as stack:
+        _lock_output(stack, target, [path, *_files(lexicon)])
+        stack.enter_context(isolated_decoding(options.get("isolate_decoding", False)))
+        predictor = open_predictor(model, options, threshold=threshold, long_text=long_text)
+        found = explain(
+            predictor,
+            path,
+            text,
+            heat_map=not no_heat_map,
+            lexicon=words,
+            slice_value=slice_value,
+        )
+        if target is not None:
+            write_explanation(target, found)
+    return found
+
+
+def _files(lexicon: str | Path | None) -> list[Path]:
+    return [] if lexicon is None else [Path(lexicon)]
+
+
+def _lock_output(stack: ExitStack, output: Path | None, inputs: list[Path]) -> None:
+    """Refuse an output that can't be written, and keep other writers off it."""
+    if output is not None:
+        check_explanation_output(output, inputs)
+        lock = lock_file if names_file(output) else lock_folder
+        stack.enter_context(lock(output))
+
+
+def _open_lexicon(lexicon: str | Path | None, *, no_lexicon: bool) -> Lexicon | None:
     """Return the words that are tried in place of others; None where none are."""
     if no_lexicon and lexicon is not None:
         raise InputError("`no_lexicon` and `lexicon` exclude each other")

@@ -25,6 +25,7 @@ from mismatch.jobs.options import (
 )
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
+from mismatch.reports.export_lines import bundle_line, export_lines
 from mismatch.runtime.pipeline import Pair
 from mismatch.runtime.predictor import Predictor, is_bundle
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mismatch.export.parity import ParityReport
     from mismatch.training.engine import TorchEngine
 
-__all__ = ["ExportResult", "TritonRepository", "bundle_line", "export_onnx", "labelled_pairs"]
+__all__ = ["ExportResult", "TritonRepository", "export_onnx", "labelled_pairs"]
 
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 logger = logging.getLogger(__name__)
@@ -60,6 +61,10 @@ class ExportResult(Result):
     verdict: Verdict | None  # what the precision costs; None in fp32
     tried: tuple[str, ...]  # a sentence for each choice of a lower precision, the last one taken
     triton: TritonRepository | None  # None where none was asked for
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return list(export_lines(self))
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,6 @@ def export_onnx(
     folder = _checked_output(output, target, checks)
     result = _exported(model, folder, checks, options)
     return result if target is None else _with_repository(result, target)
-
-
-def bundle_line(result: ExportResult) -> str:
-    """Return `bundle of 1.2 MB in fp32 written to bundle`."""
-    megabytes = result.bytes / 1e6
-    return f"bundle of {megabytes:.1f} MB in {result.precision} written to {result.path}"
 
 
 def labelled_pairs(source: RowSource, max_rows: int) -> tuple[list[Pair], list[int | None]]:

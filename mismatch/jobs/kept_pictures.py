@@ -35,7 +35,7 @@ def kept_picture(image_path: str, base: str, folder: Path | None) -> KeptPicture
     """Return the picture of an image in the temporary folder; None for one that lies elsewhere, or
     can't be read.
     """
-    from mismatch.reports.gallery import thumbnail
+    from mismatch.reports.thumbnails import thumbnail
 
     path = resolve_image(base, image_path)
     if folder is None or path.parent != folder:

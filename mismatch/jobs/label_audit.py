@@ -16,6 +16,7 @@ MIN_AUROC = 0.75  # of heads whose word counts
 MOST_PICTURES = 100  # rows in the page, unless `top` says how many
 NOTEBOOK_PICTURES = 10
 PAGE = page("a page of labels", "<title>Labels of ")
+MOST_LETTERS = 60  # of a text in a line
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,10 +40,10 @@ class LabelAudit(Result):
         return f"LabelAudit(csv={self.csv!r}, rows={self.share.rows}, wrong={share:.1f} %)"
 
     def _repr_html_(self) -> str:
-        from mismatch.reports.gallery import gallery_fragment
+        from mismatch.reports.labels import labels_fragment
 
         shown = self.ranked(NOTEBOOK_PICTURES)
-        return "".join(gallery_fragment(_plain(self.summary()), shown, self.image_base_path))
+        return labels_fragment(_plain(self.summary()), shown, self.image_base_path)
 
     def ranked(self, count: int | None = None) -> list[LabelFinding]:
         """Return the rows that have a rank, or the first `count` of them."""
@@ -51,6 +52,17 @@ class LabelAudit(Result):
     def summary(self) -> list[str]:
         """Return what is to be said of all rows, a sentence each."""
         return list(_sentences(self))
+
+    def first_lines(self, count: int = 5) -> list[str]:
+        """Return the most suspicious rows for people, a line each."""
+        lines = []
+        for finding in self.ranked(count):
+            text = finding.text
+            if len(text) > MOST_LETTERS:
+                text = text[: MOST_LETTERS - 1] + "…"
+            where = f"{finding.rank:>3}. line {finding.line}: {finding.image_path}"
+            lines.append(f"{where} {text!r}: {finding.reason}")
+        return lines
 
     def save(self, path: str | Path, *, top: int | None = None) -> None:
         """Write a page with pictures of the first rows: `top`, by default 100. InputError for a
@@ -61,11 +73,11 @@ class LabelAudit(Result):
 
     def write_page(self, path: Path, top: int | None = None) -> None:
         """Write the page over whatever is there."""
-        from mismatch.reports.gallery import write_gallery
+        from mismatch.reports.labels import write_labels_page
 
         title = f"Labels of {Path(self.csv).name}"
         shown = self.ranked(top or MOST_PICTURES)
-        write_gallery(path, title, _plain(self.summary()), shown, self.image_base_path)
+        write_labels_page(path, title, _plain(self.summary()), shown, self.image_base_path)
 
 
 def _plain(lines: Iterable[str]) -> list[str]:

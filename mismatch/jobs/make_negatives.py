@@ -19,6 +19,7 @@ from mismatch.data.rows import Row
 from mismatch.data.unimodal_baselines import LEAST_ROWS, Telltale, blind_text_auroc, telltales
 from mismatch.errors import InputError
 from mismatch.io.outputs import check_outputs
+from mismatch.io.text import printable
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
@@ -27,11 +28,11 @@ from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
 from mismatch.jobs.table_kinds import exact_table, refuse_unasked
+from mismatch.reports.negatives_lines import WARN_FROM, negatives_lines
 from mismatch.runtime.predictor import Predictor, load
 
-__all__ = ["WARN_FROM", "NegativesResult", "make_negatives"]
+__all__ = ["NegativesResult", "make_negatives"]
 
-WARN_FROM = 0.55  # blind AUROC from which texts give labels away
 TELLTALES = 3  # words that are kept
 KINDS = "random=0.5,hard=0.3,attribute=0.2"
 MAX_PER_POSITIVE = 20
@@ -57,6 +58,10 @@ class NegativesResult(Result):
     # the file that was written; without `output` the rows, with columns for the label and `kind`: a
     # table of pandas where `rows` was one, else a list of mappings
     rows: Any = field(repr=False)
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return list(map(printable, negatives_lines(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, without rows, with plain JSON types only."""

@@ -31,6 +31,7 @@ from mismatch.jobs.quickstart_model import (
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import RowWriter
 from mismatch.progress import progress
+from mismatch.reports.quickstart_lines import quickstart_lines
 from mismatch.runtime.hardware import available_cpus
 from mismatch.runtime.predictor import Prediction, Predictor
 from mismatch.training.surroundings import left_as_found
@@ -98,6 +99,10 @@ class QuickstartResult(Result):
     seconds: Mapping[str, float]  # wall clock of each step
     cpus: int  # that it could use
     files: Sequence[str]  # all that it wrote, relative to `folder`
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each, with the commands to go on with."""
+        return quickstart_lines(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what quickstart.json holds."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,60 +21,14 @@ from mismatch.jobs.locking import lock_folder
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
 from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
 from mismatch.jobs.pictures import Pictures
-from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import rejected_header, rejected_values, row_table
+from mismatch.jobs.split_result import SplitPart, SplitResult
 from mismatch.jobs.table_kinds import exact_table
 
-__all__ = ["SplitPart", "SplitResult", "split"]
+__all__ = ["split"]
 
 REJECTED = "rejected.csv"
 OPTION = "`output_dir`"
-
-
-@dataclass(frozen=True)
-class SplitPart:
-    """What one part of a split holds."""
-
-    rows: int
-    labels: dict[str, int]  # rows of each label, "0" and "1"; "None": of no label
-    images: int  # distinct ones
-
-
-@dataclass(frozen=True)
-class SplitResult(Result):
-    """A split: how large its parts are, and their rows."""
-
-    rows: int  # that are in a part
-    groups: int  # of rows that stay together
-    largest_group: int  # its rows
-    near_duplicate_images: int  # images that are another one's near-duplicate; 0 if not looked for
-    splits: dict[str, SplitPart]  # "train", "val" and, of three fractions, "test"
-    rejected: int  # rows that can't be used
-    # by the name of the part the file that was written; without `output_dir` its rows: a table of
-    # the kind that `rows` was, else a list of mappings
-    parts: dict[str, Any] = field(repr=False)
-    # the same of rows that can't be used, with their `reason`; None where there are none
-    rejected_rows: Any = field(default=None, repr=False)
-
-    @property
-    def train(self) -> Any:
-        """Return the part to train on, as in `parts`."""
-        return self.parts["train"]
-
-    @property
-    def val(self) -> Any:
-        """Return the part to choose by, as in `parts`."""
-        return self.parts["val"]
-
-    @property
-    def test(self) -> Any:
-        """Return the part to measure by, as in `parts`; None of two fractions."""
-        return self.parts.get("test")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, without rows, with plain JSON types only."""
-        names = [one.name for one in fields(self) if one.name not in ("parts", "rejected_rows")]
-        return {name: as_json(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -174,7 +128,7 @@ def split(
             parts, rejected = _write(found, part_of, reasons, _targets(target, choice))
         for path in stale:
             path.unlink()
-    return _result(report, len(reasons), parts, rejected)
+    return _result(report, choice.fractions, len(reasons), parts, rejected)
 
 
 def _shares(fractions: Sequence[float]) -> tuple[float, ...]:
@@ -379,7 +333,11 @@ def _in_memory(
 
 
 def _result(
-    report: SplitReport, rejected: int, parts: dict[str, Any], rejected_rows: Any
+    report: SplitReport,
+    shares: tuple[float, ...],
+    rejected: int,
+    parts: dict[str, Any],
+    rejected_rows: Any,
 ) -> SplitResult:
     splits = {}
     for name, labels, images in zip(NAMES, report.labels, report.images, strict=False):
@@ -392,6 +350,7 @@ def _result(
         near_duplicate_images=report.near_duplicates,
         splits=splits,
         rejected=rejected,
+        shares=shares,
         parts=parts,
         rejected_rows=rejected_rows,
     )

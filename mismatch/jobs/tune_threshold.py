@@ -33,6 +33,7 @@ from mismatch.jobs.options import (
     open_rows,
 )
 from mismatch.jobs.results import Result
+from mismatch.reports.threshold_lines import threshold_lines
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.score_file import write_score
 from mismatch.specs import ReviewBand, ScoreSpec, SliceThresholds, Threshold
@@ -58,6 +59,11 @@ class ThresholdResult(Result):
     csv: str  # the rows, as given
     rows: int  # labelled ones that could be scored
     stored: bool  # False after `dry_run`
+    level: float  # of the intervals, 0.5..0.999
+
+    def summary(self) -> list[str]:
+        """Return it for people, a line each."""
+        return threshold_lines(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return it with plain JSON types only, under the names of its fields."""
@@ -65,7 +71,9 @@ class ThresholdResult(Result):
             name: {"value": figure.value, "interval": list(figure.interval)}
             for name, figure in self.figures.items()
         }
-        return super().to_dict() | {"figures": figures, "coverage": _coverage(self.coverage)}
+        facts = super().to_dict() | {"figures": figures, "coverage": _coverage(self.coverage)}
+        del facts["level"]  # known to whoever asked
+        return facts
 
 
 def _coverage(left: Coverage | None) -> dict[str, object] | None:
@@ -303,6 +311,7 @@ def _result(
         csv=origin.csv,
         rows=len(rows.labels),
         stored=origin.stored,
+        level=drawing.level,
     )
 
 

@@ -1,1 +1,1 @@
-"""Pages that show results: one HTML file each, which needs nothing beside it."""
+"""Pages that need nothing beside them, and what notebooks show, made from templates/."""

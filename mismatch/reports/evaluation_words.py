@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["FIGURES", "SHARES", "bounds", "number", "origin", "percent", "percents"]
+__all__ = [
+    "FIGURES",
+    "SHARES",
+    "bounds",
+    "heading",
+    "number",
+    "origin",
+    "percent",
+    "percents",
+    "signed",
+]
 
 FIGURES = {  # key in metrics → for people
     "accuracy": "accuracy",
@@ -22,6 +32,12 @@ SHARES = {
     for label, prefix in CLASSES.items()
     for name, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
 }
+
+
+def heading(name: str) -> str:
+    """Return the name of a figure as a title begins."""
+    words = (FIGURES | SHARES)[name]
+    return words.upper() if name in ("auroc", "mcc") else words[:1].upper() + words[1:]
 
 
 def origin(threshold: Mapping[str, Any]) -> str:
@@ -49,6 +65,11 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """Return `93.1 %`, or a dash."""
     return f"{100 * value:.1f} %" if value is not None and value == value else "–"
+
+
+def signed(value: float) -> str:
+    """Return `+0.123`, or a dash."""
+    return f"{value:+.3f}" if value == value else "–"
 
 
 def bounds(interval: Sequence[float] | None, digits: int = 4) -> str:

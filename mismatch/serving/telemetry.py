@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 from mismatch.runtime.predictor import Prediction
 from mismatch.serving.log_writer import LogWriter
 
-__all__ = ["Metrics", "log", "log_as_json"]
+__all__ = ["Metrics", "log", "log_as_json", "logged_as_json"]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -165,3 +166,17 @@ def log_as_json(stream: Any = None) -> LogWriter:
         logger.setLevel(level)
         logger.propagate = False
     return writer
+
+
+@contextmanager
+def logged_as_json() -> Iterator[LogWriter]:
+    """Do as `log_as_json` until the block ends; the loggers are then as they were."""
+    loggers = [logging.getLogger(name) for name in LEVELS]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    try:
+        yield log_as_json()
+    finally:
+        for one, (handlers, level, propagates) in zip(loggers, before, strict=True):
+            one.handlers[:] = handlers
+            one.setLevel(level)
+            one.propagate = propagates

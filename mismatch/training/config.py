@@ -278,8 +278,9 @@ class TrainConfig:
         False,
     )
     fsdp: bool = option(
-        "Spread the backbone's weights, gradients and AdamW's averages over the processes, for"
-        " backbones that one GPU can't train; takes several processes.",
+        "Experimental, as it has not run on a GPU yet. Spread the backbone's weights, gradients"
+        " and AdamW's averages over the processes, for backbones that one GPU can't train; takes"
+        " several processes.",
         False,
         free=True,
     )

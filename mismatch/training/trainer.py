@@ -31,7 +31,7 @@ from mismatch.training.distributed.fsdp import (
     shards_towers,
 )
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.distributed.sharded_rows import SCRATCH, Together, gathering
+from mismatch.training.distributed.shared_folder import SCRATCH, check_shared
 from mismatch.training.feeds.batches import PairSet
 from mismatch.training.feeds.prepare import (
     cut_long_texts,
@@ -102,27 +102,25 @@ def _train(config: TrainConfig, processes: Processes) -> TrainResult:
     with torch.random.fork_rng(cuda), Interruption() as interruption:
         torch.manual_seed(config.seed)
         plan = make_plan(config)
-        with gathering(config.output_dir, processes) as together:
-            if plan.finished:
-                return _finished(config, plan, processes, together)
-            try:
-                run = _prepare(config, plan, interruption, processes, together)
-            except KeyboardInterrupt:
-                if config.tune == "head":
-                    announce(
-                        "interrupted before the first step: what is embedded stays in the cache,"
-                        " and the same command goes on from there"
-                    )
-                raise
-            return run.train()
+        check_shared(config.output_dir, processes)
+        if plan.finished:
+            return _finished(config, plan, processes)
+        try:
+            run = _prepare(config, plan, interruption, processes)
+        except KeyboardInterrupt:
+            if config.tune == "head":
+                announce(
+                    "interrupted before the first step: what is embedded stays in the cache,"
+                    " and the same command goes on from there"
+                )
+            raise
+        return run.train()
 
 
-def _finished(
-    config: TrainConfig, plan: ResumePlan, processes: Processes, together: Together | None
-) -> TrainResult:
+def _finished(config: TrainConfig, plan: ResumePlan, processes: Processes) -> TrainResult:
     """Return what a run left that `resume` finds done; its rows are compared still."""
     with silenced():
-        sets = [pairs for pairs in load_sets(config, together) if pairs is not None]
+        sets = [pairs for pairs in load_sets(config, processes) if pairs is not None]
     plan.check_rows(rows_digest(sets, str(config.image_base_path), processes), sets, config)
     announce(f"the run in {config.output_dir} is finished: there is nothing to resume")
     folder = Path(config.output_dir)
@@ -135,20 +133,16 @@ def _finished(
 
 
 def _prepare(
-    config: TrainConfig,
-    plan: ResumePlan,
-    interruption: Interruption,
-    processes: Processes,
-    together: Together | None,
+    config: TrainConfig, plan: ResumePlan, interruption: Interruption, processes: Processes
 ) -> Run:
     began = time.perf_counter()
     precision = choose_precision(config.precision, config.tune, processes.device)
     sharded = shards_towers(config, processes, precision)
-    sets = _load_rows(config, processes, together)
+    sets = _load_rows(config, processes)
     rows = rows_digest(sets, str(config.image_base_path), processes)
     plan.check_rows(rows, sets, config)
     start = load_start(with_start(config, plan))
-    sets, long_texts = cut_long_texts(start, sets, together)
+    sets, long_texts = cut_long_texts(start, sets, processes)
     folder = RunFolder(
         config.output_dir,
         start=start.checkpoint,
@@ -183,13 +177,11 @@ def _prepare(
     return run
 
 
-def _load_rows(
-    config: TrainConfig, processes: Processes, together: Together | None
-) -> list[PairSet]:
+def _load_rows(config: TrainConfig, processes: Processes) -> list[PairSet]:
     """Return the rows to train on and, where there are some, those to validate on."""
     if config.validate_data:
         _audit(config, processes)
-    train_set, val_set = load_sets(config, together)
+    train_set, val_set = load_sets(config, processes)
     sets = [train_set] if val_set is None else [train_set, val_set]
     if not config.validate_data:  # else the audit has said so already
         _advise(len(train_set) if config.val_csv else sum(map(len, sets)))

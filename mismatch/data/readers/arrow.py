@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mismatch.data.readers.arrow_values import EMBEDDED, ArrowValues, is_compres
 from mismatch.data.readers.csv import open_rows
 from mismatch.data.readers.dataset_folder import dataset_files
 from mismatch.data.readers.parquet_pages import Leaf, PageError, rows_at_a_time
-from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, is_too_long
+from mismatch.data.rows import MAX_FIELD, Reading, Row, is_too_long
 from mismatch.errors import InputError, MachineError, MissingExtraError
 from mismatch.io.remote import READ, Remote
 from mismatch.io.retries import is_transient, reason
@@ -25,7 +24,6 @@ __all__ = [
     "EMBEDDED",
     "arrow_header",
     "arrow_rows",
-    "count_rows",
     "import_pyarrow",
 ]
 
@@ -59,11 +57,6 @@ def arrow_header(reading: Reading) -> list[str]:
     names = reading.names(header) or []
     reading.present(header, names)
     return names
-
-
-def count_rows(reading: Reading) -> int:
-    """Return how many there are, by what the files say of themselves."""
-    return _Source(reading).count()
 
 
 def arrow_rows(reading: Reading) -> Iterator[Row]:
@@ -134,36 +127,9 @@ class _Source:
         self._characters = 0  # of all values that have been handed out
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yield those of the span, where one is read, each with how many rows stand before it;
-        InputError for a file that is damaged.
-        """
-        span = self.reading.span or Span(0, sys.maxsize, 0)
+        """Yield each with how many rows stand before it; InputError for a file that is damaged."""
         try:
-            for before, batch in (
-                self._dataset_batches() if self.is_folder else self._parquet_batches(span)
-            ):
-                if before >= span.end:
-                    return
-                first = max(0, span.start - before)
-                last = min(batch.num_rows, span.end - before)
-                if first < last:
-                    yield before + first, batch.slice(first, last - first)
-        except (
-            self.pa.ArrowException,
-            OSError,
-            PageError,
-            UnicodeDecodeError,
-            struct.error,
-        ) as error:
-            raise self._damaged(error) from error
-
-    def count(self) -> int:
-        """Return how many rows there are; InputError for a file that is damaged."""
-        try:
-            if self.is_folder:
-                return sum(batch.num_rows for _, batch in self._dataset_batches())
-            with self._parquet() as parquet:
-                return int(parquet.metadata.num_rows)
+            yield from self._dataset_batches() if self.is_folder else self._parquet_batches()
         except (
             self.pa.ArrowException,
             OSError,
@@ -232,10 +198,8 @@ class _Source:
             )
         return self.pq.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False, **options)
 
-    def _parquet_batches(self, span: Span) -> Iterator[tuple[int, Any]]:
-        """Yield those of the row groups in which a span lies, each with how many rows stand before
-        it.
-        """
+    def _parquet_batches(self) -> Iterator[tuple[int, Any]]:
+        """Yield those of all row groups, each with how many rows stand before it."""
         with self._parquet() as described:
             metadata = described.metadata
             leaves = self._leaves(described)
@@ -251,16 +215,12 @@ class _Source:
         ):
             before = 0
             for group in range(metadata.num_row_groups):
-                described_group = metadata.row_group(group)
-                end = before + described_group.num_rows
-                if end > span.start and before < span.end:
-                    count = rows_at_a_time(pages, described_group, leaves, most=BATCH)
-                    for batch in parquet.iter_batches(
-                        batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
-                    ):
-                        yield before, batch
-                        before += batch.num_rows
-                before = end
+                count = rows_at_a_time(pages, metadata.row_group(group), leaves, most=BATCH)
+                for batch in parquet.iter_batches(
+                    batch_size=count, row_groups=[group], columns=self.kept, use_threads=False
+                ):
+                    yield before, batch
+                    before += batch.num_rows
 
     def _pages(self) -> Any:
         """Open the file, of which no more is read than is asked for: heads stand far from each

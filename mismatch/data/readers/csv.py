@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from mismatch.data.columns import COLUMNS
-from mismatch.data.rows import MAX_FIELD, Reading, Row, Span, SpanError
+from mismatch.data.rows import MAX_FIELD, Reading, Row
 from mismatch.errors import InputError, MachineError
 from mismatch.io.remote import Remote, open_located
 from mismatch.io.retries import is_transient, reason
 
-__all__ = ["bad_bytes", "csv_begin", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
+__all__ = ["bad_bytes", "csv_header", "csv_rows", "not_utf8", "open_rows", "open_text"]
 
 MAX_RECORD = 2**26  # characters; a file without line ends would else be read whole
 # of a record: a thousand times more than any header has, as a comma takes one byte there and eight
@@ -39,17 +38,6 @@ def csv_header(reading: Reading, delimiter: str) -> list[str]:
     return names or []
 
 
-def csv_begin(reading: Reading, delimiter: str) -> tuple[int, int]:
-    """Return where the header's record ends: how many bytes and lines stand before that."""
-    with open_text(reading.path, "strict") as file:
-        lines = _Lines(file, delimiter, measure=True)
-        header, names = _header(_records(lines, reading), reading)
-    reading.present(header, names or [])
-    with open_located(reading.path) as raw:
-        marked = raw.read(len(BOM_UTF8)) == BOM_UTF8
-    return lines.bytes + len(BOM_UTF8) * marked, lines.count
-
-
 def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
     """Stream the records. Raises csv.field_size_limit to 16 M characters, for the whole process:
     csv knows no other way.
@@ -61,9 +49,7 @@ def csv_rows(reading: Reading, delimiter: str) -> Iterator[Row]:
             return
         present = reading.present(header, names)
         checked = bool(reading.columns.label_map) or reading.columns.restrained
-        for record in (
-            records if reading.span is None else _span_records(reading, reading.span, delimiter)
-        ):
+        for record in records:
             row = _row(record, names, present, reading, delimiter)
             if checked:
                 row = reading.checked(row)
@@ -127,14 +113,11 @@ class _TooLongError(csv.Error):
 class _Lines:
     """The lines of a file, for csv, with those of the record that is being read."""
 
-    def __init__(self, file: TextIO, delimiter: str, *, measure: bool = False) -> None:
-        """Count bytes too, if `measure` says so."""
+    def __init__(self, file: TextIO, delimiter: str) -> None:
         self.taken: list[str] = []  # since `begin`
         self.count = 0  # lines, of all
-        self.bytes = 0
         self.delimiter = delimiter
         self._read = file.readline
-        self._measure = measure
         self._size = 0  # characters since `begin`
         self._marks = 0  # delimiters since `begin`, in the first `_counted` lines
         self._counted = 0
@@ -154,8 +137,6 @@ class _Lines:
         self.count += 1
         self.taken.append(line)
         self._size += len(line)
-        if self._measure:
-            self.bytes += len(line.encode())
         if self._size > MAX_FIELDS:
             self._check(line)
         return line
@@ -212,33 +193,21 @@ def _damage(record: list[str], width: int, delimiter: str) -> str | None:
     )
 
 
-def _span_records(reading: Reading, span: Span, delimiter: str) -> Iterator[_Record]:
-    """Yield those of a span, which begins behind the header; SpanError unless all are whole: strict
-    csv takes an end within quotes for an error.
-    """
-    with io.TextIOWrapper(
-        open_located(reading.path, span.start, span.end), encoding="utf-8", newline=""
-    ) as file:
-        yield from _records(_Lines(file, delimiter), reading, span.line)
-
-
-def _records(lines: _Lines, reading: Reading, before: int = 0) -> Iterator[_Record]:
-    """Yield each record that isn't a blank line, with the line on which it starts, of which
-    `before` stand before these; after a fault, reading goes on with the next line.
+def _records(lines: _Lines, reading: Reading) -> Iterator[_Record]:
+    """Yield each record that isn't a blank line, with the line on which it starts; after a fault,
+    reading goes on with the next line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     delimiter = lines.delimiter
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
-        start = before + lines.count + 1
+        start = lines.count + 1
         lines.begin()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except (UnicodeDecodeError, csv.Error) as error:
-            if reading.span is not None:
-                raise SpanError from error
             reading.fault(*_fault_of(error, reading.path, start, delimiter))
         else:
             if fields:

@@ -14,13 +14,11 @@ from mismatch.data.rows import (
     MAX_FIELD,
     Reading,
     Row,
-    Span,
     as_text,
     is_too_long,
     not_text,
     several_images,
 )
-from mismatch.io.remote import open_located
 
 __all__ = ["json_header", "json_rows"]
 
@@ -73,7 +71,7 @@ def json_rows(reading: Reading) -> Iterator[Row]:
             # a key that only a later object has doesn't stand for the column that was asked for
             renamed.setdefault(new, f"input_{new}")
         file.seek(0)
-        for line in _lines(file) if reading.span is None else _span_lines(reading, reading.span):
+        for line in _lines(file):
             row = _row(line, renamed, present, reading)
             yield row if row.problem is None else row._replace(raw=_as_written(line.data))
 
@@ -160,14 +158,9 @@ def _keys(file: IO[bytes], reading: Reading) -> list[str]:
     return list(header)
 
 
-def _span_lines(reading: Reading, span: Span) -> Iterator[_Line]:
-    with open_located(reading.path, span.start, span.end) as file:
-        yield from _lines(file, span.line)
-
-
-def _lines(file: IO[bytes], before: int = 0) -> Iterator[_Line]:
-    """Yield each line that isn't blank, with its number; `before` stand before these."""
-    number = before
+def _lines(file: IO[bytes]) -> Iterator[_Line]:
+    """Yield each line that isn't blank, with its number."""
+    number = 0
     while data := file.readline(MAX_LINE):
         number += 1
         if number == 1:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from mismatch.errors import CheckpointError
 from mismatch.io.atomic import write_bytes, write_json
 from mismatch.io.outputs import OutputKind, check_outputs, json_report, picture
-from mismatch.jobs.output.explained_picture import explanation_png
+from mismatch.reports.explained_picture import explanation_png
+from mismatch.reports.explanation_lines import raising_swaps
 
 if TYPE_CHECKING:
-    from mismatch.runtime.explanation import Explanation, Swap
+    from mismatch.runtime.explanation import Explanation
 
 __all__ = [
     "check_explanation_output",
     "names_file",
-    "raising_swaps",
     "write_explanation",
     "write_row_explanations",
 ]
@@ -27,7 +27,6 @@ FILES = (".png", ".json")  # endings of an output that is a file; anything else 
 PAIR = re.compile(r"explanation\.(?:json|png)")  # what is written to a folder of one pair
 ROW_PICTURE = re.compile(r"\d{3,}-line-\d+\.png")  # and of rows, a picture each
 ROWS = "explanations.json"
-MIN_RISE = 0.01  # of the score, by another word
 KINDS = {
     ".png": picture("a picture"),
     ".json": json_report("an explanation", ("similarity_score", "words")),
@@ -83,14 +82,6 @@ def write_row_explanations(
         if ROW_PICTURE.fullmatch(path.name) and path.name not in names:
             path.unlink(missing_ok=True)
     write_json(output / ROWS, data)
-
-
-def raising_swaps(explanation: Explanation) -> list[Swap]:
-    """Return the swaps that are worth a line: those whose best word raises the score by 0.01 or
-    more.
-    """
-    lowest = explanation.similarity_score + MIN_RISE
-    return [swap for swap in explanation.swaps if swap.alternatives[0][1] >= lowest]
 
 
 def _own_files(folder: Path) -> list[Path]:

@@ -34,14 +34,22 @@ class Processes:
     """
 
     def __init__(
-        self, device: torch.device, index: int = 0, count: int = 1, *, own_group: bool = False
+        self,
+        device: torch.device,
+        index: int = 0,
+        count: int = 1,
+        *,
+        first_of_machine: bool | None = None,
+        own_group: bool = False,
     ) -> None:
-        """Take this process's `index`, 0..count, and its own `device`. `own_group`: whether torch's
-        group of processes was made for this run.
+        """Take this process's `index`, 0..count, its own `device`, and whether it is the first one
+        of its machine; by default all are on one. `own_group`: whether torch's group of processes
+        was made for this run.
         """
         self.device = device
         self.index = index
         self.count = count
+        self.first_of_machine = index == 0 if first_of_machine is None else first_of_machine
         self.own_group = own_group
 
     @classmethod
@@ -52,16 +60,19 @@ class Processes:
         count = _number(("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"), 1)
         if count == 1:
             return cls(choose_device(device))
-        own = choose_device(
-            _device_of(
-                device, _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
-            )
-        )
+        place = _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
+        own = choose_device(_device_of(device, place))
         from accelerate import PartialState
 
         own_group = not torch.distributed.is_initialized()
         state = PartialState(cpu=own.type == "cpu", timeout=PATIENCE)
-        return cls(own, state.process_index, state.num_processes, own_group=own_group)
+        return cls(
+            own,
+            state.process_index,
+            state.num_processes,
+            first_of_machine=place == 0,
+            own_group=own_group,
+        )
 
     def end(self) -> None:
         """Part when the interpreter ends, as all is done: a process that ends while the group's

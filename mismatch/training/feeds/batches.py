@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mismatch.data.pairs import Row, format_location, resolve_image
-from mismatch.data.strings import Stored
 from mismatch.errors import ImageError, InputError
 
 __all__ = [
     "Batch",
     "PairSet",
+    "Selected",
     "file_finder",
     "first_seen",
     "hold_out",
@@ -30,8 +30,34 @@ __all__ = [
     "same_files",
 ]
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 Indices = NDArray[np.int64]
+
+
+class Selected(Sequence[T], Generic[T]):
+    """Items of a store, each made when it is asked for."""
+
+    def __init__(self, make: Callable[[int], T], places: Indices) -> None:
+        """Take what makes an item of its place in the store, and the (N,) places."""
+        self.make = make
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Selected[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Selected[T]:
+        places = self.places[index]
+        return Selected(self.make, places) if isinstance(index, slice) else self.make(int(places))
+
+    def take(self, chosen: Indices) -> Selected[T]:
+        """Return those at these places, (n,) in 0..N."""
+        return Selected(self.make, self.places[chosen])
 
 
 @dataclass(frozen=True)
@@ -145,7 +171,7 @@ def first_seen(values: NDArray[Any]) -> tuple[Indices, Indices]:
 
 
 def _take(items: Sequence[T], chosen: Indices) -> Sequence[T]:
-    return items.take(chosen) if isinstance(items, Stored) else [items[i] for i in chosen]
+    return items.take(chosen) if isinstance(items, Selected) else [items[i] for i in chosen]
 
 
 def same_files(image_paths: Iterable[str], image_base_path: str) -> dict[str, str]:

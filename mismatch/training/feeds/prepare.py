@@ -17,12 +17,11 @@ from torch import Tensor
 from mismatch.backbones.base import Backbone
 from mismatch.backbones.features import features_offered
 from mismatch.backbones.registry import load_backbone, parse_reference
-from mismatch.data.pairs import load_pairs
 from mismatch.errors import BackboneError, InputError, named
 from mismatch.progress import progress
 from mismatch.runtime.cache import EmbeddingCache
 from mismatch.runtime.embedding import embed_images, embed_texts
-from mismatch.runtime.long_text import long_texts_line, split_each
+from mismatch.runtime.long_text import long_texts_line
 from mismatch.runtime.pipeline import Pipeline
 from mismatch.runtime.tokenize import Tokenizer, shown
 from mismatch.specs import HeadSpec, LongText
@@ -31,7 +30,7 @@ from mismatch.training.checkpoint import is_checkpoint, load_detector, meta_for,
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.distributed.sharded_rows import Together, cut_together, read_together
+from mismatch.training.distributed.shared_rows import cut_together, read_together
 from mismatch.training.engine import TorchEngine
 from mismatch.training.feeds.batches import PairSet, hold_out
 from mismatch.training.feeds.feeds import EmbeddingFeed, Feed, PixelFeed, PixelStore
@@ -49,7 +48,7 @@ __all__ = [
 Item = TypeVar("Item")
 # (n, D), and why some rows of it are nan
 Embedded = tuple[NDArray[np.float32], dict[int, InputError]]
-TEXTS = 4096  # tokenized at a time
+ALONE = Processes(torch.device("cpu"))
 SHOWN = 10  # problems in one message
 
 
@@ -151,16 +150,14 @@ def _check_head(folder: Path, head: HeadSpec, config: TrainConfig) -> None:
             )
 
 
-def load_sets(
-    config: TrainConfig, together: Together | None = None
-) -> tuple[PairSet, PairSet | None]:
-    """Return rows to train on and rows to validate on, None where none are wanted. Every row is
-    checked, by one of the processes where there are several.
+def load_sets(config: TrainConfig, processes: Processes = ALONE) -> tuple[PairSet, PairSet | None]:
+    """Return rows to train on and rows to validate on, None where there shall be none. Every row is
+    checked, by one process of each machine where there are several.
     """
-    pairs = _load(str(config.train_csv), "train", config, together)
+    pairs = _load(str(config.train_csv), config, processes)
     _check_labels(pairs, str(config.train_csv))
     if config.val_csv is not None:
-        held = _load(str(config.val_csv), "val", config, together)
+        held = _load(str(config.val_csv), config, processes)
         _warn_of_one_label(held)
         return pairs, held
     if config.val_fraction == 0:
@@ -183,15 +180,8 @@ def load_sets(
     return train, val
 
 
-def _load(path: str, name: str, config: TrainConfig, together: Together | None) -> PairSet:
-    base = str(config.image_base_path)
-    if together is not None:
-        return read_together(path, name, base, config.columns, together)
-    return PairSet.from_rows(
-        path,
-        load_pairs(path, base, columns=config.columns),
-        base,
-    )
+def _load(path: str, config: TrainConfig, processes: Processes) -> PairSet:
+    return read_together(path, str(config.image_base_path), config.columns, processes)
 
 
 def _check_labels(pairs: PairSet, where: str) -> None:
@@ -212,18 +202,14 @@ def _warn_of_one_label(held: PairSet) -> None:
 
 
 def cut_long_texts(
-    start: Start, sets: Sequence[PairSet], together: Together | None = None
+    start: Start, sets: Sequence[PairSet], processes: Processes = ALONE
 ) -> tuple[list[PairSet], int]:
     """Return the sets with their long texts in pieces, where `start` asks for that, and how many
     different texts are long. That number is also reported.
     """
     spec = start.detector.backbone.text_spec
     cut = start.long_text != "truncate"
-    found, count = (
-        _cut(sets, Tokenizer(spec), cut)
-        if together is None
-        else cut_together(sets, Tokenizer(spec), together, cut=cut)
-    )
+    found, count = cut_together(sets, Tokenizer(spec), processes, cut=cut)
     if count:
         line = long_texts_line(count, spec.context_length, start.long_text, now=True, advise=True)
         if cut:
@@ -231,32 +217,6 @@ def cut_long_texts(
         else:
             warn("long_text", line)
     return found, count
-
-
-def _cut(sets: Sequence[PairSet], tokenizer: Tokenizer, cut: bool) -> tuple[list[PairSet], int]:
-    texts = list(dict.fromkeys(text for pairs in sets for text in pairs.texts))
-    slices = (texts[i : i + TEXTS] for i in range(0, len(texts), TEXTS))
-    long = list[str]()
-    for chosen in slices:
-        for text, encoded in zip(chosen, tokenizer.encode_each(chosen), strict=True):
-            if isinstance(encoded, InputError):
-                raise _text_error(sets, text, encoded)
-            if encoded.cut:
-                long.append(text)
-    if not long or not cut:
-        return list(sets), len(long)
-    pieces_of = dict[str, Sequence[str]]()
-    for text, pieces in zip(long, split_each(long, tokenizer), strict=True):
-        if isinstance(pieces, InputError):
-            raise _text_error(sets, text, pieces)
-        pieces_of[text] = pieces
-    return [pairs.cut(pieces_of) for pairs in sets], len(long)
-
-
-def _text_error(sets: Sequence[PairSet], text: str, error: InputError) -> InputError:
-    """Return what is wrong with a text, with the file that it stands in."""
-    file = next(pairs.csv_file for pairs in sets if text in pairs.texts)
-    return InputError(f"{file}: text {shown(text)!r}: {error}")
 
 
 def make_feeds(

@@ -23,7 +23,7 @@ from mismatch.training.checkpoint import STATS, is_checkpoint
 from mismatch.training.config import TrainConfig
 from mismatch.training.detector import Detector
 from mismatch.training.distributed.processes import Processes
-from mismatch.training.distributed.sharded_rows import text_keys
+from mismatch.training.distributed.shared_rows import text_keys
 from mismatch.training.feeds.batches import PairSet
 from mismatch.training.feeds.feeds import EmbeddingFeed, Feed
 from mismatch.training.folder.earlier import FINAL, STARTED_FROM, is_own, resumable, unfinished

@@ -1,0 +1,96 @@
+"""Values of options that are what they say: numbers that are finite, no more threads than a
+machine could have, names of files that are to be written, and what a function makes of a word.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mismatch.runtime.hardware import MAX_THREADS
+
+__all__ = [
+    "FINITE",
+    "SEED",
+    "THREADS",
+    "WORKERS",
+    "FiniteRange",
+    "OutputFile",
+    "Parsed",
+    "names_folder",
+]
+
+SEED = click.IntRange(0, 2**63 - 1)  # what numpy and torch both take
+THREADS = click.IntRange(1, MAX_THREADS)
+WORKERS = click.IntRange(0, MAX_THREADS)
+
+
+class Finite(click.types.FloatParamType):
+    """A number that is neither nan nor infinite, as 1e400 would be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; refuse one that is not finite."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange):
+    """As click's own, which lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; refuse one that is not finite, or out of the range."""
+        return super().convert(FINITE.convert(value, param, ctx), param, ctx)
+
+
+class Parsed(click.ParamType[Any]):
+    """What a function makes of a word; its ValueError says what is wrong with it."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value; a default that is no word is one already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OutputFile(click.Path):
+    """A path of a file, there or not; a name that only a folder can have is refused, as pathlib
+    would drop its last slash.
+    """
+
+    def __init__(self) -> None:
+        """Refuse a folder that is there too."""
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; refuse one that names a folder."""
+        if names_folder(value):
+            self.fail(
+                f"{os.fspath(value)} names a folder, and a file is written; leave out what follows"
+                " its name",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+def names_folder(value: str | os.PathLike[str]) -> bool:
+    """Return whether a path ends as only a folder's may: in a slash, or in one and a dot or two."""
+    name = os.fspath(value).replace(os.sep, "/")
+    return name.endswith(("/", "/.", "/.."))
+
+
+FINITE = Finite()

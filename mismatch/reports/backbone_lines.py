@@ -1,0 +1,40 @@
+"""Backbone families and their plugins, as lines for people on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mismatch.backbones.families import BackboneFamily, Problem
+
+__all__ = ["family_lines", "family_table"]
+
+COLUMNS = ("family", "default model", "distribution", "description")
+
+
+def family_table(families: Sequence[BackboneFamily]) -> Iterator[str]:
+    """Yield a row for each family, then each one's models."""
+    rows = [COLUMNS]
+    for item in families:
+        where = f"{item.distribution} {item.version}"
+        rows.append((item.name, item.default_model, where, item.description))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+    for item in families:
+        yield f"\n{item.name} models: {', '.join(item.models)}"
+
+
+def family_lines(
+    facts: Mapping[str, Any], problems: Sequence[Problem], *, with_trace: bool
+) -> Iterator[str]:
+    """Yield a line for each fact of a family or its plugin, then its problems."""
+    width = max(len(key) for key in [*facts, "problem"])
+    for key, value in facts.items():
+        words = ", ".join(value) if isinstance(value, list) else value
+        yield f"{key.replace('_', ' ').ljust(width)}  {words}"
+    for problem in problems:
+        yield f"{'problem'.ljust(width)}  {problem.message}"
+        if with_trace:
+            yield problem.trace.rstrip()
