@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -170,8 +170,9 @@ class Service:
                 " of one request"
             )
         self._check_names(question)
-        async with self._in_time(served):
-            images = await self._images(request, served, question)
+        names = list(dict.fromkeys(pair.image for pair in question.pairs))
+        async with self._in_time(served, len(names)):
+            images = await self._images(request, served, question, names)
             problems = {
                 name: self._text_problem(question.texts[name])
                 for name in {pair.text for pair in question.pairs}
@@ -208,10 +209,12 @@ class Service:
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
-    async def _in_time(self, served: Served) -> AsyncIterator[None]:
-        """Keep a model for a request; HTTPException 504 where it takes longer than the deadline."""
+    async def _in_time(self, served: Served, pictures: int = 1) -> AsyncIterator[None]:
+        """Keep a model for a request, and room for its decoded pictures; HTTPException 504 where it
+        takes longer than the deadline.
+        """
         try:
-            with served.in_use():
+            with served.in_use(), served.room_for(pictures):
                 async with asyncio.timeout(self.settings.deadline):
                     yield
         except TimeoutError:
@@ -256,10 +259,9 @@ class Service:
         return await self._from_base64(question.image)
 
     async def _images(
-        self, request: Request, served: Served, question: BatchQuestion
+        self, request: Request, served: Served, question: BatchQuestion, names: Sequence[str]
     ) -> dict[str, PreparedImage | ImageError]:
-        """Return by name each image that a pair has, decoded, or why it can't be."""
-        names = list(dict.fromkeys(pair.image for pair in question.pairs))
+        """Return by name each of these images, decoded, or why it can't be."""
         images = await together(self._named(request, served, question, name) for name in names)
         return dict(zip(names, images, strict=True))
 
