@@ -19,6 +19,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.runtime.tokenize import EMPTY
 from mismatch.serving.bodies import LARGE, read_message
+from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import Settings
 from mismatch.serving.disconnects import together
 from mismatch.serving.fetching import FairFetcher, Fetcher
@@ -36,6 +37,7 @@ from mismatch.serving.messages import (
 from mismatch.serving.models import Models, Served
 from mismatch.serving.reloading import Reloading
 from mismatch.serving.telemetry import Metrics
+from mismatch.serving.turns import Turns
 
 __all__ = ["Service"]
 
@@ -62,6 +64,9 @@ class Service:
             most=settings.max_image,
         )
         self._fetch = FairFetcher(fetch, settings.max_body)
+        # One is tokenized at a time: it can take 0.1 s, and bodies wait for the same threads. More
+        # requests than may wait for a model are not let in.
+        self._long_texts = Turns(4 * settings.queue, "texts")
         watch = self.metrics.watch
         watch(
             "mismatch_queue_pairs",
@@ -242,7 +247,12 @@ class Service:
         if problem := self._text_problem(text):
             raise InputError(problem)
         is_empty = served.predictor.pipeline.tokenizer.is_empty
-        if is_empty(text) if len(text) < SHORT else await asyncio.to_thread(is_empty, text):
+        if len(text) < SHORT:
+            is_blank = is_empty(text)
+        else:
+            async with self._long_texts.turn(current_client()):
+                is_blank = await asyncio.to_thread(is_empty, text)
+        if is_blank:
             raise InputError(EMPTY)
         return text
 
