@@ -49,10 +49,12 @@ def test_a_request_keeps_the_id_that_it_came_with_if_that_is_harmless(
         for wrong in ("a" * 65, "a b", '"}{'):
             given = client.get("/v1/model", headers={"x-request-id": wrong}).headers["x-request-id"]
             assert len(given) == 32
+        client.request("A" * 9_000, "/v1/model")
         client.post("/v1/predict", json=PAIR)
         client.get("/nowhere/secret")
     lines: list[Any] = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     assert lines[0]["id"] == "trace-1.a"
+    assert lines[-3]["method"] == "A" * 20
     assert (lines[-2]["route"], lines[-2]["model"], lines[-2]["pairs"]) == (
         "/v1/predict",
         "default",

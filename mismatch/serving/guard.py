@@ -44,6 +44,7 @@ __all__ = ["Guard"]
 
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
+LONGEST_METHOD = 20  # characters of one in the log; any word can be sent
 OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
 # routes that work for their client, and the queue in which that work waits
 QUEUES: Mapping[str, Queue] = {
@@ -268,7 +269,7 @@ class Guard:
         self._metrics.request(shown, status, seconds, kind.lower())
         line = {
             "id": answer.request_id,
-            "method": answer.method,
+            "method": answer.method[:LONGEST_METHOD],
             "route": shown,
             "status": status,
             "ms": round(1000 * seconds, 1),
