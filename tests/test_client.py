@@ -231,7 +231,7 @@ def test_words_that_are_no_text(address: str, colour_images: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
     folder = tmp_path / "odd"
     folder.mkdir()
-    shutil.copy(red, os.fsencode(folder) + b"/" + wrong + b".png")
+    shutil.copy(red, folder / f"{os.fsdecode(wrong)}.png")
     done = run("--url", address, folder, "red", MISMATCH_TOKEN=TOKEN)
     assert (done.returncode, done.stderr) == (0, "")
     assert ",ok," in done.stdout
