@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import io
 import os
 import sys
 import time
@@ -79,7 +80,8 @@ class Client:
 
         `longest_wait`: seconds before another try, whatever the service asks for.
         """
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        bearer = f"Bearer {token}".encode("utf-8", "surrogateescape")  # the variable's very bytes
+        headers = {b"authorization": bearer} if token else {}
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=httpx.Timeout(timeout, connect=5)
         )
@@ -239,7 +241,7 @@ def _size(part: bytes | str) -> float:
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path with a NUL
         return None
 
 
@@ -259,11 +261,13 @@ def main() -> int:
     """From the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("image", nargs="?", type=Path, help="an image, or a folder of them")
-    parser.add_argument("text", nargs="?")
+    parser.add_argument("text", nargs="?", type=_text)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--csv", type=Path, help="columns image_path and text")
     parser.add_argument("--image-base-path", type=Path, default=Path())
     given = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a file's name that is no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     if (given.csv is None) == (given.text is None):
         parser.error("give an image or a folder and a text, or --csv")
     try:
@@ -284,15 +288,39 @@ def main() -> int:
                         else _pairs_of_folder(given.image, given.text)
                     ),
                 )
-    except (ServiceError, httpx.HTTPError, OSError) as error:
+    except (ServiceError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         print(f"client: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     return 0
 
 
+def _text(word: str) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("it is not in UTF-8; write it in that encoding") from None
+    return word
+
+
 def _pairs_of_csv(path: Path, base: Path) -> list[Pair]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        return [Pair(base / row["image_path"], row["text"]) for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        try:
+            return [_pair(row, base, f"{path}:{rows.line_num}") for row in rows]
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not in UTF-8; save it in that encoding") from None
+        except csv.Error as error:
+            raise ValueError(f"{path}:{rows.line_num + 1}: {error}; mend the row") from None
+
+
+def _pair(row: dict[str, str | None], base: Path, place: str) -> Pair:
+    image, text = row.get("image_path"), row.get("text")
+    if image is None or text is None:
+        missing = "text" if image is not None else "image_path"
+        raise ValueError(
+            f"{place}: the row has no {missing}; columns image_path and text are needed"
+        )
+    return Pair(base / image, text)
 
 
 def _pairs_of_folder(folder: Path, text: str) -> list[Pair]:

@@ -54,11 +54,16 @@ def command(also: tuple[str, ...], **options: Any) -> None:
     """
     from mismatch.jobs.serve import serve
 
-    serve(also=dict(map(_named, also)), **options)
+    serve(also=_by_name(also), **options)
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, mark, path = text.partition("=")
-    if not (name and mark and path):
-        raise click.UsageError(f"--also {text}: NAME=DIR is needed")
-    return name, path
+def _by_name(also: tuple[str, ...]) -> dict[str, str]:
+    folders: dict[str, str] = {}
+    for text in also:
+        name, mark, path = text.partition("=")
+        if not (name and mark and path):
+            raise click.UsageError(f"--also {text}: NAME=DIR is needed")
+        if name in folders:
+            raise click.UsageError(f"--also {text}: {name} is {folders[name]} already")
+        folders[name] = path
+    return folders

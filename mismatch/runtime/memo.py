@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -52,20 +53,23 @@ class Memo(Generic[V]):
     size: int = 0  # bytes
 
     def add(self, key: Hashable, value: V) -> None:
+        if key in self.values:
+            self.size -= _size(key, self.values[key])
         self.values[key] = value
-        self.size += _size(value)
+        self.size += _size(key, value)
 
     def trim(self) -> None:
         """Drop the oldest. Called between windows, so that a window always finds its own."""
         while self.size > self.most:
-            self.size -= _size(self.values.popitem(last=False)[1])
+            self.size -= _size(*self.values.popitem(last=False))
 
 
-def _size(value: Embedded | Pieces) -> int:
-    """Return how many bytes it takes, about."""
+def _size(key: Hashable, value: Embedded | Pieces) -> int:
+    """Return how many bytes it takes, about. A text is its own key, and may be long."""
+    long_key = max(0, sys.getsizeof(key) - ENTRY)
     if isinstance(value, tuple):
-        return sum(ENTRY + 2 * len(piece) for piece in value)
-    return ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
+        return long_key + sum(ENTRY + 2 * len(piece) for piece in value)
+    return long_key + ENTRY + (value.nbytes if isinstance(value, np.ndarray) else 0)
 
 
 @dataclass

@@ -49,8 +49,10 @@ class FetchTurns:
         self._grant()
 
     def _forget(self, pair: Pair, turn: asyncio.Future[None]) -> None:
-        """Take a turn off that is no longer wanted."""
-        turns = self._waiting[pair]
+        """Take a turn off that is no longer wanted, if `_grant` has not done so."""
+        turns = self._waiting.get(pair, deque())
+        if turn not in turns:
+            return
         turns.remove(turn)
         if not turns:
             del self._waiting[pair]
@@ -70,6 +72,8 @@ class FetchTurns:
             turn = turns.popleft()
             if turns:
                 self._waiting[pair] = turns  # behind the others
+            if turn.cancelled():  # its task has yet to hear of that
+                continue
             self._count(*pair, 1)
             turn.set_result(None)
 

@@ -20,6 +20,7 @@ import mismatch
 from mismatch.errors import ImageError
 from mismatch.serving.budget import UNKNOWN, current_account
 from mismatch.serving.fetch_turns import FETCHES, FetchTurns
+from mismatch.serving.public_addresses import is_public, without_mapping
 
 __all__ = ["FairFetcher", "Fetcher"]
 
@@ -113,11 +114,8 @@ class Fetcher:
         return str(min(found, key=lambda address: (address.version, address)))
 
     def _allowed(self, address: Address) -> bool:
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        real = mapped or address
-        return (real.is_global and not real.is_multicast) or any(
-            real in network for network in self._networks
-        )
+        real = without_mapping(address)
+        return is_public(real) or any(real in network for network in self._networks)
 
     def _get(self, parts: SplitResult, until: float) -> bytes | str:
         """Return the body, or where it leads on."""

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
@@ -23,9 +23,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from mismatch.serving.batching import ClosedError, FullError
-from mismatch.serving.budget import FULL, RETRY, Account, Budget, client_of
+from mismatch.serving.budget import FULL, RETRY, Account, Budget
 from mismatch.serving.configuration import DESCRIBING, Settings
 from mismatch.serving.disconnects import ended_by_disconnect
+from mismatch.serving.heads import (
+    WITH_BODY,
+    bearer_token,
+    body_length,
+    client_of_scope,
+    is_preflight,
+    may_be_misread,
+    request_id,
+)
 from mismatch.serving.hosts import Hosts
 from mismatch.serving.models import Queue
 from mismatch.serving.problems import TITLES, problem, problem_of, run_lifespan
@@ -33,11 +42,9 @@ from mismatch.serving.telemetry import Metrics, log
 
 __all__ = ["Guard"]
 
-REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-WITH_BODY = ("POST", "PUT", "PATCH")
 GONE = 499  # nginx's number for a client that didn't wait
 SHORT = 2**20  # bytes of a body
-BLANKS = " \t"  # that may stand around a header's value
+LONGEST_METHOD = 20  # characters of one in the log; any word can be sent
 OPEN = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})  # routes that need no token
 # routes that work for their client, and the queue in which that work waits
 QUEUES: Mapping[str, Queue] = {
@@ -74,6 +81,7 @@ class Guard:
         read of each client: then a body isn't even read. `ready`: whether the models are loaded.
         """
         self._app = app
+        self._origins = _origins(app, settings) if settings.origins else None
         self._settings = settings
         self._metrics = metrics
         self._busy = busy
@@ -95,11 +103,13 @@ class Guard:
             return
         start = time.perf_counter()
         headers = Headers(scope=scope)
-        answer = _Answer(send, _request_id(headers), scope["method"])
+        if self._origins is not None and not is_preflight(scope, headers):
+            # also a refusal is for the page that has asked
+            send = partial(self._origins.send, send=send, request_headers=headers)
+        answer = _Answer(send, request_id(headers), scope["method"])
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server's own stays HEAD
-        if "upgrade" in headers and scope["method"] in WITH_BODY:
-            answer.closes = True  # this server may take the body for the next request
+        answer.closes = may_be_misread(scope, headers)
         scope["mismatch.start"] = start
         route = _route(scope)
         try:
@@ -118,12 +128,15 @@ class Guard:
         if refusal is not None:
             await self._refuse(refusal, scope, headers, receive, answer)
             return
-        client = _client(scope)
+        if self._origins is not None and is_preflight(scope, headers):
+            await self._origins.preflight_response(headers)(scope, receive, answer.send)
+            return
+        client = client_of_scope(scope)
         with self._budget.account(client) as account:
             if scope["method"] not in WITH_BODY:
                 await self._guarded(scope, receive, answer)
                 return
-            length = _length(headers)
+            length = body_length(headers)
             queue = QUEUES.get(route or "")
             if queue is None:
                 await self._guarded(scope, _weighed(receive, account, length), answer)
@@ -191,7 +204,7 @@ class Guard:
         """Answer a refusal. A short body is taken off the line, so that the client goes on with its
         connection.
         """
-        if 0 < _length(headers) <= SHORT:
+        if 0 < body_length(headers) <= SHORT:
             try:
                 async with asyncio.timeout(self._settings.deadline):
                     while (await receive()).get("more_body"):
@@ -209,7 +222,7 @@ class Guard:
         if not self._may(route, scope, headers):
             return problem(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
         if scope["method"] in WITH_BODY:
-            refusal = self._body_refusal(scope, headers)
+            refusal = self._body_refusal(route, scope, headers)
             if refusal is not None:
                 return refusal
         if route is None or route in WITHOUT_MODELS:
@@ -219,32 +232,32 @@ class Guard:
         queue = QUEUES.get(route)
         if scope["method"] not in WITH_BODY or queue is None:
             return None
-        busy = self._busy(queue, _client(scope), self._reading[queue])
+        busy = self._busy(queue, client_of_scope(scope), self._reading[queue])
         return None if busy is None else problem_of(busy)
 
     def _may(self, route: str | None, scope: Scope, headers: Headers) -> bool:
         """Return whether a route is open, there are no tokens, or the request has one of them."""
         if route is None or route in self._open or not self._tokens:
             return True
-        if _is_preflight(scope, headers) and self._settings.origins:
+        if is_preflight(scope, headers) and self._settings.origins:
             return True  # the browser's own question, which has no token and reaches no route
-        given = _token(scope)
+        given = bearer_token(scope)
         # All of them are compared, so that time tells nothing.
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
-    def _body_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _body_refusal(self, route: str | None, scope: Scope, headers: Headers) -> Response | None:
         """Say why a body is not read; None where it is."""
         most = self._settings.max_body
-        length = _length(headers)
+        length = body_length(headers)
         if not self._hosts.allows(headers):
             return problem(403, NO_ORIGIN)
-        if length < 0:
+        if length < 0 or (route in QUEUES and "content-length" not in headers):
             words = "the request has no Content-Length, or none that holds; send the body whole"
             return problem(411, words)
         if length > most:
             words = f"the request has more than {most:,} bytes; send fewer pairs, or smaller images"
             return problem(413, words)
-        fits = self._budget.fits(_client(scope), length)
+        fits = self._budget.fits(client_of_scope(scope), length)
         return None if fits else problem(503, FULL, RETRY)
 
     def _note(self, route: str | None, scope: Scope, answer: _Answer, seconds: float) -> None:
@@ -256,12 +269,22 @@ class Guard:
         self._metrics.request(shown, status, seconds, kind.lower())
         line = {
             "id": answer.request_id,
-            "method": answer.method,
+            "method": answer.method[:LONGEST_METHOD],
             "route": shown,
             "status": status,
             "ms": round(1000 * seconds, 1),
         }
         log.info(line | scope.get("mismatch.log", {}))
+
+
+def _origins(app: ASGIApp, settings: Settings) -> CORSMiddleware:
+    """Return what tells browsers which other sites' pages may read an answer."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )
 
 
 def _route(scope: Scope) -> str | None:
@@ -278,35 +301,6 @@ def _route(scope: Scope) -> str | None:
         if match == Match.PARTIAL and partial is None:
             partial = str(getattr(route, "path", ""))
     return partial
-
-
-def _client(scope: Scope) -> str:
-    """Return the client that a request comes from."""
-    address = scope.get("client")
-    return client_of(address[0] if address else None)
-
-
-def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
-    asks: Collection[str] = ("origin", "access-control-request-method")
-    return scope["method"] == "OPTIONS" and all(name in headers for name in asks)
-
-
-def _token(scope: Scope) -> bytes:
-    """Return the bearer token, as bytes; nothing where there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.strip().partition(b" ")
-            return bytes(token.strip()) if scheme.lower() == b"bearer" else b""
-    return b""
-
-
-def _length(headers: Headers) -> int:
-    """Return the bytes of the body; -1 where it isn't said, or said in two ways."""
-    lengths = {length.strip(BLANKS) for length in headers.getlist("content-length")}
-    if len(lengths) != 1 or "transfer-encoding" in headers:
-        return -1
-    [length] = lengths
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else -1
 
 
 def _weighed(
@@ -336,14 +330,6 @@ def _weighed(
         return message
 
     return weigh
-
-
-def _request_id(headers: Headers) -> str:
-    """Return the client's own id where it is harmless, so that logs of several services can be
-    joined; else a new one.
-    """
-    given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 class _Answer:

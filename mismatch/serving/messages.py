@@ -4,8 +4,9 @@ comes from them.
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -204,9 +205,20 @@ PATH = re.compile(r"[/~.]|.*\\|[A-Za-z]:/|[^/]*/[^/]*/")  # begins what is no na
 
 def without_folders(model_id: str) -> str:
     """Return a backbone's model; of one that was read from a path only the last part, as a name."""
-    if not PATH.match(model_id) and not Path(model_id).exists():
+    if not PATH.match(model_id) and not os.path.exists(model_id):  # no Path: a name may be long
         return model_id
     return model_id.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _in_utf8(value: Any) -> Any:
+    """Return a value of JSON with ? for each half of a surrogate pair, which UTF-8 has not."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_in_utf8(name): _in_utf8(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_utf8(part) for part in value]
+    return value
 
 
 class ModelFacts(Message):
@@ -231,6 +243,11 @@ class ModelFacts(Message):
     image_size: int = Field(description="Pixels a side that the model sees.")
     context_length: int = Field(description="Tokens of a text that it sees.")
     limits: Limits
+
+    @field_validator("engine", "backbone", "versions", "files", "score")
+    @classmethod
+    def _texts_in_utf8(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        return {_in_utf8(name): _in_utf8(fact) for name, fact in facts.items()}
 
     @field_validator("engine")
     @classmethod

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 import mismatch
 from mismatch.data.lexicon import Lexicon
@@ -30,7 +31,7 @@ from mismatch.runtime.pipeline import HELD_IMAGES, Embedded, EmbeddingMemo, Pair
 from mismatch.runtime.predictor import Prediction, Predictor, load
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.serving.batching import CLOSED, Batcher, ClosedError, FullError
-from mismatch.serving.budget import current_client
+from mismatch.serving.budget import FULL, Budget, current_client
 from mismatch.serving.configuration import DEFAULT, Settings
 from mismatch.serving.messages import Answer, ExplanationAnswer, Limits, ModelFacts, ModelName
 from mismatch.serving.telemetry import Metrics
@@ -39,6 +40,9 @@ from mismatch.serving.turns import Turns
 __all__ = ["Models", "Queue", "RememberedImage", "Served"]
 
 Queue = Literal["pairs", "explanations"]  # where requests wait for a model
+# that decoded pictures may fill, so that one client's, which may be 3/8 of all, can fill one. Of a
+# file of a hundred bytes a picture can have a hundred thousand.
+QUEUES = 3
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -71,6 +75,9 @@ class Served:
         self._turns = Turns(settings.explanations, "explanations")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="mismatch-explaining")
         s = settings
+        self._picture = 3 * predictor.engine.image_spec.size**2  # bytes of a decoded one
+        room = max(settings.max_bodies, QUEUES * settings.queue * self._picture)
+        self._pictures = Budget(room, settings.max_pairs * self._picture)
         self.batcher = Batcher(
             self._score,
             batch=s.batch,
@@ -91,6 +98,21 @@ class Served:
             self._users -= 1
             if not self._users:
                 self._unused.set()
+
+    @contextmanager
+    def room_for(self, pictures: int) -> Iterator[None]:
+        """Keep room for the decoded pictures of a request until the block ends; HTTPException (503)
+        where those of all, or of its client, are too many.
+        """
+        client = current_client()
+        size = pictures * self._picture
+        if not self._pictures.fits(client, size):
+            raise HTTPException(503, FULL, {"retry-after": "1"})
+        self._pictures.hold(client, size)
+        try:
+            yield
+        finally:
+            self._pictures.hold(client, -size)
 
     async def retire(self) -> None:
         """Close it once no request uses it any more."""

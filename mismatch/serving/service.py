@@ -5,26 +5,25 @@ deadline.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from mismatch.errors import ImageError, ImageRefusedError, InputError, MismatchError
+from mismatch.errors import ImageError, ImageRefusedError, InputError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.runtime.tokenize import EMPTY
 from mismatch.serving.bodies import LARGE, read_message
+from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import Settings
 from mismatch.serving.disconnects import together
 from mismatch.serving.fetching import FairFetcher, Fetcher
 from mismatch.serving.forms import read_form
-from mismatch.serving.hangups import can_hang_up
 from mismatch.serving.images import ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
@@ -36,7 +35,9 @@ from mismatch.serving.messages import (
     Question,
 )
 from mismatch.serving.models import Models, Served
-from mismatch.serving.telemetry import Metrics, log
+from mismatch.serving.reloading import Reloading
+from mismatch.serving.telemetry import Metrics
+from mismatch.serving.turns import Turns
 
 __all__ = ["Service"]
 
@@ -54,6 +55,7 @@ class Service:
         self.metrics = Metrics()
         self.ready = False
         self.models = Models(settings, self.metrics, given)
+        self.reload = Reloading(self.models)
         self._decoder = ImageDecoder(settings)
         fetch = Fetcher(
             settings.fetch,
@@ -62,7 +64,9 @@ class Service:
             most=settings.max_image,
         )
         self._fetch = FairFetcher(fetch, settings.max_body)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        # One is tokenized at a time: it can take 0.1 s, and bodies wait for the same threads. More
+        # requests than may wait for a model are not let in.
+        self._long_texts = Turns(4 * settings.queue, "texts")
         watch = self.metrics.watch
         watch(
             "mismatch_queue_pairs",
@@ -90,65 +94,13 @@ class Service:
         """
         await self.models.load()
         self.ready = True
-        with self._hangups():
+        with self.reload.at_hangups():
             yield
         self.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reload.close()
         await self.models.close()
         await self._fetch.close()
         await asyncio.to_thread(self._decoder.close)
-
-    @contextmanager
-    def _hangups(self) -> Iterator[None]:
-        """Load the models again at SIGHUP, where signals can be had: in the main thread."""
-        if not can_hang_up():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        before = signal.getsignal(signal.SIGHUP)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
-            if before is not None:
-                signal.signal(signal.SIGHUP, before)
-
-    def _hang_up(self) -> None:
-        async def quietly() -> None:
-            with suppress(HTTPException):  # the log has said why
-                await self.reload()
-
-        task = asyncio.get_running_loop().create_task(quietly())
-        self._tasks.add(task)  # the loop itself would let it be collected
-        task.add_done_callback(self._tasks.discard)
-
-    async def reload(self) -> list[str]:
-        """Load all models again; return the names of those whose answers are other ones now.
-        HTTPException where one can't be: then all stay.
-        """
-        try:
-            changed = await self.models.load()
-        except MismatchError as error:
-            log.error(
-                {
-                    "message": "a model could not be loaded anew; all stay as they are",
-                    "error": str(error),
-                }
-            )
-            raise HTTPException(
-                500, "a model could not be loaded anew, the log says why; all stay as they are"
-            ) from None
-        log.info(
-            {
-                "message": "loaded anew",
-                "models": {one.name: one.model_id for one in self.models},
-                "changed": changed,
-            }
-        )
-        return changed
 
     def state(self) -> dict[str, Any]:
         """Return the state for /readyz."""
@@ -223,8 +175,9 @@ class Service:
                 " of one request"
             )
         self._check_names(question)
-        async with self._in_time(served):
-            images = await self._images(request, served, question)
+        names = list(dict.fromkeys(pair.image for pair in question.pairs))
+        async with self._in_time(served, len(names)):
+            images = await self._images(request, served, question, names)
             problems = {
                 name: self._text_problem(question.texts[name])
                 for name in {pair.text for pair in question.pairs}
@@ -261,10 +214,12 @@ class Service:
         request.scope["mismatch.log"] = {"model": served.name, "pairs": pairs}
 
     @asynccontextmanager
-    async def _in_time(self, served: Served) -> AsyncIterator[None]:
-        """Keep a model for a request; HTTPException 504 where it takes longer than the deadline."""
+    async def _in_time(self, served: Served, pictures: int = 1) -> AsyncIterator[None]:
+        """Keep a model for a request, and room for its decoded pictures; HTTPException 504 where it
+        takes longer than the deadline.
+        """
         try:
-            with served.in_use():
+            with served.in_use(), served.room_for(pictures):
                 async with asyncio.timeout(self.settings.deadline):
                     yield
         except TimeoutError:
@@ -292,7 +247,12 @@ class Service:
         if problem := self._text_problem(text):
             raise InputError(problem)
         is_empty = served.predictor.pipeline.tokenizer.is_empty
-        if is_empty(text) if len(text) < SHORT else await asyncio.to_thread(is_empty, text):
+        if len(text) < SHORT:
+            is_blank = is_empty(text)
+        else:
+            async with self._long_texts.turn(current_client()):
+                is_blank = await asyncio.to_thread(is_empty, text)
+        if is_blank:
             raise InputError(EMPTY)
         return text
 
@@ -309,10 +269,9 @@ class Service:
         return await self._from_base64(question.image)
 
     async def _images(
-        self, request: Request, served: Served, question: BatchQuestion
+        self, request: Request, served: Served, question: BatchQuestion, names: Sequence[str]
     ) -> dict[str, PreparedImage | ImageError]:
-        """Return by name each image that a pair has, decoded, or why it can't be."""
-        names = list(dict.fromkeys(pair.image for pair in question.pairs))
+        """Return by name each of these images, decoded, or why it can't be."""
         images = await together(self._named(request, served, question, name) for name in names)
         return dict(zip(names, images, strict=True))
 

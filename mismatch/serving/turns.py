@@ -85,20 +85,22 @@ class Turns:
 
     def _pass_on(self) -> None:
         """Give the turn to the next client, which then comes last."""
+        while self._waiting:
+            client = next(iter(self._waiting))
+            futures = self._waiting.pop(client)
+            future = futures.popleft()
+            if futures:
+                self._waiting[client] = futures
+            if not future.cancelled():  # else its task has yet to hear of that
+                future.set_result(None)
+                return
         self._running = False
-        if not self._waiting:
-            self._idle.set()
-            return
-        client = next(iter(self._waiting))
-        futures = self._waiting.pop(client)
-        future = futures.popleft()
-        if futures:
-            self._waiting[client] = futures
-        self._running = True
-        future.set_result(None)
+        self._idle.set()
 
     def _forget(self, client: str, future: asyncio.Future[None]) -> None:
-        futures = self._waiting[client]
+        futures = self._waiting.get(client, deque())
+        if future not in futures:
+            return  # `_pass_on` has taken it off
         futures.remove(future)
         if not futures:
             del self._waiting[client]

@@ -156,6 +156,7 @@ def test_without_the_extra_it_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch
         (["--model", "m", "--deadline", "0"], "deadline is 0.0"),
         (["--model", "m", "--also", "second"], "NAME=DIR is needed"),
         (["--model", "m", "--also", "a/b=dir"], "'a/b' can't be a model's name"),
+        (["--model", "m", "--also", "a=x", "--also", "a=y"], "--also a=y: a is x already"),
         (
             ["--model", "m", "--allow-host", "ok.example", "--allow-host", "match.example:80"],
             "'match.example:80' is no name",

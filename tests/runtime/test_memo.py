@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +37,22 @@ def test_a_long_text_is_known_by_its_pieces() -> None:
     assert first is not None
     assert second is None
     assert known.image("a.png") is None
+
+
+def test_long_texts_are_counted_with_what_is_known_of_them() -> None:
+    """A text is its own key: 8,000 letters beyond U+FFFF take 32 kB, an embedding may take two."""
+    most = 1_000_000
+    memo = EmbeddingMemo.empty(most).texts
+    for number in range(100):
+        memo.add(f"{number}" + "\U0001f600" * 8_000, np.zeros(512, np.float32))
+    memo.trim()
+    held = sum(sys.getsizeof(text) for text in memo.values) + 2048 * len(memo.values)
+    assert most / 2 < held <= most
+
+
+def test_what_is_noted_twice_is_counted_once() -> None:
+    memo = EmbeddingMemo.empty(0).texts
+    for _ in range(2):
+        memo.add("a", np.zeros(8, np.float32))
+    memo.trim()
+    assert (len(memo.values), memo.size) == (0, 0)

@@ -201,6 +201,57 @@ def test_the_command_line(
     assert (refused.returncode, refused.stderr) == (2, "client: 401: a bearer token is needed\n")
 
 
+ROWS = {
+    "a row too short": (b"image_path,text\nred.png,red\nred.png\n", ":3: the row has no text"),
+    "no column": (b"path,text\nred.png,red\n", ":2: the row has no image_path"),
+    "Latin-1": ("image_path,text\nred.png,caf\xe9\n".encode("latin-1"), "not in UTF-8; save it"),
+    "a huge field": (b"image_path,text\nred.png," + b"a" * 200_000, ":2: field larger"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_table_that_is_wrong_is_one_line(kind: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    content, words = ROWS[kind]
+    rows.write_bytes(content)
+    done = run("--csv", rows)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{rows}" in done.stderr
+    assert words in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_words_that_are_no_text(address: str, colour_images: Path, tmp_path: Path) -> None:
+    wrong = os.fsencode("caf") + b"\xe9"
+    red = colour_images / "red.png"
+    done = run("--url", address, red, os.fsdecode(wrong), MISMATCH_TOKEN=TOKEN)
+    assert done.returncode == 2
+    assert "text: it is not in UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(red, folder / f"{os.fsdecode(wrong)}.png")
+    done = run("--url", address, folder, "red", MISMATCH_TOKEN=TOKEN)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ",ok," in done.stdout
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(b"image_path,text\na\0b.png,red\nred.png,red\n")
+    done = run(
+        "--url", address, "--csv", rows, "--image-base-path", colour_images, MISMATCH_TOKEN=TOKEN
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "can't be read; check its path" in done.stdout
+    assert ",ok," in done.stdout
+    for odd in ("caf\xe9" * 8, os.fsdecode(wrong * 8)):
+        done = run("--url", address, red, "red", MISMATCH_TOKEN=odd)
+        assert (done.returncode, done.stderr) == (2, "client: 401: a bearer token is needed\n")
+    done = run("--url", "http://[", red, "red")
+    assert done.returncode == 2
+    assert done.stderr.startswith("client: ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_script_for_curl(address: str, photos: Path) -> None:
     """Names and texts that curl or the shell could take for something else."""

@@ -161,9 +161,11 @@ def test_nor_is_it_with_uvicorns_other_parser(colour_engine: Any) -> None:
         time.sleep(0.01)
     try:
         for offer in OFFERS:
-            for path in (b"/v1/predict", b"/nowhere", b"/v1/models"):
-                head, body = request(offer, INNER, path)
-                assert len(answers(port, head, body)) <= 1  # none where the connection was reset
+            for path in (b"/v1/predict", b"/nowhere", b"/v1/models", b"/healthz"):
+                for method in (b"POST", b"GET", b"DELETE", b"OPTIONS"):
+                    head, body = request(offer, INNER, path, method)
+                    # none where the connection was reset
+                    assert len(answers(port, head, body)) <= 1, (offer, path, method)
     finally:
         found.should_exit = True
         thread.join()

@@ -146,3 +146,21 @@ def test_a_turn_that_is_given_up_is_free_again() -> None:
             assert fetches.left() == []
 
     asyncio.run(work())
+
+
+def test_a_turn_that_ends_while_its_task_is_being_cancelled_is_not_lost() -> None:
+    """The task hears of it only in the event loop's next round."""
+
+    async def run() -> None:
+        fetches = Fetches()
+        await fetches.begin(many("a", "x", SHARE + 2))
+        assert len(fetches.running) == SHARE
+        gone = fetches.tasks[SHARE]
+        gone.cancel()
+        await fetches.end("a", "x")
+        assert gone.cancelled()
+        assert len(fetches.running) == SHARE, "the turn is the next one's"
+        fetches.tasks[SHARE + 1].cancel()
+        await fetches.stop()
+
+    asyncio.run(run())

@@ -301,6 +301,11 @@ def test_private_networks_are_refused_whatever_their_name(port: int) -> None:
         "[fd00::1]",
         "224.0.0.1",
         "100.64.0.1",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[::7f00:1]",
+        "[::ffff:0:7f00:1]",
+        "[fec0::1]",
     ):
         host = address.strip("[]")
         with pytest.raises(ImageError, match="network from which nothing is fetched"):

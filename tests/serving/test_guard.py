@@ -49,10 +49,12 @@ def test_a_request_keeps_the_id_that_it_came_with_if_that_is_harmless(
         for wrong in ("a" * 65, "a b", '"}{'):
             given = client.get("/v1/model", headers={"x-request-id": wrong}).headers["x-request-id"]
             assert len(given) == 32
+        client.request("A" * 9_000, "/v1/model")
         client.post("/v1/predict", json=PAIR)
         client.get("/nowhere/secret")
     lines: list[Any] = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     assert lines[0]["id"] == "trace-1.a"
+    assert lines[-3]["method"] == "A" * 20
     assert (lines[-2]["route"], lines[-2]["model"], lines[-2]["pairs"]) == (
         "/v1/predict",
         "default",
@@ -81,6 +83,36 @@ def test_other_sites_pages_may_ask_only_where_they_are_named(colour_engine: Any)
                 ).status_code
                 == 401
             )
+
+
+def test_an_allowed_origins_page_reads_refusals_too(colour_engine: Any) -> None:
+    origin = "https://shop.test"
+    bearer = {"authorization": "Bearer " + "a" * 16}
+    options: Any = {"origins": (origin,), "tokens": ("a" * 16,), "max_body": 1000}
+    with serving(Predictor(colour_engine()), **options) as client:
+
+        def asked(**headers: str) -> Any:
+            return client.post("/v1/predict", content=b"x" * 2000, headers=headers)
+
+        answers = [
+            asked(origin=origin),
+            asked(origin=origin, **bearer),
+            asked(origin=origin, host="evil.test", **bearer),
+            asked(origin=origin, **bearer, **{"transfer-encoding": "chunked"}),
+            client.get("/v1/model", headers={"origin": origin} | bearer),
+        ]
+        assert [answer.status_code for answer in answers] == [401, 413, 421, 411, 200]
+        for answer in answers:
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert answer.headers["vary"] == "Origin"
+        others = asked(origin="https://evil.test", **bearer)
+        assert others.status_code == 403
+        assert "access-control-allow-origin" not in others.headers
+        question = {"origin": origin, "access-control-request-method": "POST"}
+        assert client.options("/v1/predict", headers=question).status_code == 200
+        elsewhere = client.options("/v1/predict", headers=question | {"host": "evil.test"})
+        assert elsewhere.status_code == 421
+        assert "access-control-allow-origin" not in elsewhere.headers
 
 
 def hold(engine: Any, begun: threading.Event, go: threading.Event) -> None:
@@ -338,6 +370,31 @@ def test_a_body_shorter_than_its_length_ends_the_connection(colour_engine: Any) 
         offering = {"connection": "upgrade", "upgrade": "h2c"}
         for path in ("/v1/predict", "/nowhere"):
             assert client.post(path, json=PAIR, headers=offering).headers["connection"] == "close"
+
+
+def test_a_route_without_a_body_needs_no_length(colour_engine: Any) -> None:
+    """As `curl -X POST` asks."""
+    heads = b""
+    for path in (b"/v1/reload", b"/nowhere", b"/v1/reload"):
+        heads += b"POST " + path + b" HTTP/1.1\r\nhost: a\r\n\r\n"
+    heads += b"POST /v1/predict HTTP/1.1\r\nhost: a\r\n\r\n"
+    with (
+        server(Predictor(colour_engine())) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+    ):
+        line.sendall(heads)
+        said = b"".join(iter(lambda: line.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"403", b"404", b"403", b"411"]
+
+
+def test_a_body_where_none_is_expected_ends_the_connection(colour_engine: Any) -> None:
+    with serving(Predictor(colour_engine())) as client:
+        for method in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            for head in ({"content-length": "2"}, {"transfer-encoding": "chunked"}):
+                answer = client.request(method, "/healthz", content=b"{}", headers=head)
+                assert answer.headers["connection"] == "close", (method, head)
+            answer = client.request(method, "/healthz", headers={"content-length": "0"})
+            assert "connection" not in answer.headers
 
 
 def test_other_names_and_other_sites_pages_are_refused(colour_engine: Any) -> None:
@@ -616,7 +673,7 @@ def test_explanations_that_are_being_read_count_against_their_client_alone(
     real = ImageDecoder._decoded
 
     async def slow(*args: Any) -> Any:
-        await asyncio.to_thread(go.wait, 20)
+        await asyncio.to_thread(go.wait, 60)
         return await real(*args)
 
     question = PAIR | {"heat_map": False}

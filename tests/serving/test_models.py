@@ -11,6 +11,7 @@ import io
 import threading
 import weakref
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from mismatch.errors import MismatchError
 from mismatch.evaluation.drift import reference_of
@@ -418,3 +420,64 @@ def test_a_damaged_picture_that_comes_again_costs_no_memory(tiny_bundles: dict[s
 
     found = asyncio.run(often())
     assert max(found[1:]) == min(found[1:])
+
+
+def test_decoded_pictures_have_their_bounds(colour_engine: Any) -> None:
+    """A picture of a few bytes is a large one once it is decoded, however many requests wait."""
+    engine = colour_engine()
+    engine.image_spec = replace(engine.image_spec, size=336)
+    settings = Settings("m", max_bodies=32 * 2**20)
+
+    async def work() -> None:
+        served = Served("default", Predictor(engine), settings, Metrics())
+        budget = Budget(2**30, 2**25)
+
+        def taken(client: str, most: int) -> int:
+            """How many requests of 256 pictures are let in at a time."""
+            with ExitStack() as stack:
+                for count in range(most):
+                    stack.enter_context(budget.account(client))
+                    try:
+                        stack.enter_context(served.room_for(256))
+                    except HTTPException:
+                        with budget.account("another"), served.room_for(1):
+                            return count
+            return most
+
+        assert taken("one", 150) == 2
+        assert taken("one", 150) == 2, "the room is given back"
+        with budget.account("one"), served.room_for(256), budget.account("two"):
+            assert taken("three", 2) == 2
+        await served.close()
+
+    asyncio.run(work())
+
+
+def test_a_batch_that_finds_no_room_is_decoded_later(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+    go = threading.Event()
+    real = ImageDecoder._decoded
+
+    async def slow(*args: Any) -> Any:
+        began.set()
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        return await real(*args)
+
+    monkeypatch.setattr(ImageDecoder, "_decoded", slow)
+    monkeypatch.setattr(models_module, "QUEUES", 0)
+    engine = colour_engine()
+    engine.image_spec = replace(engine.image_spec, size=700)  # 1.5 MB
+    options = {"max_bodies": 2**21, "max_body": 2**20, "max_pairs": 1}
+    with serving(Predictor(engine), **options) as client, ThreadPoolExecutor(1) as pool:
+        batch = ROUTES["/v1/predict/batch"]
+        first = pool.submit(client.post, "/v1/predict/batch", json=batch)
+        assert began.wait(20)
+        status, words = problem(client.post("/v1/predict/batch", json=batch))
+        assert status == 503
+        assert "memory" in words
+        go.set()
+        assert first.result().status_code == 200
+        assert client.post("/v1/predict/batch", json=batch).status_code == 200

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from mismatch.runtime.predictor import Predictor
 from tests.support.serving import image, problem, serving, text64
@@ -149,3 +153,37 @@ def test_no_address_is_fetched_unless_hosts_are_allowed(client: TestClient, phot
         client.post("/v1/predict", json={"image_url": f"http://{photos}/red.png", "text": "red"})
     )
     assert (status, words.split(";")[0]) == (400, "images are not fetched from addresses here")
+
+
+def test_long_texts_leave_the_threads_to_others(
+    colour_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bodies and large images wait for the same threads, of which there are few."""
+    predictor = Predictor(colour_engine())
+    begun = threading.Event()
+    go = threading.Event()
+
+    def slow(text: str) -> bool:
+        begun.set()
+        return len(text) > 3 and not go.wait(20)
+
+    monkeypatch.setattr(predictor.pipeline.tokenizer, "is_empty", slow)
+    noise = Image.effect_noise((700, 700), 90)
+    held = io.BytesIO()
+    noise.save(held, "PNG")
+    batch = {
+        "images": {"a": text64(held.getvalue())},
+        "texts": {"a": "red"},
+        "pairs": [{"image": "a", "text": "a"}],
+    }
+    with serving(predictor) as client, ThreadPoolExecutor(41) as pool:
+        pair = {"image": text64(image("red")), "text": "red " * 1000}
+        asked = [pool.submit(client.post, "/v1/predict", json=pair) for _ in range(40)]
+        assert begun.wait(20)
+        time.sleep(0.5)
+        other = pool.submit(client.post, "/v1/predict/batch", json=batch)
+        done, _ = wait([other], timeout=10)
+        go.set()
+        assert done == {other}
+        assert other.result().status_code == 200
+        assert {one.result().status_code for one in asked} == {200}

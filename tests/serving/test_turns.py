@@ -127,3 +127,23 @@ def test_it_is_finished_when_nothing_runs_or_waits() -> None:
         await asyncio.gather(*tasks)
 
     asyncio.run(run())
+
+
+def test_a_turn_that_ends_while_the_next_is_being_cancelled_goes_on() -> None:
+    """The task hears of it only in the event loop's next round."""
+
+    async def run() -> None:
+        work = Work(8)
+        first, second, third, fourth = await work.ask("a1", "b1", "c1", "c2")
+        first.cancel()
+        second.cancel()
+        fourth.cancel()
+        await asyncio.sleep(0)
+        work.go.set()
+        await asyncio.wait_for(third, 5)
+        assert work.order == ["a1", "c1"]
+        assert second.cancelled()
+        assert work.turns.waiting == 0
+        await asyncio.wait_for(work.turns.finished(), 5)
+
+    asyncio.run(run())
