@@ -20,9 +20,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mismatch.serving.budget import UNKNOWN, client_of
 from mismatch.serving.listening import Connections
 
-__all__ = ["MOST", "Connection", "connection_class"]
+__all__ = ["MOST", "MOST_LINES", "Connection", "connection_class"]
 
 MOST = 65_536  # bytes of a request's head
+MOST_LINES = 128  # of it: h11 takes 3 µs for each
 LINGER = 2.0  # seconds in which a client may read its answer while it still sends
 LEAVING = 5.0  # seconds in which an answer has to be taken once the service stops
 UPGRADING = (b"upgrade", b"http2-settings")  # headers that are as good as absent
@@ -214,17 +215,25 @@ def connection_class(head: float, answer: float, others: Connections) -> type[as
 
 
 class _Parser(h11.Connection):
-    """h11's, which bounds a head only while it isn't whole."""
+    """h11's, which bounds a head's bytes only while it isn't whole, and its lines never."""
 
     def next_event(self) -> Any:
         if self.their_state is not h11.IDLE:
             return super().next_event()
         before, _ = self.trailing_data
+        if before.count(b"\n", 0, _end_of_head(before)) > MOST_LINES:
+            raise h11.RemoteProtocolError("the head has too many lines", error_status_hint=431)
         event = super().next_event()
         after, _ = self.trailing_data
         if isinstance(event, h11.Request) and len(before) - len(after) > MOST:
             raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event
+
+
+def _end_of_head(data: bytes) -> int:
+    """Return where the empty line begins that ends a head; the length where it has not come."""
+    ends = [data.find(mark) for mark in (b"\n\r\n", b"\n\n")]
+    return min((end + 1 for end in ends if end >= 0), default=len(data))
 
 
 class _Lingering:

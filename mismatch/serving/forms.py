@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
-from mismatch.serving.bodies import LARGE, SHOWN, read_body
+from mismatch.serving.bodies import SHOWN
 
-__all__ = ["Form", "parse_form", "read_form"]
+__all__ = ["Form", "parse_form"]
 
 LONGEST_TYPE = 1000  # characters of a Content-Type
 LONGEST_HEAD = 8192  # bytes of a part's head
@@ -46,19 +44,11 @@ class _Part:
     data: bytearray = field(default_factory=bytearray)
 
 
-async def read_form(request: Request, names: Collection[str], largest: int) -> Form:
-    """Read the body as a form of these fields, of which `image` is a file; HTTPException for
-    another.
-    """
-    kind = request.headers.get("content-type", "")
-    body = await read_body(request)
-    if len(body) < LARGE:
-        return parse_form(body, kind, names, largest)
-    return await asyncio.to_thread(parse_form, body, kind, names, largest)
-
-
 def parse_form(body: bytes, content_type: str, names: Collection[str], largest: int) -> Form:
-    """Parse a form; `largest`: bytes of a field that is no file."""
+    """Parse a form of these fields, of which `image` is a file; HTTPException for another one.
+
+    `largest`: bytes of a field that is no file.
+    """
     parts = _Parts(names, largest)
     try:
         parser = MultipartParser(_boundary(content_type), parts.callbacks())

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -18,13 +19,13 @@ from mismatch.errors import ImageError, ImageRefusedError, InputError
 from mismatch.runtime.predictor import Predictor
 from mismatch.runtime.preprocess import PreparedImage
 from mismatch.runtime.tokenize import EMPTY
-from mismatch.serving.bodies import LARGE, read_message
+from mismatch.serving.bodies import BodyReader, parse_message
 from mismatch.serving.budget import current_client
 from mismatch.serving.configuration import Settings
 from mismatch.serving.disconnects import together
 from mismatch.serving.fetching import FairFetcher, Fetcher
-from mismatch.serving.forms import read_form
-from mismatch.serving.images import ImageDecoder, from_base64
+from mismatch.serving.forms import parse_form
+from mismatch.serving.images import LARGE, ImageDecoder, from_base64
 from mismatch.serving.messages import (
     Answer,
     BatchAnswer,
@@ -67,6 +68,7 @@ class Service:
         # One is tokenized at a time: it can take 0.1 s, and bodies wait for the same threads. More
         # requests than may wait for a model are not let in.
         self._long_texts = Turns(4 * settings.queue, "texts")
+        self._bodies = BodyReader(4 * settings.queue)
         watch = self.metrics.watch
         watch(
             "mismatch_queue_pairs",
@@ -235,11 +237,18 @@ class Service:
                 f"the content type {_content_type(request)[:80]!r} is not understood; send"
                 " application/json",
             )
-        return await read_message(request, kind, self.settings.max_pairs)
+        parse = partial(parse_message, kind=kind, max_pairs=self.settings.max_pairs)
+        return await self._bodies.read(request, parse)
 
     async def _form(self, request: Request) -> tuple[bytes, dict[str, str]]:
         """Read the image and the other fields of a form; HTTPException for another one."""
-        form = await read_form(request, FORM_FIELDS, 8 * self.settings.max_text)
+        parse = partial(
+            parse_form,
+            content_type=request.headers.get("content-type", ""),
+            names=FORM_FIELDS,
+            largest=8 * self.settings.max_text,
+        )
+        form = await self._bodies.read(request, parse)
         return form.file, form.fields
 
     async def _text(self, served: Served, text: str) -> str:
@@ -250,8 +259,7 @@ class Service:
         if len(text) < SHORT:
             is_blank = is_empty(text)
         else:
-            async with self._long_texts.turn(current_client()):
-                is_blank = await asyncio.to_thread(is_empty, text)
+            is_blank = await self._long_texts.on_thread(current_client(), partial(is_empty, text))
         if is_blank:
             raise InputError(EMPTY)
         return text

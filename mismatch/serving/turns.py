@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from mismatch.serving.batching import NONE_READING, FullError
 
 __all__ = ["Turns"]
 
 RETRY = 2  # seconds
+T = TypeVar("T")
 OVERBOOKED = 2  # times the limit, up to which a client of which nothing waits yet may still wait
 
 
@@ -49,6 +51,20 @@ class Turns:
             yield
         finally:
             self._pass_on()
+
+    async def on_thread(self, client: str, work: Callable[[], T]) -> T:
+        """Run work on a thread in this client's turn; FullError where too many wait. The turn lasts
+        as long as the thread works, also where the client leaves.
+        """
+        async with self.turn(client):
+            task = asyncio.create_task(asyncio.to_thread(work))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    task.exception()  # nobody asks for it any more
+                raise
 
     async def finished(self) -> None:
         """Wait until nothing runs and nothing waits."""

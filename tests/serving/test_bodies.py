@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from mismatch.errors import InputError
-from mismatch.serving.bodies import MORE, parse_message
+from mismatch.serving.bodies import LARGE, MORE, BodyReader, parse_message
 from mismatch.serving.messages import BatchQuestion, ExplainQuestion, Question
 
 SIZE = 2**21  # bytes of a hostile body
@@ -167,3 +170,38 @@ def test_more_than_can_be_meant_is_not_read_to_its_end(place: str) -> None:
     with pytest.raises(InputError, match=f"more than {count} {place}"):
         parse_message(body[:-2], BatchQuestion, 2)
     assert isinstance(parse_message(body, BatchQuestion, 3), BatchQuestion)
+
+
+class Sent:
+    """A request whose body has come."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self.body[:10]
+        yield self.body[10:]
+
+
+def test_one_large_body_is_parsed_at_a_time_and_short_ones_at_once() -> None:
+    go = threading.Event()
+    order: list[int] = []
+
+    def parse(body: bytes) -> int:
+        if len(body) >= LARGE:
+            go.wait(20)
+        order.append(len(body))
+        return len(body)
+
+    async def read() -> None:
+        reader = BodyReader(8)
+        sent: list[Any] = [Sent(bytes(size)) for size in (LARGE, LARGE + 1, LARGE - 1)]
+        tasks = [asyncio.create_task(reader.read(one, parse)) for one in sent]
+        assert await tasks[2] == LARGE - 1
+        await asyncio.sleep(0.05)
+        assert order == [LARGE - 1]
+        go.set()
+        await asyncio.gather(*tasks)
+        assert order == [LARGE - 1, LARGE, LARGE + 1]
+
+    asyncio.run(read())

@@ -23,7 +23,7 @@ from mismatch.runtime.predictor import Predictor
 from mismatch.serving import connections
 from mismatch.serving.app import create_app
 from mismatch.serving.configuration import Settings
-from mismatch.serving.connections import MOST
+from mismatch.serving.connections import MOST, MOST_LINES
 from tests.support.serving import free_port, image, post, running, server, settings_of, text64
 
 PAIR = {"image": text64(image("red")), "text": "red"}
@@ -373,6 +373,20 @@ def test_the_bound_of_a_head_is_exact_however_it_comes(
     if not cut:
         first = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"
         assert answers(port, first + head) == [b"200", status], "behind another request, too"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"), [(MOST_LINES, b"200"), (MOST_LINES + 1, b"400"), (16_000, b"400")]
+)
+def test_a_head_of_many_lines_is_refused_before_they_are_parsed(
+    port: int, lines: int, status: bytes
+) -> None:
+    start = b"GET /healthz HTTP/1.1\r\nhost: a\r\n"
+    head = start + b"a:\r\n" * (lines - 2) + b"\r\n"
+    assert answers(port, head) == [status]
+    assert answers(port, start + b"\r\n" + head) == [b"200", status]
+    # one that is refused before it is whole may lose the answer
+    assert answers(port, head[:-6], head[-6:]) in ([status], [] if status == b"400" else [status])
 
 
 def half_closed(port: int, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -145,5 +146,24 @@ def test_a_turn_that_ends_while_the_next_is_being_cancelled_goes_on() -> None:
         assert second.cancelled()
         assert work.turns.waiting == 0
         await asyncio.wait_for(work.turns.finished(), 5)
+
+    asyncio.run(run())
+
+
+def test_a_turn_lasts_as_long_as_its_thread_though_its_client_leaves() -> None:
+    go = threading.Event()
+
+    async def run() -> None:
+        turns = Turns(8, "bodies")
+        first = asyncio.create_task(turns.on_thread("a", lambda: go.wait(20)))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(turns.on_thread("b", lambda: "second"))
+        first.cancel()
+        await asyncio.sleep(0.05)
+        assert turns.waiting == 1
+        go.set()
+        assert await second == "second"
+        with pytest.raises(asyncio.CancelledError):
+            await first
 
     asyncio.run(run())
