@@ -17,7 +17,7 @@ from mismatch.evaluation.speed import BenchmarkPlan, Contender, measure, turns
 from mismatch.io.atomic import write_json
 from mismatch.io.outputs import check_outputs, json_report
 from mismatch.jobs.locking import lock_file
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.results import Result
 from mismatch.progress import progress
 from mismatch.reports.benchmark_lines import benchmark_lines
@@ -67,12 +67,12 @@ def benchmark(
     Raises InputError for rows that can't be used, CheckpointError for what can't be opened or
     written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     names = [models] if isinstance(models, (str, Path)) else list(models)
-    _check(names, rows, batch_sizes, repeats, options)
+    _check(names, rows, batch_sizes, repeats, settings)
     target = None if json_file is None else Path(json_file)
     with ExitStack() as stack:
-        source = None if rows is None else stack.enter_context(open_rows(rows, options))
+        source = None if rows is None else stack.enter_context(open_rows(rows, settings))
         if target is not None:
             _check_target(target, source)
             stack.enter_context(lock_file(target))
@@ -99,11 +99,11 @@ def _check(
     rows: RowsLike | None,
     batch_sizes: Sequence[int],
     repeats: int,
-    options: RowOptions,
+    settings: RowSettings,
 ) -> None:
     if not models:
         raise InputError("`models` is empty; give one or more")
-    if options.get("image_base_path") and rows is None:
+    if settings.image_base_path and rows is None:
         raise InputError("`image_base_path` goes with `rows`")
     wrong = [size for size in batch_sizes if not 1 <= size <= LARGEST_BATCH]
     if wrong or not batch_sizes:

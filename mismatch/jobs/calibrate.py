@@ -29,10 +29,8 @@ from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_folder, lock_score
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
     model_name,
     open_predictor,
     open_rows,
@@ -137,16 +135,16 @@ def calibrate(
 
     Raises InputError for rows that can't be used, CheckpointError where nothing can be stored.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     fit = _Fit(kind, objective, level, seed)
     target = None if output is None else Path(output)
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         check_labels(source)
         name = model_name(model)
         if not dry_run:
             _lock_target(stack, name, target)
-        predictor = open_predictor(model, options)
+        predictor = open_predictor(model, settings)
         labelled = score_labelled(predictor, source, min_rows=min_rows)
         before = predictor.engine.score
         after = _fitted(labelled, before, fit)

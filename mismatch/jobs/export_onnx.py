@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +15,10 @@ from mismatch.data.rows import Row
 from mismatch.errors import CheckpointError, InputError, MismatchError, MissingExtraError
 from mismatch.io.outputs import refuse_model_folder
 from mismatch.jobs.options import (
-    ROW_DEFAULTS,
     RowOptions,
+    RowSettings,
     RowSource,
-    check_options,
+    given_options,
     model_name,
     open_rows,
 )
@@ -110,7 +109,7 @@ def export_onnx(
 
     Raises ParityError beyond the limits, CheckpointError for what can't be exported or written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     target = None if triton is None else Path(triton)
     checks = _Checks(
         precision=precision,
@@ -123,9 +122,9 @@ def export_onnx(
         threads=threads,
     )
     if _is_bundle(model):
-        return _only_for_triton(model_name(model), output, target, vars(checks) | dict(options))
+        return _only_for_triton(model_name(model), output, target, checks, settings)
     folder = _checked_output(output, target, checks)
-    result = _exported(model, folder, checks, options)
+    result = _exported(model, folder, checks, settings)
     return result if target is None else _with_repository(result, target)
 
 
@@ -177,13 +176,13 @@ def _checked_output(output: str | Path | None, triton: Path | None, checks: _Che
 
 
 def _exported(
-    model: str | Path | Predictor, output: Path, checks: _Checks, options: RowOptions
+    model: str | Path | Predictor, output: Path, checks: _Checks, settings: RowSettings
 ) -> ExportResult:
     """Write a bundle that agrees with torch."""
     with ExitStack() as stack:
         rows = None
         if checks.verify_rows is not None:
-            source = stack.enter_context(open_rows(checks.verify_rows, options))
+            source = stack.enter_context(open_rows(checks.verify_rows, settings))
             # a wrong file is refused before a model is loaded
             pairs, labels = labelled_pairs(source, checks.max_verify_rows)
             rows = (pairs, source.name, labels)
@@ -228,7 +227,7 @@ def _engine(model: str | Path | Predictor, threads: int | None) -> TorchEngine:
 
 
 def _only_for_triton(
-    bundle: str, output: str | Path | None, triton: Path | None, given: Mapping[str, Any]
+    bundle: str, output: str | Path | None, triton: Path | None, checks: _Checks, rows: RowSettings
 ) -> ExportResult:
     """Write the repository of a bundle that is there already."""
     if triton is None or output is not None:
@@ -236,7 +235,7 @@ def _only_for_triton(
             f"{bundle} is a bundle already; give the trained model's folder, or `triton` without"
             " `output` for a repository of this bundle"
         )
-    others = list(_not_as_by_default(given))
+    others = sorted(given_options(checks, _Checks()) + given_options(rows, RowSettings()))
     if others:
         raise InputError(
             f"`{others[0]}` is for an export, and {bundle} is exported already; give `model` and"
@@ -248,13 +247,6 @@ def _only_for_triton(
     size = sum(path.stat().st_size for path in Path(bundle).iterdir() if path.is_file())
     repository = _repository(Path(bundle), triton)
     return ExportResult(Path(bundle), precision, size, None, None, (), repository)
-
-
-def _not_as_by_default(given: Mapping[str, Any]) -> Iterator[str]:
-    defaults = vars(_Checks()) | ROW_DEFAULTS
-    for name in sorted(given):
-        if given[name] is not defaults[name] and given[name] != defaults[name]:
-            yield name
 
 
 def _with_repository(result: ExportResult, triton: Path) -> ExportResult:

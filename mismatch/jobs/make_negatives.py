@@ -23,7 +23,7 @@ from mismatch.io.text import printable
 from mismatch.jobs.lexicon_file import read_lexicon
 from mismatch.jobs.locking import lock_file
 from mismatch.jobs.memory_rows import check_image_is_file, in_memory, keep_rows, pick_rows
-from mismatch.jobs.options import ROW_DEFAULTS, RowOptions, RowSource, check_options, open_rows
+from mismatch.jobs.options import RowOptions, RowSettings, RowSource, open_rows
 from mismatch.jobs.pictures import Pictures
 from mismatch.jobs.results import Result, as_json
 from mismatch.jobs.row_tables import check_table, row_table
@@ -139,14 +139,14 @@ def make_negatives(
 
     Raises InputError for rows or options that can't be used; then nothing was written.
     """
-    check_options(options, ROW_DEFAULTS)
+    settings = RowSettings.of(options)
     _check_range("per_positive", per_positive, 1, MAX_PER_POSITIVE)
     _check_range("seed", seed, 0, MAX_SEED)
     choice = _Choice(_shares(kinds), per_positive, seed, near_duplicates, num_workers)
     target = None if output is None else Path(output)
     given = keep_rows(rows) if target is None else rows
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(given, options))
+        source = stack.enter_context(open_rows(given, settings))
         if target is not None:
             _check_target(target, source, lexicon, overwrite=overwrite)
             stack.enter_context(lock_file(target))

@@ -24,10 +24,8 @@ from mismatch.jobs.calibrate import Figure
 from mismatch.jobs.labelled_rows import Labelled, check_labels, score_labelled
 from mismatch.jobs.locking import lock_score
 from mismatch.jobs.options import (
-    MODEL_DEFAULTS,
-    ROW_DEFAULTS,
     ModelRowOptions,
-    check_options,
+    ModelRowSettings,
     model_name,
     open_predictor,
     open_rows,
@@ -217,7 +215,7 @@ def tune_threshold(
     Raises InputError for rows that can't be used and for what no threshold reaches, CheckpointError
     where nothing can be stored.
     """
-    check_options(options, ROW_DEFAULTS, MODEL_DEFAULTS)
+    settings = ModelRowSettings.of(options)
     wanted = _Wanted(
         objective=objective,
         cost_miss=cost_miss,
@@ -236,11 +234,11 @@ def tune_threshold(
     name = model_name(model)
     columns = [] if slice_column is None else [slice_column]
     with ExitStack() as stack:
-        source = stack.enter_context(open_rows(rows, options))
+        source = stack.enter_context(open_rows(rows, settings))
         check_labels(source, columns)
         if not dry_run:
             stack.enter_context(lock_score(name))  # refuses what nothing can be stored in
-        predictor = open_predictor(model, options)
+        predictor = open_predictor(model, settings)
         labelled = score_labelled(predictor, source, wanted=columns, min_rows=min_rows)
         score = _chosen(labelled, predictor.engine.score, wanted)
         origin = _Origin(name, source.name, stored=not dry_run)

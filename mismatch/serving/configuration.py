@@ -64,8 +64,7 @@ SETTINGS_ENV = "MISMATCH_SERVE_SETTINGS"  # path of a JSON file
 TOKENS_ENV = "MISMATCH_SERVE_TOKENS"  # bearer tokens, separated by commas
 HOSTS_ENV = "MISMATCH_SERVE_HOSTS"  # names, separated by commas
 MEGABYTE = 2**20
-# pydantic's words for a name that is none, and for a value too many
-UNKNOWN = "unexpected_keyword_argument"
+# pydantic's words for a value too many
 MISPLACED = ("unexpected_positional_argument", "multiple_argument_values")
 CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -223,12 +222,13 @@ def _schemas() -> Mapping[str, Any]:
 
 def _message(error: ValidationError, values: ArgsKwargs, file: str | None) -> str:
     """Return what is wrong with values, those of a file or given ones."""
-    first, *others = error.errors(include_url=False)
-    unknown = [each["loc"][0] for each in (first, *others) if each["type"] == UNKNOWN]
     names = list(_schemas())
+    given = dict(zip(names, values.args, strict=False)) | (values.kwargs or {})
+    unknown = [name for name in given if name not in names]
     if unknown:
-        nearest = did_you_mean(str(unknown[0]), names) or f"; {', '.join(names)} are there"
+        nearest = did_you_mean(unknown[0], names) or f"; {', '.join(names)} are there"
         return f"{file or 'the service'}: there is no setting {unknown[0]!r}{nearest}"
+    first = error.errors(include_url=False)[0]
     if first["type"] == "missing":
         words = f"set {MODEL_ENV}, or model in the file that {SETTINGS_ENV} names"
         return f"{file or 'what is given'} names no model; {words}"
@@ -236,9 +236,8 @@ def _message(error: ValidationError, values: ArgsKwargs, file: str | None) -> st
         return "the service's settings are given each once, and best by name"
     place = first["loc"][0]
     name = names[place] if isinstance(place, int) else place
-    value = (dict(zip(names, values.args, strict=False)) | (values.kwargs or {}))[name]
     source = f"{file}: " if file else "the service's "
-    return f"{source}{name}{refusal(first, value, _schemas()[name])}"
+    return f"{source}{name}{refusal(first, given[name], _schemas()[name])}"
 
 
 def _explained(name: str) -> str:

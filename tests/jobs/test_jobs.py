@@ -13,7 +13,7 @@ import pytest
 
 import mismatch
 from mismatch import cli
-from mismatch.jobs.options import MODEL_DEFAULTS, ROW_DEFAULTS
+from mismatch.jobs.options import ModelRowSettings
 from mismatch.jobs.train import TRAIN_DEFAULTS, TrainOptions
 
 # command → the public function
@@ -63,7 +63,7 @@ def parameters(function: Any) -> dict[str, Any]:
             continue
         [options] = typing.get_args(hints[name])
         is_training = options is TrainOptions
-        defaults = dict(TRAIN_DEFAULTS) if is_training else ROW_DEFAULTS | MODEL_DEFAULTS
+        defaults = dict(TRAIN_DEFAULTS) if is_training else vars(ModelRowSettings())
         found |= {option: defaults.get(option, EMPTY) for option in typing.get_type_hints(options)}
     return found
 

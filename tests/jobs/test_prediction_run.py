@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mismatch.jobs.options import ModelSettings, RowSettings
 from mismatch.jobs.prediction_rows import Shard, open_prediction_rows
 from mismatch.jobs.prediction_run import BLOCK_ROWS, Cluster, PredictSettings, run_settings
 from mismatch.runtime.predictor import Predictor
 
 SETTINGS = PredictSettings(
-    model_options={},
+    model=ModelSettings(),
     threshold=None,
     review_band=None,
     long_text=None,
@@ -25,7 +26,7 @@ SETTINGS = PredictSettings(
 
 def test_a_shard_and_kept_columns(colour_images: Path) -> None:
     rows = [{"image_path": "red.png", "text": str(number), "sku": "x"} for number in range(5)]
-    with open_prediction_rows(rows, None, None, {}, whole_header=True) as source:
+    with open_prediction_rows(rows, None, None, RowSettings(), whole_header=True) as source:
         assert [row.text for row in SETTINGS.rows(source)] == ["0", "1", "2", "3", "4"]
         half = replace(SETTINGS, shard=Shard(2, 2), keep_columns=True)
         assert [row.text for row in half.rows(source)] == ["1", "3"]
@@ -37,7 +38,7 @@ def test_what_an_output_depends_on_has_the_names_of_earlier_versions(
 ) -> None:
     predictor = Predictor(colour_engine(), threshold=0.25)
     rows = [{"image_path": "red.png", "text": "red"}]
-    with open_prediction_rows(rows, None, None, {}, whole_header=False) as source:
+    with open_prediction_rows(rows, None, None, RowSettings(), whole_header=False) as source:
         run = run_settings(predictor, source, Shard(1, 2), {"a": "b"}, "csv")
         other = run_settings(Predictor(colour_engine()), source, None, {}, "csv")
     assert list(run) == [

@@ -161,6 +161,7 @@ def test_the_help_has_every_setting_and_its_bounds(name: str) -> None:
         ("[" * 100_000, "can't be read"),
         ("[]", "no JSON object"),
         ('{"modell": 1}', "no setting 'modell'"),
+        ('{"model": "m", "\\ud800": 1}', r"no setting '\\ud800'"),
         ("{}", "names no model"),
         ('{"model": 1}', "model is 1; a string is needed"),
         ('{"model": "m", "batch": "8"}', "batch is '8'; a whole number from 1"),
