@@ -88,3 +88,28 @@ def test_a_function_has_the_options_of_its_command(verb: str) -> None:
             default = ()
         wanted = WRITTEN.get((verb, name), given[name])
         assert (tuple(default) if isinstance(default, list) else default) == wanted, name
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_a_choice_is_a_literal_so_that_mypy_sees_a_wrong_one(verb: str) -> None:
+    command = cli.main.get_command(click.Context(cli.main), verb)
+    assert command is not None
+    hints = typing.get_type_hints(getattr(mismatch, FUNCTIONS[verb]), include_extras=True)
+    if "options" in hints:
+        [options] = typing.get_args(hints["options"])
+        hints |= typing.get_type_hints(options)
+    for param in command.params:
+        if isinstance(param.type, click.Choice):
+            hint = hints[param.name or ""]
+            union = [one for one in typing.get_args(hint) if typing.get_origin(one)]
+            literal = union[0] if union else hint
+            assert typing.get_args(literal) == tuple(param.type.choices), param.name
+
+
+def test_mypy_sees_a_choice_that_there_is_not() -> None:
+    with pytest.raises(mismatch.InputError, match="`head` is 'heads'; one of adapter, cosine"):
+        mismatch.TrainConfig(train_csv="a.csv", head="heads")  # type: ignore[arg-type]
+    with pytest.raises(mismatch.InputError, match="`engine` is 'rays'; local or ray"):
+        mismatch.predict_file("m", "a.csv", "-", engine="rays")  # type: ignore[arg-type]
+    with pytest.raises(mismatch.InputError, match="no option 'threds'; did you mean 'threads'"):
+        mismatch.calibrate("m", "a.csv", threds=1)  # type: ignore[call-arg]
