@@ -68,10 +68,18 @@ class FixedRows:
 
 @dataclass(frozen=True, repr=False)
 class AuditReport(Audit, Result):
-    """What was found in all rows: `ok`, `findings`, `files`, `warnings`."""
+    """What was found in all rows. `ok` says whether all can be used, `findings` what is wrong.
 
-    complete: bool = True  # whether the extra [audit] is installed; else less was looked for
-    fixed: FixedRows | None = None  # what `fix` has written
+    `files`: what was found in each file.
+    `warnings`: sentences about the files together.
+    `broken`: images that can't be read → why.
+    `leaks`: numbers of two files → near-duplicates of the second's images in the first.
+    `complete`: whether the extra [audit] is installed; else less was looked for.
+    `fixed`: what `fix` has written; None without it.
+    """
+
+    complete: bool = True
+    fixed: FixedRows | None = None
 
     @property
     def findings(self) -> list[AuditFinding]:

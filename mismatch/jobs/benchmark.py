@@ -31,12 +31,18 @@ REPORT = json_report("a benchmark", ("machine", "models", "settings"))
 
 @dataclass(frozen=True)
 class BenchmarkResult(Result):
-    """Figures of each model; each table has a row a case, and ratios to the first model's."""
+    """Figures of each model; each table has a row a case, and ratios to the first model's.
 
-    machine: dict[str, Any]  # cpu, instructions, cpus, python
-    models: list[dict[str, Any]]  # letter, model, engine
-    settings: dict[str, Any]  # batch_sizes, repeats, provider, threads, csv
-    tables: list[dict[str, Any]]  # name, case, unit, rows: case, figures, ratios
+    `machine`: cpu, instructions, cpus, python.
+    `models`: letter, model, engine.
+    `settings`: batch_sizes, repeats, provider, threads, csv.
+    `tables`: name, case, unit, rows: case, figures, ratios.
+    """
+
+    machine: dict[str, Any]
+    models: list[dict[str, Any]]
+    settings: dict[str, Any]
+    tables: list[dict[str, Any]]
 
     def summary(self) -> list[str]:
         """Return it as lines of Markdown."""

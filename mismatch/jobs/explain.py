@@ -16,9 +16,7 @@ __all__ = ["Explanation", "explain"]
 
 
 class Explanation(Findings):
-    """What the model says of a pair, and what that hangs on. All of it is the model's view, which
-    may be wrong.
-    """
+    __doc__ = Findings.__doc__
 
     def _repr_html_(self) -> str:
         from mismatch.reports.explanation import explanation_fragment

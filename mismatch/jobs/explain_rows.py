@@ -45,9 +45,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RowExplanation(Result):
-    """A row and its explanation."""
+    """A row and its explanation.
 
-    line: int  # of the file, counted from 1; of rows in memory their number and one
+    `line`: of the file, counted from 1; of rows in memory their number and one.
+    `explanation`: which words don't fit, and what that hangs on.
+    """
+
+    line: int
     explanation: Explanation
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,11 +64,16 @@ class RowExplanation(Result):
 
 @dataclass(frozen=True)
 class ExplainRowsResult(Result):
-    """The worst rows, the worst first."""
+    """The worst rows, the worst first.
 
-    rows: int  # that were read
-    failed: int  # of them: could not be scored
-    explanations: tuple[RowExplanation, ...]  # none where no row is scored against its label
+    `rows`: rows that were read.
+    `failed`: rows that could not be scored.
+    `explanations`: of the worst rows; none where no row is scored against its label.
+    """
+
+    rows: int
+    failed: int
+    explanations: tuple[RowExplanation, ...]
 
     def _repr_html_(self) -> str:
         return "".join(one._repr_html_() for one in self.explanations)

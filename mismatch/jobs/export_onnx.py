@@ -41,25 +41,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TritonRepository(Result):
-    """A model repository for Triton Inference Server."""
+    """A model repository for Triton Inference Server.
+
+    `path`: folder of the repository.
+    `bytes`: size of all files.
+    `score_difference`: largest difference from mismatch's own scores, 0..1.
+    `precision`: of the graphs: fp32, fp16 or int8.
+    """
 
     path: Path
-    bytes: int  # of all files
-    score_difference: float  # from mismatch's own scores, at most
+    bytes: int
+    score_difference: float
     precision: str
 
 
 @dataclass(frozen=True)
 class ExportResult(Result):
-    """A bundle, and how it compares with torch."""
+    """A bundle, and how it compares with torch.
 
-    path: Path  # of the bundle
-    precision: str  # fp32, fp16 or int8; what "auto" has chosen
-    bytes: int  # of all files
-    parity: ParityReport | None  # None where `model` is a bundle already
-    verdict: Verdict | None  # what the precision costs; None in fp32
-    tried: tuple[str, ...]  # a sentence for each choice of a lower precision, the last one taken
-    triton: TritonRepository | None  # None where none was asked for
+    `path`: folder of the bundle.
+    `precision`: fp32, fp16 or int8; what "auto" has chosen.
+    `bytes`: size of all files.
+    `parity`: how scores compare with torch's; None where `model` is a bundle already.
+    `verdict`: what the precision costs; None in fp32.
+    `tried`: a sentence for each choice of a lower precision, the last one taken.
+    `triton`: the model repository; None where none was asked for.
+    """
+
+    path: Path
+    precision: str
+    bytes: int
+    parity: ParityReport | None
+    verdict: Verdict | None
+    tried: tuple[str, ...]
+    triton: TritonRepository | None
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""

@@ -42,16 +42,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictFileResult(Result):
-    """How many rows were scored, and where their scores are."""
+    """How many rows were scored, and where their scores are.
 
-    output: str  # file, folder or URL, as given; "-": standard output
-    rows: int  # of the input, those of an earlier run that was continued among them
-    scored: int  # of them; the others have a status that says why they have no score
-    failed: int  # rows - scored
-    written: int  # rows of the output: all, or with `top` so many
-    long_texts: int  # texts that were longer than the model's context
-    parts: int | None  # files in a folder; None where the output is one file
-    notes: tuple[str, ...]  # sentences: images without a title, how long texts were scored
+    `output`: file, folder or URL, as given; "-": standard output.
+    `rows`: rows of the input, those of an earlier run that was continued among them.
+    `scored`: rows with a score; the others have a status that says why they have none.
+    `failed`: rows - scored.
+    `written`: rows of the output: all, or with `top` so many.
+    `long_texts`: texts that were longer than the model's context.
+    `parts`: files in a folder; None where the output is one file.
+    `notes`: sentences: images without a title, how long texts were scored.
+    """
+
+    output: str
+    rows: int
+    scored: int
+    failed: int
+    written: int
+    long_texts: int
+    parts: int | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

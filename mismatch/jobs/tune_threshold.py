@@ -45,19 +45,32 @@ ObjectiveName = Literal["accuracy", "f1", "balanced-accuracy", "mcc", "cost"]
 
 @dataclass(frozen=True)
 class ThresholdResult(Result):
-    """A threshold that was chosen, and how good it is."""
+    """A threshold that was chosen, and how good it is.
+
+    `threshold`: the new threshold, with what it was chosen for.
+    `figures`: accuracy and others on these rows, and where they will lie on new ones, 0..1.
+    `review`: the review band that is stored with it; None without one.
+    `coverage`: what the band leaves to the model; None without a band.
+    `slices`: thresholds by value of `slice_column`; None without it.
+    `thresholds`: other thresholds with their figures on these rows.
+    `model`: folder, as given.
+    `csv`: the rows, as given.
+    `rows`: labelled ones that could be scored.
+    `stored`: False after `dry_run`.
+    `level`: level of the intervals, 0.5..0.999.
+    """
 
     threshold: Threshold
-    figures: dict[str, Figure]  # on these rows, and where they will lie on new ones, 0..1
-    review: ReviewBand | None  # that is stored with it; None without one
-    coverage: Coverage | None  # what the band leaves to the model; None without a band
-    slices: SliceThresholds | None  # thresholds by value of `slice_column`; None without it
-    thresholds: list[dict[str, float]]  # other thresholds with their figures on these rows
-    model: str  # folder, as given
-    csv: str  # the rows, as given
-    rows: int  # labelled ones that could be scored
-    stored: bool  # False after `dry_run`
-    level: float  # of the intervals, 0.5..0.999
+    figures: dict[str, Figure]
+    review: ReviewBand | None
+    coverage: Coverage | None
+    slices: SliceThresholds | None
+    thresholds: list[dict[str, float]]
+    model: str
+    csv: str
+    rows: int
+    stored: bool
+    level: float
 
     def summary(self) -> list[str]:
         """Return it for people, a line each."""
