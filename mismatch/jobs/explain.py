@@ -15,7 +15,7 @@ from mismatch.runtime.preprocess import ImageSource
 __all__ = ["Explanation", "explain"]
 
 
-class Explanation(Findings):
+class Explanation(Findings):  # noqa: D101  its base's
     __doc__ = Findings.__doc__
 
     def _repr_html_(self) -> str:
